@@ -1,0 +1,138 @@
+//! What is known about a module on a kernel: findings with stable codes, and the verdict they add up to.
+
+use serde::Serialize;
+
+/// How much a finding weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing; changes nothing.
+    Info,
+    /// Worth acting on; does not refuse.
+    Warning,
+    /// The kernel would not come up with its network.
+    Unsafe,
+}
+
+/// The stable code of a finding; part of the contract (more may be added, none renamed).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Code {
+    /// The kernel or its module directory is not there, or no module of that name is.
+    ModuleMissing,
+    /// The file cannot be read or decompressed.
+    ModuleUnreadable,
+    /// Not an ELF relocatable, or a damaged one.
+    NotElf,
+    /// Built for another machine or class.
+    WrongArch,
+    /// Symbols or sections that the kernel needs are gone.
+    Stripped,
+    /// The release word of vermagic names another kernel.
+    VermagicRelease,
+    /// The flags of vermagic differ (SMP, preempt, mod_unload, modversions…).
+    VermagicFlags,
+    /// The CRC of an imported symbol differs from the kernel's.
+    SymbolCrc,
+    /// An imported symbol that nobody provides.
+    SymbolMissing,
+    /// An imported symbol without a version record.
+    SymbolUnversioned,
+    /// The kernel uses modversions and the module carries none.
+    VersionsMissing,
+    /// No `Module.symvers` of the kernel can be found, so nothing can be proven.
+    SymversMissing,
+    /// A device in use that no driver of the kernel claims.
+    DeviceUnclaimed,
+    /// A module that this one depends on is missing or would not load.
+    DependencyMissing,
+    /// depmod's files do not describe the modules on disk.
+    DepmodStale,
+    /// modprobe would load another file.
+    Shadowed,
+    /// modprobe is told not to load it.
+    Blacklisted,
+    /// Not the version that the recipe names.
+    WrongVersion,
+    /// Not signed although the kernel demands it.
+    Unsigned,
+    /// Signed by a key that the kernel does not know.
+    SignerUntrusted,
+    /// The signature does not fit the content.
+    SignatureInvalid,
+    /// The kernel's initramfs carries another copy of the driver, or is missing.
+    InitramfsStale,
+    /// The interface may come up under another name.
+    InterfaceRename,
+    /// The headers of the kernel are not there (yet).
+    HeadersMissing,
+    /// The driver did not build.
+    BuildFailed,
+    /// A build or a package transaction is still under way.
+    BuildPending,
+    /// Which kernel boots next is not certain.
+    BootUnknown,
+    /// Said as info: the kernel's own driver is good enough by policy.
+    InTree,
+    /// Said as info: the kernel does not use modversions.
+    ModversionsOff,
+    /// A strict rule objects to the kernel that is running well right now.
+    ProvenByUse,
+    /// A symbol exported only to GPL modules, or in a namespace that is not imported.
+    SymbolRestricted,
+    /// The next package update would remove the last safe kernel.
+    LastSafeKernel,
+    /// The boot default could not be moved although what boots next is safe.
+    PromoteFailed,
+}
+
+/// One fact about a module on a kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Stable code.
+    pub code: Code,
+    /// Weight.
+    pub severity: Severity,
+    /// What was seen, with names and numbers.
+    pub detail: String,
+    /// The exact command or act that mends it; empty where nothing needs mending.
+    pub remedy: String,
+}
+
+impl Finding {
+    /// A finding that makes a kernel unsafe.
+    pub fn refuse(code: Code, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Finding { code, severity: Severity::Unsafe, detail: detail.into(), remedy: remedy.into() }
+    }
+    /// A finding that is said and does not refuse.
+    pub fn warn(code: Code, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Finding { code, severity: Severity::Warning, detail: detail.into(), remedy: remedy.into() }
+    }
+    /// A finding worth knowing.
+    pub fn info(code: Code, detail: impl Into<String>) -> Self {
+        Finding { code, severity: Severity::Info, detail: detail.into(), remedy: String::new() }
+    }
+}
+
+/// The verdict on a kernel; ordered, so that the worst of several is their maximum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Proven: it will come up with its network.
+    Safe,
+    /// Not decided; refuses like unsafe.
+    Unknown,
+    /// Proven not to, or not proven where it must be.
+    Unsafe,
+}
+
+impl Verdict {
+    /// The verdict that findings add up to when each of them could be decided.
+    pub fn of(findings: &[Finding]) -> Verdict {
+        if findings.iter().any(|f| f.severity == Severity::Unsafe) {
+            Verdict::Unsafe
+        } else {
+            Verdict::Safe
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Reading with a bound and writing whole or not at all.
+
+use anyhow::{Context, Result};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+/// Reads a regular file of at most `limit` bytes. A directory, a fifo or a device is an error, not a hang.
+///
+/// # Errors
+/// Those of opening and reading; `InvalidInput` for what is no regular file, `FileTooLarge` past the limit.
+pub fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = File::options().read(true).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC).open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    // Files of sysfs and procfs say 0 or 4096; the size is a hint and never trusted.
+    let mut content = Vec::with_capacity(meta.len().min(limit) as usize);
+    file.take(limit + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
+    }
+    Ok(content)
+}
+
+/// Writes a file whole or not at all: a temporary in the same directory, fsync, rename, fsync of the directory.
+/// The directory is made (mode 0755) where it is missing.
+///
+/// # Errors
+/// Those of each step, with the path; nothing is left behind.
+pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
+    let dir = path.parent().context("a path without a directory")?;
+    create_dirs(dir, 0o755)?;
+    let mut temporary = tempfile::Builder::new()
+        .prefix(".vfguard-")
+        .tempfile_in(dir)
+        .with_context(|| format!("making a temporary file in {}", dir.display()))?;
+    let act = || format!("writing {}", path.display());
+    temporary.write_all(content).with_context(act)?;
+    temporary.as_file().set_permissions(fs::Permissions::from_mode(mode)).with_context(act)?;
+    temporary.as_file().sync_all().with_context(act)?;
+    temporary.persist(path).map_err(|e| e.error).with_context(act)?;
+    sync_dir(dir)
+}
+
+/// Makes a directory and its parents with a mode; what is there already is left as it is.
+///
+/// # Errors
+/// Those of mkdir(2), with the path.
+pub fn create_dirs(dir: &Path, mode: u32) -> Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(mode).create(dir).with_context(|| format!("making {}", dir.display()))
+}
+
+/// Makes the names in a directory durable.
+///
+/// # Errors
+/// Those of opening and fsync(2), with the path.
+pub fn sync_dir(dir: &Path) -> Result<()> {
+    File::open(dir).and_then(|d| d.sync_all()).with_context(|| format!("syncing {}", dir.display()))
+}
+
+/// Removes a file; that it is not there is fine. Says whether it was.
+///
+/// # Errors
+/// Those of unlink(2) but `NotFound`, with the path.
+pub fn remove(path: &Path) -> Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e).with_context(|| format!("removing {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fifo_a_directory_and_a_large_file_are_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(read_bounded(&fifo, 10).is_err());
+        assert!(read_bounded(dir.path(), 10).is_err());
+        let large = dir.path().join("large");
+        fs::write(&large, [0; 11]).unwrap();
+        assert_eq!(read_bounded(&large, 10).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(read_bounded(&large, 11).unwrap().len(), 11);
+    }
+
+    #[test]
+    fn an_atomic_write_replaces_and_leaves_no_temporary() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b/file");
+        write_atomic(&path, b"one", 0o600).unwrap();
+        write_atomic(&path, b"two", 0o644).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+}

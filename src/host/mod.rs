@@ -1,0 +1,146 @@
+//! The edges: everything that touches the machine goes through here.
+//!
+//! [`Host`] holds the one root below which every path of the machine lies; it is made once in `main` and passed on.
+
+pub mod command;
+pub mod files;
+pub mod lock;
+pub mod pci;
+mod resolve;
+
+use crate::error::Remedy;
+use anyhow::Result;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The largest file that is read whole: a vmlinuz or a module is never more (a debug module of amdgpu is 60 MB).
+pub const MAX_FILE: u64 = 256 << 20;
+
+/// A machine: the live one, or a tree below `--root DIR`.
+#[derive(Clone, Debug)]
+pub struct Host {
+    root: PathBuf,
+}
+
+impl Host {
+    /// The machine below `root`; `/` is the live one.
+    ///
+    /// # Errors
+    /// When `root` is no directory.
+    pub fn new(root: &Path) -> Result<Host> {
+        let real = fs::canonicalize(root).remedy(
+            format!("opening the root {}", root.display()),
+            "name an existing directory with --root, or leave it out for this machine",
+        )?;
+        if !real.is_dir() {
+            return Err(crate::error::advise(
+                format!("the root {} is not a directory", root.display()),
+                "name an existing directory with --root",
+            ));
+        }
+        Ok(Host { root: real })
+    }
+
+    /// Whether this is the machine that vfguard runs on; only then is a service or a package manager spoken to.
+    pub fn is_live(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    /// The directory below which everything lies.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where a path of the machine really lies: symbolic links, absolute ones too, resolved below the root.
+    /// What does not exist yet is appended as it is. A loop of links resolves to a path that cannot exist.
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        if self.is_live() {
+            return Path::new("/").join(path);
+        }
+        resolve::below(&self.root, path.as_ref(), true)
+    }
+
+    /// Like [`Host::path`], but a link in the last component is not followed: for replacing or removing the link itself.
+    pub fn path_of_link(&self, path: impl AsRef<Path>) -> PathBuf {
+        if self.is_live() {
+            return Path::new("/").join(path);
+        }
+        resolve::below(&self.root, path.as_ref(), false)
+    }
+
+    /// The machine's own name for a real path: without the root.
+    pub fn name(&self, real: &Path) -> PathBuf {
+        match real.strip_prefix(&self.root) {
+            Ok(inner) => Path::new("/").join(inner),
+            Err(_) => real.to_owned(),
+        }
+    }
+
+    /// The whole file; at most [`MAX_FILE`] bytes.
+    ///
+    /// # Errors
+    /// Those of opening and reading, and `FileTooLarge`.
+    pub fn read(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+        files::read_bounded(&self.path(path), MAX_FILE)
+    }
+
+    /// The whole file as text; bytes that are no UTF-8 become replacement characters.
+    ///
+    /// # Errors
+    /// Those of [`Host::read`].
+    pub fn read_text(&self, path: impl AsRef<Path>) -> io::Result<String> {
+        Ok(String::from_utf8_lossy(&self.read(path)?).into_owned())
+    }
+
+    /// The names in a directory, sorted.
+    ///
+    /// # Errors
+    /// Those of reading the directory.
+    pub fn read_dir(&self, path: impl AsRef<Path>) -> io::Result<Vec<OsString>> {
+        let mut names: Vec<OsString> =
+            fs::read_dir(self.path(path))?.map(|e| e.map(|e| e.file_name())).collect::<io::Result<_>>()?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// What stat(2) says.
+    ///
+    /// # Errors
+    /// Those of stat(2).
+    pub fn metadata(&self, path: impl AsRef<Path>) -> io::Result<fs::Metadata> {
+        fs::metadata(self.path(path))
+    }
+
+    /// Whether something is there (a dangling link is not).
+    pub fn exists(&self, path: impl AsRef<Path>) -> bool {
+        self.path(path).exists()
+    }
+
+    /// Whether a regular file is there.
+    pub fn is_file(&self, path: impl AsRef<Path>) -> bool {
+        self.path(path).is_file()
+    }
+
+    /// Whether a directory is there.
+    pub fn is_dir(&self, path: impl AsRef<Path>) -> bool {
+        self.path(path).is_dir()
+    }
+
+    /// The target of a symbolic link as it is written.
+    ///
+    /// # Errors
+    /// Those of readlink(2).
+    pub fn read_link(&self, path: impl AsRef<Path>) -> io::Result<PathBuf> {
+        fs::read_link(self.path_of_link(path))
+    }
+
+    /// Writes a file whole or not at all, making its directory first; see [`files::write_atomic`].
+    ///
+    /// # Errors
+    /// Those of each step, with the path.
+    pub fn write_atomic(&self, path: impl AsRef<Path>, content: &[u8], mode: u32) -> Result<()> {
+        files::write_atomic(&self.path(path), content, mode)
+    }
+}

@@ -57,9 +57,7 @@ pub trait Remedy<T> {
 
 impl<T, E: Into<anyhow::Error>> Remedy<T> for Result<T, E> {
     fn remedy(self, message: impl Into<String>, remedy: impl Into<String>) -> anyhow::Result<T> {
-        self.map_err(|e| {
-            e.into().context(Advice { message: message.into(), remedy: remedy.into(), exit: Exit::Undecided })
-        })
+        self.map_err(|e| e.into().context(Advice { message: message.into(), remedy: remedy.into(), exit: Exit::Undecided }))
     }
 }
 

@@ -1,0 +1,346 @@
+//! Settings in three stages: fragments on disk, merged into one table, validated into [`Config`]; defaults stand beside the fields.
+//!
+//! `/etc/vfguard/config.toml`, then `/etc/vfguard/config.d/*.toml` in order of name; later ones win key by key.
+
+use crate::error::{advise, Remedy};
+use crate::host::Host;
+use anyhow::Result;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The main file, below the root.
+pub const CONFIG: &str = "/etc/vfguard/config.toml";
+/// Its fragments, below the root.
+const FRAGMENTS: &str = "/etc/vfguard/config.d";
+/// A configuration is a page of text; more is a mistake.
+const MAX_CONFIG: u64 = 1 << 20;
+
+/// Whether vfguard acts or only tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Gate and boot default are used.
+    #[default]
+    Enforce,
+    /// Full reports and exit codes; no gate, no hold.
+    Observe,
+}
+
+/// When the kernel's own driver is good enough.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AcceptInTree {
+    /// If the driver bound now is the kernel's own, or none is bound.
+    #[default]
+    Auto,
+    /// Whenever it verifies.
+    Always,
+    /// Never: the recipe's driver is wanted.
+    Never,
+}
+
+/// Where the kernel that boots next comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loader {
+    /// Found out from the files in `/boot`.
+    #[default]
+    Auto,
+    /// From outside the guest: every installed kernel is judged.
+    None,
+}
+
+/// All settings.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Enforce, or only observe.
+    pub mode: Mode,
+    /// When the kernel's own driver is good enough.
+    pub accept_in_tree: AcceptInTree,
+    /// Which drivers.
+    pub drivers: Drivers,
+    /// How archives are fetched.
+    pub fetch: Fetch,
+    /// How drivers are built.
+    pub build: Build,
+    /// How modules are signed.
+    pub sign: Sign,
+    /// The boot loader.
+    pub boot: Boot,
+    /// The gate.
+    pub gate: Gate,
+    /// The hooks.
+    pub hook: Hook,
+}
+
+/// `[drivers]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Drivers {
+    /// Recipes that are needed whether their device is present or not.
+    pub required: Vec<String>,
+}
+
+/// `[fetch]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fetch {
+    /// Base URLs tried first; the archive's file name is appended. `file://` works.
+    pub mirrors: Vec<String>,
+    /// A PEM file with further certificate authorities.
+    pub ca_file: Option<PathBuf>,
+    /// The largest archive, in bytes. Intel's are 0.6 MB.
+    pub max_bytes: u64,
+    /// Seconds for one attempt at one URL.
+    pub timeout: u64,
+    /// Attempts at one URL before the next is tried.
+    pub attempts: u32,
+}
+
+impl Default for Fetch {
+    fn default() -> Self {
+        Fetch { mirrors: Vec::new(), ca_file: None, max_bytes: 64 << 20, timeout: 60, attempts: 3 }
+    }
+}
+
+/// `[build]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Build {
+    /// The account that compiles; where it does not exist, the fixed uid of [`crate::driver`] does.
+    pub user: String,
+    /// Parallel jobs of make; from cores and free memory unless told.
+    pub jobs: Option<u32>,
+    /// Seconds for one build.
+    pub timeout: u64,
+}
+
+impl Default for Build {
+    fn default() -> Self {
+        Build { user: "vfguard".into(), jobs: None, timeout: 1800 }
+    }
+}
+
+/// `[sign]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sign {
+    /// The private key (PEM); with it and the certificate, built modules are signed.
+    pub key: Option<PathBuf>,
+    /// Its certificate (DER or PEM).
+    pub certificate: Option<PathBuf>,
+}
+
+/// `[boot]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Boot {
+    /// Where the next kernel comes from.
+    pub loader: Loader,
+}
+
+/// `[gate]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gate {
+    /// Also refuse poweroff and halt: a stop and start boots the new kernel too.
+    pub poweroff: bool,
+}
+
+/// `[hook]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hook {
+    /// Whether a hook waits for the build; else it returns at once with the gate closed.
+    pub wait: bool,
+    /// Seconds that a run waits for another that holds the lock.
+    pub lock_timeout: u64,
+}
+
+impl Default for Hook {
+    fn default() -> Self {
+        Hook { wait: true, lock_timeout: 1800 }
+    }
+}
+
+impl Hook {
+    /// [`Hook::lock_timeout`] as a duration.
+    pub fn patience(&self) -> Duration {
+        Duration::from_secs(self.lock_timeout)
+    }
+}
+
+impl Config {
+    /// Reads the configuration: `file` alone if given, else [`CONFIG`] and its fragments below the root.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is no TOML, holds an unknown key or a wrong type, or that others may write.
+    pub fn load(host: &Host, file: Option<&Path>) -> Result<Config> {
+        let mut merged = toml::Table::new();
+        for path in fragments(host, file)? {
+            let shown = host.name(&path);
+            let text = read_trusted(&path, &shown)?;
+            // Each fragment is checked by itself, so that the error names its file and line.
+            toml::from_str::<Config>(&text).map_err(|e| {
+                advise(
+                    format!("{}: {}", shown.display(), e.to_string().trim_end()),
+                    format!("mend {} (`man vfguard` lists the settings)", shown.display()),
+                )
+            })?;
+            merge(&mut merged, toml::from_str(&text)?);
+        }
+        let config: Config = merged.try_into()?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<()> {
+        let wrong = |key: &str, why: &str| Err(advise(format!("setting {key}: {why}"), format!("mend {key} in {CONFIG}")));
+        if self.build.jobs == Some(0) {
+            return wrong("build.jobs", "at least one job is needed");
+        }
+        if self.build.timeout == 0 || self.fetch.timeout == 0 || self.fetch.attempts == 0 || self.fetch.max_bytes == 0 {
+            return wrong("build.timeout, fetch.timeout, fetch.attempts, fetch.max_bytes", "must not be 0");
+        }
+        if self.sign.key.is_some() != self.sign.certificate.is_some() {
+            return wrong("sign", "key and certificate are only useful together");
+        }
+        Ok(())
+    }
+}
+
+fn fragments(host: &Host, file: Option<&Path>) -> Result<Vec<PathBuf>> {
+    if let Some(file) = file {
+        return Ok(vec![file.to_owned()]);
+    }
+    let mut paths = Vec::new();
+    // A dangling link is kept, so that reading it says so.
+    if host.path_of_link(CONFIG).symlink_metadata().is_ok() {
+        paths.push(host.path(CONFIG));
+    }
+    match host.read_dir(FRAGMENTS) {
+        Ok(names) => {
+            let toml = names.into_iter().filter(|n| n.to_string_lossy().ends_with(".toml"));
+            paths.extend(toml.map(|n| host.path(Path::new(FRAGMENTS).join(n))));
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e).remedy(format!("reading {FRAGMENTS}"), format!("make {FRAGMENTS} a readable directory")),
+    }
+    Ok(paths)
+}
+
+/// Reads a file that decides what root does: it must belong to root (or to the caller) and be writable by nobody else.
+/// The descriptor is checked, not the name.
+///
+/// # Errors
+/// When it cannot be read or somebody else may write it.
+pub fn read_trusted(path: &Path, shown: &Path) -> Result<String> {
+    use std::io::Read;
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+    let act = format!("reading {}", shown.display());
+    let cure = format!("make {} a readable file of root, or remove it", shown.display());
+    let file = std::fs::File::options()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(path)
+        .remedy(act.clone(), cure.clone())?;
+    let meta = file.metadata().remedy(act.clone(), cure.clone())?;
+    if !meta.is_file() {
+        return Err(advise(format!("{act}: not a regular file"), cure));
+    }
+    let me = nix::unistd::geteuid().as_raw();
+    if (meta.uid() != 0 && meta.uid() != me) || meta.mode() & 0o022 != 0 {
+        return Err(advise(
+            format!("{} may be written by others (owner {}, mode {:o})", shown.display(), meta.uid(), meta.mode() & 0o7777),
+            format!("chown root: {0}; chmod go-w {0}", shown.display()),
+        ));
+    }
+    let mut text = String::new();
+    file.take(MAX_CONFIG + 1).read_to_string(&mut text).remedy(act.clone(), cure.clone())?;
+    if text.len() as u64 > MAX_CONFIG {
+        return Err(advise(format!("{act}: larger than {MAX_CONFIG} bytes"), cure));
+    }
+    Ok(text)
+}
+
+fn merge(into: &mut toml::Table, from: toml::Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(toml::Value::Table(old)), toml::Value::Table(new)) => merge(old, new),
+            (_, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        let host = Host::new(dir.path()).unwrap();
+        (dir, host)
+    }
+
+    #[test]
+    fn nothing_on_disk_means_defaults() {
+        let (_dir, host) = host(&[]);
+        assert_eq!(Config::load(&host, None).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn later_fragments_win_key_by_key() {
+        let (_dir, host) = host(&[
+            ("etc/vfguard/config.toml", "mode = 'observe'\n[fetch]\nattempts = 5\ntimeout = 7\n"),
+            ("etc/vfguard/config.d/20-b.toml", "[fetch]\nattempts = 2\n"),
+            ("etc/vfguard/config.d/10-a.toml", "mode = 'enforce'\n[fetch]\nattempts = 9\n"),
+            ("etc/vfguard/config.d/README", "not read"),
+        ]);
+        let config = Config::load(&host, None).unwrap();
+        assert_eq!((config.mode, config.fetch.attempts, config.fetch.timeout), (Mode::Enforce, 2, 7));
+    }
+
+    #[test]
+    fn mistakes_name_the_file_and_what_is_wrong() {
+        for (text, word) in [
+            ("mod = 'observe'", "mod"),
+            ("[gate]\npoweroff = 'yes'", "poweroff"),
+            ("mode = ", "config.toml"),
+            ("[build]\njobs = 0", "build.jobs"),
+            ("[sign]\nkey = '/k'", "sign"),
+        ] {
+            let (_dir, host) = host(&[("etc/vfguard/config.toml", text)]);
+            let error = Config::load(&host, None).unwrap_err();
+            assert!(format!("{error:#}").contains(word), "{error:#}");
+            assert!(crate::error::remedy(&error).is_some());
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_may_write_is_refused() {
+        let (dir, host) = host(&[("etc/vfguard/config.toml", "mode = 'observe'")]);
+        fs::set_permissions(dir.path().join("etc/vfguard/config.toml"), fs::Permissions::from_mode(0o666)).unwrap();
+        let error = Config::load(&host, None).unwrap_err();
+        assert!(format!("{error:#}").contains("written by others"), "{error:#}");
+    }
+
+    #[test]
+    fn a_dangling_link_is_an_error_and_not_a_default() {
+        let (dir, host) = host(&[]);
+        fs::create_dir_all(dir.path().join("etc/vfguard")).unwrap();
+        std::os::unix::fs::symlink("gone.toml", dir.path().join("etc/vfguard/config.toml")).unwrap();
+        assert!(Config::load(&host, None).is_err());
+    }
+}

@@ -13,8 +13,10 @@
 
 #![deny(unsafe_code)]
 
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod finding;
 pub mod host;
 pub mod kernel;
+pub mod report;

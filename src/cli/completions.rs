@@ -1,0 +1,22 @@
+//! `vfguard completions SHELL`
+
+use crate::error::Exit;
+use anyhow::Result;
+
+/// Arguments.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The shell
+    shell: clap_complete::Shell,
+}
+
+/// Prints the completion script of a shell.
+///
+/// # Errors
+/// None today; the signature is that of every verb.
+pub fn run(args: &Args) -> Result<Exit> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut super::command(), "vfguard", &mut script);
+    super::print(&String::from_utf8_lossy(&script));
+    Ok(Exit::Done)
+}

@@ -1,0 +1,17 @@
+//! `vfguard man`
+
+use crate::error::Exit;
+use anyhow::Result;
+
+/// Arguments: none.
+#[derive(clap::Args)]
+pub struct Args {}
+
+/// Prints the manual page, made from the command definition and packaging/man's chapters.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn run(_: &Args) -> Result<Exit> {
+    super::print(&crate::report::man::page(&super::command())?);
+    Ok(Exit::Done)
+}

@@ -1,0 +1,195 @@
+//! The command line: one file a verb, which declares its arguments and calls one function.
+
+mod completions;
+mod man;
+
+use crate::config::Config;
+use crate::error::{self, Exit};
+use crate::host::Host;
+use crate::report::json;
+use anyhow::Result;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+/// Keeps a kernel update from locking you out of a machine whose only way in is an SR-IOV VF NIC.
+#[derive(Parser)]
+#[command(name = "vfguard", version, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 done, or safe; 1 could not do or decide (refuses); 2 wrong usage; 3 unsafe (refuses); \
+4 another run holds the lock. Treat anything but 0 as a refusal to reboot.";
+
+/// Options of every verb.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Global {
+    /// Take every path of the machine below DIR; nothing outside it is read or changed, no service is spoken to
+    #[arg(long, global = true, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+    /// Read FILE instead of /etc/vfguard/config.toml and its fragments
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What to print: text for people or one JSON object
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Human)]
+    pub format: Format,
+    /// Print only refusals and errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Say more: infos, paths, times
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// When to colour
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
+    pub color: Color,
+    /// No progress bars
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+}
+
+/// `--format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Text for people.
+    Human,
+    /// One JSON object on stdout.
+    Json,
+}
+
+/// `--color`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Print the manual page (roff)
+    Man(man::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}
+
+/// What every verb is given.
+pub struct Context {
+    /// The machine.
+    pub host: Host,
+    /// Its settings.
+    pub config: Config,
+    /// The global options.
+    pub global: Global,
+}
+
+impl Context {
+    /// Opens the machine and reads its settings.
+    ///
+    /// # Errors
+    /// Those of [`Host::new`] and [`Config::load`].
+    pub fn new(global: &Global) -> Result<Context> {
+        let host = Host::new(&global.root)?;
+        let config = Config::load(&host, global.config.as_deref())?;
+        Ok(Context { host, config, global: global.clone() })
+    }
+
+    /// Whether the answer is JSON.
+    pub fn json(&self) -> bool {
+        self.global.format == Format::Json
+    }
+
+    /// Whether text on stdout is coloured.
+    pub fn colour(&self) -> bool {
+        match self.global.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => std::env::var_os("NO_COLOR").is_none() && std::io::stdout().is_terminal(),
+        }
+    }
+
+    /// Whether progress bars are drawn: on a terminal, for people, unless told otherwise.
+    pub fn progress(&self) -> bool {
+        !self.global.no_progress && !self.global.quiet && !self.json() && std::io::stderr().is_terminal()
+    }
+
+    /// Prints lines for people: not in JSON, and not when quiet.
+    pub fn say(&self, text: &str) {
+        if !self.json() && !self.global.quiet {
+            print(text);
+        }
+    }
+}
+
+/// Prints to stdout; a closed pipe is the reader's choice and no error.
+pub fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
+    let _ = out.flush();
+}
+
+/// The whole command definition, for man page and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Parses, runs, and reports an error; the value is the exit code.
+pub fn main(args: Vec<OsString>) -> Exit {
+    let wants_json = asks_for_json(&args);
+    let cli = match Cli::command().try_get_matches_from(args).and_then(|m| Cli::from_arg_matches(&m)) {
+        Ok(cli) => cli,
+        Err(e) => {
+            if !e.use_stderr() {
+                print(&e.render().to_string());
+                return Exit::Done;
+            }
+            let text = e.render().to_string();
+            let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            if wants_json {
+                print(&json::error(&line, "see `vfguard --help`"));
+                eprintln!("vfguard: {line}");
+            } else {
+                eprint!("{text}");
+            }
+            return Exit::Usage;
+        }
+    };
+    match run(&cli) {
+        Ok(exit) => exit,
+        Err(e) => {
+            let message = one_line(&format!("{e:#}"));
+            let remedy = error::remedy(&e).unwrap_or("run the same with -v; `vfguard status` shows the machine").to_owned();
+            if cli.global.format == Format::Json {
+                print(&json::error(&message, &remedy));
+            }
+            eprintln!("vfguard: {message}; {remedy}");
+            error::exit(&e)
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<Exit> {
+    match &cli.verb {
+        Verb::Man(args) => man::run(args),
+        Verb::Completions(args) => completions::run(args),
+    }
+}
+
+/// Whether the arguments ask for JSON, found even where they cannot be parsed.
+fn asks_for_json(args: &[OsString]) -> bool {
+    args.iter().any(|a| a == "--format=json") || args.windows(2).any(|w| w[0] == "--format" && w[1] == "json")
+}
+
+/// An error is one line: what came from outside may hold line breaks and control characters.
+fn one_line(text: &str) -> String {
+    let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    joined.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

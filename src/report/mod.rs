@@ -1,0 +1,4 @@
+//! Telling people (terminal) and machines (JSON).
+
+pub mod json;
+pub mod man;

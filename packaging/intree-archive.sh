@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# Packs the in-tree VF drivers of a distribution's kernel source package as driver archives that are laid out as Intel's
+# are (NAME-VERSION/src/Makefile honouring BUILD_KERNEL, KSRC and KOBJ), so that the whole road from an archive to a
+# loaded module can be walked on real code where Intel's own archives cannot be had.
+#
+#   intree-archive.sh --series 6.1 --out DIR [DRIVER…]     DRIVER: ixgbevf (default), igbvf
+#   intree-archive.sh --demo SRCDIR --out DIR                the same packing for the tests' own little driver
+#
+# For each driver one line on stdout: NAME VERSION SHA256 FILE. The version ends in -intree: Intel never published it, and
+# nobody should think so. Needs room for the source package (150 MB) in DIR while it runs, and the distribution's package
+# manager: apt-get, or dnf with a source repository. Exit code 69: the source package cannot be had here.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+say() { printf '%s\n' "intree-archive: $*" >&2; }
+die() {
+    say "$*"
+    exit 1
+}
+unavailable() {
+    say "$*"
+    exit 69
+}
+
+series='' out='' demo='' drivers=()
+while [ $# -gt 0 ]; do
+    case $1 in
+    --series) series=${2:?--series needs a kernel series, such as 6.1} && shift 2 ;;
+    --out) out=${2:?--out needs a directory} && shift 2 ;;
+    --demo) demo=${2:?--demo needs a directory} && shift 2 ;;
+    -*) die "unknown option $1" ;;
+    *) drivers+=("$1") && shift ;;
+    esac
+done
+[ -n "$out" ] || die "--out DIR is missing"
+[ -n "$series$demo" ] || die "--series or --demo is missing"
+[ ${#drivers[@]} -gt 0 ] || drivers=(ixgbevf)
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+work=$(mktemp -d "$out/.pack.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+
+# pack NAME VERSION SRCDIR: SRCDIR holds the sources and a Kbuild file. The same input gives the same bytes, whoever packs
+# it, whenever: only then is a recorded digest worth anything.
+pack() {
+    local name=$1 version=$2 src=$3 top="$1-$2"
+    mkdir -p "$work/stage/$top"
+    cp -R "$src" "$work/stage/$top/src"
+    # gzip writes no name and no time (-n); modes do not depend on the umask.
+    { printf 'DRIVER := %s\n\n' "$name" && cat "$here/intel-style.mk"; } >"$work/stage/$top/src/Makefile"
+    # Every driver under drivers/net has its version record; the verifier's `wrong-version` wants one to look at.
+    if ! grep -rq '^MODULE_VERSION' "$work/stage/$top/src"; then
+        grep -rlZ '^MODULE_LICENSE' "$work/stage/$top/src" |
+            xargs -0 sed -i "s/^MODULE_LICENSE(.*/&\nMODULE_VERSION(\"$version\");/"
+    fi
+    grep -rq "^MODULE_VERSION(\"$version\")" "$work/stage/$top/src" || die "$name: no place for MODULE_VERSION was found"
+    tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode='u=rwX,go=rX' --format=ustar \
+        -C "$work/stage" -c "$top" | gzip -n -9 >"$work/$top.tar.gz"
+    mv "$work/$top.tar.gz" "$out/$top.tar.gz"
+    printf '%s %s %s %s\n' "$name" "$version" "$(sha256sum <"$out/$top.tar.gz" | cut -d' ' -f1)" "$out/$top.tar.gz"
+}
+
+if [ -n "$demo" ]; then
+    pack demo 1.0.0-demo "$demo"
+    exit 0
+fi
+
+# Each of the two sets $version and defines `stream`, which prints the kernel's source as a tar stream: it is never
+# unpacked as a whole (1.4 GB).
+package='' version='' top='' inner=''
+debian_source() {
+    package="linux-source-$series"
+    [ -n "$(apt-cache madison "$package" 2>/dev/null)" ] ||
+        unavailable "this distribution offers no package $package (if it should: apt-get update)"
+    say "downloading $package"
+    # apt checks the package against the signed index. The sandbox user could not write here, and apt would only warn.
+    (cd "$work" && apt-get -qq -o APT::Sandbox::User=root -o APT::Get::AllowUnauthenticated=false \
+        download "$package" >&2) || unavailable "$package could not be downloaded"
+    package=$(echo "$work/$package"_*.deb)
+    version=$(dpkg-deb -f "$package" Version)
+    version=${version%-*} top="linux-source-$series"
+    stream() { dpkg-deb --fsys-tarfile "$package" | tar -xO "./usr/src/$top.tar.xz" | xz -dc -T2; }
+}
+el_source() {
+    say "downloading the kernel's source package"
+    (cd "$work" && dnf -q download --source kernel >&2) ||
+        unavailable "dnf download --source kernel: no source package (are the source repositories enabled, and dnf-plugins-core installed?)"
+    package=$(echo "$work"/kernel-*.src.rpm)
+    version=$(rpm -qp --qf '%{VERSION}-%{RELEASE}' "$package")
+    inner=$(rpm2cpio "$package" | cpio -t --quiet | grep -E '^(\./)?linux-[0-9].*\.tar\.xz$' | head -n 1)
+    [ -n "$inner" ] || die "$(basename "$package") holds no linux-*.tar.xz"
+    top=$(basename "$inner" .tar.xz)
+    stream() { rpm2cpio "$package" | cpio -i --quiet --to-stdout "$inner" | xz -dc -T2; }
+}
+if command -v apt-get >/dev/null; then
+    debian_source
+elif command -v dnf >/dev/null; then
+    el_source
+else
+    unavailable "neither apt-get nor dnf is here"
+fi
+
+wanted=()
+for driver in "${drivers[@]}"; do
+    wanted+=("$top/drivers/net/ethernet/intel/$driver/*")
+done
+say "extracting ${drivers[*]} of Linux $version"
+mkdir "$work/tree"
+stream | tar -x -C "$work/tree" --wildcards "${wanted[@]}"
+
+for driver in "${drivers[@]}"; do
+    dir="$work/tree/$top/drivers/net/ethernet/intel/$driver"
+    # The kernel's own makefile of the driver becomes Kbuild: its list of objects is right for this version, ours would
+    # not stay so. Only "when configured" becomes "always, as a module".
+    sed -E 's/^obj-\$\(CONFIG_[A-Z0-9_]+\)/obj-m/' "$dir/Makefile" >"$dir/Kbuild"
+    grep -q "^obj-m += $driver.o" "$dir/Kbuild" || die "$driver: its makefile in Linux $version is not as expected"
+    pack "$driver" "$version-intree" "$dir"
+done

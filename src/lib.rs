@@ -18,5 +18,6 @@ pub mod config;
 pub mod error;
 pub mod finding;
 pub mod host;
+pub mod judge;
 pub mod kernel;
 pub mod report;

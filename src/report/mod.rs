@@ -1,4 +1,5 @@
 //! Telling people (terminal) and machines (JSON).
 
+pub mod human;
 pub mod json;
 pub mod man;

@@ -1,0 +1,196 @@
+use super::*;
+use proptest::prelude::*;
+
+fn device(driver: Option<&str>) -> Device {
+    Device {
+        address: "0000:00:03.0".into(),
+        modalias: "pci:v00008086d000010EDsv00008086sd00000000bc02sc00i00".into(),
+        interface: Some("eth0".into()),
+        driver: driver.map(str::to_owned),
+        module: driver.map(str::to_owned),
+        class: 0x02_0000,
+        driver_override: None,
+    }
+}
+
+fn module(origin: Origin, findings: Vec<Finding>) -> ModuleEvidence {
+    let path = Some(format!("/lib/modules/6.1/{origin:?}/ixgbevf.ko").into());
+    ModuleEvidence { name: "ixgbevf".into(), path, version: None, origin, findings }
+}
+
+fn bad() -> Finding {
+    Finding::refuse(Code::SymbolCrc, "90 of 160", "vfguard prepare 6.1")
+}
+
+fn kernel(binding: Binding, candidates: Vec<ModuleEvidence>) -> KernelEvidence {
+    let need =
+        Need { device: Some(device(Some("ixgbevf"))), recipe: Some("ixgbevf".into()), required: false, binding, candidates };
+    KernelEvidence {
+        release: "6.1".parse().unwrap(),
+        needs: vec![need],
+        findings: vec![],
+        proven_by_use: false,
+        undecided: None,
+    }
+}
+
+fn verdict(evidence: &KernelEvidence, accept: AcceptInTree) -> (Verdict, bool) {
+    let report = judge_kernel(evidence, Role::Next, accept);
+    (report.verdict, !report.builds.is_empty())
+}
+
+#[test]
+fn an_in_tree_driver_serves_where_one_is_bound_now_and_nothing_is_built() {
+    let evidence = kernel(Binding::InTree, vec![module(Origin::InTree, vec![])]);
+    assert_eq!(verdict(&evidence, AcceptInTree::Auto), (Verdict::Safe, false));
+    let report = judge_kernel(&evidence, Role::Next, AcceptInTree::Auto);
+    assert!(report.findings.iter().any(|f| f.code == Code::InTree && f.severity == Severity::Info));
+}
+
+#[test]
+fn an_out_of_tree_driver_bound_now_wants_one_in_the_new_kernel() {
+    let evidence = kernel(Binding::OutOfTree, vec![module(Origin::InTree, vec![])]);
+    assert_eq!(verdict(&evidence, AcceptInTree::Auto), (Verdict::Unsafe, true));
+    assert_eq!(verdict(&evidence, AcceptInTree::Always), (Verdict::Safe, false));
+    let evidence = kernel(Binding::OutOfTree, vec![module(Origin::Built, vec![])]);
+    assert_eq!(verdict(&evidence, AcceptInTree::Auto), (Verdict::Safe, false));
+}
+
+#[test]
+fn with_none_bound_ours_is_built_and_an_in_tree_one_accepted() {
+    let evidence = kernel(Binding::Unbound, vec![module(Origin::InTree, vec![])]);
+    assert_eq!(verdict(&evidence, AcceptInTree::Auto), (Verdict::Safe, true));
+}
+
+#[test]
+fn never_and_required_want_the_recipes() {
+    let mut evidence = kernel(Binding::InTree, vec![module(Origin::InTree, vec![])]);
+    assert_eq!(verdict(&evidence, AcceptInTree::Never), (Verdict::Unsafe, true));
+    evidence.needs[0].required = true;
+    assert_eq!(verdict(&evidence, AcceptInTree::Always), (Verdict::Unsafe, true));
+}
+
+#[test]
+fn a_required_driver_without_a_device_is_missed() {
+    let mut evidence = kernel(Binding::Unbound, vec![]);
+    evidence.needs[0].required = true;
+    evidence.needs[0].device = None;
+    assert_eq!(verdict(&evidence, AcceptInTree::Auto), (Verdict::Unsafe, true));
+}
+
+#[test]
+fn a_device_in_use_that_nothing_claims_is_refused_and_cannot_be_built() {
+    let mut evidence = kernel(Binding::InTree, vec![]);
+    evidence.needs[0].recipe = None;
+    let report = judge_kernel(&evidence, Role::Next, AcceptInTree::Auto);
+    assert_eq!(report.findings[0].code, Code::DeviceUnclaimed);
+    assert!(report.builds.is_empty());
+}
+
+#[test]
+fn what_runs_well_now_may_run_again() {
+    let mut evidence = kernel(Binding::OutOfTree, vec![module(Origin::Prebuilt, vec![bad()])]);
+    assert_eq!(verdict(&evidence, AcceptInTree::Auto).0, Verdict::Unsafe);
+    evidence.proven_by_use = true;
+    let report = judge_kernel(&evidence, Role::Next, AcceptInTree::Auto);
+    assert_eq!(report.verdict, Verdict::Safe);
+    assert!(report.findings.iter().any(|f| f.code == Code::ProvenByUse && f.severity == Severity::Warning));
+    evidence.findings.push(Finding::refuse(Code::InitramfsStale, "gone", "rebuild it"));
+    assert_eq!(
+        verdict(&evidence, AcceptInTree::Auto).0,
+        Verdict::Unsafe,
+        "use does not prove what the next boot finds elsewhere"
+    );
+}
+
+#[test]
+fn no_kernel_to_judge_is_unknown() {
+    assert_eq!(judge(vec![], None).verdict, Verdict::Unknown);
+    assert_eq!(judge(vec![], Some(&Finding::warn(Code::BootUnknown, "x", "y"))).verdict, Verdict::Unknown);
+}
+
+#[test]
+fn an_uncertain_next_boot_is_a_warning_only_if_all_are_safe() {
+    let good =
+        judge_kernel(&kernel(Binding::InTree, vec![module(Origin::InTree, vec![])]), Role::Installed, AcceptInTree::Auto);
+    let poor = judge_kernel(&kernel(Binding::InTree, vec![]), Role::Installed, AcceptInTree::Auto);
+    let why = Finding::refuse(Code::BootUnknown, "no boot loader known", "boot.loader = \"none\"");
+    assert_eq!(judge(vec![good.clone(), good.clone()], Some(&why)).verdict, Verdict::Safe);
+    let judged = judge(vec![good, poor], Some(&why));
+    assert_eq!(judged.verdict, Verdict::Unsafe);
+    assert!(judged.kernels[1].findings.iter().any(|f| f.code == Code::BootUnknown && f.severity == Severity::Unsafe));
+    assert_eq!(judged.kernels[0].verdict, Verdict::Safe, "a proven kernel stays proven");
+}
+
+fn any_module() -> impl Strategy<Value = ModuleEvidence> {
+    let origins = prop_oneof![Just(Origin::Built), Just(Origin::Prebuilt), Just(Origin::InTree), Just(Origin::Unknown)];
+    (origins, any::<bool>()).prop_map(|(origin, ok)| module(origin, if ok { vec![] } else { vec![bad()] }))
+}
+
+fn any_kernel() -> impl Strategy<Value = KernelEvidence> {
+    let binding = prop_oneof![Just(Binding::Unbound), Just(Binding::InTree), Just(Binding::OutOfTree)];
+    (binding, prop::collection::vec(any_module(), 0..4), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(binding, candidates, required, proven, recipe)| {
+            let mut evidence = kernel(binding, candidates);
+            evidence.needs[0].required = required && recipe;
+            evidence.proven_by_use = proven;
+            if !recipe {
+                evidence.needs[0].recipe = None;
+            }
+            evidence
+        },
+    )
+}
+
+fn any_policy() -> impl Strategy<Value = AcceptInTree> {
+    prop_oneof![Just(AcceptInTree::Auto), Just(AcceptInTree::Always), Just(AcceptInTree::Never)]
+}
+
+/// Safer means smaller here: `Safe < Unknown < Unsafe`.
+fn safe(evidence: &KernelEvidence, accept: AcceptInTree) -> bool {
+    verdict(evidence, accept).0 == Verdict::Safe
+}
+
+proptest! {
+    #[test]
+    fn adding_an_unsafe_finding_never_makes_a_kernel_safer(evidence in any_kernel(), accept in any_policy(), at in any::<prop::sample::Index>()) {
+        let before = safe(&evidence, accept);
+        let mut kernel_level = evidence.clone();
+        kernel_level.findings.push(bad());
+        prop_assert!(before || !safe(&kernel_level, accept));
+        let mut module_level = evidence.clone();
+        let candidates = &mut module_level.needs[0].candidates;
+        if !candidates.is_empty() {
+            let i = at.index(candidates.len());
+            candidates[i].findings.push(Finding::refuse(Code::Shadowed, "s", "r"));
+            prop_assert!(before || !safe(&module_level, accept));
+        }
+    }
+
+    #[test]
+    fn removing_evidence_never_makes_a_kernel_safer(evidence in any_kernel(), accept in any_policy()) {
+        let before = safe(&evidence, accept);
+        let mut fewer = evidence.clone();
+        fewer.needs[0].candidates.clear();
+        prop_assert!(before || !safe(&fewer, accept));
+        let mut unproven = evidence.clone();
+        unproven.proven_by_use = false;
+        prop_assert!(before || !safe(&unproven, accept));
+        let mut undecided = evidence;
+        undecided.undecided = Some(bad());
+        prop_assert!(!safe(&undecided, accept));
+    }
+
+    #[test]
+    fn a_machine_is_never_safer_than_its_worst_kernel(kernels in prop::collection::vec(any_kernel(), 0..4), accept in any_policy(), uncertain in any::<bool>()) {
+        let reports: Vec<_> = kernels.iter().map(|k| judge_kernel(k, Role::Installed, accept)).collect();
+        let worst = reports.iter().map(|r| r.verdict).max();
+        let why = Finding::refuse(Code::BootUnknown, "x", "y");
+        let judged = judge(reports, uncertain.then_some(&why));
+        prop_assert!(Some(judged.verdict) >= worst);
+        for kernel in &judged.kernels {
+            let refused = kernel.findings.iter().any(|f| f.severity == Severity::Unsafe);
+            prop_assert_eq!(refused, kernel.verdict == Verdict::Unsafe);
+        }
+    }
+}

@@ -1,7 +1,9 @@
-//! PCI functions from sysfs (`Documentation/ABI/testing/sysfs-bus-pci`): modalias, bound driver, network interface.
+//! PCI functions from sysfs (`Documentation/ABI/testing/sysfs-bus-pci`): modalias, bound driver, network interface; and the
+//! network devices of other buses.
 
 use super::Host;
 use serde::Serialize;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// A PCI function.
@@ -43,10 +45,42 @@ impl Device {
 
 const DEVICES: &str = "/sys/bus/pci/devices";
 
-/// All PCI functions, in order of address. A machine without PCI has none.
-pub fn devices(host: &Host) -> Vec<Device> {
-    let names = host.read_dir(DEVICES).unwrap_or_default();
-    names.iter().filter_map(|name| device(host, name.to_str()?)).collect()
+/// Network interfaces of any bus.
+const NET: &str = "/sys/class/net";
+
+/// All PCI functions in order of address, then the network devices of other buses (virtio on MMIO, Xen, Hyper-V, USB) that
+/// have an interface. A machine without PCI has none of the former.
+///
+/// # Errors
+/// When there is no sysfs to look at: a machine whose devices cannot be seen is not a machine without devices.
+pub fn devices(host: &Host) -> io::Result<Vec<Device>> {
+    let names = match host.read_dir(DEVICES) {
+        Ok(names) => names,
+        Err(e) if e.kind() == io::ErrorKind::NotFound && host.is_dir("/sys/bus") => Vec::new(),
+        Err(e) => return Err(e),
+    };
+    let mut devices: Vec<Device> = names.iter().filter_map(|name| device(host, name.to_str()?)).collect();
+    for name in host.read_dir(NET).unwrap_or_default() {
+        devices.extend(name.to_str().and_then(|interface| other_bus(host, interface)));
+    }
+    Ok(devices)
+}
+
+fn other_bus(host: &Host, interface: &str) -> Option<Device> {
+    let dir = Path::new(NET).join(interface).join("device");
+    let modalias = host.read_text(dir.join("modalias")).ok()?.trim().to_owned();
+    if modalias.is_empty() || modalias.starts_with("pci:") {
+        return None;
+    }
+    Some(Device {
+        address: link_name(host, dir.clone()).unwrap_or_else(|| interface.to_owned()),
+        modalias,
+        interface: Some(interface.to_owned()),
+        driver: link_name(host, dir.join("driver")),
+        module: link_name(host, dir.join("driver/module")),
+        class: CLASS_NETWORK << 16,
+        driver_override: None,
+    })
 }
 
 fn device(host: &Host, address: &str) -> Option<Device> {
@@ -76,4 +110,55 @@ fn interface(host: &Host, dir: &Path) -> Option<String> {
 /// not the driver's, so only links count.
 fn link_name(host: &Host, path: PathBuf) -> Option<String> {
     host.read_link(path).ok()?.file_name()?.to_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn write(root: &Path, path: &str, text: &str) {
+        fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+        fs::write(root.join(path), text).unwrap();
+    }
+
+    #[test]
+    fn a_vf_is_seen_with_its_driver_and_interface() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let device = "sys/bus/pci/devices/0000:00:03.0";
+        write(root, &format!("{device}/modalias"), "pci:v00008086d000010EDsv00008086sd00000000bc02sc00i00\n");
+        write(root, &format!("{device}/class"), "0x020000\n");
+        write(root, &format!("{device}/net/eth0/operstate"), "up\n");
+        fs::create_dir_all(root.join("sys/bus/pci/drivers/ixgbevf")).unwrap();
+        symlink("../../../../bus/pci/drivers/ixgbevf", root.join(device).join("driver")).unwrap();
+        let devices = devices(&Host::new(root).unwrap()).unwrap();
+        assert_eq!(devices.len(), 1);
+        assert_eq!(devices[0].interface.as_deref(), Some("eth0"));
+        assert_eq!(devices[0].driver.as_deref(), Some("ixgbevf"));
+        assert!(devices[0].in_use());
+    }
+
+    #[test]
+    fn a_xen_interface_counts_and_a_bridge_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        fs::create_dir_all(root.join("sys/bus/xen")).unwrap();
+        write(root, "sys/devices/vif-0/modalias", "xen:vif\n");
+        fs::create_dir_all(root.join("sys/class/net/eth0")).unwrap();
+        fs::create_dir_all(root.join("sys/class/net/br0")).unwrap();
+        symlink("../../../devices/vif-0", root.join("sys/class/net/eth0/device")).unwrap();
+        let devices = devices(&Host::new(root).unwrap()).unwrap();
+        assert_eq!(devices.iter().map(|d| d.address.as_str()).collect::<Vec<_>>(), ["vif-0"]);
+    }
+
+    #[test]
+    fn a_machine_whose_sysfs_is_missing_is_not_a_machine_without_devices() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        assert!(devices(&host).is_err());
+        fs::create_dir_all(dir.path().join("sys/bus")).unwrap();
+        assert_eq!(devices(&host).unwrap(), []);
+    }
 }

@@ -15,6 +15,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod driver;
 pub mod error;
 pub mod finding;
 pub mod host;

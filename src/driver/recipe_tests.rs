@@ -1,0 +1,233 @@
+use super::*;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+const SHA: &str = "54d38e23d4d7dd3e8a058ea36250f10fe6865f399d28e6213fa2f74c3e2f19d5";
+
+fn kernel(release: &str) -> KernelRelease {
+    release.parse().unwrap()
+}
+
+fn built_in() -> Recipe {
+    Recipe::parse(BUILT_IN[0].1, Path::new(BUILT_IN[0].0)).unwrap()
+}
+
+/// A recipe whose releases are given as (version, range, fallback).
+fn recipe(releases: &[(&str, &str, bool)]) -> Result<Recipe> {
+    let mut text = String::from("name = 'x'\ndevices = ['pci:v1d2*']\n");
+    for (version, kernels, fallback) in releases {
+        text += &format!(
+            "[[releases]]\nversion = '{version}'\nurls = ['https://h/x']\nsha256 = '{SHA}'\nkernels = {kernels}\nfallback = {fallback}\n"
+        );
+    }
+    Recipe::parse(&text, Path::new("/etc/vfguard/drivers.d/x.toml"))
+}
+
+fn versions(recipe: &Recipe, release: &str) -> Vec<String> {
+    recipe.candidates(&kernel(release)).iter().map(|r| r.version.clone()).collect()
+}
+
+#[test]
+fn the_users_own_kernel_selects_2_14_2() {
+    assert_eq!(versions(&built_in(), "2.6.32-431.20.3.el6.x86_64")[0], "2.14.2");
+}
+
+#[test]
+fn a_modern_kernel_selects_5_3_36_and_nothing_older() {
+    for release in ["5.10.0-30-amd64", "5.14.0-503.el9.x86_64", "6.1.0-9-amd64", "6.12.117+deb13-amd64", "7.3.0-1", "99.0"] {
+        assert_eq!(versions(&built_in(), release), ["5.3.36"], "{release}");
+    }
+}
+
+#[test]
+fn every_kernel_has_a_first_choice_and_later_releases_follow_in_order() {
+    let recipe = built_in();
+    for release in
+        ["2.6.18-398.el5", "2.6.32-754.el6", "3.10.0-1160.el7", "3.13.0-24-generic", "4.4.0", "4.18.0-553.el8", "5.4.0"]
+    {
+        let found = versions(&recipe, release);
+        assert_eq!(found.last().map(String::as_str), Some("5.3.36"), "{release}");
+        assert!(found.windows(2).all(|w| rpmvercmp(&w[0], &w[1]).is_lt()), "{release}: {found:?}");
+        let first = recipe.release(&found[0]).unwrap();
+        assert!(first.kernels.holds(&kernel(release)), "{release}: {found:?}");
+    }
+}
+
+#[test]
+fn the_edges_of_a_range_are_from_inclusive_and_below_exclusive_with_or_without_final_zeros() {
+    let r = recipe(&[
+        ("1", "{ below = '3.10' }", false),
+        ("2", "{ from = '3.10', below = '4' }", true),
+        ("3", "{ from = '4.0.0' }", false),
+    ]);
+    let r = r.unwrap();
+    for (release, want) in [
+        ("3.9.99", vec!["1", "2"]),
+        ("3.10.0-1.el7", vec!["2"]),
+        ("3.10", vec!["2"]),
+        ("3.19.8", vec!["2"]),
+        ("4-rc1", vec!["3"]),
+        ("4.0.0", vec!["3"]),
+    ] {
+        assert_eq!(versions(&r, release), want, "{release}");
+    }
+}
+
+#[test]
+fn a_kernel_in_no_range_gets_the_fallbacks_of_later_kernels_only() {
+    let r = recipe(&[("1", "{ below = '3.0' }", true), ("2", "{ from = '4.0', below = '5.0' }", true)]).unwrap();
+    assert_eq!(versions(&r, "3.10.0"), ["2"]);
+    assert!(versions(&r, "6.1.0").is_empty());
+}
+
+#[test]
+fn the_recipe_claims_intels_virtual_functions_and_nothing_else() {
+    let r = built_in();
+    let alias = |id: &str| format!("pci:v00008086d0000{id}sv00008086sd00000001bc02sc00i00");
+    for id in ["10ED", "152E", "1515", "1530", "1564", "1565", "15A8", "15A9", "15C5", "15B4", "57AD"] {
+        assert!(r.claims(&alias(id)), "{id}");
+    }
+    assert!(!r.claims(&alias("10FB")) && !r.claims("pci:v00001D0Fd0000EC20sv*") && !r.claims(""));
+}
+
+#[test]
+fn star_and_question_mark_match_as_in_a_shell() {
+    for (pattern, text, want) in [
+        ("a*c", "abbc", true),
+        ("a*c", "abbd", false),
+        ("a?c", "abc", true),
+        ("a?c", "ac", false),
+        ("*", "", true),
+        ("a*b*c", "aXbXbc", true),
+        ("", "a", false),
+    ] {
+        assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), want, "{pattern} {text}");
+    }
+    assert!(!matches("*a".repeat(60).as_bytes(), "b".repeat(4000).as_bytes()), "and without exploding");
+}
+
+#[test]
+fn make_variables_are_filled_in_and_a_releases_own_follow() {
+    let mut r = built_in();
+    r.releases[0].make = vec!["X=1".into()];
+    let args = r.make_args(r.releases.first(), &kernel("6.1.0-9"), Path::new("/s"), Path::new("/b"));
+    assert_eq!(args, ["BUILD_KERNEL=6.1.0-9", "KSRC=/s", "KOBJ=/b", "X=1"]);
+}
+
+#[test]
+fn each_mistake_in_a_recipe_names_the_file_and_the_key() {
+    let good = format!(
+        "name = 'x'\ndevices = ['pci:v1d2*']\n[[releases]]\nversion = '1'\nurls = ['https://h/x']\nsha256 = '{SHA}'\n"
+    );
+    Recipe::parse(&good, Path::new("x.toml")).unwrap();
+    let again = format!("{good}[[releases]]\nversion = '2'\nurls = ['https://h/x']\nsha256 = '{SHA}'\n");
+    let cases: Vec<(String, &str)> = vec![
+        (good.replace("sha256", "#"), "sha256"),
+        (good.replace(SHA, "beef"), "64 hexadecimal"),
+        (good.replace("name =", "nam ="), "nam"),
+        (good.replace("name = 'x'", "name = '../x'"), "name"),
+        (good.replace("name = 'x'", "name = '-x'"), "name"),
+        (good.replace("version = '1'", "version = '1/2'"), "version"),
+        (good.replace("['https://h/x']", "[]"), "urls"),
+        (good.replace("https://h/x", "ftp://h/x"), "ftp"),
+        (good.replace("https://h/x", "file://host/x"), "urls"),
+        (good.replace("https://h/x", "no url"), "urls"),
+        (good.replace("['pci:v1d2*']", "['*']"), "devices"),
+        (good.replace("['pci:v1d2*']", "['pci:*']"), "devices"),
+        (good.replace("devices", "#"), "devices"),
+        (good.replace("[[releases]]", "directory = '/etc'\n[[releases]]"), "directory"),
+        (good.replace("[[releases]]", "directory = 'a/../..'\n[[releases]]"), "directory"),
+        (good.replace("[[releases]]", "make = ['-f/etc/shadow']\n[[releases]]"), "make"),
+        (good.replace("[[releases]]", "make = ['A=$(shell id)']\n[[releases]]"), "make"),
+        (good.replace("[[releases]]", "modules = ['a/b']\n[[releases]]"), "modules"),
+        (format!("{good}make = ['--eval=x']"), "make"),
+        (format!("{good}kernels = {{ from = '5', below = '5.0' }}"), "kernels"),
+        (format!("{good}kernels = {{ from = 'five' }}"), "base version"),
+        (format!("{good}kernels = {{ to = '5' }}"), "to"),
+        (again.clone(), "overlaps"),
+        (again.replace("version = '2'", "version = '1'"), "twice"),
+        ("name = 'x'\ndevices = []\nreleases = []".into(), "releases"),
+        ("name = ".into(), "x.toml"),
+    ];
+    for (text, word) in cases {
+        let error = Recipe::parse(&text, Path::new("/etc/x.toml")).unwrap_err();
+        let shown = format!("{error:#}");
+        assert!(shown.contains("/etc/x.toml") && shown.contains(word), "{word}: {shown}\n{text}");
+        assert!(crate::error::remedy(&error).is_some());
+    }
+}
+
+#[test]
+fn touching_ranges_are_fine_and_overlapping_ones_are_not() {
+    assert!(recipe(&[("1", "{ below = '3' }", false), ("2", "{ from = '3.0' }", false)]).is_ok());
+    for (a, b) in [
+        ("{}", "{}"),
+        ("{ below = '3.1' }", "{ from = '3' }"),
+        ("{ from = '2', below = '9' }", "{ from = '4', below = '5' }"),
+    ] {
+        assert!(recipe(&[("1", a, false), ("2", b, false)]).is_err(), "{a} {b}");
+        assert!(recipe(&[("1", b, false), ("2", a, false)]).is_err(), "{b} {a}");
+    }
+}
+
+fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
+    let dir = tempfile::tempdir().unwrap();
+    for (path, text) in files {
+        let path = dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let host = Host::new(dir.path()).unwrap();
+    (dir, host)
+}
+
+fn one(name: &str, version: &str) -> String {
+    format!("name = '{name}'\ndevices = ['pci:v1*']\n[[releases]]\nversion = '{version}'\nurls = ['file:///x']\nsha256 = '{SHA}'\n")
+}
+
+#[test]
+fn etc_wins_over_usr_and_both_over_the_built_in_recipe() {
+    let (_dir, none) = host(&[]);
+    assert_eq!(recipes(&none).unwrap(), [built_in()]);
+    let (_dir, host) = host(&[
+        ("usr/lib/vfguard/drivers.d/any.toml", &one("ixgbevf", "usr")),
+        ("usr/lib/vfguard/drivers.d/igbvf.toml", &one("igbvf", "usr")),
+        ("etc/vfguard/drivers.d/other.toml", &one("ixgbevf", "etc")),
+        ("etc/vfguard/drivers.d/other.toml.rpmsave", "not read"),
+    ]);
+    let found = recipes(&host).unwrap();
+    let found: Vec<_> = found.iter().map(|r| (r.name.as_str(), r.releases[0].version.as_str(), r.module())).collect();
+    assert_eq!(found, [("igbvf", "usr", "igbvf"), ("ixgbevf", "etc", "ixgbevf")]);
+}
+
+#[test]
+fn one_name_twice_in_a_directory_and_a_recipe_that_others_may_write_are_refused() {
+    let (_dir, twice) =
+        host(&[("etc/vfguard/drivers.d/a.toml", &one("x", "1")), ("etc/vfguard/drivers.d/b.toml", &one("x", "2"))]);
+    assert!(format!("{:#}", recipes(&twice).unwrap_err()).contains("b.toml"));
+    let (dir, open) = host(&[("etc/vfguard/drivers.d/a.toml", &one("x", "1"))]);
+    fs::set_permissions(dir.path().join("etc/vfguard/drivers.d/a.toml"), fs::Permissions::from_mode(0o646)).unwrap();
+    assert!(format!("{:#}", recipes(&open).unwrap_err()).contains("written by others"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "\\PC{0,200}") {
+        let _ = Recipe::parse(&text, Path::new("x.toml"));
+    }
+
+    #[test]
+    fn no_field_makes_the_parser_panic(
+        name in "\\PC{0,12}", version in "\\PC{0,12}", device in "\\PC{0,12}", from in "[0-9.]{0,12}", url in "\\PC{0,20}"
+    ) {
+        let q = |s: &str| toml::Value::String(s.to_owned()).to_string();
+        let text = format!(
+            "name = {}\ndevices = [{}]\n[[releases]]\nversion = {}\nurls = [{}]\nsha256 = '{SHA}'\nkernels = {{ from = {} }}\n",
+            q(&name), q(&device), q(&version), q(&url), q(&from)
+        );
+        if let Ok(recipe) = Recipe::parse(&text, Path::new("x.toml")) {
+            assert!(!recipe.archive_name(&recipe.releases[0]).contains('/'));
+        }
+    }
+}

@@ -1,0 +1,177 @@
+"""Every way to reboot, against the closed gate and against the open one, on two systemds."""
+
+import re
+import time
+from dataclasses import dataclass
+
+from vmlab.errors import require
+from vmlab.report import table
+
+from . import Story
+from .triggers import PASSES, REFUSED, UNIT, Trigger
+
+QUIET_SECONDS = 2.5     # longer than any queued reboot needs to stop the canary
+HEALTH = ("systemctl is-system-running; systemctl list-jobs --no-legend | wc -l; systemctl is-active multi-user.target canary.service; "
+          "test -e /run/nologin && echo NOLOGIN; true")
+
+
+@dataclass
+class Outcome:
+    """What came of one trigger."""
+
+    end: str
+    code: object
+    message: str
+    canary: bool        # whether the canary was stopped
+    health: str = ""
+
+
+class Subject:
+    """A machine with vfguard in it, and states to go back to."""
+
+    def __init__(self, machine, lab, report, name):
+        self.machine = machine
+        self.lab = lab
+        self.report = report
+        self.name = name
+        self.systemd = 0
+
+    def prepare(self):
+        """Boots, installs vfguard, and keeps the state with the gate open and the one with it closed."""
+        self.machine.settle()
+        shell = self.machine.shell
+        self.systemd = int(re.search(r"systemd (\d+)", shell.check("systemctl --version")).group(1))
+        shell.check("mkdir -p /lab && mount -o ro /dev/vdb /lab && install -m 755 /lab/vfguard /usr/bin/vfguard", 60)
+        shell.run("rm -f /run/nologin; systemctl reset-failed")
+        self.machine.save("open")
+
+    def close_gate(self):
+        """Closes the gate as a hook does."""
+        return self.machine.shell.check(CLOSE, 60)
+
+    def fire(self, trigger):
+        """Pulls one trigger and watches what becomes of the machine."""
+        machine = self.machine
+        seen = len(machine.console())
+        if trigger.monitor:
+            machine.qmp.human(trigger.monitor)
+            code, message = None, ""
+        else:
+            answer = machine.shell.run(trigger.command, trigger.seconds)
+            code, message = answer.code, answer.output
+        stopped = False
+        quiet_until = time.monotonic() + (QUIET_SECONDS if trigger.later or code is None else 0.3)
+        gone_by = time.monotonic() + trigger.seconds
+        while time.monotonic() < (gone_by if stopped else quiet_until):
+            if not machine.running():
+                return Outcome(f"gone ({self.reason()})", code, message, stopped)
+            if not stopped and "CANARY-STOPPED" in machine.console()[seen:]:
+                stopped = True
+            time.sleep(0.2)
+        health = machine.shell.run(HEALTH, 20)
+        stopped = "CANARY-STOPPED" in machine.console()[seen:]
+        return Outcome("running" if health.code == 0 else "not answering", code, message, stopped, health.output)
+
+    def reason(self):
+        """Why QEMU says that the guest is gone."""
+        reasons = {event["data"].get("reason", "?") for event in self.machine.events("SHUTDOWN")}
+        reasons |= {f"reset by {event['data'].get('reason', '?')}" for event in self.machine.events("RESET")}
+        return ", ".join(sorted(reasons))
+
+    def offered(self, triggers):
+        """The triggers that this systemd has."""
+        return [trigger for trigger in triggers if self.systemd >= trigger.since]
+
+
+CLOSE = f"""
+cd /run/systemd/system && ln -s /dev/null {UNIT} && \
+for t in reboot.target kexec.target soft-reboot.target systemd-reboot.service systemd-kexec.service systemd-soft-reboot.service; do \
+mkdir -p $t.d; printf '[Unit]\\nRequires={UNIT}\\n' >$t.d/50-vfguard.conf; done; cd /; systemctl daemon-reload; \
+systemctl mask --runtime systemd-initctl.socket systemd-initctl.service; systemctl stop systemd-initctl.socket systemd-initctl.service
+"""
+
+
+def short(text, limit=78):
+    """The telling part of a message, for a table's cell."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = next((line for line in lines if UNIT in line), lines[-1] if lines else "")
+    return telling if len(telling) <= limit else telling[:limit - 1] + "…"
+
+
+def check_refused(trigger: Trigger, outcome: Outcome):
+    """The promise of a closed gate."""
+    require(outcome.end == "running", f"the machine is {outcome.end}: {outcome.message}")
+    require(not outcome.canary, f"services were stopped: {outcome.message}")
+    require(outcome.health.split() in (["running", "0", "active", "active"], ["degraded", "0", "active", "active"]),
+            f"afterwards: {outcome.health.split()}")
+    if trigger.code is not None:
+        require(outcome.code == trigger.code, f"exit code {outcome.code}, not {trigger.code}: {outcome.message}")
+    if trigger.told:
+        require(UNIT in outcome.message, f"the refusal does not say why: {outcome.message!r}")
+
+
+def closed(subject):
+    """Refused ways leave everything running; the documented ways pass."""
+    name, machine, report = subject.name, subject.machine, subject.report
+    with report.case(f"{name}/closes"):
+        subject.close_gate()
+        shown = machine.shell.check("systemctl show -p Requires reboot.target kexec.target")
+        require(shown.count(UNIT) == 2, f"the gate is not seen closed: {shown}")
+    machine.save("closed")
+    rows = []
+    for trigger in subject.offered(REFUSED):
+        with report.case(f"{name}/refused/{trigger.name}"):
+            outcome = subject.fire(trigger)
+            rows.append(["closed", trigger.name, outcome.end, outcome.code, "stopped" if outcome.canary else "running",
+                         short(outcome.message)])
+            try:
+                check_refused(trigger, outcome)
+            except Exception:
+                machine.load("closed")
+                raise
+    for command in ("systemctl daemon-reload", "systemctl daemon-reexec"):
+        with report.case(f"{name}/survives/{command}"):
+            machine.shell.check(command)
+            machine.shell.until("systemctl is-system-running | grep -qE 'running|degraded'", 30)
+            check_refused(REFUSED[0], subject.fire(REFUSED[0]))
+    for trigger in subject.offered(PASSES):
+        with report.case(f"{name}/passes/{trigger.name}"):
+            machine.load("closed")
+            outcome = subject.fire(trigger)
+            rows.append(["closed", trigger.name, outcome.end, outcome.code, "stopped" if outcome.canary else "-", ""])
+            passed = outcome.end.startswith("gone") or (outcome.end == "not answering" and "kexec" in trigger.name)
+            require(passed, f"the manual says that it passes, and it did not: {outcome}")
+    return rows
+
+
+def opened(subject):
+    """With the gate open again, the ways work: so the refusals were the gate's."""
+    name, machine, report = subject.name, subject.machine, subject.report
+    rows = []
+    for trigger in subject.offered(REFUSED):
+        if not (subject.lab.full or trigger.sample):
+            continue
+        with report.case(f"{name}/open/{trigger.name}"):
+            machine.load("open")
+            outcome = subject.fire(trigger)
+            rows.append(["open", trigger.name, outcome.end, outcome.code, "stopped" if outcome.canary else "running",
+                         short(outcome.message)])
+            require(outcome.canary or outcome.end.startswith("gone"), f"nothing happened: {outcome}")
+    return rows
+
+
+def story(disk, name):
+    """The story on one guest."""
+    def run(lab, report):
+        payload = lab.payload(name.replace("/", "-"), {"vfguard": lab.binary})
+        with lab.machine(disk, payload=payload) as machine:
+            subject = Subject(machine, lab, report, name)
+            subject.prepare()
+            rows = closed(subject) + opened(subject)
+            report.say(f"\n{name}: systemd {subject.systemd}\n"
+                       + table(["gate", "way", "machine", "code", "canary", "message"], rows) + "\n")
+        payload.unlink()
+    return Story(name, run)
+
+
+STORIES = [story("debian12", "gate/debian12"), story("debian13", "gate/debian13")]

@@ -1,0 +1,70 @@
+"""Entry of the VM tier; run.sh installs what it needs and then calls this."""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from cases import gate
+from vmlab.errors import LabError, Skip
+from vmlab.lab import Lab
+from vmlab.report import Report
+
+# In the order of the longest first, so that two at a time end together.
+STORIES = [*gate.STORIES]
+
+
+def chosen(wanted):
+    """The stories whose name is, or lies below, one of the names given; all of them when none is."""
+    if not wanted:
+        return STORIES
+    found = [story for story in STORIES if any(story.name == name or story.name.startswith(f"{name}/") for name in wanted)]
+    unknown = [name for name in wanted if not any(s.name == name or s.name.startswith(f"{name}/") for s in STORIES)]
+    if unknown:
+        sys.exit(f"unknown case {', '.join(unknown)}; there are: {', '.join(story.name for story in STORIES)}")
+    return found
+
+
+def tell(story, lab, report):
+    """Runs one story; what it does not catch itself is its failure."""
+    try:
+        story.run(lab, report)
+    except Skip as why:
+        report.skip(story.name, why)
+    except LabError as why:
+        report.fail(story.name, why)
+    except Exception as error:  # pylint: disable=broad-except
+        report.fail(story.name, f"{type(error).__name__}: {error}")
+
+
+def main():
+    """Runs the chosen stories, as many at a time as there are cores."""
+    parser = argparse.ArgumentParser(prog="tests/vm/run.sh", description="vfguard in virtual machines")
+    parser.add_argument("--full", action="store_true", help="the rare and slow cases too")
+    parser.add_argument("--jobs", type=int, default=max(1, min(2, os.cpu_count() or 1)), help="machines at a time")
+    parser.add_argument("case", nargs="*", help="such as gate, or gate/debian12")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    report = Report()
+    lab = Lab(report, options.full)
+    stories = chosen(options.case)
+    try:
+        lab.prepare()
+    except Skip as why:
+        for story in stories:
+            report.skip(story.name, why)
+        return report.finish()
+    except LabError as why:
+        report.fail("lab", why)
+        return report.finish()
+    threading.excepthook = lambda hook: report.fail("lab", hook.exc_value)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for story in stories:
+            pool.submit(tell, story, lab, report)
+    return report.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# vfguard in virtual machines: real systemds, real kernels, a real GRUB, real reboots.
+#
+#   tests/vm/run.sh [--full] [CASE…]      CASE: gate, gate/debian12, lockout…; all without one
+#
+# One line for each test (ok, FAIL, skipped), and at the end: N passed, N failed, N skipped. Exit code 1 on a failure.
+# Needs a Debian host; installs the packages below when it is root. Images are kept in
+# ${VFGUARD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vfguard-tests}/vm. The vfguard under test is $VFGUARD_BIN, else a
+# release build of this clone. $VFGUARD_VM_ACCEL overrides the choice between KVM and TCG.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+# QEMU itself may have to come from backports: vmlab/host.py looks after it.
+packages=(
+    python3 mmdebstrap debian-archive-keyring e2fsprogs kmod cpio # images
+    gcc make bc flex bison libelf-dev xz-utils zstd binutils      # modules for the oracle
+    openssl qemu-system-x86 qemu-utils seabios ipxe-qemu
+)
+if [ "${1-}" = --packages ]; then
+    printf '%s\n' "${packages[@]}"
+    exit 0
+fi
+
+skip() {
+    printf 'skipped vm: %s\n0 passed, 0 failed, 1 skipped\n' "$1"
+    exit 0
+}
+
+[ -r /etc/debian_version ] || skip "the guests are Debian, and so has to be the host that makes them"
+[ "$(uname -m)" = x86_64 ] || skip "the guests are x86-64, and emulating them on $(uname -m) takes too long"
+[ "$(id -u)" = 0 ] || skip "making a guest's root needs root"
+missing=()
+for package in "${packages[@]}"; do
+    dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    log=$(mktemp)
+    if ! { apt-get -q -o DPkg::Lock::Timeout=300 update && DEBIAN_FRONTEND=noninteractive apt-get -qy \
+        -o DPkg::Lock::Timeout=300 install --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 </dev/null; then
+        why=$(tail -n 1 "$log")
+        rm -f "$log"
+        skip "apt could not install ${missing[*]}: $why"
+    fi
+    rm -f "$log"
+fi
+cd "$here"
+exec python3 -B main.py "$@"

@@ -1,0 +1,167 @@
+"""The lab as the stories see it: which guests there are, and how to start one."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from . import host
+from .apt import Apt, SUITES, extract
+from .errors import LabError, Skip
+from .image import BUILD, Disk, Images, release_of, run
+from .machine import Machine
+
+LISTS_SECONDS = 24 * 3600       # package lists older than this are fetched again
+KEPT_RUNS = 40                  # console logs kept for a look back
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+class Lab:
+    """Paths, packages, images and machines of one run."""
+
+    def __init__(self, report, full):
+        self.report = report
+        self.full = full
+        base = os.environ.get("VFGUARD_CACHE") or f"{os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'}/vfguard-tests"
+        self.cache = Path(base) / "vm"
+        self.runs = self.cache / "runs"
+        self.runs.mkdir(parents=True, exist_ok=True)
+        self.lock = threading.RLock()
+        self.apts = {}
+        self.images = Images(self.cache, self.apts, self.accelerator)
+        self.disks = {}
+        self.binary = None
+
+    def prepare(self):
+        """Package lists, QEMU and the list of guests; raises Skip with the reason where the tier cannot run."""
+        with self.exclusive():
+            for release in SUITES:
+                apt = Apt(self.cache, release)
+                marker = apt.directory / "updated"
+                if not marker.exists() or time.time() - marker.stat().st_mtime > LISTS_SECONDS:
+                    apt.update()
+                    marker.touch()
+                self.apts[release] = apt
+            host.ensure_qemu(self._host_apt())
+        self._forget_old_runs()
+        self.disks = self._disks()
+        self.binary = self._binary()
+
+    def _host_apt(self):
+        codename = ""
+        for line in Path("/etc/os-release").read_text().splitlines():
+            if line.startswith("VERSION_CODENAME="):
+                codename = line.partition("=")[2].strip('"')
+        if codename not in self.apts:
+            raise Skip(f"the VM tier runs on Debian {' or '.join(SUITES)}, not on {codename or 'this system'}")
+        return self.apts[codename]
+
+    def _forget_old_runs(self):
+        old = sorted(self.runs.iterdir(), key=lambda path: path.stat().st_mtime)
+        for path in old[:-KEPT_RUNS]:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _disks(self):
+        apt = self.apts["bookworm"]
+        pattern = r"linux-image-6\.1\.0-\d+-amd64"
+        kernels = [name for name in apt.names(pattern)
+                   if apt.version(name) and apt.version(name.replace("image", "headers"))]
+        if len(kernels) < 2:
+            raise Skip("the mirror has fewer than two 6.1 kernels with headers")
+        first, last = kernels[0], kernels[-1]
+        headers = [name.replace("image", "headers") for name in (first, last)]
+        return {
+            "debian12": Disk("debian12", "bookworm", [first], [*BUILD, *headers]),
+            "two-kernels": Disk("two-kernels", "bookworm", [first, last]),
+            "debian13": Disk("debian13", "trixie", [last], megabytes=2000),
+        }
+
+    def kernels(self):
+        """The releases of the two 6.1 kernels, the older first."""
+        return [release_of(package) for package in self.disks["two-kernels"].kernels]
+
+    def _binary(self):
+        """The vfguard under test: $VFGUARD_BIN, else a release build of this clone."""
+        given = os.environ.get("VFGUARD_BIN")
+        if given:
+            return Path(given).resolve()
+        self.report.say("building vfguard (set VFGUARD_BIN to use another binary)")
+        done = subprocess.run(["cargo", "build", "--release", "--locked", "--quiet", "--message-format=short"], cwd=PROJECT,
+                              capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=1800)
+        if done.returncode:
+            raise LabError(f"cargo build: {done.stderr.strip()[-600:]}")
+        target = Path(os.environ.get("CARGO_TARGET_DIR") or PROJECT / "target")
+        return target / "release" / "vfguard"
+
+    def accelerator(self, kernel):
+        """KVM or TCG, tried once for each boot of the host."""
+        with self.lock:
+            return host.accelerator(self.cache, kernel)
+
+    def exclusive(self):
+        """Keeps other runs on this host out of the cache while something in it is made."""
+        return _FileLock(self.cache / "lock", self.lock)
+
+    def machine(self, name, *, direct=True, payload=None, network=(), memory=640, append=""):
+        """A machine on a fresh overlay of a disk; `direct` starts the disk's first kernel without its boot loader."""
+        disk = self.disks[name]
+        with self.exclusive():
+            raw = self.images.disk(disk, self.report.say)
+        boot = self.images.boot_files(disk)
+        return Machine(self.runs, raw, self.accelerator(boot.image), kernel=boot if direct else None, payload=payload,
+                       network=network, memory=memory, append=append)
+
+    def payload(self, name, files):
+        """A read-only disk that carries files into a guest: `{path in the guest: path here}`."""
+        tree = self.runs / f"payload-{name}-{os.getpid()}"
+        shutil.rmtree(tree, ignore_errors=True)
+        size = 0
+        for inside, outside in files.items():
+            target = tree / inside
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if Path(outside).is_dir():
+                shutil.copytree(outside, target, symlinks=True)
+            else:
+                shutil.copy(outside, target)
+        for path in tree.rglob("*"):
+            size += (path.lstat().st_size >> 10) + 4
+        image = tree.with_suffix(".img")
+        image.unlink(missing_ok=True)
+        run(["mke2fs", "-q", "-t", "ext4", "-d", str(tree), str(image), f"{size * 5 // 4 + 8192}k"])
+        shutil.rmtree(tree)
+        return image
+
+    def kernel_tree(self, package):
+        """A kernel package's files unpacked in the cache (all of its modules, unlike in the guests)."""
+        apt = self.apts["bookworm"]
+        with self.exclusive():
+            deb = apt.download(package)
+            tree = self.cache / "trees" / deb.stem
+            if not tree.exists():
+                partial = tree.with_suffix(".part")
+                shutil.rmtree(partial, ignore_errors=True)
+                extract(deb, partial)
+                partial.rename(tree)
+        return tree
+
+
+class _FileLock:
+    """A lock between the threads of this run and between runs."""
+
+    def __init__(self, path, threads):
+        self.path = path
+        self.threads = threads
+        self.file = None
+
+    def __enter__(self):
+        self.threads.acquire()
+        self.file = open(self.path, "w", encoding="ascii")
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+        self.threads.release()

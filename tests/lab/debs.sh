@@ -3,14 +3,21 @@
 
 APT=(apt-get -qq -o APT::Sandbox::User=root -o APT::Get::AllowUnauthenticated=false)
 
+# Every kernel package that apt knows, with the version that it would take. Asked once: each apt-cache call reads the
+# whole index (half a second).
+declare -A CANDIDATE
+read_candidates() {
+    local package version
+    while read -r package version; do
+        CANDIDATE[$package]=$version
+    done < <(apt-cache pkgnames linux- | grep -E '^linux-(headers|kbuild|source|image)-[0-9]' | xargs -r apt-cache policy |
+        awk '/^[^ ]/ { sub(/:.*/, "", $1); package = $1 } $1 == "Candidate:" && $2 != "(none)" { print package, $2 }')
+}
+candidate() { printf '%s\n' "${CANDIDATE[$1]-}"; }
+
 # kernels REGEX: the releases of the amd64 kernels whose headers are offered, newest first. Not the cloud and rt flavours.
 kernels() {
-    apt-cache --names-only search "^linux-headers-$1-amd64\$" | sed -E 's/^linux-headers-([^ ]+) .*/\1/' | sort -rV
-}
-
-# candidate PACKAGE: the version that apt would take.
-candidate() {
-    apt-cache policy "$1" | awk '$1 == "Candidate:" && $2 != "(none)" { print $2 }'
+    printf '%s\n' "${!CANDIDATE[@]}" | { grep -oP "^linux-headers-\K$1-amd64\$" || [ $? -eq 1 ]; } | sort -rV
 }
 
 # companions K: the packages that the headers of K cannot be used without: the common headers and the kbuild tools.

@@ -43,6 +43,7 @@ rm -rf "$LAB"/tmp.*
 trap 'rm -rf "$LAB"/tmp.*' EXIT
 
 # --- What is offered ------------------------------------------------------------------------------------------------
+read_candidates
 mapfile -t series_61 < <(kernels '6\.1\.0-[0-9]+')
 mapfile -t series_612 < <(kernels '6\.12\.[0-9.]+\+[a-z0-9]+')
 if [ ${#series_61[@]} -lt 3 ] || [ ${#series_612[@]} -lt 1 ]; then
@@ -209,6 +210,7 @@ done
     cat "$LAB/roots/kernels.env"
     echo "ROOT_DEB=roots/deb"
     echo "ROOT_EL=roots/el"
+    echo "K_EL=$K_NEW"
     [ ! -e "$LAB/images" ] || echo "ROOT_IMAGES=images"
     for spec in 'IXGBEVF_61 ixgbevf 6.1' 'IXGBEVF_612 ixgbevf 6.12' 'IGBVF_61 igbvf 6.1' 'DEMO demo 1.0'; do
         read -r variable name series <<<"$spec"

@@ -37,7 +37,9 @@ el_headers() {
     rm "$tree/scripts" "$tree/tools"
     cp -aL "$arch/scripts" "$arch/tools" "$tree"
     cp -a "$arch/.config" "$arch/Module.symvers" "$arch/arch" "$arch/include" "$tree"
-    # Debian overrides KERNELRELEASE in a file that its makefile includes; a plain kernel reads it from here.
+    # Debian overrides KERNELRELEASE in a file that its makefile includes. EL's kernel has its release in the top makefile,
+    # where `make kernelrelease` finds it, and in this file.
+    sed -i -E "s/^SUBLEVEL =.*/SUBLEVEL = $(cut -d- -f1 <<<"$k" | cut -d. -f3)/; s/^EXTRAVERSION =.*/EXTRAVERSION = -${k#*-}/" "$tree/Makefile"
     printf '%s\n' "$k" >"$tree/include/config/kernel.release"
     ln -s "/usr/src/kernels/$k" "$root/lib/modules/$k/build"
     ln -s build "$root/lib/modules/$k/source"

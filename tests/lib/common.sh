@@ -27,11 +27,13 @@ check() {
     local name=$1 log
     shift
     log=$(mktemp)
-    # Not `if "$@"`: errexit would be off inside a function that is called as a condition.
-    if (
-        set -euo pipefail
+    # In the background, then waited for: as the condition of an `if`, errexit would be off inside the function, and a
+    # failed line in the middle of it would go unseen.
+    (
+        set -euxo pipefail
         "$@"
-    ) >"$log" 2>&1 </dev/null; then
+    ) >"$log" 2>&1 </dev/null &
+    if wait $!; then
         PASSED=$((PASSED + 1))
         printf 'ok: %s\n' "$name"
     else

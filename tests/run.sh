@@ -1,0 +1,232 @@
+#!/usr/bin/env bash
+# All tests. Installs what they need, runs each tier, ends with the line "N passed, N failed, N skipped".
+#
+#   tests/run.sh [--full] [--ci] [TIER…]
+#
+#   lint   formatting, clippy, shellcheck
+#   unit   cargo test: no root, no network, no kernel needed
+#   build  real drivers built and judged against real kernel headers (tests/lab/; the test targets named *_lab)
+#   rpm    packages, and the order of a package manager's hooks (tests/rpm/run.sh)
+#   vm     virtual machines: the gate, the boot loader, the kernel's own opinion of a module (tests/vm/run.sh)
+#
+# Without a tier: all of them. --full: the long version of each (kernel images too; VFGUARD_FULL=1 for tier scripts). --ci,
+# or CI=true: a skip that tests/allowed-skips does not name is a failure. Big files are kept in VFGUARD_CACHE, by default
+# ~/.cache/vfguard-tests.
+#
+# A tier script prints "skipped: NAME: WHY" for what it cannot run, ends with "N passed, N failed, N skipped", and exits
+# non-zero when something failed.
+set -euo pipefail
+
+top=$(cd "$(dirname "$0")/.." && pwd)
+cd "$top"
+# shellcheck source=tests/lib/common.sh
+. tests/lib/common.sh
+
+APT_PACKAGES=(
+    ca-certificates git build-essential pkg-config # the crate, with the C code of ring, zstd and liblzma
+    shellcheck
+    kmod xz-utils zstd cpio openssl # modules as distributions pack and sign them; initramfs
+    pahole                          # headers of 6.12 and newer want it; brings libelf for objtool
+    util-linux                      # unshare, flock
+)
+DNF_PACKAGES=(
+    ca-certificates git gcc gcc-c++ make pkgconf-pkg-config
+    kmod xz zstd cpio openssl
+    elfutils-libelf-devel dwarves util-linux
+)
+
+ci=no full=no tiers=()
+[ "${CI-}" != true ] || ci=yes
+while [ $# -gt 0 ]; do
+    case $1 in
+    --ci) ci=yes ;;
+    --full) full=yes ;;
+    lint | unit | build | rpm | vm) tiers+=("$1") ;;
+    -h | --help) sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0" && exit 0 ;;
+    *) die "unknown argument $1 (tiers: lint unit build rpm vm)" ;;
+    esac
+    shift
+done
+[ ${#tiers[@]} -gt 0 ] || tiers=(lint unit build rpm vm)
+[ $full = no ] || export VFGUARD_FULL=1
+PATH=$PATH:/usr/sbin:/sbin
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+skips=()
+
+# skipped NAME WHY, failed WHAT: for what the runner itself finds out.
+skipped() {
+    skip "$1" "$2"
+    skips+=("$1: $2")
+}
+failed() {
+    FAILED=$((FAILED + 1))
+    printf 'FAILED: %s\n' "$1"
+}
+
+# logged COMMAND…: its output here and in $log; its exit code in $rc.
+rc=0
+logged() {
+    rc=0
+    "$@" > >(tee "$log") 2>&1 </dev/null || rc=$?
+    # tee is not waited for by the redirection; without this the log may still be growing.
+    wait $!
+}
+
+# add WHAT PASSED FAILED SKIPPED: what the command in $log counted. Failures that it did not count (it did not compile, it
+# crashed) count as one; so does a run of no tests at all: "nothing failed" would be true of it.
+add() {
+    local what=$1 line named=0
+    while IFS= read -r line; do
+        skips+=("${line#skipped: }")
+        named=$((named + 1))
+    done < <(grep -E '^skipped: [^ ]+: ' "$log" || [ $? -eq 1 ])
+    while [ "$named" -lt "$4" ]; do
+        skips+=("$what/unnamed: it says that it skipped something, and not what")
+        named=$((named + 1))
+    done
+    PASSED=$((PASSED + $2)) FAILED=$((FAILED + $3)) SKIPPED=$((SKIPPED + $4))
+    if [ "$rc" -ne 0 ] && [ "$3" -eq 0 ]; then
+        failed "$what ended with exit code $rc"
+    elif [ "$rc" -eq 0 ] && [ "$3" -gt 0 ]; then
+        say "$what counted failures and exited 0"
+    elif [ $(($2 + $3 + $4)) -eq 0 ]; then
+        failed "$what ran no test"
+    fi
+}
+
+cargo_tests() {
+    local passed failures ignored
+    logged cargo test --locked --no-fail-fast "$@"
+    # An ignored test is a skip with the test's name.
+    sed -n 's/^test \([^ ]*\) \.\.\. ignored\(, \(.*\)\)\{0,1\}$/skipped: \1: ignored \3/p' "$log" >"$log.skips"
+    cat "$log.skips" >>"$log"
+    rm -f "$log.skips"
+    read -r passed failures ignored < <(awk '
+        /^test result: / { for (i = 2; i <= NF; i++) n[$i] += $(i - 1) }
+        END { print n["passed;"] + 0, n["failed;"] + 0, n["ignored;"] + 0 }' "$log")
+    add "cargo test $*" "$passed" "$failures" "$ignored"
+}
+
+script() {
+    local passed failures skipped_
+    logged "$@"
+    read -r passed failures skipped_ < <(tail -n 1 "$log" |
+        sed -nE 's/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p') || { passed=0 failures=0 skipped_=0; }
+    add "$*" "$passed" "$failures" "$skipped_"
+}
+
+# --- What the tests need --------------------------------------------------------------------------------------------
+# install TOOL PACKAGES…: from the package manager, only what is missing: an update of the index takes seconds, every time.
+install_apt() {
+    local package missing=()
+    for package; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+    done
+    # The lab asks apt which kernels there are, so an index is needed in any case.
+    if [ ${#missing[@]} -gt 0 ] || [ -z "$(apt-cache madison linux-libc-dev)" ]; then
+        [ "$(id -u)" -eq 0 ] || die "not root, and missing: apt-get update; apt-get install ${missing[*]}"
+        say "installing ${missing[*]}"
+        apt-get -qq update
+        [ ${#missing[@]} -eq 0 ] || DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${missing[@]}" </dev/null >"$log" 2>&1 ||
+            { cat "$log" >&2 && die "apt-get install did not succeed"; }
+    fi
+}
+install_dnf() {
+    rpm -q "$@" >/dev/null 2>&1 && return
+    [ "$(id -u)" -eq 0 ] || die "not root, and missing: dnf install $*"
+    dnf -q -y install "$@" </dev/null >"$log" 2>&1 || { cat "$log" >&2 && die "dnf install did not succeed"; }
+}
+if command -v apt-get >/dev/null; then
+    install_apt "${APT_PACKAGES[@]}"
+elif command -v dnf >/dev/null; then
+    install_dnf "${DNF_PACKAGES[@]}"
+else
+    say "neither apt-get nor dnf is here: going on with what is installed"
+fi
+PATH=$(packaging/ensure-rust.sh):$PATH
+export PATH
+
+# --- Tiers ----------------------------------------------------------------------------------------------------------
+shell_scripts() {
+    git ls-files -z | xargs -0 awk 'FNR == 1 && /^#!.*(bash|[\/ ]sh)( |$)|^# shellcheck shell=/ { print FILENAME } { nextfile }'
+}
+shellcheck_all() { shell_scripts | xargs shellcheck -x; }
+
+lint() {
+    if cargo fmt --version >/dev/null 2>&1; then
+        check "lint: cargo fmt --check" cargo fmt --check
+    else
+        skipped lint/rustfmt "rustfmt is not installed (rustup component add rustfmt)"
+    fi
+    if cargo clippy --version >/dev/null 2>&1; then
+        check "lint: clippy, warnings are errors" cargo clippy --locked --all-targets -- -D warnings
+    else
+        skipped lint/clippy "clippy is not installed (rustup component add clippy)"
+    fi
+    if command -v shellcheck >/dev/null; then
+        check "lint: shellcheck" shellcheck_all
+    else
+        skipped lint/shellcheck "shellcheck is not installed (EL has it in EPEL)"
+    fi
+}
+
+unit() {
+    cargo_tests
+}
+
+build() {
+    local why targets=() options=()
+    [ $full = no ] || options=(--images)
+    rc=0
+    VFGUARD_LAB=$(tests/lab/fetch.sh "${options[@]}" 2> >(tee "$log" >&2) </dev/null) || rc=$?
+    wait $!
+    if [ $rc -eq "$EX_UNAVAILABLE" ]; then
+        why=$(tail -n 1 "$log")
+        skipped build "$why"
+        return
+    elif [ $rc -ne 0 ]; then
+        failed "tests/lab/fetch.sh ended with exit code $rc"
+        return
+    fi
+    export VFGUARD_LAB
+    script tests/lab/selftest.sh
+    # Test targets that need the lab are named *_lab and marked `test = false`, so that a plain `cargo test` needs no kernel.
+    mapfile -t targets < <(sed -n 's/^name = "\([a-z0-9_]*_lab\)"$/\1/p' Cargo.toml)
+    if [ ${#targets[@]} -eq 0 ]; then
+        failed "Cargo.toml has no test target named *_lab"
+        return
+    fi
+    cargo_tests "${targets[@]/#/--test=}"
+}
+
+rpm() { tier_script rpm; }
+vm() { tier_script vm; }
+tier_script() {
+    if [ -x "tests/$1/run.sh" ]; then
+        script "tests/$1/run.sh"
+    else
+        skipped "$1" "there is no tests/$1/run.sh yet"
+    fi
+}
+
+for tier in "${tiers[@]}"; do
+    printf '\n== %s\n' "$tier"
+    start=$SECONDS
+    "$tier"
+    printf '== %s: %d s\n' "$tier" $((SECONDS - start))
+done
+
+# --- The account ----------------------------------------------------------------------------------------------------
+# allowed NAME: whether tests/allowed-skips has a line that begins with NAME.
+allowed() { awk -v name="$1" '$1 == name { found = 1 } END { exit !found }' tests/allowed-skips; }
+echo
+for line in "${skips[@]}"; do
+    if [ $ci = yes ] && ! allowed "${line%%: *}"; then
+        failed "skipped, and tests/allowed-skips does not allow it: $line"
+    else
+        printf 'skipped: %s\n' "$line"
+    fi
+done
+summary

@@ -9,12 +9,12 @@
 #   rpm    packages, and the order of a package manager's hooks (tests/rpm/run.sh)
 #   vm     virtual machines: the gate, the boot loader, the kernel's own opinion of a module (tests/vm/run.sh)
 #
-# Without a tier: all of them. --full: the long version of each (kernel images too; VFGUARD_FULL=1 for tier scripts). --ci,
+# Without a tier: all of them. --full: the long version of each (kernel images too). --ci,
 # or CI=true: a skip that tests/allowed-skips does not name is a failure. Big files are kept in VFGUARD_CACHE, by default
 # ~/.cache/vfguard-tests.
 #
-# A tier script prints "skipped: NAME: WHY" for what it cannot run, ends with "N passed, N failed, N skipped", and exits
-# non-zero when something failed.
+# A tier script is given --full, prints "skipped NAME: WHY" for what it cannot run, ends with "N passed, N failed, N
+# skipped", and exits non-zero when something failed.
 set -euo pipefail
 
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -48,7 +48,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ ${#tiers[@]} -gt 0 ] || tiers=(lint unit build rpm vm)
-[ $full = no ] || export VFGUARD_FULL=1
+long=()
+[ $full = no ] || long=(--full)
 PATH=$PATH:/usr/sbin:/sbin
 
 log=$(mktemp)
@@ -69,9 +70,7 @@ failed() {
 rc=0
 logged() {
     rc=0
-    "$@" > >(tee "$log") 2>&1 </dev/null || rc=$?
-    # tee is not waited for by the redirection; without this the log may still be growing.
-    wait $!
+    "$@" 2>&1 </dev/null | tee "$log" || rc=$?
 }
 
 # add WHAT PASSED FAILED SKIPPED: what the command in $log counted. Failures that it did not count (it did not compile, it
@@ -79,9 +78,9 @@ logged() {
 add() {
     local what=$1 line named=0
     while IFS= read -r line; do
-        skips+=("${line#skipped: }")
+        skips+=("$line")
         named=$((named + 1))
-    done < <(grep -E '^skipped: [^ ]+: ' "$log" || [ $? -eq 1 ])
+    done < <(sed -nE 's/^skipped ([^ ]+: )/\1/p' "$log")
     while [ "$named" -lt "$4" ]; do
         skips+=("$what/unnamed: it says that it skipped something, and not what")
         named=$((named + 1))
@@ -100,7 +99,7 @@ cargo_tests() {
     local passed failures ignored
     logged cargo test --locked --no-fail-fast "$@"
     # An ignored test is a skip with the test's name.
-    sed -n 's/^test \([^ ]*\) \.\.\. ignored\(, \(.*\)\)\{0,1\}$/skipped: \1: ignored \3/p' "$log" >"$log.skips"
+    sed -n 's/^test \([^ ]*\) \.\.\. ignored\(, \(.*\)\)\{0,1\}$/skipped \1: ignored \3/p' "$log" >"$log.skips"
     cat "$log.skips" >>"$log"
     rm -f "$log.skips"
     read -r passed failures ignored < <(awk '
@@ -180,8 +179,10 @@ build() {
     local why targets=() options=()
     [ $full = no ] || options=(--images)
     rc=0
-    VFGUARD_LAB=$(tests/lab/fetch.sh "${options[@]}" 2> >(tee "$log" >&2) </dev/null) || rc=$?
-    wait $!
+    # Its progress is shown and kept; its answer is the only line on stdout.
+    tests/lab/fetch.sh "${options[@]}" 2>&1 >"$log.lab" </dev/null | tee "$log" || rc=$?
+    VFGUARD_LAB=$(cat "$log.lab")
+    rm -f "$log.lab"
     if [ $rc -eq "$EX_UNAVAILABLE" ]; then
         why=$(tail -n 1 "$log")
         skipped build "$why"
@@ -205,7 +206,7 @@ rpm() { tier_script rpm; }
 vm() { tier_script vm; }
 tier_script() {
     if [ -x "tests/$1/run.sh" ]; then
-        script "tests/$1/run.sh"
+        script "tests/$1/run.sh" "${long[@]}"
     else
         skipped "$1" "there is no tests/$1/run.sh yet"
     fi
@@ -226,7 +227,7 @@ for line in "${skips[@]}"; do
     if [ $ci = yes ] && ! allowed "${line%%: *}"; then
         failed "skipped, and tests/allowed-skips does not allow it: $line"
     else
-        printf 'skipped: %s\n' "$line"
+        printf 'skipped %s\n' "$line"
     fi
 done
 summary

@@ -47,7 +47,7 @@ check() {
 # skip NAME WHY: run.sh reads these lines, and with --ci looks NAME up in tests/allowed-skips.
 skip() {
     SKIPPED=$((SKIPPED + 1))
-    printf 'skipped: %s: %s\n' "$1" "$2"
+    printf 'skipped %s: %s\n' "$1" "$2"
 }
 
 # The last line of every tier script; its exit code says the same.

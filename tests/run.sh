@@ -116,34 +116,7 @@ script() {
     add "$*" "$passed" "$failures" "$skipped_"
 }
 
-# --- What the tests need --------------------------------------------------------------------------------------------
-# install TOOL PACKAGES…: from the package manager, only what is missing: an update of the index takes seconds, every time.
-install_apt() {
-    local package missing=()
-    for package; do
-        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
-    done
-    # The lab asks apt which kernels there are, so an index is needed in any case.
-    if [ ${#missing[@]} -gt 0 ] || [ -z "$(apt-cache madison linux-libc-dev)" ]; then
-        [ "$(id -u)" -eq 0 ] || die "not root, and missing: apt-get update; apt-get install ${missing[*]}"
-        say "installing ${missing[*]}"
-        apt-get -qq update
-        [ ${#missing[@]} -eq 0 ] || DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${missing[@]}" </dev/null >"$log" 2>&1 ||
-            { cat "$log" >&2 && die "apt-get install did not succeed"; }
-    fi
-}
-install_dnf() {
-    rpm -q "$@" >/dev/null 2>&1 && return
-    [ "$(id -u)" -eq 0 ] || die "not root, and missing: dnf install $*"
-    dnf -q -y install "$@" </dev/null >"$log" 2>&1 || { cat "$log" >&2 && die "dnf install did not succeed"; }
-}
-if command -v apt-get >/dev/null; then
-    install_apt "${APT_PACKAGES[@]}"
-elif command -v dnf >/dev/null; then
-    install_dnf "${DNF_PACKAGES[@]}"
-else
-    say "neither apt-get nor dnf is here: going on with what is installed"
-fi
+packaging/need.sh --apt "${APT_PACKAGES[@]}" --dnf "${DNF_PACKAGES[@]}"
 PATH=$(packaging/ensure-rust.sh):$PATH
 export PATH
 

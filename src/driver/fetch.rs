@@ -1,11 +1,28 @@
 //! Brings a release's archive here and proves its digest before anything looks into it.
+//!
+//! The cache comes first (verified again each time), then the mirrors, then the recipe's URLs. Whatever a server does, it ends
+//! within bounds of time and size, and nothing but the pinned bytes comes through.
+
+mod http;
+mod redact;
+mod store;
+
+pub use redact::scrub;
 
 use super::{Digest, Progress, Recipe, Release};
 use crate::config::Fetch;
+use crate::error::{advise, Remedy};
 use crate::host::Host;
-use anyhow::Result;
+use anyhow::{anyhow, Error, Result};
 use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use store::Store;
+
+/// The largest archive that a person may name; the configured cap is for what comes over a network.
+const MAX_LOCAL: u64 = 256 << 20;
 
 /// Where an archive came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +33,16 @@ pub enum Origin {
     Url(String),
     /// A file that the caller named.
     File(PathBuf),
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Origin::Cache => f.write_str("the cache"),
+            Origin::Url(url) => f.write_str(url),
+            Origin::File(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// An archive whose digest was verified on the open descriptor.
@@ -55,13 +82,57 @@ impl VerifiedArchive {
     }
 }
 
+/// How long a server may take for what; the settings give one attempt's length, the rest follows from it.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// To reach it.
+    pub connect: Duration,
+    /// To answer, and between two pieces of the body.
+    pub stall: Duration,
+    /// For one attempt altogether.
+    pub overall: Duration,
+    /// The first wait before trying again; doubled each time.
+    pub backoff: Duration,
+    /// The longest wait before trying again, also when `Retry-After` asks for more.
+    pub longest_wait: Duration,
+}
+
+impl Limits {
+    /// The limits of a configuration.
+    pub fn of(config: &Fetch) -> Limits {
+        let overall = Duration::from_secs(config.timeout);
+        Limits {
+            connect: overall.min(Duration::from_secs(10)),
+            stall: overall.min(Duration::from_secs(20)),
+            overall,
+            backoff: Duration::from_secs(1),
+            longest_wait: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why an attempt brought nothing, and what follows from it.
+enum Failure {
+    /// It may go better later (after that long, if the server says so).
+    Again(Error, Option<Duration>),
+    /// This place will not have it; the next may.
+    Next(Error),
+    /// It is this machine's fault: no place helps.
+    Stop(Error),
+}
+
 /// Whether a URL can be fetched from at all.
 pub(super) fn check_url(url: &str) -> Result<(), String> {
-    let parsed = reqwest::Url::parse(url).map_err(|e| format!("{url:?}: {e}"))?;
+    parse_url(url).map(drop)
+}
+
+fn parse_url(url: &str) -> Result<reqwest::Url, String> {
+    let parsed = reqwest::Url::parse(url).map_err(|e| format!("{:?}: {e}", scrub(url)))?;
     match parsed.scheme() {
-        "http" | "https" if parsed.has_host() => Ok(()),
-        "file" if parsed.host_str().is_none_or(str::is_empty) => Ok(()),
-        other => Err(format!("{url:?}: {other} is none of https, http and file")),
+        "http" | "https" if parsed.has_host() => Ok(parsed),
+        "file" if parsed.host_str().is_none_or(str::is_empty) => Ok(parsed),
+        "file" => Err(format!("{:?}: a file URL names no host (file:///path)", scrub(url))),
+        other => Err(format!("{:?}: {other} is none of https, http and file", scrub(url))),
     }
 }
 
@@ -70,13 +141,74 @@ pub(super) fn check_url(url: &str) -> Result<(), String> {
 /// # Errors
 /// When no place has it; each place's failure is told.
 pub fn fetch(
-    _host: &Host,
-    _config: &Fetch,
-    _recipe: &Recipe,
-    _release: &Release,
-    _progress: &dyn Progress,
+    host: &Host,
+    config: &Fetch,
+    recipe: &Recipe,
+    release: &Release,
+    progress: &dyn Progress,
 ) -> Result<VerifiedArchive> {
-    anyhow::bail!("fetching is not there yet")
+    fetch_within(host, config, &Limits::of(config), recipe, release, progress)
+}
+
+/// [`fetch`] with other limits, for tests.
+///
+/// # Errors
+/// Those of [`fetch`].
+pub fn fetch_within(
+    host: &Host,
+    config: &Fetch,
+    limits: &Limits,
+    recipe: &Recipe,
+    release: &Release,
+    progress: &dyn Progress,
+) -> Result<VerifiedArchive> {
+    let job = Job {
+        host,
+        config,
+        limits,
+        store: Store::new(host, recipe.archive_name(release)),
+        sha256: release.sha256,
+        client: http::Lazy::default(),
+        progress,
+    };
+    let done = |(path, file), origin| VerifiedArchive {
+        path,
+        file,
+        version: Some(release.version.clone()),
+        origin,
+        sha256: release.sha256,
+    };
+    let mut failures = Vec::new();
+    match job.store.cached(&job.sha256) {
+        Ok(Some(found)) => return Ok(done(found, Origin::Cache)),
+        Ok(None) => {}
+        Err(e) => failures.push(format!("{e:#}")),
+    }
+    let act = format!("fetching {}", job.store.name());
+    job.store.prepare().remedy(act.clone(), format!("make {} writable, or run this as root", job.store.shown()))?;
+    for url in places(config, recipe, release) {
+        let shown = scrub(&url);
+        match job.place(&url, &shown) {
+            Ok(found) => return Ok(done(found, Origin::Url(shown))),
+            Err(Failure::Stop(e)) => {
+                let cure = format!("make room in {} and see that it can be written", job.store.shown());
+                return Err(e).remedy(act, cure);
+            }
+            Err(Failure::Again(e, _) | Failure::Next(e)) => {
+                let failure = format!("{shown}: {}", scrub(&format!("{e:#}")));
+                progress.note(&failure);
+                failures.push(failure);
+            }
+        }
+    }
+    Err(advise(
+        format!("{act}: no place has it: {}", failures.join("; ")),
+        format!(
+            "bring the archive by other means, then `vfguard prepare KERNEL --driver {} --source FILE --sha256 {}`, \
+             or name a mirror in fetch.mirrors",
+            recipe.name, release.sha256
+        ),
+    ))
 }
 
 /// An archive that the caller names together with its digest (`--source FILE --sha256 HEX`).
@@ -84,7 +216,148 @@ pub fn fetch(
 /// # Errors
 /// When it cannot be read or its digest is another.
 pub fn local_archive(path: &Path, sha256: &Digest) -> Result<VerifiedArchive> {
-    let file = File::open(path)?;
-    anyhow::ensure!(Digest::of(&file)? == *sha256, "wrong digest");
-    Ok(VerifiedArchive { path: path.into(), file, version: None, origin: Origin::File(path.into()), sha256: *sha256 })
+    let act = format!("reading {}", path.display());
+    let file =
+        open_regular(path, MAX_LOCAL, 0).remedy(act.clone(), "name a readable archive (a .tar.gz file) with --source")?;
+    let got = Digest::of((&file).take(MAX_LOCAL)).remedy(act.clone(), "name a readable archive with --source")?;
+    if got != *sha256 {
+        return Err(advise(
+            format!("{act}: its SHA-256 is {got} instead of {sha256}"),
+            "see where the file and the digest come from; only a digest from a trusted place is worth anything",
+        ));
+    }
+    Ok(VerifiedArchive {
+        path: path.to_owned(),
+        file,
+        version: None,
+        origin: Origin::File(path.to_owned()),
+        sha256: *sha256,
+    })
+}
+
+/// Opens a regular file of at most `limit` bytes; a fifo is an error and not a hang.
+fn open_regular(path: &Path, limit: u64, flags: i32) -> io::Result<File> {
+    let flags = flags | nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC;
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    if meta.len() > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
+    }
+    Ok(file)
+}
+
+/// Mirrors first, with the archive's name appended; then the release's own URLs. None twice.
+fn places(config: &Fetch, recipe: &Recipe, release: &Release) -> Vec<String> {
+    let name = recipe.archive_name(release);
+    let mirrors = config.mirrors.iter().map(|base| format!("{}/{name}", base.trim_end_matches('/')));
+    let mut found: Vec<String> = Vec::new();
+    for url in mirrors.chain(release.urls.iter().cloned()) {
+        if !found.contains(&url) {
+            found.push(url);
+        }
+    }
+    found
+}
+
+/// One archive on its way.
+struct Job<'a> {
+    host: &'a Host,
+    config: &'a Fetch,
+    limits: &'a Limits,
+    store: Store,
+    sha256: Digest,
+    client: http::Lazy,
+    progress: &'a dyn Progress,
+}
+
+impl Job<'_> {
+    /// Everything that one place is worth: attempts with growing waits between them.
+    fn place(&self, url: &str, shown: &str) -> Result<(PathBuf, File), Failure> {
+        let parsed = parse_url(url).map_err(|e| Failure::Next(anyhow!(e)))?;
+        let mut wait = self.limits.backoff;
+        let mut attempt = 1;
+        loop {
+            match self.attempt(&parsed, shown) {
+                Err(Failure::Again(e, asked)) if attempt < self.config.attempts => {
+                    // A fleet that failed together should not come back together.
+                    let pause = asked.unwrap_or(wait.mul_f64(1.0 + jitter())).min(self.limits.longest_wait);
+                    self.progress.note(&format!(
+                        "{shown}: {}; trying again in {:.1} s",
+                        scrub(&format!("{e:#}")),
+                        pause.as_secs_f64()
+                    ));
+                    std::thread::sleep(pause);
+                    wait = wait.saturating_mul(2).min(self.limits.longest_wait);
+                    attempt += 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn attempt(&self, url: &reqwest::Url, shown: &str) -> Result<(PathBuf, File), Failure> {
+        let deadline = Instant::now() + self.limits.overall;
+        if url.scheme() == "file" {
+            let path = url.to_file_path().map_err(|()| Failure::Next(anyhow!("it names no file")))?;
+            let next = |e: io::Error| Failure::Next(e.into());
+            let file = open_regular(&self.host.path(path), self.config.max_bytes, 0).map_err(next)?;
+            let length = file.metadata().ok().map(|m| m.len());
+            return self.receive(file, length, shown, deadline);
+        }
+        let response = self.client.get(url, self.host, self.config, self.limits)?;
+        let length = response.content_length();
+        self.receive(response, length, shown, deadline)
+    }
+
+    /// Takes the bytes to a temporary file beside the cache and puts them there if they are the pinned ones.
+    fn receive(
+        &self,
+        mut from: impl Read,
+        length: Option<u64>,
+        shown: &str,
+        deadline: Instant,
+    ) -> Result<(PathBuf, File), Failure> {
+        let most = self.config.max_bytes;
+        let too_large = || Failure::Next(anyhow!("larger than {most} bytes (fetch.max_bytes)"));
+        if length.is_some_and(|l| l > most) {
+            return Err(too_large());
+        }
+        let mut part = self.store.part().map_err(Failure::Stop)?;
+        self.progress.begin(length, &format!("{} from {shown}", self.store.name()));
+        let result = (|| {
+            let mut buffer = [0; 64 << 10];
+            let mut got = 0;
+            loop {
+                let n = match from.read(&mut buffer) {
+                    Ok(0) => return Ok(()),
+                    Ok(n) => n,
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(e) => return Err(Failure::Again(http::told(&e).context(format!("after {got} bytes")), None)),
+                };
+                got += n as u64;
+                if got > most {
+                    return Err(too_large());
+                }
+                part.take(&buffer[..n]).map_err(Failure::Stop)?;
+                self.progress.advance(n as u64);
+                if Instant::now() > deadline {
+                    let limit = self.limits.overall.as_secs_f64();
+                    return Err(Failure::Again(anyhow!("not there after {limit} s ({got} bytes came)"), None));
+                }
+            }
+        })();
+        self.progress.end();
+        result?;
+        self.store.keep(part, &self.sha256)
+    }
+}
+
+/// A random part of a second wait: 0 to 0.5.
+fn jitter() -> f64 {
+    use std::hash::{BuildHasher, Hasher};
+    let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    (random % 512) as f64 / 1024.0
 }

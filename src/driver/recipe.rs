@@ -3,6 +3,7 @@
 //! The binary carries recipes; a file of the same recipe name in `/usr/lib/vfguard/drivers.d/` replaces one as a whole, and one
 //! in `/etc/vfguard/drivers.d/` replaces both. The format is described in `packaging/drivers.d/ixgbevf.toml`.
 
+use super::fetch::scrub;
 use super::Digest;
 use crate::config::read_trusted;
 use crate::error::{advise, Remedy};
@@ -198,7 +199,7 @@ impl Recipe {
     pub fn parse(text: &str, shown: &Path) -> Result<Recipe> {
         let cure = || format!("mend {} (the built-in ixgbevf.toml describes the format)", shown.display());
         let mut recipe: Recipe = toml::from_str(text)
-            .map_err(|e| advise(format!("{}: {}", shown.display(), e.to_string().trim_end()), cure()))?;
+            .map_err(|e| advise(format!("{}: {}", shown.display(), scrub(e.to_string().trim_end())), cure()))?;
         if recipe.modules.is_empty() {
             recipe.modules.push(recipe.name.clone());
         }

@@ -1,8 +1,23 @@
 //! Unpacks a verified archive into a private directory: nothing is ever written outside it, whatever the archive says.
+//!
+//! Gzip is RFC 1952, tar is POSIX pax/ustar with GNU's long names (tar(5)). Headers are read raw and judged here: what two
+//! readers may understand differently is refused, not interpreted. Every file is made relative to a directory descriptor
+//! without following links, and links are made last, so that none is ever gone through.
 
-use super::{Origin, Recipe, VerifiedArchive};
-use anyhow::Result;
+mod entry;
+mod limits;
+mod tree;
+
+pub use limits::Limits;
+
+use super::{Digest, Origin, Recipe, VerifiedArchive};
+use crate::error::{advise, Remedy};
+use anyhow::{bail, ensure, Context, Result};
+use entry::{Entry, Kind, Reader};
+use limits::{Bounded, Metered};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use tree::Tree;
 
 /// An unpacked source, made only by [`unpack`].
 #[derive(Debug)]
@@ -11,6 +26,7 @@ pub struct SourceTree {
     directory: PathBuf,
     version: Option<String>,
     origin: Origin,
+    sha256: Digest,
 }
 
 impl SourceTree {
@@ -33,13 +49,114 @@ impl SourceTree {
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
+
+    /// The archive's digest.
+    pub fn sha256(&self) -> Digest {
+        self.sha256
+    }
 }
 
 /// Unpacks an archive into `into`, a private empty directory that the caller made. Files belong to the caller, are 0644 or
 /// 0755 and new; on an error what was written is left for the caller, who removes the directory.
 ///
 /// # Errors
-/// Whatever an honest archive would not hold.
-pub fn unpack(_archive: &VerifiedArchive, _into: &Path, _recipe: &Recipe) -> Result<SourceTree> {
-    anyhow::bail!("unpacking is not there yet")
+/// Whatever an honest archive would not hold, and those of writing.
+pub fn unpack(archive: &VerifiedArchive, into: &Path, recipe: &Recipe) -> Result<SourceTree> {
+    unpack_within(archive, into, recipe, &Limits::default())
+}
+
+/// [`unpack`] with other limits, for tests.
+///
+/// # Errors
+/// Those of [`unpack`].
+pub fn unpack_within(archive: &VerifiedArchive, into: &Path, recipe: &Recipe, limits: &Limits) -> Result<SourceTree> {
+    let act = format!("unpacking {}", archive.path().display());
+    let top = extract(archive, into, limits).remedy(
+        act.clone(),
+        format!(
+            "take another archive of {0}: `vfguard prepare KERNEL --driver {0} --source FILE --sha256 HEX`",
+            recipe.name
+        ),
+    )?;
+    let top_dir = into.join(&top);
+    let directory = top_dir.join(&recipe.directory);
+    if !plain_directory(&top_dir, &recipe.directory) {
+        return Err(advise(
+            format!("{act}: it holds no directory {top}/{}, where the recipe {} runs make", recipe.directory, recipe.name),
+            format!("mend `directory` in the recipe {}, or take another archive", recipe.name),
+        ));
+    }
+    let said = top.strip_prefix(&format!("{}-", recipe.name)).map(str::to_owned);
+    Ok(SourceTree {
+        top: top_dir,
+        directory,
+        version: archive.version().map(str::to_owned).or(said),
+        origin: archive.origin().clone(),
+        sha256: archive.sha256(),
+    })
+}
+
+/// A directory that is reached through no link.
+fn plain_directory(top: &Path, inner: &str) -> bool {
+    let mut path = top.to_owned();
+    inner.split('/').all(|part| {
+        path.push(part);
+        path.symlink_metadata().is_ok_and(|m| m.is_dir())
+    })
+}
+
+/// Extracts everything and returns the name of the one top directory.
+fn extract(archive: &VerifiedArchive, into: &Path, limits: &Limits) -> Result<String> {
+    let mut file = archive.file();
+    file.seek(SeekFrom::Start(0)).context("going back to its beginning")?;
+    let meter = limits::Meter::default();
+    let compressed = BufReader::new(Metered::new(file, meter.clone()));
+    let bounded = Bounded::new(flate2::bufread::GzDecoder::new(compressed), meter, limits);
+    let mut tar = tar::Archive::new(bounded);
+    let mut tree = Tree::open(into)?;
+    let mut reader = Reader::new(limits);
+    for raw in tar.entries().context("reading its first header")?.raw(true) {
+        let mut raw = raw.context("reading a header")?;
+        if let Some(entry) = reader.next(&mut raw)? {
+            write(&mut tree, &entry, &mut raw).with_context(|| entry.shown())?;
+        }
+    }
+    let read = reader.finish()?;
+    finish(tar.into_inner(), read, archive.sha256())?;
+    tree.finish()
+}
+
+fn write(tree: &mut Tree, entry: &Entry, data: &mut impl Read) -> Result<()> {
+    match &entry.kind {
+        Kind::Directory => tree.directory(&entry.path),
+        Kind::File { executable, size } => tree.file(&entry.path, *executable, *size, data),
+        Kind::Symlink { target } => tree.symlink(&entry.path, target),
+        Kind::Hardlink { target } => tree.hardlink(&entry.path, target),
+    }
+}
+
+/// After the last entry: only zeros up to the end of the one gzip member, nothing after it, and all that was read must be
+/// what was verified (a file that its owner changed in the meantime is not).
+fn finish<R: Read>(
+    mut bounded: Bounded<flate2::bufread::GzDecoder<BufReader<Metered<R>>>>,
+    read: u64,
+    verified: Digest,
+) -> Result<()> {
+    let mut buffer = [0; 8 << 10];
+    loop {
+        match bounded.read(&mut buffer).context("reading its end")? {
+            0 => break,
+            n => ensure!(buffer[..n].iter().all(|b| *b == 0), "it holds data after its end"),
+        }
+    }
+    ensure!(bounded.total() > read, "it has no end: it was cut off");
+    let mut compressed = bounded.into_inner().into_inner();
+    let rest = compressed.fill_buf().context("reading its end")?;
+    if rest.starts_with(&[0x1f, 0x8b]) {
+        bail!("it consists of several gzip members");
+    }
+    ensure!(rest.is_empty(), "it holds data after its gzip member");
+    let got = compressed.into_inner().digest();
+    ensure!(got == verified, "it was changed after it was verified: SHA-256 {got} instead of {verified}");
+    Ok(())
 }

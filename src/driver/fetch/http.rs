@@ -1,0 +1,126 @@
+//! One request: what reqwest is told, and what its answers mean.
+
+use super::{Failure, Limits};
+use crate::config::{read_trusted, Fetch};
+use crate::host::Host;
+use anyhow::{anyhow, Context, Error, Result};
+use reqwest::blocking::{Client, Response};
+use reqwest::header::{HeaderMap, HeaderValue, ACCEPT_ENCODING, RETRY_AFTER};
+use reqwest::redirect::{Attempt, Policy};
+use reqwest::StatusCode;
+use std::cell::OnceCell;
+use std::time::Duration;
+
+/// As many redirects are followed (as browsers and curl's default for scripts do, roughly); SourceForge needs three.
+const MAX_REDIRECTS: usize = 10;
+
+/// A client that is made when it is first needed: a machine that fetches from files needs no certificates.
+#[derive(Default)]
+pub(super) struct Lazy(OnceCell<Result<Client, String>>);
+
+impl Lazy {
+    /// Sends a request and gives the answer, if it is the one that carries the archive.
+    pub(super) fn get(&self, url: &reqwest::Url, host: &Host, config: &Fetch, limits: &Limits) -> Result<Response, Failure> {
+        let client = self.0.get_or_init(|| client(host, config, limits).map_err(|e| format!("{e:#}")));
+        let client = client.as_ref().map_err(|e| Failure::Next(anyhow!(e.clone())))?;
+        let response = client.get(url.clone()).send().map_err(failure)?;
+        let status = response.status();
+        if status == StatusCode::OK {
+            return Ok(response);
+        }
+        let error = anyhow!("the server says {status}");
+        // 408, 425, 429 and 5xx are the server's word for "not now" (RFC 9110, RFC 8470, RFC 6585).
+        if status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429) {
+            Err(Failure::Again(error, retry_after(response.headers())))
+        } else {
+            Err(Failure::Next(error))
+        }
+    }
+}
+
+fn client(host: &Host, config: &Fetch, limits: &Limits) -> Result<Client> {
+    // Already installed is fine.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // The archive's own compression is the only one wanted: what is pinned is the bytes as they are stored.
+    let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
+    let mut builder = Client::builder()
+        .user_agent(concat!("vfguard/", env!("CARGO_PKG_VERSION")))
+        .default_headers(headers)
+        .connect_timeout(limits.connect)
+        .timeout(limits.stall)
+        .pool_max_idle_per_host(0)
+        .referer(false)
+        .redirect(Policy::custom(redirect));
+    if let Some(file) = &config.ca_file {
+        let text = read_trusted(&host.path(file), file)?;
+        let act = || format!("reading the certificates in {}", file.display());
+        let certificates = reqwest::Certificate::from_pem_bundle(text.as_bytes()).with_context(act)?;
+        anyhow::ensure!(!certificates.is_empty(), "{}: it holds none", act());
+        builder = builder.tls_certs_merge(certificates);
+    }
+    builder.build().map_err(|e| told(&e).context("preparing TLS (is ca-certificates installed?)"))
+}
+
+fn redirect(attempt: Attempt) -> reqwest::redirect::Action {
+    let from_https = attempt.previous().iter().any(|u| u.scheme() == "https");
+    if attempt.previous().len() > MAX_REDIRECTS {
+        attempt.error(format!("more than {MAX_REDIRECTS} redirects"))
+    } else if from_https && attempt.url().scheme() != "https" {
+        attempt.error("a redirect from https to http")
+    } else {
+        attempt.follow()
+    }
+}
+
+/// What follows from an error before the body: a redirect that is refused or a certificate that is not trusted stays so.
+fn failure(error: reqwest::Error) -> Failure {
+    let text = told(&error);
+    if error.is_redirect() || error.is_builder() {
+        return Failure::Next(text);
+    }
+    if chain(&error).any(is_tls) {
+        return Failure::Next(text.context("the TLS connection is not trusted (an own authority goes into fetch.ca_file)"));
+    }
+    Failure::Again(text, None)
+}
+
+fn chain<'a>(error: &'a (dyn std::error::Error + 'static)) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |e| match e.downcast_ref::<std::io::Error>().and_then(|e| e.get_ref()) {
+        // An io::Error's source is its content's source; the content itself is wanted too.
+        Some(inner) => Some(inner as &(dyn std::error::Error + 'static)),
+        None => e.source(),
+    })
+}
+
+/// A verdict on the other side's certificate or protocol; that a connection broke while it was set up is none.
+fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<rustls::Error>()
+}
+
+/// An error with all its causes, without the URL (which is told, scrubbed, by the caller) and without repetition.
+pub(super) fn told(error: &(dyn std::error::Error + 'static)) -> Error {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in chain(error) {
+        let mut text = cause.to_string();
+        if let Some(reqwest) = cause.downcast_ref::<reqwest::Error>() {
+            // `error sending request for url (…)`
+            if let (Some(_), Some(at)) = (reqwest.url(), text.find(" for url (")) {
+                text.truncate(at);
+            }
+        }
+        if !parts.iter().any(|p| p.contains(&text)) {
+            parts.push(text);
+        }
+    }
+    anyhow!(parts.join(": "))
+}
+
+/// `Retry-After`: seconds or a date (RFC 9110, 10.2.3); the caller bounds it.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
+    Duration::try_from(date.duration_since(jiff::Timestamp::now())).ok()
+}

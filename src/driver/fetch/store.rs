@@ -1,0 +1,149 @@
+//! The cache of archives, `/var/lib/vfguard/sources`: a file gets its name only when its digest was verified, and is verified
+//! again before each use. What turned out wrong is set aside for a person to look at.
+
+use super::{open_regular, Failure};
+use crate::driver::digest::Hasher;
+use crate::driver::Digest;
+use crate::host::{files, Host};
+use anyhow::{anyhow, bail, Context, Error, Result};
+use std::fs::{self, File, Permissions};
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use tempfile::NamedTempFile;
+
+/// Where archives are kept, below the root.
+const SOURCES: &str = "/var/lib/vfguard/sources";
+/// What a killed run may leave begins so…
+const PART: &str = ".part-";
+/// …and is removed when it is older than any fetch can be.
+const STALE: Duration = Duration::from_secs(24 * 3600);
+/// Ends the name of what was set aside.
+const REJECTED: &str = ".rejected";
+/// As many are kept; the oldest go first.
+const MAX_REJECTED: usize = 4;
+/// An archive in the cache is never larger; what is was not put there by us.
+const MAX_CACHED: u64 = 1 << 30;
+
+/// The cache as one archive sees it.
+pub(super) struct Store {
+    directory: PathBuf,
+    shown: PathBuf,
+    name: String,
+}
+
+/// An archive that is coming in.
+pub(super) struct Part {
+    file: NamedTempFile,
+    hasher: Hasher,
+    start: Vec<u8>,
+}
+
+impl Store {
+    pub(super) fn new(host: &Host, name: String) -> Store {
+        Store { directory: host.path(SOURCES), shown: host.path(SOURCES), name }
+    }
+
+    /// The archive's file name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The directory for messages.
+    pub(super) fn shown(&self) -> std::path::Display<'_> {
+        self.shown.display()
+    }
+
+    /// The cached archive, if it is there and is the pinned one; a wrong one is set aside, which is an error to be told.
+    pub(super) fn cached(&self, sha256: &Digest) -> Result<Option<(PathBuf, File)>> {
+        let path = self.directory.join(&self.name);
+        let file = match open_regular(&path, MAX_CACHED, nix::libc::O_NOFOLLOW) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e).with_context(|| format!("reading {}", path.display())),
+        };
+        let got = Digest::of(&file).with_context(|| format!("reading {}", path.display()))?;
+        if got == *sha256 {
+            return Ok(Some((path, file)));
+        }
+        let aside = self.aside();
+        let kept = fs::rename(&path, &aside).map(|()| format!("set aside as {}", aside.display()));
+        bail!(
+            "{}: SHA-256 {got} instead of {sha256}, {}",
+            path.display(),
+            kept.unwrap_or_else(|e| format!("and it cannot be set aside: {e}"))
+        );
+    }
+
+    /// Makes the directory, removes what killed runs left there and all but the newest of what was set aside.
+    pub(super) fn prepare(&self) -> Result<()> {
+        files::create_dirs(&self.directory, 0o755)?;
+        let mut rejected = Vec::new();
+        let listing = fs::read_dir(&self.directory).with_context(|| format!("reading {}", self.shown()))?;
+        for entry in listing.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let modified = entry.metadata().and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+            if name.starts_with(PART) && modified.elapsed().is_ok_and(|age| age > STALE) {
+                let _ = fs::remove_file(entry.path());
+            } else if name.ends_with(REJECTED) {
+                rejected.push((modified, entry.path()));
+            }
+        }
+        rejected.sort();
+        let surplus = rejected.len().saturating_sub(MAX_REJECTED);
+        for (_, path) in rejected.into_iter().take(surplus) {
+            let _ = fs::remove_file(path);
+        }
+        Ok(())
+    }
+
+    /// A new temporary file beside the cache.
+    pub(super) fn part(&self) -> Result<Part> {
+        let file = tempfile::Builder::new()
+            .prefix(PART)
+            .tempfile_in(&self.directory)
+            .with_context(|| format!("making a temporary file in {}", self.shown()))?;
+        Ok(Part { file, hasher: Hasher::default(), start: Vec::new() })
+    }
+
+    /// Gives what came in its name, if it is the pinned archive; else sets it aside.
+    pub(super) fn keep(&self, part: Part, sha256: &Digest) -> Result<(PathBuf, File), Failure> {
+        let got = part.hasher.finish();
+        if got != *sha256 {
+            let aside = self.aside();
+            let kept = part.file.persist(&aside).is_ok();
+            let gzip = part.start.starts_with(&[0x1f, 0x8b]);
+            let hint = if gzip { "" } else { " (it is no gzip file: cut off, or a page that was sent instead?)" };
+            let kept = if kept { format!(", set aside as {}", aside.display()) } else { String::new() };
+            return Err(Failure::Next(anyhow!("SHA-256 {got} instead of {sha256}{hint}{kept}")));
+        }
+        let path = self.directory.join(&self.name);
+        self.persist(part.file, &path).map(|file| (path, file)).map_err(Failure::Stop)
+    }
+
+    fn persist(&self, part: NamedTempFile, path: &Path) -> Result<File, Error> {
+        let act = || format!("writing {}", path.display());
+        part.as_file().set_permissions(Permissions::from_mode(0o644)).with_context(act)?;
+        part.as_file().sync_all().with_context(act)?;
+        let mut file = part.persist(path).map_err(|e| e.error).with_context(act)?;
+        files::sync_dir(&self.directory)?;
+        file.seek(SeekFrom::Start(0)).with_context(act)?;
+        Ok(file)
+    }
+
+    fn aside(&self) -> PathBuf {
+        self.directory.join(format!("{}{REJECTED}", self.name))
+    }
+}
+
+impl Part {
+    /// Takes the next piece.
+    pub(super) fn take(&mut self, piece: &[u8]) -> Result<()> {
+        if self.start.len() < 2 {
+            self.start.extend(piece.iter().take(2));
+        }
+        self.hasher.update(piece);
+        self.file.write_all(piece).with_context(|| format!("writing {}", self.file.path().display()))
+    }
+}

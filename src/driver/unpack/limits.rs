@@ -1,0 +1,112 @@
+//! Nested readers that bound what an archive can cost: verify → meter → decompress → limit.
+
+use crate::driver::digest::Hasher;
+use crate::driver::Digest;
+use std::cell::Cell;
+use std::io::{self, Read};
+use std::rc::Rc;
+
+/// What an archive may cost. Intel's largest has 60 entries, 4 MB and expands 7 times; ena's 700 entries and 20 MB.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Headers, those that only describe the next one included.
+    pub entries: u64,
+    /// Bytes after decompression.
+    pub total: u64,
+    /// Bytes of one file.
+    pub file: u64,
+    /// Bytes of a header that only describes the next one: a name, or pax records (which may hold ACLs).
+    pub metadata: u64,
+    /// Components of a path.
+    pub depth: usize,
+    /// Bytes of a path.
+    pub path: usize,
+    /// How many times the compressed size may be exceeded (source text: up to 12; gzip itself can do 1032)…
+    pub ratio: u64,
+    /// …beyond this many bytes, so that a small archive of mostly padding passes.
+    pub slack: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            entries: 20_000,
+            total: 256 << 20,
+            file: 64 << 20,
+            metadata: 64 << 10,
+            depth: 32,
+            path: 1024,
+            ratio: 100,
+            slack: 1 << 20,
+        }
+    }
+}
+
+/// Bytes read from below, shared between the reader that counts them and the one that compares.
+pub(super) type Meter = Rc<Cell<u64>>;
+
+/// Counts and hashes what is read.
+pub(super) struct Metered<R> {
+    inner: R,
+    meter: Meter,
+    hasher: Hasher,
+}
+
+impl<R> Metered<R> {
+    pub(super) fn new(inner: R, meter: Meter) -> Self {
+        Metered { inner, meter, hasher: Hasher::default() }
+    }
+
+    /// The digest of all that was read.
+    pub(super) fn digest(self) -> Digest {
+        self.hasher.finish()
+    }
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..n]);
+        self.meter.set(self.meter.get() + n as u64);
+        Ok(n)
+    }
+}
+
+/// Refuses to read on past the total or the ratio.
+pub(super) struct Bounded<R> {
+    inner: R,
+    meter: Meter,
+    total: u64,
+    max: u64,
+    ratio: u64,
+    slack: u64,
+}
+
+impl<R> Bounded<R> {
+    pub(super) fn new(inner: R, meter: Meter, limits: &Limits) -> Self {
+        Bounded { inner, meter, total: 0, max: limits.total, ratio: limits.ratio, slack: limits.slack }
+    }
+
+    /// Bytes read so far.
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
+    pub(super) fn into_inner(self) -> R {
+        self.inner
+    }
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.total += n as u64;
+        if self.total > self.max {
+            return Err(io::Error::other(format!("it expands to more than {} bytes", self.max)));
+        }
+        if self.total > self.slack + self.meter.get().saturating_mul(self.ratio) {
+            return Err(io::Error::other(format!("it expands more than {} times", self.ratio)));
+        }
+        Ok(n)
+    }
+}

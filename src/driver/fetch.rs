@@ -15,7 +15,7 @@ use crate::error::{advise, Remedy};
 use crate::host::Host;
 use anyhow::{anyhow, Error, Result};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -61,7 +61,7 @@ impl VerifiedArchive {
         &self.path
     }
 
-    /// The descriptor that was verified.
+    /// The descriptor that was verified, at its beginning.
     pub fn file(&self) -> &File {
         &self.file
     }
@@ -219,7 +219,7 @@ pub fn local_archive(path: &Path, sha256: &Digest) -> Result<VerifiedArchive> {
     let act = format!("reading {}", path.display());
     let file =
         open_regular(path, MAX_LOCAL, 0).remedy(act.clone(), "name a readable archive (a .tar.gz file) with --source")?;
-    let got = Digest::of((&file).take(MAX_LOCAL)).remedy(act.clone(), "name a readable archive with --source")?;
+    let got = digest(&file, MAX_LOCAL).remedy(act.clone(), "name a readable archive with --source")?;
     if got != *sha256 {
         return Err(advise(
             format!("{act}: its SHA-256 is {got} instead of {sha256}"),
@@ -247,6 +247,14 @@ fn open_regular(path: &Path, limit: u64, flags: i32) -> io::Result<File> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
     }
     Ok(file)
+}
+
+/// The digest of a file from its beginning, to which it goes back.
+fn digest(mut file: &File, limit: u64) -> io::Result<Digest> {
+    file.seek(SeekFrom::Start(0))?;
+    let got = Digest::of(file.take(limit))?;
+    file.seek(SeekFrom::Start(0))?;
+    Ok(got)
 }
 
 /// Mirrors first, with the archive's name appended; then the release's own URLs. None twice.

@@ -43,22 +43,26 @@ fn client(host: &Host, config: &Fetch, limits: &Limits) -> Result<Client> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     // The archive's own compression is the only one wanted: what is pinned is the bytes as they are stored.
     let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
-    let mut builder = Client::builder()
-        .user_agent(concat!("vfguard/", env!("CARGO_PKG_VERSION")))
-        .default_headers(headers)
-        .connect_timeout(limits.connect)
-        .timeout(limits.stall)
-        .pool_max_idle_per_host(0)
-        .referer(false)
-        .redirect(Policy::custom(redirect));
+    let builder = || {
+        Client::builder()
+            .user_agent(concat!("vfguard/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers.clone())
+            .connect_timeout(limits.connect)
+            .timeout(limits.stall)
+            .pool_max_idle_per_host(0)
+            .referer(false)
+            .redirect(Policy::custom(redirect))
+    };
+    let mut own = Vec::new();
     if let Some(file) = &config.ca_file {
         let text = read_trusted(&host.path(file), file)?;
         let act = || format!("reading the certificates in {}", file.display());
-        let certificates = reqwest::Certificate::from_pem_bundle(text.as_bytes()).with_context(act)?;
-        anyhow::ensure!(!certificates.is_empty(), "{}: it holds none", act());
-        builder = builder.tls_certs_merge(certificates);
+        own = reqwest::Certificate::from_pem_bundle(text.as_bytes()).with_context(act)?;
+        anyhow::ensure!(!own.is_empty(), "{}: it holds none", act());
     }
-    builder.build().map_err(|e| told(&e).context("preparing TLS (is ca-certificates installed?)"))
+    // A system without any certificate can still fetch over plain HTTP; over HTTPS it trusts nobody.
+    let trusting = builder().tls_certs_merge(own.clone()).build();
+    trusting.or_else(|_| builder().tls_certs_only(own).build()).map_err(|e| told(&e).context("preparing TLS"))
 }
 
 fn redirect(attempt: Attempt) -> reqwest::redirect::Action {
@@ -79,7 +83,9 @@ fn failure(error: reqwest::Error) -> Failure {
         return Failure::Next(text);
     }
     if chain(&error).any(is_tls) {
-        return Failure::Next(text.context("the TLS connection is not trusted (an own authority goes into fetch.ca_file)"));
+        return Failure::Next(text.context(
+            "the TLS connection is not trusted (is ca-certificates installed? an own authority goes into fetch.ca_file)",
+        ));
     }
     Failure::Again(text, None)
 }

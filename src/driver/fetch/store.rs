@@ -1,7 +1,7 @@
 //! The cache of archives, `/var/lib/vfguard/sources`: a file gets its name only when its digest was verified, and is verified
 //! again before each use. What turned out wrong is set aside for a person to look at.
 
-use super::{open_regular, Failure};
+use super::{digest, open_regular, Failure};
 use crate::driver::digest::Hasher;
 use crate::driver::Digest;
 use crate::host::{files, Host};
@@ -63,7 +63,7 @@ impl Store {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e).with_context(|| format!("reading {}", path.display())),
         };
-        let got = Digest::of(&file).with_context(|| format!("reading {}", path.display()))?;
+        let got = digest(&file, MAX_CACHED).with_context(|| format!("reading {}", path.display()))?;
         if got == *sha256 {
             return Ok(Some((path, file)));
         }

@@ -9,9 +9,8 @@
 #   rpm    packages, and the order of a package manager's hooks (tests/rpm/run.sh)
 #   vm     virtual machines: the gate, the boot loader, the kernel's own opinion of a module (tests/vm/run.sh)
 #
-# Without a tier: all of them. --full: the long version of each (kernel images too). --ci,
-# or CI=true: a skip that tests/allowed-skips does not name is a failure. Big files are kept in VFGUARD_CACHE, by default
-# ~/.cache/vfguard-tests.
+# Without a tier: all of them. --full: the long version of each (kernel images too). --ci, or CI=true: a skip that
+# tests/allowed-skips does not name is a failure. Big files are kept in VFGUARD_CACHE, by default ~/.cache/vfguard-tests.
 #
 # A tier script is given --full, prints "skipped NAME: WHY" for what it cannot run, ends with "N passed, N failed, N
 # skipped", and exits non-zero when something failed.

@@ -69,19 +69,17 @@ series=$(grep -oE '^[0-9]+\.[0-9]+' <<<"$kernel") || {
     exit 1
 }
 why=$(sed -n 's/^not prepared: //p' "$work/report" | head -n 1)
-say "the recipe's URLs cannot be reached; packing $driver of Linux $series instead"
+say "the recipe's release could not be fetched: $driver of Linux $series stands in"
 mkdir -p "$work/substitute"
-# Packed again on each run only where the last one's archive is gone: it costs a download of 150 MB.
+# Packed again only where the last run's archive is gone: it costs a download of 150 MB.
 list=$work/substitute/$driver-$series
 if ! { [ -e "$list" ] && read -r _ _ sha256 file <"$list" && echo "$sha256  $file" | sha256sum --status -c 2>/dev/null; }; then
-    packing=0
-    packaging/intree-archive.sh --series "$series" --out "$work/substitute" "$driver" >"$list.new" || packing=$?
-    if [ $packing -ne 0 ]; then
+    packed=$(packaging/intree-archive.sh --series "$series" --out "$work/substitute" "$driver") || {
         cat "$work/report"
-        say "and no substitute could be made. Give the archive yourself: $vfguard rehearse --available --source FILE --sha256 HEX"
+        say "and nothing could stand in. Give the archive yourself: $vfguard rehearse --available --source FILE --sha256 HEX"
         exit 1
-    fi
-    mv "$list.new" "$list"
+    }
+    printf '%s\n' "$packed" >"$list"
     read -r _ _ sha256 file <"$list"
 fi
 rehearse --source "$file" --sha256 "$sha256" --reason "the recipe's release could not be fetched (${why:-no reason given})"

@@ -7,13 +7,13 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from cases import gate
+from cases import gate, grub, oracle
 from vmlab.errors import LabError, Skip
 from vmlab.lab import Lab
 from vmlab.report import Report
 
 # In the order of the longest first, so that two at a time end together.
-STORIES = [*gate.STORIES]
+STORIES = [*oracle.STORIES, *grub.STORIES, *gate.STORIES]
 
 
 def chosen(wanted):
@@ -42,7 +42,7 @@ def tell(story, lab, report):
 def main():
     """Runs the chosen stories, as many at a time as there are cores."""
     parser = argparse.ArgumentParser(prog="tests/vm/run.sh", description="vfguard in virtual machines")
-    parser.add_argument("--full", action="store_true", help="the rare and slow cases too")
+    parser.add_argument("--full", action="store_true", default=os.environ.get("VFGUARD_FULL") == "1", help="the rare and slow cases too")
     parser.add_argument("--jobs", type=int, default=max(1, min(2, os.cpu_count() or 1)), help="machines at a time")
     parser.add_argument("case", nargs="*", help="such as gate, or gate/debian12")
     options = parser.parse_args()

@@ -3,7 +3,7 @@
 #
 #   tests/vm/run.sh [--full] [CASE…]      CASE: gate, gate/debian12, lockout…; all without one
 #
-# One line for each test (ok, FAIL, skipped), and at the end: N passed, N failed, N skipped. Exit code 1 on a failure.
+# One line for each test (ok:, FAILED:, skipped:), and at the end: N passed, N failed, N skipped. Exit code 1 on a failure.
 # Needs a Debian host; installs the packages below when it is root. Images are kept in
 # ${VFGUARD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vfguard-tests}/vm. The vfguard under test is $VFGUARD_BIN, else a
 # release build of this clone. $VFGUARD_VM_ACCEL overrides the choice between KVM and TCG.
@@ -13,7 +13,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 # QEMU itself may have to come from backports: vmlab/host.py looks after it.
 packages=(
     python3 mmdebstrap debian-archive-keyring e2fsprogs kmod cpio # images
-    gcc make bc flex bison libelf-dev xz-utils zstd binutils      # modules for the oracle
+    gcc make busybox xz-utils zstd binutils pahole           # modules for the oracle
     openssl qemu-system-x86 qemu-utils seabios ipxe-qemu
 )
 if [ "${1-}" = --packages ]; then
@@ -22,7 +22,7 @@ if [ "${1-}" = --packages ]; then
 fi
 
 skip() {
-    printf 'skipped vm: %s\n0 passed, 0 failed, 1 skipped\n' "$1"
+    printf 'skipped: vm: %s\n0 passed, 0 failed, 1 skipped\n' "$1"
     exit 0
 }
 

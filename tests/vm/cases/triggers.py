@@ -25,7 +25,7 @@ class Trigger:
     later: bool = False             # nothing has happened yet when the command returns
     since: int = 0                  # the systemd that has this way
     sample: bool = False            # also tried with the gate open in the default run
-    seconds: int = 25
+    seconds: int = 30
 
 
 def detached(command):
@@ -100,7 +100,7 @@ PASSES = [
     Trigger("kill -RTMIN+15 1", "kill -RTMIN+15 1"),
     Trigger("systemd Reboot over D-Bus", f"{MANAGER} Reboot"),
     Trigger("a unit with FailureAction=reboot-force", unit("lab-fails", ["FailureAction=reboot-force"])),
-    Trigger("kexec -e", f"{LOAD_KEXEC}; kexec -e", seconds=60),
+    Trigger("kexec -e", f"{LOAD_KEXEC}; sync; kexec -e", seconds=60),
     Trigger("sysrq b", "echo 1 >/proc/sys/kernel/sysrq; echo b >/proc/sysrq-trigger"),
     Trigger("the hypervisor's reset", monitor="system_reset"),
     Trigger("systemctl poweroff", "systemctl poweroff", seconds=60),

@@ -1,6 +1,6 @@
 """The guests' disks: a Debian root with real kernel packages behind a real BIOS GRUB, built once and kept in the cache.
 
-    root tree   mmdebstrap, with guest/common laid under it before the first package is unpacked
+    root tree   mmdebstrap, with guest/ laid under it before the first package is unpacked
     raw disk    MBR, GRUB's core image in the gap, one ext4 partition filled by `mke2fs -d` (no loop device, no mount)
     first boot  update-grub in the guest itself, which is the only place where grub-probe sees the disk
 
@@ -20,7 +20,7 @@ from .errors import LabError
 from .machine import DirectKernel, Machine
 
 HERE = Path(__file__).resolve().parent
-GUEST = HERE.parent / "guest"
+GUEST = HERE.parent / "guest"       # laid under the root before the first package is unpacked
 BUILD_SECONDS = 1200
 FIRST_PARTITION = 2048          # sectors; GRUB's core image lies between the MBR and it
 FILESYSTEM_ID = "7666bd00-0000-4000-8000-000000000001"
@@ -64,7 +64,7 @@ class Images:
             digest.update(f"{package}={apt.version(package)}\n".encode())
         for package in disk.kernels:
             digest.update(f"{package}={self.apts['bookworm'].version(package)}\n".encode())
-        files = [Path(__file__), *sorted(path for path in GUEST.rglob("*"))]
+        files = [Path(__file__), *sorted(path for path in GUEST.rglob("*") if not path.is_dir() or path.is_symlink())]
         for path in files:
             digest.update(str(path.relative_to(HERE.parent)).encode())
             if path.is_symlink():
@@ -115,7 +115,7 @@ class Images:
         apt = self.apts[disk.release]
         include = ",".join([*BASE, *BOOT, *disk.packages])
         run(["mmdebstrap", "--mode=root", "--variant=minbase", "--quiet", f"--include={include}",
-             f"--setup-hook=cp -a {GUEST}/common/. \"$1\"/", disk.release, str(root), str(apt.sources)])
+             f"--setup-hook=cp -a {GUEST}/. \"$1\"/", disk.release, str(root), str(apt.sources)])
         staging = root / "var/tmp/debs"
         staging.mkdir(parents=True)
         for package in disk.kernels:

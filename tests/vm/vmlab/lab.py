@@ -114,6 +114,10 @@ class Lab:
         return Machine(self.runs, raw, self.accelerator(boot.image), kernel=boot if direct else None, payload=payload,
                        network=network, memory=memory, append=append)
 
+    def guest_files(self):
+        """What a guest needs for vfguard: `{path on the payload disk: path here}`."""
+        return {"vfguard": self.binary, "packaging": PROJECT / "packaging"}
+
     def payload(self, name, files):
         """A read-only disk that carries files into a guest: `{path in the guest: path here}`."""
         tree = self.runs / f"payload-{name}-{os.getpid()}"

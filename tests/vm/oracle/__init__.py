@@ -1,0 +1,1 @@
+"""The kernel as the oracle of the verifier: broken modules, loaded for real and judged offline."""

@@ -1,0 +1,103 @@
+"""Real modules to break, and roots to judge them in: built from the lab's headers and archives (tests/lab/fetch.sh)."""
+
+import os
+import shutil
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmlab.errors import LabError, Skip
+from vmlab.image import run
+
+HERE = Path(__file__).resolve().parent
+FETCH = HERE.parents[1] / "lab" / "fetch.sh"
+UNAVAILABLE = 69        # sysexits.h, as tests/lib/common.sh uses it
+FETCH_SECONDS = 1800
+
+
+@dataclass
+class Target:
+    """A kernel to ask: its release, its package's files, and the archives that build for it."""
+
+    kernel: str
+    tree: Path
+    archives: list
+
+
+def headers_lab():
+    """The directory of tests/lab and its manifest."""
+    done = subprocess.run([str(FETCH)], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=FETCH_SECONDS)
+    last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    if done.returncode == UNAVAILABLE:
+        raise Skip(f"tests/lab/fetch.sh: {last}")
+    if done.returncode:
+        raise LabError(f"tests/lab/fetch.sh: {last}")
+    directory = Path(done.stdout.strip().splitlines()[-1])
+    lines = (directory / "manifest.env").read_text().splitlines()
+    return directory, dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+def make(headers, kernel, source):
+    """Runs kbuild on a directory with Debian's split headers, wherever those lie."""
+    common = headers / "usr/src" / f"linux-headers-{kernel.removesuffix('-amd64')}-common"
+    objects = headers / "usr/src" / f"linux-headers-{kernel}"
+    run(["make", "-C", str(common), f"O={objects}", f"M={source}", f"-j{os.cpu_count()}", "modules"])
+
+
+def build(headers, target, work):
+    """Builds this directory's little modules and the archives' drivers: `{name: bytes}`, without debug information."""
+    built = {}
+    small = work / "small"
+    shutil.copytree(HERE / "src", small)
+    make(headers, target.kernel, small)
+    sources = [small]
+    for archive in target.archives:
+        place = work / archive.name
+        with tarfile.open(archive) as tar:
+            tar.extractall(place, filter="data")
+        source = next(place.glob("*/src"))
+        make(headers, target.kernel, source)
+        sources.append(source)
+    for source in sources:
+        for module in source.glob("*.ko"):
+            run(["objcopy", "--strip-debug", str(module)])
+            built[module.stem] = module.read_bytes()
+    return built
+
+
+def intree(target, names):
+    """Modules as the distribution ships them, unpacked: `{name: bytes}`."""
+    found = {}
+    for name in names:
+        files = list((target.tree / "lib/modules" / target.kernel).rglob(f"{name}.ko*"))
+        if files:
+            data = files[0].read_bytes()
+            if files[0].suffix == ".xz":
+                data = subprocess.run(["xz", "-dc"], input=data, capture_output=True, check=True).stdout
+            found[name] = data
+    return found
+
+
+def root(headers, target, place, provider=None):
+    """A root for `vfguard verify`: the kernel's own modules and headers, and one more module where a test wants it."""
+    release = target.kernel
+    place.mkdir(parents=True)
+    run(["cp", "-al", f"{target.tree}/lib", f"{target.tree}/boot", str(place)])
+    modules = place / "lib/modules" / release
+    for link in ("build", "source"):
+        (modules / link).unlink(missing_ok=True)
+    # Hard links would let a slip change the cache: the one directory that is read here is small enough to copy.
+    source = headers / "usr/src" / f"linux-headers-{release}"
+    target_headers = place / "usr/src" / f"linux-headers-{release}"
+    target_headers.mkdir(parents=True)
+    for name in (".config", "Module.symvers"):
+        shutil.copy(source / name, target_headers)
+    (modules / "build").symlink_to(f"/usr/src/linux-headers-{release}")
+    if provider:
+        (modules / "updates").mkdir()
+        (modules / "updates/lab_prov.ko").write_bytes(provider)
+    run(["depmod", "-b", str(place), release])
+    (place / "proc/sys/kernel").mkdir(parents=True)
+    (place / "proc/sys/kernel/osrelease").write_text(release + "\n")
+    return place

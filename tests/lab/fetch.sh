@@ -2,7 +2,7 @@
 # Real input for the tests, in a cache outside the clone: kernel headers of several ABIs laid out as scratch roots, and the
 # in-tree VF drivers packed as Intel-style archives. See tests/lab/README.md for what lies where.
 #
-#   fetch.sh [--images]     --images: also the kernel images of two of them (in-tree modules, vmlinuz; 180 MB, 15 s)
+#   fetch.sh [--images]     --images: also the kernel images of two of them (in-tree modules, vmlinuz; 180 MB)
 #
 # Prints the cache directory on stdout: the value of VFGUARD_LAB. Everything is from Debian's archive, through apt, and is
 # checked again on each use; with nothing changed that takes seconds. Exit code 69: not to be had here, and why.

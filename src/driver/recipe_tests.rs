@@ -54,6 +54,35 @@ fn every_kernel_has_a_first_choice_and_later_releases_follow_in_order() {
 }
 
 #[test]
+fn enterprise_and_older_kernels_get_the_release_of_their_time() {
+    for (release, want) in [
+        ("2.6.32-754.35.1.el6.x86_64", "2.14.2"),
+        ("3.2.0-4-amd64", "2.16.4"),
+        ("3.10.0-1160.119.1.el7.x86_64", "4.6.3"),
+        ("3.13.0-170-generic", "3.1.2"),
+        ("4.4.0-1128-aws", "3.2.2"),
+        ("4.9.0-19-amd64", "3.3.2"),
+        ("4.14.355-275.572.amzn2.x86_64", "4.3.4"),
+        ("4.18.0-553.el8_10.x86_64", "4.18.7"),
+        ("5.4.0-1103-aws", "4.18.7"),
+    ] {
+        assert_eq!(versions(&built_in(), release)[0], want, "{release}");
+    }
+}
+
+#[test]
+fn the_built_in_recipe_pins_eleven_releases_over_https_only() {
+    let recipe = built_in();
+    assert_eq!(recipe.releases.len(), 11);
+    assert!(recipe.releases.iter().flat_map(|r| &r.urls).all(|u| u.starts_with("https://")));
+    assert!(recipe.releases[1..].iter().all(|r| r.fallback));
+    let mut pins: Vec<_> = recipe.releases.iter().map(|r| r.sha256.to_string()).collect();
+    pins.sort();
+    pins.dedup();
+    assert_eq!(pins.len(), 11);
+}
+
+#[test]
 fn the_edges_of_a_range_are_from_inclusive_and_below_exclusive_with_or_without_final_zeros() {
     let r = recipe(&[
         ("1", "{ below = '3.10' }", false),
@@ -109,6 +138,7 @@ fn star_and_question_mark_match_as_in_a_shell() {
 #[test]
 fn make_variables_are_filled_in_and_a_releases_own_follow() {
     let mut r = built_in();
+    assert!(r.releases.iter().all(|r| r.make.is_empty() || r.make == ["CFLAGS_EXTRA=-fno-pie"]));
     r.releases[0].make = vec!["X=1".into()];
     let args = r.make_args(r.releases.first(), &kernel("6.1.0-9"), Path::new("/s"), Path::new("/b"));
     assert_eq!(args, ["BUILD_KERNEL=6.1.0-9", "KSRC=/s", "KOBJ=/b", "X=1"]);

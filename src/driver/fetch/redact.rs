@@ -14,7 +14,13 @@ pub fn scrub(text: &str) -> String {
         out.push_str(before);
         let is_end = |c: char| "/?#".contains(c) || c.is_whitespace() || "\"'<>`".contains(c);
         // A password may hold what would end a URL, so the authority is cut generously.
-        let authority = &after[..after.find(is_end).unwrap_or(after.len())];
+        let mut authority = &after[..after.find(is_end).unwrap_or(after.len())];
+        let port = authority.rsplit_once(':').map_or("", |(_, port)| port.trim_end_matches(']'));
+        if !authority.contains('@') && !port.bytes().all(|b| b.is_ascii_hexdigit()) {
+            // What stands where a port should is a password with a slash in it.
+            let word = |c: char| c.is_whitespace() || "\"'<>`".contains(c);
+            authority = &after[..after.find(word).unwrap_or(after.len())];
+        }
         let host = authority.rfind('@').map(|i| i + 1);
         if host.is_some() {
             out.push_str("***@");
@@ -31,7 +37,17 @@ pub fn scrub(text: &str) -> String {
         rest = &tail[end..];
     }
     out.push_str(rest);
-    out.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
+    bare(&out).replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
+}
+
+/// The same for a URL whose scheme was forgotten: `user:password@host`.
+fn bare(text: &str) -> String {
+    let word = |word: &str| match word.rfind('@') {
+        Some(at) if word[..at].contains(':') && !word.contains("://") => format!("***{}", &word[at..]),
+        _ => word.to_owned(),
+    };
+    let pieces = text.split_inclusive(|c: char| c.is_whitespace() || "\"'<>`".contains(c));
+    pieces.map(word).collect()
 }
 
 #[cfg(test)]
@@ -48,6 +64,11 @@ mod tests {
             ("a http://u:secret@h b https://v:sec@ret@h c", "a http://***@h b https://***@h c"),
             ("http://u:se;cr,et(@h/x", "http://***@h/x"),
             ("http://h/x?sig=secret; then http://h/y", "http://h/x?***; then http://h/y"),
+            ("https://scott:sec/ret@h/x", "https://***@h/x"),
+            ("https://[::1]:443/@scope/x", "https://[::1]:443/@scope/x"),
+            ("https://h:443/@scope/x", "https://h:443/@scope/x"),
+            ("scott:secret@h", "***@h"),
+            ("say \"scott:sec@ret@h/x\": no", "say \"***@h/x\": no"),
             ("no url, user@example.org", "no url, user@example.org"),
             ("://secret@", "://***@"),
             ("\u{1b}[2J", "\u{fffd}[2J"),

@@ -33,7 +33,7 @@ class Setting:
 def settings(old, new, entry):
     """What grub-mkconfig, grub-set-default and grub-reboot can be told; `entry` is the id of a kernel's menu entry."""
     def default(value):
-        return f"printf 'GRUB_DEFAULT=%s\\n' {value!r} >/etc/default/grub.d/zz-test.cfg; update-grub 2>&1"
+        return f"echo 'GRUB_DEFAULT=\"{value}\"' >/etc/default/grub.d/zz-test.cfg; update-grub 2>&1"
     title = "Advanced options for Debian GNU/Linux>Debian GNU/Linux, with Linux {}"
     return [
         Setting("nothing-saved", "grub-editenv - unset saved_entry", [new]),
@@ -46,7 +46,7 @@ def settings(old, new, entry):
         Setting("once-over-a-saved-one", f"grub-set-default '{entry[old]}'; grub-reboot '{entry[new]}'", [new, old]),
         Setting("default-number", default("0"), [new]),
         Setting("default-submenu-number", default("1>2"), [old]),
-        Setting("default-title", default(f'"{title.format(old)}"'), [old]),
+        Setting("default-title", default(title.format(old)), [old]),
         Setting("flat-menu", "printf 'GRUB_DISABLE_SUBMENU=y\\n' >/etc/default/grub.d/zz-test.cfg; update-grub 2>&1; "
                 f"grub-set-default '{entry[old].partition('>')[2]}'", [old]),
         Setting("new-kernel-gone", f"rm /boot/vmlinuz-{new} /boot/initrd.img-{new}; update-grub 2>&1", [old]),

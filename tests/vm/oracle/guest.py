@@ -15,7 +15,6 @@ from pathlib import Path
 
 from vmlab.errors import LabError
 from vmlab.host import QEMU
-from vmlab.image import run
 
 STALL_SECONDS = 60      # a boot in TCG takes ten, a module a fraction of one
 BOOTS = 60              # each ends at one module at the latest; more than this many killers means that the lab is broken
@@ -72,7 +71,9 @@ class Oracle:
             if path is None:
                 raise LabError(f"{tool} is not installed")
             shutil.copy(path, tree / "bin" / inside)
-            for library in re.findall(r"(/\S+\.so\S*)", run(["ldd", path])):
+            # Nothing to be found for a static one: Debian has busybox in both ways.
+            linked = subprocess.run(["ldd", path], capture_output=True, text=True, timeout=60, env={**os.environ, "LC_ALL": "C"}).stdout
+            for library in re.findall(r"(/\S+\.so\S*)", linked):
                 target = tree / library.lstrip("/")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(library, target)

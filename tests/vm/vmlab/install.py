@@ -8,3 +8,19 @@ def install(machine):
     shell = machine.shell
     shell.check(f"mkdir -p {GUEST_DIRECTORY} && mount -o ro /dev/vdb {GUEST_DIRECTORY} && install -m 755 {GUEST_DIRECTORY}/vfguard /usr/bin/vfguard")
     shell.check("vfguard --version")
+
+
+def install_hooks(machine):
+    """The hooks of a Debian kernel's scripts, as the package would install them."""
+    machine.shell.check(
+        "printf '#!/bin/sh\\nvfguard reconcile --from postinst.d || true\\n' >/etc/kernel/postinst.d/zzz-vfguard; "
+        "chmod 755 /etc/kernel/postinst.d/zzz-vfguard")
+
+
+def install_units(machine):
+    """The systemd units of packaging/systemd, enabled as the package's presets enable them."""
+    machine.shell.check(
+        f"cd {GUEST_DIRECTORY}/packaging/systemd && for unit in *.service *.path *.timer *.socket; do "
+        "[ -e \"$unit\" ] || continue; install -m 644 $unit /usr/lib/systemd/system/; done; systemctl daemon-reload; "
+        "for unit in *.service *.path *.timer; do [ -e \"$unit\" ] || continue; "
+        "! grep -q '^\\[Install\\]' $unit || systemctl enable $unit 2>&1; done; cd /", 60)

@@ -34,6 +34,7 @@ class Lab:
         self.images = Images(self.cache, self.apts, self.accelerator)
         self.disks = {}
         self.binary = None
+        self.project = PROJECT
 
     def prepare(self):
         """Package lists, QEMU and the list of guests; raises Skip with the reason where the tier cannot run."""

@@ -1,0 +1,204 @@
+"""The story that vfguard is for: a machine whose only way in is an SR-IOV VF gets a new kernel, and is rebooted.
+
+The VF is real (QEMU's igb, driven by igbvf, carrying packets); its physical function is hidden in a namespace, as a cloud
+hides it. No kernel package here has igbvf: the driver exists only where it was built. The second kernel is installed by dpkg,
+whose hooks call vfguard.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+
+from oracle.build import headers_lab
+from vmlab.errors import LabError, require
+from vmlab.image import run
+from vmlab.install import install, install_hooks
+
+from . import Story
+from .grub import reset
+from .triggers import REFUSED
+
+NIC = ("-netdev", "user,id=n0,restrict=on", "-device", "pcie-root-port,id=rp0,chassis=1,slot=1",
+       "-device", "igb,netdev=n0,bus=rp0,mac=52:54:00:aa:00:01")
+ONLINE = "ping -c 1 -W 3 10.0.2.2"
+BUILD_SECONDS = 900         # a driver's build in TCG, on a host that has more to do
+PACKAGE_SECONDS = 600
+WAYS = ("systemctl reboot", "reboot", "shutdown -r now", "init 6", "logind Reboot", "Ctrl-Alt-Del on the keyboard", "systemctl kexec")
+
+
+class Machine:
+    """The guest of the story, on the older kernel with its network up."""
+
+    def __init__(self, lab, report, machine):
+        self.lab = lab
+        self.report = report
+        self.machine = machine
+        self.shell = machine.shell
+        self.old, self.new = lab.kernels()
+
+    def prepare(self):
+        """Gives the machine its VF and the driver for the kernel it runs, built by hand as its owner once did."""
+        machine, shell = self.machine, self.shell
+        machine.settle()
+        shell.check("mkdir -p /lab && mount -o ro /dev/vdb /lab")
+        shell.check("install -m 755 /lab/story/fakehv /lab/story/netup /usr/local/sbin/; "
+                    "install -m 644 /lab/story/*.service /etc/systemd/system/; systemctl daemon-reload; systemctl enable netup.service 2>&1")
+        shell.check("mkdir -p /var/tmp/igbvf && tar -xzf /lab/story/igbvf.tar.gz -C /var/tmp/igbvf --strip-components=1")
+        shell.check(f"cd /var/tmp/igbvf/src && make BUILD_KERNEL={self.old} CC=gcc-12 install 2>&1; cd /; rm -r /var/tmp/igbvf", BUILD_SECONDS)
+        shell.check(f"systemctl start netup.service; modinfo -n igbvf; {ONLINE}", 60)
+        shell.check("sync")
+        machine.save("before")
+
+    def install_kernel(self):
+        """Installs the newer kernel as the package manager does; returns what it printed."""
+        return self.shell.run(f"dpkg --install /lab/story/linux-image-{self.new}.deb 2>&1", PACKAGE_SECONDS + BUILD_SECONDS)
+
+    def guard(self, *, broken=False):
+        """Installs vfguard with the recipe and, for a build that has to fail, a compiler that does."""
+        install(self.machine)
+        install_hooks(self.machine)
+        self.shell.check("mkdir -p /etc/vfguard/drivers.d && cp /lab/story/igbvf.toml /etc/vfguard/drivers.d/")
+        if broken:
+            self.shell.check("printf '#!/bin/sh\\necho no compiler today >&2; exit 1\\n' >/usr/local/bin/gcc-12; chmod +x /usr/local/bin/gcc-12; "
+                             "mv /usr/bin/gcc-12 /usr/bin/gcc-12.away; cp /usr/local/bin/gcc-12 /usr/bin/gcc-12; "
+                             "for n in gcc cc x86_64-linux-gnu-gcc-12; do ln -sf gcc-12 /usr/bin/$n; done")
+
+    def reboot(self):
+        """Reboots as a person does; the kernel that came up, or None if the reboot did not happen."""
+        self.machine.allow_reboot()
+        self.machine.forget_events()
+        seen = len(self.machine.console())
+        answer = self.shell.run("sync; systemctl reboot", 60)
+        if not self.machine.wait_reset(60 if answer.code in (0, None) else 3):
+            return None, answer
+        self.machine.settle()
+        found = re.findall(r"Linux version (\S+)", self.machine.console()[seen:])
+        return (found[-1] if found else None), answer
+
+    def online(self):
+        """Whether packets come back."""
+        self.shell.run("systemctl start netup.service; sleep 1", 60)
+        return self.shell.run(ONLINE, 20).code == 0
+
+
+def without(story):
+    """(c) Nobody looks after the driver: locked out. Shows that the other tests can fail."""
+    machine = story.machine
+    machine.load("before")
+    require(story.install_kernel().code == 0, "dpkg could not install the kernel")
+    came, answer = story.reboot()
+    require(came == story.new, f"booted {came}: {answer.output}")
+    require(not story.online(), "the network is up without a driver: this test proves nothing")
+
+
+def built(story):
+    """(a) The build works: the reboot goes through, into the new kernel, with its network."""
+    machine, shell = story.machine, story.shell
+    machine.load("before")
+    story.guard()
+    done = story.install_kernel()
+    require(done.code == 0, f"dpkg ended with {done.code}: {done.output[-400:]}")
+    checked = shell.run("vfguard check", 60)
+    require(checked.code == 0, f"not safe after the kernel was installed: {checked.output} | {done.output[-500:]}")
+    came, answer = story.reboot()
+    require(came == story.new, f"booted {came}: {answer.output}")
+    require(story.online(), "the new kernel is up, and the network is not")
+    where = shell.check(f"modinfo -k {story.new} -n igbvf")
+    require("/updates/vfguard/" in where, f"the driver is not vfguard's: {where}")
+    return done.output
+
+
+def refused(story):
+    """(b) The build fails: every ordinary reboot is refused, and a reset lands on the old kernel with its network."""
+    machine, shell = story.machine, story.shell
+    machine.load("before")
+    story.guard(broken=True)
+    done = story.install_kernel()
+    require(done.code == 0, f"vfguard made dpkg fail with {done.code}: {done.output[-400:]}")
+    checked = shell.run("vfguard check", 60)
+    require(checked.code == 3, f"check gave {checked.code}, not 3 (unsafe): {checked.output}")
+    shell.check("sync")
+    machine.allow_reboot(False)
+    machine.save("refused")
+    for trigger in (trigger for trigger in REFUSED if trigger.name in WAYS):
+        if trigger.monitor:
+            machine.qmp.human(trigger.monitor)
+            shell.run("sleep 3", 20)
+        else:
+            answer = shell.run(trigger.command, trigger.seconds)
+            require(answer.code not in (0, None), f"{trigger.name} was not refused: {answer}")
+        require(machine.running() and "CANARY-STOPPED" not in machine.console()[-2000:], f"{trigger.name} took services down")
+    require(story.online(), "the refusals cost the network")
+    came = reset(machine)
+    require(came == story.old, f"a reset led into {came}")
+    machine.settle()
+    require(story.online(), "after the reset the old kernel has no network")
+    state = shell.run("vfguard --format json check", 60)
+    require(state.code == 3, f"after the reset, check gives {state.code}: {state.output[-300:]}")
+    require(shell.run("systemctl reboot", 20).code not in (0, None), "after the reset the gate is open")
+
+
+def overridden(story):
+    """(d) A person decides otherwise, with a reason: it goes through, and the audit log says who."""
+    machine, shell = story.machine, story.shell
+    machine.load("refused")
+    shell.check(f"vfguard gate open --reason 'the console is at hand' --kernel {story.new}", 60)
+    audit = shell.check("cat /var/lib/vfguard/audit.log")
+    require("the console is at hand" in audit and re.search(r"uid\D{0,5}0\b", audit), f"the audit log does not say who and why: {audit}")
+    came, answer = story.reboot()
+    require(came is not None, f"the override did not let the reboot through: {answer.output}")
+    require(came == story.new, f"the override named {story.new}, and {came} booted")
+    state = shell.run("vfguard --format json gate show", 60)
+    require('"overridden"' not in state.output, f"the override outlived the reboot: {state.output}")
+
+
+def recipe(manifest, archive):
+    """A recipe for igbvf, whose archive lies on the payload disk."""
+    digest = manifest["IGBVF_61_SHA256"]
+    return "\n".join(['name = "igbvf"', 'devices = ["pci:v00008086d000010CAsv*sd*bc*sc*i*", "pci:v00008086d00001520sv*sd*bc*sc*i*"]',
+                      "[[releases]]", f'version = "{manifest["IGBVF_61_VERSION"]}"', f'urls = ["file:///lab/story/{archive}"]',
+                      f'sha256 = "{digest}"', ""])
+
+
+def payload(lab):
+    """The disk that carries the story: vfguard, the archive, the second kernel's package."""
+    headers, manifest = headers_lab()
+    stage = lab.runs / "lockout-stage"
+    shutil.rmtree(stage, ignore_errors=True)
+    stage.mkdir()
+    new = lab.kernels()[1]
+    # The real package with its real scripts, stored without compression: xz in TCG would take minutes.
+    deb = lab.apts["bookworm"].download(f"linux-image-{new}")
+    run(["dpkg-deb", "-R", str(deb), str(stage / "deb")])
+    run(["dpkg-deb", "-Znone", "-b", str(stage / "deb"), str(stage / f"linux-image-{new}.deb")])
+    shutil.rmtree(stage / "deb")
+    shutil.copy(headers / manifest["IGBVF_61"], stage / "igbvf.tar.gz")
+    (stage / "igbvf.toml").write_text(recipe(manifest, "igbvf.tar.gz"))
+    here = lab.project / "tests/vm/payload"
+    for path in here.iterdir():
+        shutil.copy(path, stage)
+    image = lab.payload("lockout", {**lab.guest_files(), "story": stage})
+    shutil.rmtree(stage)
+    return image
+
+
+def tell(lab, report):
+    """The four parts, on one machine that goes back in time between them."""
+    with lab.exclusive():
+        disk = payload(lab)
+    with lab.machine("debian12", direct=False, payload=disk, network=NIC, memory=1024) as machine:
+        story = Machine(lab, report, machine)
+        try:
+            story.prepare()
+        except (LabError, subprocess.SubprocessError) as error:
+            report.fail("lockout/prepare", error)
+            return
+        for name, part in (("without-vfguard-locked-out", without), ("build-works", built), ("build-fails", refused),
+                           ("override", overridden)):
+            with report.case(f"lockout/{name}"):
+                part(story)
+    disk.unlink()
+
+
+STORIES = [Story("lockout", tell)]

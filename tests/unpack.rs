@@ -297,6 +297,58 @@ fn a_directory_that_is_shared_a_link_or_prepared_by_somebody_is_refused() {
 }
 
 #[test]
+fn a_full_disk_is_not_blamed_on_the_archive() {
+    let case = Case::new();
+    let flags = nix::mount::MsFlags::empty();
+    let small = nix::mount::mount(Some("tmpfs"), &case.private(), Some("tmpfs"), flags, Some("size=16k,mode=700"));
+    if small.is_err() {
+        eprintln!("skipped: no tmpfs can be mounted here");
+        return;
+    }
+    let result = case.unpack(&honest().file("x-1/big", &[b'b'; 50_000]).gz()).map(drop);
+    nix::mount::umount2(&case.private(), nix::mount::MntFlags::MNT_DETACH).unwrap();
+    let error = result.unwrap_err();
+    assert!(format!("{error:#}").contains("No space"), "{error:#}");
+    assert!(vfguard::error::remedy(&error).unwrap().contains("make room"), "{error:#}");
+}
+
+/// Run by [`the_worst_archives_cost_little_memory`] in a process of its own, whose peak is its own.
+#[test]
+#[ignore = "needs the archive that its parent test names"]
+fn unpack_what_the_parent_names() {
+    let archive = fs::read(std::env::var("VFGUARD_TEST_ARCHIVE").unwrap()).unwrap();
+    let case = Case::new();
+    assert!(case.unpack(&archive).is_err());
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
+    println!("PEAK {}", peak.trim().trim_end_matches(" kB"));
+}
+
+#[test]
+fn the_worst_archives_cost_little_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let huge = gzip(&vec![0; 32 << 20]);
+    let long = Tar::default().raw(Header::new(b'L', b"x", 0o77777777777), &vec![b'a'; 16 << 20]).gz();
+    let attacks = hostile::attacks();
+    let worst = attacks.iter().filter(|(claim, ..)| claim.ends_with("without end") || claim.contains("expands"));
+    let worst = worst.map(|(claim, archive, _)| (*claim, archive));
+    for (claim, archive) in worst.chain([("32 MB of zeros", &huge), ("a name of 8 GiB", &long)]) {
+        let path = dir.path().join("worst.tar.gz");
+        fs::write(&path, archive).unwrap();
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "unpack_what_the_parent_names", "--ignored", "--nocapture"])
+            .env("VFGUARD_TEST_ARCHIVE", &path)
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        let peak: u64 =
+            told.lines().find_map(|l| l.strip_prefix("PEAK ")).unwrap_or_else(|| panic!("{told}")).parse().unwrap();
+        println!("{claim}: {peak} kB at its peak");
+        assert!(peak < 64 << 10, "{claim}: {peak} kB");
+    }
+}
+
+#[test]
 fn the_umask_changes_nothing() {
     let old = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let case = Case::new();

@@ -15,6 +15,7 @@ use crate::error::{advise, Remedy};
 use anyhow::{bail, ensure, Context, Result};
 use entry::{Entry, Kind, Reader};
 use limits::{Bounded, Metered};
+use nix::errno::Errno;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use tree::Tree;
@@ -71,13 +72,16 @@ pub fn unpack(archive: &VerifiedArchive, into: &Path, recipe: &Recipe) -> Result
 /// Those of [`unpack`].
 pub fn unpack_within(archive: &VerifiedArchive, into: &Path, recipe: &Recipe, limits: &Limits) -> Result<SourceTree> {
     let act = format!("unpacking {}", archive.path().display());
-    let top = extract(archive, into, limits).remedy(
-        act.clone(),
-        format!(
-            "take another archive of {0}: `vfguard prepare KERNEL --driver {0} --source FILE --sha256 HEX`",
-            recipe.name
-        ),
-    )?;
+    let top = match extract(archive, into, limits) {
+        Ok(top) => top,
+        Err(e) if is_local(&e) => {
+            return Err(e).remedy(act, format!("make room below {} and see that it can be written", into.display()))
+        }
+        Err(e) => {
+            let cure = "take another archive: `vfguard prepare KERNEL --driver NAME --source FILE --sha256 HEX`";
+            return Err(e).remedy(act, cure.replace("NAME", &recipe.name));
+        }
+    };
     let top_dir = into.join(&top);
     let directory = top_dir.join(&recipe.directory);
     if !plain_directory(&top_dir, &recipe.directory) {
@@ -94,6 +98,11 @@ pub fn unpack_within(archive: &VerifiedArchive, into: &Path, recipe: &Recipe, li
         origin: archive.origin().clone(),
         sha256: archive.sha256(),
     })
+}
+
+/// Whether an error is this machine's (a full disk, no rights) and not the archive's.
+fn is_local(error: &anyhow::Error) -> bool {
+    error.chain().any(|e| e.is::<Errno>() || e.downcast_ref::<std::io::Error>().is_some_and(|e| e.raw_os_error().is_some()))
 }
 
 /// A directory that is reached through no link.

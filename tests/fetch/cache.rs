@@ -41,12 +41,21 @@ fn what_is_set_aside_and_what_killed_runs_left_is_bounded() {
     for i in 0..9 {
         write(&case.directory().join(format!("y-{i}.tar.gz.rejected")), b"");
     }
-    let stale = case.directory().join(".part-stale");
-    write(&stale, b"");
     let old = std::time::SystemTime::now() - Duration::from_secs(3 * 86400);
-    fs::File::options().write(true).open(&stale).unwrap().set_modified(old).unwrap();
+    let part = |name: &str| {
+        let path = case.directory().join(name);
+        write(&path, b"");
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(old).unwrap();
+        (path, file)
+    };
+    let (left, _) = part(".part-of-a-dead-run");
+    let (busy, file) = part(".part-of-a-slow-run");
+    let held = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).unwrap();
     let server = Server::always(Reply::ok(&archive()));
-    case.good(&[&server.url("/a")]);
+    assert!(case.fetch_only(&[&server.url("/a")]).is_ok());
+    assert!(!left.exists() && busy.exists(), "{:?}", case.sources());
+    drop(held);
     assert_eq!(case.sources().iter().filter(|n| n.ends_with(".rejected")).count(), 4, "{:?}", case.sources());
 }
 
@@ -147,4 +156,22 @@ fn a_local_archive_is_taken_by_its_digest_only() {
         let error = local_archive(&dir.path().join(name), &right).unwrap_err();
         assert!(remedy(&error).is_some(), "{name}: {error:#}");
     }
+}
+
+#[test]
+fn many_runs_at_once_all_get_the_archive() {
+    let server = Server::always(Reply::ok(&archive()));
+    let case = Case::new();
+    let url = server.url("/a");
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut own = Case::new();
+                own.host = case.host.clone();
+                let found = own.fetch_only(&[&url]).unwrap();
+                assert_eq!(Digest::of(found.file()).unwrap(), found.sha256());
+            });
+        }
+    });
+    assert_eq!(case.sources(), ["x-1.0.tar.gz"]);
 }

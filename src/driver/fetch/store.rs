@@ -6,6 +6,7 @@ use crate::driver::digest::Hasher;
 use crate::driver::Digest;
 use crate::host::{files, Host};
 use anyhow::{anyhow, bail, Context, Error, Result};
+use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File, Permissions};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -17,8 +18,8 @@ use tempfile::NamedTempFile;
 const SOURCES: &str = "/var/lib/vfguard/sources";
 /// What a killed run may leave begins so…
 const PART: &str = ".part-";
-/// …and is removed when it is older than any fetch can be.
-const STALE: Duration = Duration::from_secs(24 * 3600);
+/// …and is removed once nobody holds its lock; younger ones may not be locked yet.
+const STALE: Duration = Duration::from_secs(60);
 /// Ends the name of what was set aside.
 const REJECTED: &str = ".rejected";
 /// As many are kept; the oldest go first.
@@ -36,6 +37,8 @@ pub(super) struct Store {
 /// An archive that is coming in.
 pub(super) struct Part {
     file: NamedTempFile,
+    /// Says that somebody still writes it; the kernel lets go of it when we die.
+    _lock: Option<Flock<File>>,
     hasher: Hasher,
     start: Vec<u8>,
 }
@@ -85,7 +88,11 @@ impl Store {
             let name = entry.file_name().to_string_lossy().into_owned();
             let modified = entry.metadata().and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
             if name.starts_with(PART) && modified.elapsed().is_ok_and(|age| age > STALE) {
-                let _ = fs::remove_file(entry.path());
+                // Held until it is gone, so that none is taken from under a writer.
+                let unused = open_regular(&entry.path(), u64::MAX, nix::libc::O_NOFOLLOW).ok().and_then(lock);
+                if unused.is_some() {
+                    let _ = fs::remove_file(entry.path());
+                }
             } else if name.ends_with(REJECTED) {
                 rejected.push((modified, entry.path()));
             }
@@ -104,7 +111,9 @@ impl Store {
             .prefix(PART)
             .tempfile_in(&self.directory)
             .with_context(|| format!("making a temporary file in {}", self.shown()))?;
-        Ok(Part { file, hasher: Hasher::default(), start: Vec::new() })
+        // Without the lock (a file system that has none) the file is only swept when it is old.
+        let _lock = file.as_file().try_clone().ok().and_then(lock);
+        Ok(Part { file, _lock, hasher: Hasher::default(), start: Vec::new() })
     }
 
     /// Gives what came in its name, if it is the pinned archive; else sets it aside.
@@ -135,6 +144,11 @@ impl Store {
     fn aside(&self) -> PathBuf {
         self.directory.join(format!("{}{REJECTED}", self.name))
     }
+}
+
+/// The lock of a file, if nobody else has it.
+fn lock(file: File) -> Option<Flock<File>> {
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()
 }
 
 impl Part {

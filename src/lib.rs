@@ -21,4 +21,5 @@ pub mod finding;
 pub mod host;
 pub mod judge;
 pub mod kernel;
+pub mod module;
 pub mod report;

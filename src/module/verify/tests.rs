@@ -1,0 +1,128 @@
+use super::super::index::Index;
+use super::*;
+use crate::finding::Verdict;
+use crate::host::Host;
+
+const K: &str = "6.1.0-56-amd64";
+const SYMVERS: &str = "0x11111111\t_printk\tvmlinux\tEXPORT_SYMBOL\t\n0x22222222\tmodule_layout\tvmlinux\tEXPORT_SYMBOL\t\n\
+                       0x33333333\tpci_only\tvmlinux\tEXPORT_SYMBOL_GPL\t\n0x44444444\tspaced\tvmlinux\tEXPORT_SYMBOL\tCRYPTO\n";
+
+fn target(symvers: Option<&str>, config: &str) -> Target {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write(&format!("boot/config-{K}"), config);
+    if let Some(symvers) = symvers {
+        write(&format!("usr/src/linux-headers-{K}/Module.symvers"), symvers);
+        write(&format!("usr/src/linux-headers-{K}/include/config/kernel.release"), &format!("{K}\n"));
+    }
+    let host = Host::new(dir.path()).unwrap();
+    let target = Target::load(&host, &K.parse().unwrap());
+    assert!(Index::load(&host, &target.release).resolve("pci:x").is_empty());
+    target
+}
+
+const CONFIG: &str = "CONFIG_SMP=y\nCONFIG_MODULE_UNLOAD=y\nCONFIG_MODVERSIONS=y\n";
+
+fn module(release: &str) -> Module {
+    Module {
+        name: "demo".into(),
+        vermagic: Some(format!("{release} SMP mod_unload modversions ")),
+        license: Some("GPL".into()),
+        versions: vec![("_printk".into(), 0x1111_1111), ("module_layout".into(), 0x2222_2222)],
+        undefined: vec!["_printk".into()],
+        aliases: vec!["pci:v00008086d000010EDsv*sd*bc*sc*i*".into()],
+        ..Module::default()
+    }
+}
+
+fn codes(module: &Module, target: &Target) -> Vec<Code> {
+    verify(module, target, &[]).into_iter().filter(|f| f.severity == Severity::Unsafe).map(|f| f.code).collect()
+}
+
+#[test]
+fn a_module_whose_every_crc_is_the_kernels_is_safe() {
+    assert_eq!(verify(&module(K), &target(Some(SYMVERS), CONFIG), &[]), []);
+}
+
+#[test]
+fn a_module_built_for_another_kernel_is_refused_unless_every_crc_is_equal() {
+    let t = target(Some(SYMVERS), CONFIG);
+    let foreign = module("6.1.0-55-amd64");
+    let findings = verify(&foreign, &t, &[]);
+    assert_eq!((findings[0].code, Verdict::of(&findings)), (Code::VermagicRelease, Verdict::Safe));
+    let mut wrong = foreign.clone();
+    wrong.versions[1].1 ^= 1;
+    assert_eq!(codes(&wrong, &t), [Code::SymbolCrc, Code::VermagicRelease]);
+    assert!(codes(&foreign, &target(None, CONFIG)).contains(&Code::VermagicRelease), "unproven CRCs prove nothing");
+}
+
+#[test]
+fn a_wrong_crc_is_counted_and_named() {
+    let mut wrong = module(K);
+    wrong.versions[0].1 = 5;
+    let findings = verify(&wrong, &target(Some(SYMVERS), CONFIG), &[]);
+    assert!(
+        findings[0].detail.contains("1 of 2") && findings[0].detail.contains("_printk (0x00000005"),
+        "{}",
+        findings[0].detail
+    );
+}
+
+#[test]
+fn a_module_without_symbol_versions_is_refused_where_the_kernel_checks_them() {
+    let mut bare = module(K);
+    bare.versions.clear();
+    assert_eq!(codes(&bare, &target(Some(SYMVERS), CONFIG)), [Code::VersionsMissing]);
+    let mut part = module(K);
+    part.versions.remove(0);
+    assert_eq!(codes(&part, &target(Some(SYMVERS), CONFIG)), [Code::SymbolUnversioned]);
+}
+
+#[test]
+fn missing_and_restricted_symbols_are_refused() {
+    let t = target(Some(SYMVERS), CONFIG);
+    let with = |name: &str, crc| {
+        let mut m = module(K);
+        m.versions.push((name.into(), crc));
+        m.undefined.push(name.into());
+        m
+    };
+    assert_eq!(codes(&with("nobody", 1), &t), [Code::SymbolMissing]);
+    assert_eq!(codes(&with("spaced", 0x4444_4444), &t), [Code::SymbolRestricted]);
+    let mut proprietary = with("pci_only", 0x3333_3333);
+    assert_eq!(codes(&proprietary, &t), []);
+    proprietary.license = Some("Proprietary".into());
+    assert_eq!(codes(&proprietary, &t), [Code::SymbolRestricted]);
+}
+
+#[test]
+fn without_modversions_the_release_must_be_the_kernels_own() {
+    let config = "CONFIG_SMP=y\nCONFIG_MODULE_UNLOAD=y\n# CONFIG_MODVERSIONS is not set\n";
+    let t = target(Some(&SYMVERS.replace("0x11111111", "0x00000000")), config);
+    let mut m = module(K);
+    m.versions.clear();
+    m.vermagic = Some(format!("{K} SMP mod_unload "));
+    assert_eq!(codes(&m, &t), []);
+    m.vermagic = Some("6.1.0-55-amd64 SMP mod_unload ".into());
+    assert_eq!(codes(&m, &t), [Code::VermagicRelease]);
+}
+
+#[test]
+fn flags_are_compared_exactly_and_unknown_flags_are_refused() {
+    let mut m = module(K);
+    m.vermagic = Some(format!("{K} SMP preempt mod_unload modversions "));
+    assert_eq!(codes(&m, &target(Some(SYMVERS), CONFIG)), [Code::VermagicFlags]);
+    let mut unknown = target(Some(SYMVERS), CONFIG);
+    unknown.flags = None;
+    assert_eq!(codes(&module(K), &unknown), [Code::VermagicFlags]);
+}
+
+#[test]
+fn an_unsigned_module_is_refused_where_signatures_are_enforced() {
+    let t = target(Some(SYMVERS), &format!("{CONFIG}CONFIG_MODULE_SIG_FORCE=y\n"));
+    assert_eq!(codes(&module(K), &t), [Code::Unsigned]);
+}

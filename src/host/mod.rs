@@ -6,7 +6,9 @@ pub mod command;
 pub mod files;
 pub mod lock;
 pub mod pci;
+pub mod place;
 mod resolve;
+pub mod systemd;
 
 use crate::error::Remedy;
 use anyhow::Result;

@@ -1,0 +1,257 @@
+//! Where vfguard runs, and where it therefore keeps its hands off: a refused reboot must strand nobody.
+//!
+//! Sources: kernel-command-line(7) and systemd-debug-generator(8) for what a boot was asked to be; systemd.offline-updates(7);
+//! systemd's `running_in_chroot()` and the container interface (`/run/systemd/container`, `/run/.containerenv`, `/.dockerenv`).
+
+use super::systemd::{self, BOOTED};
+use super::Host;
+use serde::Serialize;
+use std::os::unix::fs::MetadataExt;
+
+/// Where vfguard runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// A machine that runs as it should.
+    Normal,
+    /// Booted into system-update.target: the update's own reboot must go through.
+    OfflineUpdate,
+    /// Booted into, or switched to, rescue.target.
+    Rescue,
+    /// The same for emergency.target.
+    Emergency,
+    /// In a chroot: an image is made.
+    Chroot,
+    /// In a container: its kernel is somebody else's.
+    Container,
+    /// No systemd to gate.
+    NoInit,
+    /// `vfguard=off` is on the kernel command line.
+    Off,
+}
+
+impl Place {
+    /// Whether the gate may be closed here.
+    pub fn may_close(self) -> bool {
+        match self {
+            Place::Normal => true,
+            Place::OfflineUpdate | Place::Rescue | Place::Emergency => false,
+            Place::Chroot | Place::Container | Place::NoInit | Place::Off => false,
+        }
+    }
+
+    /// Whether the boot default may be held and promoted here.
+    pub fn may_hold(self) -> bool {
+        match self {
+            Place::Normal | Place::OfflineUpdate | Place::Rescue | Place::Emergency => true,
+            Place::Chroot | Place::Container | Place::NoInit | Place::Off => false,
+        }
+    }
+
+    /// Whether a hook may build here.
+    pub fn may_build(self) -> bool {
+        self != Place::Off
+    }
+
+    /// One line that says why nothing is refused here; none where it is.
+    pub fn hands_off(self) -> Option<&'static str> {
+        match self {
+            Place::Normal => None,
+            Place::OfflineUpdate => Some("booted for an offline update: the boot default is held, no reboot is refused"),
+            Place::Rescue => Some("in rescue mode: the boot default is held, no reboot is refused"),
+            Place::Emergency => Some("in emergency mode: the boot default is held, no reboot is refused"),
+            Place::Chroot => Some("in a chroot: required drivers are built, neither reboot nor boot default are touched"),
+            Place::Container => {
+                Some("in a container: required drivers are built, neither reboot nor boot default are touched")
+            }
+            Place::NoInit => {
+                Some("no systemd runs here: required drivers are built, neither reboot nor boot default are touched")
+            }
+            Place::Off => Some("vfguard=off is on the kernel command line: nothing is built, refused or held"),
+        }
+    }
+}
+
+/// Where this is. No process is started, but for one question to systemd where files alone cannot tell whether an offline
+/// update is running or only waiting for the next boot.
+///
+/// Another root than `/` counts as a whole host with systemd.
+pub fn place(host: &Host) -> Place {
+    let cmdline = host.read_text("/proc/cmdline").unwrap_or_default();
+    let words: Vec<&str> = cmdline.split_ascii_whitespace().collect();
+    if words.contains(&"vfguard=off") {
+        return Place::Off;
+    }
+    if host.is_live() {
+        if in_container(host) {
+            return Place::Container;
+        }
+        if in_chroot(host) {
+            return Place::Chroot;
+        }
+        if !host.is_dir(BOOTED) {
+            return Place::NoInit;
+        }
+    }
+    if let Some(special) = asked_for(&words).or_else(|| switched_to(host)) {
+        return special;
+    }
+    if offline_update(host) {
+        return Place::OfflineUpdate;
+    }
+    Place::Normal
+}
+
+/// What the kernel command line asks systemd to boot into; the last word counts.
+fn asked_for(words: &[&str]) -> Option<Place> {
+    let unit = |unit: &str| match unit {
+        "rescue.target" | "rescue" | "runlevel1.target" => Some(Place::Rescue),
+        "emergency.target" | "emergency" => Some(Place::Emergency),
+        "system-update.target" => Some(Place::OfflineUpdate),
+        _ => None,
+    };
+    words.iter().rev().find_map(|word| match *word {
+        "emergency" | "-b" => Some(Some(Place::Emergency)),
+        "rescue" | "single" | "-s" | "s" | "S" | "1" => Some(Some(Place::Rescue)),
+        "2" | "3" | "4" | "5" => Some(None),
+        word => word.strip_prefix("systemd.unit=").map(unit),
+    })?
+}
+
+/// The cgroup of the shell that rescue.target and emergency.target start, whatever led there; on cgroup v1 and v2.
+fn switched_to(host: &Host) -> Option<Place> {
+    let runs = |service: &str| {
+        ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"]
+            .iter()
+            .any(|mount| host.is_dir(format!("{mount}/system.slice/{service}")))
+    };
+    match (runs("emergency.service"), runs("rescue.service")) {
+        (true, _) => Some(Place::Emergency),
+        (false, true) => Some(Place::Rescue),
+        (false, false) => None,
+    }
+}
+
+/// systemd-system-update-generator(8) turns the default target to system-update.target when `/system-update` exists. It does
+/// so at a daemon-reload too, while the update only waits for the next boot, so systemd is asked which it is.
+fn offline_update(host: &Host) -> bool {
+    let link = |path: &str| host.path_of_link(path).symlink_metadata().is_ok();
+    let turned = host
+        .read_link("/run/systemd/generator.early/default.target")
+        .is_ok_and(|target| target.file_name().is_some_and(|n| n == "system-update.target"));
+    if !turned || !(link("/system-update") || link("/etc/system-update")) {
+        return false;
+    }
+    if !host.is_live() {
+        return true;
+    }
+    // The target is reached after the updating service; until then it has a job. No answer: the update is taken to run, since
+    // the boot default is held either way and refusing would strand the machine in it.
+    systemd::show(&["system-update.target"], &["ActiveState", "Job"]).map_or(true, |units| {
+        units.first().is_none_or(|u| {
+            let is = |key: &str, value: &str| u.get(key).is_some_and(|v| v == value);
+            is("ActiveState", "active")
+                || is("ActiveState", "activating")
+                || !(is("Job", "0") || is("Job", "") || !u.contains_key("Job"))
+        })
+    })
+}
+
+fn in_container(host: &Host) -> bool {
+    let marks = ["/run/systemd/container", "/run/.containerenv", "/.dockerenv"];
+    marks.iter().any(|mark| host.exists(mark))
+        || host.read("/proc/1/environ").is_ok_and(|e| e.split(|&b| b == 0).any(|word| word.starts_with(b"container=")))
+}
+
+/// Whether our root is another directory than init's. Where `/proc` is not mounted nobody can tell, and that is how a chroot
+/// looks; who may not look (not root) is taken to be outside one.
+fn in_chroot(host: &Host) -> bool {
+    if !host.is_dir("/proc/1") {
+        return true;
+    }
+    match (host.metadata("/proc/1/root/."), host.metadata("/")) {
+        (Ok(init), Ok(ours)) => (init.dev(), init.ino()) != (ours.dev(), ours.ino()),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(files: &[(&str, &str)]) -> Place {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        for (path, text) in files {
+            host.write_atomic(path, text.as_bytes(), 0o644).unwrap();
+        }
+        place(&host)
+    }
+
+    fn booted_with(words: &str) -> Place {
+        with(&[("/proc/cmdline", &format!("BOOT_IMAGE=/vmlinuz-6.1 root=/dev/sda1 ro {words}\n"))])
+    }
+
+    #[test]
+    fn another_root_is_a_whole_host_whatever_this_machine_is() {
+        assert_eq!(with(&[]), Place::Normal);
+        assert_eq!(with(&[("/.dockerenv", "")]), Place::Normal);
+    }
+
+    #[test]
+    fn the_command_line_decides_and_its_last_word_counts() {
+        for (words, place) in [
+            ("quiet", Place::Normal),
+            ("vfguard=off", Place::Off),
+            ("vfguard=off systemd.unit=rescue.target", Place::Off),
+            ("vfguard=offline", Place::Normal),
+            ("single", Place::Rescue),
+            ("1", Place::Rescue),
+            ("emergency", Place::Emergency),
+            ("rd.emergency=reboot", Place::Normal),
+            ("systemd.unit=emergency.target", Place::Emergency),
+            ("systemd.unit=rescue.target systemd.unit=multi-user.target", Place::Normal),
+            ("1 3", Place::Normal),
+            ("systemd.unit=system-update.target", Place::OfflineUpdate),
+            ("console=ttyS0,115200 acpi=1", Place::Normal),
+        ] {
+            assert_eq!(booted_with(words), place, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_shell_of_rescue_or_emergency_counts_however_it_came_up() {
+        assert_eq!(with(&[("/sys/fs/cgroup/system.slice/emergency.service/cgroup.procs", "")]), Place::Emergency);
+        assert_eq!(with(&[("/sys/fs/cgroup/systemd/system.slice/rescue.service/tasks", "")]), Place::Rescue);
+    }
+
+    #[test]
+    fn an_offline_update_is_told_by_link_and_generator_together() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        symlink("/var/lib/system-update", dir.path().join("system-update")).unwrap();
+        assert_eq!(place(&host), Place::Normal, "it waits for the next boot");
+        std::fs::create_dir_all(dir.path().join("run/systemd/generator.early")).unwrap();
+        let default = dir.path().join("run/systemd/generator.early/default.target");
+        symlink("/usr/lib/systemd/system/system-update.target", default).unwrap();
+        assert_eq!(place(&host), Place::OfflineUpdate);
+    }
+
+    #[test]
+    fn only_a_normal_place_refuses() {
+        for place in [
+            Place::Normal,
+            Place::OfflineUpdate,
+            Place::Rescue,
+            Place::Emergency,
+            Place::Chroot,
+            Place::Container,
+            Place::NoInit,
+            Place::Off,
+        ] {
+            assert_eq!(place.may_close(), place.hands_off().is_none(), "{place:?}");
+            assert!(place.may_hold() || !place.may_close(), "{place:?}");
+        }
+    }
+}

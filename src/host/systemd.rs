@@ -1,0 +1,144 @@
+//! Speaking to systemd: systemctl(1) and systemd-run(1), described and run. Nothing here is called for another root than `/`.
+
+use super::command::{self, Outcome, Spec};
+use super::Host;
+use crate::error::Remedy;
+use anyhow::Result;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// A reload runs every generator; a machine that is swapping needs long. Past this, systemd does not answer.
+const RELOAD_LIMIT: Duration = Duration::from_secs(90);
+/// A question is answered at once or not at all.
+const ASK_LIMIT: Duration = Duration::from_secs(25);
+
+/// The directory that exists while systemd is the init (sd_booted(3)).
+pub const BOOTED: &str = "/run/systemd/system";
+
+/// What `systemctl show` says about one unit, by property.
+pub type Properties = BTreeMap<String, String>;
+
+/// `systemctl ARGS…`
+pub fn spec<'a>(args: impl IntoIterator<Item = &'a str>, limit: Duration) -> Spec {
+    Spec::new("systemctl", args, limit)
+}
+
+/// Makes systemd read its units again.
+///
+/// # Errors
+/// When it does not.
+pub fn daemon_reload() -> Result<()> {
+    command::run_ok(&spec(["daemon-reload"], RELOAD_LIMIT))
+        .remedy("asking systemd to read its units", "systemctl daemon-reload; `journalctl -b -p err` says why it does not")
+        .map(drop)
+}
+
+/// Properties of units, asked from systemd itself; in the order of the units.
+///
+/// # Errors
+/// When it does not answer.
+pub fn show(units: &[&str], properties: &[&str]) -> Result<Vec<Properties>> {
+    let wanted = format!("--property={}", properties.join(","));
+    let args = ["show", wanted.as_str()].into_iter().chain(units.iter().copied());
+    let outcome = command::run_ok(&spec(args, ASK_LIMIT))
+        .remedy("asking systemd about its units", "systemctl status; `journalctl -b -p err` says why it does not answer")?;
+    Ok(parse(&outcome.tail))
+}
+
+/// The output of `systemctl show`: `key=value` lines, a blank line between units.
+fn parse(text: &str) -> Vec<Properties> {
+    let mut units = vec![Properties::new()];
+    for line in text.lines() {
+        match (line.split_once('='), units.last_mut()) {
+            (Some((key, value)), Some(unit)) => {
+                unit.insert(key.to_owned(), value.to_owned());
+            }
+            (None, Some(unit)) if line.is_empty() && !unit.is_empty() => units.push(Properties::new()),
+            _ => {}
+        }
+    }
+    units.retain(|u| !u.is_empty());
+    units
+}
+
+/// Starts or stops units without waiting for a job that would wait for us.
+///
+/// # Errors
+/// When systemctl cannot be run.
+pub fn order(verb: &str, units: &[&str]) -> Result<Outcome> {
+    command::run(&spec([verb, "--no-block"].into_iter().chain(units.iter().copied()), ASK_LIMIT))
+}
+
+/// Whether a unit of that name lies in a directory of units, as a file or a link (a masked one too).
+pub fn has_unit(host: &Host, unit: &str) -> bool {
+    [
+        "/etc/systemd/system",
+        "/run/systemd/system",
+        "/usr/local/lib/systemd/system",
+        "/usr/lib/systemd/system",
+        "/lib/systemd/system",
+    ]
+    .iter()
+    .any(|dir| host.path_of_link(Path::new(dir).join(unit)).symlink_metadata().is_ok())
+}
+
+/// Runs a command line once, after a delay, as a transient timer (systemd-run(1), systemd >= 218).
+pub fn later(unit: &str, delay: Duration, program: &Path, args: &[&str]) -> Spec {
+    let mut all = vec![
+        format!("--unit={unit}").into(),
+        format!("--on-active={}", delay.as_secs()).into(),
+        "--timer-property=AccuracySec=1s".into(),
+        program.as_os_str().to_owned(),
+    ];
+    all.extend(args.iter().map(|a| (*a).into()));
+    Spec::new("systemd-run", all, ASK_LIMIT)
+}
+
+/// systemd's own version, from the name of its shared library (`libsystemd-shared-257.so`, since 232); none where it cannot
+/// be told. No process is started.
+pub fn version(host: &Host) -> Option<u32> {
+    let dirs = ["/usr/lib/systemd", "/lib/systemd", "/usr/lib64/systemd", "/usr/lib/x86_64-linux-gnu/systemd"];
+    dirs.iter()
+        .flat_map(|dir| host.read_dir(dir).unwrap_or_default())
+        .filter_map(|name| {
+            let rest = name.to_str()?.strip_prefix("libsystemd-shared-")?;
+            rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        })
+        .max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_are_told_apart_by_unit() {
+        let units =
+            parse("Id=reboot.target\nRequires=a.service b.service\n\nId=x.service\nRequires=\nExec={ path=/a ; x=y }\n");
+        assert_eq!(units.len(), 2);
+        assert_eq!(units[0]["Requires"], "a.service b.service");
+        assert_eq!(units[1]["Requires"], "");
+        assert_eq!(units[1]["Exec"], "{ path=/a ; x=y }");
+        assert!(parse("").is_empty());
+    }
+
+    #[test]
+    fn the_version_is_read_from_the_librarys_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        assert_eq!(version(&host), None);
+        host.write_atomic("/usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-252.so", b"", 0o644).unwrap();
+        host.write_atomic("/lib/systemd/libsystemd-shared-257.13-1.so", b"", 0o644).unwrap();
+        assert_eq!(version(&host), Some(257));
+    }
+
+    #[test]
+    fn a_timer_is_one_command_without_a_shell() {
+        let spec = later("vfguard-override-end-7", Duration::from_secs(61), Path::new("/usr/bin/vfguard"), &["reconcile"]);
+        assert_eq!(
+            spec.line(),
+            "systemd-run --unit=vfguard-override-end-7 --on-active=61 --timer-property=AccuracySec=1s /usr/bin/vfguard reconcile"
+        );
+    }
+}

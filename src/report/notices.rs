@@ -1,0 +1,159 @@
+//! Telling people who did not ask: the journal, a wall message, the message of the day.
+
+use super::human::printable;
+use crate::host::command::{self, Spec};
+use crate::host::{files, Host};
+use anyhow::Result;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::time::Duration;
+
+/// pam_motd(8) of Linux-PAM >= 1.3.1 (EL8, Debian 10 and later) shows every file of this directory at login; gone after a
+/// boot. Older ones read no directory: there the journal and wall tell.
+pub const MOTD: &str = "/run/motd.d/50-vfguard";
+/// What wall(1) is given, as a file: the one form that all its versions read.
+const WALL: &str = "/run/vfguard/wall";
+/// journald's native protocol (systemd, docs/JOURNAL_NATIVE_PROTOCOL.md).
+const JOURNAL: &str = "/run/systemd/journal/socket";
+/// syslog(3)'s socket, where there is no journal.
+const SYSLOG: &str = "/dev/log";
+/// Terminals that hang are wall's business for as long; it forks for slow ones.
+const WALL_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a message is about; each has its own message id (`journalctl MESSAGE_ID=…`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// Reboots are refused from now on, or for other reasons than before.
+    GateClosed,
+    /// Reboots go through again.
+    GateOpened,
+    /// The gate could not be seen closed or open.
+    GateFailed,
+    /// A person opened the gate against the verdict.
+    Override,
+    /// A kernel was declined.
+    Declined,
+    /// A reboot was asked for through vfguard.
+    Reboot,
+}
+
+impl Topic {
+    /// Its message id (sd_journal_print(3)); made once with `journalctl --new-id128`, never changed.
+    pub fn message_id(self) -> &'static str {
+        match self {
+            Topic::GateClosed => "a004f79bec994dea9583ceb1624748e3",
+            Topic::GateOpened => "945dbc1485e14026a3d45b92212fbf9f",
+            Topic::GateFailed => "7fda1de1990144ae971af5374fd2e745",
+            Topic::Override => "dc16ee41dd1e42cfbe6258e477083fd9",
+            Topic::Declined => "f41a0ed12aab4a348e085c4382c9176f",
+            Topic::Reboot => "8f758776b74e46e5b970bcdd2dd1553e",
+        }
+    }
+
+    /// Its priority (syslog(3)).
+    fn priority(self) -> u8 {
+        match self {
+            Topic::GateFailed => 3,
+            Topic::GateClosed | Topic::Override => 4,
+            Topic::Declined | Topic::Reboot => 5,
+            Topic::GateOpened => 6,
+        }
+    }
+}
+
+/// Tells the journal, with fields beside the text (`VFGUARD_KERNEL` and the like); another root has none. That nobody
+/// listens is no error.
+pub fn journal(host: &Host, topic: Topic, message: &str, fields: &[(&str, &str)]) {
+    if !host.is_live() {
+        return;
+    }
+    let sent = UnixDatagram::unbound().and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        socket.send_to(&datagram(topic, message, fields), JOURNAL).or_else(|_| {
+            // Facility daemon is 3.
+            socket.send_to(format!("<{}>vfguard: {message}", 3 << 3 | topic.priority()).as_bytes(), SYSLOG)
+        })
+    });
+    drop(sent);
+}
+
+fn datagram(topic: Topic, message: &str, fields: &[(&str, &str)]) -> Vec<u8> {
+    let priority = topic.priority().to_string();
+    let fixed = [
+        ("MESSAGE", message),
+        ("MESSAGE_ID", topic.message_id()),
+        ("PRIORITY", priority.as_str()),
+        ("SYSLOG_IDENTIFIER", "vfguard"),
+    ];
+    let mut bytes = Vec::new();
+    for (key, value) in fixed.iter().chain(fields) {
+        bytes.extend_from_slice(key.as_bytes());
+        if value.contains('\n') {
+            bytes.push(b'\n');
+            bytes.extend_from_slice(&(value.len() as u64).to_le_bytes());
+        } else {
+            bytes.push(b'=');
+        }
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.push(b'\n');
+    }
+    bytes
+}
+
+/// Tells everybody who is logged in; another root has nobody. That it cannot be told is no error: other channels remain.
+pub fn wall(host: &Host, text: &str) {
+    if !host.is_live() || command::find("wall").is_none() {
+        return;
+    }
+    if host.write_atomic(WALL, printable(text).as_bytes(), 0o644).is_ok() {
+        let _ = command::run(&Spec::new("wall", [WALL], WALL_LIMIT));
+        let _ = files::remove(&host.path(WALL));
+    }
+}
+
+/// Puts a text into the message of the day, or takes ours away.
+///
+/// # Errors
+/// When the file cannot be written or removed.
+pub fn motd(host: &Host, text: Option<&str>) -> Result<()> {
+    match text {
+        Some(text) => host.write_atomic(MOTD, printable(text).as_bytes(), 0o644),
+        None => files::remove(&host.path_of_link(Path::new(MOTD))).map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_is_as_journald_reads_it() {
+        let bytes = datagram(Topic::GateClosed, "two\nlines", &[("VFGUARD_KERNEL", "6.1.0-9")]);
+        let mut want = b"MESSAGE\n\x09\0\0\0\0\0\0\0two\nlines\nMESSAGE_ID=".to_vec();
+        want.extend_from_slice(Topic::GateClosed.message_id().as_bytes());
+        want.extend_from_slice(b"\nPRIORITY=4\nSYSLOG_IDENTIFIER=vfguard\nVFGUARD_KERNEL=6.1.0-9\n");
+        assert_eq!(bytes, want);
+    }
+
+    #[test]
+    fn message_ids_are_ids_and_differ() {
+        let topics =
+            [Topic::GateClosed, Topic::GateOpened, Topic::GateFailed, Topic::Override, Topic::Declined, Topic::Reboot];
+        let mut ids: Vec<_> = topics.iter().map(|t| t.message_id()).collect();
+        assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())));
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), topics.len());
+    }
+
+    #[test]
+    fn control_characters_never_reach_a_login() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        motd(&host, Some("closed: \u{1b}]0;x\u{7}\n")).unwrap();
+        assert!(!host.read_text(MOTD).unwrap().contains('\u{1b}'));
+        motd(&host, None).unwrap();
+        motd(&host, None).unwrap();
+        assert!(!host.exists(MOTD));
+    }
+}

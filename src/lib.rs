@@ -18,6 +18,7 @@ pub mod config;
 pub mod driver;
 pub mod error;
 pub mod finding;
+pub mod gate;
 pub mod host;
 pub mod judge;
 pub mod kernel;

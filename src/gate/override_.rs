@@ -1,0 +1,194 @@
+//! An override: a person with a reason opens the gate against a verdict. It ends by itself, at the latest with this boot.
+
+use super::audit::{self, Who};
+use crate::config::read_trusted;
+use crate::error::advise_exit;
+use crate::error::Exit;
+use crate::host::Host;
+use crate::kernel::{self, KernelRelease};
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Where it is, below the root; gone after a boot.
+pub const FILE: &str = "/run/vfguard/override.json";
+/// How long one lasts unless told.
+pub const USUAL: Duration = Duration::from_secs(30 * 60);
+/// The longest one: who needs more than a day wants `vfguard decline` or `mode = "observe"`.
+pub const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// A reason is a sentence, kept in the journal and the audit log.
+const MAX_REASON: usize = 1000;
+
+/// An override as it is stored and reported.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Override {
+    /// Why.
+    pub reason: String,
+    /// The kernel that it names; with one, that kernel may also be the boot default meanwhile.
+    pub kernel: Option<KernelRelease>,
+    /// The kernels that it is about: the one named, else all that were there. Another one closes the gate again.
+    pub kernels: Vec<KernelRelease>,
+    /// Who.
+    #[serde(flatten)]
+    pub who: Who,
+    /// Since when, in unix seconds.
+    pub since: i64,
+    /// When it ends, in unix seconds.
+    pub until: i64,
+    /// The same in seconds since boot, which no change of the clock moves.
+    pub until_uptime: Option<u64>,
+    /// The boot that it belongs to (`/proc/sys/kernel/random/boot_id`).
+    pub boot_id: Option<String>,
+}
+
+impl Override {
+    /// An override of this process from now on, not yet stored.
+    ///
+    /// # Errors
+    /// Without a reason, or with a time that is nothing or longer than [`LONGEST`].
+    pub fn new(host: &Host, reason: &str, kernel: Option<KernelRelease>, lasts: Duration) -> Result<Override> {
+        let reason = reason.trim();
+        let usage = |message: String, remedy: &str| Err(advise_exit(Exit::Usage, message, remedy));
+        if reason.is_empty() {
+            return usage("an override needs a reason".into(), "say why: vfguard gate open --reason TEXT");
+        }
+        if reason.len() > MAX_REASON || reason.chars().any(char::is_control) {
+            return usage(format!("a reason is one line of at most {MAX_REASON} bytes"), "say it shorter");
+        }
+        if lasts < Duration::from_secs(1) || lasts > LONGEST {
+            return usage(
+                format!("an override lasts from 1 s to {}", humantime::format_duration(LONGEST)),
+                "give a time such as --for 30m; to give up a kernel for good: vfguard decline KERNEL",
+            );
+        }
+        let since = audit::now();
+        let kernels = match &kernel {
+            Some(k) => vec![k.clone()],
+            None => kernel::installed(host).into_iter().map(|k| k.release).collect(),
+        };
+        Ok(Override {
+            reason: reason.to_owned(),
+            kernel,
+            kernels,
+            who: Who::current(host),
+            since,
+            until: since.saturating_add(lasts.as_secs() as i64),
+            until_uptime: uptime(host).map(|u| u.saturating_add(lasts.as_secs())),
+            boot_id: boot_id(host),
+        })
+    }
+
+    /// Whether each of these unsafe kernels is one that the override is about.
+    pub fn covers<'a>(&self, unsafe_kernels: impl IntoIterator<Item = &'a KernelRelease>) -> bool {
+        unsafe_kernels.into_iter().all(|k| self.kernels.contains(k))
+    }
+
+    /// Whether it still runs. A clock set forward ends it early; one set back does not prolong it, since the time since
+    /// boot counts too (where that is unknown, a clock before its start ends it).
+    fn runs(&self, host: &Host, now: i64) -> bool {
+        let by_boot = match (self.until_uptime, uptime(host)) {
+            (Some(until), Some(up)) => up < until,
+            (None, _) | (_, None) => now >= self.since,
+        };
+        now < self.until && by_boot && self.boot_id == boot_id(host)
+    }
+}
+
+/// The override that runs now, if any. One that cannot be read, or that others could have written, is none.
+pub fn active(host: &Host) -> Option<Override> {
+    active_at(host, audit::now())
+}
+
+fn active_at(host: &Host, now: i64) -> Option<Override> {
+    let text = read_trusted(&host.path(FILE), FILE.as_ref()).ok()?;
+    serde_json::from_str::<Override>(&text).ok().filter(|o| o.runs(host, now))
+}
+
+pub(super) fn store(host: &Host, over: &Override) -> Result<()> {
+    host.write_atomic(FILE, &serde_json::to_vec_pretty(over)?, 0o644)
+}
+
+/// Seconds since boot: the first number of `/proc/uptime` (proc(5)), which counts suspended time too.
+fn uptime(host: &Host) -> Option<u64> {
+    host.read_text("/proc/uptime").ok()?.split(['.', ' ']).next()?.parse().ok()
+}
+
+fn boot_id(host: &Host) -> Option<String> {
+    host.read_text("/proc/sys/kernel/random/boot_id").ok().map(|t| t.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn machine(uptime: &str, boot: &str) -> (tempfile::TempDir, Host) {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        host.write_atomic("/proc/uptime", uptime.as_bytes(), 0o644).unwrap();
+        host.write_atomic("/proc/sys/kernel/random/boot_id", boot.as_bytes(), 0o644).unwrap();
+        (dir, host)
+    }
+
+    #[test]
+    fn it_ends_by_itself_and_at_the_next_boot() {
+        let (_dir, host) = machine("100.25 90.0\n", "one\n");
+        let over = Override::new(&host, " kernel page says fine ", None, USUAL).unwrap();
+        assert_eq!(over.reason, "kernel page says fine");
+        store(&host, &over).unwrap();
+        assert_eq!(active(&host), Some(over.clone()));
+        assert!(active_at(&host, over.until - 1).is_some());
+        assert!(active_at(&host, over.until).is_none());
+        host.write_atomic("/proc/sys/kernel/random/boot_id", b"two\n", 0o644).unwrap();
+        assert!(active(&host).is_none(), "it outlived its boot");
+    }
+
+    #[test]
+    fn a_clock_set_back_does_not_prolong_it() {
+        let (_dir, host) = machine("100.25 90.0\n", "one\n");
+        let over = Override::new(&host, "x", None, USUAL).unwrap();
+        store(&host, &over).unwrap();
+        assert!(active_at(&host, over.since - 86_400).is_some(), "within its half hour since boot");
+        host.write_atomic("/proc/uptime", b"1900.30 90.0\n", 0o644).unwrap();
+        assert!(active_at(&host, over.since - 86_400).is_none());
+        std::fs::remove_file(host.path("/proc/uptime")).unwrap();
+        assert!(active_at(&host, over.since - 1).is_none(), "a clock before its start, and nothing else known");
+    }
+
+    #[test]
+    fn it_needs_a_reason_and_a_bounded_time() {
+        let (_dir, host) = machine("1.0 1.0", "one");
+        let long = "x".repeat(2000);
+        for (reason, lasts) in
+            [("", 60), (" \t", 60), ("two\nlines", 60), (long.as_str(), 60), ("fine", 0), ("fine", 86_401)]
+        {
+            let error = Override::new(&host, reason, None, Duration::from_secs(lasts)).unwrap_err();
+            assert_eq!(crate::error::exit(&error), Exit::Usage, "{error:#}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_it_did_not_name_is_not_covered() {
+        let (_dir, host) = machine("1.0 1.0", "one");
+        let (a, b): (KernelRelease, KernelRelease) = ("6.1.0-9".parse().unwrap(), "6.1.0-10".parse().unwrap());
+        host.write_atomic("/boot/vmlinuz-6.1.0-9", b"x", 0o644).unwrap();
+        host.write_atomic("/lib/modules/6.1.0-9/modules.dep", b"", 0o644).unwrap();
+        let named = Override::new(&host, "x", Some(b.clone()), USUAL).unwrap();
+        assert!(named.covers([&b]) && named.covers([]) && !named.covers([&a]) && !named.covers([&a, &b]));
+        let present = Override::new(&host, "x", None, USUAL).unwrap();
+        assert!(present.covers([&a]) && !present.covers([&a, &b]), "a kernel that came later");
+    }
+
+    #[test]
+    fn what_others_could_have_written_is_no_override() {
+        let (dir, host) = machine("1.0 1.0", "one");
+        store(&host, &Override::new(&host, "x", None, USUAL).unwrap()).unwrap();
+        let path = dir.path().join("run/vfguard/override.json");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(active(&host).is_none());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(active(&host).is_some());
+        std::fs::write(&path, b"{\"reason\":").unwrap();
+        assert!(active(&host).is_none());
+    }
+}

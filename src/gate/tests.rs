@@ -1,0 +1,195 @@
+use super::*;
+
+fn host() -> (tempfile::TempDir, Host) {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::new(dir.path()).unwrap();
+    (dir, host)
+}
+
+fn because(kernel: &str, summary: &str) -> Vec<Reason> {
+    vec![Reason {
+        kernel: Some(kernel.parse().unwrap()),
+        summary: summary.into(),
+        remedy: format!("vfguard prepare {kernel}"),
+    }]
+}
+
+fn install(host: &Host, kernel: &str) {
+    host.write_atomic(format!("/boot/vmlinuz-{kernel}"), b"x", 0o644).unwrap();
+    host.write_atomic(format!("/lib/modules/{kernel}/modules.dep"), b"", 0o644).unwrap();
+}
+
+fn tree(dir: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut todo = vec![dir.to_owned()];
+    while let Some(dir) = todo.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            names.push(entry.path().display().to_string());
+            todo.push(entry.path());
+        }
+    }
+    names.retain(|n| n.contains("vfguard.conf") || n.contains("VFGUARD") || n.contains("initctl") || n.contains("motd.d/"));
+    names
+}
+
+#[test]
+fn it_closes_opens_and_leaves_nothing() {
+    let (dir, host) = host();
+    assert_eq!(state(&host).state, State::Open);
+    let closed = close(&host, &Settings::default(), &because("6.1.0-9", "no module ixgbevf")).unwrap();
+    assert_eq!(closed, Closed { state: State::Closed, changed: true, scheduled: None });
+    let gate = state(&host);
+    assert_eq!((gate.state, gate.reason), (State::Closed, vec!["6.1.0-9: no module ixgbevf".to_owned()]));
+    assert_eq!(confirm(&host).unwrap(), State::Closed);
+    assert!(host.read_text(notices::MOTD).unwrap().contains("vfguard prepare 6.1.0-9"));
+    assert!(!is_clear(&host));
+    open(&host).unwrap();
+    open(&host).unwrap();
+    assert!(is_clear(&host) && tree(dir.path()).is_empty(), "{:?}", tree(dir.path()));
+    assert_eq!(state(&host).state, State::Open);
+}
+
+#[test]
+fn closing_again_for_the_same_reasons_changes_and_tells_nothing() {
+    let (_dir, host) = host();
+    let settings = Settings::default();
+    close(&host, &settings, &because("6.1.0-9", "building")).unwrap();
+    let before = host.metadata(RECORD).unwrap().modified().unwrap();
+    assert!(!close(&host, &settings, &because("6.1.0-9", "building")).unwrap().changed);
+    assert_eq!(host.metadata(RECORD).unwrap().modified().unwrap(), before, "it was written again");
+    assert!(close(&host, &settings, &because("6.1.0-9", "the build failed")).unwrap().changed);
+    assert_eq!(state(&host).reason, ["6.1.0-9: the build failed"]);
+    assert!(host.read_text(notices::MOTD).unwrap().contains("the build failed"));
+}
+
+#[test]
+fn a_gate_that_lost_a_file_is_closed_again_by_the_same_reasons() {
+    let (dir, host) = host();
+    let reasons = because("6.1.0-9", "x");
+    close(&host, &Settings::default(), &reasons).unwrap();
+    std::fs::remove_file(dir.path().join("run/systemd/system/reboot.target.d/50-vfguard.conf")).unwrap();
+    assert_eq!(state(&host).state, State::Open);
+    assert!(!is_clear(&host));
+    close(&host, &Settings::default(), &reasons).unwrap();
+    assert_eq!(state(&host).state, State::Closed);
+}
+
+#[test]
+fn a_run_killed_between_the_files_is_finished_or_undone_by_the_next() {
+    let (dir, host) = host();
+    systemd::write(&host, false).unwrap();
+    std::fs::remove_file(dir.path().join("run/systemd/system/kexec.target.d/50-vfguard.conf")).unwrap();
+    assert_eq!(state(&host).state, State::Open);
+    open(&host).unwrap();
+    assert!(is_clear(&host) && tree(dir.path()).is_empty());
+    // Files removed, and killed before systemd was told: the record is what remains, and it is not clear.
+    close(&host, &Settings::default(), &because("6.1.0-9", "x")).unwrap();
+    systemd::remove(&host, &Initctl::default()).unwrap();
+    assert!(!is_clear(&host));
+    open(&host).unwrap();
+    assert!(is_clear(&host));
+}
+
+#[test]
+fn a_broken_record_neither_opens_nor_hinders() {
+    let (_dir, host) = host();
+    close(&host, &Settings::default(), &because("6.1.0-9", "x")).unwrap();
+    host.write_atomic(RECORD, b"{\"reasons\": 7", 0o644).unwrap();
+    let gate = state(&host);
+    assert_eq!(gate.state, State::Closed);
+    assert!(gate.reason[0].contains("lost"));
+    open(&host).unwrap();
+    assert_eq!(state(&host).state, State::Open);
+}
+
+#[test]
+fn poweroff_is_refused_only_where_the_settings_say_so() {
+    let (dir, host) = host();
+    let drop_in = dir.path().join("run/systemd/system/poweroff.target.d/50-vfguard.conf");
+    let reasons = because("6.1.0-9", "x");
+    close(&host, &Settings { poweroff: true }, &reasons).unwrap();
+    assert!(drop_in.exists());
+    close(&host, &Settings { poweroff: false }, &reasons).unwrap();
+    assert!(!drop_in.exists());
+    assert_eq!(state(&host).state, State::Closed);
+}
+
+#[test]
+fn a_scheduled_reboot_is_said_at_once() {
+    let (_dir, host) = host();
+    host.write_atomic("/run/systemd/shutdown/scheduled", b"USEC=1700000000000000\nMODE=reboot\n", 0o644).unwrap();
+    let closed = close(&host, &Settings::default(), &because("6.1.0-9", "x")).unwrap();
+    assert!(closed.scheduled.unwrap().contains("2023-11-14T22:13:20Z"));
+    assert!(host.read_text(notices::MOTD).unwrap().contains("shutdown -c"));
+}
+
+#[test]
+fn an_override_opens_is_audited_and_a_kernel_it_did_not_name_closes_again() {
+    let (_dir, host) = host();
+    install(&host, "6.1.0-9");
+    let settings = Settings::default();
+    close(&host, &settings, &because("6.1.0-9", "x")).unwrap();
+    let over = open_override(&host, "tested by hand", None, USUAL).unwrap();
+    let gate = state(&host);
+    assert_eq!((gate.state, gate.over), (State::Overridden, Some(over)));
+    assert!(host.read_text(audit::FILE).unwrap().contains("tested by hand"));
+    let covered = close(&host, &settings, &because("6.1.0-9", "x")).unwrap();
+    assert_eq!(covered.state, State::Overridden);
+    assert_eq!(close(&host, &settings, &because("6.1.0-10", "came later")).unwrap().state, State::Closed);
+    assert_eq!(state(&host).state, State::Closed);
+}
+
+#[test]
+fn an_override_that_has_ended_refuses_nothing_any_more_and_covers_nothing() {
+    let (_dir, host) = host();
+    install(&host, "6.1.0-9");
+    let mut over = open_override(&host, "x", None, USUAL).unwrap();
+    assert_eq!(state(&host).state, State::Overridden);
+    over.until = audit::now() - 1;
+    override_::store(&host, &over).unwrap();
+    assert_eq!(state(&host).state, State::Open);
+    assert_eq!(close(&host, &Settings::default(), &because("6.1.0-9", "x")).unwrap().state, State::Closed);
+}
+
+#[test]
+fn an_override_without_an_audit_log_opens_nothing() {
+    let (_dir, host) = host();
+    install(&host, "6.1.0-9");
+    close(&host, &Settings::default(), &because("6.1.0-9", "x")).unwrap();
+    std::fs::create_dir_all(host.path(audit::FILE)).unwrap();
+    assert!(open_override(&host, "x", None, USUAL).is_err());
+    assert_eq!(state(&host).state, State::Closed);
+    assert!(active_override(&host).is_none());
+}
+
+#[test]
+fn closing_by_hand_ends_an_override() {
+    let (_dir, host) = host();
+    install(&host, "6.1.0-9");
+    open_override(&host, "x", None, USUAL).unwrap();
+    close_by_hand(&host, &Settings::default(), &because("6.1.0-9", "by hand")).unwrap();
+    assert_eq!(state(&host).state, State::Closed);
+    assert!(active_override(&host).is_none());
+    assert!(host.read_text(audit::FILE).unwrap().lines().last().unwrap().contains("\"close\""));
+}
+
+#[test]
+fn closers_and_openers_at_once_end_in_one_of_both_and_never_between() {
+    let (_dir, host) = host();
+    std::thread::scope(|s| {
+        for i in 0..4 {
+            let host = &host;
+            s.spawn(move || {
+                for n in 0..5 {
+                    if (i + n) % 2 == 0 {
+                        close(host, &Settings::default(), &because("6.1.0-9", &format!("{i} {n}"))).unwrap();
+                    } else {
+                        open(host).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let look = systemd::look(&host, true);
+    assert!(is_clear(&host) || (look == Files::Some && systemd::look(&host, false) == Files::All), "{look:?}");
+}

@@ -302,7 +302,7 @@ fn a_full_disk_is_not_blamed_on_the_archive() {
     let flags = nix::mount::MsFlags::empty();
     let small = nix::mount::mount(Some("tmpfs"), &case.private(), Some("tmpfs"), flags, Some("size=16k,mode=700"));
     if small.is_err() {
-        eprintln!("skipped: no tmpfs can be mounted here");
+        eprintln!("skipped a_full_disk_is_not_blamed_on_the_archive: no tmpfs can be mounted here");
         return;
     }
     let result = case.unpack(&honest().file("x-1/big", &[b'b'; 50_000]).gz()).map(drop);
@@ -312,11 +312,12 @@ fn a_full_disk_is_not_blamed_on_the_archive() {
     assert!(vfguard::error::remedy(&error).unwrap().contains("make room"), "{error:#}");
 }
 
-/// Run by [`the_worst_archives_cost_little_memory`] in a process of its own, whose peak is its own.
+/// Run by [`the_worst_archives_cost_little_memory`] in a process of its own, whose peak is its own; by itself it
+/// has nothing to do.
 #[test]
-#[ignore = "needs the archive that its parent test names"]
 fn unpack_what_the_parent_names() {
-    let archive = fs::read(std::env::var("VFGUARD_TEST_ARCHIVE").unwrap()).unwrap();
+    let Ok(archive) = std::env::var("VFGUARD_TEST_ARCHIVE") else { return };
+    let archive = fs::read(archive).unwrap();
     let case = Case::new();
     assert!(case.unpack(&archive).is_err());
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -336,7 +337,7 @@ fn the_worst_archives_cost_little_memory() {
         let path = dir.path().join("worst.tar.gz");
         fs::write(&path, archive).unwrap();
         let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "unpack_what_the_parent_names", "--ignored", "--nocapture"])
+            .args(["--exact", "unpack_what_the_parent_names", "--nocapture"])
             .env("VFGUARD_TEST_ARCHIVE", &path)
             .output()
             .unwrap();

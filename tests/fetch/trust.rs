@@ -150,11 +150,11 @@ fn credentials_are_not_carried_to_another_host_by_a_redirect() {
     assert!(!sent.contains("authorization") && !sent.contains("referer"), "{sent}");
 }
 
-/// Run by [`a_proxy_from_the_environment_is_used_and_no_proxy_is_honoured`] in a process of its own, where the proxy is set.
+/// Run by [`a_proxy_from_the_environment_is_used_and_no_proxy_is_honoured`] in a process of its own, where the proxy is set;
+/// by itself it has nothing to do.
 #[test]
-#[ignore = "needs the environment that its parent test sets"]
 fn fetch_through_the_environment() {
-    let url = std::env::var("VFGUARD_TEST_URL").unwrap();
+    let Ok(url) = std::env::var("VFGUARD_TEST_URL") else { return };
     let mut case = Case::new();
     case.config.attempts = 1;
     match case.fetch(&[&url]) {
@@ -168,7 +168,7 @@ fn fetch_through_the_environment() {
 fn a_proxy_from_the_environment_is_used_and_no_proxy_is_honoured() {
     let run = |url: &str, vars: &[(&str, &str)]| {
         let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "trust::fetch_through_the_environment", "--ignored", "--nocapture"])
+            .args(["--exact", "trust::fetch_through_the_environment", "--nocapture"])
             .env_clear()
             .env("VFGUARD_TEST_URL", url)
             .envs(vars.iter().copied())

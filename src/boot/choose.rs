@@ -1,0 +1,186 @@
+//! Which boot loader is in charge, from the files: the firmware's kind and its boot order, and what lies where each loader
+//! looks. Where several could be, each is asked; if they disagree the answer is uncertain.
+
+use super::{efi, grub2, legacy, systemd_boot, NextBoot, Source};
+use crate::host::Host;
+use std::path::{Path, PathBuf};
+
+/// A loader with its configuration, below the root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Loader {
+    /// GRUB 2 and its grub.cfg.
+    Grub2(PathBuf),
+    /// GRUB 0.97 and its menu.
+    Legacy(PathBuf),
+    /// systemd-boot and the top of its EFI system partition.
+    SystemdBoot(PathBuf),
+}
+
+/// Where the EFI system partition is mounted (systemd's bootctl(1) and the distributions').
+const PARTITIONS: [&str; 3] = ["/boot/efi", "/efi", "/boot"];
+/// GRUB 2's configuration on BIOS machines, and where an EFI stub leads.
+const GRUB2: [&str; 2] = ["/boot/grub2/grub.cfg", "/boot/grub/grub.cfg"];
+/// GRUB legacy's menus.
+const LEGACY: [&str; 3] = ["/boot/grub/grub.conf", "/boot/grub/menu.lst", "/boot/boot/grub/menu.lst"];
+
+/// Whether the firmware is UEFI.
+pub(super) fn is_efi(host: &Host) -> bool {
+    host.is_dir("/sys/firmware/efi")
+}
+
+/// The loaders that could be in charge, the likeliest first, and what is doubtful about that.
+pub(super) fn loaders(host: &Host) -> (Vec<Loader>, Vec<(String, String)>) {
+    let mut doubts = Vec::new();
+    let mut found = if is_efi(host) { efi_loaders(host, &mut doubts) } else { Vec::new() };
+    if found.is_empty() {
+        found = bios_loaders(host);
+    }
+    if found.is_empty() && !is_efi(host) {
+        found = efi_loaders(host, &mut doubts);
+    }
+    (found, doubts)
+}
+
+fn unique(host: &Host, found: &mut Vec<Loader>, path: &str, make: fn(PathBuf) -> Loader) {
+    let there = host.path(path);
+    let real = |l: &Loader| match l {
+        Loader::Grub2(p) | Loader::Legacy(p) | Loader::SystemdBoot(p) => host.path(p).canonicalize().ok(),
+    };
+    // A dangling link or an unreadable file is still the loader's configuration.
+    let exists = there.exists() || host.path_of_link(path).symlink_metadata().is_ok();
+    if exists && !(there.exists() && found.iter().any(|l| real(l) == there.canonicalize().ok())) {
+        found.push(make(path.into()));
+    }
+}
+
+fn bios_loaders(host: &Host) -> Vec<Loader> {
+    let mut modern = Vec::new();
+    GRUB2.iter().for_each(|p| unique(host, &mut modern, p, Loader::Grub2));
+    let mut old = Vec::new();
+    LEGACY.iter().for_each(|p| unique(host, &mut old, p, Loader::Legacy));
+    let has = |dir: &str, name: &str| host.exists(Path::new(dir).join(name));
+    let installed2 = ["/boot/grub2", "/boot/grub"].iter().any(|d| has(d, "i386-pc") || has(d, "x86_64-efi"));
+    let installed1 = has("/boot/grub", "stage2");
+    match (installed2, installed1) {
+        // grub-install leaves its modules, and GRUB legacy's its stage2: those tell where the files alone do not.
+        (true, false) if !modern.is_empty() => modern,
+        (false, true) if !old.is_empty() => {
+            old.truncate(1);
+            old
+        }
+        _ => {
+            old.truncate(1);
+            modern.extend(old);
+            modern
+        }
+    }
+}
+
+fn efi_loaders(host: &Host, doubts: &mut Vec<(String, String)>) -> Vec<Loader> {
+    let mut grub: Vec<(String, Loader)> = Vec::new();
+    let mut systemd = None;
+    for partition in PARTITIONS {
+        let top = Path::new(partition).join("EFI");
+        for name in host.read_dir(&top).unwrap_or_default() {
+            let vendor = name.to_string_lossy().to_ascii_lowercase();
+            for (file, make) in [("grub.cfg", Loader::Grub2 as fn(PathBuf) -> Loader), ("grub.conf", Loader::Legacy)] {
+                let path = top.join(&name).join(file);
+                if host.exists(&path) || host.path_of_link(&path).symlink_metadata().is_ok() {
+                    grub.push((vendor.clone(), make(path)));
+                }
+            }
+            if vendor == "systemd" {
+                systemd = Some(PathBuf::from(partition));
+            }
+        }
+        if systemd.is_none() && host.is_file(Path::new(partition).join("loader/loader.conf")) {
+            systemd = Some(PathBuf::from(partition));
+        }
+    }
+    let info = efi::loader_string(host, "LoaderInfo").ok().flatten().unwrap_or_default();
+    if let Some(top) = systemd {
+        // The loader that started this boot says its name.
+        if info.starts_with("systemd-boot") || (grub.is_empty() && !GRUB2.iter().any(|p| host.exists(p))) {
+            return vec![Loader::SystemdBoot(top)];
+        }
+        if !info.starts_with("GRUB") {
+            grub.push(("systemd".into(), Loader::SystemdBoot(top)));
+        }
+    }
+    ranked(host, grub, doubts)
+}
+
+/// By the firmware's boot order, else by the distribution's own name.
+fn ranked(host: &Host, mut grub: Vec<(String, Loader)>, doubts: &mut Vec<(String, String)>) -> Vec<Loader> {
+    let (order, next) = efi::boot_order(host);
+    let own = grub.iter().map(|(v, _)| v.clone()).collect::<Vec<_>>();
+    let known: Vec<String> = order.iter().filter_map(|f| efi::vendor(f)).filter(|v| own.contains(v)).collect();
+    if let Some(file) = next {
+        let vendor = efi::vendor(&file);
+        if vendor.is_none() || vendor.as_ref() != known.first() {
+            doubts.push((
+                format!("the firmware starts {file} at the next boot (BootNext), and not the first of its boot order"),
+                "efibootmgr --delete-bootnext".into(),
+            ));
+        }
+    }
+    if let Some(first) = known.first() {
+        grub.retain(|(v, _)| v == first);
+    } else {
+        let text = host.read_text("/etc/os-release").unwrap_or_default();
+        let id = grub2::os_release(&text, "ID");
+        let own = if matches!(id.as_str(), "rhel" | "ol") { "redhat".to_owned() } else { id };
+        if grub.iter().any(|(v, _)| *v == own) {
+            grub.retain(|(v, _)| *v == own || v == "systemd");
+        }
+        // The fallback directory is used only where no other is.
+        grub.sort_by_key(|(v, _)| v == "boot");
+        if grub.len() > 1 && grub[0].0 != "boot" {
+            grub.retain(|(v, _)| v != "boot");
+        }
+    }
+    grub.into_iter().map(|(_, l)| l).collect()
+}
+
+/// What one loader would do.
+fn ask(host: &Host, loader: &Loader) -> NextBoot {
+    match loader {
+        Loader::Grub2(config) => {
+            grub2::resolve(host, config, is_efi(host) || config.to_string_lossy().contains("/EFI/")).answer
+        }
+        Loader::Legacy(config) => legacy::resolve(host, config),
+        Loader::SystemdBoot(top) => systemd_boot::resolve(host, top),
+    }
+}
+
+/// Asks every loader that could be in charge.
+pub(super) fn resolve(host: &Host) -> NextBoot {
+    let (loaders, doubts) = loaders(host);
+    let mut answers = loaders.iter().map(|l| ask(host, l));
+    let mut answer = answers.next().unwrap_or_else(|| {
+        let mut none = NextBoot::new(Source::Unknown);
+        none.doubt(
+            "no configuration of a boot loader that is known was found (GRUB, systemd-boot)",
+            "mount /boot, or set boot.loader = \"none\" if the kernel comes from outside this machine",
+        );
+        none
+    });
+    let kernels = |a: &NextBoot| a.kernels.iter().map(|c| (c.kernel.clone(), c.role)).collect::<Vec<_>>();
+    if answers.any(|other| kernels(&other) != kernels(&answer)) {
+        answer.doubt(
+            format!("several boot loaders could be in charge and disagree: {}", names(&loaders)),
+            "remove the configuration of the one that is not used",
+        );
+    }
+    for (message, remedy) in doubts {
+        answer.doubt(message, remedy);
+    }
+    answer
+}
+
+fn names(loaders: &[Loader]) -> String {
+    let name = |l: &Loader| match l {
+        Loader::Grub2(p) | Loader::Legacy(p) | Loader::SystemdBoot(p) => p.display().to_string(),
+    };
+    loaders.iter().map(name).collect::<Vec<_>>().join(", ")
+}

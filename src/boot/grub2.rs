@@ -1,0 +1,249 @@
+//! GRUB 2: one boot is simulated with the environment file as it is, and another with what the first one left, so that an
+//! entry for the next boot only (`next_entry`, `prev_saved_entry`) shows itself. Sources: rhboot/grub2 (its rhel-7, rhel-8,
+//! rhel-9 and fedora branches) and GNU GRUB; `util/grub.d/00_header.in`, `08_fallback_counting.in`, `10_linux.in`.
+
+use super::image;
+use super::script::eval::{EnvFiles, Order};
+use super::script::{Choice, Flavor, Machine, Outcome, World};
+use super::{Candidate, NextBoot, Role, Source};
+use crate::host::Host;
+use crate::kernel::{installed::modules_dir, KernelRelease};
+use std::path::{Path, PathBuf};
+
+/// All that a simulation says, for those who move the default.
+pub struct Seen {
+    /// The answer.
+    pub answer: NextBoot,
+    /// The first boot: what starts next.
+    pub first: Outcome,
+    /// What starts after that.
+    pub lasting: Option<Choice>,
+    /// GRUB can write its environment file.
+    pub writable: bool,
+}
+
+/// What boots with this configuration, a path below the root.
+pub fn resolve(host: &Host, config: &Path, efi: bool) -> Seen {
+    let (flavor, order) = rules(host);
+    let unwritable = unwritable(host);
+    let assumed = if order == Order::Unknown { Order::Name } else { order };
+    let world = World { host, flavor, order: assumed, efi, writable: unwritable.is_none() };
+    let mut seen = simulate(&world, config);
+    // The orders of EL8's and of newer GRUBs differ rarely; where they do, which GRUB was installed decides.
+    if seen.first.bls && matches!(order, Order::Version | Order::Unknown) {
+        let other = if assumed == Order::Version { Order::Name } else { Order::Version };
+        let rest = simulate(&World { order: other, host, flavor, efi, writable: unwritable.is_none() }, config);
+        if releases(&rest.answer) != releases(&seen.answer) {
+            seen.answer.doubt(
+                "EL8's GRUB sorts entries by their version, newer ones by file name, and here the two differ",
+                "name the default by its id: grub2-set-default ID (or grubby --set-default /boot/vmlinuz-K)",
+            );
+        }
+    }
+    if let (Some(why), true) = (&unwritable, seen.first.once) {
+        seen.answer.note(
+            format!("GRUB cannot write its environment ({why}), so what is set for one boot stays"),
+            "grub2-editenv - unset next_entry",
+        );
+    }
+    seen
+}
+
+fn releases(answer: &NextBoot) -> Vec<(&KernelRelease, Role)> {
+    answer.kernels.iter().map(|c| (&c.kernel, c.role)).collect()
+}
+
+fn simulate(world: &World, config: &Path) -> Seen {
+    let first = Machine::boot(world, config, EnvFiles::new());
+    let from_entries = first.choice.as_ref().map_or(first.bls, |c| c.bls);
+    let mut answer = NextBoot::new(if from_entries { Source::Bls } else { Source::Grub2 });
+    remarks(&mut answer, &first);
+    let lasting = if first.once && world.writable {
+        let second = Machine::boot(world, config, first.env.clone());
+        remarks(&mut answer, &second);
+        if let Some(choice) = &first.choice {
+            add(world.host, &mut answer, Role::Once, choice, &once_reason(&first));
+        }
+        second.choice
+    } else {
+        first.choice.clone()
+    };
+    if let Some(choice) = &lasting {
+        add(world.host, &mut answer, Role::Next, choice, "");
+    }
+    for choice in &first.fallbacks {
+        add(world.host, &mut answer, Role::Fallback, choice, "");
+    }
+    counting(world, config, &first, &mut answer);
+    Seen { answer, first, lasting, writable: world.writable }
+}
+
+fn remarks(answer: &mut NextBoot, outcome: &Outcome) {
+    for remark in &outcome.remarks {
+        if remark.doubt {
+            answer.doubt(&remark.message, &remark.remedy);
+        } else {
+            answer.note(&remark.message, &remark.remedy);
+        }
+    }
+}
+
+fn once_reason(first: &Outcome) -> String {
+    let file = first.env_file.as_ref().map(|p| format!(" in {}", p.display())).unwrap_or_default();
+    format!("for one boot (next_entry or prev_saved_entry{file}); ")
+}
+
+/// Where `boot_counter` is set and the boots are not marked as good, it runs out and `08_fallback_counting` starts the entry
+/// with the number 1.
+fn counting(world: &World, config: &Path, first: &Outcome, answer: &mut NextBoot) {
+    let counts = |v: &[(String, String)]| v.iter().any(|(n, v)| n == "boot_counter" && !v.is_empty() && v != "-1");
+    if !first.env.values().any(|v| counts(v)) {
+        return;
+    }
+    let mut env = first.env.clone();
+    for variables in env.values_mut() {
+        variables.retain(|(n, _)| n != "boot_counter" && n != "boot_success");
+        variables.push(("boot_counter".into(), "0".into()));
+        variables.push(("boot_success".into(), "0".into()));
+    }
+    if let Some(choice) = Machine::boot(world, config, env).choice {
+        if !answer.kernels.iter().any(|c| c.entry == choice.entry) {
+            add(world.host, answer, Role::Fallback, &choice, "once boot_counter has run out; ");
+        }
+    }
+}
+
+fn add(host: &Host, answer: &mut NextBoot, role: Role, choice: &Choice, reason: &str) {
+    let spec = choice.image.clone().unwrap_or_default();
+    let why = format!("{reason}{}", choice.why);
+    let failed = choice.failed.clone();
+    candidate(
+        host,
+        answer,
+        Entry {
+            role,
+            entry: choice.entry.clone(),
+            why,
+            spec,
+            cmdline: choice.cmdline.clone(),
+            initrds: &choice.initrds,
+            failed,
+        },
+    );
+}
+
+/// An entry of any boot loader, as it is written.
+pub(super) struct Entry<'a> {
+    pub role: Role,
+    pub entry: String,
+    pub why: String,
+    /// The kernel's file.
+    pub spec: String,
+    pub cmdline: String,
+    pub initrds: &'a [String],
+    /// Why it cannot start, if that is known.
+    pub failed: Option<String>,
+}
+
+/// Adds the kernel of an entry, with all that is doubtful about it.
+pub(super) fn candidate(host: &Host, answer: &mut NextBoot, entry: Entry) {
+    let image = image::look(host, &entry.spec);
+    let failed = entry.failed.or_else(|| image.path.is_none().then(|| format!("{} is not there", entry.spec)));
+    if let Some(why) = &failed {
+        answer.doubt(
+            format!(
+                "the entry {:?} cannot be started: {why}; the boot loader would fall back or wait for a person",
+                entry.entry
+            ),
+            "remove the stale entry, install that kernel again, or make another entry the default",
+        );
+    }
+    if let Some(said) = &image.misnamed {
+        answer.doubt(
+            format!("{} is named for {said} and holds another kernel", entry.spec),
+            "give the image the name of its kernel",
+        );
+    }
+    let Some(kernel) = image.release else {
+        if !entry.spec.is_empty() {
+            answer.doubt(
+                format!("the entry {:?} starts {}, and which kernel that is cannot be told", entry.entry, entry.spec),
+                "name the image vmlinuz-RELEASE in the entry",
+            );
+        }
+        return;
+    };
+    if image.path.is_some() && !host.is_dir(modules_dir(&kernel)) {
+        answer.note(
+            format!("{} has no modules in {}", kernel, modules_dir(&kernel).display()),
+            format!("install {kernel} again, or remove its entry"),
+        );
+    }
+    let initrds = entry.initrds.iter().map(|i| image::locate(host, i).unwrap_or_else(|| absent(i))).collect();
+    answer.kernels.push(Candidate {
+        kernel,
+        role: entry.role,
+        entry: entry.entry,
+        why: entry.why,
+        cmdline: entry.cmdline,
+        initrds,
+    });
+}
+
+/// A ramdisk that is not there, named as it would lie in /boot.
+fn absent(spec: &str) -> PathBuf {
+    let path = image::strip_device(spec).trim_start_matches('/');
+    if path.starts_with("boot/") {
+        Path::new("/").join(path)
+    } else {
+        Path::new("/boot").join(path)
+    }
+}
+
+/// Whose rules this machine's GRUB follows, from os-release(5); rhboot's branches differ, see [`Flavor`] and [`Order`].
+fn rules(host: &Host) -> (Flavor, Order) {
+    let text = ["/etc/os-release", "/usr/lib/os-release"].iter().find_map(|p| host.read_text(p).ok());
+    let Some(text) = text else {
+        let old = host.read_text("/etc/redhat-release").ok();
+        let seven = old.is_some_and(|t| t.contains("release 7"));
+        return (if seven { Flavor::Upstream } else { Flavor::Unknown }, Order::Name);
+    };
+    let id = os_release(&text, "ID");
+    let major: u32 = os_release(&text, "VERSION_ID").split('.').next().and_then(|v| v.parse().ok()).unwrap_or(0);
+    let like = format!("{id} {}", os_release(&text, "ID_LIKE"));
+    let red_hat = like.split(' ').any(|w| matches!(w, "rhel" | "centos" | "rocky" | "almalinux" | "ol" | "redhat"));
+    match id.as_str() {
+        "fedora" if major >= 31 => (Flavor::Fedora, Order::Name),
+        "fedora" if major == 30 => (Flavor::Fedora, Order::Version),
+        "fedora" => (Flavor::Upstream, Order::Name),
+        "amzn" if major >= 2022 => (Flavor::Fedora, Order::Name),
+        "amzn" => (Flavor::Unknown, Order::Name),
+        _ if red_hat && major >= 9 => (Flavor::Fedora, Order::Name),
+        _ if red_hat && major == 8 => (Flavor::Fedora, Order::Version),
+        _ if red_hat && major > 0 => (Flavor::Upstream, Order::Name),
+        _ if like.split(' ').any(|w| w == "fedora") => (Flavor::Unknown, Order::Unknown),
+        _ => (Flavor::Upstream, Order::Name),
+    }
+}
+
+/// A value of os-release(5), without its quotes.
+pub(super) fn os_release(text: &str, key: &str) -> String {
+    let line = text.lines().find_map(|l| l.trim().strip_prefix(key)?.strip_prefix('='));
+    line.unwrap_or_default().trim_matches(['"', '\'']).to_owned()
+}
+
+/// Why GRUB cannot write its environment file, if so: it writes through no LVM, RAID, btrfs, ZFS or F2FS
+/// (`grub-core/commands/loadenv.c` needs plain blocks on a disk; `disk/diskfilter.c` cannot write).
+pub(super) fn unwritable(host: &Host) -> Option<String> {
+    let mounts = host.read_text("/proc/mounts").ok()?;
+    let find = |place: &str| {
+        let mut lines = mounts.lines().rev().map(|l| l.split(' ').collect::<Vec<_>>());
+        lines.find(|f| f.len() > 2 && f[1] == place).map(|f| (f[0].to_owned(), f[2].to_owned()))
+    };
+    let (device, kind) = ["/boot/grub2", "/boot/grub", "/boot", "/"].iter().find_map(|p| find(p))?;
+    if matches!(kind.as_str(), "btrfs" | "zfs" | "f2fs") {
+        return Some(format!("/boot is {kind}"));
+    }
+    let layered = device.starts_with("/dev/mapper/") || device.starts_with("/dev/md") || device.starts_with("/dev/dm-");
+    layered.then(|| format!("/boot is on {device}"))
+}

@@ -1,0 +1,223 @@
+//! The GRUB environment block (GRUB's `grub-core/lib/envblk.c`, `grub-core/commands/loadenv.c`): 1024 bytes, a signature line,
+//! `name=value` lines with `\` and newline escaped by `\`, lines of comment, and `#` to the end.
+
+use std::fmt;
+
+/// What every block starts with.
+pub const SIGNATURE: &[u8] = b"# GRUB Environment Block\n";
+/// The size that `grub-editenv create` makes and GRUB keeps.
+pub const SIZE: usize = 1024;
+/// More than any block that GRUB makes; a larger file is not read.
+pub const MAX: u64 = 64 << 10;
+
+/// Why a block cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bad {
+    /// The signature is not there: GRUB says "invalid environment block".
+    Signature,
+    /// Not [`SIZE`] bytes.
+    Size(usize),
+    /// The padding does not follow a newline, or a line does not end: GRUB calls that "broken".
+    Broken,
+    /// The new value does not fit: "environment block too small".
+    Full,
+}
+
+impl fmt::Display for Bad {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bad::Signature => f.write_str("it does not start with \"# GRUB Environment Block\""),
+            Bad::Size(n) => write!(f, "it is {n} bytes long and not {SIZE}"),
+            Bad::Broken => f.write_str("it holds a line that does not end"),
+            Bad::Full => f.write_str("it is full"),
+        }
+    }
+}
+
+impl std::error::Error for Bad {}
+
+/// The variables of a block in order, as GRUB's `grub_envblk_iterate` sees them, and whether the walk met its end in order.
+///
+/// # Errors
+/// [`Bad::Signature`].
+pub fn variables(block: &[u8]) -> Result<(Vec<(String, String)>, bool), Bad> {
+    if !block.starts_with(SIGNATURE) || block.len() <= SIGNATURE.len() {
+        return Err(Bad::Signature);
+    }
+    let mut found = Vec::new();
+    let mut at = SIGNATURE.len();
+    while at < block.len() {
+        if block[at] != b'#' {
+            let Some(equals) = block[at..].iter().position(|&b| b == b'=') else {
+                return Ok((found, block[at..].iter().all(|&b| b == b'\n')));
+            };
+            let start = at + equals + 1;
+            let end = line_end(block, start);
+            if end >= block.len() {
+                return Ok((found, false));
+            }
+            let name = String::from_utf8_lossy(&block[at..at + equals]).into_owned();
+            found.push((name, String::from_utf8_lossy(&unescape(&block[start..end])).into_owned()));
+            at = end;
+        }
+        at = line_end(block, at) + 1;
+    }
+    Ok((found, true))
+}
+
+/// The index of the newline that ends the line, a `\` hiding the byte after it; past the end if there is none.
+fn line_end(block: &[u8], mut at: usize) -> usize {
+    while at < block.len() {
+        match block[at] {
+            b'\\' => at += 2,
+            b'\n' => break,
+            _ => at += 1,
+        }
+    }
+    at
+}
+
+fn unescape(value: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(value.len());
+    let mut bytes = value.iter();
+    while let Some(&b) = bytes.next() {
+        let b = if b == b'\\' { bytes.next().copied().unwrap_or(b) } else { b };
+        plain.push(b);
+    }
+    plain
+}
+
+fn escape(value: &str) -> Vec<u8> {
+    let mut escaped = Vec::with_capacity(value.len());
+    for b in value.bytes() {
+        if b == b'\\' || b == b'\n' {
+            escaped.push(b'\\');
+        }
+        escaped.push(b);
+    }
+    escaped
+}
+
+/// The value of the last variable of that name, as `load_env` leaves it.
+pub fn get(block: &[u8], name: &str) -> Option<String> {
+    variables(block).ok()?.0.into_iter().rev().find(|(n, _)| n == name).map(|(_, v)| v)
+}
+
+/// A block of the same size with `changes` made: a value sets (in place, else at the end), none removes.
+///
+/// # Errors
+/// When the block is not exactly [`SIZE`] bytes with a signature and whole lines, or has no room.
+pub fn edit(block: &[u8], changes: &[(&str, Option<&str>)]) -> Result<Vec<u8>, Bad> {
+    let (_, whole) = variables(block)?;
+    if block.len() != SIZE {
+        return Err(Bad::Size(block.len()));
+    }
+    if !whole {
+        return Err(Bad::Broken);
+    }
+    let used = block.iter().rposition(|&b| b != b'#').map_or(0, |i| i + 1);
+    if block[used - 1] != b'\n' {
+        return Err(Bad::Broken);
+    }
+    let mut text = block[SIGNATURE.len()..used].to_vec();
+    for (name, value) in changes {
+        text = replace(&text, name, *value);
+    }
+    let mut edited = SIGNATURE.to_vec();
+    edited.extend(text);
+    if edited.len() > SIZE {
+        return Err(Bad::Full);
+    }
+    edited.resize(SIZE, b'#');
+    Ok(edited)
+}
+
+fn replace(text: &[u8], name: &str, value: Option<&str>) -> Vec<u8> {
+    let line = value.map(|v| [name.as_bytes(), b"=", &escape(v), b"\n"].concat());
+    let mut out = Vec::new();
+    let mut done = false;
+    let mut at = 0;
+    while at < text.len() {
+        let end = (line_end(text, at) + 1).min(text.len());
+        let this = &text[at..end];
+        if this.strip_prefix(name.as_bytes()).is_some_and(|r| r.first() == Some(&b'=')) {
+            // Of several lines of one name the last counts for GRUB; one is enough.
+            if !done {
+                out.extend(line.iter().flatten());
+            }
+            done = true;
+        } else {
+            out.extend(this);
+        }
+        at = end;
+    }
+    if !done {
+        out.extend(line.iter().flatten());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn block(text: &str) -> Vec<u8> {
+        let mut b = SIGNATURE.to_vec();
+        b.extend(text.as_bytes());
+        b.resize(SIZE, b'#');
+        b
+    }
+
+    #[test]
+    fn values_are_read_as_grub_reads_them() {
+        let b = block("# WARNING: Do not edit this file by tools other than grub-editenv!!!\nsaved_entry=a\\\\b\\\nc\nempty=\nx=1\nx=2\n");
+        let (all, whole) = variables(&b).unwrap();
+        assert!(whole);
+        assert_eq!(all[0], ("saved_entry".into(), "a\\b\nc".into()));
+        assert_eq!(all[1], ("empty".into(), String::new()));
+        assert_eq!(get(&b, "x").as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn an_edit_keeps_size_and_all_other_lines() {
+        let b = block("# c\nsaved_entry=old\nkernelopts=root=/dev/sda1 ro\nnext_entry=n\n");
+        let e = edit(&b, &[("saved_entry", Some("a new and longer one")), ("next_entry", None), ("added", Some("x\\y"))])
+            .unwrap();
+        assert_eq!(e.len(), SIZE);
+        let text = String::from_utf8(e).unwrap();
+        assert!(text.starts_with("# GRUB Environment Block\n# c\nsaved_entry=a new and longer one\nkernelopts=root=/dev/sda1 ro\nadded=x\\\\y\n###"));
+    }
+
+    #[test]
+    fn what_grub_would_not_write_is_not_written() {
+        assert_eq!(edit(b"", &[]), Err(Bad::Signature));
+        assert_eq!(edit(&block("")[..1023], &[]), Err(Bad::Size(1023)));
+        assert_eq!(edit(&block("saved_entry=x"), &[]), Err(Bad::Broken));
+        assert_eq!(edit(&block(""), &[("a", Some(&"x".repeat(1000)))]), Err(Bad::Full));
+        let fits = "x".repeat(SIZE - SIGNATURE.len() - 3);
+        assert_eq!(edit(&block(""), &[("a", Some(&fits))]).unwrap().len(), SIZE);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(tail in proptest::collection::vec(any::<u8>(), 0..1200)) {
+            let _ = variables(&tail);
+            let mut b = SIGNATURE.to_vec();
+            b.extend(&tail);
+            b.truncate(SIZE);
+            let _ = variables(&b);
+            let _ = edit(&b, &[("saved_entry", Some("x"))]);
+        }
+
+        #[test]
+        fn what_is_set_is_read_back(value in "[ -~\\n\\\\]{0,200}", other in "[a-z]{1,20}") {
+            let b = edit(&block("saved_entry=old\nkeep=this\n"), &[("saved_entry", Some(&value)), ("zz", Some(&other))]).unwrap();
+            prop_assert_eq!(get(&b, "saved_entry"), Some(value));
+            prop_assert_eq!(get(&b, "keep"), Some("this".to_owned()));
+            let gone = edit(&b, &[("saved_entry", None)]).unwrap();
+            prop_assert_eq!(get(&gone, "saved_entry"), None);
+            prop_assert_eq!(get(&gone, "zz"), Some(other));
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! GRUB 0.97 (its `stage2/stage2.c`, `stage2/builtins.c`): `default`, `fallback` and `title` entries in `grub.conf` or
+//! `menu.lst`. The entry's `kernel` is loaded; for Xen that is the hypervisor, and the first `module` is the kernel.
+
+use super::grub2::{candidate, Entry};
+use super::{NextBoot, Role, Source};
+use crate::host::{files, Host};
+use std::path::Path;
+
+/// A menu is a few KiB; more is not one.
+const MAX_MENU: u64 = 4 << 20;
+/// `MAX_FALLBACK_ENTRIES` of stage2.
+const MAX_FALLBACKS: usize = 8;
+
+/// A menu file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Menu {
+    /// The value of `default`, if there is one.
+    pub default: Option<String>,
+    /// The numbers of `fallback`.
+    pub fallback: Vec<usize>,
+    /// The entries.
+    pub titles: Vec<Title>,
+    /// Lines that could not be understood.
+    pub mistakes: Vec<(usize, String)>,
+}
+
+/// An entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Title {
+    /// Its title.
+    pub title: String,
+    /// Its line, from 1.
+    pub line: usize,
+    /// The `kernel` file and its arguments.
+    pub kernel: Option<(String, String)>,
+    /// The `module` files and their arguments.
+    pub modules: Vec<(String, String)>,
+    /// The `initrd` file.
+    pub initrd: Option<String>,
+    /// `chainloader` or `configfile`: what else it starts.
+    pub other: Option<String>,
+}
+
+/// Reads a menu. Never fails: what is not understood is listed.
+pub fn parse(text: &str) -> Menu {
+    let mut menu = Menu::default();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim_matches([' ', '\t', '\r']);
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        // stage2's skip_to: the word ends at white space or `=`.
+        let end = line.find([' ', '\t', '=']).unwrap_or(line.len());
+        let (word, value) = (&line[..end], line[end..].trim_start_matches([' ', '\t', '=']));
+        if word == "title" {
+            menu.titles.push(Title { title: value.to_owned(), line: number + 1, ..Title::default() });
+            continue;
+        }
+        match menu.titles.last_mut() {
+            Some(title) => entry_line(title, word, value),
+            None => menu_line(&mut menu, number + 1, word, value),
+        }
+    }
+    menu
+}
+
+fn menu_line(menu: &mut Menu, line: usize, word: &str, value: &str) {
+    match word {
+        "default" => {
+            if value != "saved" && number(value).is_none() {
+                menu.mistakes.push((line, format!("default {value} is no number")));
+            }
+            // A value that is no number is an error and leaves what was set before.
+            if value == "saved" || number(value).is_some() {
+                menu.default = Some(value.to_owned());
+            }
+        }
+        "fallback" => {
+            menu.fallback.clear();
+            for word in value.split_ascii_whitespace().take(MAX_FALLBACKS) {
+                match number(word) {
+                    Some(n) => menu.fallback.push(n),
+                    None => menu.mistakes.push((line, format!("fallback {word} is no number"))),
+                }
+            }
+        }
+        "configfile" => menu.mistakes.push((line, format!("configfile {value} goes elsewhere"))),
+        _ if !word.bytes().all(|b| b.is_ascii_graphic()) => menu.mistakes.push((line, "not text".into())),
+        _ => {}
+    }
+}
+
+fn entry_line(title: &mut Title, word: &str, value: &str) {
+    let mut words = value.split_ascii_whitespace().skip_while(|w| w.starts_with("--"));
+    let file = words.next().unwrap_or_default().to_owned();
+    let args = words.collect::<Vec<_>>().join(" ");
+    match word {
+        "kernel" => title.kernel = Some((file, args)),
+        "module" | "modulenounzip" => title.modules.push((file, args)),
+        "initrd" => title.initrd = Some(file),
+        "chainloader" | "configfile" => title.other = Some(format!("{word} {value}")),
+        _ => {}
+    }
+}
+
+/// stage2's `safe_parse_maxint`: decimal or `0x`, up to white space; anything else is an error.
+fn number(text: &str) -> Option<usize> {
+    let word = text.split_ascii_whitespace().next()?;
+    match word.strip_prefix("0x") {
+        Some(hex) => usize::from_str_radix(hex, 16).ok(),
+        None => word.parse().ok(),
+    }
+}
+
+/// The number in `default` beside the menu, which `savedefault` writes; stage2 reads its first 10 bytes, and 0 where there is none.
+fn saved(host: &Host, config: &Path, answer: &mut NextBoot) -> usize {
+    let path = config.with_file_name("default");
+    match host.read_text(&path) {
+        Ok(text) => number(text.get(..9).unwrap_or(&text)).unwrap_or_else(|| {
+            answer.doubt(
+                format!("{}:1: no number", path.display()),
+                format!("grub-set-default 0 (writes {})", path.display()),
+            );
+            0
+        }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => 0,
+        Err(e) => {
+            answer.doubt(format!("reading {}: {e}", path.display()), format!("make {} a readable file", path.display()));
+            0
+        }
+    }
+}
+
+/// What boots with this menu, a path below the root.
+pub fn resolve(host: &Host, config: &Path) -> NextBoot {
+    let mut answer = NextBoot::new(Source::GrubLegacy);
+    let shown = config.display();
+    let text = match files::read_bounded(&host.path(config), MAX_MENU) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(e) => {
+            answer.doubt(format!("reading {shown}: {e}"), format!("make {shown} a readable file"));
+            return answer;
+        }
+    };
+    let menu = parse(&text);
+    for (line, what) in &menu.mistakes {
+        answer.doubt(format!("{shown}:{line}: {what}"), format!("mend that line of {shown}"));
+    }
+    if menu.titles.is_empty() {
+        answer.doubt(format!("{shown} has no entry"), "install a kernel package again");
+        return answer;
+    }
+    let valid: Vec<usize> = menu.fallback.iter().copied().filter(|n| *n < menu.titles.len()).collect();
+    let (wanted, said) = match menu.default.as_deref() {
+        None => (0, "no default is set, so the first entry".to_owned()),
+        Some("saved") => {
+            let n = saved(host, config, &mut answer);
+            (n, format!("default=saved, and {n} is saved"))
+        }
+        Some(n) => (number(n).unwrap_or(0), format!("default={n}")),
+    };
+    let mut rest = valid.as_slice();
+    let (at, why) = match (wanted < menu.titles.len(), rest.split_first()) {
+        (true, _) => (wanted, said),
+        (false, Some((first, others))) => {
+            rest = others;
+            (*first, format!("{said}, which is past the last entry, so fallback={first}"))
+        }
+        (false, None) => (0, format!("{said}, which is past the last entry, so the first")),
+    };
+    add(host, config, &mut answer, Role::Next, &menu.titles[at], why);
+    let mut seen = vec![at];
+    for n in rest {
+        if !seen.contains(n) {
+            seen.push(*n);
+            add(host, config, &mut answer, Role::Fallback, &menu.titles[*n], format!("fallback={n}"));
+        }
+    }
+    answer
+}
+
+fn add(host: &Host, config: &Path, answer: &mut NextBoot, role: Role, title: &Title, why: String) {
+    let place = format!("{}:{}", config.display(), title.line);
+    let Some((kernel, args)) = &title.kernel else {
+        let what = title.other.as_deref().unwrap_or("no kernel");
+        answer
+            .doubt(format!("{place}: the entry {:?} starts {what}", title.title), "make an entry with a kernel the default");
+        return;
+    };
+    let xen = Path::new(kernel).file_name().is_some_and(|n| n.to_string_lossy().starts_with("xen"));
+    let (spec, cmdline, initrds) = match title.modules.split_first() {
+        Some(((module, args), others)) if xen => (module, args, others.iter().map(|(f, _)| f.clone()).collect()),
+        _ => (kernel, args, title.initrd.iter().cloned().collect::<Vec<_>>()),
+    };
+    let entry = Entry {
+        role,
+        entry: title.title.clone(),
+        why: format!("{why} ({place})"),
+        spec: spec.clone(),
+        cmdline: cmdline.clone(),
+        initrds: &initrds,
+        failed: None,
+    };
+    candidate(host, answer, entry);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_forms_of_default_are_read_as_stage2_reads_them() {
+        let default = |text: &str| parse(&format!("{text}\ntitle a\n")).default;
+        assert_eq!(default("default=1").as_deref(), Some("1"));
+        assert_eq!(default("default 2").as_deref(), Some("2"));
+        assert_eq!(default("default = saved").as_deref(), Some("saved"));
+        assert_eq!(default("#default=1"), None);
+        assert_eq!(default("default=1\ndefault=x").as_deref(), Some("1"));
+        assert_eq!(parse("title a\ndefault=1\n").default, None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_survived(text in "\\PC*") {
+            parse(&text);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Which kernel boots next, exactly as the boot loader itself would decide it from the files on disk, and the boot default
+//! that is held on a proven kernel.
+//!
+//! [`next_boot`] finds the loaders that may be in charge ([`choose`]), lets each one's own rules speak ([`legacy`],
+//! [`grub2`] with the small interpreter in [`script`] and the entries in [`bls`], [`systemd_boot`]) and compares. Nothing is
+//! believed that could not be read: `certain` then is false, and the file and line are named.
+
+pub mod bls;
+mod choose;
+pub mod efi;
+pub mod grub2;
+pub mod grubenv;
+pub mod image;
+pub mod legacy;
+pub mod script;
+pub mod systemd_boot;
+
+use crate::config;
+use crate::host::Host;
+use crate::kernel::KernelRelease;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// The boot loader that decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// GRUB 0.97: `grub.conf` or `menu.lst`.
+    GrubLegacy,
+    /// GRUB 2 whose entries stand in `grub.cfg`.
+    Grub2,
+    /// GRUB 2 whose entries are Boot Loader Specification files.
+    Bls,
+    /// systemd-boot.
+    SystemdBoot,
+    /// Not known.
+    Unknown,
+}
+
+/// Why a kernel may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The default.
+    Next,
+    /// The next boot only; what follows it is `Next`.
+    Once,
+    /// Where the loader goes when the default fails.
+    Fallback,
+}
+
+/// A kernel that the boot loader may start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Candidate {
+    /// Its release.
+    pub kernel: KernelRelease,
+    /// Why it may start.
+    pub role: Role,
+    /// The entry: a Boot Loader Specification id, or the title (with the submenu's before it).
+    pub entry: String,
+    /// How that is known.
+    pub why: String,
+    /// The command line that the entry gives it.
+    #[serde(skip)]
+    pub cmdline: String,
+    /// The initial ramdisks that the entry names, below the root.
+    #[serde(skip)]
+    pub initrds: Vec<PathBuf>,
+}
+
+/// Something about the next boot that a person should know, with what mends it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// What was seen, with the file and line.
+    pub message: String,
+    /// What to type or edit.
+    pub remedy: String,
+}
+
+/// The answer: which kernels may start, and whether that is certain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NextBoot {
+    /// Everything that decides was read and understood.
+    pub certain: bool,
+    /// The loader in charge.
+    pub source: Source,
+    /// The kernels that may start: once, next, fallback.
+    pub kernels: Vec<Candidate>,
+    /// What is doubtful or worth knowing.
+    #[serde(skip)]
+    pub problems: Vec<Problem>,
+}
+
+/// Problems past this many say nothing new.
+const MAX_PROBLEMS: usize = 20;
+
+impl NextBoot {
+    fn new(source: Source) -> NextBoot {
+        NextBoot { certain: true, source, kernels: Vec::new(), problems: Vec::new() }
+    }
+
+    /// Something that makes the answer uncertain.
+    fn doubt(&mut self, message: impl Into<String>, remedy: impl Into<String>) {
+        self.certain = false;
+        self.note(message, remedy);
+    }
+
+    /// Something worth knowing.
+    fn note(&mut self, message: impl Into<String>, remedy: impl Into<String>) {
+        let problem = Problem { message: message.into(), remedy: remedy.into() };
+        if self.problems.len() < MAX_PROBLEMS && !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    /// The kernel that the next start leads into: `once` if there is one, else `next`.
+    pub fn first(&self) -> Option<&Candidate> {
+        let role = |r| self.kernels.iter().find(move |c| c.role == r);
+        role(Role::Once).or_else(|| role(Role::Next))
+    }
+
+    /// The kernel that later starts lead into.
+    pub fn lasting(&self) -> Option<&Candidate> {
+        self.kernels.iter().find(|c| c.role == Role::Next)
+    }
+}
+
+/// Which kernels the boot loader may start next. Reads files only; never fails: what it cannot know makes the answer
+/// uncertain.
+pub fn next_boot(host: &Host, config: &config::Boot) -> NextBoot {
+    if config.loader == config::Loader::None {
+        let mut answer = NextBoot::new(Source::Unknown);
+        answer.doubt(
+            "boot.loader is \"none\": the next kernel comes from outside this machine, so every installed kernel is judged",
+            "remove boot.loader from the settings if this machine has a boot loader of its own",
+        );
+        return answer;
+    }
+    let mut answer = choose::resolve(host);
+    kexec(host, &mut answer);
+    answer
+}
+
+/// A kernel loaded by kexec_load(2) (`/sys/kernel/kexec_loaded`) is started by `systemctl kexec` and by some shutdown
+/// scripts instead of a boot through the firmware.
+fn kexec(host: &Host, answer: &mut NextBoot) {
+    if let Ok(text) = host.read_text("/sys/kernel/kexec_loaded") {
+        if text.trim() != "0" {
+            answer.doubt(
+                "/sys/kernel/kexec_loaded: a kernel is loaded for kexec, and a reboot by kexec starts it past the boot loader",
+                "kexec -u",
+            );
+        }
+    }
+}

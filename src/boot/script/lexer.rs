@@ -1,0 +1,298 @@
+//! Words and signs of the script language (GRUB's `grub-core/script/yylex.l`).
+
+/// A piece of a word, by how it is quoted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Unquoted text.
+    Text(String),
+    /// Text between quotes; an argument even if empty.
+    Quoted(String),
+    /// `$name`; split at white space unless quoted.
+    Variable {
+        /// Its name.
+        name: String,
+        /// Whether it stands between double quotes.
+        quoted: bool,
+    },
+}
+
+/// A word: its pieces, joined once variables are replaced.
+pub type Word = Vec<Part>;
+
+/// A token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The end of a line.
+    Newline,
+    /// `;`
+    Semi,
+    /// `{`
+    Open,
+    /// `}`
+    Close,
+    /// A word.
+    Word(Word),
+    /// What GRUB's grammar has no use for: `|`, `&`, `<`, `>`, `;;`, `[[`, an unfinished string…
+    Bad(&'static str),
+}
+
+/// A token and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// What it is.
+    pub kind: Kind,
+    /// Its line, from 1.
+    pub line: usize,
+}
+
+impl Token {
+    /// The text of a word without quotes, escapes and variables: only such a word can be reserved or a name.
+    pub fn bare(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Word(parts) => match parts.as_slice() {
+                [Part::Text(text)] => Some(text),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+struct Lexer<'a> {
+    rest: std::iter::Peekable<std::str::Chars<'a>>,
+    line: usize,
+    tokens: Vec<Token>,
+}
+
+/// Cuts a script into tokens. Never fails: what cannot be a token becomes [`Kind::Bad`].
+pub fn tokens(script: &str) -> Vec<Token> {
+    let mut lexer = Lexer { rest: script.chars().peekable(), line: 1, tokens: Vec::new() };
+    lexer.run();
+    lexer.tokens
+}
+
+impl Lexer<'_> {
+    fn push(&mut self, kind: Kind) {
+        self.tokens.push(Token { kind, line: self.line });
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let c = self.rest.next();
+        if c == Some('\n') {
+            self.line += 1;
+        }
+        c
+    }
+
+    fn run(&mut self) {
+        while let Some(&c) = self.rest.peek() {
+            match c {
+                ' ' | '\t' | '\r' => {
+                    self.next();
+                }
+                '\n' => {
+                    self.push(Kind::Newline);
+                    self.next();
+                }
+                '#' => {
+                    while self.rest.peek().is_some_and(|&c| c != '\n') {
+                        self.next();
+                    }
+                }
+                '{' | '}' => {
+                    self.next();
+                    self.push(if c == '{' { Kind::Open } else { Kind::Close });
+                }
+                ';' => {
+                    self.next();
+                    if self.rest.next_if_eq(&';').is_some() {
+                        self.push(Kind::Bad(";;"));
+                    } else {
+                        self.push(Kind::Semi);
+                    }
+                }
+                '|' | '&' | '<' | '>' => {
+                    self.next();
+                    self.push(Kind::Bad("one of | & < >"));
+                }
+                _ => self.word(),
+            }
+        }
+    }
+
+    fn word(&mut self) {
+        let line = self.line;
+        let mut parts = Word::new();
+        let mut bad = None;
+        let mut escaped = false;
+        while let Some(&c) = self.rest.peek() {
+            match c {
+                ' ' | '\t' | '\r' | '\n' | '{' | '}' | '|' | '&' | ';' | '<' | '>' => break,
+                '\\' => {
+                    self.next();
+                    match self.next() {
+                        Some('\n') | None => {}
+                        Some(c) => {
+                            escaped = true;
+                            text(&mut parts, c);
+                        }
+                    }
+                }
+                '\'' => {
+                    self.next();
+                    let mut inside = String::new();
+                    loop {
+                        match self.next() {
+                            Some('\'') => break,
+                            Some(c) => inside.push(c),
+                            None => {
+                                bad = Some("a ' that is never closed");
+                                break;
+                            }
+                        }
+                    }
+                    parts.push(Part::Quoted(inside));
+                }
+                '"' => {
+                    self.next();
+                    bad = bad.or(self.double_quoted(&mut parts));
+                }
+                '$' => {
+                    self.next();
+                    if self.rest.peek() == Some(&'"') {
+                        continue;
+                    }
+                    match self.variable() {
+                        Some(name) => parts.push(Part::Variable { name, quoted: false }),
+                        None => bad = Some("a $ without a name"),
+                    }
+                }
+                _ => {
+                    self.next();
+                    text(&mut parts, c);
+                }
+            }
+        }
+        // A word with an escape in it is never reserved; a second, empty piece says so.
+        if escaped {
+            parts.push(Part::Text(String::new()));
+        }
+        if bad.is_none() && matches!(parts.as_slice(), [Part::Text(t)] if t == "[[" || t == "]]") {
+            bad = Some("[[ or ]]");
+        }
+        match bad {
+            Some(why) => self.tokens.push(Token { kind: Kind::Bad(why), line }),
+            None if parts.is_empty() => {}
+            None => self.tokens.push(Token { kind: Kind::Word(parts), line }),
+        }
+    }
+
+    fn double_quoted(&mut self, parts: &mut Word) -> Option<&'static str> {
+        let mut inside = String::new();
+        loop {
+            match self.next() {
+                None => return Some("a \" that is never closed"),
+                Some('"') => {
+                    parts.push(Part::Quoted(inside));
+                    return None;
+                }
+                Some('\\') => match self.rest.peek() {
+                    Some(&c @ ('$' | '\\' | '"')) => {
+                        self.next();
+                        inside.push(c);
+                    }
+                    Some('\n') => {
+                        self.next();
+                    }
+                    _ => inside.push('\\'),
+                },
+                Some('$') => {
+                    parts.push(Part::Quoted(std::mem::take(&mut inside)));
+                    match self.variable() {
+                        Some(name) => parts.push(Part::Variable { name, quoted: true }),
+                        None => return Some("a $ without a name"),
+                    }
+                }
+                Some(c) => inside.push(c),
+            }
+        }
+    }
+
+    /// After `$`: `name`, `123`, `?`, `#`, `*`, `@`, each also in braces.
+    fn variable(&mut self) -> Option<String> {
+        let braces = self.rest.next_if_eq(&'{').is_some();
+        let mut name = String::new();
+        match self.rest.peek().copied() {
+            Some(c @ ('?' | '#' | '*' | '@')) => {
+                self.next();
+                name.push(c);
+            }
+            Some(c) if c.is_ascii_digit() => {
+                while let Some(c) = self.rest.next_if(char::is_ascii_digit) {
+                    name.push(c);
+                }
+            }
+            Some(c) if c.is_ascii_alphabetic() || c == '_' => {
+                while let Some(c) = self.rest.next_if(|c| c.is_ascii_alphanumeric() || *c == '_') {
+                    name.push(c);
+                }
+            }
+            _ => return None,
+        }
+        if braces && self.rest.next_if_eq(&'}').is_none() {
+            return None;
+        }
+        Some(name)
+    }
+}
+
+fn text(parts: &mut Word, c: char) {
+    match parts.last_mut() {
+        Some(Part::Text(text)) => text.push(c),
+        _ => parts.push(Part::Text(c.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(script: &str) -> Vec<Word> {
+        let word = |t: Token| match t.kind {
+            Kind::Word(w) => Some(w),
+            _ => None,
+        };
+        tokens(script).into_iter().filter_map(word).collect()
+    }
+
+    #[test]
+    fn quotes_and_variables_are_kept_apart() {
+        let var = |name: &str, quoted| Part::Variable { name: name.into(), quoted };
+        assert_eq!(
+            words("x\"${a}\"$b 'it $is' \"a\\$b\\\\\" c\\ d"),
+            vec![
+                vec![
+                    Part::Text("x".into()),
+                    Part::Quoted("".into()),
+                    var("a", true),
+                    Part::Quoted("".into()),
+                    var("b", false)
+                ],
+                vec![Part::Quoted("it $is".into())],
+                vec![Part::Quoted("a$b\\".into())],
+                vec![Part::Text("c d".into()), Part::Text(String::new())],
+            ]
+        );
+    }
+
+    #[test]
+    fn a_comment_starts_only_where_a_word_could() {
+        assert_eq!(words("a#b # c\n#d\ne").len(), 2);
+    }
+
+    #[test]
+    fn lines_are_counted_through_strings() {
+        let all = tokens("a 'x\ny'\nb");
+        assert_eq!(all.last().unwrap().line, 3);
+    }
+}

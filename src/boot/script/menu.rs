@@ -1,0 +1,388 @@
+//! Which entry of a menu GRUB starts by itself (GRUB's `grub-core/normal/menu.c`; rhboot's differs, see [`Flavor`]).
+
+use super::eval::{Flavor, Machine, Stop};
+use super::parser::Block;
+
+/// A menu entry.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub title: String,
+    pub id: String,
+    pub submenu: bool,
+    /// Only a person with a password can start it.
+    pub restricted: bool,
+    /// Read from a Boot Loader Specification file of that name.
+    pub bls: bool,
+    pub args: Vec<String>,
+    pub body: Body,
+}
+
+/// What an entry runs.
+#[derive(Clone, Debug)]
+pub(super) enum Body {
+    /// From grub.cfg.
+    Block(Block),
+    /// Made from a Boot Loader Specification file.
+    Source(String),
+}
+
+/// An entry that GRUB starts, with what it loads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// A Boot Loader Specification id, or the titles from the outermost menu inwards.
+    pub entry: String,
+    /// What would select it in `saved_entry`: its id if that is unique, else its title; empty if nothing safely does.
+    pub selector: String,
+    /// How it was chosen.
+    pub why: String,
+    /// Whether it comes from a Boot Loader Specification file.
+    pub bls: bool,
+    /// The kernel's file as the entry writes it.
+    pub image: Option<String>,
+    /// The kernel's arguments.
+    pub cmdline: String,
+    /// Its initial ramdisks as the entry writes them.
+    pub initrds: Vec<String>,
+    /// Why GRUB cannot start it, if so.
+    pub failed: Option<String>,
+}
+
+/// What `grub_strtoul (…, 0)` finds.
+pub(super) struct Number<'a> {
+    pub value: u64,
+    pub rest: &'a str,
+    pub found: bool,
+    pub overflow: bool,
+}
+
+/// GRUB's own strtoul with base 0: white space skipped, `0x` and `0` prefixes, and it stops at the first other character.
+pub(super) fn strtoul(text: &str) -> Number<'_> {
+    let mut rest = text.trim_start_matches(space);
+    let mut base = 10;
+    let bytes = rest.as_bytes();
+    if bytes.first() == Some(&b'0') {
+        if bytes.get(1) == Some(&b'x') {
+            base = 16;
+            rest = &rest[2..];
+        } else if bytes.get(1).is_some_and(|c| (b'0'..=b'7').contains(c)) {
+            base = 8;
+        }
+    }
+    let mut number = Number { value: 0, rest, found: false, overflow: false };
+    for (at, c) in rest.char_indices() {
+        let Some(digit) = c.to_digit(base) else {
+            number.rest = &rest[at..];
+            return number;
+        };
+        number.found = true;
+        let next = number.value.checked_mul(u64::from(base)).and_then(|v| v.checked_add(u64::from(digit)));
+        let Some(next) = next else {
+            return Number { value: u64::MAX, rest: &rest[at..], overflow: true, ..number };
+        };
+        number.value = next;
+    }
+    number.rest = "";
+    number
+}
+
+fn space(c: char) -> bool {
+    matches!(c, '\n' | '\r' | ' ' | '\t')
+}
+
+/// Whether an id or title is what a specification names, up to its first single `>`; `>>` stands for `>`.
+fn names(name: &str, specification: &str) -> bool {
+    let mut name = name.bytes();
+    let mut specification = specification.bytes().peekable();
+    loop {
+        let mut wanted = specification.next();
+        if wanted == Some(b'>') {
+            if specification.peek() != Some(&b'>') {
+                return name.next().is_none();
+            }
+            wanted = specification.next();
+        }
+        let here = name.next();
+        if here != wanted {
+            return false;
+        }
+        if here.is_none() {
+            return true;
+        }
+    }
+}
+
+/// How a specification was matched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    Id,
+    Title,
+    Number,
+}
+
+/// The index that a specification selects, by the rules of a flavor; it may lie past the menu's end.
+pub(super) fn index(menu: &[Entry], specification: &str, flavor: Flavor) -> Option<(usize, By)> {
+    match flavor {
+        Flavor::Fedora => fedora(menu, specification),
+        Flavor::Upstream | Flavor::Unknown => upstream(menu, specification),
+    }
+}
+
+/// A number comes first, whatever follows it (`1>2` and `1 x` are 1); else an entry whose title or id it is.
+fn upstream(menu: &[Entry], specification: &str) -> Option<(usize, By)> {
+    let number = strtoul(specification);
+    if number.overflow {
+        return None;
+    }
+    if number.found {
+        return usize::try_from(number.value as i32).ok().map(|i| (i, By::Number));
+    }
+    menu.iter().enumerate().find_map(|(i, e)| {
+        if names(&e.title, specification) {
+            Some((i, By::Title))
+        } else {
+            names(&e.id, specification).then_some((i, By::Id))
+        }
+    })
+}
+
+/// Ids come first, then titles, then a number that ends or is followed by white space (so `1>2` is none). An id is compared
+/// up to the specification's first white space, so that one with white space in it never matches; what follows such a match
+/// spoils it.
+fn fedora(menu: &[Entry], specification: &str) -> Option<(usize, By)> {
+    let word = specification.find(space).unwrap_or(specification.len());
+    if let Some(i) =
+        menu.iter().position(|e| !e.id.is_empty() && !e.id.contains(space) && names(&e.id, &specification[..word]))
+    {
+        return (word == specification.len()).then_some((i, By::Id));
+    }
+    if let Some(i) = menu.iter().position(|e| !e.title.is_empty() && names(&e.title, specification)) {
+        return Some((i, By::Title));
+    }
+    let number = strtoul(specification);
+    let ends = number.rest.is_empty();
+    (number.found && !number.overflow && ends)
+        .then(|| usize::try_from(number.value as i32).ok().map(|i| (i, By::Number)))
+        .flatten()
+}
+
+/// What a specification leaves for the menu inside: after its first single `>`.
+fn inner(specification: &str) -> Option<&str> {
+    let bytes = specification.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        if bytes[at] == b'>' {
+            if bytes.get(at + 1) == Some(&b'>') {
+                at += 2;
+                continue;
+            }
+            return specification.get(at + 1..).filter(|s| !s.is_empty());
+        }
+        at += 1;
+    }
+    None
+}
+
+impl Machine<'_> {
+    /// Starts the menu's default as GRUB does once its timeout is over. Always ends in a [`Stop`].
+    pub(super) fn start(&mut self, menu: Vec<Entry>) -> Stop {
+        let (at, why) = self.default_of(&menu);
+        let Some(entry) = menu.get(at) else {
+            return Stop::Dead("the menu is empty".into());
+        };
+        let fallback = self.get("fallback").map(str::to_owned);
+        if let Some(list) = fallback {
+            self.fallbacks(&menu, &list, at);
+        }
+        self.execute(&menu, entry, why)
+    }
+
+    fn default_of(&mut self, menu: &[Entry]) -> (usize, String) {
+        let Some(specification) = self.get("default").map(str::to_owned) else {
+            return (0, "no default is set, so the first entry".into());
+        };
+        let found = index(menu, &specification, self.world.flavor).filter(|(i, _)| *i < menu.len());
+        if self.world.flavor == Flavor::Unknown {
+            let other = index(menu, &specification, Flavor::Fedora).filter(|(i, _)| *i < menu.len());
+            let number = |f: Option<(usize, By)>| f.map_or(0, |(i, _)| i);
+            if number(found) != number(other) {
+                self.doubt(
+                    format!("the default {specification:?} means another entry to Fedora's GRUB than to GNU's, and which one is installed is not known"),
+                    "set the default by an entry's full title or id: grub2-set-default",
+                );
+            }
+        }
+        match found {
+            Some((i, By::Id)) => (i, format!("the default {specification:?} is its id")),
+            Some((i, By::Title)) => (i, format!("the default {specification:?} is its title")),
+            Some((i, By::Number)) => (i, format!("the default {specification:?} is its number")),
+            None if specification.is_empty() => (0, "the default is empty, so the first entry".into()),
+            None => (0, format!("the default {specification:?} names no entry, so the first")),
+        }
+    }
+
+    /// The entries that `fallback` lists, each as if it were started.
+    fn fallbacks(&mut self, menu: &[Entry], list: &str, default: usize) {
+        let mut rest = list.trim();
+        let mut chosen: Vec<usize> = Vec::new();
+        while !rest.is_empty() && chosen.len() < menu.len().min(MAX_FALLBACKS) {
+            let word = rest.find(space).unwrap_or(rest.len());
+            let whole = index(menu, rest, self.world.flavor);
+            let (found, next) = match whole {
+                Some((i, By::Title)) => (Some(i), ""),
+                _ => (index(menu, &rest[..word], self.world.flavor).map(|(i, _)| i), rest[word..].trim_start()),
+            };
+            let Some(i) = found.filter(|i| *i < menu.len()) else { break };
+            if i != default && !chosen.contains(&i) {
+                chosen.push(i);
+            }
+            rest = next;
+        }
+        for i in chosen {
+            let state = self.state.clone();
+            let loaded = self.loaded.take();
+            let why = format!("fallback={list:?} names it");
+            if let Stop::Booted(choice) = self.execute(menu, &menu[i], why) {
+                self.fallback_choices.push(*choice);
+            }
+            self.state = state;
+            self.loaded = loaded;
+        }
+    }
+
+    fn execute(&mut self, menu: &[Entry], entry: &Entry, why: String) -> Stop {
+        let depth = self.path.len();
+        self.path.push(entry.title.clone());
+        let stop = self.execute_at(menu, entry, why);
+        self.path.truncate(depth);
+        stop
+    }
+
+    fn execute_at(&mut self, menu: &[Entry], entry: &Entry, why: String) -> Stop {
+        let default = self.get("default").map(str::to_owned);
+        let chosen = match self.get("chosen") {
+            Some(outer) => format!("{outer}>{}", entry.id.replace('>', ">>")),
+            None => entry.id.replace('>', ">>"),
+        };
+        if entry.submenu {
+            self.open_context();
+        }
+        self.set_exported("chosen", chosen);
+        if let Some(rest) = default.as_deref().and_then(inner) {
+            self.set("default", rest.to_owned());
+        }
+        self.menus.push(Vec::new());
+        let result = self.run_body(entry);
+        let inside = self.menus.pop().unwrap_or_default();
+        if let Err(stop @ (Stop::Booted(_) | Stop::Dead(_))) = result {
+            return stop;
+        }
+        if entry.submenu {
+            if inside.is_empty() {
+                return Stop::Dead(format!("the submenu {:?} is empty", entry.title));
+            }
+            return self.start(inside);
+        }
+        Stop::Booted(Box::new(self.choice(menu, entry, why)))
+    }
+
+    fn choice(&mut self, menu: &[Entry], entry: &Entry, why: String) -> Choice {
+        let loaded = self.loaded.take().unwrap_or_default();
+        let failed = match (&loaded.image, &loaded.missing) {
+            (None, _) => Some("it loads no Linux kernel".to_owned()),
+            (Some(_), Some(missing)) => Some(format!("{missing} is not there")),
+            (Some(_), None) => None,
+        };
+        if entry.restricted && self.get("superusers").is_some_and(|s| !s.is_empty()) {
+            self.note(
+                format!("the entry {:?} asks for a password before it starts", entry.title),
+                "add --unrestricted to the entry (GRUB_DISABLE_… or CLASS in /etc/grub.d/10_linux)",
+            );
+        }
+        Choice {
+            entry: if entry.bls { entry.id.clone() } else { self.path.join(">") },
+            selector: self.selector(menu, entry),
+            why,
+            bls: entry.bls,
+            image: loaded.image,
+            cmdline: loaded.cmdline,
+            initrds: loaded.initrds,
+            failed,
+        }
+    }
+
+    /// What names this entry of this menu and no other, seen from the outermost menu.
+    fn selector(&self, menu: &[Entry], entry: &Entry) -> String {
+        let flavors = match self.world.flavor {
+            Flavor::Unknown => vec![Flavor::Upstream, Flavor::Fedora],
+            known => vec![known],
+        };
+        let outer: String = self.path[..self.path.len() - 1].iter().map(|t| format!("{}>", t.replace('>', ">>"))).collect();
+        for name in [&entry.id, &entry.title] {
+            let specification = name.replace('>', ">>");
+            let hits = |f: &Flavor| {
+                index(menu, &specification, *f).is_some_and(|(i, _)| std::ptr::eq(&menu[i.min(menu.len() - 1)], entry))
+            };
+            let unique = menu.iter().filter(|e| e.id == *name || e.title == *name).count() == 1;
+            if unique && !name.contains('\u{fffd}') && flavors.iter().all(hits) {
+                return outer + &specification;
+            }
+        }
+        String::new()
+    }
+}
+
+/// GRUB legacy allows 8 fallback entries; a longer list is a mistake.
+const MAX_FALLBACKS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn menu(entries: &[(&str, &str)]) -> Vec<Entry> {
+        let entry = |(title, id): &(&str, &str)| Entry {
+            title: (*title).into(),
+            id: (*id).into(),
+            submenu: false,
+            restricted: false,
+            bls: false,
+            args: Vec::new(),
+            body: Body::Source(String::new()),
+        };
+        entries.iter().map(entry).collect()
+    }
+
+    #[test]
+    fn the_two_flavors_of_grub_differ_as_their_sources_do() {
+        let m = menu(&[("Linux A", "a"), ("Linux B", "1"), ("Tools > more", "t"), ("Linux A", "b")]);
+        for (specification, up, fed) in [
+            ("a", Some(0), Some(0)),
+            ("Linux B", Some(1), Some(1)),
+            ("1", Some(1), Some(1)),
+            ("0", Some(0), Some(0)),
+            ("2", Some(2), Some(2)),
+            ("1>2", Some(1), Some(1)),
+            ("2>1", Some(2), None),
+            ("2 x", Some(2), None),
+            ("Tools >> more>x", Some(2), Some(2)),
+            ("Linux A", Some(0), Some(0)),
+            ("b x", None, None),
+            ("0x2", Some(2), Some(2)),
+            ("03", Some(3), Some(3)),
+            ("9", Some(9), Some(9)),
+            ("99999999999999999999999", None, None),
+            ("-1", None, None),
+            ("", None, None),
+        ] {
+            assert_eq!(index(&m, specification, Flavor::Upstream).map(|f| f.0), up, "{specification:?} upstream");
+            assert_eq!(index(&m, specification, Flavor::Fedora).map(|f| f.0), fed, "{specification:?} fedora");
+        }
+    }
+
+    #[test]
+    fn the_part_for_the_inner_menu_starts_after_a_single_arrow() {
+        assert_eq!(inner("A>B>C"), Some("B>C"));
+        assert_eq!(inner("A >> B>C"), Some("C"));
+        assert_eq!(inner("A"), None);
+        assert_eq!(inner("A>"), None);
+    }
+}

@@ -1,0 +1,13 @@
+//! The subset of GRUB 2's script language that `grub-mkconfig`, `grubby` and people write: a lexer and a parser (after GRUB's
+//! `grub-core/script/yylex.l` and `parser.y`) and an interpreter with bounded steps (`execute.c`, `commands/`, `normal/`).
+
+mod bls;
+mod commands;
+pub mod eval;
+pub mod lexer;
+mod menu;
+pub mod parser;
+mod test;
+
+pub use eval::{Flavor, Machine, Outcome, World};
+pub use menu::Choice;

@@ -1,0 +1,334 @@
+//! Commands from tokens (GRUB's `grub-core/script/parser.y`).
+
+use super::lexer::{tokens, Kind, Part, Token, Word};
+use std::rc::Rc;
+
+/// Nesting beyond what any generated file has; GRUB itself stops at a recursion of 100.
+const MAX_DEPTH: usize = 60;
+/// After this many mistakes the rest of a file is not a script.
+const MAX_MISTAKES: usize = 8;
+
+/// A list of commands.
+pub type Block = Rc<Vec<Command>>;
+
+/// A command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Words, perhaps with a block: `menuentry 'x' { … }`.
+    Simple {
+        /// The words.
+        words: Vec<Word>,
+        /// The block.
+        block: Option<Block>,
+        /// Where it stands.
+        line: usize,
+    },
+    /// `if` … `elif` … `else` … `fi`.
+    If {
+        /// Each condition with what follows it.
+        arms: Vec<(Block, Block)>,
+        /// After `else`.
+        otherwise: Block,
+    },
+    /// `for x in …; do … done`.
+    For {
+        /// The variable.
+        variable: String,
+        /// Its values.
+        words: Vec<Word>,
+        /// The commands.
+        body: Block,
+        /// Where it stands.
+        line: usize,
+    },
+    /// `while` or `until`.
+    While {
+        /// The condition.
+        condition: Block,
+        /// The commands.
+        body: Block,
+        /// Whether it is `until`.
+        until: bool,
+    },
+    /// `function name { … }`.
+    Function {
+        /// Its name.
+        name: String,
+        /// The commands.
+        body: Block,
+    },
+}
+
+/// What is wrong on a line. GRUB prints an error, drops the statement and goes on, and so does [`parse`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// The line, from 1.
+    pub line: usize,
+    /// What stands there.
+    pub what: String,
+}
+
+/// The commands of a script, and what could not be understood.
+pub fn parse(script: &str) -> (Block, Vec<Mistake>) {
+    let mut parser = Parser { tokens: tokens(script), at: 0, depth: 0 };
+    let mut commands = Vec::new();
+    let mut mistakes = Vec::new();
+    loop {
+        parser.skip_newlines();
+        if parser.peek().is_none() {
+            break;
+        }
+        let start = parser.at;
+        match parser.statement().and_then(|c| parser.delimiter().map(|()| c)) {
+            Ok(command) => commands.push(command),
+            Err(mistake) => {
+                mistakes.push(mistake);
+                parser.recover(start);
+                if mistakes.len() >= MAX_MISTAKES {
+                    break;
+                }
+            }
+        }
+    }
+    (Rc::new(commands), mistakes)
+}
+
+struct Parser {
+    tokens: Vec<Token>,
+    at: usize,
+    depth: usize,
+}
+
+type Parsed<T> = Result<T, Mistake>;
+
+impl Parser {
+    fn peek(&self) -> Option<&Kind> {
+        self.tokens.get(self.at).map(|t| &t.kind)
+    }
+
+    fn bare(&self) -> Option<&str> {
+        self.tokens.get(self.at).and_then(Token::bare)
+    }
+
+    fn line(&self) -> usize {
+        self.tokens.get(self.at).or(self.tokens.last()).map_or(1, |t| t.line)
+    }
+
+    fn mistake<T>(&self, what: &str) -> Parsed<T> {
+        let what = match self.peek() {
+            Some(Kind::Bad(bad)) => (*bad).to_owned(),
+            _ => what.to_owned(),
+        };
+        Err(Mistake { line: self.line(), what })
+    }
+
+    fn skip_newlines(&mut self) {
+        while self.peek() == Some(&Kind::Newline) {
+            self.at += 1;
+        }
+    }
+
+    fn recover(&mut self, start: usize) {
+        self.depth = 0;
+        self.at = self.at.max(start + 1);
+        while self.peek().is_some_and(|k| *k != Kind::Newline) {
+            self.at += 1;
+        }
+    }
+
+    /// `;` or the end of a line; the end of the file will do.
+    fn delimiter(&mut self) -> Parsed<()> {
+        match self.peek() {
+            None => Ok(()),
+            Some(Kind::Newline | Kind::Semi) => {
+                self.at += 1;
+                Ok(())
+            }
+            _ => self.mistake("a ; or a new line is missing"),
+        }
+    }
+
+    fn statement(&mut self) -> Parsed<Command> {
+        if self.bare() != Some("function") {
+            return self.command();
+        }
+        self.at += 1;
+        let Some(name) = self.bare().map(str::to_owned) else { return self.mistake("a function without a name") };
+        self.at += 1;
+        self.skip_newlines();
+        let Some(body) = self.block()? else { return self.mistake("a function without a body") };
+        Ok(Command::Function { name, body })
+    }
+
+    fn block(&mut self) -> Parsed<Option<Block>> {
+        if self.peek() != Some(&Kind::Open) {
+            return Ok(None);
+        }
+        self.at += 1;
+        let commands = self.commands(&[])?;
+        if self.peek() != Some(&Kind::Close) {
+            return self.mistake("a } is missing");
+        }
+        self.at += 1;
+        Ok(Some(commands))
+    }
+
+    /// Commands up to one of the reserved words, a `}` or the end, none of which is eaten.
+    fn commands(&mut self, ends: &[&str]) -> Parsed<Block> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return self.mistake("nested too deeply");
+        }
+        let mut commands = Vec::new();
+        self.skip_newlines();
+        while !matches!(self.peek(), None | Some(Kind::Close)) && !self.bare().is_some_and(|w| ends.contains(&w)) {
+            commands.push(self.command()?);
+            if !matches!(self.peek(), None | Some(Kind::Close)) {
+                self.delimiter()?;
+                self.skip_newlines();
+            }
+        }
+        self.depth -= 1;
+        if commands.is_empty() {
+            return self.mistake("a command is missing");
+        }
+        Ok(Rc::new(commands))
+    }
+
+    fn expect(&mut self, word: &str) -> Parsed<()> {
+        if self.bare() == Some(word) {
+            self.at += 1;
+            return Ok(());
+        }
+        self.mistake(&format!("'{word}' is missing"))
+    }
+
+    fn command(&mut self) -> Parsed<Command> {
+        match self.bare() {
+            Some("if") => self.conditional(),
+            Some("for") => self.for_loop(),
+            Some(word @ ("while" | "until")) => {
+                let until = word == "until";
+                self.at += 1;
+                let condition = self.commands(&["do"])?;
+                Ok(Command::While { condition, body: self.loop_body()?, until })
+            }
+            Some("case" | "do" | "done" | "elif" | "else" | "esac" | "fi" | "in" | "select" | "then" | "function") => {
+                self.mistake("a reserved word where a command should be")
+            }
+            _ => self.simple(),
+        }
+    }
+
+    fn conditional(&mut self) -> Parsed<Command> {
+        self.at += 1;
+        let mut arms = Vec::new();
+        let mut otherwise = Block::default();
+        loop {
+            let condition = self.commands(&["then"])?;
+            self.expect("then")?;
+            arms.push((condition, self.commands(&["elif", "else", "fi"])?));
+            if self.bare() == Some("elif") {
+                self.at += 1;
+                continue;
+            }
+            if self.bare() == Some("else") {
+                self.at += 1;
+                otherwise = self.commands(&["fi"])?;
+            }
+            self.expect("fi")?;
+            return Ok(Command::If { arms, otherwise });
+        }
+    }
+
+    fn for_loop(&mut self) -> Parsed<Command> {
+        let line = self.line();
+        self.at += 1;
+        let Some(variable) = self.bare().map(str::to_owned) else { return self.mistake("a for without a variable") };
+        self.at += 1;
+        self.expect("in")?;
+        let mut words = Vec::new();
+        while let Some(Kind::Word(word)) = self.peek() {
+            words.push(word.clone());
+            self.at += 1;
+        }
+        self.delimiter()?;
+        self.skip_newlines();
+        Ok(Command::For { variable, words, body: self.loop_body()?, line })
+    }
+
+    fn loop_body(&mut self) -> Parsed<Block> {
+        self.expect("do")?;
+        let body = self.commands(&["done"])?;
+        self.expect("done")?;
+        Ok(body)
+    }
+
+    fn simple(&mut self) -> Parsed<Command> {
+        let line = self.line();
+        let mut words: Vec<Word> = Vec::new();
+        while let Some(Kind::Word(word)) = self.peek() {
+            words.push(word.clone());
+            self.at += 1;
+        }
+        if words.is_empty() {
+            return self.mistake("a command is missing");
+        }
+        Ok(Command::Simple { words, block: self.block()?, line })
+    }
+}
+
+/// The first word of a command where it needs no expansion.
+pub fn name_of(words: &[Word]) -> Option<&str> {
+    match words.first()?.as_slice() {
+        [Part::Text(text)] => Some(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_generated_header_is_understood() {
+        let (commands, mistakes) = parse(
+            "set pager=1\n\nif [ -s $prefix/grubenv ]; then\n  load_env\nfi\nif [ \"${next_entry}\" ] ; then\n   set default=\"${next_entry}\"\nelif true; then :; else\n   set default=\"0\"\nfi\n\
+             function savedefault {\n  if [ -z \"${boot_once}\" ]; then\n    save_env saved_entry\n  fi\n}\n\
+             menuentry 'A' --class x $menuentry_id_option 'id' {\n\tload_video\n}\nsubmenu 'B' { menuentry 'C' { linux /x; }\n}\n",
+        );
+        assert_eq!(mistakes, []);
+        assert_eq!(commands.len(), 6);
+    }
+
+    #[test]
+    fn a_mistake_names_its_line_and_the_rest_is_read() {
+        let (commands, mistakes) = parse("set a=1\nif [ x ]; then\nfi\nset b=2\n");
+        assert_eq!(mistakes[0].line, 3);
+        assert!(commands.iter().any(|c| matches!(c, Command::Simple { line: 4, .. })));
+        let (_, mistakes) = parse("menuentry 'x' {\n  linux /a\n");
+        assert_eq!(mistakes.len(), 1);
+        assert_eq!(parse("set a=\"x").1[0].what, "a \" that is never closed");
+    }
+
+    #[test]
+    fn deep_nesting_is_a_mistake_and_not_a_crash() {
+        let (_, mistakes) = parse(&"if true; then ".repeat(100_000));
+        assert!(!mistakes.is_empty());
+        let (_, mistakes) = parse(&"menuentry x { ".repeat(100_000));
+        assert!(!mistakes.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_survived(text in "\\PC*") {
+            parse(&text);
+        }
+
+        #[test]
+        fn any_mix_of_signs_is_survived(text in "([ \\n;{}$'\"\\\\#\\[\\]a=<>|&]|if|then|fi|else|for|in|do|done|function|menuentry){0,200}") {
+            parse(&text);
+        }
+    }
+}

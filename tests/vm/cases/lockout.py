@@ -21,7 +21,7 @@ from .triggers import REFUSED
 
 NIC = ("-netdev", "user,id=n0,restrict=on", "-device", "pcie-root-port,id=rp0,chassis=1,slot=1",
        "-device", "igb,netdev=n0,bus=rp0,mac=52:54:00:aa:00:01")
-ONLINE = "ping -c 1 -W 3 10.0.2.2"
+ONLINE = "for i in 1 2 3 4 5; do ping -c 1 -W 3 10.0.2.2 && break; done"
 BUILD_SECONDS = 900         # a driver's build in TCG, on a host that has more to do
 PACKAGE_SECONDS = 600
 WAYS = ("systemctl reboot", "reboot", "shutdown -r now", "init 6", "logind Reboot", "Ctrl-Alt-Del on the keyboard", "systemctl kexec")

@@ -27,7 +27,7 @@ FILESYSTEM_ID = "7666bd00-0000-4000-8000-000000000001"
 BASE = ["systemd", "systemd-sysv", "dbus", "udev", "kmod", "iproute2", "iputils-ping", "procps", "pciutils", "login", "util-linux",
         "polkitd", "libpam-systemd", "kexec-tools", "initramfs-tools", "zstd", "cpio", "gzip", "ca-certificates"]
 BOOT = ["grub2-common", "grub-pc-bin", "grub-pc"]
-BUILD = ["gcc-12", "make", "xz-utils", "bubblewrap"]
+BUILD = ["gcc", "make", "xz-utils", "bubblewrap"]
 
 
 @dataclass

@@ -38,17 +38,12 @@ class Subject:
         self.systemd = 0
 
     def prepare(self):
-        """Boots, installs vfguard, and keeps the state with the gate open and the one with it closed."""
+        """Boots and installs vfguard."""
         self.machine.settle()
         shell = self.machine.shell
         self.systemd = int(re.search(r"systemd (\d+)", shell.check("systemctl --version")).group(1))
         install(self.machine)
         shell.run("rm -f /run/nologin; systemctl reset-failed")
-        self.machine.save("open")
-
-    def close_gate(self):
-        """Closes the gate as a hook does."""
-        return self.machine.shell.check(CLOSE, 60)
 
     def fire(self, trigger, awaited=None):
         """Pulls one trigger and watches what becomes of the machine.
@@ -94,14 +89,6 @@ class Subject:
         return [trigger for trigger in triggers if self.systemd >= trigger.since]
 
 
-CLOSE = f"""
-cd /run/systemd/system && ln -s /dev/null {UNIT} && \
-for t in reboot.target kexec.target soft-reboot.target systemd-reboot.service systemd-kexec.service systemd-soft-reboot.service; do \
-mkdir -p $t.d; printf '[Unit]\\nRequires={UNIT}\\n' >$t.d/50-vfguard.conf; done; cd /; systemctl daemon-reload; \
-systemctl mask --runtime systemd-initctl.socket systemd-initctl.service; systemctl stop systemd-initctl.socket systemd-initctl.service
-"""
-
-
 def short(text, limit=78):
     """The telling part of a message, for a table's cell."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -135,7 +122,7 @@ def closed(subject):
     """Refused ways leave everything running; the documented ways pass."""
     name, machine, report = subject.name, subject.machine, subject.report
     with report.case(f"{name}/closes"):
-        subject.close_gate()
+        machine.shell.check("vfguard gate close", 60)
         shown = machine.shell.check("systemctl show -p Requires reboot.target kexec.target")
         require(shown.count(UNIT) == 2, f"the gate is not seen closed: {shown}")
     machine.save("closed")
@@ -168,6 +155,12 @@ def opened(subject):
     """With the gate open again, the ways work: so the refusals were the gate's."""
     name, machine, report = subject.name, subject.machine, subject.report
     rows = []
+    machine.load("closed")
+    with report.case(f"{name}/opens"):
+        machine.shell.check("vfguard gate open --reason 'the tests want to reboot'", 60)
+        shown = machine.shell.check("systemctl show -p Requires reboot.target kexec.target; ls /run/systemd/system")
+        require(UNIT not in shown, f"the gate is not seen open: {shown}")
+    machine.save("open")
     for trigger in subject.offered(REFUSED):
         if not (subject.lab.full or trigger.sample):
             continue

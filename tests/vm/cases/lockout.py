@@ -13,7 +13,7 @@ import subprocess
 from oracle.build import headers_lab
 from vmlab.errors import LabError, require
 from vmlab.image import run
-from vmlab.install import install, install_hooks
+from vmlab.install import install, install_hooks, install_units, mount
 
 from . import Story
 from .grub import reset
@@ -41,7 +41,7 @@ class Machine:
         """Gives the machine its VF and the driver for the kernel it runs, built by hand as its owner once did."""
         machine, shell = self.machine, self.shell
         machine.settle()
-        shell.check("mkdir -p /lab && mount -o ro /dev/vdb /lab")
+        mount(machine)
         shell.check("install -m 755 /lab/story/fakehv /lab/story/netup /usr/local/sbin/; "
                     "install -m 644 /lab/story/*.service /etc/systemd/system/; systemctl daemon-reload; systemctl enable netup.service 2>&1")
         shell.check("mkdir -p /var/tmp/igbvf && tar -xzf /lab/story/igbvf.tar.gz -C /var/tmp/igbvf --strip-components=1")
@@ -57,6 +57,7 @@ class Machine:
     def guard(self, *, broken=False):
         """Installs vfguard with the recipe and, for a build that has to fail, a compiler that does."""
         install(self.machine)
+        install_units(self.machine)
         install_hooks(self.machine)
         self.shell.check("mkdir -p /etc/vfguard/drivers.d && cp /lab/story/igbvf.toml /etc/vfguard/drivers.d/")
         if broken:

@@ -142,12 +142,15 @@ fn ranked(host: &Host, mut grub: Vec<(String, Loader)>, doubts: &mut Vec<(String
     grub.into_iter().map(|(_, l)| l).collect()
 }
 
+/// Whether this grub.cfg is read by GRUB for EFI.
+pub(super) fn efi_config(host: &Host, config: &Path) -> bool {
+    is_efi(host) || config.to_string_lossy().contains("/EFI/")
+}
+
 /// What one loader would do.
-fn ask(host: &Host, loader: &Loader) -> NextBoot {
+pub(super) fn ask(host: &Host, loader: &Loader) -> NextBoot {
     match loader {
-        Loader::Grub2(config) => {
-            grub2::resolve(host, config, is_efi(host) || config.to_string_lossy().contains("/EFI/")).answer
-        }
+        Loader::Grub2(config) => grub2::resolve(host, config, efi_config(host, config)).answer,
         Loader::Legacy(config) => legacy::resolve(host, config),
         Loader::SystemdBoot(top) => systemd_boot::resolve(host, top),
     }

@@ -49,6 +49,14 @@ pub fn resolve(host: &Host, config: &Path, efi: bool) -> Seen {
     seen
 }
 
+/// Every entry, with the kernel that it would start.
+pub(super) fn survey(host: &Host, config: &Path, efi: bool) -> Vec<Choice> {
+    let (flavor, order) = rules(host);
+    let order = if order == Order::Unknown { Order::Name } else { order };
+    let world = World { host, flavor, order, efi, writable: unwritable(host).is_none() };
+    Machine::survey(&world, config)
+}
+
 fn releases(answer: &NextBoot) -> Vec<(&KernelRelease, Role)> {
     answer.kernels.iter().map(|c| (&c.kernel, c.role)).collect()
 }

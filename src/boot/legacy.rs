@@ -179,6 +179,13 @@ pub fn resolve(host: &Host, config: &Path) -> NextBoot {
     answer
 }
 
+/// Adds the entry of that number, for one who looks for a kernel's entry.
+pub(super) fn add_number(host: &Host, config: &Path, answer: &mut NextBoot, text: &str, number: usize) {
+    if let Some(title) = parse(text).titles.get(number) {
+        add(host, config, answer, Role::Next, title, String::new());
+    }
+}
+
 fn add(host: &Host, config: &Path, answer: &mut NextBoot, role: Role, title: &Title, why: String) {
     let place = format!("{}:{}", config.display(), title.line);
     let Some((kernel, args)) = &title.kernel else {

@@ -6,14 +6,22 @@
 //! believed that could not be read: `certain` then is false, and the file and line are named.
 
 pub mod bls;
+mod check;
 mod choose;
+pub mod default;
 pub mod efi;
 pub mod grub2;
 pub mod grubenv;
 pub mod image;
 pub mod legacy;
+pub mod limit;
+mod moves;
 pub mod script;
 pub mod systemd_boot;
+pub mod uki;
+
+pub use check::cross_check;
+pub use default::{clear_once, hold, promote, release, wanted, Change, Hold};
 
 use crate::config;
 use crate::host::Host;

@@ -1,12 +1,423 @@
-//! systemd-boot.
+//! systemd-boot (systemd's `src/boot/boot.c`, loader.conf(5), the UAPI group's Boot Loader and Version Format Specifications,
+//! systemd.io/BOOT_LOADER_INTERFACE and AUTOMATIC_BOOT_ASSESSMENT).
 
-use super::{NextBoot, Source};
-use crate::host::Host;
-use std::path::Path;
+use super::grub2::{candidate, Entry as Named};
+use super::image::TREE;
+use super::{efi, uki, NextBoot, Role, Source};
+use crate::host::{files, Host};
+use std::cmp::Ordering;
+use std::path::{Path, PathBuf};
+
+/// An entry or loader.conf is below 1 KiB.
+const MAX_FILE: u64 = 1 << 20;
+/// More entries than any machine has.
+const MAX_ENTRIES: usize = 20_000;
+
+/// An entry of the menu.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// The file's name in lower case, without its counter.
+    pub id: String,
+    /// The file's name as it is, in lower case.
+    pub name: String,
+    /// `sort-key`.
+    pub sort_key: Option<String>,
+    /// `machine-id`.
+    pub machine_id: String,
+    /// `version`.
+    pub version: String,
+    /// The kernel's file below the root.
+    pub image: PathBuf,
+    /// `options`.
+    pub cmdline: String,
+    /// `initrd`, below the root.
+    pub initrds: Vec<String>,
+    /// Boots that are left before the entry counts as bad; none where they are not counted.
+    pub tries: Option<u32>,
+}
+
+/// systemd's `strverscmp_improved`: UAPI.10 Version Format Specification.
+pub fn compare_versions(a: &str, b: &str) -> Ordering {
+    let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
+    let known = |c: u8| c.is_ascii_alphanumeric() || b"~-^.".contains(&c);
+    fn run(s: &[u8], kind: fn(&u8) -> bool) -> (&[u8], &[u8]) {
+        s.split_at(s.iter().position(|c| !kind(c)).unwrap_or(s.len()))
+    }
+    loop {
+        while a.first().is_some_and(|c| !known(*c)) {
+            a = &a[1..];
+        }
+        while b.first().is_some_and(|c| !known(*c)) {
+            b = &b[1..];
+        }
+        for sign in [b'~', 0, b'-', b'^', b'.'] {
+            if sign == 0 {
+                if a.is_empty() || b.is_empty() {
+                    return a.len().min(1).cmp(&b.len().min(1));
+                }
+                continue;
+            }
+            match (a.first() == Some(&sign), b.first() == Some(&sign)) {
+                (true, true) => (a, b) = (&a[1..], &b[1..]),
+                (true, false) => return Ordering::Less,
+                (false, true) => return Ordering::Greater,
+                (false, false) => {}
+            }
+        }
+        let digit = |s: &[u8]| s.first().is_some_and(u8::is_ascii_digit);
+        let order;
+        if digit(a) || digit(b) {
+            let ((x, rest_a), (y, rest_b)) = (run(a, u8::is_ascii_digit), run(b, u8::is_ascii_digit));
+            let (x, y) = (run(x, |c| *c == b'0').1, run(y, |c| *c == b'0').1);
+            // No number at all is less than any, 0 too.
+            let empty = (rest_a.len() != a.len()).cmp(&(rest_b.len() != b.len()));
+            order = empty.then(x.len().cmp(&y.len())).then_with(|| x.cmp(y));
+            (a, b) = (rest_a, rest_b);
+        } else {
+            let ((x, rest_a), (y, rest_b)) = (run(a, u8::is_ascii_alphabetic), run(b, u8::is_ascii_alphabetic));
+            order = x.cmp(y);
+            (a, b) = (rest_a, rest_b);
+        }
+        if order != Ordering::Equal {
+            return order;
+        }
+        if a.is_empty() && b.is_empty() {
+            return Ordering::Equal;
+        }
+    }
+}
+
+/// boot.c's `boot_entry_compare`: the entry that comes first is `Less`.
+fn compare(a: &Entry, b: &Entry) -> Ordering {
+    let bad = |e: &Entry| e.tries == Some(0);
+    let mut order = bad(a).cmp(&bad(b)).then(a.sort_key.is_none().cmp(&b.sort_key.is_none()));
+    if a.sort_key.is_some() && b.sort_key.is_some() {
+        order = order
+            .then_with(|| a.sort_key.cmp(&b.sort_key))
+            .then_with(|| a.machine_id.cmp(&b.machine_id))
+            .then_with(|| compare_versions(&b.version, &a.version));
+    }
+    order.then_with(|| compare_versions(&b.id, &a.id)).then_with(|| b.tries.cmp(&a.tries))
+}
+
+/// `name+LEFT-DONE.conf`: the name without its counter, and the boots that are left.
+fn counter(name: &str) -> (String, Option<u32>) {
+    let (stem, suffix) = name.rsplit_once('.').map_or((name, ""), |(s, _)| (s, &name[s.len()..]));
+    let Some((base, count)) = stem.rsplit_once('+') else { return (name.into(), None) };
+    let (left, done) = count.split_once('-').unwrap_or((count, "0"));
+    match (left.parse(), done.parse::<u32>()) {
+        (Ok(left), Ok(_)) => (format!("{base}{suffix}"), Some(left)),
+        _ => (name.into(), None),
+    }
+}
+
+/// fnmatch(3) with `*`, `?` and sets, as boot.c has it.
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    // Iterative, with one place to go back to, so that no pattern takes exponential time.
+    let (mut p, mut t, mut back) = (0, 0, None);
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                back = Some((p, t));
+                p += 1;
+                continue;
+            }
+            Some(b'?') => {
+                (p, t) = (p + 1, t + 1);
+                continue;
+            }
+            Some(b'[') => {
+                if let Some((hit, length)) = set(&pattern[p..], text[t]) {
+                    if hit {
+                        (p, t) = (p + length, t + 1);
+                        continue;
+                    }
+                }
+            }
+            Some(c) if *c == text[t] => {
+                (p, t) = (p + 1, t + 1);
+                continue;
+            }
+            _ => {}
+        }
+        let Some((star, from)) = back else { return false };
+        back = Some((star, from + 1));
+        (p, t) = (star + 1, from + 1);
+    }
+    pattern[p..].iter().all(|c| *c == b'*')
+}
+
+fn set(pattern: &[u8], c: u8) -> Option<(bool, usize)> {
+    let end = pattern.iter().skip(2).position(|b| *b == b']')? + 2;
+    let inside = &pattern[1..end];
+    let ranges = inside.windows(3).any(|w| w[1] == b'-' && w[0] <= c && c <= w[2]);
+    Some((ranges || inside.contains(&c), end + 1))
+}
+
+fn matching<'a>(entries: &'a [Entry], pattern: &str) -> Option<&'a Entry> {
+    let pattern = pattern.to_lowercase();
+    let hit = |e: &&Entry| glob(pattern.as_bytes(), e.id.as_bytes()) || glob(pattern.as_bytes(), e.name.as_bytes());
+    entries.iter().find(hit)
+}
+
+fn keys(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let lines = text.lines().map(str::trim).filter(|l| !l.starts_with('#'));
+    lines.filter_map(|l| l.split_once([' ', '\t'])).map(|(k, v)| (k, v.trim()))
+}
+
+fn type1(host: &Host, top: &Path, name: &str, text: &str) -> Option<Entry> {
+    let lower = name.to_lowercase();
+    let (id, tries) = counter(&lower);
+    let mut entry = Entry { id, name: lower, tries, ..Entry::default() };
+    let mut image = None;
+    let mut cmdline = Vec::new();
+    for (key, value) in keys(text) {
+        let below = || top.join(value.trim_start_matches('/')).display().to_string();
+        match key {
+            "linux" | "efi" | "uki" => image = Some(below()),
+            "initrd" => entry.initrds.push(format!("({TREE}){}", below())),
+            "options" => cmdline.push(value),
+            "sort-key" => entry.sort_key = Some(value.into()),
+            "machine-id" => entry.machine_id = value.into(),
+            "version" => entry.version = value.into(),
+            _ => {}
+        }
+    }
+    entry.cmdline = cmdline.join(" ");
+    entry.image = image?.into();
+    // An entry whose file is not there is dropped.
+    host.is_file(&entry.image).then_some(entry)
+}
+
+/// All entries in the order of the menu.
+pub(super) fn entries(host: &Host, top: &Path, answer: &mut NextBoot) -> Vec<Entry> {
+    let mut tops = vec![top.to_owned()];
+    let boot = Path::new("/boot");
+    if host.path(boot).canonicalize().ok() != host.path(top).canonicalize().ok() {
+        tops.push(boot.to_owned());
+    }
+    let mut found = Vec::new();
+    for top in tops {
+        let directory = top.join("loader/entries");
+        for name in listed(host, &directory, ".conf", answer) {
+            let path = directory.join(&name);
+            match files::read_bounded(&host.path(&path), MAX_FILE) {
+                Ok(bytes) => found.extend(type1(host, &top, &name, &String::from_utf8_lossy(&bytes))),
+                Err(e) => {
+                    answer.doubt(format!("reading {}: {e}", path.display()), format!("mend or remove {}", path.display()))
+                }
+            }
+        }
+        let directory = top.join("EFI/Linux");
+        for name in listed(host, &directory, ".efi", answer) {
+            let path = directory.join(&name);
+            let sections = uki::sections(host, &path);
+            let (id, tries) = counter(&name.to_lowercase());
+            found.push(Entry {
+                id,
+                name: name.to_lowercase(),
+                tries,
+                sort_key: sections.sort_key,
+                version: sections.version,
+                image: path,
+                cmdline: sections.cmdline,
+                ..Entry::default()
+            });
+        }
+        found.truncate(MAX_ENTRIES);
+    }
+    found.sort_by(compare);
+    found
+}
+
+fn listed(host: &Host, directory: &Path, suffix: &str, answer: &mut NextBoot) -> Vec<String> {
+    match host.read_dir(directory) {
+        Ok(names) => {
+            let names = names.into_iter().filter_map(|n| n.into_string().ok());
+            names.filter(|n| !n.starts_with('.') && n.to_lowercase().ends_with(suffix)).take(MAX_ENTRIES).collect()
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => {
+            answer.doubt(
+                format!("reading {}: {e}", directory.display()),
+                format!("make {} a readable directory", directory.display()),
+            );
+            Vec::new()
+        }
+    }
+}
+
+/// The value of `default` in loader.conf.
+pub(super) fn configured(host: &Host, top: &Path) -> Result<Option<String>, String> {
+    let path = top.join("loader/loader.conf");
+    match files::read_bounded(&host.path(&path), MAX_FILE) {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let default = keys(&text).filter(|(k, _)| *k == "default").last().map(|(_, v)| v.to_owned());
+            Ok(default.filter(|d| !d.is_empty()))
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(format!("reading {}: {e}", path.display())),
+    }
+}
 
 /// What boots with this EFI system partition.
-pub fn resolve(_host: &Host, top: &Path) -> NextBoot {
+pub fn resolve(host: &Host, top: &Path) -> NextBoot {
     let mut answer = NextBoot::new(Source::SystemdBoot);
-    answer.doubt(format!("systemd-boot in {} is not read yet", top.display()), "");
+    let entries = entries(host, top, &mut answer);
+    if entries.is_empty() {
+        answer.doubt(format!("systemd-boot finds no entry in {}", top.display()), "kernel-install add-all");
+        return answer;
+    }
+    let mut read = |what: Result<Option<String>, String>| {
+        what.unwrap_or_else(|message| {
+            answer.doubt(message, "bootctl status");
+            None
+        })
+    };
+    let once = read(efi::loader_string(host, "LoaderEntryOneShot"));
+    let sources = [
+        ("LoaderEntryDefault", read(efi::loader_string(host, "LoaderEntryDefault"))),
+        ("default in loader.conf", read(configured(host, top))),
+    ];
+    let last = read(efi::loader_string(host, "LoaderEntryLastBooted"));
+    if let Some(entry) = once.as_deref().and_then(|id| matching(&entries, id)) {
+        add(host, &mut answer, Role::Once, entry, "LoaderEntryOneShot names it".into());
+    }
+    if let Some((entry, why)) = select(&entries, &sources, last.as_deref()) {
+        add(host, &mut answer, Role::Next, entry, why);
+        if entry.tries.is_some() {
+            let mut later = entries.clone();
+            later.iter_mut().filter(|e| e.name == entry.name).for_each(|e| e.tries = Some(0));
+            later.sort_by(compare);
+            if let Some((other, why)) = select(&later, &sources, last.as_deref()).filter(|(o, _)| o.name != entry.name) {
+                let why = format!("once {} has no try left; {why}", entry.name);
+                add(host, &mut answer, Role::Fallback, other, why);
+            }
+        }
+    }
     answer
+}
+
+/// The release that an entry starts.
+pub(super) fn release(host: &Host, entry: &Entry) -> Option<crate::kernel::KernelRelease> {
+    if entry.image.extension().is_some_and(|e| e.eq_ignore_ascii_case("efi")) {
+        if let Some(release) = uki::release(host, &entry.image) {
+            return Some(release);
+        }
+    }
+    super::image::look(host, &format!("({TREE}){}", entry.image.display())).release
+}
+
+fn select<'a>(entries: &'a [Entry], sources: &[(&str, Option<String>)], last: Option<&str>) -> Option<(&'a Entry, String)> {
+    for (name, value) in sources {
+        let Some(pattern) = value else { continue };
+        let pattern = if pattern == "@saved" { last.unwrap_or_default() } else { pattern };
+        if let Some(entry) = matching(entries, pattern) {
+            return Some((entry, format!("{name} is {pattern:?}")));
+        }
+    }
+    let why = "no default matches, so the first of the menu".to_owned();
+    Some((entries.first()?, why))
+}
+
+fn add(host: &Host, answer: &mut NextBoot, role: Role, entry: &Entry, why: String) {
+    let spec = format!("({TREE}){}", entry.image.display());
+    if entry.image.extension().is_some_and(|e| e.eq_ignore_ascii_case("efi")) {
+        if let Some(kernel) = release(host, entry) {
+            let (entry, cmdline) = (entry.id.clone(), entry.cmdline.clone());
+            answer.kernels.push(super::Candidate { kernel, role, entry, why, cmdline, initrds: Vec::new() });
+            return;
+        }
+    }
+    let named = Named {
+        role,
+        entry: entry.id.clone(),
+        why,
+        spec,
+        cmdline: entry.cmdline.clone(),
+        initrds: &entry.initrds,
+        failed: None,
+    };
+    candidate(host, answer, named);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn versions_are_ordered_as_the_specification_orders_them() {
+        // The list of UAPI.10, oldest first.
+        let order = [
+            "~",
+            "",
+            "~a",
+            "",
+            "122.1",
+            "123~rc1-1",
+            "123",
+            "123-a",
+            "123-a.1",
+            "123-1",
+            "123-1.1",
+            "123^post1",
+            "123.a-1",
+            "123.1-1",
+            "123a-1",
+            "124-1",
+        ];
+        for pair in order[4..].windows(2) {
+            assert_eq!(compare_versions(pair[0], pair[1]), Ordering::Less, "{pair:?}");
+        }
+        assert_eq!(compare_versions("~", ""), Ordering::Less);
+        assert_eq!(compare_versions("1_", "1"), Ordering::Equal);
+        assert_eq!(compare_versions("6.1.0-9", "6.1.0-10"), Ordering::Less);
+    }
+
+    #[test]
+    fn a_counter_is_no_part_of_the_id() {
+        assert_eq!(counter("a-6.1+3-1.conf"), ("a-6.1.conf".into(), Some(3)));
+        assert_eq!(counter("a-6.1+0-3.conf"), ("a-6.1.conf".into(), Some(0)));
+        assert_eq!(counter("a-6.1.0+deb12.conf"), ("a-6.1.0+deb12.conf".into(), None));
+    }
+
+    #[test]
+    fn globs_match_whole_names() {
+        for (pattern, text, want) in [
+            ("arch-*", "arch-6.conf", true),
+            ("arch", "arch.conf", false),
+            ("*a*b", "xaxxab", true),
+            ("a?c", "abc", true),
+            ("[a-c]x", "bx", true),
+            ("[abc", "a", false),
+        ] {
+            assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), want, "{pattern} {text}");
+        }
+        assert!(!glob("*a".repeat(2000).as_bytes(), "a".repeat(1500).as_bytes()));
+    }
+
+    fn entry() -> impl Strategy<Value = Entry> {
+        ("[a-c0-2.~^-]{0,6}", proptest::option::of("[ab]"), "[ab]", "[0-2.~a]{0,4}", proptest::option::of(0u32..3)).prop_map(
+            |(id, sort_key, machine_id, version, tries)| Entry {
+                id,
+                sort_key,
+                machine_id,
+                version,
+                tries,
+                ..Entry::default()
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_the_menu_is_total(a in entry(), b in entry(), c in entry()) {
+            prop_assert_eq!(compare(&a, &b), compare(&b, &a).reverse());
+            if compare(&a, &b) != Ordering::Greater && compare(&b, &c) != Ordering::Greater {
+                prop_assert_ne!(compare(&a, &c), Ordering::Greater);
+            }
+        }
+    }
 }

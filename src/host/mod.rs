@@ -8,6 +8,7 @@ pub mod lock;
 pub mod pci;
 pub mod place;
 mod resolve;
+pub mod sys;
 pub mod systemd;
 
 use crate::error::Remedy;

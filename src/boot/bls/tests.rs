@@ -121,7 +121,7 @@ fn id() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn the_order_is_the_one_in_blscfg(a in id(), b in id(), plus in any::<bool>()) {

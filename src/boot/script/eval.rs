@@ -131,6 +131,8 @@ pub struct Machine<'a> {
     pub(super) path: Vec<String>,
     pub(super) loaded: Option<Loaded>,
     pub(super) fallback_choices: Vec<Choice>,
+    /// The kernels of all entries, where they and not the default are asked for.
+    pub(super) surveyed: Option<Vec<Choice>>,
     pub(super) bls: bool,
     pub(super) file: PathBuf,
     pub(super) line: usize,
@@ -143,6 +145,20 @@ impl<'a> Machine<'a> {
     /// Boots once with the configuration `config` (below the root) as GRUB's own; `env` are the environment files as an
     /// earlier boot left them (none are read from disk where it names them).
     pub fn boot(world: &'a World<'a>, config: &Path, env: EnvFiles) -> Outcome {
+        let mut machine = Machine::new(world, config, env);
+        let stop = machine.run(config);
+        machine.outcome(stop)
+    }
+
+    /// What every entry of every menu would start, in the order of the menus.
+    pub fn survey(world: &'a World<'a>, config: &Path) -> Vec<Choice> {
+        let mut machine = Machine::new(world, config, EnvFiles::new());
+        machine.surveyed = Some(Vec::new());
+        machine.run(config);
+        machine.surveyed.unwrap_or_default()
+    }
+
+    fn new(world: &'a World<'a>, config: &Path, env: EnvFiles) -> Machine<'a> {
         let mut machine = Machine {
             world,
             state: State { contexts: vec![HashMap::new()], env, env_file: None },
@@ -152,6 +168,7 @@ impl<'a> Machine<'a> {
             path: Vec::new(),
             loaded: None,
             fallback_choices: Vec::new(),
+            surveyed: None,
             bls: false,
             file: config.to_owned(),
             line: 0,
@@ -160,14 +177,17 @@ impl<'a> Machine<'a> {
             depth: 0,
         };
         machine.firmware(config);
-        let stop = match machine.run_file(config) {
+        machine
+    }
+
+    fn run(&mut self, config: &Path) -> Stop {
+        match self.run_file(config) {
             Ok(_) => {
-                let menu = machine.menus.pop().unwrap_or_default();
-                machine.start(menu)
+                let menu = self.menus.pop().unwrap_or_default();
+                self.start(menu)
             }
             Err(stop) => stop,
-        };
-        machine.outcome(stop)
+        }
     }
 
     /// What is set before the first line is read.

@@ -185,6 +185,9 @@ fn inner(specification: &str) -> Option<&str> {
 impl Machine<'_> {
     /// Starts the menu's default as GRUB does once its timeout is over. Always ends in a [`Stop`].
     pub(super) fn start(&mut self, menu: Vec<Entry>) -> Stop {
+        if self.surveyed.is_some() {
+            return self.survey_menu(&menu);
+        }
         let (at, why) = self.default_of(&menu);
         let Some(entry) = menu.get(at) else {
             return Stop::Dead("the menu is empty".into());
@@ -194,6 +197,22 @@ impl Machine<'_> {
             self.fallbacks(&menu, &list, at);
         }
         self.execute(&menu, entry, why)
+    }
+
+    /// Runs every entry as if it were chosen, to learn which kernel each would start.
+    fn survey_menu(&mut self, menu: &[Entry]) -> Stop {
+        for entry in menu {
+            if self.surveyed.as_ref().is_none_or(|s| s.len() >= MAX_SURVEYED) {
+                break;
+            }
+            let state = self.state.clone();
+            self.loaded = None;
+            if let Stop::Booted(choice) = self.execute(menu, entry, String::new()) {
+                self.surveyed.get_or_insert_default().push(*choice);
+            }
+            self.state = state;
+        }
+        Stop::Dead("surveyed".into())
     }
 
     fn default_of(&mut self, menu: &[Entry]) -> (usize, String) {
@@ -331,6 +350,8 @@ impl Machine<'_> {
     }
 }
 
+/// More entries than any machine has kernels; past them none is looked for.
+const MAX_SURVEYED: usize = 1000;
 /// GRUB legacy allows 8 fallback entries; a longer list is a mistake.
 const MAX_FALLBACKS: usize = 8;
 

@@ -1,0 +1,210 @@
+//! The boot default: held on a proven kernel, promoted to the wanted one. The record comes first, each move is resolved again
+//! by the loader's own rules, and one that did not take is an error with everything put back.
+
+use super::choose::{self, Loader};
+use super::{moves, NextBoot, Role, Source};
+use crate::error::{advise, Remedy};
+use crate::host::lock::WriteLock;
+use crate::host::{files, Host};
+use crate::kernel::{installed, KernelRelease};
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+/// The record of a hold, below the root.
+pub const RECORD: &str = "/var/lib/vfguard/records/hold.json";
+
+/// A hold that is on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// What would boot without it.
+    pub wanted: KernelRelease,
+    /// The wanted kernel's entry.
+    pub entry: String,
+    /// The kernel that the default is held on.
+    pub held: KernelRelease,
+    /// When, as RFC 3339.
+    pub when: String,
+    /// Why.
+    pub why: String,
+}
+
+impl Hold {
+    /// The record, if there is one that can be read.
+    pub fn read(host: &Host) -> Option<Hold> {
+        serde_json::from_slice(&host.read(RECORD).ok()?).ok()
+    }
+
+    fn write(&self, host: &Host) -> Result<()> {
+        host.write_atomic(RECORD, &serde_json::to_vec_pretty(self)?, 0o644)
+    }
+}
+
+/// What was done to the boot default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Whether anything was written.
+    pub changed: bool,
+    /// The kernel that the default is now.
+    pub kernel: KernelRelease,
+    /// A sentence for the journal and the audit log.
+    pub what: String,
+}
+
+/// The one loader in charge, with what it does now.
+fn in_charge(host: &Host) -> Result<(Loader, NextBoot)> {
+    let (loaders, _) = choose::loaders(host);
+    let Some(loader) = loaders.first().cloned() else {
+        return Err(advise(
+            "no boot loader that is known is installed",
+            "set boot.loader = \"none\" if the kernel comes from outside",
+        ));
+    };
+    let answer = choose::resolve(host);
+    Ok((loader, answer))
+}
+
+/// Moves the default, resolves again and compares; puts everything back where it did not take.
+fn moved(host: &Host, loader: &Loader, to: &KernelRelease, entry: Option<&str>, held: bool) -> Result<()> {
+    let undo = moves::set(host, loader, to, entry, held)?;
+    let now = choose::ask(host, loader);
+    let arrived = now.lasting().map(|c| &c.kernel);
+    if arrived == Some(to) {
+        return Ok(());
+    }
+    undo.undo(host).context("putting the boot default back")?;
+    let got = arrived.map_or("nothing that is known".to_owned(), ToString::to_string);
+    Err(advise(format!("the boot default was set to {to}, and the boot loader would still start {got}"), remedy(loader)))
+}
+
+/// How to make a default settable.
+fn remedy(loader: &Loader) -> String {
+    match loader {
+        Loader::Grub2(config) if config.starts_with("/boot/grub") && !config.starts_with("/boot/grub2") => {
+            "set GRUB_DEFAULT=saved in /etc/default/grub and run update-grub".into()
+        }
+        Loader::Grub2(config) => {
+            format!("set GRUB_DEFAULT=saved in /etc/default/grub and run grub2-mkconfig -o {}", config.display())
+        }
+        Loader::Legacy(config) => format!("set default= in {} by hand", config.display()),
+        Loader::SystemdBoot(_) => "bootctl set-default, by hand".into(),
+    }
+}
+
+/// Holds the default on `to`: what would boot else is recorded first.
+///
+/// # Errors
+/// When no loader is known, no entry starts `to`, or a write fails or does not take; the default then is as it was.
+pub fn hold(host: &Host, _lock: &WriteLock, to: &KernelRelease) -> Result<Change> {
+    let (loader, now) = in_charge(host)?;
+    let lasting = now.lasting();
+    let before = Hold::read(host);
+    if lasting.is_some_and(|c| c.kernel == *to) {
+        let what = format!("the boot default is {to} already");
+        return Ok(Change { changed: false, kernel: to.clone(), what });
+    }
+    // A default that is not the held one was set since, by a package or a person: that is what is wanted now.
+    let (wanted, entry) = match (&before, lasting) {
+        (Some(b), Some(l)) if b.held == l.kernel => (b.wanted.clone(), b.entry.clone()),
+        (_, Some(l)) => (l.kernel.clone(), l.entry.clone()),
+        (Some(b), None) => (b.wanted.clone(), b.entry.clone()),
+        (None, None) => {
+            let first = moves::menu(host, &loader).into_iter().next();
+            (first.unwrap_or_else(|| to.clone()), String::new())
+        }
+    };
+    let when = jiff::Timestamp::now().to_string();
+    let why = format!("{wanted} is not proven to come up with its network");
+    let record = Hold { wanted: wanted.clone(), entry, held: to.clone(), when, why: why.clone() };
+    record.write(host)?;
+    if let Err(error) = moved(host, &loader, to, None, true) {
+        match before {
+            Some(before) => before.write(host)?,
+            None => {
+                files::remove(&host.path(RECORD))?;
+            }
+        }
+        return Err(error);
+    }
+    let what = format!("the boot default is held on {to} ({wanted} is wanted): {why}");
+    Ok(Change { changed: true, kernel: to.clone(), what })
+}
+
+/// Moves the default to the wanted kernel and ends the hold. Without a hold nothing is done.
+///
+/// # Errors
+/// Those of [`hold`]; the hold then stays.
+pub fn promote(host: &Host, _lock: &WriteLock) -> Result<Change> {
+    let (loader, now) = in_charge(host)?;
+    let Some(wanted) = wanted(host, &now) else {
+        files::remove(&host.path(RECORD))?;
+        let kernel = now.lasting().map(|c| c.kernel.clone());
+        let kernel = kernel.ok_or_else(|| advise("what boots next is not known", "vfguard next-boot"))?;
+        return Ok(Change { changed: false, what: format!("no hold is on; the boot default stays {kernel}"), kernel });
+    };
+    let entry = Hold::read(host).map(|h| h.entry);
+    moved(host, &loader, &wanted, entry.as_deref(), false)?;
+    files::remove(&host.path(RECORD))?;
+    Ok(Change { changed: true, what: format!("the boot default is {wanted}, and the hold has ended"), kernel: wanted })
+}
+
+/// Ends a hold and leaves the default where it is: the held kernel is the wanted one now.
+///
+/// # Errors
+/// Those of reading and writing the loader's files.
+pub fn release(host: &Host, _lock: &WriteLock) -> Result<()> {
+    if let Some(loader) = choose::loaders(host).0.first() {
+        if moves::marked(host, loader) {
+            moves::unmark(host, loader)?;
+        }
+    }
+    files::remove(&host.path(RECORD)).map(|_| ())
+}
+
+/// What would boot without our hold, while one is on: from its record; if that is lost or its kernel gone, the first kernel of
+/// the loader's menu. None if no hold is on: then what boots is what is wanted.
+pub fn wanted(host: &Host, now: &NextBoot) -> Option<KernelRelease> {
+    let (loaders, _) = choose::loaders(host);
+    let loader = loaders.first()?;
+    let lasting = now.lasting().map(|c| &c.kernel);
+    let there = |k: &KernelRelease| installed::image(host, k).is_some();
+    if let Some(record) = Hold::read(host) {
+        // A default that was moved since is itself what is wanted.
+        if lasting.is_some_and(|l| *l != record.held) {
+            return None;
+        }
+        if there(&record.wanted) {
+            return Some(record.wanted);
+        }
+    } else if !moves::marked(host, loader) {
+        return None;
+    }
+    moves::menu(host, loader).into_iter().find(there)
+}
+
+/// Ends what is set for the next boot only (`next_entry`, LoaderEntryOneShot), resolves again and compares.
+///
+/// # Errors
+/// When it cannot be written or does not take; it then is as it was.
+pub fn clear_once(host: &Host, _lock: &WriteLock) -> Result<Change> {
+    let (loader, before) = in_charge(host)?;
+    let once = before.kernels.iter().find(|c| c.role == Role::Once).map(|c| c.kernel.clone());
+    let next = before.lasting().map(|c| c.kernel.clone());
+    let (Some(once), Some(next)) = (once, next) else {
+        let kernel = before.first().map(|c| c.kernel.clone());
+        let kernel = kernel.ok_or_else(|| advise("what boots next is not known", "vfguard next-boot"))?;
+        return Ok(Change { changed: false, what: "nothing is set for one boot".into(), kernel });
+    };
+    let undo = moves::clear_once(host, &loader).remedy(
+        "ending what is set for the next boot".to_owned(),
+        if before.source == Source::SystemdBoot { "bootctl set-oneshot ''" } else { "grub2-editenv - unset next_entry" },
+    )?;
+    let now = choose::ask(host, &loader);
+    if now.first().map(|c| &c.kernel) != Some(&next) {
+        undo.undo(host).context("putting the next boot back")?;
+        return Err(advise(
+            format!("{once} was set for the next boot, and it still is after clearing it"),
+            "grub2-editenv - unset next_entry",
+        ));
+    }
+    Ok(Change { changed: true, what: format!("{once} is no longer set for the next boot; {next} is next"), kernel: next })
+}

@@ -1,14 +1,30 @@
 //! Makes a module for a kernel: recipe, fetch, unpack, build, sign, install. Each step takes what only the step before can make:
 //! [`Recipe`] → [`VerifiedArchive`] → [`SourceTree`] → built module → installed module.
 
+mod build;
+mod build_log;
 pub mod digest;
 pub mod fetch;
+pub mod initramfs;
+pub mod install;
+mod install_file;
+mod preflight;
+pub mod prepare;
+mod prepare_record;
+mod prepare_verify;
 pub mod progress;
 pub mod recipe;
+pub mod sandbox;
+mod sandbox_child;
+mod sandbox_run;
+mod sign;
 pub mod unpack;
 
+pub use build_log::last_log;
 pub use digest::Digest;
 pub use fetch::{fetch, local_archive, Origin, VerifiedArchive};
+pub use prepare::{prepare, PrepareError, Prepared, Request};
+pub use prepare_record::{last_failure, would_fail_again};
 pub use progress::{Progress, Silent};
 pub use recipe::{recipes, KernelRange, Recipe, Release};
 pub use unpack::{unpack, SourceTree};

@@ -1,9 +1,190 @@
-//! The one fenced file with `unsafe`: system calls that no safe crate wraps, each behind a safe function.
+//! The one fenced file: what neither std nor nix offers safely, in tiny wrappers with the reason why each is sound.
+//!
+//! A child that is made by fork(2) out of a process with threads may call only what is async-signal-safe (signal-safety(7)):
+//! no allocation, no lock. Everything below that runs in such a child keeps to system calls on memory that was there before.
+
 #![allow(unsafe_code)]
 
 use nix::errno::Errno;
+use nix::libc;
+use nix::unistd::Pid;
+use std::ffi::CStr;
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// Has `setup` run in the child between fork(2) and execve(2); its error becomes that of spawning.
+///
+/// `setup` must keep to async-signal-safe calls: system calls through nix with `&CStr` and memory that exists already.
+pub fn in_child<F>(command: &mut Command, setup: F)
+where
+    F: FnMut() -> io::Result<()> + Send + Sync + 'static,
+{
+    // SAFETY: the closures that the crate passes (driver::sandbox_child) make system calls only, on C strings that were built
+    // before the fork; they neither allocate nor lock nor unwind.
+    unsafe {
+        command.pre_exec(setup);
+    }
+}
+
+/// Which side of a fork this is.
+#[derive(Clone, Copy, Debug)]
+pub enum Fork {
+    /// The old process, with the new one's id.
+    Parent(Pid),
+    /// The new process.
+    Child,
+}
+
+/// fork(2) inside a child of [`in_child`], for the init of a PID namespace.
+///
+/// # Errors
+/// Those of fork(2).
+pub fn fork_in_child() -> nix::Result<Fork> {
+    // SAFETY: only called in a process that fork(2) made already and that has one thread; both sides go on with system calls.
+    match unsafe { libc::fork() } {
+        -1 => Err(Errno::last()),
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(Pid::from_raw(pid))),
+    }
+}
+
+/// Ends this process at once, without destructors: the end of a forked helper that never executes a program.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit(2) has no precondition.
+    unsafe { libc::_exit(code) }
+}
+
+/// As many descriptors as are closed one by one where the kernel has no close_range(2) (before 5.9; flags since 5.11).
+const MAX_DESCRIPTORS: RawFd = 1 << 16;
+
+/// Closes every descriptor from `first` on. Only for a helper between fork and exit: nothing that owns one may run after it.
+pub fn close_from(first: RawFd) {
+    // SAFETY: the calling helper uses no descriptor afterwards and never drops an owner of one; EBADF is harmless.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) != 0 {
+            for fd in first..descriptor_limit() {
+                libc::close(fd);
+            }
+        }
+    }
+}
+
+/// Marks every descriptor from `first` on, so that execve(2) closes it.
+pub fn close_on_exec_from(first: RawFd) {
+    // SAFETY: sets a flag on descriptors; no memory is involved, and EBADF is harmless.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) != 0 {
+            for fd in first..descriptor_limit() {
+                libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+            }
+        }
+    }
+}
+
+fn descriptor_limit() -> RawFd {
+    // SAFETY: sysconf(3) with this name reads a limit only.
+    let limit = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) };
+    if limit < 0 {
+        MAX_DESCRIPTORS
+    } else {
+        (limit.min(libc::c_long::from(MAX_DESCRIPTORS))) as RawFd
+    }
+}
+
+/// The newest layout of capset(2)'s header, since Linux 2.6.26.
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+/// Capabilities are bits of a 64-bit set.
+const CAPABILITIES: libc::c_ulong = 64;
+
+#[repr(C)]
+struct CapHeader {
+    version: u32,
+    pid: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct CapData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// Empties the bounding set, so that no program can ever give one back. Needs CAP_SETPCAP; without it nothing happens.
+pub fn drop_bounding_set() {
+    for capability in 0..CAPABILITIES {
+        // SAFETY: prctl(2) with integers only.
+        unsafe {
+            libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0);
+        }
+    }
+}
+
+/// Empties the effective, permitted and inheritable sets.
+///
+/// # Errors
+/// Those of capset(2).
+pub fn drop_capabilities() -> nix::Result<()> {
+    let header = CapHeader { version: CAPABILITY_VERSION_3, pid: 0 };
+    let none = [CapData { effective: 0, permitted: 0, inheritable: 0 }; 2];
+    // SAFETY: header and data have the layout of version 3 (two words) and live through the call.
+    let result = unsafe { libc::syscall(libc::SYS_capset, &header, none.as_ptr()) };
+    Errno::result(result).map(drop)
+}
+
+/// Writes bytes to a descriptor that is only known by number: the report of a failing helper, or its own /proc file.
+pub fn write_raw(fd: RawFd, bytes: &[u8]) {
+    // SAFETY: the slice is valid for its length; a bad descriptor is EBADF.
+    unsafe {
+        libc::write(fd, bytes.as_ptr().cast(), bytes.len());
+    }
+}
+
+/// Writes bytes to a file that exists, without allocating.
+///
+/// # Errors
+/// Those of open(2) and write(2); a short write is `EIO`.
+pub fn write_file(path: &CStr, bytes: &[u8]) -> nix::Result<()> {
+    // SAFETY: the path ends in NUL, the slice is valid for its length, the descriptor is ours and closed once.
+    unsafe {
+        let fd = Errno::result(libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC))?;
+        let written = Errno::result(libc::write(fd, bytes.as_ptr().cast(), bytes.len()));
+        libc::close(fd);
+        if written? as usize == bytes.len() {
+            Ok(())
+        } else {
+            Err(Errno::EIO)
+        }
+    }
+}
+
+/// The name of SELinux's label among the extended attributes (xattr(7)).
+const LABEL: &CStr = c"security.selinux";
+/// A label is a short string; the longest that SELinux accepts is a page.
+const MAX_LABEL: usize = 4096;
+
+/// The SELinux label of an open file; none without SELinux.
+pub fn label(file: impl AsFd) -> Option<Vec<u8>> {
+    let mut value = vec![0u8; MAX_LABEL];
+    // SAFETY: the buffer is valid for the length that is passed.
+    let length =
+        unsafe { libc::fgetxattr(file.as_fd().as_raw_fd(), LABEL.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    value.truncate(usize::try_from(length).ok()?);
+    Some(value)
+}
+
+/// Gives an open file a label.
+///
+/// # Errors
+/// Those of fsetxattr(2).
+pub fn set_label(file: impl AsFd, value: &[u8]) -> nix::Result<()> {
+    // SAFETY: the slice is valid for its length.
+    let result = unsafe { libc::fsetxattr(file.as_fd().as_raw_fd(), LABEL.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    Errno::result(result).map(drop)
+}
 
 mod raw {
     // linux/fs.h: FIFREEZE _IOWR('X', 119, int), FITHAW _IOWR('X', 120, int); the argument is not used.

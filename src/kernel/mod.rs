@@ -2,6 +2,7 @@
 
 pub mod installed;
 pub mod release;
+pub mod tree;
 
 pub use installed::{installed, Kernel};
 pub use release::KernelRelease;

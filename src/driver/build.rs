@@ -1,0 +1,209 @@
+//! Makes a module out of a source tree: `make -jN BUILD_KERNEL=K KSRC=… [KOBJ=…]` in the sandbox, never `make install`.
+//!
+//! What comes out is in memory, read through descriptors that were checked: from here on nobody but us can change it.
+
+use super::build_log::{Cause, Log};
+use super::sandbox::Sandbox;
+use super::sandbox_run::{Ended, Stop};
+use super::{Recipe, Release, SourceTree};
+use crate::finding::{Code, Finding};
+use crate::host::command::Spec;
+use crate::host::MAX_FILE;
+use crate::kernel::tree::BuildTree;
+use crate::kernel::KernelRelease;
+use anyhow::{Context, Result};
+use nix::fcntl::{open, openat, OFlag};
+use nix::sys::stat::Mode;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Memory that one job of make takes at its peak: 0.2 GB were measured, twice that is left.
+const JOB_MEMORY: u64 = 512 << 20;
+/// Time for strip(1), which takes a tenth of a second.
+const STRIP_LIMIT: Duration = Duration::from_secs(60);
+/// How deep below the recipe's directory a module is looked for.
+const MAX_DEPTH: u32 = 6;
+
+/// A module that was built; nothing is known about it yet but its name.
+#[derive(Debug)]
+pub struct BuiltModule {
+    pub(super) name: String,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// A build that came to nothing.
+#[derive(Debug)]
+pub struct Failure {
+    /// What to tell.
+    pub finding: Finding,
+    /// Whether another release of the driver may do better.
+    pub try_another: bool,
+}
+
+/// Parallel jobs: asked for, else set, else as many as there are cores and memory for.
+pub fn jobs(asked: Option<u32>, set: Option<u32>) -> u32 {
+    if let Some(jobs) = asked.or(set) {
+        return jobs.max(1);
+    }
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let memory = sysinfo::System::new().map(|mut system| {
+        system.refresh_memory();
+        system.available_memory()
+    });
+    cores.min(memory.map_or(1, |m| m / JOB_MEMORY)).clamp(1, 1024) as u32
+}
+
+/// The one command of a build.
+pub fn make(tree: &BuildTree, recipe: &Recipe, release: Option<&Release>, jobs: u32, limit: Duration) -> Spec {
+    let mut recipe = recipe.clone();
+    // One tree has no second directory; a recipe that knows no other name for the tree still gets it.
+    let names_source = recipe.make.iter().any(|a| a.contains("{source}"));
+    recipe.make.retain(|a| tree.kobj.is_some() || !names_source || !a.contains("{build}"));
+    let args = recipe.make_args(release, &tree.release, &tree.ksrc, tree.objects());
+    Spec::new("make", std::iter::once(format!("-j{jobs}")).chain(args), limit)
+}
+
+/// Builds the modules of a recipe and strips them of debug information.
+///
+/// # Errors
+/// When the sandbox cannot be made or files cannot be read. That the driver does not build is a [`Failure`].
+pub fn build(
+    sandbox: &mut Sandbox<'_>,
+    tree: &BuildTree,
+    recipe: &Recipe,
+    source: &SourceTree,
+    spec: &Spec,
+    log: &mut Log,
+) -> Result<Result<Vec<BuiltModule>, Failure>> {
+    let dir = source.directory();
+    log.take(format!("vfguard: {} in {}\n", spec.line(), sandbox.inside(dir).display()).as_bytes());
+    let ended = sandbox.run(spec, dir, &mut |bytes| log.take(bytes))?;
+    if !ended.success() {
+        log.finish();
+        return Ok(Err(failure(ended, spec, &tree.release, log)));
+    }
+    let mut modules = Vec::new();
+    for name in &recipe.modules {
+        let Some(file) = find(dir, name)? else {
+            log.finish();
+            let detail = format!("make succeeded, but there is no {name}.ko (log: {})", log.name().display());
+            let remedy = Cause::Other.remedy(&tree.release);
+            return Ok(Err(Failure { finding: Finding::refuse(Code::BuildFailed, detail, remedy), try_another: true }));
+        };
+        // As the build user and not as root: binutils reads a file that a stranger's makefile made.
+        let inside = sandbox.inside(&file);
+        let strip = Spec::new("strip", ["--strip-debug".as_ref(), inside.as_os_str()], STRIP_LIMIT);
+        let ended = sandbox.run(&strip, dir, &mut |bytes| log.take(bytes))?;
+        if !ended.success() {
+            log.finish();
+            return Ok(Err(failure(ended, &strip, &tree.release, log)));
+        }
+        modules.push(BuiltModule { name: name.clone(), bytes: take(&sandbox.build_dir(), &file)? });
+    }
+    log.finish();
+    Ok(Ok(modules))
+}
+
+fn failure(ended: Ended, spec: &Spec, kernel: &KernelRelease, log: &Log) -> Failure {
+    let told = log.diagnose();
+    let (cause, detail) = match ended.stopped {
+        Some(Stop::Time) => {
+            let detail = format!("the build did not end within {} s and was stopped", spec.limit.as_secs());
+            let finding = Finding::refuse(
+                Code::BuildFailed,
+                format!("{detail} (log: {})", log.name().display()),
+                format!("raise build.timeout in {}, then: vfguard prepare {kernel}", crate::config::CONFIG),
+            );
+            return Failure { finding, try_another: false };
+        }
+        Some(Stop::Disk) => (Cause::Disk, "the build took too much of the disk and was stopped".to_owned()),
+        None if ended.killed() => (Cause::Killed, Cause::Killed.words().to_owned()),
+        None => (told.cause, format!("{}: {}", told.cause.words(), told.line)),
+    };
+    let detail = format!("{detail} (log: {})", log.name().display());
+    Failure {
+        finding: Finding::refuse(Code::BuildFailed, detail, cause.remedy(kernel)),
+        try_another: cause.is_the_sources(),
+    }
+}
+
+/// Where make left a module: in its own directory, else in one below it.
+fn find(dir: &Path, name: &str) -> Result<Option<PathBuf>> {
+    let file = format!("{name}.ko");
+    // Kbuild names files by the object, the kernel names modules with `_`.
+    let same = |n: &std::ffi::OsStr| n.to_string_lossy().replace('-', "_") == file.replace('-', "_");
+    let mut found = Vec::new();
+    let mut todo = vec![(dir.to_owned(), 0)];
+    while let Some((dir, depth)) = todo.pop() {
+        let entries = fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))?;
+        for entry in entries.flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() && depth < MAX_DEPTH => todo.push((entry.path(), depth + 1)),
+                // A link is taken for what it is: reading it will refuse.
+                Ok(_) if same(&entry.file_name()) => found.push((depth, entry.path())),
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().next().map(|(_, path)| path))
+}
+
+/// Reads a file that the build user made. Each directory on the way is opened without following links, and what is checked is
+/// the descriptor: a regular file with no second name elsewhere, of bounded size.
+///
+/// # Errors
+/// Whatever is not such a file.
+fn take(top: &Path, file: &Path) -> Result<Vec<u8>> {
+    let act = || format!("taking {} out of the sandbox", file.display());
+    let directory = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mut at: OwnedFd = open(top, directory, Mode::empty()).with_context(act)?;
+    let relative = file.strip_prefix(top).with_context(act)?;
+    for part in relative.parent().into_iter().flat_map(Path::components) {
+        at = openat(&at, part.as_os_str(), directory, Mode::empty()).with_context(act)?;
+    }
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = File::from(openat(&at, relative.file_name().with_context(act)?, flags, Mode::empty()).with_context(act)?);
+    let meta = file.metadata().with_context(act)?;
+    anyhow::ensure!(meta.is_file(), "{}: not a regular file", act());
+    anyhow::ensure!(meta.nlink() == 1, "{}: the file has another name elsewhere", act());
+    anyhow::ensure!(meta.len() <= MAX_FILE, "{}: larger than {MAX_FILE} bytes", act());
+    let mut bytes = Vec::with_capacity(meta.len() as usize);
+    file.take(MAX_FILE).read_to_end(&mut bytes).with_context(act)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn links_planted_for_the_installer_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path();
+        fs::create_dir_all(top.join("src/real")).unwrap();
+        fs::write(top.join("secret"), "root's").unwrap();
+        symlink(top.join("secret"), top.join("src/a.ko")).unwrap();
+        fs::hard_link(top.join("secret"), top.join("src/b.ko")).unwrap();
+        fs::write(top.join("src/real/c.ko"), "module").unwrap();
+        symlink("real", top.join("src/link")).unwrap();
+        nix::unistd::mkfifo(&top.join("src/d.ko"), Mode::S_IRWXU).unwrap();
+        for bad in ["src/a.ko", "src/b.ko", "src/link/c.ko", "src/d.ko", "src/real"] {
+            assert!(take(top, &top.join(bad)).is_err(), "{bad} was taken");
+        }
+        assert_eq!(take(top, &top.join("src/real/c.ko")).unwrap(), b"module");
+        assert_eq!(find(&top.join("src"), "c").unwrap(), Some(top.join("src/real/c.ko")));
+    }
+
+    #[test]
+    fn jobs_are_as_asked_then_as_set_then_at_least_one() {
+        assert_eq!(jobs(Some(3), Some(5)), 3);
+        assert_eq!(jobs(None, Some(5)), 5);
+        assert!(jobs(None, None) >= 1);
+    }
+}

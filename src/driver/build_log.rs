@@ -1,0 +1,360 @@
+//! The log of a build: everything it printed, bounded, without what a terminal would obey; and what it means.
+
+use crate::host::{files, Host};
+use anyhow::{Context, Result};
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Where logs are, below the root.
+const DIR: &str = "/var/lib/vfguard/log";
+/// Logs kept: a dozen kernels with two drivers.
+const MAX_LOGS: usize = 24;
+/// Bytes kept from the beginning of a log; a verbose build of a driver prints 0.3 MB.
+const MAX_HEAD: u64 = 2 << 20;
+/// Bytes kept from its end, where a flood came between.
+const MAX_TAIL: usize = 256 << 10;
+/// A longer line is cut: no compiler's message is.
+const MAX_LINE: usize = 4 << 10;
+/// Telling lines kept.
+const MAX_TELLING: usize = 200;
+
+/// A log that is being written.
+#[derive(Debug)]
+pub struct Log {
+    name: PathBuf,
+    file: File,
+    written: u64,
+    tail: VecDeque<u8>,
+    dropped: u64,
+    line: Vec<u8>,
+    telling: Vec<String>,
+    last: String,
+}
+
+impl Log {
+    /// A new log, readable by root alone; the oldest of too many are removed. `stem` is a safe file name.
+    ///
+    /// # Errors
+    /// Those of making the directory and the file.
+    pub fn create(host: &Host, stem: &str) -> Result<Log> {
+        let dir = host.path(DIR);
+        files::create_dirs(&dir, 0o750)?;
+        let path = dir.join(format!("{stem}.log"));
+        files::remove(&path)?;
+        prune(&dir);
+        use std::os::unix::fs::OpenOptionsExt;
+        let file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o640)
+            .open(&path)
+            .with_context(|| format!("making the log {}", path.display()))?;
+        Ok(Log {
+            name: host.name(&path),
+            file,
+            written: 0,
+            tail: VecDeque::new(),
+            dropped: 0,
+            line: Vec::new(),
+            telling: Vec::new(),
+            last: String::new(),
+        })
+    }
+
+    /// Its path below the root.
+    pub fn name(&self) -> &Path {
+        &self.name
+    }
+
+    /// Takes what a build prints. A log that cannot be written does not stop the build; the disk is watched elsewhere.
+    pub fn take(&mut self, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|&b| b == b'\n') {
+            let room = MAX_LINE.saturating_sub(self.line.len());
+            self.line.extend_from_slice(&piece[..piece.len().min(room)]);
+            if piece.ends_with(b"\n") {
+                self.end_line();
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        let line = harmless(&String::from_utf8_lossy(&self.line));
+        self.line.clear();
+        let line = line.trim_end();
+        if is_telling(line) && self.telling.len() < MAX_TELLING {
+            self.telling.push(line.to_owned());
+        }
+        if !line.is_empty() {
+            self.last = line.to_owned();
+        }
+        self.store(line.as_bytes());
+        self.store(b"\n");
+    }
+
+    fn store(&mut self, bytes: &[u8]) {
+        if self.written + bytes.len() as u64 <= MAX_HEAD && self.tail.is_empty() {
+            if self.file.write_all(bytes).is_ok() {
+                self.written += bytes.len() as u64;
+            }
+            return;
+        }
+        self.tail.extend(bytes);
+        if let Some(over) = self.tail.len().checked_sub(MAX_TAIL).filter(|&n| n > 0) {
+            self.tail.drain(..over);
+            self.dropped += over as u64;
+        }
+    }
+
+    /// Writes what was held back, once the build is over.
+    pub fn finish(&mut self) {
+        if !self.line.is_empty() {
+            self.end_line();
+        }
+        if self.dropped > 0 {
+            let _ = writeln!(self.file, "vfguard: {} bytes of output are left out here", self.dropped);
+        }
+        let (a, b) = self.tail.as_slices();
+        let _ = self.file.write_all(a).and_then(|()| self.file.write_all(b));
+        self.tail.clear();
+    }
+
+    /// What went wrong, by what was printed.
+    pub fn diagnose(&self) -> Diagnosis {
+        diagnose(&self.telling, &self.last)
+    }
+}
+
+/// Removes the oldest logs, so that a new one has room.
+fn prune(dir: &Path) {
+    let mut logs: Vec<_> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|e| e.file_name().to_string_lossy().ends_with(".log"))
+        .filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path())))
+        .collect();
+    logs.sort();
+    let over = (logs.len() + 1).saturating_sub(MAX_LOGS);
+    for (_, path) in logs.into_iter().take(over) {
+        let _ = files::remove(&path);
+    }
+}
+
+/// The newest build log, below the root.
+pub fn last_log(host: &Host) -> Option<PathBuf> {
+    let names = host.read_dir(DIR).ok()?;
+    let logs = names.into_iter().filter(|n| n.to_string_lossy().ends_with(".log")).map(|n| Path::new(DIR).join(n));
+    logs.filter_map(|p| Some((host.metadata(&p).ok()?.modified().ok()?, p))).max().map(|(_, p)| p)
+}
+
+/// Without control characters: a log is shown on terminals, and they obey.
+pub(super) fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+/// Why a build failed, as far as its output tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A header that the source includes is not in K's tree.
+    Header,
+    /// The kernel's interfaces are others than the source was written for.
+    Api,
+    /// The compiler does not know a flag that K's makefiles give it.
+    Flag,
+    /// pahole is missing or failed.
+    Pahole,
+    /// An old makefile and a compiler that makes position-independent programs by default.
+    Pie,
+    /// A program that the build calls is missing.
+    Tool,
+    /// The disk is full.
+    Disk,
+    /// A process was killed, most often for want of memory.
+    Killed,
+    /// Something else.
+    Other,
+}
+
+impl Cause {
+    /// Whether another release of the driver may do better; else it would only fail again.
+    pub fn is_the_sources(self) -> bool {
+        match self {
+            Cause::Header | Cause::Api | Cause::Pie | Cause::Other => true,
+            Cause::Flag | Cause::Pahole | Cause::Tool | Cause::Disk | Cause::Killed => false,
+        }
+    }
+
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Cause::Header => "a header that this release of the driver includes is not in the kernel's tree",
+            Cause::Api => "this release of the driver was written for other kernels",
+            Cause::Flag => "the compiler does not know a flag that the kernel's makefiles give it",
+            Cause::Pahole => "pahole, which this kernel's headers demand, is missing or failed",
+            Cause::Pie => {
+                "this old makefile does not go with a compiler that makes position-independent programs by default"
+            }
+            Cause::Tool => "a program that the build calls is missing",
+            Cause::Disk => "the disk is full",
+            Cause::Killed => "a process of the build was killed, most often for want of memory",
+            Cause::Other => "the build failed",
+        }
+    }
+
+    /// What to do about it; `kernel` is K.
+    pub fn remedy(self, kernel: &crate::kernel::KernelRelease) -> String {
+        match self {
+            Cause::Header | Cause::Api | Cause::Pie | Cause::Other => format!(
+                "name a release of the driver that fits: vfguard prepare {kernel} --source FILE --sha256 HEX; or stay on this kernel: vfguard decline {kernel}"
+            ),
+            Cause::Flag => "install the compiler that the kernel was built with, then: vfguard prepare".into(),
+            Cause::Pahole => super::preflight::package("dwarves"),
+            Cause::Tool => super::preflight::package("build-essential"),
+            Cause::Disk => format!("free disk space (df -h /var/cache/vfguard), then: vfguard prepare {kernel}"),
+            Cause::Killed => format!("free memory or use fewer jobs: vfguard prepare {kernel} --jobs 1"),
+        }
+    }
+}
+
+/// A cause with the line that shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// Why.
+    pub cause: Cause,
+    /// The compiler's first error with file and line, else the line that tells most.
+    pub line: String,
+}
+
+/// Words that make a line worth keeping.
+const TELLING: [&str; 14] = [
+    "error:",
+    "ERROR:",
+    "Error ",
+    "No space left",
+    "not found",
+    "No such file",
+    "undefined!",
+    "was removed",
+    "Killed",
+    "killed",
+    "out of memory",
+    "memory exhausted",
+    "Cannot allocate",
+    "***",
+];
+
+fn is_telling(line: &str) -> bool {
+    TELLING.iter().any(|word| line.contains(word))
+}
+
+/// Causes by what gives them away, the most certain first.
+const SIGNS: [(Cause, &[&str]); 8] = [
+    (Cause::Disk, &["No space left on device", "Disk quota exceeded"]),
+    (
+        Cause::Pahole,
+        &["pahole: not found", "pahole: command not found", "pahole: No such file", "pahole: Permission denied"],
+    ),
+    (
+        Cause::Killed,
+        &[
+            "Killed signal terminated",
+            "memory exhausted",
+            "out of memory",
+            "Cannot allocate memory",
+            "] Killed",
+            "Error 137",
+        ],
+    ),
+    (Cause::Pie, &["code model kernel does not support PIC mode", "code model 'kernel' is not supported in PIC"]),
+    (
+        Cause::Flag,
+        &["unrecognized command-line option", "unrecognized command line option", "unknown argument:", "bad value ("],
+    ),
+    (Cause::Header, &["fatal error: "]),
+    (Cause::Tool, &[": not found", ": command not found", "Error 127"]),
+    (Cause::Api, &["error:", "undefined!", "was removed", "#error"]),
+];
+
+fn diagnose(telling: &[String], last: &str) -> Diagnosis {
+    // A compiler's error with file and line is what a person wants to see first.
+    let compiler = telling.iter().find(|l| l.contains(": error: ") || l.contains(": fatal error: "));
+    for (cause, signs) in SIGNS {
+        let shows = |l: &&String| signs.iter().any(|sign| l.contains(sign));
+        if let Some(line) = telling.iter().find(shows) {
+            let line = match cause {
+                Cause::Header | Cause::Api | Cause::Other => compiler.unwrap_or(line),
+                Cause::Flag | Cause::Pahole | Cause::Pie | Cause::Tool | Cause::Disk | Cause::Killed => line,
+            };
+            return Diagnosis { cause, line: line.clone() };
+        }
+    }
+    let line = telling.first().map_or(last, String::as_str);
+    Diagnosis { cause: Cause::Other, line: if line.is_empty() { "it printed nothing".into() } else { line.to_owned() } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_failure_is_told_apart_by_its_own_words() {
+        for (text, cause) in [
+            ("/build/src/kcompat.h:12:10: fatal error: linux/foo.h: No such file or directory", Cause::Header),
+            ("/build/src/main.c:77:9: error: implicit declaration of function 'strlcpy'", Cause::Api),
+            ("ERROR: modpost: \"pci_enable\" [/build/src/x.ko] undefined!", Cause::Api),
+            ("gcc: error: unrecognized command-line option '-mharden-sls=all'", Cause::Flag),
+            ("sh: 1: pahole: not found", Cause::Pahole),
+            ("cc1: error: code model kernel does not support PIC mode", Cause::Pie),
+            ("/bin/sh: 1: gcc-12: not found", Cause::Tool),
+            ("/tmp/x.s: fatal error: error writing to /tmp/x: No space left on device", Cause::Disk),
+            ("gcc: fatal error: Killed signal terminated program cc1", Cause::Killed),
+            ("make: *** No rule to make target 'default'.  Stop.", Cause::Other),
+        ] {
+            assert!(is_telling(text), "{text}");
+            assert_eq!(diagnose(&[text.into()], "").cause, cause, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_error_with_file_and_line_is_what_is_shown() {
+        let lines = ["make: *** [x] Error 2", "a.c:3:4: error: 'x' undeclared", "b.c:1:1: error: other"].map(str::to_owned);
+        assert_eq!(diagnose(&lines, "").line, lines[1]);
+        assert_eq!(diagnose(&[], "bye").line, "bye");
+    }
+
+    #[test]
+    fn a_flood_is_bounded_and_its_beginning_and_end_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        let mut log = Log::create(&host, "x").unwrap();
+        log.take(b"first line\n");
+        for _ in 0..100 {
+            log.take(&[b'x'; 100_000]);
+            log.take(b"\n");
+        }
+        for _ in 0..2000 {
+            log.take(&[b'y'; 4000]);
+            log.take(b"\n");
+        }
+        log.take(b"\x1b]0;owned\x07 last\x9b31m");
+        log.finish();
+        let text = fs::read_to_string(host.path(log.name())).unwrap();
+        assert!((text.len() as u64) < MAX_HEAD + MAX_TAIL as u64 + 200);
+        assert!(text.starts_with("first line\n"), "the beginning is gone");
+        assert!(text.contains("bytes of output are left out here"));
+        assert!(text.contains("last") && !text.contains('\x1b') && !text.contains('\x07'));
+    }
+
+    #[test]
+    fn logs_are_bounded_in_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        for n in 0..MAX_LOGS + 10 {
+            Log::create(&host, &format!("{n}")).unwrap();
+        }
+        assert_eq!(host.read_dir(DIR).unwrap().len(), MAX_LOGS);
+        assert!(last_log(&host).is_some());
+    }
+}

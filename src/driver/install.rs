@@ -1,0 +1,250 @@
+//! Puts verified modules where K's modprobe finds them, proves that it does, and takes everything back if it does not.
+//!
+//! `/lib/modules/K/updates/vfguard/NAME.ko[.xz…]`: a temporary in the same directory, fsync, rename; depmod; proof; initramfs.
+//! The former files keep a second name until all of that is done.
+
+use super::initramfs;
+use super::install_file::{compression, label, neighbour, Compression};
+use super::recipe::matches;
+use crate::error::{advise, Remedy};
+use crate::finding::{Code, Finding};
+use crate::host::command::{run_ok, Spec};
+use crate::host::lock::WriteLock;
+use crate::host::pci::Device;
+use crate::host::{failpoint, files, Host};
+use crate::kernel::installed::modules_dir;
+use crate::kernel::tree::BuildTree;
+use crate::kernel::KernelRelease;
+use anyhow::{Context, Result};
+use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Below K's module directory.
+pub const DIR: &str = "updates/vfguard";
+/// How the second name of a former file begins; depmod looks at `*.ko*` only.
+const FORMER: &str = ".former-";
+/// depmod takes 6 s for 4,000 compressed modules; a slow disk is given time.
+const DEPMOD_LIMIT: Duration = Duration::from_secs(300);
+
+/// A module whose very bytes were verified; made only by `prepare`.
+#[derive(Debug)]
+pub struct VerifiedModule {
+    pub(super) name: String,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// The directory of our modules, below the root.
+pub(super) fn dir(kernel: &KernelRelease) -> PathBuf {
+    modules_dir(kernel).join(DIR)
+}
+
+/// Our installed file of a module, below the root.
+pub fn installed_module(host: &Host, kernel: &KernelRelease, name: &str) -> Option<PathBuf> {
+    let dir = dir(kernel);
+    Compression::ALL.iter().map(|c| dir.join(format!("{name}{}", c.suffix()))).find(|p| host.is_file(p))
+}
+
+/// Installs modules for a kernel. What it returns are their paths below the root.
+///
+/// # Errors
+/// When any step fails; then the previous state is back.
+pub fn install(
+    host: &Host,
+    _lock: &WriteLock,
+    tree: &BuildTree,
+    modules: &[VerifiedModule],
+    devices: &[&Device],
+) -> Result<Vec<PathBuf>> {
+    let kernel = &tree.release;
+    let modules_dir = host.path(modules_dir(kernel));
+    if !modules_dir.is_dir() {
+        return Err(advise(
+            format!("{kernel} has no module directory ({})", modules_dir.display()),
+            format!("install the kernel {kernel}"),
+        ));
+    }
+    let dir = host.path(dir(kernel));
+    files::create_dirs(&dir, 0o755).remedy(
+        format!("preparing {}", dir.display()),
+        format!("make {} writable (mount -o remount,rw), then: vfguard prepare {kernel}", modules_dir.display()),
+    )?;
+    sweep(&dir)?;
+    let neighbour = neighbour(host, kernel);
+    let compression = compression(tree, neighbour.as_deref());
+    let mut change = Change { host, kernel, dir: &dir, made: Vec::new(), former: Vec::new() };
+    let done = (|| {
+        for module in modules {
+            change.replace(module, compression, neighbour.as_deref())?;
+        }
+        failpoint::hit("installed-before-depmod");
+        depmod(host, kernel)?;
+        failpoint::hit("depmod-before-proof");
+        for module in modules {
+            resolves(host, kernel, &module.name, devices).map_err(|f| advise(f.detail, f.remedy))?;
+        }
+        let names: Vec<&str> = modules.iter().map(|m| m.name.as_str()).collect();
+        initramfs::rebuild_if_it_carries(host, kernel, &names)
+    })();
+    match done {
+        Ok(()) => {
+            let paths = change.made.iter().map(|p| host.name(p)).collect();
+            change.settle()?;
+            Ok(paths)
+        }
+        Err(e) => Err(change.take_back(e)),
+    }
+}
+
+/// What an interrupted run left: temporaries, and second names of files. The files themselves were verified before they got
+/// their names, so nothing is taken back.
+fn sweep(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(FORMER) || name.starts_with(".vfguard-") {
+            files::remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// A change under way, with the way back.
+struct Change<'a> {
+    host: &'a Host,
+    kernel: &'a KernelRelease,
+    dir: &'a Path,
+    made: Vec<PathBuf>,
+    /// Second name and name of each file that was there before.
+    former: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Change<'_> {
+    fn replace(&mut self, module: &VerifiedModule, compression: Compression, neighbour: Option<&Path>) -> Result<()> {
+        let path = self.dir.join(format!("{}{}", module.name, compression.suffix()));
+        let others: Vec<PathBuf> =
+            Compression::ALL.iter().map(|c| self.dir.join(format!("{}{}", module.name, c.suffix()))).collect();
+        for old in others.iter().filter(|p| p.symlink_metadata().is_ok()) {
+            let mut second = OsString::from(FORMER);
+            second.push(old.file_name().unwrap_or_default());
+            let second = self.dir.join(second);
+            fs::hard_link(old, &second).with_context(|| format!("keeping {}", old.display()))?;
+            self.former.push((second, old.clone()));
+        }
+        let act = || format!("writing {}", path.display());
+        let mut temporary = tempfile::Builder::new().prefix(".vfguard-").tempfile_in(self.dir).with_context(act)?;
+        temporary.write_all(&compression.compress(&module.bytes)?).with_context(act)?;
+        let file = temporary.as_file();
+        file.set_permissions(Permissions::from_mode(0o644)).with_context(act)?;
+        label(file, neighbour)?;
+        file.sync_all().with_context(act)?;
+        failpoint::hit("temporary-before-rename");
+        temporary.persist(&path).map_err(|e| e.error).with_context(act)?;
+        self.made.push(path.clone());
+        for old in others.iter().filter(|p| **p != path) {
+            files::remove(old)?;
+        }
+        files::sync_dir(self.dir)
+    }
+
+    fn settle(self) -> Result<()> {
+        for (second, _) in &self.former {
+            files::remove(second)?;
+        }
+        Ok(())
+    }
+
+    /// The previous state, and the error that made it necessary; what could not be taken back is added to it.
+    fn take_back(self, error: anyhow::Error) -> anyhow::Error {
+        let undo = || -> Result<()> {
+            for path in self.made.iter().filter(|p| !self.former.iter().any(|(_, old)| old == *p)) {
+                files::remove(path)?;
+            }
+            for (second, old) in &self.former {
+                fs::rename(second, old).with_context(|| format!("restoring {}", old.display()))?;
+            }
+            files::sync_dir(self.dir)?;
+            if self.former.is_empty() {
+                // Ours alone; a file of somebody else keeps it.
+                let _ = fs::remove_dir(self.dir);
+            }
+            depmod(self.host, self.kernel)
+        };
+        match undo() {
+            Ok(()) => error,
+            Err(e) => error.context(format!("the previous state is not wholly back ({e:#})")),
+        }
+    }
+}
+
+/// Runs depmod for one kernel. Below another root its settings are that root's, never this machine's.
+pub(super) fn depmod(host: &Host, kernel: &KernelRelease) -> Result<()> {
+    run_ok(&depmod_spec(host, kernel)).map(drop).remedy(
+        format!("running depmod for {kernel}"),
+        "install kmod, or mend what depmod names; then: vfguard prepare".to_string(),
+    )
+}
+
+fn depmod_spec(host: &Host, kernel: &KernelRelease) -> Spec {
+    let mut args: Vec<OsString> = Vec::new();
+    if !host.is_live() {
+        args.extend(["-b".into(), host.root().into()]);
+        let settings = ["/run/depmod.d", "/etc/depmod.d", "/usr/local/lib/depmod.d", "/usr/lib/depmod.d", "/lib/depmod.d"];
+        let mut there: Vec<PathBuf> = settings.iter().map(|d| host.path(d)).filter(|d| d.is_dir()).collect();
+        there.dedup();
+        if there.is_empty() {
+            there.push("/dev/null".into());
+        }
+        for dir in there {
+            args.extend(["-C".into(), dir.into()]);
+        }
+    }
+    args.push(kernel.as_str().into());
+    Spec::new("depmod", args, DEPMOD_LIMIT)
+}
+
+/// Proves by what depmod wrote that each device leads to our file of the module.
+///
+/// # Errors
+/// The finding that says where it leads instead.
+pub(super) fn resolves(host: &Host, kernel: &KernelRelease, name: &str, devices: &[&Device]) -> Result<(), Finding> {
+    let text = |file: &str| host.read_text(modules_dir(kernel).join(file)).unwrap_or_default();
+    let stale = |detail: String| Finding::refuse(Code::DepmodStale, detail, format!("depmod {kernel}"));
+    let dep = text("modules.dep");
+    let plain = name.replace('-', "_");
+    let is_it = |line: &&str| {
+        let path = line.split(':').next().unwrap_or_default();
+        let file = path.rsplit('/').next().unwrap_or_default();
+        file.split(".ko").next().unwrap_or_default().replace('-', "_") == plain
+    };
+    match dep.lines().find(is_it).and_then(|l| l.split(':').next()) {
+        None => return Err(stale(format!("depmod for {kernel} knows no module {name}"))),
+        Some(path) if Path::new(path).starts_with(DIR) => {}
+        Some(path) => {
+            return Err(Finding::refuse(
+                Code::Shadowed,
+                format!("modprobe would load {path} instead of {DIR}/{name}.ko on {kernel}"),
+                "let `search` in /etc/depmod.d name `updates` first, or remove the `override` there; then: vfguard prepare",
+            ));
+        }
+    }
+    let alias = text("modules.alias");
+    for device in devices {
+        let leads = alias.lines().any(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            let (Some(pattern), Some(module)) = (words.next(), words.next()) else { return false };
+            module.replace('-', "_") == plain && matches(pattern.as_bytes(), device.modalias.as_bytes())
+        });
+        if !leads {
+            return Err(Finding::refuse(
+                Code::DeviceUnclaimed,
+                format!("{} ({}) does not lead to {name} on {kernel}", device.address, device.modalias),
+                "take a release of the driver that knows the device: vfguard prepare --source FILE --sha256 HEX",
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! What the last preparation of a kernel came to: `/var/lib/vfguard/records/K.json`. Records explain; they never absolve: a
+//! verdict is computed from the modules on disk, and what is read here only says why there is none.
+
+use super::digest::Hasher;
+use super::Recipe;
+use crate::finding::Finding;
+use crate::host::{command, Host};
+use crate::kernel::tree::BuildTree;
+use crate::kernel::KernelRelease;
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Where records are, below the root.
+const DIR: &str = "/var/lib/vfguard/records";
+
+/// The record of one kernel.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Record {
+    schema: u32,
+    drivers: BTreeMap<String, Entry>,
+}
+
+/// The last preparation of one driver.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Entry {
+    /// When, in UTC.
+    pub time: String,
+    /// The release that was installed; none after a failure.
+    pub version: Option<String>,
+    /// Why it failed, or what is worth knowing.
+    pub findings: Vec<Finding>,
+    /// What the outcome depends on; only for a failure that would repeat itself.
+    pub inputs: Option<String>,
+    /// The build's log, below the root.
+    pub log: Option<PathBuf>,
+    /// How the build was contained.
+    pub sandbox: String,
+}
+
+fn path(kernel: &KernelRelease) -> PathBuf {
+    Path::new(DIR).join(format!("{kernel}.json"))
+}
+
+/// A record that cannot be read says nothing.
+fn read(host: &Host, kernel: &KernelRelease) -> Record {
+    host.read(path(kernel)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+/// Keeps what a preparation came to.
+///
+/// # Errors
+/// Those of writing.
+pub(super) fn write(host: &Host, kernel: &KernelRelease, recipe: &Recipe, mut entry: Entry) -> Result<()> {
+    let mut record = read(host, kernel);
+    record.schema = 1;
+    entry.time = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    record.drivers.insert(recipe.name.clone(), entry);
+    host.write_atomic(path(kernel), &serde_json::to_vec_pretty(&record)?, 0o644)
+}
+
+/// Why the last preparation of a kernel failed; empty when it did not.
+pub fn last_failure(host: &Host, kernel: &KernelRelease) -> Vec<Finding> {
+    read(host, kernel).drivers.into_values().filter(|e| e.version.is_none()).flat_map(|e| e.findings).collect()
+}
+
+/// Whether preparing would only fail as it did the last time: nothing that a build depends on has changed since. A failure
+/// that could pass by itself (network, disk, memory, headers) is never remembered so.
+pub fn would_fail_again(host: &Host, kernel: &KernelRelease, recipe: &Recipe) -> bool {
+    let record = read(host, kernel);
+    let Some(entry) = record.drivers.get(&recipe.name).filter(|e| e.version.is_none()) else { return false };
+    match (&entry.inputs, crate::kernel::tree::build_tree(host, kernel)) {
+        (Some(inputs), Ok(tree)) => *inputs == self::inputs(recipe, &tree),
+        (None, _) | (_, Err(_)) => false,
+    }
+}
+
+/// A digest of what decides how a build ends: the recipe with its pins, K's tree, the compiler.
+pub(super) fn inputs(recipe: &Recipe, tree: &BuildTree) -> String {
+    let mut hasher = Hasher::default();
+    hasher.update(&serde_json::to_vec(recipe).unwrap_or_default());
+    let compiler = command::find("gcc").and_then(|p| fs::canonicalize(p).ok());
+    for file in [Some(tree.symvers.clone()), compiler].into_iter().flatten() {
+        let stamp = fs::metadata(&file).map(|m| (m.len(), m.mtime(), m.mtime_nsec(), m.ino()));
+        hasher.update(format!("{} {stamp:?}\n", file.display()).as_bytes());
+    }
+    hasher.finish().to_string()
+}

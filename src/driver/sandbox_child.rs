@@ -1,0 +1,310 @@
+//! What happens between fork(2) and execve(2) of a build: namespaces, mounts, limits, and the loss of every privilege.
+//!
+//! Done in a hook of the fork rather than by running our own binary again, so that there is no hidden verb that others could
+//! call, and the library's tests use the very same path. The price: everything here is async-signal-safe. All strings are made
+//! before the fork, the way is a list of steps, and a step that fails is told through a pipe by its number.
+//!
+//! ```text
+//! vfguard ── monitor (process group; SIGTERM → kills init, waits until all are gone)
+//!              └─ init (PID 1 of the namespace; may not be traced; ends with the program, and everything with it)
+//!                   └─ program (make)
+//! ```
+
+use crate::host::sys::{self, Fork};
+use nix::errno::Errno;
+use nix::mount::{mount, umount2, MntFlags, MsFlags};
+use nix::sched::{unshare, CloneFlags};
+use nix::sys::prctl;
+use nix::sys::resource::{setrlimit, Resource};
+use nix::sys::signal::{kill, SigSet, Signal};
+use nix::sys::stat::{mknod, umask, Mode, SFlag};
+use nix::sys::statvfs::{statvfs, FsFlags};
+use nix::sys::wait::{waitpid, WaitPidFlag, WaitStatus};
+use nix::unistd::{self, Gid, Pid, Uid};
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::RawFd;
+
+/// One step on the way to the private root; destinations lie below it.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// An empty file system in memory, with its mount options.
+    Memory(CString, CString),
+    /// A directory; that it exists is fine.
+    Dir(CString),
+    /// A symbolic link: target, name.
+    Link(CString, CString),
+    /// A directory or file of the host, read-only: source, destination.
+    ReadOnly(CString, CString),
+    /// The build directory: source, destination.
+    Writable(CString, CString),
+    /// A file of the host onto a new empty one, read-only: source, destination.
+    File(CString, CString),
+    /// A device node of the host onto a new empty file: source, destination.
+    Device(CString, CString),
+    /// procfs of the namespace's own processes.
+    Proc(CString),
+}
+
+/// Numbers of the steps that are not in the list, as the report pipe tells them.
+pub(super) mod number {
+    pub const NAMESPACES: u16 = 0xff00;
+    pub const INIT: u16 = 0xff01;
+    pub const PIVOT: u16 = 0xff02;
+    pub const LIMITS: u16 = 0xff03;
+    pub const DIRECTORY: u16 = 0xff04;
+    pub const USER: u16 = 0xff05;
+    pub const PRIVILEGES: u16 = 0xff06;
+}
+
+/// Everything the child needs, made before the fork.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Namespaces to make; none where there are none.
+    pub namespaces: Option<Namespaces>,
+    /// Where the program starts.
+    pub dir: CString,
+    /// Whom to become; none for who it is already.
+    pub who: Option<(Uid, Gid)>,
+    /// Resource limits.
+    pub limits: Vec<(Resource, u64)>,
+    /// Where a failing step is told.
+    pub report: RawFd,
+    /// Our own process, whose death ends the build.
+    pub parent: Pid,
+}
+
+/// The part of a plan that namespaces make possible.
+#[derive(Debug)]
+pub(super) struct Namespaces {
+    /// Which.
+    pub flags: CloneFlags,
+    /// `uid_map` and `gid_map` of a user namespace.
+    pub maps: Option<(CString, CString)>,
+    /// An empty directory that becomes the root.
+    pub root: CString,
+    /// What is in it.
+    pub steps: Vec<Step>,
+}
+
+type Failure = (u16, Errno);
+
+impl Plan {
+    /// Runs in the child. Returns in the process that shall execute the program.
+    pub(super) fn enter(&self) -> io::Result<()> {
+        self.all().map_err(|(step, errno)| {
+            let mut message = [0; 6];
+            message[..4].copy_from_slice(&(errno as i32).to_le_bytes());
+            message[4..].copy_from_slice(&step.to_le_bytes());
+            sys::write_raw(self.report, &message);
+            io::Error::from_raw_os_error(errno as i32)
+        })
+    }
+
+    fn all(&self) -> Result<(), Failure> {
+        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+        if unistd::getppid() != self.parent {
+            sys::exit_now(1);
+        }
+        // Where memory runs out, the build goes first. Not everywhere writable; nothing depends on it.
+        let _ = sys::write_file(c"/proc/self/oom_score_adj", b"1000");
+        umask(Mode::from_bits_truncate(0o022));
+        if let Some(namespaces) = &self.namespaces {
+            namespaces.enter(self)?;
+        } else {
+            unistd::chdir(self.dir.as_c_str()).map_err(|e| (number::DIRECTORY, e))?;
+            self.shed()?;
+        }
+        sys::close_on_exec_from(3);
+        Ok(())
+    }
+
+    /// Limits first (some need privilege), then the user, then what is left of privilege.
+    fn shed(&self) -> Result<(), Failure> {
+        for &(resource, limit) in &self.limits {
+            setrlimit(resource, limit, limit).map_err(|e| (number::LIMITS, e))?;
+        }
+        sys::drop_bounding_set();
+        if let Some((uid, gid)) = self.who {
+            let user = |e| (number::USER, e);
+            unistd::setgroups(&[]).map_err(user)?;
+            unistd::setresgid(gid, gid, gid).map_err(user)?;
+            unistd::setresuid(uid, uid, uid).map_err(user)?;
+        }
+        sys::drop_capabilities().map_err(|e| (number::PRIVILEGES, e))?;
+        match prctl::set_no_new_privs() {
+            // Linux before 3.5 has no such thing (EL6 before its own backport).
+            Ok(()) | Err(Errno::EINVAL) => {}
+            Err(e) => return Err((number::PRIVILEGES, e)),
+        }
+        // A change of credentials clears it.
+        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+        Ok(())
+    }
+}
+
+/// The signals that the monitor waits for.
+const WATCHED: [Signal; 4] = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+
+impl Namespaces {
+    fn enter(&self, plan: &Plan) -> Result<(), Failure> {
+        let namespace = |e| (number::NAMESPACES, e);
+        let init = |e| (number::INIT, e);
+        unshare(self.flags).map_err(namespace)?;
+        if let Some((uids, gids)) = &self.maps {
+            // Needed before gid_map since 3.19; missing before.
+            let _ = sys::write_file(c"/proc/self/setgroups", b"deny");
+            sys::write_file(c"/proc/self/uid_map", uids.to_bytes()).map_err(namespace)?;
+            sys::write_file(c"/proc/self/gid_map", gids.to_bytes()).map_err(namespace)?;
+        }
+        let watched: SigSet = WATCHED.into_iter().collect();
+        watched.thread_block().map_err(init)?;
+        match sys::fork_in_child().map_err(init)? {
+            Fork::Parent(pid) => monitor(pid, &watched),
+            Fork::Child => {}
+        }
+        watched.thread_unblock().map_err(init)?;
+        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+        let _ = unistd::sethostname("vfguard");
+        mount(None::<&CStr>, c"/", None::<&CStr>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&CStr>)
+            .map_err(namespace)?;
+        for (index, step) in self.steps.iter().enumerate() {
+            step.take().map_err(|e| (index as u16, e))?;
+        }
+        self.pivot().map_err(|e| (number::PIVOT, e))?;
+        unistd::chdir(plan.dir.as_c_str()).map_err(|e| (number::DIRECTORY, e))?;
+        plan.shed()?;
+        // Nobody of the same user traces init or reads its memory.
+        prctl::set_dumpable(false).map_err(init)?;
+        match sys::fork_in_child().map_err(init)? {
+            Fork::Parent(pid) => reap(pid),
+            Fork::Child => Ok(()),
+        }
+    }
+
+    fn pivot(&self) -> nix::Result<()> {
+        unistd::chdir(self.root.as_c_str())?;
+        match unistd::pivot_root(c".", c".") {
+            Ok(()) => umount2(c".", MntFlags::MNT_DETACH)?,
+            // The root of an initramfs cannot be pivoted away.
+            Err(Errno::EINVAL) => {
+                mount(Some(c"."), c"/", None::<&CStr>, MsFlags::MS_MOVE, None::<&CStr>)?;
+                unistd::chroot(c".")?;
+            }
+            Err(e) => return Err(e),
+        }
+        unistd::chdir(c"/")?;
+        read_only(c"/")
+    }
+}
+
+impl Step {
+    fn take(&self) -> nix::Result<()> {
+        match self {
+            Step::Memory(at, options) => {
+                let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+                mount(Some(c"tmpfs"), at.as_c_str(), Some(c"tmpfs"), flags, Some(options.as_c_str()))
+            }
+            Step::Dir(at) => match unistd::mkdir(at.as_c_str(), Mode::from_bits_truncate(0o755)) {
+                Ok(()) | Err(Errno::EEXIST) => Ok(()),
+                Err(e) => Err(e),
+            },
+            Step::Link(to, at) => match unistd::symlinkat(to.as_c_str(), nix::fcntl::AT_FDCWD, at.as_c_str()) {
+                Ok(()) | Err(Errno::EEXIST) => Ok(()),
+                Err(e) => Err(e),
+            },
+            Step::ReadOnly(from, at) => {
+                bind(from, at)?;
+                read_only(at)
+            }
+            Step::Writable(from, at) => {
+                bind(from, at)?;
+                remount(at, MsFlags::MS_NOSUID | MsFlags::MS_NODEV)
+            }
+            Step::File(from, at) => {
+                touch(at)?;
+                bind(from, at)?;
+                read_only(at)
+            }
+            Step::Device(from, at) => {
+                touch(at)?;
+                bind(from, at)
+            }
+            Step::Proc(at) => {
+                let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
+                mount(Some(c"proc"), at.as_c_str(), Some(c"proc"), flags, None::<&CStr>)
+            }
+        }
+    }
+}
+
+fn touch(at: &CStr) -> nix::Result<()> {
+    match mknod(at, SFlag::S_IFREG, Mode::from_bits_truncate(0o644), 0) {
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+fn bind(from: &CStr, at: &CStr) -> nix::Result<()> {
+    mount(Some(from), at, None::<&CStr>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&CStr>)
+}
+
+fn read_only(at: &CStr) -> nix::Result<()> {
+    remount(at, MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV)
+}
+
+/// Adds flags to a mount. Those it has already are repeated: a user namespace may not take them away.
+fn remount(at: &CStr, flags: MsFlags) -> nix::Result<()> {
+    let now = statvfs(at)?.flags();
+    let keep = [
+        (FsFlags::ST_RDONLY, MsFlags::MS_RDONLY),
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+        (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
+        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+    ];
+    let mut all = flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+    for (has, flag) in keep {
+        if now.contains(has) {
+            all |= flag;
+        }
+    }
+    mount(None::<&CStr>, at, None::<&CStr>, all, None::<&CStr>)
+}
+
+/// The exit code by which a process tells that a signal ended it, as shells have it.
+pub(super) const SIGNALLED: i32 = 128;
+
+/// Waits for init, which ends only when its whole namespace is gone. Asked to end, it kills init and still waits.
+fn monitor(init: Pid, watched: &SigSet) -> ! {
+    sys::close_from(0);
+    loop {
+        match watched.wait() {
+            Ok(Signal::SIGCHLD) | Err(_) => {}
+            Ok(_) => {
+                let _ = kill(init, Signal::SIGKILL);
+            }
+        }
+        match waitpid(init, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(_, code)) => sys::exit_now(code),
+            Ok(WaitStatus::Signaled(_, signal, _)) => sys::exit_now(SIGNALLED + signal as i32),
+            Err(Errno::ECHILD) => sys::exit_now(1),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// PID 1: reaps whatever is handed to it and ends with the program; the kernel then kills all that is left.
+fn reap(program: Pid) -> ! {
+    sys::close_from(0);
+    loop {
+        match waitpid(None, None) {
+            Ok(WaitStatus::Exited(pid, code)) if pid == program => sys::exit_now(code),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == program => sys::exit_now(SIGNALLED + signal as i32),
+            Err(Errno::ECHILD) => sys::exit_now(1),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Runs a program in the sandbox to its end, whatever it does: its output is read as it comes, its time and the disk it takes
+//! are bounded, and nothing of it survives.
+
+use super::sandbox::{Level, Sandbox};
+use super::sandbox_child::{number, SIGNALLED};
+use crate::error::{advise, Remedy};
+use crate::host::command::Spec;
+use crate::host::sys;
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::fcntl::{fcntl, FcntlArg, OFlag};
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use nix::sys::signal::{kill, killpg, Signal};
+use nix::sys::statvfs::statvfs;
+use nix::unistd::{pipe2, Pid};
+use std::fs::{self, File};
+use std::io::{self, PipeReader, Read};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, ExitStatus};
+use std::time::{Duration, Instant};
+
+/// How often a running build is looked at when it prints nothing.
+const TICK: Duration = Duration::from_millis(50);
+/// How often the disk is looked at.
+const DISK_TICK: Duration = Duration::from_millis(250);
+/// The disk that a build may take: a driver's takes 30 MB.
+const MAX_DISK: u64 = 1 << 30;
+/// The files that it may make.
+const MAX_FILES: u64 = 100_000;
+/// A build is stopped before it takes the last of the disk that the rest of the machine needs.
+const RESERVE: u64 = 32 << 20;
+/// How long a process group gets between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(2);
+/// How often the processes of the build user are looked for where no namespace ends them.
+const ROUNDS: usize = 50;
+
+/// Why a build was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Its time was over.
+    Time,
+    /// It took too much of the disk, or the disk was nearly full.
+    Disk,
+}
+
+/// How a program in the sandbox ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Its exit code; 128 and more for a signal, as shells have it.
+    pub code: i32,
+    /// Why it was stopped, if it was.
+    pub stopped: Option<Stop>,
+}
+
+impl Ended {
+    /// Exit code 0, and not stopped.
+    pub fn success(&self) -> bool {
+        self.code == 0 && self.stopped.is_none()
+    }
+
+    /// Whether a signal ended it that we did not send.
+    pub fn killed(&self) -> bool {
+        self.code == SIGNALLED + Signal::SIGKILL as i32 && self.stopped.is_none()
+    }
+}
+
+impl Sandbox<'_> {
+    /// Runs a program in `dir` of the build directory; `output` gets what it prints as it comes.
+    ///
+    /// Where the system promises namespaces and then refuses them, the next weaker level is used and `note` told.
+    ///
+    /// # Errors
+    /// When the sandbox cannot be made or the program cannot be started.
+    pub fn run(&mut self, spec: &Spec, dir: &Path, output: &mut dyn FnMut(&[u8])) -> Result<Ended> {
+        loop {
+            match self.start(spec, dir) {
+                Ok((child, reader)) => return self.follow(child, reader, spec.limit, output),
+                Err(Refused::Namespaces(e)) => match self.level.weaker() {
+                    Some(weaker) => {
+                        output(
+                            format!("vfguard: namespaces are refused here ({e}); the build is contained less: {weaker}\n")
+                                .as_bytes(),
+                        );
+                        self.level = weaker;
+                    }
+                    None => return Err(e.into()),
+                },
+                Err(Refused::Other(e)) => return Err(e),
+            }
+        }
+    }
+
+    fn start(&self, spec: &Spec, dir: &Path) -> Result<(Child, PipeReader), Refused> {
+        let (reader, writer) = io::pipe().context("making a pipe for a build's output")?;
+        nonblocking(&reader).context("preparing a pipe for a build's output")?;
+        let (report, reporter) = pipe2(OFlag::O_CLOEXEC).context("making a pipe for the sandbox")?;
+        let plan = self.plan(dir, reporter.as_raw_fd())?;
+        let steps = plan.namespaces.as_ref().map_or(Vec::new(), |n| n.steps.iter().map(|s| format!("{s:?}")).collect());
+        let mut command = spec.command();
+        command.current_dir("/").stdout(writer.try_clone().context("sharing a pipe")?).stderr(writer);
+        sys::in_child(&mut command, move || plan.enter());
+        let spawned = command.spawn();
+        drop(command);
+        drop(reporter);
+        let error = match spawned {
+            Ok(child) => return Ok((child, reader)),
+            Err(e) => e,
+        };
+        let mut told = [0; 6];
+        if File::from(report).read_exact(&mut told).is_err() {
+            let program = spec.program.to_string_lossy();
+            let cure = format!("install the package that holds {program}");
+            return Err(Refused::Other(
+                Err::<(), _>(error).remedy(format!("starting {program} in the sandbox"), cure).unwrap_err(),
+            ));
+        }
+        let step = u16::from_le_bytes([told[4], told[5]]);
+        let errno = Errno::from_raw(i32::from_le_bytes([told[0], told[1], told[2], told[3]]));
+        let refusals = [Errno::EPERM, Errno::EACCES, Errno::ENOSYS, Errno::EINVAL, Errno::ENOSPC, Errno::EUSERS];
+        let proc = steps.get(usize::from(step)).is_some_and(|s| s.starts_with("Proc"));
+        if (step == number::NAMESPACES || proc) && refusals.contains(&errno) {
+            return Err(Refused::Namespaces(errno));
+        }
+        let act = match step {
+            number::NAMESPACES => "making namespaces",
+            number::INIT => "starting its first process",
+            number::PIVOT => "entering its root",
+            number::LIMITS => "setting limits",
+            number::DIRECTORY => "entering the build directory",
+            number::USER => "becoming the build user",
+            number::PRIVILEGES => "giving up privileges",
+            index => steps.get(usize::from(index)).map_or("an unknown step", String::as_str),
+        };
+        Err(Refused::Other(advise(format!("the build sandbox: {act}: {}", errno.desc()), "run `vfguard doctor`")))
+    }
+
+    fn follow(
+        &self,
+        mut child: Child,
+        mut reader: PipeReader,
+        limit: Duration,
+        output: &mut dyn FnMut(&[u8]),
+    ) -> Result<Ended> {
+        let group = Pid::from_raw(child.id() as i32);
+        let start = Instant::now();
+        let build = self.build_dir();
+        let mut watch = DiskWatch::new(&build);
+        let mut stopped: Option<(Stop, Instant)> = None;
+        let mut open = true;
+        let status = loop {
+            open = open && drain(&mut reader, output, TICK);
+            if let Some(status) = child.try_wait().context("waiting for a build")? {
+                break status;
+            }
+            if !open {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            match stopped {
+                Some((_, since)) if since.elapsed() >= GRACE => {
+                    let _ = killpg(group, Signal::SIGKILL);
+                }
+                Some(_) => {}
+                None => {
+                    let reason = if start.elapsed() >= limit { Some(Stop::Time) } else { watch.look() };
+                    if let Some(reason) = reason {
+                        stopped = Some((reason, Instant::now()));
+                        let _ = killpg(group, Signal::SIGTERM);
+                    }
+                }
+            }
+        };
+        // ESRCH (nobody left) is the rule.
+        let _ = killpg(group, Signal::SIGKILL);
+        self.end_strays();
+        if open {
+            drain(&mut reader, output, Duration::ZERO);
+        }
+        Ok(Ended { code: code(status), stopped: stopped.map(|(reason, _)| reason) })
+    }
+
+    /// Without namespaces a process that left the group would go on; all of the build user's are ended.
+    fn end_strays(&self) {
+        let Some(user) = self.user().filter(|_| self.level == Level::NoNamespaces) else { return };
+        for _ in 0..ROUNDS {
+            let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+            let strays: Vec<Pid> = processes
+                .filter(|e| e.metadata().is_ok_and(|m| m.uid() == user.as_raw()))
+                .filter_map(|e| e.file_name().to_str()?.parse().ok().map(Pid::from_raw))
+                .collect();
+            if strays.is_empty() {
+                return;
+            }
+            for pid in strays {
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+enum Refused {
+    Namespaces(Errno),
+    Other(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Refused {
+    fn from(e: anyhow::Error) -> Self {
+        Refused::Other(e)
+    }
+}
+
+fn nonblocking(reader: &PipeReader) -> nix::Result<()> {
+    let flags = OFlag::from_bits_truncate(fcntl(reader.as_fd(), FcntlArg::F_GETFL)?);
+    fcntl(reader.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map(drop)
+}
+
+/// Waits for output and passes on what is there, at most a few hundred kB at once, so that a flood does not hide the clock.
+/// Says whether more may come.
+fn drain(reader: &mut PipeReader, output: &mut dyn FnMut(&[u8]), wait: Duration) -> bool {
+    let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO);
+    let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+    if matches!(poll(&mut fds, timeout), Ok(0)) {
+        return true;
+    }
+    let mut buffer = [0; 64 << 10];
+    for _ in 0..8 {
+        match reader.read(&mut buffer) {
+            Ok(0) => return false,
+            Ok(n) => output(&buffer[..n]),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return true,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+fn code(status: ExitStatus) -> i32 {
+    status.code().or_else(|| status.signal().map(|s| SIGNALLED + s)).unwrap_or(1)
+}
+
+/// Watches what a build takes of the disk. The file system's own figures are cheap; the directory is only summed up when they
+/// have moved by more than a build may take, since others write to the same disk.
+struct DiskWatch<'a> {
+    dir: &'a Path,
+    at_start: Option<(u64, u64)>,
+    last: Instant,
+}
+
+impl<'a> DiskWatch<'a> {
+    fn new(dir: &'a Path) -> Self {
+        DiskWatch { dir, at_start: free(dir), last: Instant::now() }
+    }
+
+    fn look(&mut self) -> Option<Stop> {
+        if self.last.elapsed() < DISK_TICK {
+            return None;
+        }
+        self.last = Instant::now();
+        let (bytes, files) = self.at_start?;
+        let (bytes_now, files_now) = free(self.dir)?;
+        let nearly_full = bytes_now < RESERVE && bytes_now < bytes;
+        let suspicious = bytes.saturating_sub(bytes_now) > MAX_DISK || files.saturating_sub(files_now) > MAX_FILES;
+        let taken = || {
+            let (bytes, files) = usage(self.dir);
+            bytes > MAX_DISK || files > MAX_FILES
+        };
+        (nearly_full || (suspicious && taken())).then_some(Stop::Disk)
+    }
+}
+
+/// Free bytes and free inodes of the file system that holds a directory.
+pub(super) fn free(dir: &Path) -> Option<(u64, u64)> {
+    let stat = statvfs(dir).ok()?;
+    Some((stat.blocks_available().saturating_mul(stat.fragment_size()), stat.files_available()))
+}
+
+fn usage(dir: &Path) -> (u64, u64) {
+    let mut total = (0, 0);
+    let mut todo = vec![dir.to_owned()];
+    while let Some(dir) = todo.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            total.0 += meta.blocks() * 512;
+            total.1 += 1;
+            // Deep enough to know; a bomb of files must not be walked to its end.
+            if total.1 > MAX_FILES || total.0 > MAX_DISK {
+                return total;
+            }
+            if meta.is_dir() {
+                todo.push(entry.path());
+            }
+        }
+    }
+    total
+}

@@ -1,0 +1,215 @@
+//! K's own build tree, and proof that it is K's: a build against another kernel's headers succeeds without a word, and the
+//! module that comes out does not load.
+//!
+//! Layouts: one tree (EL's `/usr/src/kernels/K`), sources and results apart (Debian's `linux-headers-*-common` beside
+//! `linux-headers-K`), one tree of links into another (Ubuntu).
+
+use super::installed::modules_dir;
+use super::KernelRelease;
+use crate::finding::{Code, Finding};
+use crate::host::Host;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where the release of a tree is written; the first that exists decides, since vermagic comes from it. (Debian 6.1's
+/// `kernel.release` holds the bare version, and its makefile overrides it.) Before 2.6.33 the header lay in `include/linux`.
+const UTS_HEADERS: [&str; 2] = ["include/generated/utsrelease.h", "include/linux/utsrelease.h"];
+/// The same for a tree whose headers were not generated yet.
+const RELEASE_FILE: &str = "include/config/kernel.release";
+
+/// The build tree of one kernel; every path is real, below the root.
+#[derive(Clone, Debug)]
+pub struct BuildTree {
+    /// The kernel that it is proven to belong to.
+    pub release: KernelRelease,
+    /// `KSRC`: where the makefiles and most headers are.
+    pub ksrc: PathBuf,
+    /// `KOBJ`: configuration and generated files, where they lie apart.
+    pub kobj: Option<PathBuf>,
+    /// `Module.symvers`, which is there.
+    pub symvers: PathBuf,
+    // The two and every directory that they lead to by links.
+    directories: Vec<PathBuf>,
+    config: String,
+}
+
+impl BuildTree {
+    /// Every directory that a build of this kernel reads: the trees, and where their links lead.
+    pub fn directories(&self) -> &[PathBuf] {
+        &self.directories
+    }
+
+    /// Configuration and generated files.
+    pub fn objects(&self) -> &Path {
+        self.kobj.as_deref().unwrap_or(&self.ksrc)
+    }
+
+    /// A setting of `include/config/auto.conf`, without quotes.
+    pub fn config(&self, name: &str) -> Option<&str> {
+        let value = self.config.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix('='))?;
+        Some(value.trim().trim_matches('"'))
+    }
+
+    /// Whether a setting is `y`.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.config(name) == Some("y")
+    }
+
+    /// The compiler that K was built with, as it called itself: `gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0`.
+    pub fn compiler(&self) -> Option<&str> {
+        self.config("CONFIG_CC_VERSION_TEXT")
+    }
+
+    /// Whether the build makes type information out of `vmlinux`, for which it needs pahole; without it make deletes the
+    /// module that it has just linked.
+    pub fn needs_pahole(&self) -> bool {
+        self.is_set("CONFIG_DEBUG_INFO_BTF_MODULES") && self.objects().join("vmlinux").is_file()
+    }
+
+    /// A program of the tree, such as `scripts/sign-file`.
+    pub fn script(&self, host: &Host, path: &str) -> Option<PathBuf> {
+        [self.objects(), &self.ksrc].iter().map(|d| host.path(host.name(d).join(path))).find(|p| p.is_file())
+    }
+}
+
+/// Finds the build tree of a kernel: `lib/modules/K/build` below the root, else `usr/src/kernels/K`, else
+/// `usr/src/linux-headers-K`. Never another kernel's.
+///
+/// # Errors
+/// A finding `headers-missing` where there is none, or it belongs to another kernel; `symvers-missing` where it could only
+/// build a module without symbol versions.
+pub fn build_tree(host: &Host, release: &KernelRelease) -> Result<BuildTree, Finding> {
+    let link = modules_dir(release).join("build");
+    let places =
+        [link, PathBuf::from("/usr/src/kernels").join(release), PathBuf::from(format!("/usr/src/linux-headers-{release}"))];
+    let Some(top) = places.iter().find(|p| host.is_dir(p)) else {
+        return Err(missing(host, release, &format!("there is no build tree at {}", shown(&places))));
+    };
+    let top = real(host, top);
+    let name = host.name(&top);
+    match tree_release(&top) {
+        None => {
+            return Err(missing(host, release, &format!("{} does not say which kernel it is of", name.display())));
+        }
+        Some(other) if other != release.as_str() => {
+            return Err(missing(
+                host,
+                release,
+                &format!("{} is the build tree of {other}, not of {release}", name.display()),
+            ));
+        }
+        Some(_) => {}
+    }
+    let (ksrc, kobj) = match source(host, release, &top) {
+        Some(ksrc) if ksrc == top => (top.clone(), None),
+        Some(ksrc) => (ksrc, Some(top.clone())),
+        None => return Err(missing(host, release, &format!("{} holds no kernel headers", name.display()))),
+    };
+    let symvers = top.join("Module.symvers");
+    if !fs::metadata(&symvers).is_ok_and(|m| m.is_file() && m.len() > 0) {
+        return Err(Finding::refuse(
+            Code::SymversMissing,
+            format!("{}/Module.symvers is missing: what is built without it has no symbol versions", name.display()),
+            reinstall(host, release),
+        ));
+    }
+    let mut directories = BTreeSet::from([ksrc.clone()]);
+    directories.extend(kobj.clone());
+    for tree in [Some(&ksrc), kobj.as_ref()].into_iter().flatten() {
+        linked(host, tree, 2, &mut directories);
+    }
+    let directories = directories.into_iter().collect();
+    let config = fs::read_to_string(top.join("include/config/auto.conf")).unwrap_or_default();
+    Ok(BuildTree { release: release.clone(), ksrc, kobj, symvers, directories, config })
+}
+
+/// The path with all links resolved; on the live machine [`Host::path`] leaves that to the kernel.
+fn real(host: &Host, path: &Path) -> PathBuf {
+    let path = host.path(path);
+    if host.is_live() {
+        fs::canonicalize(&path).unwrap_or(path)
+    } else {
+        path
+    }
+}
+
+/// The release that a tree says it is of.
+fn tree_release(tree: &Path) -> Option<String> {
+    for header in UTS_HEADERS {
+        if let Ok(text) = fs::read_to_string(tree.join(header)) {
+            let line = text.lines().find_map(|l| l.trim().strip_prefix("#define UTS_RELEASE"))?;
+            return Some(line.trim().trim_matches('"').to_owned());
+        }
+    }
+    Some(fs::read_to_string(tree.join(RELEASE_FILE)).ok()?.trim().to_owned())
+}
+
+/// Where the sources of a tree are: in itself, where `lib/modules/K/source` points, or where its makefile includes another.
+fn source(host: &Host, release: &KernelRelease, top: &Path) -> Option<PathBuf> {
+    let holds_headers = |dir: &Path| dir.join("include/linux/module.h").is_file() && dir.join("Makefile").is_file();
+    // A link of the tree may be absolute: below a root only the host resolves it.
+    let inside = |dir: &Path| holds_headers(dir) || host.is_file(host.name(dir).join("include/linux/module.h"));
+    if inside(top) {
+        return Some(top.to_owned());
+    }
+    let makefile = fs::read_to_string(top.join("Makefile")).unwrap_or_default();
+    let included = makefile.lines().find_map(|l| l.strip_prefix("include ")?.trim().strip_suffix("/Makefile"));
+    let candidates = [included.map(PathBuf::from), Some(modules_dir(release).join("source"))];
+    candidates.into_iter().flatten().map(|p| real(host, &p)).find(|p| holds_headers(p))
+}
+
+/// Collects the directories that links in the upper levels of a tree lead to: Debian's `scripts` and `tools`, all of Ubuntu's.
+fn linked(host: &Host, dir: &Path, depth: u32, found: &mut BTreeSet<PathBuf>) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_symlink() {
+            if let Some(package) = package_dir(host, &real(host, &host.name(&entry.path()))) {
+                found.insert(package);
+            }
+        } else if kind.is_dir() && depth > 1 {
+            linked(host, &entry.path(), depth - 1, found);
+        }
+    }
+}
+
+/// `/usr/src/X`, `/usr/src/kernels/X` or `/usr/lib/X`: the directory of the package that a file of a build tree belongs to.
+fn package_dir(host: &Host, file: &Path) -> Option<PathBuf> {
+    let name = host.name(file);
+    ["/usr/src/kernels", "/usr/src", "/usr/lib", "/lib"].iter().find_map(|parent| {
+        let first = name.strip_prefix(parent).ok()?.components().next()?;
+        let dir = real(host, &Path::new(parent).join(first));
+        dir.is_dir().then_some(dir)
+    })
+}
+
+fn shown(places: &[PathBuf]) -> String {
+    let places: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
+    places.join(", ")
+}
+
+fn missing(host: &Host, release: &KernelRelease, detail: &str) -> Finding {
+    Finding::refuse(Code::HeadersMissing, detail, install_headers(host, release))
+}
+
+/// The command that installs K's headers, by the package manager that the machine has.
+pub fn install_headers(host: &Host, release: &KernelRelease) -> String {
+    if host.exists("/usr/bin/apt-get") || host.exists("/var/lib/dpkg/status") {
+        format!("apt-get install linux-headers-{release}")
+    } else if host.exists("/usr/bin/dnf") {
+        format!("dnf install kernel-devel-{release}")
+    } else if host.exists("/usr/bin/yum") {
+        format!("yum install kernel-devel-{release}")
+    } else {
+        format!("install the headers of {release} (linux-headers-{release}, kernel-devel-{release})")
+    }
+}
+
+fn reinstall(host: &Host, release: &KernelRelease) -> String {
+    install_headers(host, release).replace("apt-get install", "apt-get install --reinstall").replacen(
+        " install kernel",
+        " reinstall kernel",
+        1,
+    )
+}

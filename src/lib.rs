@@ -24,4 +24,7 @@ pub mod host;
 pub mod judge;
 pub mod kernel;
 pub mod module;
+pub mod reconcile;
+pub mod rehearse;
 pub mod report;
+pub mod survey;

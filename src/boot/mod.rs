@@ -12,6 +12,7 @@ pub mod default;
 pub mod efi;
 pub mod grub2;
 pub mod grubenv;
+mod hold;
 pub mod image;
 pub mod legacy;
 pub mod limit;
@@ -22,6 +23,8 @@ pub mod uki;
 
 pub use check::cross_check;
 pub use default::{clear_once, hold, promote, release, wanted, Change, Hold};
+
+pub use hold::{clear_once, held, hold, promote, wanted, Change, Hold};
 
 use crate::config;
 use crate::host::Host;

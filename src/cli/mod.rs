@@ -1,12 +1,19 @@
 //! The command line: one file a verb, which declares its arguments and calls one function.
 
+pub mod check;
 mod completions;
 mod man;
+mod next_boot;
+mod prepare;
+mod reconcile;
+mod rehearse;
+mod status;
+mod verify;
 
 use crate::config::Config;
 use crate::error::{self, Exit};
 use crate::host::Host;
-use crate::report::json;
+use crate::report::{human, json};
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -75,6 +82,20 @@ pub enum Color {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// What every hook calls: judge; if not all is safe, close the gate, hold the boot default, prepare, judge again
+    Reconcile(reconcile::Args),
+    /// Fetch, build, verify and install the driver for kernels
+    Prepare(prepare::Args),
+    /// The check before a reboot; changes nothing
+    Check(check::Args),
+    /// Say whether a module file would load in a kernel
+    Verify(verify::Args),
+    /// Say which kernel boots next and how that is known
+    NextBoot(next_boot::Args),
+    /// Show kernels, devices, modules, the gate, the boot default and the last log
+    Status(status::Args),
+    /// Do the whole job for a kernel in a scratch directory; the host stays untouched
+    Rehearse(rehearse::Args),
     /// Print the manual page (roff)
     Man(man::Args),
     /// Print a completion script for a shell
@@ -119,6 +140,23 @@ impl Context {
     /// Whether progress bars are drawn: on a terminal, for people, unless told otherwise.
     pub fn progress(&self) -> bool {
         !self.global.no_progress && !self.global.quiet && !self.json() && std::io::stderr().is_terminal()
+    }
+
+    /// How text for people looks.
+    pub fn style(&self) -> human::Style {
+        human::Style { colour: self.colour(), verbose: self.global.verbose }
+    }
+
+    /// # Errors
+    /// When this machine would be changed by somebody who is not root.
+    pub fn must_be_root(&self, what: &str) -> Result<()> {
+        if self.host.is_live() && !nix::unistd::geteuid().is_root() {
+            return Err(error::advise(
+                format!("{what} needs root on this machine"),
+                "run it with sudo, or in a tree of your own with --root",
+            ));
+        }
+        Ok(())
     }
 
     /// Prints lines for people: not in JSON, and not when quiet.
@@ -177,7 +215,15 @@ pub fn main(args: Vec<OsString>) -> Exit {
 }
 
 fn run(cli: &Cli) -> Result<Exit> {
+    let global = &cli.global;
     match &cli.verb {
+        Verb::Reconcile(args) => reconcile::run(&Context::new(global)?, args),
+        Verb::Prepare(args) => prepare::run(&Context::new(global)?, args),
+        Verb::Check(args) => check::run(&Context::new(global)?, args),
+        Verb::Verify(args) => verify::run(&Context::new(global)?, args),
+        Verb::NextBoot(args) => next_boot::run(&Context::new(global)?, args),
+        Verb::Status(args) => status::run(&Context::new(global)?, args),
+        Verb::Rehearse(args) => rehearse::run(&Context::new(global)?, args),
         Verb::Man(args) => man::run(args),
         Verb::Completions(args) => completions::run(args),
     }

@@ -4,3 +4,4 @@ pub mod human;
 pub mod json;
 pub mod man;
 pub mod notices;
+pub mod progress;

@@ -1,0 +1,76 @@
+//! `vfguard check [KERNEL]`: the check before a reboot; changes nothing.
+
+use super::Context;
+use crate::error::Exit;
+use crate::finding::Verdict;
+use crate::gate;
+use crate::judge::Judgement;
+use crate::kernel::KernelRelease;
+use crate::report::json;
+use crate::survey::Survey;
+use anyhow::Result;
+use serde::Serialize;
+
+/// Arguments.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Judge this kernel, whatever the boot loader says; else those that may start next
+    kernel: Option<KernelRelease>,
+}
+
+/// The object of the contract for `check`, `status` and `reconcile`.
+#[derive(Serialize)]
+pub struct Report<'a> {
+    #[serde(flatten)]
+    judgement: &'a Judgement,
+    gate: gate::State,
+}
+
+/// Judges and reports; blind to overrides.
+///
+/// # Errors
+/// When it cannot be decided: see [`Survey::new`] and [`Survey::judge_one`].
+pub fn run(context: &Context, args: &Args) -> Result<Exit> {
+    let survey = Survey::new(&context.host, &context.config)?;
+    let judgement = match &args.kernel {
+        Some(kernel) => survey.judge_one(kernel)?,
+        None => survey.judge(),
+    };
+    report(context, &judgement, gate::state(&context.host).state);
+    Ok(exit(judgement.verdict))
+}
+
+/// Prints a judgement in the format asked for.
+pub fn report(context: &Context, judgement: &Judgement, gate: gate::State) {
+    if context.json() {
+        super::print(&json::object(&Report { judgement, gate }));
+        return;
+    }
+    let style = context.style();
+    let mut text = String::new();
+    for kernel in &judgement.kernels {
+        if kernel.verdict != Verdict::Safe || !context.global.quiet {
+            text += &style.kernel(kernel);
+        }
+    }
+    if judgement.kernels.is_empty() {
+        text += "no kernel was found that could boot next\n";
+    }
+    if judgement.verdict != Verdict::Safe || !context.global.quiet {
+        let advice = match judgement.verdict {
+            Verdict::Safe => "a reboot keeps the network",
+            Verdict::Unknown | Verdict::Unsafe => "do not reboot",
+        };
+        text += &format!("verdict: {}; {advice} (gate {})\n", style.verdict(judgement.verdict), gate::word(gate));
+    }
+    super::print(&text);
+}
+
+/// The exit code that a verdict stands for.
+pub fn exit(verdict: Verdict) -> Exit {
+    match verdict {
+        Verdict::Safe => Exit::Done,
+        Verdict::Unknown => Exit::Undecided,
+        Verdict::Unsafe => Exit::Unsafe,
+    }
+}

@@ -1,0 +1,157 @@
+//! `vfguard rehearse [KERNEL]`: the whole job in a scratch root.
+
+use super::{check, Context};
+use crate::driver::{self, Digest};
+use crate::error::{Exit, Remedy};
+use crate::finding::Verdict;
+use crate::host::files;
+use crate::judge::KernelReport;
+use crate::kernel::KernelRelease;
+use crate::rehearse::{self, Choice, Rehearsal};
+use crate::report::{human, json, progress};
+use anyhow::Result;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// The driver that is rehearsed where this machine needs none and `--driver` names none.
+const DEFAULT_DRIVER: &str = "ixgbevf";
+
+/// Arguments.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The kernel; else the newest installed one whose headers are here. Only its headers are needed: they are taken from this
+    /// machine, else downloaded (not installed) with the package manager
+    #[arg(conflicts_with = "available")]
+    kernel: Option<KernelRelease>,
+    /// The newest kernel whose headers the package manager offers
+    #[arg(long)]
+    available: bool,
+    /// Rehearse this driver; else the one that this machine needs, else ixgbevf
+    #[arg(long, value_name = "NAME")]
+    driver: Option<String>,
+    /// Build this archive instead of the recipe's release
+    #[arg(long, value_name = "FILE", requires = "sha256")]
+    source: Option<PathBuf>,
+    /// The SHA-256 that the archive must have
+    #[arg(long, value_name = "HEX", requires = "source")]
+    sha256: Option<Digest>,
+    /// Why the archive stands in for the recipe's release, for the report's first line
+    #[arg(long, value_name = "TEXT", requires = "source")]
+    reason: Option<String>,
+    /// Work in DIR, which must be empty or absent, and keep it; else in a temporary directory that is removed
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    verdict: Verdict,
+    provenance: &'a str,
+    headers: &'a str,
+    own_device: bool,
+    stages: Vec<Stage>,
+    kernels: [&'a KernelReport; 1],
+    gate: &'a str,
+}
+
+#[derive(Serialize)]
+struct Stage {
+    name: String,
+    seconds: f64,
+}
+
+/// Rehearses and reports.
+///
+/// # Errors
+/// When there is no kernel or driver to rehearse, or the scratch root cannot be made; the first line of what could not be
+/// fetched.
+pub fn run(context: &Context, args: &Args) -> Result<Exit> {
+    let host = &context.host;
+    let recipes = driver::recipes(host)?;
+    let needed = crate::host::pci::devices(host).unwrap_or_default();
+    let here = recipes.iter().find(|r| needed.iter().any(|d| r.claims(&d.modalias))).map(|r| r.name.clone());
+    let name = args.driver.clone().or(here).unwrap_or_else(|| DEFAULT_DRIVER.to_owned());
+    let recipe = recipes.iter().find(|r| r.name == name).ok_or_else(|| {
+        crate::error::advise(
+            format!("there is no recipe {name}"),
+            "add one in /etc/vfguard/drivers.d, or leave out --driver",
+        )
+    })?;
+    let choice = match (&args.kernel, args.available) {
+        (Some(kernel), _) => Choice::Kernel(kernel.clone()),
+        (None, true) => Choice::Available,
+        (None, false) => Choice::NewestInstalled,
+    };
+    let kernel = rehearse::choose(host, &choice)?;
+    let temporary;
+    let scratch = match &args.scratch {
+        Some(dir) => {
+            files::create_dirs(dir, 0o755)?;
+            if std::fs::read_dir(dir)?.next().is_some() {
+                return Err(crate::error::advise(
+                    format!("{} is not empty", dir.display()),
+                    "name an empty or absent directory",
+                ));
+            }
+            dir.as_path()
+        }
+        None => {
+            temporary = tempfile::Builder::new()
+                .prefix("vfguard-rehearsal-")
+                .tempdir()
+                .remedy("making a scratch directory", "point TMPDIR at a writable directory")?;
+            temporary.path()
+        }
+    };
+    let progress = progress::new(context);
+    let source = args.source.clone().zip(args.sha256);
+    let rehearsal = rehearse::rehearse(host, &context.config, scratch, &kernel, recipe, source, progress.as_ref())?;
+    report(context, args, recipe, &rehearsal)
+}
+
+fn report(context: &Context, args: &Args, recipe: &driver::Recipe, rehearsal: &Rehearsal) -> Result<Exit> {
+    let kernel = &rehearsal.report;
+    let provenance = rehearse::provenance(recipe, &rehearsal.archive, args.reason.as_deref());
+    let mut stages =
+        vec![Stage { name: format!("headers ({})", rehearsal.headers), seconds: rehearsal.layout.as_secs_f64() }];
+    if let Ok(prepared) = &rehearsal.prepared {
+        stages.extend(
+            prepared.stages.iter().map(|(name, time)| Stage { name: name.to_string(), seconds: time.as_secs_f64() }),
+        );
+    }
+    let gate = match kernel.verdict {
+        Verdict::Safe => "would be open: a reboot into this kernel keeps the network",
+        Verdict::Unknown | Verdict::Unsafe => "would be closed: a reboot would be refused and the boot default held",
+    };
+    if context.json() {
+        let report = Report {
+            verdict: kernel.verdict,
+            provenance: &provenance,
+            headers: rehearsal.headers,
+            own_device: rehearsal.own_device,
+            stages,
+            kernels: [kernel],
+            gate,
+        };
+        super::print(&json::object(&report));
+        return Ok(check::exit(kernel.verdict));
+    }
+    let style = context.style();
+    let mut text = format!("{provenance}\nkernel {}\n", rehearsal.kernel);
+    if !rehearsal.own_device {
+        text += "this machine has no such device: one of the recipe's stands in\n";
+    }
+    for stage in &stages {
+        text += &format!("  {:8.2} s  {}\n", stage.seconds, stage.name);
+    }
+    text += &style.kernel(kernel);
+    if let Err(e) = &rehearsal.prepared {
+        text += &format!("not prepared: {}\n", human::printable(&format!("{e:#}")));
+        if let Some(remedy) = crate::error::remedy(e) {
+            text += &format!("  to mend it: {remedy}\n");
+        }
+    }
+    text += &format!("the gate {gate}\n");
+    super::print(&text);
+    Ok(check::exit(kernel.verdict))
+}

@@ -1,0 +1,90 @@
+//! `vfguard status [KERNEL]`: kernels × devices × modules, the gate, the boot default, the last log.
+
+use super::Context;
+use crate::boot;
+use crate::driver;
+use crate::error::Exit;
+use crate::finding::Verdict;
+use crate::gate;
+use crate::judge::KernelReport;
+use crate::kernel::KernelRelease;
+use crate::report::json;
+use crate::survey::Survey;
+use anyhow::Result;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Arguments.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only this kernel; else every installed one
+    kernel: Option<KernelRelease>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    /// The verdict on what may boot, as `check` gives it.
+    verdict: Verdict,
+    gate: gate::State,
+    gate_reasons: Vec<String>,
+    running: Option<KernelRelease>,
+    next_boot_certain: bool,
+    held: Option<boot::Hold>,
+    sandbox: driver::sandbox::Level,
+    last_log: Option<PathBuf>,
+    kernels: Vec<KernelReport>,
+}
+
+/// Looks and reports; done is 0 whatever the verdict, `check` is what decides.
+///
+/// # Errors
+/// Those of [`Survey::new`], and a kernel that is not installed.
+pub fn run(context: &Context, args: &Args) -> Result<Exit> {
+    let host = &context.host;
+    let survey = Survey::new(host, &context.config)?;
+    let kernels = match &args.kernel {
+        Some(kernel) => survey.judge_one(kernel)?.kernels,
+        None => survey.judge_installed(),
+    };
+    let gate = gate::state(host);
+    let report = Report {
+        verdict: survey.judge().verdict,
+        gate: gate.state,
+        gate_reasons: gate.reason,
+        running: survey.running.clone(),
+        next_boot_certain: survey.next.certain,
+        held: boot::held(host),
+        sandbox: driver::sandbox::level(host),
+        last_log: driver::last_log(host),
+        kernels,
+    };
+    if context.json() {
+        super::print(&json::object(&report));
+    } else {
+        super::print(&text(context, &report));
+    }
+    Ok(Exit::Done)
+}
+
+fn text(context: &Context, report: &Report) -> String {
+    let style = context.style();
+    let mut text = String::new();
+    report.kernels.iter().for_each(|k| text += &style.kernel(k));
+    let running = report.running.as_ref().map_or("unknown".into(), ToString::to_string);
+    text += &format!("running: {running}\n");
+    text += if report.next_boot_certain {
+        "next boot: certain\n"
+    } else {
+        "next boot: not certain (`vfguard next-boot` says why)\n"
+    };
+    if let Some(hold) = &report.held {
+        text += &format!("boot default: held ({hold})\n");
+    }
+    text += &format!("gate: {}\n", gate::word(report.gate));
+    report.gate_reasons.iter().for_each(|r| text += &format!("  {r}\n"));
+    text += &format!("builds run: {}\n", report.sandbox);
+    if let Some(log) = &report.last_log {
+        text += &format!("last build log: {}\n", log.display());
+    }
+    text + &format!("verdict: {}\n", style.verdict(report.verdict))
+}

@@ -1,0 +1,278 @@
+//! The way of the data in one function: judge; if not all is safe, close the gate and hold the boot default, prepare, judge
+//! again; open only on `safe`.
+//!
+//! ```text
+//!            judge ── safe, gate open, no hold ──► done (no process, no lock)
+//!              │
+//!            lock ──► judge ── safe ──► promote ──► open ──► look once more ── not safe ──► (again)
+//!              │                                     ▲
+//!          not safe ──► close, hold ──► prepare ──► judge ── not safe ──► stays closed, says why
+//! ```
+
+use crate::boot;
+use crate::config::{Config, Mode};
+use crate::driver::{self, Progress, Recipe};
+use crate::error;
+use crate::finding::{Code, Finding, Verdict};
+use crate::gate;
+use crate::host::lock::WriteLock;
+use crate::host::pci::Device;
+use crate::host::place::{self, Place};
+use crate::host::Host;
+use crate::judge::Judgement;
+use crate::kernel::KernelRelease;
+use crate::survey::Survey;
+use anyhow::Result;
+
+/// How often a run starts over because a kernel arrived meanwhile; then it leaves the gate closed and says so.
+const MAX_ROUNDS: usize = 5;
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The verdict on what may boot.
+    pub judgement: Judgement,
+    /// The gate as it is left.
+    pub gate: gate::State,
+    /// One line for people where vfguard keeps its hands off.
+    pub hands_off: Option<String>,
+    /// What was done, a line each.
+    pub done: Vec<String>,
+}
+
+/// Brings the machine to the state that its kernels deserve. Idempotent.
+///
+/// # Errors
+/// When it cannot be decided, another run holds the lock too long, or the gate cannot be closed or opened.
+pub fn reconcile(host: &Host, config: &Config, progress: &dyn Progress) -> Result<Outcome> {
+    gate::generation::bump(host)?;
+    let place = place::place(host);
+    if let Some(line) = hands_off(&place) {
+        return outside(host, config, progress, &place, line);
+    }
+    let survey = Survey::new(host, config)?;
+    let judgement = survey.judge();
+    let idle = judgement.kernels.iter().all(|k| k.builds.is_empty());
+    if judgement.verdict == Verdict::Safe && idle && settled(host) {
+        return Ok(Outcome { judgement, gate: gate::State::Open, hands_off: None, done: vec![] });
+    }
+    let mut run = Run { host, config, progress, place, lock: WriteLock::take(host, config.hook.patience())?, done: vec![] };
+    let judgement = run.rounds()?;
+    Ok(Outcome { gate: gate::state(host).state, judgement, hands_off: None, done: run.done })
+}
+
+/// After something else changed a module under the lock (a `prepare` by hand): opens the gate if all is safe now; a gate that
+/// is closed stays closed otherwise, and nothing is built.
+///
+/// # Errors
+/// Those of [`reconcile`].
+pub fn settle(host: &Host, config: &Config, lock: WriteLock, progress: &dyn Progress) -> Result<Outcome> {
+    let place = place::place(host);
+    let mut run = Run { host, config, progress, place, lock, done: vec![] };
+    let generation = gate::generation::current(host);
+    let judgement = Survey::new(host, config)?.judge();
+    let judgement = match judgement.verdict {
+        Verdict::Safe if hands_off(&run.place).is_none() => run.open(judgement, generation)?.unwrap_or_else(|again| again),
+        Verdict::Safe | Verdict::Unknown | Verdict::Unsafe => judgement,
+    };
+    Ok(Outcome { gate: gate::state(host).state, judgement, hands_off: None, done: run.done })
+}
+
+/// Nothing of ours is in force: the gate is open and no default is held.
+fn settled(host: &Host) -> bool {
+    gate::state(host).state == gate::State::Open && boot::held(host).is_none()
+}
+
+fn hands_off(place: &Place) -> Option<&'static str> {
+    match place {
+        Place::Normal | Place::OfflineUpdate | Place::Rescue | Place::Emergency => None,
+        Place::Off => Some("vfguard=off is on the kernel command line: nothing is refused or held"),
+        Place::Chroot => Some("in a chroot: required drivers are built, no gate and no boot default are touched"),
+        Place::Container => Some("in a container: required drivers are built, no gate and no boot default are touched"),
+        Place::NoInit => {
+            Some("no init that can be gated: required drivers are built, no gate and no boot default are touched")
+        }
+    }
+}
+
+/// In an image build there is nothing to refuse: `drivers.required` are built for the kernels of the image.
+fn outside(host: &Host, config: &Config, progress: &dyn Progress, place: &Place, line: &str) -> Result<Outcome> {
+    let mut done = Vec::new();
+    let survey = Survey::new(host, config)?;
+    if *place == Place::Off {
+        if gate::state(host).state != gate::State::Open {
+            gate::open(host)?;
+            done.push("gate opened".into());
+        }
+    } else {
+        let lock = WriteLock::take(host, config.hook.patience())?;
+        for kernel in &survey.kernels {
+            for recipe in survey.recipes.iter().filter(|r| config.drivers.required.contains(&r.name)) {
+                done.push(build(host, config, &lock, &survey, &kernel.release, recipe, progress));
+            }
+        }
+    }
+    let judgement = Survey::new(host, config)?.judge();
+    Ok(Outcome { judgement, gate: gate::State::Open, hands_off: Some(line.into()), done })
+}
+
+/// One run that holds the lock.
+struct Run<'a> {
+    host: &'a Host,
+    config: &'a Config,
+    progress: &'a dyn Progress,
+    place: Place,
+    lock: WriteLock,
+    done: Vec<String>,
+}
+
+impl Run<'_> {
+    fn rounds(&mut self) -> Result<Judgement> {
+        let mut last = None;
+        for _ in 0..MAX_ROUNDS {
+            let generation = gate::generation::current(self.host);
+            let mut survey = Survey::new(self.host, self.config)?;
+            let mut judgement = survey.judge();
+            if judgement.verdict != Verdict::Safe {
+                self.refuse(&survey, &judgement)?;
+            }
+            if self.prepare(&survey, &judgement) {
+                survey = Survey::new(self.host, self.config)?;
+                judgement = survey.judge();
+            }
+            if judgement.verdict == Verdict::Safe {
+                match self.open(judgement, generation)? {
+                    Ok(opened) => return Ok(opened),
+                    Err(again) => last = Some(again),
+                }
+            } else {
+                // The reasons may be better known now.
+                self.refuse(&survey, &judgement)?;
+                if gate::generation::current(self.host) == generation {
+                    return Ok(judgement);
+                }
+                last = Some(judgement);
+            }
+        }
+        last.ok_or_else(|| {
+            error::advise("kernels keep arriving", "run `vfguard reconcile` once the package manager is done")
+        })
+    }
+
+    fn acts(&self) -> bool {
+        self.config.mode == Mode::Enforce
+    }
+
+    /// Closes the gate and holds the boot default, as far as mode, place and an override that covers the kernels allow.
+    fn refuse(&mut self, survey: &Survey, judgement: &Judgement) -> Result<()> {
+        if !self.acts() {
+            return Ok(());
+        }
+        let unsafe_kernels: Vec<KernelRelease> = judgement.refused().map(|k| k.kernel.clone()).collect();
+        if gate::active_override(self.host).is_some_and(|o| o.covers(&unsafe_kernels)) {
+            return Ok(());
+        }
+        if self.place.may_close() {
+            let before = gate::state(self.host).state;
+            gate::close(self.host, &self.config.gate, &gate::reasons(judgement))?;
+            if before != gate::State::Closed {
+                self.done.push("gate closed: a reboot is refused".into());
+            }
+        }
+        if self.place.may_hold() {
+            self.hold(survey, judgement);
+        }
+        Ok(())
+    }
+
+    /// Keeps the boot loader away from a kernel that is not safe. The gate is closed already: that this second lock could not
+    /// be set is said, and no reason to leave the first undone.
+    fn hold(&mut self, survey: &Survey, judgement: &Judgement) {
+        let safe =
+            |kernel: &KernelRelease| judgement.kernels.iter().any(|k| &k.kernel == kernel && k.verdict == Verdict::Safe);
+        let moves = [
+            survey.starts_unsafe(boot::Role::Once, safe).then(|| boot::clear_once(self.host, &self.lock)),
+            survey.starts_unsafe(boot::Role::Next, safe).then(|| match survey.refuge(self.host) {
+                Some(kernel) => boot::hold(self.host, &self.lock, &kernel),
+                None => Err(error::advise(
+                    "no kernel is known to be good: neither the running one's files nor a safe one that has booted are there",
+                    "install a kernel that worked before a reboot",
+                )),
+            }),
+        ];
+        for moved in moves.into_iter().flatten() {
+            let line = moved.map_or_else(|e| format!("boot default not held: {e:#}"), |change| change.to_string());
+            if !self.done.contains(&line) {
+                self.done.push(line);
+            }
+        }
+    }
+
+    /// Builds what the judgement asks for. Says whether anything may have changed.
+    fn prepare(&mut self, survey: &Survey, judgement: &Judgement) -> bool {
+        let mut changed = false;
+        for kernel in &judgement.kernels {
+            for name in &kernel.builds {
+                let Some(recipe) = survey.recipes.iter().find(|r| &r.name == name) else { continue };
+                if driver::would_fail_again(self.host, &kernel.kernel, recipe) {
+                    continue;
+                }
+                let line = build(self.host, self.config, &self.lock, survey, &kernel.kernel, recipe, self.progress);
+                self.done.push(line);
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// Promotes and opens, then looks once more. `Err` holds the judgement that says: not safe after all, or a hook came by.
+    fn open(&mut self, judgement: Judgement, generation: u64) -> Result<Result<Judgement, Judgement>> {
+        let mut judgement = judgement;
+        if self.acts() && self.place.may_hold() && boot::held(self.host).is_some() {
+            match boot::promote(self.host, &self.lock) {
+                Ok(change) => self.done.push(change.to_string()),
+                Err(e) => note_promote(&mut judgement, &e),
+            }
+        }
+        if gate::generation::current(self.host) != generation {
+            return Ok(Err(judgement));
+        }
+        if gate::state(self.host).state != gate::State::Open {
+            gate::open(self.host)?;
+            self.done.push("gate opened: all kernels that may boot are safe".into());
+        }
+        let again = Survey::new(self.host, self.config)?.judge();
+        if again.verdict == Verdict::Safe {
+            return Ok(Ok(judgement));
+        }
+        Ok(Err(again))
+    }
+}
+
+/// A promote that fails while next is safe is a warning, and the gate opens.
+fn note_promote(judgement: &mut Judgement, why: &anyhow::Error) {
+    let remedy = error::remedy(why).unwrap_or("set the boot default by hand: `grubby --set-default`").to_owned();
+    for kernel in &mut judgement.kernels {
+        kernel.findings.push(Finding::warn(Code::PromoteFailed, format!("{why:#}"), remedy.clone()));
+    }
+}
+
+/// One build; its failure is a line here and a record that the next judgement shows.
+fn build(
+    host: &Host,
+    config: &Config,
+    lock: &WriteLock,
+    survey: &Survey,
+    kernel: &KernelRelease,
+    recipe: &Recipe,
+    progress: &dyn Progress,
+) -> String {
+    let devices: Vec<&Device> = survey.devices.iter().filter(|d| recipe.claims(&d.modalias)).collect();
+    let request = driver::Request { kernel, recipe, devices: &devices, rebuild: false, source: None, jobs: None };
+    progress.note(&format!("{kernel}: preparing {}", recipe.name));
+    match driver::prepare(host, config, lock, &request, progress) {
+        Ok(prepared) if prepared.reused => format!("{kernel}: {} {} was in place", recipe.name, prepared.version),
+        Ok(prepared) => format!("{kernel}: {} {} built, verified and installed", recipe.name, prepared.version),
+        Err(e) => format!("{kernel}: {} was not prepared: {e:#}", recipe.name),
+    }
+}

@@ -1,0 +1,232 @@
+//! The whole job in a scratch root, for a kernel that need not be installed; the host stays untouched.
+//!
+//! The scratch root is a small machine: K's headers, what K's module directory says about its own modules, this machine's
+//! devices (or one of the recipe's, where it has none), its recipes and cached archives.
+
+use crate::config::Config;
+use crate::driver::{self, Digest, Prepared, Progress, Recipe};
+use crate::host::packages::Packages;
+use crate::host::pci::{self, Device};
+use crate::host::{files, Host};
+use crate::judge::KernelReport;
+use crate::kernel::{installed, tree, KernelRelease};
+use crate::survey::Survey;
+use anyhow::{Context, Result};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Which kernel to rehearse for.
+#[derive(Clone, Debug)]
+pub enum Choice {
+    /// This one.
+    Kernel(KernelRelease),
+    /// The newest whose headers the package manager offers.
+    Available,
+    /// The newest that is installed here.
+    NewestInstalled,
+}
+
+/// What a rehearsal showed.
+pub struct Rehearsal {
+    /// The kernel.
+    pub kernel: KernelRelease,
+    /// Where the headers come from.
+    pub headers: &'static str,
+    /// The device is this machine's own, not one made up from the recipe.
+    pub own_device: bool,
+    /// Time to lay out the scratch root.
+    pub layout: Duration,
+    /// The bytes that were to be built: digest and where they came from; or why there are none.
+    pub archive: Result<(Digest, String)>,
+    /// What was built, or why not.
+    pub prepared: Result<Prepared>,
+    /// The verdict on the kernel in the scratch root.
+    pub report: KernelReport,
+}
+
+/// Chooses the kernel.
+///
+/// # Errors
+/// When none can be found.
+pub fn choose(host: &Host, choice: &Choice) -> Result<KernelRelease> {
+    match choice {
+        Choice::Kernel(kernel) => Ok(kernel.clone()),
+        Choice::Available => Packages::of_this_machine()?.newest(),
+        Choice::NewestInstalled => {
+            let newest =
+                installed::installed(host).into_iter().map(|k| k.release).find(|k| tree::build_tree(host, k).is_ok());
+            newest.ok_or_else(|| {
+                crate::error::advise(
+                    "no installed kernel has its headers here",
+                    "name a kernel, or take the newest that is offered: `vfguard rehearse --available`",
+                )
+            })
+        }
+    }
+}
+
+/// Does the whole job below `scratch`.
+///
+/// # Errors
+/// When the scratch root cannot be laid out; that the driver does not build is a [`Rehearsal`].
+pub fn rehearse(
+    host: &Host,
+    config: &Config,
+    scratch: &Path,
+    kernel: &KernelRelease,
+    recipe: &Recipe,
+    source: Option<(PathBuf, Digest)>,
+    progress: &dyn Progress,
+) -> Result<Rehearsal> {
+    let start = Instant::now();
+    let stage = Host::new(scratch)?;
+    let headers = lay_headers(host, &stage, kernel)?;
+    lay_modules(host, &stage, kernel, recipe)?;
+    let own_device = lay_devices(host, &stage, recipe)?;
+    for dir in ["/etc/vfguard/drivers.d", "/usr/lib/vfguard/drivers.d", "/var/lib/vfguard/sources"] {
+        copy_files(host, &stage, Path::new(dir))?;
+    }
+    let layout = start.elapsed();
+    let devices = pci::devices(&stage)?;
+    let meant: Vec<&Device> = devices.iter().filter(|d| recipe.claims(&d.modalias)).collect();
+    let lock = crate::host::lock::WriteLock::take(&stage, Duration::ZERO)?;
+    let archive = obtain(&stage, config, kernel, recipe, source.as_ref(), progress);
+    let request = driver::Request { kernel, recipe, devices: &meant, rebuild: true, source, jobs: None };
+    let prepared = driver::prepare(&stage, config, &lock, &request, progress);
+    let report = Survey::new(&stage, config)?.judge_one(kernel)?.kernels.remove(0);
+    Ok(Rehearsal { kernel: kernel.clone(), headers, own_device, layout, archive, prepared, report })
+}
+
+/// The archive of the first release for the kernel; [`driver::prepare`] finds it in the cache then, and verifies it again.
+fn obtain(
+    stage: &Host,
+    config: &Config,
+    kernel: &KernelRelease,
+    recipe: &Recipe,
+    source: Option<&(PathBuf, Digest)>,
+    progress: &dyn Progress,
+) -> Result<(Digest, String)> {
+    let archive = match (source, recipe.candidates(kernel).first()) {
+        (Some((file, sha256)), _) => driver::local_archive(file, sha256)?,
+        (None, Some(release)) => driver::fetch(stage, &config.fetch, recipe, release, progress)?,
+        (None, None) => anyhow::bail!("no release of {} is known for {kernel}", recipe.name),
+    };
+    Ok((archive.sha256(), archive.origin().to_string()))
+}
+
+/// K's build tree: a copy of this machine's, else from the package manager.
+fn lay_headers(host: &Host, stage: &Host, kernel: &KernelRelease) -> Result<&'static str> {
+    if let Ok(tree) = tree::build_tree(host, kernel) {
+        for dir in tree.directories() {
+            copy_tree(dir, &stage.path(host.name(dir)))?;
+        }
+        for link in ["build", "source"] {
+            let name = installed::modules_dir(kernel).join(link);
+            if host.exists(&name) {
+                let to = host.name(&fs::canonicalize(host.path(&name))?);
+                make_link(&to, &stage.root().join(name.strip_prefix("/").unwrap_or(&name)))?;
+            }
+        }
+        return Ok("this machine's");
+    }
+    Packages::of_this_machine()?.unpack_headers(kernel, stage.root())?;
+    let build = stage.root().join("lib/modules").join(kernel).join("build");
+    let tree = stage.path(format!("/usr/src/kernels/{kernel}"));
+    if build.symlink_metadata().is_err() && tree.is_dir() {
+        make_link(Path::new("/usr/src/kernels").join(kernel).as_path(), &build)?;
+    }
+    Ok("the package manager's")
+}
+
+fn make_link(to: &Path, at: &Path) -> Result<()> {
+    files::create_dirs(at.parent().unwrap_or(Path::new("/")), 0o755)?;
+    files::remove(at)?;
+    symlink(to, at).with_context(|| format!("linking {}", at.display()))
+}
+
+/// What K's module directory says about the modules that come with it, and K's own copies of the recipe's modules, so that
+/// depmod has to choose as it would on the machine.
+fn lay_modules(host: &Host, stage: &Host, kernel: &KernelRelease, recipe: &Recipe) -> Result<()> {
+    let dir = installed::modules_dir(kernel);
+    files::create_dirs(&stage.path(&dir), 0o755)?;
+    for name in ["modules.order", "modules.builtin", "modules.builtin.modinfo"] {
+        let content = host.read(dir.join(name)).unwrap_or_default();
+        stage.write_atomic(dir.join(name), &content, 0o644)?;
+    }
+    for name in &recipe.modules {
+        for path in crate::module::on_disk(host, kernel, name) {
+            stage.write_atomic(&path, &host.read(&path)?, 0o644)?;
+        }
+    }
+    for config in [PathBuf::from(format!("/boot/config-{kernel}")), dir.join("config")] {
+        if let Ok(content) = host.read(&config) {
+            stage.write_atomic(&config, &content, 0o644)?;
+        }
+    }
+    Ok(())
+}
+
+/// This machine's devices that the recipe claims, else one of the recipe's. Says whether they are this machine's.
+fn lay_devices(host: &Host, stage: &Host, recipe: &Recipe) -> Result<bool> {
+    let own: Vec<Device> =
+        pci::devices(host).unwrap_or_default().into_iter().filter(|d| recipe.claims(&d.modalias)).collect();
+    let made_up = |pattern: &String| pattern.replace('*', "00000000");
+    let devices: Vec<(String, String)> = if own.is_empty() {
+        recipe.devices.first().map(|p| ("0000:00:03.0".to_owned(), made_up(p))).into_iter().collect()
+    } else {
+        own.iter().map(|d| (d.address.clone(), d.modalias.clone())).collect()
+    };
+    files::create_dirs(&stage.path("/sys/bus/pci/devices"), 0o755)?;
+    for (address, modalias) in devices {
+        let dir = Path::new("/sys/bus/pci/devices").join(address);
+        stage.write_atomic(dir.join("modalias"), format!("{modalias}\n").as_bytes(), 0o644)?;
+        stage.write_atomic(dir.join("class"), b"0x020000\n", 0o644)?;
+    }
+    Ok(!own.is_empty())
+}
+
+/// The regular files of one directory, if it is there and readable.
+fn copy_files(host: &Host, stage: &Host, dir: &Path) -> Result<()> {
+    for name in host.read_dir(dir).unwrap_or_default() {
+        let path = dir.join(name);
+        if let (true, Ok(content)) = (host.is_file(&path), host.read(&path)) {
+            stage.write_atomic(&path, &content, 0o644)?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies a tree as it is, links as links.
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    files::create_dirs(to, 0o755)?;
+    for entry in fs::read_dir(from).with_context(|| format!("reading {}", from.display()))? {
+        let entry = entry?;
+        let (source, target, kind) = (entry.path(), to.join(entry.file_name()), entry.file_type()?);
+        if kind.is_dir() {
+            copy_tree(&source, &target)?;
+        } else if kind.is_symlink() {
+            make_link(&fs::read_link(&source)?, &target)?;
+        } else if kind.is_file() {
+            fs::copy(&source, &target).with_context(|| format!("copying {}", source.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The first line of the report: whether the driver is a recipe's release, and which bytes it was.
+pub fn provenance(recipe: &Recipe, archive: &Result<(Digest, String)>, reason: Option<&str>) -> String {
+    let (digest, origin) = match archive {
+        Ok(archive) => archive,
+        Err(e) => return format!("NOT FETCHED: {}: {e:#}", recipe.name),
+    };
+    match recipe.releases.iter().find(|r| r.sha256 == *digest) {
+        Some(release) => format!("REAL: {} {}, sha256 {digest}, from {origin}", recipe.name, release.version),
+        None => format!(
+            "SUBSTITUTE: {} from {origin}, sha256 {digest}, because {}",
+            recipe.name,
+            reason.unwrap_or("--source named another archive than the recipe's")
+        ),
+    }
+}

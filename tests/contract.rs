@@ -1,0 +1,224 @@
+//! The contract from outside: exit codes, one-line errors, JSON, bad input. Runs the binary on small roots.
+
+mod machine;
+
+use machine::{Machine, VF};
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::{symlink, PermissionsExt};
+
+const K: &str = "6.1.0-56-amd64";
+
+#[test]
+fn names_that_are_no_kernel_releases_are_usage_errors() {
+    let machine = Machine::new();
+    let long = "6".repeat(10_000);
+    for name in ["", "a/b", "../../etc", "6.1 x", "6.1\u{1b}[31m", "-6.1", ".", &long] {
+        let run = machine.run(&["check", "--", name]);
+        assert_eq!(run.code, 2, "{name:?}: {}", run.stderr);
+        assert!(!run.stderr.contains('\u{1b}'), "an escape reached the terminal");
+    }
+}
+
+#[test]
+fn a_kernel_that_is_not_installed_is_one_line_with_a_remedy() {
+    let machine = Machine::new().kernel(K);
+    for verb in [&["check", "9.9.9"][..], &["status", "9.9.9"], &["prepare", "9.9.9"]] {
+        let run = machine.run(verb);
+        assert_eq!(run.code, 1, "{}", run.stderr);
+        assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
+        assert!(run.stderr.contains("9.9.9 is not installed") && run.stderr.contains(K), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn errors_are_one_json_object_on_stdout_and_a_line_on_stderr() {
+    let machine = Machine::new();
+    let run = machine.run(&["--format", "json", "check", "9.9.9"]);
+    let value = run.json();
+    assert_eq!(value["schema"], 1);
+    assert!(value["error"]["message"].as_str().unwrap().contains("9.9.9"));
+    assert!(!value["error"]["remedy"].as_str().unwrap().is_empty());
+    assert_eq!(run.stderr.lines().count(), 1);
+    let usage = machine.run(&["--format=json", "chek"]);
+    assert_eq!((usage.code, usage.json()["schema"].clone()), (2, Value::from(1)));
+}
+
+#[test]
+fn a_bad_configuration_names_the_file_and_refuses() {
+    for (text, word) in
+        [("mod = 1\n", "mod"), ("mode = 3\n", "mode"), ("[[[", "config.toml"), ("[drivers]\nrequired = ['none']\n", "none")]
+    {
+        let machine = Machine::new().kernel(K).file("etc/vfguard/config.toml", text);
+        let run = machine.run(&["check"]);
+        assert_eq!(run.code, 1, "{text}");
+        assert!(run.stderr.contains(word), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_recipe_without_a_digest_is_refused() {
+    let text =
+        "name = 'ixgbevf'\nmodules = ['ixgbevf']\n[[releases]]\nversion = '1'\nurls = ['https://example.org/x.tar.gz']\n";
+    let machine = Machine::new().kernel(K).file("etc/vfguard/drivers.d/ixgbevf.toml", text);
+    let run = machine.run(&["check"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("ixgbevf.toml"), "{}", run.stderr);
+}
+
+#[test]
+fn a_machine_whose_devices_cannot_be_seen_is_not_judged() {
+    let machine = Machine::bare();
+    assert_eq!(machine.run(&["check"]).code, 1);
+}
+
+#[test]
+fn a_kernel_without_a_driver_for_the_nic_is_unsafe() {
+    let machine = Machine::new().kernel(K).vf("ixgbevf");
+    let run = machine.run(&["--format", "json", "check", K]);
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    let value = run.json();
+    assert_eq!(value["verdict"], "unsafe");
+    assert_eq!(value["gate"], "open");
+    let kernel = &value["kernels"][0];
+    assert_eq!((&kernel["kernel"], &kernel["devices"][0]["modalias"]), (&Value::from(K), &Value::from(VF)));
+    assert_eq!(kernel["findings"][0]["code"], "module-missing");
+    assert_eq!(kernel["findings"][0]["remedy"], format!("vfguard prepare {K}"));
+}
+
+#[test]
+fn a_machine_without_a_network_device_has_nothing_to_lose() {
+    let machine = Machine::new().kernel(K);
+    assert_eq!(machine.run(&["check", K]).code, 0);
+}
+
+#[test]
+fn a_nic_of_another_vendor_in_use_must_be_claimed_too() {
+    let machine =
+        Machine::new().kernel(K).device("0000:00:05.0", "pci:v000015B3d00001018sv0sd0bc02sc00i00", Some("mlx5_core"));
+    let run = machine.run(&["--format", "json", "check", K]);
+    assert_eq!(run.code, 3);
+    assert_eq!(run.json()["kernels"][0]["findings"][0]["code"], "device-unclaimed");
+}
+
+#[test]
+fn an_unknown_boot_loader_makes_every_installed_kernel_a_candidate() {
+    let machine = Machine::new().kernel(K).kernel("6.1.0-55-amd64").vf("ixgbevf");
+    let value = machine.run(&["--format", "json", "check"]).json();
+    assert_eq!(value["kernels"].as_array().unwrap().len(), 2);
+    let codes: Vec<&Value> = value["kernels"][0]["findings"].as_array().unwrap().iter().map(|f| &f["code"]).collect();
+    assert!(codes.contains(&&Value::from("boot-unknown")), "{codes:?}");
+}
+
+#[test]
+fn verify_of_what_is_no_module_is_a_finding_and_of_what_is_not_there_an_error() {
+    let machine = Machine::new().kernel(K).file("junk.ko", "no module");
+    let junk = machine.path("junk.ko");
+    let run = machine.run(&["--format", "json", "verify", junk.to_str().unwrap(), "--kernel", K]);
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    let value = run.json();
+    assert_eq!((&value["verdict"], &value["kernel"]), (&Value::from("unsafe"), &Value::from(K)));
+    assert!(value["module"].is_object());
+    assert_eq!(value["findings"][0]["code"], "not-elf");
+    assert_eq!(machine.run(&["verify", "/nowhere/x.ko", "--kernel", K]).code, 1);
+    assert_eq!(machine.run(&["verify", junk.to_str().unwrap(), "--kernel", "9.9.9"]).code, 1);
+}
+
+#[test]
+fn dangling_and_unreadable_files_end_in_a_refusal() {
+    let machine = Machine::new().kernel(K).vf("ixgbevf");
+    fs::create_dir_all(machine.path(&format!("lib/modules/{K}/updates/vfguard"))).unwrap();
+    symlink("gone.ko", machine.path(&format!("lib/modules/{K}/updates/vfguard/ixgbevf.ko"))).unwrap();
+    assert_eq!(machine.run(&["check", K]).code, 3);
+    symlink("gone.toml", machine.path("etc/vfguard/config.toml")).unwrap();
+    assert_eq!(machine.run(&["check", K]).code, 1);
+}
+
+#[test]
+fn gate_open_needs_a_reason_and_check_stays_blind_to_it() {
+    let machine = Machine::new().kernel(K).vf("ixgbevf");
+    assert_eq!(machine.run(&["gate", "open"]).code, 2);
+    assert_eq!(machine.run(&["gate", "close"]).code, 0);
+    assert!(machine.path("run/systemd/system/reboot.target.d/50-vfguard.conf").is_file());
+    assert_eq!(machine.run(&["--format", "json", "check", K]).json()["gate"], "closed");
+    assert_eq!(machine.run(&["gate", "open", "--reason", "console at hand"]).code, 0);
+    assert!(!machine.path("run/systemd/system/reboot.target.d/50-vfguard.conf").exists());
+    let run = machine.run(&["--format", "json", "check", K]);
+    assert_eq!((run.code, run.json()["gate"].clone()), (3, Value::from("overridden")));
+}
+
+#[test]
+fn observe_mode_reports_and_touches_nothing() {
+    let machine = Machine::new().kernel(K).vf("ixgbevf").offline().file("etc/vfguard/config.toml", "mode = 'observe'\n");
+    let run = machine.run(&["reconcile"]);
+    assert_eq!(run.code, 3, "{}{}", run.stdout, run.stderr);
+    assert!(!machine.path("run/systemd/system").exists());
+}
+
+#[test]
+fn reconcile_with_no_headers_closes_the_gate_and_says_what_is_missing() {
+    let machine = Machine::new().kernel(K).vf("ixgbevf").offline();
+    let run = machine.run(&["--format", "json", "reconcile", "--from", "test"]);
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    assert_eq!(run.json()["gate"], "closed");
+    assert!(machine.path("run/systemd/system/reboot.target.d/50-vfguard.conf").is_file());
+    let value = machine.run(&["--format", "json", "check", K]).json();
+    let findings = value["kernels"][0]["findings"].as_array().unwrap();
+    assert!(findings.iter().any(|f| f["code"] == "headers-missing"), "{findings:?}");
+}
+
+#[test]
+fn reconcile_of_a_safe_machine_does_nothing() {
+    let machine = Machine::new().kernel(K);
+    let run = machine.run(&["--format", "json", "reconcile"]);
+    assert_eq!((run.code, run.json()["gate"].clone()), (0, Value::from("open")), "{}", run.stderr);
+    assert!(!machine.path("run/systemd/system").exists());
+}
+
+#[test]
+fn vfguard_off_on_the_command_line_keeps_hands_off() {
+    let machine = Machine::new().kernel(K).vf("ixgbevf").file("proc/cmdline", "ro quiet vfguard=off\n");
+    let run = machine.run(&["reconcile"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stdout.contains("vfguard=off"));
+    assert!(!machine.path("run/systemd/system/reboot.target.d").exists());
+}
+
+#[test]
+fn a_second_run_is_turned_away_while_one_holds_the_lock() {
+    let machine = Machine::new().kernel(K).vf("ixgbevf").file("etc/vfguard/config.toml", "[hook]\nlock_timeout = 0\n");
+    fs::create_dir_all(machine.path("run/vfguard")).unwrap();
+    let file = fs::File::create(machine.path("run/vfguard/lock")).unwrap();
+    let _held = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).unwrap();
+    let run = machine.run(&["--format", "json", "reconcile"]);
+    assert_eq!(run.code, 4, "{}", run.stderr);
+    assert!(run.json()["error"]["remedy"].is_string());
+    assert_eq!(machine.run(&["check", K]).code, 3, "check never waits");
+}
+
+#[test]
+fn a_config_that_others_may_write_is_refused() {
+    let machine = Machine::new().file("etc/vfguard/config.toml", "mode = 'observe'\n");
+    fs::set_permissions(machine.path("etc/vfguard/config.toml"), fs::Permissions::from_mode(0o666)).unwrap();
+    let run = machine.run(&["check"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("written by others"), "{}", run.stderr);
+}
+
+#[test]
+fn the_manual_lists_every_finding_code_and_every_setting() {
+    let page = Machine::new().run(&["man"]).stdout.replace('\\', "");
+    let codes = include_str!("../src/finding.rs");
+    let codes = codes.split("pub enum Code {").nth(1).unwrap().split('}').next().unwrap();
+    for variant in codes.lines().map(str::trim).filter(|l| l.ends_with(',')) {
+        let kebab: String = variant
+            .trim_end_matches(',')
+            .chars()
+            .flat_map(|c| if c.is_uppercase() { vec!['-', c.to_ascii_lowercase()] } else { vec![c] })
+            .collect();
+        assert!(page.contains(kebab.trim_start_matches('-')), "the manual does not know {kebab}");
+    }
+    for setting in ["accept_in_tree", "drivers.required", "fetch.mirrors", "build.user", "boot.loader", "gate.poweroff"] {
+        assert!(page.contains(setting), "the manual does not know {setting}");
+    }
+}

@@ -1,0 +1,71 @@
+//! Real input from the lab (`tests/lab/fetch.sh`): kernels with their headers, and drivers as Intel packs them.
+
+use super::Machine;
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// What `manifest.env` names.
+pub struct Lab {
+    dir: PathBuf,
+    values: HashMap<String, String>,
+}
+
+impl Lab {
+    /// The lab that `VFGUARD_LAB` names; `tests/run.sh build` makes it.
+    pub fn open() -> Lab {
+        let dir = PathBuf::from(std::env::var_os("VFGUARD_LAB").expect("VFGUARD_LAB is not set: run tests/run.sh build"));
+        let text =
+            fs::read_to_string(dir.join("manifest.env")).expect("the lab has no manifest.env: run tests/lab/fetch.sh");
+        let values = text.lines().filter_map(|l| l.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        Lab { dir, values }
+    }
+
+    pub fn get(&self, key: &str) -> &str {
+        self.values.get(key).unwrap_or_else(|| panic!("manifest.env has no {key}"))
+    }
+
+    /// The file that a key names.
+    pub fn file(&self, key: &str) -> PathBuf {
+        self.dir.join(self.get(key))
+    }
+
+    /// A machine with the headers of all lab kernels and no kernel installed; links to the lab's files, which nothing writes to.
+    pub fn machine(&self) -> Machine {
+        let machine = Machine::new();
+        let status =
+            Command::new("cp").args(["-al"]).arg(self.file("ROOT_DEB").join("usr")).arg(machine.root()).status().unwrap();
+        assert!(status.success(), "TMPDIR and the lab must be on one file system");
+        machine
+    }
+
+    /// A release of the ixgbevf recipe, made of an archive of the lab, for a range of kernels; the archive is put below the root.
+    pub fn release(&self, machine: &Machine, key: &str, range: &str) -> String {
+        let archive = self.file(key);
+        let name = archive.file_name().unwrap().to_str().unwrap();
+        fs::create_dir_all(machine.path("srv/drivers")).unwrap();
+        fs::copy(&archive, machine.path("srv/drivers").join(name)).unwrap();
+        format!(
+            "[[releases]]\nversion = '{}'\nurls = ['file:///srv/drivers/{name}']\nsha256 = '{}'\n{range}\n",
+            self.get(&format!("{key}_VERSION")),
+            self.get(&format!("{key}_SHA256"))
+        )
+    }
+
+    /// Installs a kernel as a package would: image, module directory with its links to the headers, boot entry, boot default.
+    pub fn install(&self, machine: Machine, release: &str) -> Machine {
+        let machine = machine.kernel(release).boot_entry(release);
+        let modules = machine.path(&format!("lib/modules/{release}"));
+        for link in ["build", "source"] {
+            let from = self.file("ROOT_DEB").join("lib/modules").join(release).join(link);
+            std::os::unix::fs::symlink(fs::read_link(from).unwrap(), modules.join(link)).unwrap();
+        }
+        fs::copy(
+            self.file("ROOT_DEB").join(format!("boot/config-{release}")),
+            machine.path(&format!("boot/config-{release}")),
+        )
+        .unwrap();
+        machine.boot_default(release)
+    }
+}

@@ -1,0 +1,157 @@
+//! A small machine below a temporary root, and runs of the binary on it.
+#![allow(dead_code)] // each test file uses its part of it
+
+pub mod lab;
+
+use std::fs;
+use std::os::unix::fs::{symlink, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The modalias of an 82599 virtual function, which the ixgbevf recipe claims.
+pub const VF: &str = "pci:v00008086d000010EDsv00008086sd00000000bc02sc00i00";
+
+const MACHINE_ID: &str = "0123456789abcdef0123456789abcdef";
+
+/// A tree that stands for a whole host with systemd.
+pub struct Machine {
+    dir: tempfile::TempDir,
+}
+
+/// What a run of the binary gave.
+pub struct Run {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Run {
+    /// The one JSON object on stdout.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}{}", self.stdout, self.stderr))
+    }
+}
+
+impl Machine {
+    /// An empty tree.
+    pub fn bare() -> Machine {
+        Machine { dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// A tree with an empty sysfs.
+    pub fn new() -> Machine {
+        let machine = Machine::bare();
+        fs::create_dir_all(machine.path("sys/bus/pci/devices")).unwrap();
+        fs::create_dir_all(machine.path("etc/vfguard")).unwrap();
+        machine
+    }
+
+    pub fn root(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// With a file.
+    pub fn file(self, name: &str, text: &str) -> Machine {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        self
+    }
+
+    /// With an installed kernel: an image and a module directory that depmod has indexed as empty.
+    pub fn kernel(self, release: &str) -> Machine {
+        let modules = format!("lib/modules/{release}");
+        let mut machine = self.file(&format!("boot/vmlinuz-{release}"), "");
+        for name in ["modules.alias", "modules.dep", "modules.builtin", "modules.builtin.modinfo", "modules.order"] {
+            machine = machine.file(&format!("{modules}/{name}"), "");
+        }
+        machine
+    }
+
+    /// With GRUB 2 as EL8 and later lay it out: `grub.cfg` with `blscfg`, and an environment block.
+    pub fn grub(self) -> Machine {
+        let config = "if [ -s $prefix/grubenv ]; then\n  load_env\nfi\nif [ \"${next_entry}\" ] ; then\n  set default=\"${next_entry}\"\n  \
+                      set next_entry=\n  save_env next_entry\n  set boot_once=true\nelse\n  set default=\"${saved_entry}\"\nfi\n\
+                      insmod blscfg\nblscfg\n";
+        self.file("etc/os-release", "ID=rhel\nVERSION_ID=9.4\n").file("boot/grub2/grub.cfg", config)
+    }
+
+    /// With a boot entry for a kernel.
+    pub fn boot_entry(self, release: &str) -> Machine {
+        let entry =
+            format!("title Linux {release}\nversion {release}\nlinux /vmlinuz-{release}\noptions root=/dev/vda1 ro\n");
+        self.file(&format!("boot/loader/entries/{MACHINE_ID}-{release}.conf"), &entry)
+    }
+
+    /// With the boot default on a kernel, as a kernel package's scriptlet sets it.
+    pub fn boot_default(self, release: &str) -> Machine {
+        let mut block = format!("# GRUB Environment Block\nsaved_entry={MACHINE_ID}-{release}\n");
+        block.extend(std::iter::repeat_n('#', 1024 - block.len()));
+        self.file("boot/grub2/grubenv", &block)
+    }
+
+    /// The kernel that `grubenv` names.
+    pub fn saved_entry(&self) -> String {
+        let block = fs::read(self.path("boot/grub2/grubenv")).unwrap();
+        assert_eq!(block.len(), 1024, "the environment block changed its size");
+        let text = String::from_utf8(block).unwrap();
+        let entry = text.lines().find_map(|l| l.strip_prefix("saved_entry=")).unwrap_or_default();
+        entry.trim_start_matches(MACHINE_ID).trim_start_matches('-').to_owned()
+    }
+
+    /// Running a kernel, whose VF driver is an out-of-tree module.
+    pub fn running(self, release: &str) -> Machine {
+        self.file("proc/sys/kernel/osrelease", &format!("{release}\n")).file("sys/module/ixgbevf/taint", "OE\n")
+    }
+
+    /// The head of an ixgbevf recipe that replaces the built-in one; releases follow.
+    pub fn recipe(self, releases: &str) -> Machine {
+        let head = "name = 'ixgbevf'\ndevices = ['pci:v00008086d000010EDsv*sd*bc*sc*i*']\n";
+        self.file("etc/vfguard/drivers.d/ixgbevf.toml", &format!("{head}{releases}"))
+    }
+
+    /// With the usual virtual function, bound to a driver.
+    pub fn vf(self, driver: &str) -> Machine {
+        self.device("0000:00:03.0", VF, Some(driver))
+    }
+
+    /// With a network device.
+    pub fn device(self, address: &str, modalias: &str, driver: Option<&str>) -> Machine {
+        let dir = format!("sys/bus/pci/devices/{address}");
+        let machine = self
+            .file(&format!("{dir}/modalias"), &format!("{modalias}\n"))
+            .file(&format!("{dir}/class"), "0x020000\n")
+            .file(&format!("{dir}/net/eth0/operstate"), "up\n");
+        if let Some(driver) = driver {
+            symlink(format!("../../../../bus/pci/drivers/{driver}"), machine.path(&dir).join("driver")).unwrap();
+        }
+        machine
+    }
+
+    /// With a mirror that is not there, so that nothing is fetched from outside.
+    pub fn offline(self) -> Machine {
+        self.file("etc/vfguard/config.d/offline.toml", "[fetch]\nattempts = 1\ntimeout = 1\n")
+    }
+
+    /// The binary on this root, not yet started. Nothing is fetched from outside: the proxy is a closed port.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vfguard"));
+        command.arg("--root").arg(self.root()).args(args).env("https_proxy", "http://127.0.0.1:9");
+        command
+    }
+
+    /// Runs the binary on this root.
+    pub fn run(&self, args: &[&str]) -> Run {
+        let output = self.command(args).output().unwrap();
+        Run {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}

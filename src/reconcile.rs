@@ -53,7 +53,7 @@ pub fn reconcile(host: &Host, config: &Config, progress: &dyn Progress) -> Resul
     let survey = Survey::new(host, config)?;
     let judgement = survey.judge();
     let idle = judgement.kernels.iter().all(|k| k.builds.is_empty());
-    if judgement.verdict == Verdict::Safe && idle && settled(host) {
+    if judgement.verdict == Verdict::Safe && idle && settled(host, &survey) {
         return Ok(Outcome { judgement, gate: gate::State::Open, hands_off: None, done: vec![] });
     }
     let mut run = Run { host, config, progress, place, lock: WriteLock::take(host, config.hook.patience())?, done: vec![] };
@@ -70,17 +70,25 @@ pub fn settle(host: &Host, config: &Config, lock: WriteLock, progress: &dyn Prog
     let place = place::place(host);
     let mut run = Run { host, config, progress, place, lock, done: vec![] };
     let generation = gate::generation::current(host);
-    let judgement = Survey::new(host, config)?.judge();
+    let survey = Survey::new(host, config)?;
+    let judgement = survey.judge();
     let judgement = match judgement.verdict {
-        Verdict::Safe if hands_off(&run.place).is_none() => run.open(judgement, generation)?.unwrap_or_else(|again| again),
+        Verdict::Safe if hands_off(&run.place).is_none() => {
+            run.open(&survey, judgement, generation)?.unwrap_or_else(|again| again)
+        }
         Verdict::Safe | Verdict::Unknown | Verdict::Unsafe => judgement,
     };
     Ok(Outcome { gate: gate::state(host).state, judgement, hands_off: None, done: run.done })
 }
 
 /// Nothing of ours is in force: the gate is open and no default is held.
-fn settled(host: &Host) -> bool {
-    gate::state(host).state == gate::State::Open && boot::held(host).is_none()
+fn settled(host: &Host, survey: &Survey) -> bool {
+    gate::is_clear(host) && !held(host, survey)
+}
+
+/// A hold is on: by its record, or, where that is lost, by its mark on the boot loader.
+fn held(host: &Host, survey: &Survey) -> bool {
+    survey.wanted.is_some() || boot::Hold::read(host).is_some()
 }
 
 fn hands_off(place: &Place) -> Option<&'static str> {
@@ -141,7 +149,7 @@ impl Run<'_> {
                 judgement = survey.judge();
             }
             if judgement.verdict == Verdict::Safe {
-                match self.open(judgement, generation)? {
+                match self.open(&survey, judgement, generation)? {
                     Ok(opened) => return Ok(opened),
                     Err(again) => last = Some(again),
                 }
@@ -201,7 +209,7 @@ impl Run<'_> {
             }),
         ];
         for moved in moves.into_iter().flatten() {
-            let line = moved.map_or_else(|e| format!("boot default not held: {e:#}"), |change| change.to_string());
+            let line = moved.map_or_else(|e| format!("boot default not held: {e:#}"), |change| change.what);
             if !self.done.contains(&line) {
                 self.done.push(line);
             }
@@ -226,18 +234,18 @@ impl Run<'_> {
     }
 
     /// Promotes and opens, then looks once more. `Err` holds the judgement that says: not safe after all, or a hook came by.
-    fn open(&mut self, judgement: Judgement, generation: u64) -> Result<Result<Judgement, Judgement>> {
+    fn open(&mut self, survey: &Survey, judgement: Judgement, generation: u64) -> Result<Result<Judgement, Judgement>> {
         let mut judgement = judgement;
-        if self.acts() && self.place.may_hold() && boot::held(self.host).is_some() {
+        if self.acts() && self.place.may_hold() && held(self.host, survey) {
             match boot::promote(self.host, &self.lock) {
-                Ok(change) => self.done.push(change.to_string()),
+                Ok(change) => self.done.push(change.what),
                 Err(e) => note_promote(&mut judgement, &e),
             }
         }
         if gate::generation::current(self.host) != generation {
             return Ok(Err(judgement));
         }
-        if gate::state(self.host).state != gate::State::Open {
+        if !gate::is_clear(self.host) {
             gate::open(self.host)?;
             self.done.push("gate opened: all kernels that may boot are safe".into());
         }

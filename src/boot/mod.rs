@@ -12,7 +12,6 @@ pub mod default;
 pub mod efi;
 pub mod grub2;
 pub mod grubenv;
-mod hold;
 pub mod image;
 pub mod legacy;
 pub mod limit;
@@ -23,8 +22,6 @@ pub mod uki;
 
 pub use check::cross_check;
 pub use default::{clear_once, hold, promote, release, wanted, Change, Hold};
-
-pub use hold::{clear_once, held, hold, promote, wanted, Change, Hold};
 
 use crate::config;
 use crate::host::Host;

@@ -16,7 +16,8 @@ pub struct Args {}
 /// # Errors
 /// None today; the signature is that of every verb.
 pub fn run(context: &Context, _: &Args) -> Result<Exit> {
-    let next = boot::next_boot(&context.host, &context.config.boot);
+    let mut next = boot::next_boot(&context.host, &context.config.boot);
+    boot::cross_check(&context.host, &mut next);
     if context.json() {
         super::print(&json::object(&next));
     } else if !(context.global.quiet && next.certain) {

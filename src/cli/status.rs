@@ -53,7 +53,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         gate_reasons: gate.reason,
         running: survey.running.clone(),
         next_boot_certain: survey.next.certain,
-        held: boot::held(host),
+        held: boot::Hold::read(host),
         sandbox: driver::sandbox::level(host),
         last_log: driver::last_log(host),
         kernels,
@@ -78,7 +78,8 @@ fn text(context: &Context, report: &Report) -> String {
         "next boot: not certain (`vfguard next-boot` says why)\n"
     };
     if let Some(hold) = &report.held {
-        text += &format!("boot default: held ({hold})\n");
+        text +=
+            &format!("boot default: held on {} instead of {} since {}: {}\n", hold.held, hold.wanted, hold.when, hold.why);
     }
     text += &format!("gate: {}\n", gate::word(report.gate));
     report.gate_reasons.iter().for_each(|r| text += &format!("  {r}\n"));

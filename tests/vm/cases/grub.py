@@ -5,7 +5,6 @@ kernel came is read from its first words on the console.
 """
 
 import json
-import random
 import re
 import time
 from dataclasses import dataclass
@@ -17,8 +16,6 @@ from vmlab.report import table
 from . import Story
 
 KERNEL_SECONDS = 90
-CUTS, CUTS_FULL = 3, 50
-ENVIRONMENT = "/boot/grub/grubenv"
 
 
 @dataclass
@@ -104,7 +101,7 @@ def menu(lab, report):
         machine.shell.check("sync")
         machine.save("ready")
         for setting in settings(old, new, entry):
-            with report.case(f"grub/{setting.name}"):
+            with report.case(f"grub/menu/{setting.name}"):
                 machine.load("ready")
                 machine.shell.check(setting.command, 120)
                 machine.shell.check("sync")
@@ -118,15 +115,4 @@ def menu(lab, report):
     report.say("\ngrub: predicted and booted\n" + table(["setting", "predicted", "certain", "booted"], rows) + "\n")
 
 
-# Breaks the newer kernel and mends it again, with vfguard moving the default each time. What it has finished is said on the
-# console, which survives the power cut.
-MOVER = """
-while :; do
-    rm -f /lib/modules/{new}/updates/lab.ko; depmod {new}; echo BREAKING >/dev/ttyS0
-    vfguard reconcile >/dev/null 2>&1; echo HELD >/dev/ttyS0
-    cp /root/lab.ko /lib/modules/{new}/updates/; depmod {new}; echo MENDED >/dev/ttyS0
-    vfguard reconcile >/dev/null 2>&1; echo PROMOTED >/dev/ttyS0
-done
-"""
-
-STORIES = [Story("grub", menu)]
+STORIES = [Story("grub/menu", menu)]

@@ -87,12 +87,12 @@ def root(headers, target, place, provider=None):
     modules = place / "lib/modules" / release
     for link in ("build", "source"):
         (modules / link).unlink(missing_ok=True)
-    # Hard links would let a slip change the cache: the one directory that is read here is small enough to copy.
+    # Copies, where hard links would let a slip change the cache: what tells whose headers they are, and what they say.
     source = headers / "usr/src" / f"linux-headers-{release}"
     target_headers = place / "usr/src" / f"linux-headers-{release}"
-    target_headers.mkdir(parents=True)
-    for name in (".config", "Module.symvers"):
-        shutil.copy(source / name, target_headers)
+    for name in (".config", "Module.symvers", "include/generated/utsrelease.h", "include/config/kernel.release"):
+        (target_headers / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source / name, target_headers / name)
     (modules / "build").symlink_to(f"/usr/src/linux-headers-{release}")
     if provider:
         (modules / "updates").mkdir()

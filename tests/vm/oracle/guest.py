@@ -29,7 +29,12 @@ while read -r number file before; do
     echo "START $number"
     for first in $before; do /bin/insmod /m/$first; done
     $B dmesg -c >/dev/null
-    said=$(/bin/insmod "/m/$file" 2>&1); code=$?
+    module=/m/$file
+    # Debian's kmod is built without zlib, the EL family's with it: here busybox stands in.
+    if [ "$($B head -c 2 "$module" | $B hexdump -e '"%02x"')" = 1f8b ]; then
+        $B zcat <"$module" >/unpacked.ko 2>/dev/null && module=/unpacked.ko || module=/no-gzip
+    fi
+    said=$(/bin/insmod "$module" 2>&1); code=$?
     echo "RESULT $number $code ${said##*: } ## $($B dmesg | $B sed 's/^\\[[^]]*\\] //' | $B grep -v 'taint' | $B tail -n 1)"
     for i in 1 2 3; do
         while read -r name rest; do $B rmmod "$name"; done </proc/modules

@@ -27,15 +27,21 @@ class Variant:
     before: list = field(default_factory=list)
 
 
-def all_variants(built, context):
+# What kills a 6.1 kernel, not only makes it refuse: each costs a boot, so one module stands for all unless time is no matter.
+FATAL = ("-name-40000000", "this-module-small")
+STAND_INS = ("lab_hello", "lab_user", "lab_ns", "ixgbevf")
+
+
+def all_variants(built, context, full):
     """Every variant of the modules in `built` (`{name: bytes}`); `context` has what signing and stripping need."""
     made = []
-    for name in sorted(built):
+    for name in sorted(built if full else STAND_INS):
         before = ["lab_prov.ko"] if name in ("lab_user", "lab_ns") else []
         rng = random.Random(f"vfguard {name}")
         for generate in (plain, vermagic, versions, symbols, headers, section_headers, cut, modinfo, flips):
             for variant, data in generate(Module(built[name]), rng):
-                made.append(Variant(f"{name}-{variant}.ko", bytes(data), before))
+                if full or name == "lab_hello" or not any(fatal in variant for fatal in FATAL):
+                    made.append(Variant(f"{name}-{variant}.ko", bytes(data), before))
     made += dependencies(built)
     made += packed(built["lab_hello"])
     made += context.stripped(built)

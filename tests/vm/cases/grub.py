@@ -70,7 +70,7 @@ def reset(machine):
 
 def predicted(machine):
     """What vfguard says boots: now, and on the time after a boot-once."""
-    answer = machine.shell.run("vfguard --format json next-boot")
+    answer = machine.shell.run("vfguard --format json next-boot 2>/dev/null")
     try:
         told = json.loads(answer.output[answer.output.index("{"):])
         by_role = {kernel["role"]: kernel["kernel"] for kernel in told["kernels"]}

@@ -3,7 +3,7 @@
 
 use super::{decompress, fits, modinfo, signature};
 use crate::finding::{Code, Finding};
-use object::read::elf::{ElfFile64, FileHeader};
+use object::read::elf::{ElfFile64, FileHeader, SectionHeader};
 use object::{elf, LittleEndian, Object, ObjectSection, ObjectSymbol};
 use serde::Serialize;
 
@@ -19,6 +19,9 @@ const VERSION_RECORD: usize = 64;
 const VERSION_CRC: usize = 8;
 /// Where `struct module` holds its name on 64-bit kernels: after `enum module_state` and a `struct list_head`.
 const THIS_MODULE_NAME: usize = 24;
+
+/// No 64-bit kernel since 2.6.32 has a smaller `struct module`. Before 6.4 the kernel does not look, and writes past the end.
+const THIS_MODULE_LEAST: usize = 0x200;
 
 /// A module, as its file describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -67,7 +70,9 @@ impl Module {
         if plain.is_empty() {
             return Err(damaged("the file is empty"));
         }
-        let (content, signed) = signature::split(&plain);
+        let (content, signed) = signature::split(&plain).map_err(|why| {
+            Finding::refuse(Code::SignatureInvalid, format!("its signature is damaged: {why}"), "build or install it again")
+        })?;
         let header =
             elf::FileHeader64::<LittleEndian>::parse(content).map_err(|e| damaged(&format!("no 64-bit ELF file: {e}")))?;
         let machine = header.e_machine.get(LittleEndian);
@@ -88,12 +93,24 @@ impl Module {
     fn parse(file: &ElfFile64<'_, LittleEndian>, signed: bool) -> Result<Module, Finding> {
         // Every section must lie inside the file, as the kernel's elf_validity_check demands.
         for section in file.sections() {
-            section.data().map_err(|e| damaged(&format!("section {}: {e}", section.name().unwrap_or("?"))))?;
+            // Linux 6.1 does not look where the names of all sections lie before it reads them, and dies.
+            let name = section.name().map_err(|e| damaged(&format!("section {}: {e}", section.index())))?;
+            section.data().map_err(|e| damaged(&format!("section {name}: {e}")))?;
+            // An empty one has no data to miss, and the kernel looks at its place all the same.
+            let header = section.elf_section_header();
+            let end = header.sh_offset(LittleEndian).checked_add(header.sh_size(LittleEndian));
+            let outside = end.is_none_or(|end| end > file.data().len() as u64);
+            if outside && header.sh_type(LittleEndian) != elf::SHT_NOBITS {
+                return Err(damaged(&format!("section {name} lies outside the file")));
+            }
         }
         let section = |name: &str| file.section_by_name(name).and_then(|s| s.data().ok());
         let Some(this_module) = section(".gnu.linkonce.this_module") else {
             return Err(stripped("no section .gnu.linkonce.this_module"));
         };
+        if this_module.len() < THIS_MODULE_LEAST {
+            return Err(damaged("section .gnu.linkonce.this_module is cut off"));
+        }
         if file.symbol_table().is_none() {
             return Err(stripped("no symbol table"));
         }

@@ -6,6 +6,9 @@ use crate::finding::{Code, Finding, Severity};
 use crate::host::pci::Device;
 use std::collections::HashMap;
 
+/// The symbol whose version stands for the layout of `struct module` (`check_modstruct_version`).
+const LAYOUT: &str = "module_layout";
+
 /// What Module.symvers says about one symbol.
 struct Export<'s> {
     crc: u32,
@@ -53,6 +56,7 @@ fn exports<'s>(text: &'s [u8], module: &Module) -> HashMap<&'s str, Export<'s>> 
     let mut wanted: HashMap<&str, ()> = HashMap::with_capacity(module.versions.len() + module.undefined.len());
     wanted.extend(module.versions.iter().map(|(name, _)| (name.as_str(), ())));
     wanted.extend(module.undefined.iter().map(|name| (name.as_str(), ())));
+    wanted.insert(LAYOUT, ());
     let mut found = HashMap::with_capacity(wanted.len());
     for line in text.split(|&b| b == b'\n').filter_map(|l| std::str::from_utf8(l).ok()) {
         let mut parts = line.split('\t');
@@ -111,8 +115,10 @@ fn versions(
             rebuild,
         ));
     }
-    let bare = module.undefined.iter().filter(|n| !module.versions.iter().any(|(v, _)| v == *n));
-    let bare: Vec<&str> = bare.map(String::as_str).collect();
+    // The kernel asks for the layout of `struct module` too, though no code uses it.
+    let layout = exports.contains_key(LAYOUT).then_some(LAYOUT);
+    let used = module.undefined.iter().map(String::as_str).chain(layout);
+    let bare: Vec<&str> = used.filter(|n| !module.versions.iter().any(|(v, _)| v == n)).collect();
     if let Some(first) = bare.first() {
         findings.push(Finding::refuse(
             Code::SymbolUnversioned,

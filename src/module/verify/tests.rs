@@ -80,6 +80,13 @@ fn a_module_without_symbol_versions_is_refused_where_the_kernel_checks_them() {
     let mut part = module(K);
     part.versions.remove(0);
     assert_eq!(codes(&part, &target(Some(SYMVERS), CONFIG)), [Code::SymbolUnversioned]);
+    let mut no_layout = module(K);
+    no_layout.versions.remove(1);
+    assert_eq!(
+        codes(&no_layout, &target(Some(SYMVERS), CONFIG)),
+        [Code::SymbolUnversioned],
+        "the kernel asks for it by itself"
+    );
 }
 
 #[test]

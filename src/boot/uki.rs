@@ -46,8 +46,10 @@ pub fn release(host: &Host, path: &Path) -> Option<KernelRelease> {
     let stem = path.file_stem()?.to_str()?;
     let stem =
         stem.split_once('+').filter(|(_, c)| c.bytes().all(|b| b.is_ascii_digit() || b == b'-')).map_or(stem, |(s, _)| s);
-    let named = image::release_of_name(Path::new(&format!("vmlinuz-{stem}")));
-    named.or_else(|| image::release_of_name(Path::new(&format!("vmlinuz-{}", stem.split_once('-')?.1))))
+    let token = |t: &&str| t.len() == 32 && t.bytes().all(|b| b.is_ascii_hexdigit());
+    let rest = stem.split_once('-').filter(|(t, _)| token(t)).map_or(stem, |(_, r)| r);
+    let named = |name: &str| image::release_of_name(Path::new(&format!("vmlinuz-{name}")));
+    named(rest).or_else(|| named(rest.split_once('-')?.1))
 }
 
 fn read(host: &Host, path: &Path, name: &str) -> Option<String> {

@@ -216,7 +216,9 @@ impl<'a> Machine<'a> {
     }
 
     fn outcome(mut self, stop: Stop) -> Outcome {
-        let once = self.get("boot_once") == Some("true");
+        // Set in the context of the configuration, and not exported to a submenu's.
+        let set = |c: &HashMap<String, (String, bool)>| c.get("boot_once").is_some_and(|(v, _)| v == "true");
+        let once = self.state.contexts.iter().any(set);
         let choice = match stop {
             Stop::Booted(choice) => Some(*choice),
             Stop::Dead(why) => {

@@ -161,3 +161,6 @@ fn kexec(host: &Host, answer: &mut NextBoot) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,387 @@
+//! Moves of the default on whole trees, and what no input may do to the resolver.
+
+use super::*;
+use crate::host::lock::WriteLock;
+use proptest::prelude::*;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const OLD: &str = "4.18.0-80.el8.x86_64";
+const NEW: &str = "4.18.0-553.el8.x86_64";
+const MID: &str = "0c3cc8ac60cb4cd4a9e2ca0a2e7d3d29";
+const CFG: &str = "if [ -s $prefix/grubenv ]; then\n  load_env\nfi\nif [ \"${next_entry}\" ]; then\n  set default=\"${next_entry}\"\n  set next_entry=\n  save_env next_entry\n  set boot_once=true\nelse\n  set default=\"${saved_entry}\"\nfi\n";
+
+struct Machine {
+    dir: tempfile::TempDir,
+    host: Host,
+    lock: WriteLock,
+}
+
+impl Machine {
+    fn new(files: &[(&str, &str)]) -> Machine {
+        let dir = tempfile::tempdir().unwrap();
+        for k in [OLD, NEW] {
+            for path in [format!("boot/vmlinuz-{k}"), format!("boot/initramfs-{k}.img"), format!("lib/modules/{k}/x")] {
+                put(dir.path(), &path, b"");
+            }
+        }
+        for (path, text) in files {
+            put(dir.path(), path, text.as_bytes());
+        }
+        let host = Host::new(dir.path()).unwrap();
+        let lock = WriteLock::take(&host, Duration::ZERO).unwrap();
+        Machine { dir, host, lock }
+    }
+
+    fn next(&self) -> String {
+        let answer = next_boot(&self.host, &config::Boot::default());
+        answer.lasting().map(|c| c.kernel.to_string()).unwrap_or_default()
+    }
+
+    fn wanted(&self) -> Option<String> {
+        let answer = next_boot(&self.host, &config::Boot::default());
+        wanted(&self.host, &answer).map(|k| k.to_string())
+    }
+
+    fn read(&self, path: &str) -> Vec<u8> {
+        fs::read(self.dir.path().join(path)).unwrap()
+    }
+}
+
+fn put(root: &Path, path: &str, bytes: &[u8]) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+fn env(text: &str) -> String {
+    let mut block = format!("# GRUB Environment Block\n{text}");
+    block.extend(std::iter::repeat_n('#', grubenv::SIZE - block.len()));
+    block
+}
+
+fn k(name: &str) -> KernelRelease {
+    name.parse().unwrap()
+}
+
+fn bls(env_text: &str, config: &str) -> Machine {
+    let entry =
+        |k: &str| format!("title Linux ({k})\nversion {k}\nlinux /vmlinuz-{k}\ninitrd /initramfs-{k}.img\noptions ro\n");
+    let block = env(env_text);
+    Machine::new(&[
+        ("boot/grub2/grub.cfg", config),
+        ("boot/grub2/grubenv", &block),
+        ("etc/os-release", "ID=rocky\nVERSION_ID=8.10\nID_LIKE=\"rhel fedora\"\n"),
+        (&format!("boot/loader/entries/{MID}-{OLD}.conf"), &entry(OLD)),
+        (&format!("boot/loader/entries/{MID}-{NEW}.conf"), &entry(NEW)),
+    ])
+}
+
+fn saved() -> Machine {
+    bls(&format!("saved_entry={MID}-{NEW}\nkernelopts=ro\n"), &format!("{CFG}blscfg\n"))
+}
+
+#[test]
+fn a_hold_moves_the_default_and_a_promotion_moves_it_back() {
+    let m = saved();
+    assert_eq!((m.next().as_str(), m.wanted()), (NEW, None));
+    let change = hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    assert!(change.changed, "{change:?}");
+    assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)));
+    let block = m.read("boot/grub2/grubenv");
+    assert_eq!(block.len(), grubenv::SIZE);
+    assert_eq!(grubenv::get(&block, "saved_entry"), Some(format!("{MID}-{OLD}")));
+    assert_eq!(grubenv::get(&block, "kernelopts").as_deref(), Some("ro"));
+    assert!(!hold(&m.host, &m.lock, &k(OLD)).unwrap().changed, "a second hold finds nothing to do");
+    assert!(promote(&m.host, &m.lock).unwrap().changed);
+    assert_eq!((m.next().as_str(), m.wanted()), (NEW, None));
+    assert!(!m.host.exists(default::RECORD));
+    assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), moves::MARK), None);
+    assert!(!promote(&m.host, &m.lock).unwrap().changed, "a second promotion finds nothing to do");
+}
+
+#[test]
+fn a_lost_record_is_noticed_and_the_loaders_first_kernel_is_wanted() {
+    let m = saved();
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    fs::remove_file(m.dir.path().join(&default::RECORD[1..])).unwrap();
+    assert_eq!(m.wanted().as_deref(), Some(NEW));
+    promote(&m.host, &m.lock).unwrap();
+    assert_eq!((m.next().as_str(), m.wanted()), (NEW, None));
+}
+
+#[test]
+fn a_default_that_was_set_since_is_what_is_wanted() {
+    let m = saved();
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    let block = grubenv::edit(&m.read("boot/grub2/grubenv"), &[("saved_entry", Some("0"))]).unwrap();
+    put(m.dir.path(), "boot/grub2/grubenv", &block);
+    assert_eq!((m.next().as_str(), m.wanted()), (NEW, None));
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)));
+}
+
+#[test]
+fn a_released_hold_keeps_the_default() {
+    let m = saved();
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    release(&m.host, &m.lock).unwrap();
+    assert_eq!((m.next().as_str(), m.wanted()), (OLD, None));
+}
+
+#[test]
+fn a_default_that_does_not_take_is_an_error_and_everything_is_put_back() {
+    let m = bls(&format!("saved_entry={MID}-{NEW}\n"), "load_env\nset default=0\nblscfg\n");
+    let before = m.read("boot/grub2/grubenv");
+    let error = hold(&m.host, &m.lock, &k(OLD)).unwrap_err();
+    assert!(crate::error::remedy(&error).unwrap().contains("GRUB_DEFAULT=saved"), "{error:#}");
+    assert_eq!(m.read("boot/grub2/grubenv"), before);
+    assert!(!m.host.exists(default::RECORD));
+    assert_eq!((m.next().as_str(), m.wanted()), (NEW, None));
+}
+
+#[test]
+fn a_broken_environment_is_not_written() {
+    for block in
+        ["", "saved_entry=x\n", &env("saved_entry=x\n")[..1000], &(env("saved_entry=x\n") + "#"), &env("env_block=512+1\n")]
+    {
+        let m = saved();
+        put(m.dir.path(), "boot/grub2/grubenv", block.as_bytes());
+        assert!(hold(&m.host, &m.lock, &k(OLD)).is_err(), "{block:?}");
+        assert_eq!(m.read("boot/grub2/grubenv"), block.as_bytes());
+        assert!(!m.host.exists(default::RECORD));
+    }
+}
+
+#[test]
+fn a_linked_environment_is_written_where_it_lies_and_stays_the_same_file() {
+    use std::os::unix::fs::{symlink, MetadataExt};
+    let m = saved();
+    let there = m.dir.path().join("boot/efi/EFI/rocky/grubenv");
+    fs::create_dir_all(there.parent().unwrap()).unwrap();
+    fs::rename(m.dir.path().join("boot/grub2/grubenv"), &there).unwrap();
+    symlink("/boot/efi/EFI/rocky/grubenv", m.dir.path().join("boot/grub2/grubenv")).unwrap();
+    let inode = fs::metadata(&there).unwrap().ino();
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    assert_eq!(m.next(), OLD);
+    assert_eq!(fs::metadata(&there).unwrap().ino(), inode);
+    assert!(m.dir.path().join("boot/grub2/grubenv").is_symlink());
+}
+
+#[test]
+fn what_is_set_for_one_boot_can_be_ended() {
+    let m = bls(&format!("saved_entry={MID}-{OLD}\nnext_entry={MID}-{NEW}\n"), &format!("{CFG}blscfg\n"));
+    let answer = next_boot(&m.host, &config::Boot::default());
+    assert_eq!(answer.first().unwrap().kernel, k(NEW));
+    assert!(clear_once(&m.host, &m.lock).unwrap().changed);
+    let answer = next_boot(&m.host, &config::Boot::default());
+    assert_eq!(answer.first().unwrap().kernel, k(OLD));
+    assert!(!clear_once(&m.host, &m.lock).unwrap().changed);
+}
+
+#[test]
+fn a_kernel_without_an_entry_cannot_be_held() {
+    let m = saved();
+    assert!(hold(&m.host, &m.lock, &k("4.18.0-1.el8.x86_64")).is_err());
+    assert_eq!(m.next(), NEW);
+}
+
+#[test]
+fn el7_titles_are_saved_where_ids_repeat() {
+    let entry = |k: &str| {
+        format!("menuentry 'CentOS Linux ({k}) 7 (Core)' --unrestricted --id 'same' {{\n linux16 /vmlinuz-{k} ro\n}}\n")
+    };
+    let config = format!("{CFG}{}{}", entry(NEW), entry(OLD));
+    let block = env("");
+    let m = Machine::new(&[("boot/grub2/grub.cfg", &config), ("boot/grub2/grubenv", &block)]);
+    assert_eq!(m.next(), NEW);
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    assert_eq!(m.next(), OLD);
+    let saved = grubenv::get(&m.read("boot/grub2/grubenv"), "saved_entry").unwrap();
+    assert_eq!(saved, format!("CentOS Linux ({OLD}) 7 (Core)"));
+}
+
+#[test]
+fn debian_entries_inside_a_submenu_are_held_by_their_ids() {
+    let entry = |k: &str, more: &str| {
+        format!(
+            "menuentry 'Debian, with Linux {k}{more}' --id 'gnulinux-{k}{more}' {{\n linux /boot/vmlinuz-{k} ro{more}\n}}\n"
+        )
+    };
+    let inner = [entry(NEW, ""), entry(NEW, " single"), entry(OLD, " single"), entry(OLD, "")].concat();
+    let config = format!(
+        "{CFG}menuentry 'Debian' --id 'gnulinux-simple' {{\n linux /boot/vmlinuz-{NEW} ro\n}}\nsubmenu 'Advanced' --id 'adv' {{\n{inner}}}\n"
+    );
+    let block = env("");
+    let m = Machine::new(&[
+        ("boot/grub/grub.cfg", &config),
+        ("boot/grub/grubenv", &block),
+        ("etc/os-release", "ID=debian\nVERSION_ID=12\n"),
+    ]);
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    assert_eq!(m.next(), OLD);
+    let saved = grubenv::get(&m.read("boot/grub/grubenv"), "saved_entry").unwrap();
+    assert_eq!(saved, format!("Advanced>gnulinux-{OLD}"));
+    promote(&m.host, &m.lock).unwrap();
+    assert_eq!(m.next(), NEW);
+}
+
+#[test]
+fn grub_legacy_keeps_all_but_its_default() {
+    let entry = |k: &str| {
+        format!("title CentOS ({k})\n\troot (hd0,0)\n\tkernel /boot/vmlinuz-{k} ro\n\tinitrd /boot/initramfs-{k}.img\n")
+    };
+    let menu = format!("# grub.conf\ndefault=0\ntimeout=5\n{}{}", entry(NEW), entry(OLD));
+    let m = Machine::new(&[("boot/grub/grub.conf", &menu)]);
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)));
+    promote(&m.host, &m.lock).unwrap();
+    assert_eq!(String::from_utf8(m.read("boot/grub/grub.conf")).unwrap(), menu);
+}
+
+#[test]
+fn systemd_boot_is_held_by_its_file_or_its_variable() {
+    let entry = |k: &str| format!("title x\nversion {k}\nsort-key x\nlinux /vmlinuz-{k}\n");
+    let (new, old) = (format!("boot/loader/entries/{NEW}.conf"), format!("boot/loader/entries/{OLD}.conf"));
+    let (e_new, e_old) = (entry(NEW), entry(OLD));
+    let files = [
+        ("sys/firmware/efi/fw_platform_size", "64"),
+        ("boot/EFI/systemd/systemd-bootx64.efi", ""),
+        ("boot/loader/loader.conf", "timeout 3\n"),
+        (new.as_str(), e_new.as_str()),
+        (old.as_str(), e_old.as_str()),
+    ];
+    let m = Machine::new(&files);
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)));
+    promote(&m.host, &m.lock).unwrap();
+    assert_eq!(m.next(), NEW);
+    let m = Machine::new(&files);
+    let variable: Vec<u8> =
+        [7u8, 0, 0, 0].into_iter().chain(format!("{NEW}.conf\0").encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    put(m.dir.path(), &efi::loader_path("LoaderEntryDefault")[1..], &variable);
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    assert_eq!(m.next(), OLD);
+}
+
+#[test]
+fn without_a_loader_nothing_is_moved_and_all_is_uncertain() {
+    let m = Machine::new(&[]);
+    assert!(hold(&m.host, &m.lock, &k(OLD)).is_err());
+    let none = config::Boot { loader: config::Loader::None };
+    let answer = next_boot(&m.host, &none);
+    assert!(!answer.certain && answer.source == Source::Unknown && answer.problems[0].message.contains("none"));
+}
+
+#[test]
+fn ten_thousand_entries_are_read_in_seconds() {
+    let m = saved();
+    for n in 0..10_000 {
+        put(
+            m.dir.path(),
+            &format!("boot/loader/entries/{MID}-4.18.0-{}.{n}.el8.conf", n % 97),
+            format!("title {n}\nlinux /vmlinuz-{OLD}\n").as_bytes(),
+        );
+    }
+    let start = Instant::now();
+    assert_eq!(m.next(), NEW);
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    let many: String =
+        (0..10_000).map(|n| format!("menuentry 'e{n}' --id i{n} {{\n linux /boot/vmlinuz-{OLD}\n}}\n")).collect();
+    put(m.dir.path(), "boot/grub2/grub.cfg", format!("set default=i9999\n{many}").as_bytes());
+    assert_eq!(m.next(), OLD);
+    assert!(start.elapsed() < Duration::from_secs(40), "{:?}", start.elapsed());
+}
+
+#[test]
+fn scripts_that_grow_or_call_themselves_end() {
+    for script in [
+        "set a=x\nwhile true; do set a=$a$a; done\n",
+        "function f { f\n}\nf\n",
+        "function f { f f; f f\n}\nf\n",
+        "for a in 1 2 3; do for b in 1 2 3; do while true; do true; done; done; done\n",
+        "submenu x { submenu y { configfile $config_file\n}\n}\n",
+        "configfile ($root)/grub2/grub.cfg\n",
+        "source /grub2/grub.cfg\nsource /grub2/grub.cfg\n",
+        "menuentry x { configfile /grub2/grub.cfg\n}\n",
+    ] {
+        let m = saved();
+        put(m.dir.path(), "boot/grub2/grub.cfg", script.as_bytes());
+        let start = Instant::now();
+        let answer = next_boot(&m.host, &config::Boot::default());
+        assert!(!answer.certain, "{script}");
+        assert!(start.elapsed() < Duration::from_secs(20), "{script}: {:?}", start.elapsed());
+    }
+}
+
+/// Words of the language, so that random scripts get further than the first line.
+fn script() -> impl Strategy<Value = Vec<u8>> {
+    let words = prop::sample::select(vec![
+        "set default=",
+        "load_env",
+        "save_env x",
+        "menuentry 'a' {",
+        "submenu 'b' {",
+        "}",
+        "\n",
+        ";",
+        "if",
+        "then",
+        "else",
+        "fi",
+        "[ -s $prefix/grubenv ]",
+        "while true; do",
+        "done",
+        "for i in 1 2; do",
+        "blscfg",
+        "linux /vmlinuz-4.18.0-80.el8.x86_64",
+        "initrd /x",
+        "configfile $prefix/grub.cfg",
+        "source $prefix/grub.cfg",
+        "search --set=root x",
+        "\"",
+        "'",
+        "$",
+        "${a}",
+        "\\",
+        " ",
+        "function f {",
+        "f",
+        "return",
+        "break 9",
+        "fallback=0 1 2",
+        "1>2",
+        "'a>b'",
+        "eval",
+        "shift",
+    ]);
+    prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..400),
+        prop::collection::vec(words, 0..60).prop_map(|w| w.join(" ").into_bytes()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_bytes_in_any_file_make_it_panic_or_hang(bytes in script(), which in 0usize..7) {
+        let m = saved();
+        let path = ["boot/grub2/grub.cfg", "boot/grub2/grubenv", "boot/loader/entries/a-1-1.conf", "boot/grub2/custom.cfg", "proc/mounts", "etc/os-release", "boot/vmlinuz-4.18.0-553.el8.x86_64"][which];
+        put(m.dir.path(), path, &bytes);
+        let start = Instant::now();
+        next_boot(&m.host, &config::Boot::default());
+        let _ = hold(&m.host, &m.lock, &k(OLD));
+        prop_assert!(start.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn no_bytes_in_a_file_of_systemd_boot_or_grub_legacy_do_either(bytes in script(), which in 0usize..5) {
+        let path = ["boot/loader/loader.conf", "boot/loader/entries/x.conf", "boot/EFI/Linux/x.efi", "sys/firmware/efi/efivars/LoaderEntryDefault-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f", "boot/grub/grub.conf"][which];
+        let m = Machine::new(&[]);
+        put(m.dir.path(), path, &bytes);
+        next_boot(&m.host, &config::Boot::default());
+        let _ = hold(&m.host, &m.lock, &k(OLD));
+    }
+}

@@ -178,7 +178,29 @@ pub(super) fn resolve(host: &Host) -> NextBoot {
     for (message, remedy) in doubts {
         answer.doubt(message, remedy);
     }
+    for place in unmounted(host) {
+        answer.doubt(
+            format!(
+                "{place} stands in /etc/fstab and is not mounted, so that what lies there is not what the boot loader reads"
+            ),
+            format!("mount {place}"),
+        );
+    }
     answer
+}
+
+/// The boot loader's own file systems that fstab(5) names and that are not mounted.
+fn unmounted(host: &Host) -> Vec<String> {
+    let field = |line: &str| line.split_ascii_whitespace().nth(1).map(str::to_owned);
+    let places = |path: &str| host.read_text(path).unwrap_or_default().lines().filter_map(field).collect::<Vec<_>>();
+    let mounted = places("/proc/mounts");
+    if mounted.is_empty() {
+        return Vec::new();
+    }
+    let own = |p: &String| p == "/boot" || (p == "/boot/efi" && is_efi(host));
+    let fstab = host.read_text("/etc/fstab").unwrap_or_default();
+    let lines = fstab.lines().filter(|l| !l.trim_start().starts_with('#') && !l.contains("noauto"));
+    lines.filter_map(field).filter(|p| own(p) && !mounted.contains(p)).collect()
 }
 
 fn names(loaders: &[Loader]) -> String {

@@ -133,10 +133,10 @@ pub fn hold(host: &Host, _lock: &WriteLock, to: &KernelRelease) -> Result<Change
 ///
 /// # Errors
 /// Those of [`hold`]; the hold then stays.
-pub fn promote(host: &Host, _lock: &WriteLock) -> Result<Change> {
+pub fn promote(host: &Host, lock: &WriteLock) -> Result<Change> {
     let (loader, now) = in_charge(host)?;
     let Some(wanted) = wanted(host, &now) else {
-        files::remove(&host.path(RECORD))?;
+        release(host, lock)?;
         let kernel = now.lasting().map(|c| c.kernel.clone());
         let kernel = kernel.ok_or_else(|| advise("what boots next is not known", "vfguard next-boot"))?;
         return Ok(Change { changed: false, what: format!("no hold is on; the boot default stays {kernel}"), kernel });
@@ -153,7 +153,7 @@ pub fn promote(host: &Host, _lock: &WriteLock) -> Result<Change> {
 /// Those of reading and writing the loader's files.
 pub fn release(host: &Host, _lock: &WriteLock) -> Result<()> {
     if let Some(loader) = choose::loaders(host).0.first() {
-        if moves::marked(host, loader) {
+        if moves::marked(host, loader).is_some() {
             moves::unmark(host, loader)?;
         }
     }
@@ -175,8 +175,12 @@ pub fn wanted(host: &Host, now: &NextBoot) -> Option<KernelRelease> {
         if there(&record.wanted) {
             return Some(record.wanted);
         }
-    } else if !moves::marked(host, loader) {
-        return None;
+    } else {
+        // A mark of a hold from which the default was moved since says nothing.
+        let held = moves::marked(host, loader)?;
+        if lasting.is_some_and(|l| l.as_str() != held) {
+            return None;
+        }
     }
     moves::menu(host, loader).into_iter().find(there)
 }

@@ -6,9 +6,12 @@ use super::image;
 use super::script::eval::{EnvFiles, Order};
 use super::script::{Choice, Flavor, Machine, Outcome, World};
 use super::{Candidate, NextBoot, Role, Source};
-use crate::host::Host;
+use crate::host::{files, Host};
 use crate::kernel::{installed::modules_dir, KernelRelease};
 use std::path::{Path, PathBuf};
+
+/// GRUB's EFI program is 4 MB.
+const MAX_PROGRAM: u64 = 32 << 20;
 
 /// All that a simulation says, for those who move the default.
 pub struct Seen {
@@ -32,12 +35,17 @@ pub fn resolve(host: &Host, config: &Path, efi: bool) -> Seen {
     // The orders of EL8's and of newer GRUBs differ rarely; where they do, which GRUB was installed decides.
     if seen.first.bls && matches!(order, Order::Version | Order::Unknown) {
         let other = if assumed == Order::Version { Order::Name } else { Order::Version };
-        let rest = simulate(&World { order: other, host, flavor, efi, writable: unwritable.is_none() }, config);
+        let world = World { order: other, host, flavor, efi, writable: unwritable.is_none() };
+        let rest = simulate(&world, config);
         if releases(&rest.answer) != releases(&seen.answer) {
-            seen.answer.doubt(
-                "EL8's GRUB sorts entries by their version, newer ones by file name, and here the two differ",
-                "name the default by its id: grub2-set-default ID (or grubby --set-default /boot/vmlinuz-K)",
-            );
+            match order_of_binary(host, config) {
+                Some(known) if known == assumed => {}
+                Some(_) => seen = rest,
+                None => seen.answer.doubt(
+                    "EL8's GRUB sorts entries by their version, newer ones by file name, and here the two differ",
+                    "name the default by its id: grub2-set-default ID (or grubby --set-default /boot/vmlinuz-K)",
+                ),
+            }
         }
     }
     if let (Some(why), true) = (&unwritable, seen.first.once) {
@@ -55,6 +63,20 @@ pub(super) fn survey(host: &Host, config: &Path, efi: bool) -> Vec<Choice> {
     let order = if order == Order::Unknown { Order::Name } else { order };
     let world = World { host, flavor, order, efi, writable: unwritable(host).is_none() };
     Machine::survey(&world, config)
+}
+
+/// The order that the installed GRUB has, told by the debug messages of its blscfg.c: the module that grub2-install copies, or
+/// the EFI program beside its configuration, which carries its modules.
+fn order_of_binary(host: &Host, config: &Path) -> Option<Order> {
+    let beside = |name: &str| config.with_file_name(name);
+    let programs =
+        [beside("i386-pc/blscfg.mod"), beside("x86_64-efi/blscfg.mod"), beside("grubx64.efi"), beside("grubaa64.efi")];
+    let bytes = programs.iter().find_map(|p| files::read_bounded(&host.path(p), MAX_PROGRAM).ok())?;
+    let holds = |text: &[u8]| bytes.windows(text.len()).any(|w| w == text);
+    if holds(b"Sorting %d entries") {
+        return Some(Order::Version);
+    }
+    holds(b"Add entry with id").then_some(Order::Name)
 }
 
 fn releases(answer: &NextBoot) -> Vec<(&KernelRelease, Role)> {

@@ -254,16 +254,17 @@ fn drop_comment(host: &Host, path: &Path) -> Result<()> {
     }
 }
 
-/// Whether a loader's files say that a hold is on.
-pub(super) fn marked(host: &Host, loader: &Loader) -> bool {
+/// The kernel that a loader's files say the default is held on, if a hold is on.
+pub(super) fn marked(host: &Host, loader: &Loader) -> Option<String> {
     let comment = |path: &Path| {
         let bytes = files::read_bounded(&host.path(path), 4 << 20).unwrap_or_default();
-        bytes.split(|b| *b == b'\n').any(|l| l.starts_with(COMMENT.as_bytes()))
+        let line = bytes.split(|b| *b == b'\n').find_map(|l| l.strip_prefix(COMMENT.as_bytes()).map(<[u8]>::to_vec));
+        line.map(|l| String::from_utf8_lossy(&l).trim().to_owned())
     };
     match loader {
         Loader::Grub2(config) => {
             let block = files::read_bounded(&real(host, &env_file(host, config)), grubenv::MAX).unwrap_or_default();
-            grubenv::get(&block, MARK).is_some_and(|v| !v.is_empty())
+            grubenv::get(&block, MARK).filter(|v| !v.is_empty())
         }
         Loader::Legacy(config) => comment(config),
         Loader::SystemdBoot(top) => comment(&top.join("loader/loader.conf")),

@@ -118,8 +118,14 @@ fn a_default_that_was_set_since_is_what_is_wanted() {
     let block = grubenv::edit(&m.read("boot/grub2/grubenv"), &[("saved_entry", Some("0"))]).unwrap();
     put(m.dir.path(), "boot/grub2/grubenv", &block);
     assert_eq!((m.next().as_str(), m.wanted()), (NEW, None));
+    fs::remove_file(m.dir.path().join(&default::RECORD[1..])).unwrap();
+    assert_eq!(m.wanted(), None, "the mark in the environment names a kernel that is not the default any more");
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)));
+    put(m.dir.path(), "boot/grub2/grubenv", &block);
+    assert!(!promote(&m.host, &m.lock).unwrap().changed);
+    assert!(!m.host.exists(default::RECORD));
+    assert_eq!((m.next().as_str(), m.wanted()), (NEW, None));
 }
 
 #[test]

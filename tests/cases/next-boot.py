@@ -253,6 +253,8 @@ def el7_cases():
     c7("el7-kexec-is-not-loaded", f"saved_entry={o}\n").put("sys/kernel/kexec_loaded", "0\n").expect("grub2", (NEXT, E7O, o))
     c7("el7-rescue-entry-is-not-next", "", entries=[(E7N, None)], tail=entry(el7("0-rescue-" + MID), "0-rescue-" + MID)).expect("grub2", (NEXT, E7N, n))
     c7("el7-latin1-title", entries=[(E7N, None)], head=header("${saved_entry}")).env("").put("boot/grub2/grub.cfg", header().encode() + b"menuentry 'Caf\xe9' {\n\tlinux /boot/vmlinuz-" + E7N.encode() + b"\n}\n").expect("grub2", (NEXT, E7N, "Caf\ufffd"))
+    c7("el7-boot-is-not-mounted", f"saved_entry={o}\n").put("etc/fstab", "/dev/sda2 / xfs defaults 0 0\n/dev/sda1 /boot xfs defaults 0 0\n").put("proc/mounts", "/dev/sda2 / xfs rw 0 0\n").expect(
+        "grub2", (NEXT, E7O, o), certain=False, problems=["not mounted"])
     # Amazon Linux 2.
     a = lambda k: f"Amazon Linux (%s) 2" % k
     for name, env, want in [("al2-bios-saved", f"saved_entry={a(A2O)}\n", A2O), ("al2-make-default-after-install", f"saved_entry={a(A2N)}\n", A2N)]:
@@ -294,6 +296,8 @@ def bls_cases():
         "bls", (NEXT, E9O, id(E9O, OLD_MID)), because="the name is compared before the version")
     c8("el8-old-machine-id-and-newer-version", "", kernels=(E8O,), mid=OLD_MID).kernels(E8N).bls(E8N).expect(
         "bls", (NEXT, E8N, id(E8N)), certain=False, problems=["differ"], because="EL8's blscfg sorts by version first; a GRUB of another release would not")
+    for mark, text, want in [("el8", b"..Sorting %d entries\0", (E8N, id(E8N))), ("newer", b"..Add entry with id \"%s\"\0", (E8O, id(E8O, OLD_MID)))]:
+        c8(f"el8-order-of-the-{mark}-grub-that-is-installed", "", kernels=(E8O,), mid=OLD_MID).kernels(E8N).bls(E8N).put("boot/grub2/i386-pc/blscfg.mod", text).expect("bls", (NEXT,) + want)
     debug = "5.14.0-503.11.1.el9_5.x86_64+debug"
     c8("el9-debug-kernel-sorts-after-its-base", "", kernels=(E9N, debug), os=("rhel", "9.5")).expect("bls", (NEXT, debug, id(debug)))
     c8("el9-underscore-in-the-release", "", kernels=("5.14.0-70.el9.x86_64", "5.14.0-70.el9_0.x86_64"), os=("rhel", "9.0")).expect(

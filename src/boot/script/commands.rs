@@ -25,7 +25,6 @@ const HARMLESS: &[&str] = &[
     "play",
     "badram",
     "cutmem",
-    "gfxmode",
     "videoinfo",
     "vbeinfo",
     "password",
@@ -66,13 +65,11 @@ const HARMLESS: &[&str] = &[
     "cat",
     "date",
     "read",
-    "menu_color",
     "cbls",
     "gettext",
     "nativedisk",
     "true",
     ":",
-    "setparams_ignored",
     "lsefi",
     "lsefisystab",
     "lsefimmap",
@@ -82,11 +79,9 @@ const HARMLESS: &[&str] = &[
     "md5sum",
     "sha256sum",
     "blocklist",
-    "load_env_ignored",
 ];
 /// Commands whose result only the machine at boot knows, and what is assumed.
-const ASSUMED: &[(&str, i32)] =
-    &[("hwmatch", 1), ("keystatus", 1), ("cpuid", 1), ("search_ignored", 0), ("sleep", 0), ("fwsetup", 0)];
+const ASSUMED: &[(&str, i32)] = &[("hwmatch", 1), ("keystatus", 1), ("cpuid", 1), ("sleep", 0), ("fwsetup", 0)];
 /// An environment file is read up to this size; GRUB would read any.
 const MAX_ENV: u64 = grubenv::MAX;
 

@@ -95,7 +95,6 @@ pub struct NextBoot {
     /// The kernels that may start: once, next, fallback.
     pub kernels: Vec<Candidate>,
     /// What is doubtful or worth knowing.
-    #[serde(skip)]
     pub problems: Vec<Problem>,
 }
 

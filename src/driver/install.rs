@@ -5,7 +5,6 @@
 
 use super::initramfs;
 use super::install_file::{compression, label, neighbour, Compression};
-use super::recipe::matches;
 use crate::error::{advise, Remedy};
 use crate::finding::{Code, Finding};
 use crate::host::command::{run_ok, Spec};
@@ -15,6 +14,7 @@ use crate::host::{failpoint, files, Host};
 use crate::kernel::installed::modules_dir;
 use crate::kernel::tree::BuildTree;
 use crate::kernel::KernelRelease;
+use crate::module::index::{Index, Provider};
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
@@ -211,40 +211,31 @@ fn depmod_spec(host: &Host, kernel: &KernelRelease) -> Spec {
 /// # Errors
 /// The finding that says where it leads instead.
 pub(super) fn resolves(host: &Host, kernel: &KernelRelease, name: &str, devices: &[&Device]) -> Result<(), Finding> {
-    let text = |file: &str| host.read_text(modules_dir(kernel).join(file)).unwrap_or_default();
-    let stale = |detail: String| Finding::refuse(Code::DepmodStale, detail, format!("depmod {kernel}"));
-    let dep = text("modules.dep");
-    let plain = name.replace('-', "_");
-    let is_it = |line: &&str| {
-        let path = line.split(':').next().unwrap_or_default();
-        let file = path.rsplit('/').next().unwrap_or_default();
-        file.split(".ko").next().unwrap_or_default().replace('-', "_") == plain
-    };
-    match dep.lines().find(is_it).and_then(|l| l.split(':').next()) {
-        None => return Err(stale(format!("depmod for {kernel} knows no module {name}"))),
-        Some(path) if Path::new(path).starts_with(DIR) => {}
+    let index = Index::load(host, kernel);
+    let ours = installed_module(host, kernel, name);
+    match index.path(name) {
+        Some(path) if Some(&path) == ours.as_ref() => {}
         Some(path) => {
             return Err(Finding::refuse(
                 Code::Shadowed,
-                format!("modprobe would load {path} instead of {DIR}/{name}.ko on {kernel}"),
-                "let `search` in /etc/depmod.d name `updates` first, or remove the `override` there; then: vfguard prepare",
+                format!("modprobe would load {} instead of {DIR}/{name}.ko on {kernel}", path.display()),
+                format!("let `search` in /etc/depmod.d name `updates` first, and remove an `override` of {name} there; then: vfguard prepare {kernel}"),
             ));
         }
-    }
-    let alias = text("modules.alias");
-    for device in devices {
-        let leads = alias.lines().any(|line| {
-            let mut words = line.split_whitespace().skip(1);
-            let (Some(pattern), Some(module)) = (words.next(), words.next()) else { return false };
-            module.replace('-', "_") == plain && matches(pattern.as_bytes(), device.modalias.as_bytes())
-        });
-        if !leads {
-            return Err(Finding::refuse(
-                Code::DeviceUnclaimed,
-                format!("{} ({}) does not lead to {name} on {kernel}", device.address, device.modalias),
-                "take a release of the driver that knows the device: vfguard prepare --source FILE --sha256 HEX",
-            ));
+        None => {
+            let detail = format!("depmod for {kernel} knows no module {name}");
+            return Err(Finding::refuse(Code::DepmodStale, detail, format!("depmod {kernel}")));
         }
     }
-    Ok(())
+    let wanted = Provider::Module(name.replace('-', "_"));
+    match devices.iter().find(|d| !index.resolve(&d.modalias).contains(&wanted)) {
+        None => Ok(()),
+        Some(device) => Err(Finding::refuse(
+            Code::DeviceUnclaimed,
+            format!("{} ({}) does not lead to {name} on {kernel}", device.address, device.modalias),
+            format!(
+                "take a release of the driver that knows the device: vfguard prepare {kernel} --source FILE --sha256 HEX"
+            ),
+        )),
+    }
 }

@@ -5,7 +5,7 @@ use super::build_log::{Cause, Log};
 use super::install::{self, VerifiedModule};
 use super::prepare_record::{self as record, Entry};
 use super::sandbox::{Level, Sandbox};
-use super::{fetch, initramfs, local_archive, preflight, sign, unpack, Digest, Progress, Recipe, Release};
+use super::{fetch, initramfs, local_archive, preflight, prepare_verify, sign, unpack, Digest, Progress, Recipe, Release};
 use crate::config::Config;
 use crate::error::{Advice, Exit};
 use crate::finding::{Code, Finding, Severity};
@@ -14,6 +14,7 @@ use crate::host::pci::Device;
 use crate::host::{files, Host};
 use crate::kernel::tree::{build_tree, BuildTree};
 use crate::kernel::KernelRelease;
+use crate::module::Target;
 use anyhow::{Context, Result};
 use std::fmt;
 use std::fs;
@@ -245,11 +246,12 @@ impl Run<'_> {
         let mut modules = Vec::new();
         let mut findings = Vec::new();
         let mut version = None;
+        let target = Target::load(host, kernel);
         for name in &recipe.modules {
             let Some(path) = install::installed_module(host, kernel, name) else { return Ok(None) };
             let Ok(bytes) = host.read(&path) else { return Ok(None) };
             let devices = if name == recipe.module() { request.devices } else { &[] };
-            let checked = super::prepare_verify::verify(host, kernel, &bytes, devices)?;
+            let checked = prepare_verify::check(&target, &bytes, devices);
             if checked.findings.iter().any(|f| f.severity == Severity::Unsafe) {
                 return Ok(None);
             }
@@ -345,11 +347,12 @@ impl Run<'_> {
         let private = work.join("sign");
         files::create_dirs(&private, 0o700)?;
         let start = Instant::now();
+        let target = Target::load(host, request.kernel);
         let mut verified = Verified { version, modules: Vec::new(), findings: Vec::new() };
         for BuiltModule { name, bytes } in built {
             let bytes = sign::sign(host, &self.config.sign, tree, &private, &name, bytes)?;
             let devices = if name == request.recipe.module() { request.devices } else { &[] };
-            verified.findings.extend(super::prepare_verify::verify(host, request.kernel, &bytes, devices)?.findings);
+            verified.findings.extend(prepare_verify::check_built(&target, &bytes, devices).findings);
             verified.modules.push(VerifiedModule { name, bytes });
         }
         self.stages.push(("verify", start.elapsed()));

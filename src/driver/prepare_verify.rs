@@ -1,11 +1,8 @@
 //! Where the driver room asks the module room.
 
-use crate::finding::Code;
-use crate::finding::Finding;
+use crate::finding::{Code, Finding};
 use crate::host::pci::Device;
-use crate::host::Host;
-use crate::kernel::KernelRelease;
-use anyhow::Result;
+use crate::module::{verify, Module, Target};
 
 /// What was found about a module.
 pub(super) struct Checked {
@@ -13,18 +10,29 @@ pub(super) struct Checked {
     pub findings: Vec<Finding>,
 }
 
-/// Until the module room has landed: the release word of vermagic, and nothing more.
-pub(super) fn verify(_host: &Host, kernel: &KernelRelease, bytes: &[u8], _devices: &[&Device]) -> Result<Checked> {
-    let field = |key: &str| {
-        let key = format!("\0{key}=").into_bytes();
-        let at = bytes.windows(key.len()).position(|w| w == key)? + key.len();
-        let value = bytes[at..].split(|&b| b == 0).next()?;
-        Some(String::from_utf8_lossy(value).into_owned())
-    };
-    let mut findings = Vec::new();
-    let magic = field("vermagic").unwrap_or_default();
-    if magic.split(' ').next() != Some(kernel.as_str()) {
-        findings.push(Finding::refuse(Code::VermagicRelease, format!("vermagic is {magic:?}"), "vfguard prepare"));
+/// Judges a module that is in place.
+pub(super) fn check(target: &Target, bytes: &[u8], devices: &[&Device]) -> Checked {
+    match Module::read(bytes) {
+        Err(finding) => Checked { version: None, findings: vec![finding] },
+        Ok(module) => Checked { findings: verify(&module, target, devices), version: module.version },
     }
-    Ok(Checked { version: field("version"), findings })
+}
+
+/// Judges a module that was built a moment ago. It must carry the release of its kernel even where the kernel would not
+/// insist (equal symbol versions): another one means that another kernel's tree was used.
+pub(super) fn check_built(target: &Target, bytes: &[u8], devices: &[&Device]) -> Checked {
+    let mut checked = check(target, bytes, devices);
+    let known = checked.findings.iter().any(|f| f.code == Code::VermagicRelease);
+    let release = Module::read(bytes).ok().and_then(|m| Some(m.vermagic?.split(' ').next()?.to_owned()));
+    if let Some(other) = release.filter(|r| r != target.release.as_str() && !known) {
+        checked.findings.push(Finding::refuse(
+            Code::VermagicRelease,
+            format!(
+                "what was built for {} says that it is for {other}: its makefile used another kernel's tree",
+                target.release
+            ),
+            format!("take another release of the driver: vfguard prepare {} --source FILE --sha256 HEX", target.release),
+        ));
+    }
+    checked
 }

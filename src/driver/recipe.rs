@@ -321,7 +321,7 @@ fn check_make(key: &str, arg: &str) -> Result<(), String> {
 }
 
 /// Shell-style matching of `*` and `?`, in time proportional to both lengths' product at worst.
-pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     while t < text.len() {

@@ -18,6 +18,7 @@ pub mod limit;
 mod moves;
 pub mod script;
 pub mod systemd_boot;
+pub mod uapi;
 pub mod uki;
 
 pub use check::cross_check;

@@ -120,7 +120,7 @@ impl Machine<'_> {
 
 fn is_default(snippet: &Snippet, at: usize, default: Option<&str>) -> bool {
     default.is_some_and(|d| {
-        let number = super::menu::strtoul(d);
+        let number = super::matching::strtoul(d);
         d == snippet.id || snippet.get("title") == Some(d) || (number.found && number.value == at as u64)
     })
 }

@@ -1,11 +1,9 @@
 //! The commands that decide which kernel boots (GRUB's `grub-core/commands/`), and those that do not matter for it.
 
-use super::eval::{Loaded, Machine, Stop};
-use super::menu::{strtoul, Body, Entry};
+use super::eval::{Machine, Stop};
+use super::matching::strtoul;
+use super::menu::{Body, Entry};
 use super::parser::Block;
-use crate::boot::grubenv;
-use crate::host::files;
-use std::path::PathBuf;
 
 /// Commands that change nothing that decides a boot.
 const HARMLESS: &[&str] = &[
@@ -82,8 +80,6 @@ const HARMLESS: &[&str] = &[
 ];
 /// Commands whose result only the machine at boot knows, and what is assumed.
 const ASSUMED: &[(&str, i32)] = &[("hwmatch", 1), ("keystatus", 1), ("cpuid", 1), ("sleep", 0), ("fwsetup", 0)];
-/// An environment file is read up to this size; GRUB would read any.
-const MAX_ENV: u64 = grubenv::MAX;
 
 impl Machine<'_> {
     /// Runs a command that GRUB has built in or in a module; none if it has none of that name.
@@ -201,112 +197,6 @@ impl Machine<'_> {
         }
     }
 
-    /// The file of `load_env` and `save_env`, with the names after the options.
-    fn env_args(&mut self, args: &[String]) -> (String, Vec<String>) {
-        let mut file = None;
-        let mut names = Vec::new();
-        let mut args = args.iter();
-        while let Some(arg) = args.next() {
-            if arg == "-f" || arg == "--file" {
-                file = args.next().cloned();
-            } else if let Some(path) = arg.strip_prefix("--file=").or_else(|| arg.strip_prefix("-f")) {
-                file = Some(path.to_owned());
-            } else if arg != "-s" && arg != "--skip-sig" {
-                names.push(arg.clone());
-            }
-        }
-        let default = || format!("{}/grubenv", self.get("prefix").unwrap_or_default());
-        (file.unwrap_or_else(default), names)
-    }
-
-    fn env_path(&mut self, spec: &str) -> Option<PathBuf> {
-        // The external block of newer rhboot GRUBs is a list of disk blocks ("512+1"), not a file.
-        let blocks = super::super::image::strip_device(spec);
-        if !blocks.starts_with('/') {
-            self.doubt(
-                format!("the environment lies outside the file system ({spec}) and cannot be read from here"),
-                "grub2-editenv - list shows it; vfguard cannot hold the default on this machine",
-            );
-            return None;
-        }
-        self.locate(spec)
-    }
-
-    fn load_env(&mut self, args: &[String]) -> i32 {
-        let (spec, names) = self.env_args(args);
-        let Some(path) = self.env_path(&spec) else { return 1 };
-        // Both names of a linked file are one file.
-        let path = self.world.host.name(&self.real(&path));
-        if !self.state.env.contains_key(&path) {
-            let variables = self.read_env(&path);
-            self.state.env.insert(path.clone(), variables);
-        }
-        let variables = self.state.env.get(&path).cloned().unwrap_or_default();
-        for (name, value) in variables {
-            if names.is_empty() || names.contains(&name) {
-                self.set(&name, value);
-            }
-        }
-        self.state.env_file.get_or_insert(path);
-        0
-    }
-
-    fn real(&self, path: &std::path::Path) -> PathBuf {
-        let real = self.world.host.path(path);
-        if self.world.host.is_live() {
-            real.canonicalize().unwrap_or(real)
-        } else {
-            real
-        }
-    }
-
-    fn read_env(&mut self, path: &std::path::Path) -> Vec<(String, String)> {
-        let name = path.display().to_string();
-        let remedy = format!("rm {name} && grub2-editenv {name} create");
-        let block = match files::read_bounded(&self.world.host.path(path), MAX_ENV) {
-            Ok(block) => block,
-            Err(e) => {
-                self.doubt(format!("reading {name}: {e}"), remedy);
-                return Vec::new();
-            }
-        };
-        match grubenv::variables(&block) {
-            Ok((variables, whole)) => {
-                if block.len() != grubenv::SIZE {
-                    self.doubt(format!("{name} is {} bytes long and not {}", block.len(), grubenv::SIZE), remedy);
-                } else if !whole {
-                    self.doubt(format!("{name} holds a line that does not end"), remedy);
-                }
-                variables
-            }
-            Err(bad) => {
-                self.doubt(format!("{name} is no GRUB environment block: {bad}"), remedy);
-                Vec::new()
-            }
-        }
-    }
-
-    fn save_env(&mut self, args: &[String]) -> i32 {
-        let (spec, names) = self.env_args(args);
-        let Some(path) = self.env_path(&spec) else { return 1 };
-        let path = self.world.host.name(&self.real(&path));
-        if !self.world.writable {
-            return 1;
-        }
-        if !self.state.env.contains_key(&path) {
-            let variables = self.read_env(&path);
-            self.state.env.insert(path.clone(), variables);
-        }
-        for name in names {
-            let value = self.get(&name).map(str::to_owned);
-            if let Some(variables) = self.state.env.get_mut(&path) {
-                variables.retain(|(n, _)| *n != name);
-                variables.extend(value.map(|v| (name, v)));
-            }
-        }
-        0
-    }
-
     fn menuentry(&mut self, args: &[String], block: Option<&Block>, submenu: bool) -> i32 {
         let mut plain: Vec<String> = Vec::new();
         let (mut id, mut source, mut users, mut free) = (None, None, None, false);
@@ -382,97 +272,6 @@ impl Machine<'_> {
             Err(Stop::Return(status)) => Ok(status),
             other => other,
         }
-    }
-
-    fn linux(&mut self, args: &[String]) -> i32 {
-        let Some((file, arguments)) = args.split_first() else { return 1 };
-        let missing = self.locate(file).is_none().then(|| file.clone());
-        let status = i32::from(missing.is_some());
-        self.loaded = Some(Loaded { image: Some(file.clone()), missing, cmdline: arguments.join(" "), ..Loaded::default() });
-        status
-    }
-
-    fn initrd(&mut self, args: &[String]) -> i32 {
-        let mut status = 0;
-        for arg in args {
-            // `newc:name:file` puts a file into a ramdisk of its own (GRUB's loader/linux.c).
-            let file = arg.strip_prefix("newc:").and_then(|r| r.split_once(':')).map_or(arg.as_str(), |(_, f)| f);
-            if self.locate(file).is_none() {
-                self.note(
-                    format!("the initial ramdisk {file} is not there"),
-                    "dracut -f (update-initramfs -c) for that kernel",
-                );
-                status = 1;
-            }
-            if let Some(loaded) = &mut self.loaded {
-                loaded.initrds.push(file.to_owned());
-            }
-        }
-        status
-    }
-
-    fn hypervisor(&mut self, args: &[String]) -> i32 {
-        let file = args.iter().find(|a| !a.starts_with("--"));
-        let missing = file.filter(|f| self.locate(f).is_none()).cloned();
-        let status = i32::from(missing.is_some());
-        self.loaded = Some(Loaded { multiboot: true, missing, ..Loaded::default() });
-        status
-    }
-
-    fn module(&mut self, name: &str, args: &[String]) -> i32 {
-        let mut args = args.iter().skip_while(|a| a.starts_with("--"));
-        let Some(file) = args.next().cloned() else { return 1 };
-        let there = self.locate(&file).is_some();
-        let Some(loaded) = self.loaded.as_mut().filter(|l| l.multiboot) else { return 1 };
-        if loaded.image.is_none() && name != "xen_initrd" {
-            loaded.image = Some(file.clone());
-            loaded.cmdline = args.cloned().collect::<Vec<_>>().join(" ");
-            if !there {
-                loaded.missing.get_or_insert(file);
-            }
-        } else {
-            loaded.initrds.push(file);
-        }
-        i32::from(!there)
-    }
-
-    fn chain(&mut self, name: &str, args: &[String]) -> i32 {
-        if self.path.is_empty() && matches!(name, "uki" | "blsuki") {
-            let images = self.world.host.read_dir("/boot/efi/EFI/Linux").unwrap_or_default();
-            if images.iter().any(|n| n.to_string_lossy().to_ascii_lowercase().ends_with(".efi")) {
-                self.doubt(
-                    format!("{name} adds unified kernel images to the menu, which are not read"),
-                    "remove /boot/efi/EFI/Linux/*.efi",
-                );
-            }
-            return 0;
-        }
-        self.doubt(
-            format!("{name} {} starts something other than a kernel by itself", args.join(" ")),
-            "make an entry that starts Linux itself the default",
-        );
-        0
-    }
-
-    fn boot_bare(&mut self) -> Stop {
-        let loaded = self.loaded.take().unwrap_or_default();
-        Stop::Booted(Box::new(super::Choice {
-            entry: self.file.display().to_string(),
-            why: format!("{} boots it without a menu", self.file.display()),
-            failed: loaded.missing.map(|m| format!("{m} is not there")),
-            image: loaded.image,
-            cmdline: loaded.cmdline,
-            initrds: loaded.initrds,
-            ..super::Choice::default()
-        }))
-    }
-
-    fn leave(&mut self, name: &str) -> Stop {
-        if self.path.is_empty() {
-            return Stop::Dead(format!("{}:{}: {name} leaves the boot loader", self.file.display(), self.line));
-        }
-        self.doubt(format!("the entry that would start ends in {name}"), "make an entry that starts Linux the default");
-        Stop::Return(0)
     }
 
     /// `search --set=root …` and its older spellings: the device is taken to be there, unless a file is looked for.

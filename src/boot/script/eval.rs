@@ -1,19 +1,15 @@
-//! Running a script with bounded steps (GRUB's `grub-core/script/execute.c`, `normal/main.c`, `kern/env.c`).
+//! One simulated boot: what is given, what it comes to, and the files that are read on the way (GRUB's
+//! `grub-core/normal/main.c`).
 
-use super::lexer::{Part, Word};
 use super::menu::{Body, Choice, Entry};
-use super::parser::{parse, Block, Command};
+use super::parser::{parse, Block};
 use crate::boot::image::{self, TREE};
 use crate::host::{files, Host};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-/// Commands run before a script counts as endless: 10,000 entries of 20 commands each, and room.
-const MAX_STEPS: u64 = 400_000;
 /// GRUB's own `MAX_RECURSION_DEPTH` is 100; less here, for the stack of a thread.
 const MAX_DEPTH: usize = 60;
-/// A variable longer than this only grows.
-const MAX_VALUE: usize = 64 << 10;
 /// A grub.cfg of 10,000 entries is 8 MB.
 const MAX_SCRIPT: u64 = 32 << 20;
 
@@ -116,7 +112,7 @@ pub(super) struct Loaded {
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
     /// Contexts, the innermost last; a value and whether it is exported.
-    contexts: Vec<HashMap<String, (String, bool)>>,
+    pub contexts: Vec<HashMap<String, (String, bool)>>,
     pub env: EnvFiles,
     pub env_file: Option<PathBuf>,
 }
@@ -136,8 +132,8 @@ pub struct Machine<'a> {
     pub(super) bls: bool,
     pub(super) file: PathBuf,
     pub(super) line: usize,
-    remarks: Vec<Remark>,
-    steps: u64,
+    pub(super) remarks: Vec<Remark>,
+    pub(super) steps: u64,
     depth: usize,
 }
 
@@ -239,70 +235,6 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn remark(&mut self, doubt: bool, message: String, remedy: String) {
-        let message = format!("{}:{}: {message}", self.file.display(), self.line);
-        let remark = Remark { doubt, message, remedy };
-        if self.remarks.len() < super::super::MAX_PROBLEMS && !self.remarks.contains(&remark) {
-            self.remarks.push(remark);
-        }
-    }
-
-    pub(super) fn doubt(&mut self, message: impl Into<String>, remedy: impl Into<String>) {
-        self.remark(true, message.into(), remedy.into());
-    }
-
-    pub(super) fn note(&mut self, message: impl Into<String>, remedy: impl Into<String>) {
-        self.remark(false, message.into(), remedy.into());
-    }
-
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.state.contexts.last()?.get(name).map(|(v, _)| v.as_str())
-    }
-
-    pub(super) fn set(&mut self, name: &str, mut value: String) {
-        if value.len() > MAX_VALUE {
-            self.doubt(format!("the variable {name} grows without end"), "look at the loop that sets it");
-            value.clear();
-        }
-        if let Some(context) = self.state.contexts.last_mut() {
-            match context.get_mut(name) {
-                Some(old) => old.0 = value,
-                None => {
-                    context.insert(name.to_owned(), (value, false));
-                }
-            }
-        }
-    }
-
-    pub(super) fn set_exported(&mut self, name: &str, value: String) {
-        self.set(name, value);
-        self.export(name);
-    }
-
-    pub(super) fn export(&mut self, name: &str) {
-        if let Some(context) = self.state.contexts.last_mut() {
-            context.entry(name.to_owned()).or_default().1 = true;
-        }
-    }
-
-    pub(super) fn unset(&mut self, name: &str) {
-        if let Some(context) = self.state.contexts.last_mut() {
-            context.remove(name);
-        }
-    }
-
-    /// A new context holds the exported variables only.
-    pub(super) fn open_context(&mut self) {
-        let outer = self.state.contexts.last().cloned().unwrap_or_default();
-        self.state.contexts.push(outer.into_iter().filter(|(_, (_, exported))| *exported).collect());
-    }
-
-    pub(super) fn close_context(&mut self) {
-        if self.state.contexts.len() > 1 {
-            self.state.contexts.pop();
-        }
-    }
-
     /// Runs a configuration file in the present context and menu. That it cannot be read is a doubt.
     pub(super) fn run_file(&mut self, path: &Path) -> Result<i32, Stop> {
         let text = match files::read_bounded(&self.world.host.path(path), MAX_SCRIPT) {
@@ -376,175 +308,6 @@ impl<'a> Machine<'a> {
         };
         self.depth -= 1;
         result
-    }
-
-    fn step(&mut self) -> Result<(), Stop> {
-        self.steps += 1;
-        if self.steps > MAX_STEPS {
-            return Err(Stop::Dead(format!("{}:{}: a loop without end", self.file.display(), self.line)));
-        }
-        Ok(())
-    }
-
-    fn run_command(&mut self, command: &Command) -> Result<i32, Stop> {
-        self.step()?;
-        let status = match command {
-            Command::Simple { words, block, line } => {
-                self.line = *line;
-                self.simple(words, block.as_ref())?
-            }
-            Command::If { arms, otherwise } => {
-                let mut run = otherwise;
-                for (condition, body) in arms {
-                    if self.run_block(condition)? == 0 {
-                        run = body;
-                        break;
-                    }
-                }
-                if run.is_empty() {
-                    0
-                } else {
-                    self.run_block(run)?
-                }
-            }
-            Command::For { variable, words, body, line } => {
-                self.line = *line;
-                let mut status = 0;
-                for value in self.expand(words) {
-                    if value.contains(['*', '?']) {
-                        self.doubt("a for over file names", "name the files one by one");
-                    }
-                    self.set(variable, value);
-                    match self.looped(body)? {
-                        Some(s) => status = s,
-                        None => break,
-                    }
-                }
-                status
-            }
-            Command::While { condition, body, until } => {
-                let mut status = 0;
-                loop {
-                    self.step()?;
-                    if (self.run_block(condition)? == 0) == *until {
-                        break;
-                    }
-                    match self.looped(body)? {
-                        Some(s) => status = s,
-                        None => break,
-                    }
-                }
-                status
-            }
-            Command::Function { name, body } => {
-                self.functions.insert(name.clone(), body.clone());
-                0
-            }
-        };
-        self.set("?", status.to_string());
-        Ok(status)
-    }
-
-    /// One turn of a loop; none if it ends the loop.
-    fn looped(&mut self, body: &Block) -> Result<Option<i32>, Stop> {
-        match self.run_block(body) {
-            Ok(status) => Ok(Some(status)),
-            Err(Stop::Break(n)) if n > 1 => Err(Stop::Break(n - 1)),
-            Err(Stop::Break(_)) => Ok(None),
-            Err(Stop::Continue(n)) if n > 1 => Err(Stop::Continue(n - 1)),
-            Err(Stop::Continue(_)) => Ok(Some(0)),
-            Err(stop) => Err(stop),
-        }
-    }
-
-    fn simple(&mut self, words: &[Word], block: Option<&Block>) -> Result<i32, Stop> {
-        let mut args = self.expand(words);
-        if args.is_empty() {
-            return Ok(0);
-        }
-        let invert = args[0] == "!";
-        if invert {
-            args.remove(0);
-            if args.is_empty() {
-                return Ok(1);
-            }
-        }
-        let name = args.remove(0);
-        let status = match self.builtin(&name, &args, block) {
-            Some(result) => result?,
-            None => match self.functions.get(&name).cloned() {
-                Some(body) => self.call(&body, args)?,
-                None => {
-                    match name.split_once('=') {
-                        Some((variable, value)) => self.set(variable, value.to_owned()),
-                        None => self.unknown(&name),
-                    }
-                    return Ok(0);
-                }
-            },
-        };
-        Ok(if invert { i32::from(status == 0) } else { status })
-    }
-
-    fn call(&mut self, body: &Block, args: Vec<String>) -> Result<i32, Stop> {
-        self.scopes.push(args);
-        let result = self.run_block(body);
-        self.scopes.pop();
-        match result {
-            Err(Stop::Return(status)) => Ok(status),
-            other => other,
-        }
-    }
-
-    fn value(&self, name: &str) -> Vec<String> {
-        let scope = self.scopes.last();
-        match name {
-            "#" => vec![scope.map_or(0, Vec::len).to_string()],
-            "*" | "@" => scope.cloned().unwrap_or_default(),
-            _ if name.starts_with(|c: char| c.is_ascii_digit()) => {
-                let at = name.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
-                at.and_then(|i| scope?.get(i)).into_iter().cloned().collect()
-            }
-            _ => self.get(name).into_iter().map(str::to_owned).collect(),
-        }
-    }
-
-    /// Words to arguments: a quoted piece makes an argument even if empty, an unquoted variable is split at white space.
-    pub(super) fn expand(&self, words: &[Word]) -> Vec<String> {
-        let mut args = Vec::new();
-        for word in words {
-            let mut current: Option<String> = None;
-            for part in word {
-                match part {
-                    Part::Text(text) if text.is_empty() => {}
-                    Part::Text(text) | Part::Quoted(text) => current.get_or_insert_default().push_str(text),
-                    Part::Variable { name, quoted: true } => {
-                        let value = self.value(name);
-                        if name == "@" {
-                            for (i, v) in value.into_iter().enumerate() {
-                                if i > 0 {
-                                    args.extend(current.take());
-                                }
-                                current.get_or_insert_default().push_str(&v);
-                            }
-                        } else {
-                            current.get_or_insert_default().push_str(&value.join(" "));
-                        }
-                    }
-                    Part::Variable { name, quoted: false } => {
-                        let joined = self.value(name).join(" ");
-                        for (i, piece) in joined.split_ascii_whitespace().enumerate() {
-                            if i > 0 {
-                                args.extend(current.take());
-                            }
-                            current.get_or_insert_default().push_str(piece);
-                        }
-                    }
-                }
-            }
-            args.extend(current);
-        }
-        args
     }
 
     /// Where a path that the script names lies below the root, if it does.

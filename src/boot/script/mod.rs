@@ -3,10 +3,15 @@
 
 mod bls;
 mod commands;
+mod context;
+mod env;
 pub mod eval;
 pub mod lexer;
+mod load;
+mod matching;
 mod menu;
 pub mod parser;
+mod run;
 mod test;
 
 pub use eval::{Flavor, Machine, Outcome, World};

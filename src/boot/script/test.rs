@@ -2,7 +2,7 @@
 //! empty.
 
 use super::eval::Machine;
-use super::menu::strtoul;
+use super::matching::strtoul;
 
 /// GRUB's own bound for `( … )`.
 const MAX_DEPTH: usize = 100;

@@ -27,6 +27,15 @@ use anyhow::Result;
 /// How often a run starts over because a kernel arrived meanwhile; then it leaves the gate closed and says so.
 const MAX_ROUNDS: usize = 5;
 
+/// How far a run goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// Judge, refuse, build, open.
+    Whole,
+    /// Judge, and refuse or open; build nothing: early at boot, and for hooks that do not wait.
+    Decide,
+}
+
 /// What a run came to.
 #[derive(Debug)]
 pub struct Outcome {
@@ -44,7 +53,7 @@ pub struct Outcome {
 ///
 /// # Errors
 /// When it cannot be decided, another run holds the lock too long, or the gate cannot be closed or opened.
-pub fn reconcile(host: &Host, config: &Config, progress: &dyn Progress) -> Result<Outcome> {
+pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Progress) -> Result<Outcome> {
     gate::generation::bump(host)?;
     let place = place::place(host);
     if let Some(line) = hands_off(&place) {
@@ -56,7 +65,12 @@ pub fn reconcile(host: &Host, config: &Config, progress: &dyn Progress) -> Resul
     if judgement.verdict == Verdict::Safe && idle && settled(host, &survey) {
         return Ok(Outcome { judgement, gate: gate::State::Open, hands_off: None, done: vec![] });
     }
-    let mut run = Run { host, config, progress, place, lock: WriteLock::take(host, config.hook.patience())?, done: vec![] };
+    if judgement.verdict != Verdict::Safe && config.mode == Mode::Enforce && place.may_close() {
+        // Another run may hold the lock for as long as a build takes; what is unsafe is refused before that.
+        gate::close(host, &config.gate, &gate::reasons(&judgement))?;
+    }
+    let lock = WriteLock::take(host, config.hook.patience())?;
+    let mut run = Run { host, config, progress, effort, place, lock, done: vec![] };
     let judgement = run.rounds()?;
     Ok(Outcome { gate: gate::state(host).state, judgement, hands_off: None, done: run.done })
 }
@@ -68,7 +82,7 @@ pub fn reconcile(host: &Host, config: &Config, progress: &dyn Progress) -> Resul
 /// Those of [`reconcile`].
 pub fn settle(host: &Host, config: &Config, lock: WriteLock, progress: &dyn Progress) -> Result<Outcome> {
     let place = place::place(host);
-    let mut run = Run { host, config, progress, place, lock, done: vec![] };
+    let mut run = Run { host, config, progress, effort: Effort::Decide, place, lock, done: vec![] };
     let generation = gate::generation::current(host);
     let survey = Survey::new(host, config)?;
     let judgement = survey.judge();
@@ -108,7 +122,7 @@ fn outside(host: &Host, config: &Config, progress: &dyn Progress, place: &Place,
     let mut done = Vec::new();
     let survey = Survey::new(host, config)?;
     if *place == Place::Off {
-        if gate::state(host).state != gate::State::Open {
+        if !gate::is_clear(host) {
             gate::open(host)?;
             done.push("gate opened".into());
         }
@@ -129,6 +143,7 @@ struct Run<'a> {
     host: &'a Host,
     config: &'a Config,
     progress: &'a dyn Progress,
+    effort: Effort,
     place: Place,
     lock: WriteLock,
     done: Vec<String>,
@@ -140,11 +155,11 @@ impl Run<'_> {
         for _ in 0..MAX_ROUNDS {
             let generation = gate::generation::current(self.host);
             let mut survey = Survey::new(self.host, self.config)?;
+            self.forget_stale_hold(&survey)?;
             let mut judgement = survey.judge();
-            if judgement.verdict != Verdict::Safe {
-                self.refuse(&survey, &judgement)?;
-            }
-            if self.prepare(&survey, &judgement) {
+            let moved = judgement.verdict != Verdict::Safe && self.refuse(&survey, &judgement)?;
+            // What boots may be another kernel now: an unsafe one that was set for one boot is not any more.
+            if self.prepare(&survey, &judgement) || moved {
                 survey = Survey::new(self.host, self.config)?;
                 judgement = survey.judge();
             }
@@ -171,31 +186,39 @@ impl Run<'_> {
         self.config.mode == Mode::Enforce
     }
 
-    /// Closes the gate and holds the boot default, as far as mode, place and an override that covers the kernels allow.
-    fn refuse(&mut self, survey: &Survey, judgement: &Judgement) -> Result<()> {
+    /// Closes the gate and holds the boot default, as far as mode, place and an override that covers the kernels allow. Says
+    /// whether the boot loader's choice was moved.
+    fn refuse(&mut self, survey: &Survey, judgement: &Judgement) -> Result<bool> {
         if !self.acts() {
-            return Ok(());
+            return Ok(false);
         }
         let unsafe_kernels: Vec<KernelRelease> = judgement.refused().map(|k| k.kernel.clone()).collect();
         if gate::active_override(self.host).is_some_and(|o| o.covers(&unsafe_kernels)) {
-            return Ok(());
+            return Ok(false);
         }
         if self.place.may_close() {
-            let before = gate::state(self.host).state;
             gate::close(self.host, &self.config.gate, &gate::reasons(judgement))?;
-            if before != gate::State::Closed {
-                self.done.push("gate closed: a reboot is refused".into());
+            let line = "gate closed: a reboot is refused";
+            if !self.done.iter().any(|l| l == line) {
+                self.done.push(line.into());
             }
         }
-        if self.place.may_hold() {
-            self.hold(survey, judgement);
+        Ok(self.place.may_hold() && self.hold(survey, judgement))
+    }
+
+    /// A hold whose default somebody moved since has ended; its record goes, lest it come to life again when the default is one
+    /// day set to the kernel that it was held on.
+    fn forget_stale_hold(&self, survey: &Survey) -> Result<()> {
+        let stale = |hold: boot::Hold| survey.next.lasting().is_some_and(|next| next.kernel != hold.held);
+        if self.acts() && self.place.may_hold() && boot::Hold::read(self.host).is_some_and(stale) {
+            boot::release(self.host, &self.lock)?;
         }
         Ok(())
     }
 
     /// Keeps the boot loader away from a kernel that is not safe. The gate is closed already: that this second lock could not
-    /// be set is said, and no reason to leave the first undone.
-    fn hold(&mut self, survey: &Survey, judgement: &Judgement) {
+    /// be set is said, and no reason to leave the first undone. Says whether anything was moved.
+    fn hold(&mut self, survey: &Survey, judgement: &Judgement) -> bool {
         let safe =
             |kernel: &KernelRelease| judgement.kernels.iter().any(|k| &k.kernel == kernel && k.verdict == Verdict::Safe);
         let moves = [
@@ -208,17 +231,23 @@ impl Run<'_> {
                 )),
             }),
         ];
+        let mut any = false;
         for moved in moves.into_iter().flatten() {
+            any |= moved.as_ref().is_ok_and(|change| change.changed);
             let line = moved.map_or_else(|e| format!("boot default not held: {e:#}"), |change| change.what);
             if !self.done.contains(&line) {
                 self.done.push(line);
             }
         }
+        any
     }
 
     /// Builds what the judgement asks for. Says whether anything may have changed.
     fn prepare(&mut self, survey: &Survey, judgement: &Judgement) -> bool {
         let mut changed = false;
+        if self.effort == Effort::Decide {
+            return false;
+        }
         for kernel in &judgement.kernels {
             for name in &kernel.builds {
                 let Some(recipe) = survey.recipes.iter().find(|r| &r.name == name) else { continue };
@@ -245,8 +274,10 @@ impl Run<'_> {
         if gate::generation::current(self.host) != generation {
             return Ok(Err(judgement));
         }
-        if !gate::is_clear(self.host) {
-            gate::open(self.host)?;
+        let closed = gate::state(self.host).state == gate::State::Closed;
+        // Clears away what a run that died left half-done, too.
+        gate::open(self.host)?;
+        if closed {
             self.done.push("gate opened: all kernels that may boot are safe".into());
         }
         let again = Survey::new(self.host, self.config)?.judge();

@@ -2,9 +2,12 @@
 
 pub mod check;
 mod completions;
+mod decline;
+mod gate;
 mod man;
 mod next_boot;
 mod prepare;
+mod reboot;
 mod reconcile;
 mod rehearse;
 mod status;
@@ -94,6 +97,12 @@ enum Verb {
     NextBoot(next_boot::Args),
     /// Show kernels, devices, modules, the gate, the boot default and the last log
     Status(status::Args),
+    /// Show, close or open what refuses a reboot
+    Gate(gate::Args),
+    /// Check, then reboot
+    Reboot(reboot::Args),
+    /// Give up a kernel: the boot default stays where it is held
+    Decline(decline::Args),
     /// Do the whole job for a kernel in a scratch directory; the host stays untouched
     Rehearse(rehearse::Args),
     /// Print the manual page (roff)
@@ -217,12 +226,15 @@ pub fn main(args: Vec<OsString>) -> Exit {
 fn run(cli: &Cli) -> Result<Exit> {
     let global = &cli.global;
     match &cli.verb {
-        Verb::Reconcile(args) => reconcile::run(&Context::new(global)?, args),
+        Verb::Reconcile(args) => gate::or_closed(global, |context| reconcile::run(context, args)),
         Verb::Prepare(args) => prepare::run(&Context::new(global)?, args),
         Verb::Check(args) => check::run(&Context::new(global)?, args),
         Verb::Verify(args) => verify::run(&Context::new(global)?, args),
         Verb::NextBoot(args) => next_boot::run(&Context::new(global)?, args),
         Verb::Status(args) => status::run(&Context::new(global)?, args),
+        Verb::Gate(args) => gate::run(&gate::context(global)?, args),
+        Verb::Reboot(args) => reboot::run(&Context::new(global)?, args),
+        Verb::Decline(args) => decline::run(&Context::new(global)?, args),
         Verb::Rehearse(args) => rehearse::run(&Context::new(global)?, args),
         Verb::Man(args) => man::run(args),
         Verb::Completions(args) => completions::run(args),

@@ -1,0 +1,235 @@
+//! `vfguard gate show`, `gate close`, `gate open`: the gate by hand. Never waits for a build: the gate has a lock of its own.
+
+use super::{Context, Global};
+use crate::boot;
+use crate::config::{Config, Gate as Settings, Mode};
+use crate::error::{self, advise, Exit};
+use crate::gate::{self, audit, Gate, Override, Reason, State};
+use crate::host::lock::WriteLock;
+use crate::host::place;
+use crate::host::Host;
+use crate::kernel::{self, KernelRelease};
+use crate::report::{human, json};
+use anyhow::Result;
+use serde::Serialize;
+use std::time::Duration;
+
+/// Arguments.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    act: Act,
+}
+
+#[derive(clap::Subcommand)]
+enum Act {
+    /// Say whether a reboot is refused, why, and how that is known
+    Show,
+    /// Refuse reboots until all kernels that may boot are found safe; ends an override
+    Close,
+    /// Let reboots through against the verdict, for a while and with a reason
+    Open(Open),
+}
+
+/// `gate open`
+#[derive(clap::Args)]
+pub struct Open {
+    /// Why; kept in the audit log and the journal
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Only for this kernel, which then may also be the boot default
+    #[arg(long, value_name = "KERNEL")]
+    kernel: Option<KernelRelease>,
+    /// For how long, at most 24h; it ends at the next boot in any case
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration, default_value = "30m")]
+    lasts: Duration,
+}
+
+/// The object of `gate show`, `close` and `open`.
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    gate: Gate,
+    /// Why nothing is refused on this machine, if so.
+    hands_off: Option<&'static str>,
+    /// A shutdown that is scheduled and will be refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheduled: Option<String>,
+    /// What was done beside opening the gate.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    done: Vec<String>,
+}
+
+/// The machine for the gate's verbs: they are the way out, so settings that cannot be read are said and do not hinder.
+///
+/// # Errors
+/// Those of [`Host::new`].
+pub fn context(global: &Global) -> Result<Context> {
+    let host = Host::new(&global.root)?;
+    let config = Config::load(&host, global.config.as_deref()).unwrap_or_else(|e| {
+        eprintln!("vfguard: {e:#}; going on with the usual settings");
+        Config::default()
+    });
+    Ok(Context { host, config, global: global.clone() })
+}
+
+/// Runs what decides about the gate. Where it cannot decide, the gate closes and says why: no verdict refuses like a bad one.
+/// Not so for a wrong command line, and not while another run holds the lock, which decides in its turn.
+///
+/// # Errors
+/// Those of `decide`.
+pub fn or_closed(global: &Global, decide: impl FnOnce(&Context) -> Result<Exit>) -> Result<Exit> {
+    let context = Context::new(global);
+    let observed = context.as_ref().is_ok_and(|c| c.config.mode == Mode::Observe);
+    let settings = context.as_ref().map_or_else(|_| Settings::default(), |c| c.config.gate.clone());
+    context.and_then(|c| decide(&c)).inspect_err(|e| match error::exit(e) {
+        Exit::Usage | Exit::Locked => {}
+        Exit::Done | Exit::Undecided | Exit::Unsafe => {
+            let Ok(host) = Host::new(&global.root) else { return };
+            let root = nix::unistd::geteuid().is_root() || !host.is_live();
+            if observed || !root || !place::place(&host).may_close() {
+                return;
+            }
+            let remedy = error::remedy(e).unwrap_or("vfguard check").to_owned();
+            let reason = Reason { kernel: None, summary: format!("nothing could be decided: {e:#}"), remedy };
+            if let Err(worse) = gate::close(&host, &settings, &[reason]) {
+                eprintln!("vfguard: and the gate could not be closed: {worse:#}");
+            }
+        }
+    })
+}
+
+/// Shows, closes or opens.
+///
+/// # Errors
+/// Not root on a live machine, a place or mode where nothing is refused, and those of [`gate`].
+pub fn run(context: &Context, args: &Args) -> Result<Exit> {
+    match &args.act {
+        Act::Show => show(context),
+        Act::Close => close(context),
+        Act::Open(open) => open_override(context, open),
+    }
+}
+
+fn show(context: &Context) -> Result<Exit> {
+    let gate = seen(context);
+    print(context, Report { gate, hands_off: hands_off(context), scheduled: None, done: Vec::new() }, false);
+    Ok(Exit::Done)
+}
+
+fn close(context: &Context) -> Result<Exit> {
+    context.must_be_root("gate close")?;
+    if let Some(why) = hands_off(context) {
+        return Err(advise(format!("the gate stays open: {why}"), "hold the boot default with the boot loader's own tool"));
+    }
+    let reason = Reason {
+        kernel: None,
+        summary: "closed by hand".into(),
+        remedy: "vfguard reconcile (opens it if all kernels that may boot are safe)".into(),
+    };
+    let closed = gate::close_by_hand(&context.host, &context.config.gate, &[reason])?;
+    let report = Report { gate: seen(context), hands_off: None, scheduled: closed.scheduled, done: Vec::new() };
+    print(context, report, true);
+    Ok(Exit::Done)
+}
+
+fn open_override(context: &Context, open: &Open) -> Result<Exit> {
+    context.must_be_root("gate open")?;
+    let host = &context.host;
+    if let Some(kernel) = &open.kernel {
+        let installed: Vec<String> = kernel::installed(host).into_iter().map(|k| k.release.to_string()).collect();
+        if !installed.iter().any(|k| k == kernel.as_str()) {
+            return Err(advise(
+                format!("kernel {kernel} is not installed (installed: {})", installed.join(", ")),
+                "name an installed kernel, or leave --kernel out to mean all that are there",
+            ));
+        }
+    }
+    gate::open_override(host, &open.reason, open.kernel.clone(), open.lasts)?;
+    let done = open.kernel.iter().filter_map(|kernel| make_default(context, kernel)).collect();
+    print(context, Report { gate: seen(context), hands_off: hands_off(context), scheduled: None, done }, true);
+    Ok(Exit::Done)
+}
+
+/// Undoes a hold that keeps the boot loader away from the kernel that an override names. Not while a build is under way: the
+/// boot default has one writer, and the override does not wait.
+fn make_default(context: &Context, kernel: &KernelRelease) -> Option<String> {
+    let host = &context.host;
+    let wanted = boot::wanted(host, &boot::next_boot(host, &context.config.boot))?;
+    let held = format!("the boot default stays held, and {wanted} is what is wanted");
+    if &wanted != kernel {
+        return Some(format!("{held}, not {kernel}; `vfguard next-boot` says what boots"));
+    }
+    let moved = WriteLock::take(host, Duration::ZERO).and_then(|lock| boot::promote(host, &lock));
+    Some(moved.map_or_else(|e| format!("{held}: {e:#}"), |change| change.what))
+}
+
+/// The gate from its files, and on a live machine as systemd sees it; where the two differ, systemd is right.
+fn seen(context: &Context) -> Gate {
+    let mut gate = gate::state(&context.host);
+    if !context.host.is_live() || !context.host.is_dir(crate::host::systemd::BOOTED) {
+        return gate;
+    }
+    match gate::confirm(&context.host) {
+        Ok(state) if state == gate.state => gate.seen += "; systemd, asked, says the same",
+        Ok(state) => {
+            gate.seen = format!("systemd, asked, says {}; but {}: systemctl daemon-reload", gate::word(state), gate.seen);
+            gate.state = state;
+        }
+        Err(e) => gate.seen += &format!("; systemd could not be asked ({e:#})"),
+    }
+    gate
+}
+
+fn hands_off(context: &Context) -> Option<&'static str> {
+    match context.config.mode {
+        Mode::Enforce => place::place(&context.host).hands_off(),
+        Mode::Observe => Some("mode = \"observe\": verdicts are told, nothing is refused or held"),
+    }
+}
+
+fn print(context: &Context, report: Report, acted: bool) {
+    if context.json() {
+        super::print(&json::object(&report));
+        return;
+    }
+    if context.global.quiet && acted {
+        return;
+    }
+    super::print(&human::printable(&text(&report)));
+}
+
+fn text(report: &Report) -> String {
+    let gate = &report.gate;
+    let mut text = match gate.state {
+        State::Open => "gate: open; reboots go through\n".to_owned(),
+        State::Closed => "gate: closed; reboots are refused\n".to_owned(),
+        State::Overridden => "gate: overridden; reboots go through\n".to_owned(),
+    };
+    for reason in &gate.reason {
+        text += &format!("  because of {reason}\n");
+    }
+    if let Some(over) = &gate.over {
+        text += &overridden(over);
+    }
+    if let Some(line) = &report.scheduled {
+        text += &format!("  {line}\n");
+    }
+    for line in report.done.iter().map(String::as_str).chain(report.hands_off) {
+        text += &format!("  {line}\n");
+    }
+    text += &format!("  seen: {}\n", gate.seen);
+    if gate.state == State::Closed {
+        text += "  to mend it: vfguard check says how; to reboot all the same: vfguard gate open --reason TEXT\n";
+    }
+    text
+}
+
+fn overridden(over: &Override) -> String {
+    let whom = match over.who.login_uid {
+        Some(login) if login != over.who.uid => format!("uid {} (logged in as {login})", over.who.uid),
+        _ => format!("uid {}", over.who.uid),
+    };
+    let kernels = over.kernels.iter().map(|k| k.as_str()).collect::<Vec<_>>().join(", ");
+    format!("  override by {whom} until {}, for {kernels}: {}\n", audit::stamp(over.until), over.reason)
+}

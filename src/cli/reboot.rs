@@ -1,0 +1,92 @@
+//! `vfguard reboot`: the check and the reboot in one, for scripts that would otherwise forget the first.
+
+use super::{check, Context};
+use crate::boot;
+use crate::error::{advise, Exit};
+use crate::finding::Verdict;
+use crate::gate::{self, audit, State};
+use crate::host::lock::WriteLock;
+use crate::host::{command, systemd};
+use crate::judge::Judgement;
+use crate::report::notices::{self, Topic};
+use crate::survey::Survey;
+use anyhow::Result;
+use std::time::Duration;
+
+/// logind answers at once; it waits up to 5 s for delaying inhibitors after that.
+const ASK_LIMIT: Duration = Duration::from_secs(30);
+
+/// Arguments.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Wait for a build that is under way before judging
+    #[arg(long)]
+    wait: bool,
+    /// Reboot into the kernel that the boot default is held on, though the wanted one is not safe
+    #[arg(long)]
+    held: bool,
+}
+
+/// Judges, and reboots if that is safe. With another root only says so.
+///
+/// # Errors
+/// Those of [`Survey::new`]; when another run is at work (`--wait` waits), or the system refuses.
+pub fn run(context: &Context, args: &Args) -> Result<Exit> {
+    context.must_be_root("reboot")?;
+    let (host, config) = (&context.host, &context.config);
+    let patience = if args.wait { config.hook.patience() } else { Duration::ZERO };
+    // Nobody builds or moves the boot default between the verdict and the reboot.
+    let lock = WriteLock::take(host, patience)?;
+    let survey = Survey::new(host, config)?;
+    let judgement = survey.judge();
+    let over = gate::active_override(host).filter(|o| o.covers(judgement.refused().map(|k| &k.kernel)));
+    let held = args.held.then(|| held_is_safe(&survey, &judgement)).transpose()?;
+    let allowed = judgement.verdict == Verdict::Safe || over.is_some() || held.is_some();
+    if !allowed {
+        check::report(context, &judgement, gate::state(host).state);
+        return Ok(check::exit(judgement.verdict));
+    }
+    let why = match (&held, &over) {
+        _ if judgement.verdict == Verdict::Safe => "all kernels that may boot are safe".to_owned(),
+        (Some(kernel), _) => format!("into the held kernel {kernel}"),
+        (None, Some(over)) => format!("by the override: {}", over.reason),
+        (None, None) => String::new(),
+    };
+    audit::append(host, &audit::Event::now(host, audit::What::Reboot, &why, held.as_ref()))?;
+    notices::journal(host, Topic::Reboot, &format!("reboot asked for: {why}"), &[]);
+    if gate::state(host).state == State::Closed {
+        gate::open(host)?;
+    }
+    if context.json() {
+        check::report(context, &judgement, gate::state(host).state);
+    }
+    if !host.is_live() {
+        context.say(&format!("would reboot: {why}"));
+        return Ok(Exit::Done);
+    }
+    context.say(&format!("rebooting: {why}"));
+    let asked = command::run_ok(&systemd::spec(["reboot"], ASK_LIMIT));
+    drop(lock);
+    if let Err(e) = asked {
+        // Whatever hindered the reboot, the gate is not left open on an unsafe kernel's account.
+        if judgement.verdict != Verdict::Safe {
+            gate::close(host, &config.gate, &gate::reasons(&judgement))?;
+        }
+        return Err(e);
+    }
+    Ok(Exit::Done)
+}
+
+/// The kernel that boots next, if that is certain and each that may start is safe but for the wanted one.
+fn held_is_safe(survey: &Survey, judgement: &Judgement) -> Result<crate::kernel::KernelRelease> {
+    use crate::judge::Role;
+    let cure = "vfguard next-boot; vfguard check";
+    if !survey.next.certain {
+        return Err(advise("which kernel boots next is not certain, so no held kernel can be promised", cure));
+    }
+    if let Some(bad) = judgement.refused().find(|k| k.role != Role::Wanted) {
+        return Err(advise(format!("{} may start, and is not safe", bad.kernel), cure));
+    }
+    let first = survey.next.kernels.iter().find(|c| c.role == boot::Role::Once).or(survey.next.lasting());
+    first.map(|c| c.kernel.clone()).ok_or_else(|| advise("the boot loader names no kernel", cure))
+}

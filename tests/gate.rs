@@ -1,0 +1,324 @@
+//! The gate from outside: what closes it, what opens it, and where vfguard keeps its hands off.
+
+mod machine;
+
+use machine::{Machine, Run};
+use std::fs;
+
+const OLD: &str = "6.1.0-53-amd64";
+const NEW: &str = "6.1.0-54-amd64";
+const LATER: &str = "6.1.0-55-amd64";
+/// A network device that no recipe claims (Amazon's ENA): each kernel must have a driver of its own for it.
+const NIC: &str = "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00";
+const UNIT: &str = "run/systemd/system/VFGUARD_blocks_reboot__run_vfguard_status.service";
+const DROP_IN: &str = "run/systemd/system/reboot.target.d/50-vfguard.conf";
+
+/// A kernel that drives the device with a built-in driver.
+fn good(machine: Machine, kernel: &str) -> Machine {
+    machine.kernel(kernel).boot_entry(kernel).file(
+        &format!("lib/modules/{kernel}/modules.builtin.modinfo"),
+        "ena.alias=pci:v00001D0Fd0000EC20sv*sd*bc*sc*i*\0ena.file=drivers/net/ena\0",
+    )
+}
+
+/// A kernel without a driver for the device.
+fn bad(machine: Machine, kernel: &str) -> Machine {
+    machine.kernel(kernel).boot_entry(kernel)
+}
+
+fn settled() -> Machine {
+    // Which GRUB it is decides what a default means.
+    let machine = Machine::new().grub().file("etc/os-release", "ID=rhel\nVERSION_ID=9.4\nID_LIKE=fedora\n");
+    let machine = machine.device("0000:00:05.0", NIC, Some("ena"));
+    good(machine, OLD).boot_default(OLD).file("proc/sys/kernel/osrelease", &format!("{OLD}\n"))
+}
+
+/// OLD runs; NEW came, is the boot default, and cannot drive the device; a hook ran.
+fn refused() -> Machine {
+    let machine = bad(settled(), NEW).boot_default(NEW);
+    let run = machine.run(&["reconcile"]);
+    assert_eq!(run.code, 3, "{}{}", run.stdout, run.stderr);
+    machine
+}
+
+fn shown(machine: &Machine) -> serde_json::Value {
+    let run = machine.run(&["--format", "json", "gate", "show"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    run.json()
+}
+
+fn gate(machine: &Machine) -> String {
+    shown(machine)["gate"].as_str().unwrap().to_owned()
+}
+
+fn files(machine: &Machine) -> bool {
+    let closed = machine.path(DROP_IN).exists();
+    assert_eq!(closed, machine.path(UNIT).symlink_metadata().is_ok());
+    closed
+}
+
+fn open(machine: &Machine, more: &[&str]) -> Run {
+    machine.run(&[&["gate", "open", "--reason", "the console is at hand"], more].concat())
+}
+
+#[test]
+fn an_unsafe_kernel_closes_the_gate_and_its_driver_opens_it_again() {
+    let machine = refused();
+    assert!(files(&machine));
+    let value = shown(&machine);
+    assert_eq!(
+        (&value["schema"], &value["gate"], &value["override"]),
+        (&1.into(), &"closed".into(), &serde_json::Value::Null)
+    );
+    assert!(value["reasons"][0].as_str().unwrap().contains(NEW), "{value}");
+    assert!(fs::read_to_string(machine.path("run/motd.d/50-vfguard")).unwrap().contains(NEW));
+    let machine = good(machine, NEW);
+    assert_eq!(machine.run(&["reconcile"]).code, 0);
+    assert_eq!(gate(&machine), "open");
+    assert!(!files(&machine) && !machine.path("run/motd.d/50-vfguard").exists());
+    assert_eq!(machine.saved_entry(), NEW);
+}
+
+#[test]
+fn a_gate_that_somebody_broke_is_seen_and_closed_again() {
+    let machine = refused();
+    fs::remove_file(machine.path("run/systemd/system/systemd-reboot.service.d/50-vfguard.conf")).unwrap();
+    assert_eq!(gate(&machine), "open");
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    assert_eq!(gate(&machine), "closed");
+}
+
+#[test]
+fn a_gate_closed_in_part_is_cleared_away_once_all_is_safe() {
+    let machine = settled().file(DROP_IN, "[Unit]\nRequires=left-over.service\n");
+    assert_eq!(machine.run(&["reconcile"]).code, 0);
+    assert!(!machine.path(DROP_IN).exists(), "a left-over drop-in still refuses reboots");
+}
+
+#[test]
+fn an_override_needs_a_reason_and_a_time_within_bounds() {
+    let machine = refused();
+    for args in [
+        &["gate", "open"][..],
+        &["gate", "open", "--reason", ""],
+        &["gate", "open", "--reason", " \t "],
+        &["gate", "open", "--reason", "x", "--for", "25h"],
+        &["gate", "open", "--reason", "x", "--for", "0s"],
+        &["gate", "open", "--reason", "x", "--for", "soon"],
+        &["gate", "open", "--reason", "x", "--for", "99999999999999999999y"],
+    ] {
+        assert_eq!(machine.run(args).code, 2, "{args:?}");
+    }
+    assert_eq!(machine.run(&["gate", "open", "--reason", "x", "--kernel", "9.9"]).code, 1);
+    assert_eq!(gate(&machine), "closed");
+    assert!(!machine.path("var/lib/vfguard/audit.log").exists());
+}
+
+#[test]
+fn an_override_opens_is_told_apart_and_is_audited() {
+    let machine = refused();
+    let run = open(&machine, &["--for", "10m"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stdout.contains("the console is at hand"), "{}", run.stdout);
+    assert!(!files(&machine));
+    let value = shown(&machine);
+    assert_eq!(value["gate"], "overridden");
+    let over = &value["override"];
+    assert_eq!(over["until"].as_i64().unwrap() - over["since"].as_i64().unwrap(), 600);
+    let log = fs::read_to_string(machine.path("var/lib/vfguard/audit.log")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert_eq!((&line["event"], &line["reason"]), (&"override".into(), &"the console is at hand".into()));
+    assert!(line["uid"].is_u64() && line["until"].is_string());
+    // check is blind to it, and a hook leaves it.
+    assert_eq!(machine.run(&["check"]).code, 3);
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    assert_eq!(gate(&machine), "overridden");
+}
+
+#[test]
+fn a_kernel_that_the_override_did_not_name_closes_the_gate_again() {
+    let machine = refused();
+    assert_eq!(open(&machine, &[]).code, 0);
+    let machine = bad(machine, LATER).boot_default(LATER);
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    assert_eq!(gate(&machine), "closed");
+}
+
+#[test]
+fn an_override_that_has_ended_is_none_and_the_next_look_closes() {
+    let machine = refused();
+    assert_eq!(open(&machine, &[]).code, 0);
+    let path = machine.path("run/vfguard/override.json");
+    let mut over: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    over["until"] = 1.into();
+    fs::write(&path, over.to_string()).unwrap();
+    assert_ne!(gate(&machine), "overridden");
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    assert_eq!(gate(&machine), "closed");
+}
+
+#[test]
+fn an_override_that_names_the_held_off_kernel_lets_it_be_the_default() {
+    let machine = refused();
+    assert_eq!(machine.saved_entry(), OLD, "the default was not held");
+    let run = open(&machine, &["--kernel", NEW]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(machine.saved_entry(), NEW);
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    assert_eq!((machine.saved_entry().as_str(), gate(&machine).as_str()), (NEW, "overridden"));
+}
+
+#[test]
+fn closing_by_hand_holds_until_all_is_found_safe() {
+    let machine = settled();
+    let run = machine.run(&["gate", "close"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(files(&machine));
+    assert_eq!(machine.run(&["reconcile"]).code, 0);
+    assert_eq!(gate(&machine), "open");
+    let machine = refused();
+    assert_eq!(open(&machine, &[]).code, 0);
+    assert_eq!(machine.run(&["gate", "close"]).code, 0);
+    assert_eq!(gate(&machine), "closed");
+    assert_eq!(shown(&machine)["override"], serde_json::Value::Null);
+}
+
+#[test]
+fn what_cannot_be_decided_closes_the_gate_and_settings_that_are_broken_do_not_lock_it() {
+    let machine = settled().file("etc/vfguard/config.toml", "mode = [[[");
+    assert_eq!(machine.run(&["reconcile"]).code, 1);
+    let value = shown(&machine);
+    assert_eq!(value["gate"], "closed");
+    assert!(value["reasons"][0].as_str().unwrap().contains("config.toml"), "{value}");
+    assert_eq!(open(&machine, &[]).code, 0);
+    assert_eq!(gate(&machine), "overridden");
+    assert_eq!(machine.run(&["reconcile", "--no-such-option"]).code, 2);
+}
+
+#[test]
+fn observing_refuses_and_holds_nothing() {
+    let machine = bad(settled(), NEW).boot_default(NEW).file("etc/vfguard/config.toml", "mode = 'observe'\n");
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    assert_eq!((gate(&machine).as_str(), machine.saved_entry().as_str()), ("open", NEW));
+    assert_eq!(machine.run(&["gate", "close"]).code, 1);
+    assert!(!files(&machine));
+    assert!(shown(&machine)["hands_off"].as_str().unwrap().contains("observe"));
+}
+
+#[test]
+fn in_rescue_emergency_and_offline_update_the_default_is_held_and_nothing_refused() {
+    for words in ["single", "systemd.unit=emergency.target", "systemd.unit=system-update.target"] {
+        let machine = bad(settled(), NEW).boot_default(NEW).file("proc/cmdline", &format!("root=/dev/vda1 {words}\n"));
+        assert_eq!(machine.run(&["reconcile"]).code, 3, "{words}");
+        assert_eq!((gate(&machine).as_str(), machine.saved_entry().as_str()), ("open", OLD), "{words}");
+    }
+}
+
+#[test]
+fn the_word_on_the_command_line_turns_all_of_it_off() {
+    let machine = refused().file("proc/cmdline", "root=/dev/vda1 vfguard=off\n");
+    assert_eq!(machine.run(&["reconcile"]).code, 0);
+    assert!(!files(&machine));
+    assert_eq!(machine.run(&["gate", "close"]).code, 1);
+    let run = machine.run(&["reboot"]);
+    assert_ne!(run.code, 2, "{}", run.stderr);
+}
+
+#[test]
+fn a_scheduled_reboot_is_noticed_when_the_gate_closes() {
+    let machine =
+        bad(settled(), NEW).boot_default(NEW).file("run/systemd/shutdown/scheduled", "USEC=1700000000000000\nMODE=reboot\n");
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    let told = fs::read_to_string(machine.path("run/motd.d/50-vfguard")).unwrap();
+    assert!(told.contains("2023-11-14T22:13:20Z") && told.contains("shutdown -c"), "{told}");
+}
+
+#[test]
+fn declining_leaves_the_default_where_it_is_held_and_opens() {
+    let machine = refused();
+    let run = machine.run(&["decline", NEW, "--reason", "waits for the next driver"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!((gate(&machine).as_str(), machine.saved_entry().as_str()), ("open", OLD));
+    assert_eq!(machine.run(&["check"]).code, 0);
+    assert_eq!(machine.run(&["reconcile"]).code, 0);
+    let log = fs::read_to_string(machine.path("var/lib/vfguard/audit.log")).unwrap();
+    assert!(log.contains("\"decline\"") && log.contains(NEW) && log.contains("waits for the next driver"), "{log}");
+}
+
+#[test]
+fn what_runs_or_is_not_there_cannot_be_declined() {
+    let machine = refused();
+    for kernel in [OLD, "9.9.9"] {
+        assert_eq!(machine.run(&["decline", kernel]).code, 1, "{kernel}");
+    }
+    assert_eq!(gate(&machine), "closed");
+    assert!(!machine.path("var/lib/vfguard/audit.log").exists());
+}
+
+#[test]
+fn declining_what_boots_next_moves_the_default_first() {
+    let machine = bad(settled(), NEW).boot_default(NEW);
+    assert_eq!(machine.run(&["decline", NEW]).code, 0);
+    assert_eq!((gate(&machine).as_str(), machine.saved_entry().as_str()), ("open", OLD));
+    assert_eq!(machine.run(&["reconcile"]).code, 0);
+    assert_eq!(machine.saved_entry(), OLD);
+}
+
+#[test]
+fn a_reboot_is_checked_and_refused_like_check() {
+    assert_eq!(settled().run(&["reboot"]).code, 0);
+    let machine = refused();
+    let run = machine.run(&["reboot"]);
+    assert_eq!(run.code, 3);
+    assert!(run.stdout.contains(NEW), "{}", run.stdout);
+    assert_eq!(gate(&machine), "closed");
+}
+
+#[test]
+fn the_held_kernel_can_be_rebooted_into_and_an_unsafe_next_one_cannot() {
+    let machine = refused();
+    let run = machine.run(&["reboot", "--held"]);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    assert!(run.stdout.contains(OLD), "{}", run.stdout);
+    assert!(fs::read_to_string(machine.path("var/lib/vfguard/audit.log")).unwrap().contains("\"reboot\""));
+    let machine = bad(settled(), NEW).boot_default(NEW);
+    assert_ne!(machine.run(&["reboot", "--held"]).code, 0);
+}
+
+#[test]
+fn an_override_that_covers_lets_the_reboot_through_and_another_does_not() {
+    let machine = refused();
+    assert_eq!(open(&machine, &["--kernel", NEW]).code, 0);
+    let run = machine.run(&["reboot"]);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    let machine = refused();
+    assert_eq!(open(&machine, &["--kernel", OLD]).code, 0);
+    assert_eq!(machine.run(&["reboot"]).code, 3);
+}
+
+#[test]
+fn a_reboot_waits_for_a_run_only_when_told() {
+    use nix::fcntl::{Flock, FlockArg};
+    let machine = settled();
+    fs::create_dir_all(machine.path("run/vfguard")).unwrap();
+    let file = fs::File::create(machine.path("run/vfguard/lock")).unwrap();
+    let held = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e).unwrap();
+    assert_eq!(machine.run(&["reboot"]).code, 4);
+    // The gate waits for nobody.
+    assert_eq!(machine.run(&["gate", "close"]).code, 0);
+    assert_eq!(open(&machine, &[]).code, 0);
+    let mut waiting = machine.command(&["reboot", "--wait"]).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(waiting.try_wait().unwrap().is_none());
+    drop(held);
+    assert!(waiting.wait().unwrap().success());
+}
+
+#[test]
+fn nothing_is_promised_where_the_next_boot_is_uncertain() {
+    let machine = refused();
+    fs::remove_file(machine.path("boot/grub2/grub.cfg")).unwrap();
+    assert_ne!(machine.run(&["reboot", "--held"]).code, 0);
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    assert_eq!(gate(&machine), "closed");
+}

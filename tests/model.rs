@@ -1,0 +1,391 @@
+//! The gate against a model: what may happen to a machine, in any order, and after each look of vfguard two things hold.
+//!
+//! 1. The gate is open only if what boots next, once, as fallback and what is wanted are all safe, or an override that is
+//!    about the unsafe ones is running.
+//! 2. If all of them are safe, the gate is open.
+//!
+//! The model knows only what a person would: which kernels drive the card, what the packages made the default, what the boot
+//! loader's files say. `VFGUARD_MODEL_SEEDS=N` runs more sequences; a failure names its seed, and `VFGUARD_MODEL_SEED=S`
+//! repeats it with every step told.
+
+mod machine;
+
+use machine::Machine;
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+use vfguard::gate::{self, State};
+use vfguard::host::Host;
+
+const NIC: &str = "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00";
+const DRIVER: &str = "ena.alias=pci:v00001D0Fd0000EC20sv*sd*bc*sc*i*\0";
+const SEEDS: u64 = 40;
+const STEPS: usize = 30;
+
+/// xorshift64*: small, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % n
+    }
+
+    fn of<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+        &items[self.below(items.len() as u64) as usize]
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A package brings a kernel and makes it the default, with or without a driver for the card.
+    Install {
+        kernel: String,
+        good: bool,
+    },
+    Remove(String),
+    /// Late headers: the driver arrives, or somebody removes it.
+    Driver(String, bool),
+    /// An admin sets the default.
+    Default(String),
+    /// An admin sets a kernel for one boot.
+    Once(String),
+    Hook,
+    KilledHook(u64),
+    Override(Option<String>),
+    CloseByHand,
+    Decline(String),
+    Later(i64),
+    Clock(i64),
+    Reboot,
+}
+
+struct Over {
+    kernels: Vec<String>,
+    /// Seconds left by the clock and by the time since boot.
+    left: (i64, i64),
+}
+
+struct Model {
+    machine: Machine,
+    host: Host,
+    kernels: BTreeMap<u64, (String, bool)>,
+    running: String,
+    wanted: Option<String>,
+    over: Option<Over>,
+    uptime: i64,
+    boots: u64,
+    next_number: u64,
+    /// The disk changed, or time went by, since vfguard looked.
+    dirty: bool,
+}
+
+fn name(number: u64) -> String {
+    format!("6.1.0-{number}-amd64")
+}
+
+impl Model {
+    fn new() -> Model {
+        let machine = Machine::new().grub().file("etc/os-release", "ID=rhel\nVERSION_ID=9.4\nID_LIKE=fedora\n");
+        let machine = machine.device("0000:00:05.0", NIC, Some("ena"));
+        let host = Host::new(machine.root()).unwrap();
+        let mut model = Model {
+            machine,
+            host,
+            kernels: BTreeMap::new(),
+            running: name(10),
+            wanted: None,
+            over: None,
+            uptime: 1000,
+            boots: 0,
+            next_number: 10,
+            dirty: false,
+        };
+        model.install(&name(10), true);
+        model.booted(name(10));
+        model
+    }
+
+    fn put(&self, path: &str, text: &str) {
+        let path = self.machine.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn install(&mut self, kernel: &str, good: bool) {
+        let number = self.next_number;
+        self.next_number += 1;
+        for file in ["modules.alias", "modules.dep", "modules.builtin", "modules.order"] {
+            self.put(&format!("lib/modules/{kernel}/{file}"), "");
+        }
+        self.put(&format!("lib/modules/{kernel}/modules.builtin.modinfo"), if good { DRIVER } else { "" });
+        self.put(&format!("boot/vmlinuz-{kernel}"), "");
+        self.put(
+            &format!("boot/loader/entries/{}-{kernel}.conf", "0123456789abcdef0123456789abcdef"),
+            &format!("title Linux {kernel}\nversion {kernel}\nlinux /vmlinuz-{kernel}\noptions root=/dev/vda1 ro\n"),
+        );
+        self.kernels.insert(number, (kernel.to_owned(), good));
+        self.set_default(kernel);
+    }
+
+    fn entry(&self, variable: &str) -> Option<String> {
+        let block = fs::read_to_string(self.machine.path("boot/grub2/grubenv")).ok()?;
+        let entry = block.lines().find_map(|l| l.strip_prefix(variable)?.strip_prefix('='))?;
+        let kernel = entry.strip_prefix("0123456789abcdef0123456789abcdef-")?;
+        self.kernels.values().any(|(k, _)| k == kernel).then(|| kernel.to_owned())
+    }
+
+    /// As grub2-editenv does: the other variables stay.
+    fn set_env(&self, variable: &str, value: Option<&str>) {
+        let path = self.machine.path("boot/grub2/grubenv");
+        let old = fs::read_to_string(&path).unwrap_or_else(|_| "# GRUB Environment Block\n".into());
+        let mut text: String = old
+            .lines()
+            .filter(|l| !l.starts_with("##") && !l.starts_with(&format!("{variable}=")))
+            .map(|l| format!("{l}\n"))
+            .collect();
+        if let Some(kernel) = value {
+            text += &format!("{variable}=0123456789abcdef0123456789abcdef-{kernel}\n");
+        }
+        text.extend(std::iter::repeat_n('#', 1024 - text.len()));
+        self.put("boot/grub2/grubenv", &text);
+    }
+
+    fn set_default(&mut self, kernel: &str) {
+        self.set_env("saved_entry", Some(kernel));
+        self.wanted = Some(kernel.to_owned());
+    }
+
+    fn first(&self) -> String {
+        self.kernels.values().next_back().unwrap().0.clone()
+    }
+
+    /// What GRUB starts: for one boot, and lastingly.
+    fn next(&self) -> (Option<String>, String) {
+        (self.entry("next_entry"), self.entry("saved_entry").unwrap_or_else(|| self.first()))
+    }
+
+    fn good(&self, kernel: &str) -> bool {
+        self.kernels.values().any(|(k, good)| k == kernel && *good)
+    }
+
+    fn unsafe_ones(&self) -> Vec<String> {
+        let (once, next) = self.next();
+        let there = |k: &String| self.kernels.values().any(|(name, _)| name == k);
+        // A wanted kernel that is gone leaves the first of the menu wanted, but only while the default is held elsewhere.
+        let wanted = self.wanted.clone().filter(there);
+        let all = [once, Some(next), wanted];
+        let mut bad: Vec<String> = all.into_iter().flatten().filter(|k| !self.good(k)).collect();
+        bad.sort();
+        bad.dedup();
+        bad
+    }
+
+    fn time(&mut self, by_clock: i64, by_boot: i64) {
+        self.uptime += by_boot;
+        self.put("proc/uptime", &format!("{}.00 1.00\n", self.uptime));
+        if let Some(over) = &mut self.over {
+            over.left = (over.left.0 - by_clock, over.left.1 - by_boot);
+        }
+        // The clock of the test's own machine stands still instead: what is stored moves.
+        let path = self.machine.path("run/vfguard/override.json");
+        if let Ok(text) = fs::read_to_string(&path) {
+            let mut stored: serde_json::Value = serde_json::from_str(&text).unwrap();
+            for key in ["since", "until"] {
+                stored[key] = (stored[key].as_i64().unwrap() - by_clock).into();
+            }
+            fs::write(&path, stored.to_string()).unwrap();
+        }
+    }
+
+    fn booted(&mut self, kernel: String) {
+        let _ = fs::remove_dir_all(self.machine.path("run"));
+        self.boots += 1;
+        self.uptime = 20;
+        self.put("proc/uptime", "20.00 1.00\n");
+        self.put("proc/sys/kernel/random/boot_id", &format!("boot-{}\n", self.boots));
+        self.put("proc/sys/kernel/osrelease", &format!("{kernel}\n"));
+        self.running = kernel;
+        self.over = None;
+        self.dirty = true;
+    }
+
+    fn choose(&mut self, random: &mut Random) -> Step {
+        let names: Vec<String> = self.kernels.values().map(|(k, _)| k.clone()).collect();
+        let any = random.of(&names).clone();
+        match random.below(26) {
+            0..=2 => Step::Install { kernel: name(self.next_number), good: random.below(3) == 0 },
+            3 if names.len() > 1 => Step::Remove(any),
+            3..=6 => Step::Driver(any, random.below(4) != 0),
+            7 => Step::Default(any),
+            8 => Step::Once(any),
+            9..=13 => Step::Hook,
+            14 => Step::KilledHook(random.below(9000)),
+            15..=16 => Step::Override((random.below(2) == 0).then_some(any)),
+            17 => Step::CloseByHand,
+            18..=19 => Step::Decline(any),
+            20..=21 => Step::Later(*random.of(&[70, 700, 7000])),
+            22 => Step::Clock(*random.of(&[-90_000, -700, 700, 90_000])),
+            _ => Step::Reboot,
+        }
+    }
+
+    fn hook(&mut self) {
+        let run = self.machine.run(&["-q", "reconcile", "--from", "model"]);
+        assert!(matches!(run.code, 0 | 3), "reconcile ended with {}: {}{}", run.code, run.stdout, run.stderr);
+        self.dirty = false;
+        if self.entry("saved_entry").is_none() {
+            // Nothing names what is wanted; the menu's first is.
+            self.wanted = None;
+        }
+    }
+
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Install { kernel, good } => {
+                self.install(kernel, *good);
+                self.dirty = true;
+            }
+            Step::Remove(kernel) => {
+                let number = *self.kernels.iter().find(|(_, (k, _))| k == kernel).unwrap().0;
+                self.kernels.remove(&number);
+                fs::remove_dir_all(self.machine.path(&format!("lib/modules/{kernel}"))).unwrap();
+                fs::remove_file(self.machine.path(&format!("boot/vmlinuz-{kernel}"))).unwrap();
+                let entry = format!("boot/loader/entries/0123456789abcdef0123456789abcdef-{kernel}.conf");
+                fs::remove_file(self.machine.path(&entry)).unwrap();
+                // As grubby does: the default goes to another kernel when its own is removed.
+                let block = fs::read_to_string(self.machine.path("boot/grub2/grubenv")).unwrap();
+                if block.contains(&format!("saved_entry=0123456789abcdef0123456789abcdef-{kernel}\n")) {
+                    let first = self.first();
+                    self.set_default(&first);
+                } else if self.wanted.as_ref() == Some(kernel) {
+                    self.wanted = Some(self.first());
+                }
+                self.dirty = true;
+            }
+            Step::Driver(kernel, good) => {
+                self.put(&format!("lib/modules/{kernel}/modules.builtin.modinfo"), if *good { DRIVER } else { "" });
+                self.kernels.values_mut().filter(|(k, _)| k == kernel).for_each(|(_, g)| *g = *good);
+                self.dirty = true;
+            }
+            Step::Default(kernel) => {
+                // Setting it to what it is already tells nobody anything; `decline` is how to say that.
+                if self.entry("saved_entry").as_ref() != Some(kernel) {
+                    self.set_default(kernel);
+                }
+                self.dirty = true;
+            }
+            Step::Once(kernel) => {
+                self.set_env("next_entry", Some(kernel));
+                self.dirty = true;
+            }
+            Step::Hook => self.hook(),
+            Step::KilledHook(micros) => {
+                let mut child = self.machine.command(&["-q", "reconcile"]).spawn().unwrap();
+                std::thread::sleep(Duration::from_micros(*micros));
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            Step::Override(kernel) => {
+                let named = kernel.as_ref().map(|k| k.parse().unwrap());
+                let lasts = Duration::from_secs(600);
+                let over = gate::open_override(&self.host, "the model says so", named, lasts).unwrap();
+                let kernels = over.kernels.iter().map(ToString::to_string).collect();
+                self.over = Some(Over { kernels, left: (600, 600) });
+                self.dirty = true;
+            }
+            Step::CloseByHand => {
+                let run = self.machine.run(&["gate", "close"]);
+                assert_eq!(run.code, 0, "{}", run.stderr);
+                self.over = None;
+                self.dirty = true;
+            }
+            Step::Decline(kernel) => {
+                let run = self.machine.run(&["-q", "decline", kernel]);
+                if run.code == 0 && self.wanted.as_ref() == Some(kernel) {
+                    self.wanted = None;
+                }
+                assert!(matches!(run.code, 0 | 1), "decline ended with {}: {}", run.code, run.stderr);
+                self.dirty = true;
+            }
+            Step::Later(seconds) => {
+                self.time(*seconds, *seconds);
+                self.dirty = true;
+            }
+            Step::Clock(seconds) => {
+                self.time(*seconds, 0);
+                self.dirty = true;
+            }
+            Step::Reboot => {
+                let (once, next) = self.next();
+                if once.is_some() {
+                    self.set_env("next_entry", None);
+                }
+                let kernel = once.unwrap_or(next);
+                self.booted(kernel);
+                // vfguard-boot.service
+                self.hook();
+            }
+        }
+    }
+
+    fn check(&self) {
+        let bad = self.unsafe_ones();
+        let covered =
+            self.over.as_ref().is_some_and(|o| o.left.0 > 0 && o.left.1 > 0 && bad.iter().all(|k| o.kernels.contains(k)));
+        let state = gate::state(&self.host).state;
+        if !bad.is_empty() && !covered {
+            assert_eq!(state, State::Closed, "not closed although unsafe: {bad:?}");
+        }
+        if !self.dirty && bad.is_empty() {
+            assert_ne!(state, State::Closed, "closed although all is safe");
+        }
+    }
+}
+
+fn play(seed: u64, tell: bool) {
+    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut model = Model::new();
+    model.hook();
+    let mut story = Vec::new();
+    for _ in 0..STEPS {
+        let step = model.choose(&mut random);
+        story.push(format!("{step:?}"));
+        let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            model.take(&step);
+            if !model.dirty {
+                model.check();
+            }
+        }));
+        if tell {
+            let gate = gate::state(&model.host);
+            let (next, wanted, bad) = (model.next(), &model.wanted, model.unsafe_ones());
+            eprintln!(
+                "{step:?}\n    next {next:?} wanted {wanted:?} unsafe {bad:?} gate {:?} {:?}",
+                gate.state, gate.reason
+            );
+        }
+        if let Err(e) = played {
+            eprintln!("seed {seed} fails after: {}", story.join(", "));
+            std::panic::resume_unwind(e);
+        }
+    }
+    model.hook();
+    model.check();
+}
+
+#[test]
+fn the_gate_is_open_exactly_when_all_that_may_boot_is_safe_or_a_person_said_so() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse().ok());
+    if let Some(seed) = number("VFGUARD_MODEL_SEED") {
+        return play(seed, true);
+    }
+    let seeds = number("VFGUARD_MODEL_SEEDS").unwrap_or(SEEDS);
+    std::thread::scope(|scope| {
+        for half in 0..2 {
+            scope.spawn(move || (0..seeds).filter(|s| s % 2 == half).for_each(|seed| play(seed, false)));
+        }
+    });
+}

@@ -322,3 +322,50 @@ fn nothing_is_promised_where_the_next_boot_is_uncertain() {
     assert_eq!(machine.run(&["reconcile"]).code, 3);
     assert_eq!(gate(&machine), "closed");
 }
+
+#[test]
+fn each_unit_names_the_way_out_and_calls_what_there_is() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/systemd");
+    let mut calls = 0;
+    for entry in fs::read_dir(&dir).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let description = text.lines().find_map(|l| l.strip_prefix("Description=")).unwrap();
+        assert!(description.contains("(way out: vfguard"), "{}: {description}", path.display());
+        for unit in text.lines().filter_map(|l| l.strip_prefix("Unit=")) {
+            assert!(dir.join(unit).exists(), "{} starts {unit}", path.display());
+        }
+        if path.extension().is_some_and(|e| e == "service") && text.contains("Type=oneshot") && !text.contains("Install") {
+            assert!(text.contains("StartLimitInterval=0"), "{} could be stopped by a limit", path.display());
+        }
+        for line in text.lines().filter_map(|l| l.strip_prefix("ExecStart=/usr/bin/vfguard ")) {
+            // What it calls is understood: here on a machine that is safe, so that it ends well.
+            let run = settled().run(&line.split(' ').collect::<Vec<_>>());
+            assert_eq!(run.code, 0, "{line}: {}", run.stderr);
+            calls += 1;
+        }
+    }
+    assert_eq!(calls, 2);
+}
+
+#[test]
+fn deciding_without_building_closes_at_once_and_builds_nothing() {
+    let machine = Machine::new().grub().file("etc/os-release", "ID=rhel\nVERSION_ID=9.4\nID_LIKE=fedora\n");
+    let machine = machine.vf("ixgbevf").running(OLD).kernel(OLD).boot_entry(OLD).boot_default(OLD).offline();
+    let run = machine.run(&["reconcile", "--no-build", "--from", "boot"]);
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    assert_eq!(gate(&machine), "closed");
+    assert!(!machine.path("var/lib/vfguard/log").exists(), "something was built");
+}
+
+#[test]
+fn what_is_unsafe_is_refused_while_another_run_still_builds() {
+    use nix::fcntl::{Flock, FlockArg};
+    let machine = bad(settled(), NEW).boot_default(NEW).file("etc/vfguard/config.d/1.toml", "[hook]\nlock_timeout = 0\n");
+    fs::create_dir_all(machine.path("run/vfguard")).unwrap();
+    let file = fs::File::create(machine.path("run/vfguard/lock")).unwrap();
+    let held = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e).unwrap();
+    assert_eq!(machine.run(&["reconcile"]).code, 4);
+    assert_eq!(gate(&machine), "closed");
+    drop(held);
+}

@@ -306,5 +306,5 @@ class Context:
         made.append(Variant("signed-magic-only.ko", hello + SIGNATURE_MAGIC))
         made.append(Variant("signed-length-absurd.ko", hello + struct.pack(">BBBBBxxxI", 0, 0, 2, 0, 0, 0x7fffffff) + SIGNATURE_MAGIC))
         made.append(Variant("signed-empty-signature.ko", hello + struct.pack(">BBBBBxxxI", 0, 0, 2, 0, 0, 0) + SIGNATURE_MAGIC))
-        made.append(Variant("signed-unknown-type.ko", hello + struct.pack(">BBBBBxxxI", 0, 0, 9, 0, 0, 16) + bytes(16) + SIGNATURE_MAGIC))
+        made.append(Variant("signed-unknown-type.ko", hello + bytes(16) + struct.pack(">BBBBBxxxI", 0, 0, 9, 0, 0, 16) + SIGNATURE_MAGIC))
         return made

@@ -46,7 +46,9 @@ def main():
     parser.add_argument("--jobs", type=int, default=max(1, min(2, os.cpu_count() or 1)), help="machines at a time")
     parser.add_argument("case", nargs="*", help="such as gate, or gate/debian12")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # QEMU dies with its parent, and the next run clears away what is left; waiting for the stories would take minutes.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: os._exit(1))
     report = Report()
     lab = Lab(report, options.full)
     stories = chosen(options.case)

@@ -1,6 +1,7 @@
 """Is the verifier ever laxer than the kernel? Some hundred broken modules, loaded by real kernels and judged offline."""
 
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -135,7 +136,7 @@ def compare(question, append, report):
 def story(kind):
     """The story of one kernel: `6.1` or `newer`."""
     def tell(lab, report):
-        directory = Path(tempfile.mkdtemp(prefix=f"oracle-{kind}-", dir=lab.runs))
+        directory = Path(tempfile.mkdtemp(prefix=f"oracle-{os.getpid()}-", dir=lab.runs))
         with lab.exclusive():
             headers, manifest = headers_lab()
         number = "61" if kind == "6.1" else "612"

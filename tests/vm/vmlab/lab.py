@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -61,8 +62,17 @@ class Lab:
         return self.apts[codename]
 
     def _forget_old_runs(self):
-        old = sorted(self.runs.iterdir(), key=lambda path: path.stat().st_mtime)
-        for path in old[:-KEPT_RUNS]:
+        """Clears away what runs left that were killed (names carry their process), and all but the last console logs."""
+        for path in self.runs.iterdir():
+            owner = re.search(r"-(\d+)(?=[-.]|$)", path.name)
+            if owner and not Path("/proc", owner.group(1)).exists():
+                if path.name.startswith("vm-"):
+                    (path / "disk.qcow2").unlink(missing_ok=True)
+                elif path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+        for path in sorted(self.runs.glob("vm-*"), key=lambda path: path.stat().st_mtime)[:-KEPT_RUNS]:
             shutil.rmtree(path, ignore_errors=True)
 
     def _disks(self):

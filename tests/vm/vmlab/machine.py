@@ -1,6 +1,7 @@
 """One virtual machine: QEMU with a monitor, a console log, and a root shell; always in its own directory, always ended."""
 
 import ctypes
+import os
 import signal
 import subprocess
 import tempfile
@@ -36,7 +37,7 @@ class Machine:
     """A running guest; a context manager, so that QEMU never outlives its test."""
 
     def __init__(self, runs, disk, accel, *, kernel=None, payload=None, network=(), memory=640, direct_disk=False, append=""):
-        self.directory = Path(tempfile.mkdtemp(prefix="vm-", dir=runs))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"vm-{os.getpid()}-", dir=runs))
         self.console_path = self.directory / "console.log"
         self.overlay = disk
         if not direct_disk:

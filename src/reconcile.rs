@@ -21,7 +21,7 @@ use crate::host::place::{self, Place};
 use crate::host::Host;
 use crate::judge::Judgement;
 use crate::kernel::KernelRelease;
-use crate::survey::Survey;
+use crate::survey::{self, Survey};
 use anyhow::Result;
 
 /// How often a run starts over because a kernel arrived meanwhile; then it leaves the gate closed and says so.
@@ -56,8 +56,13 @@ pub struct Outcome {
 pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Progress) -> Result<Outcome> {
     gate::generation::bump(host)?;
     let place = place::place(host);
-    if let Some(line) = hands_off(&place) {
-        return outside(host, config, progress, &place, line);
+    if let Some(line) = hands_off(place) {
+        return outside(host, config, progress, place, line);
+    }
+    survey::remember_running(host)?;
+    if config.mode == Mode::Observe && !gate::is_clear(host) {
+        // Left from before the mode was changed; in this mode nothing is refused.
+        gate::open(host)?;
     }
     let survey = Survey::new(host, config)?;
     let judgement = survey.judge();
@@ -87,7 +92,7 @@ pub fn settle(host: &Host, config: &Config, lock: WriteLock, progress: &dyn Prog
     let survey = Survey::new(host, config)?;
     let judgement = survey.judge();
     let judgement = match judgement.verdict {
-        Verdict::Safe if hands_off(&run.place).is_none() => {
+        Verdict::Safe if hands_off(run.place).is_none() => {
             run.open(&survey, judgement, generation)?.unwrap_or_else(|again| again)
         }
         Verdict::Safe | Verdict::Unknown | Verdict::Unsafe => judgement,
@@ -105,23 +110,20 @@ fn held(host: &Host, survey: &Survey) -> bool {
     survey.wanted.is_some() || boot::Hold::read(host).is_some()
 }
 
-fn hands_off(place: &Place) -> Option<&'static str> {
-    match place {
-        Place::Normal | Place::OfflineUpdate | Place::Rescue | Place::Emergency => None,
-        Place::Off => Some("vfguard=off is on the kernel command line: nothing is refused or held"),
-        Place::Chroot => Some("in a chroot: required drivers are built, no gate and no boot default are touched"),
-        Place::Container => Some("in a container: required drivers are built, no gate and no boot default are touched"),
-        Place::NoInit => {
-            Some("no init that can be gated: required drivers are built, no gate and no boot default are touched")
-        }
+/// Why nothing of this machine is touched, if so: neither gate nor boot default would be its own.
+fn hands_off(place: Place) -> Option<&'static str> {
+    if place.may_hold() {
+        None
+    } else {
+        place.hands_off()
     }
 }
 
 /// In an image build there is nothing to refuse: `drivers.required` are built for the kernels of the image.
-fn outside(host: &Host, config: &Config, progress: &dyn Progress, place: &Place, line: &str) -> Result<Outcome> {
+fn outside(host: &Host, config: &Config, progress: &dyn Progress, place: Place, line: &str) -> Result<Outcome> {
     let mut done = Vec::new();
     let survey = Survey::new(host, config)?;
-    if *place == Place::Off {
+    if place == Place::Off {
         if !gate::is_clear(host) {
             gate::open(host)?;
             done.push("gate opened".into());

@@ -156,6 +156,24 @@ fn observe_mode_reports_and_touches_nothing() {
 }
 
 #[test]
+fn observe_mode_opens_a_gate_that_was_closed_before() {
+    let machine = Machine::new().kernel(K).vf("ixgbevf").offline();
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    assert!(machine.path("run/systemd/system/reboot.target.d/50-vfguard.conf").is_file());
+    let machine = machine.file("etc/vfguard/config.toml", "mode = 'observe'\n");
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    assert!(!machine.path("run/systemd/system/reboot.target.d/50-vfguard.conf").exists());
+}
+
+#[test]
+fn a_kernel_that_ran_is_remembered_once() {
+    let machine = Machine::new().kernel(K).running(K);
+    assert_eq!(machine.run(&["reconcile"]).code, 0);
+    assert_eq!(machine.run(&["reconcile"]).code, 0);
+    assert_eq!(fs::read_to_string(machine.path("var/lib/vfguard/records/booted")).unwrap(), format!("{K}\n"));
+}
+
+#[test]
 fn reconcile_with_no_headers_closes_the_gate_and_says_what_is_missing() {
     let machine = Machine::new().kernel(K).vf("ixgbevf").offline();
     let run = machine.run(&["--format", "json", "reconcile", "--from", "test"]);

@@ -115,6 +115,17 @@ impl Machine {
         self.file("etc/vfguard/drivers.d/ixgbevf.toml", &format!("{head}{releases}"))
     }
 
+    /// The demo driver of the lab as the recipe, and its device: builds in two seconds.
+    pub fn demo(self, lab: &lab::Lab) -> Machine {
+        let release = lab.release(&self, "DEMO", "");
+        let head = "name = 'demo'\ndevices = ['pci:v00001234d0000D0F0sv*sd*bc*sc*i*']\n";
+        self.file("etc/vfguard/drivers.d/demo.toml", &format!("{head}{release}")).device(
+            "0000:00:09.0",
+            "pci:v00001234d0000D0F0sv00000000sd00000000bc02sc00i00",
+            None,
+        )
+    }
+
     /// With the usual virtual function, bound to a driver.
     pub fn vf(self, driver: &str) -> Machine {
         self.device("0000:00:03.0", VF, Some(driver))

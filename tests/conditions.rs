@@ -1,0 +1,116 @@
+//! A host that is in no state to be helped: read-only, full, not ours. Each ends in one line with a remedy, and nothing half-done.
+
+mod machine;
+
+use machine::lab::Lab;
+use machine::{Machine, Run};
+use std::fs;
+use std::process::Command;
+
+/// Runs the binary in a mount namespace of its own, after `setup` (a shell line; `$R` is the root).
+fn run_after(machine: &Machine, setup: &str, args: &[&str]) -> Run {
+    let script = format!("set -e; {setup}; exec \"$0\" --root \"$R\" \"$@\"");
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", &script, env!("CARGO_BIN_EXE_vfguard")])
+        .args(args)
+        .env("R", machine.root())
+        .output()
+        .unwrap();
+    Run {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+fn demo(lab: &Lab) -> (Machine, String) {
+    let kernel = lab.get("K_NEW").to_owned();
+    (lab.install(lab.machine().grub(), &kernel).demo(lab), kernel)
+}
+
+/// What lies below a directory, to compare before and after.
+fn listing(machine: &Machine, dir: &str) -> Vec<String> {
+    let output = Command::new("find").arg(machine.path(dir)).output().unwrap();
+    let mut lines: Vec<String> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn the_same_machine_in_good_state_is_prepared() {
+    let lab = Lab::open();
+    let (machine, kernel) = demo(&lab);
+    let run = machine.run(&["prepare", &kernel, "--driver", "demo"]);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+}
+
+#[test]
+fn read_only_modules_are_one_line_and_nothing_is_left() {
+    let lab = Lab::open();
+    let (machine, kernel) = demo(&lab);
+    let before = listing(&machine, "lib/modules");
+    let setup = "mount --bind \"$R/lib/modules\" \"$R/lib/modules\"; mount -o remount,ro,bind \"$R/lib/modules\"";
+    let run = run_after(&machine, setup, &["-q", "prepare", &kernel, "--driver", "demo"]);
+    assert_eq!(run.code, 1, "{}{}", run.stdout, run.stderr);
+    assert!(run.stderr.contains("ead-only"), "{}", run.stderr);
+    assert_eq!(listing(&machine, "lib/modules"), before);
+    assert_eq!(run_after(&machine, setup, &["-q", "check", &kernel]).code, 3, "check works where nothing can be written");
+}
+
+#[test]
+fn a_full_disk_is_told_apart_and_nothing_is_left() {
+    let lab = Lab::open();
+    let (machine, kernel) = demo(&lab);
+    fs::create_dir_all(machine.path("var")).unwrap();
+    let before = listing(&machine, "lib/modules");
+    let run =
+        run_after(&machine, "mount -t tmpfs -o size=64k none \"$R/var\"", &["-q", "prepare", &kernel, "--driver", "demo"]);
+    assert_eq!(run.code, 1, "{}{}", run.stdout, run.stderr);
+    let told = run.stderr.to_lowercase();
+    assert!(told.contains("space"), "{}", run.stderr);
+    assert_eq!(listing(&machine, "lib/modules"), before);
+}
+
+#[test]
+fn a_full_module_directory_puts_the_previous_module_back() {
+    let lab = Lab::open();
+    let (machine, kernel) = demo(&lab);
+    let setup = "cp -a \"$R/lib/modules\" \"$R/keep\"; mount -t tmpfs -o size=200k none \"$R/lib/modules\"; cp -a \"$R/keep/.\" \"$R/lib/modules\"; \
+                 mkdir -p \"$R/lib/modules/$K/updates/vfguard\"; echo old >\"$R/lib/modules/$K/updates/vfguard/demo.ko\"; \
+                 dd if=/dev/zero of=\"$R/lib/modules/fill\" bs=1k 2>/dev/null || :";
+    let setup = setup.replace("$K", &kernel);
+    let after = format!(
+        "{setup}; \"$0\" --root \"$R\" -q prepare {kernel} --driver demo && exit 90; cat \"$R/lib/modules/{kernel}/updates/vfguard/demo.ko\" >&2"
+    );
+    let run = run_after(&machine, &after, &["--version"]);
+    assert_eq!(run.code, 0, "it installed on a full disk: {}{}", run.stdout, run.stderr);
+    assert!(run.stderr.ends_with("old\n"), "the previous module is gone: {}", run.stderr);
+}
+
+#[test]
+fn somebody_who_is_not_root_may_look_and_is_told_what_the_rest_needs() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    let lab = Lab::open();
+    let (machine, kernel) = demo(&lab);
+    fs::set_permissions(machine.root(), fs::Permissions::from_mode(0o755)).unwrap();
+    let binary = machine.path("vfguard");
+    fs::copy(env!("CARGO_BIN_EXE_vfguard"), &binary).unwrap();
+    let run = |args: &[&str]| {
+        let output =
+            Command::new(&binary).arg("--root").arg(machine.root()).args(args).uid(65534).gid(65534).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(run(&["-q", "check", &kernel]).0, Some(3));
+    assert_eq!(run(&["status"]).0, Some(0));
+    let module = lab.file("MODULE_IXGBEVF");
+    let copy = machine.path("module.ko");
+    fs::copy(module, &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(run(&["-q", "verify", "/module.ko", "--kernel", &kernel]).0, Some(0));
+    for verb in [&["reconcile"][..], &["prepare", &kernel]] {
+        let (code, stderr) = run(verb);
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains("ermission"), "{stderr}");
+    }
+}

@@ -1,6 +1,6 @@
 //! Where the driver room asks the module room.
 
-use crate::finding::{Code, Finding};
+use crate::finding::{Code, Finding, Severity};
 use crate::host::pci::Device;
 use crate::module::{verify, Module, Target};
 
@@ -22,7 +22,7 @@ pub(super) fn check(target: &Target, bytes: &[u8], devices: &[&Device]) -> Check
 /// insist (equal symbol versions): another one means that another kernel's tree was used.
 pub(super) fn check_built(target: &Target, bytes: &[u8], devices: &[&Device]) -> Checked {
     let mut checked = check(target, bytes, devices);
-    let known = checked.findings.iter().any(|f| f.code == Code::VermagicRelease);
+    let known = checked.findings.iter().any(|f| f.code == Code::VermagicRelease && f.severity == Severity::Unsafe);
     let release = Module::read(bytes).ok().and_then(|m| Some(m.vermagic?.split(' ').next()?.to_owned()));
     if let Some(other) = release.filter(|r| r != target.release.as_str() && !known) {
         checked.findings.push(Finding::refuse(

@@ -3,7 +3,7 @@
 use super::Machine;
 use std::collections::HashMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What `manifest.env` names.
@@ -68,4 +68,26 @@ impl Lab {
         .unwrap();
         machine.boot_default(release)
     }
+}
+
+/// Lays a source out whose `make` runs a shell script, beside further files.
+pub fn write_source(top: &Path, script: &str, files: &[(&str, &[u8])]) {
+    let src = top.join("src");
+    fs::create_dir_all(&src).unwrap();
+    fs::write(src.join("Makefile"), "default:\n\t@bash ./script.sh\ninstall:\n\ttouch /installed\n").unwrap();
+    fs::write(src.join("script.sh"), script).unwrap();
+    for (name, content) in files {
+        fs::write(src.join(name), content).unwrap();
+    }
+}
+
+/// An archive of such a source, below `root`, with its digest.
+pub fn archive(root: &Path, script: &str, files: &[(&str, &[u8])]) -> (PathBuf, String) {
+    let dir = tempfile::tempdir().unwrap();
+    write_source(&dir.path().join("ixgbevf-1.0"), script, files);
+    let file = root.join("source.tar.gz");
+    let status = Command::new("tar").arg("-czf").arg(&file).arg("-C").arg(dir.path()).arg("ixgbevf-1.0").status().unwrap();
+    assert!(status.success());
+    let digest = vfguard::driver::Digest::of(fs::File::open(&file).unwrap()).unwrap().to_string();
+    (file, digest)
 }

@@ -1,8 +1,13 @@
 //! Kernels: their names, what is installed, their configuration, symbol versions and build trees.
 
+pub mod config;
+pub mod image;
 pub mod installed;
 pub mod release;
+pub mod symvers;
 pub mod tree;
 
+pub use config::KernelConfig;
 pub use installed::{installed, Kernel};
 pub use release::KernelRelease;
+pub use symvers::Symvers;

@@ -1,11 +1,11 @@
-//! What a module file says of itself: ELF relocatable (elf(5)), `.modinfo`, `__versions` (`struct modversion_info` of
-//! `include/linux/module.h`), its extended form of Linux 6.14, and the undefined symbols.
+//! A module's ELF file (elf(5)), looked at as the kernel's loader does: `elf_validity_check`, `simplify_symbols` and
+//! `module_enforce_rwx_sections` of `kernel/module/main.c`, the relocations of `arch/x86/kernel/module.c`. The checks of all kernel versions
+//! together: what one of them refuses is refused here.
 
-use super::{decompress, fits, modinfo, signature};
 use crate::finding::{Code, Finding};
-use object::read::elf::{ElfFile64, FileHeader, SectionHeader};
-use object::{elf, LittleEndian, Object, ObjectSection, ObjectSymbol};
-use serde::Serialize;
+use object::elf::{FileHeader64, Rela64, SectionHeader64, Sym64};
+use object::read::elf::{FileHeader, Rela, SectionHeader, SectionTable, Sym, SymbolTable};
+use object::{elf, LittleEndian as Le};
 
 /// The ELF machine that this build of vfguard judges for.
 #[cfg(target_arch = "x86_64")]
@@ -13,187 +13,247 @@ const MACHINE: elf::Machine = elf::EM_X86_64;
 #[cfg(target_arch = "aarch64")]
 const MACHINE: elf::Machine = elf::EM_AARCH64;
 
-/// A record of `__versions`: an `unsigned long` CRC and a name of 56 bytes on 64-bit kernels.
-const VERSION_RECORD: usize = 64;
-/// The CRC's part of it.
-const VERSION_CRC: usize = 8;
-/// Where `struct module` holds its name on 64-bit kernels: after `enum module_state` and a `struct list_head`.
-const THIS_MODULE_NAME: usize = 24;
+/// More than any module takes in memory; the kernel's space for all modules together is 1 to 1.5 GB.
+const MAX_LOADED: u64 = 256 << 20;
+/// More than any section is aligned to (a page, for the per-CPU and the text sections).
+const MAX_ALIGN: u64 = 2 << 20;
+/// Sections that take memory and no room in the file, by how their names begin.
+const NOBITS: [&str; 5] = [".bss", ".data..percpu", ".sbss", ".init.bss", ".exit.bss"];
 
-/// No 64-bit kernel since 2.6.32 has a smaller `struct module`. Before 6.4 the kernel does not look, and writes past the end.
-const THIS_MODULE_LEAST: usize = 0x200;
+type Sections<'d> = SectionTable<'d, FileHeader64<Le>>;
 
-/// A module, as its file describes it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Module {
-    /// The name that the kernel knows it by.
-    pub name: String,
-    /// `version`.
-    pub version: Option<String>,
-    /// `srcversion`.
-    pub srcversion: Option<String>,
-    /// `vermagic`: the release, then the flags.
-    pub vermagic: Option<String>,
-    /// `license`.
-    pub license: Option<String>,
-    /// Whether it says that it is the kernel's own (`intree=Y`).
-    pub intree: bool,
-    /// Modules that it depends on.
-    pub depends: Vec<String>,
-    /// Modalias patterns that it claims.
-    pub aliases: Vec<String>,
-    /// Namespaces that it imports.
-    pub namespaces: Vec<String>,
-    /// Whether a signature is appended.
-    pub signed: bool,
-    /// The CRC of each imported symbol.
-    #[serde(skip)]
-    pub versions: Vec<(String, u32)>,
-    /// Symbols that it uses and does not define; weak ones are left out.
-    #[serde(skip)]
-    pub undefined: Vec<String>,
+/// A relocatable file that the kernel's loader would lay out.
+pub(super) struct Elf<'d> {
+    data: &'d [u8],
+    sections: Sections<'d>,
+    symbols: SymbolTable<'d, FileHeader64<Le>>,
 }
 
-impl Module {
-    /// Reads a module, compressed or not.
+/// A symbol that the file uses and does not define.
+pub(super) struct Undefined<'d> {
+    pub name: &'d str,
+    pub weak: bool,
+}
+
+impl<'d> Elf<'d> {
+    /// Checks the file's structure.
     ///
     /// # Errors
-    /// The finding that says what is wrong with the file: `module-unreadable`, `not-elf`, `wrong-arch`, `stripped`.
-    pub fn read(bytes: &[u8]) -> Result<Module, Finding> {
-        let plain = decompress::plain(bytes).map_err(|e| {
-            Finding::refuse(
-                Code::ModuleUnreadable,
-                format!("the file does not decompress: {e}"),
-                "build or install it again",
-            )
-        })?;
-        if plain.is_empty() {
-            return Err(damaged("the file is empty"));
+    /// The finding: `not-elf`, `wrong-arch` or `stripped`.
+    pub(super) fn parse(data: &'d [u8]) -> Result<Elf<'d>, Finding> {
+        let header = FileHeader64::<Le>::parse(data).map_err(|e| damaged(&format!("no 64-bit ELF file: {e}")))?;
+        let machine = header.e_machine(Le);
+        if machine != MACHINE || !header.is_little_endian() {
+            let detail = format!("built for ELF machine {machine:?}, this one is {MACHINE:?}");
+            return Err(Finding::refuse(Code::WrongArch, detail, "build it for this machine"));
         }
-        let (content, signed) = signature::split(&plain).map_err(|why| {
-            Finding::refuse(Code::SignatureInvalid, format!("its signature is damaged: {why}"), "build or install it again")
-        })?;
-        let header =
-            elf::FileHeader64::<LittleEndian>::parse(content).map_err(|e| damaged(&format!("no 64-bit ELF file: {e}")))?;
-        let machine = header.e_machine.get(LittleEndian);
-        if machine != MACHINE {
-            return Err(Finding::refuse(
-                Code::WrongArch,
-                format!("built for ELF machine {machine:?}, this one is {MACHINE:?}"),
-                "build it for this machine",
-            ));
-        }
-        if header.e_type.get(LittleEndian) != elf::ET_REL {
+        if header.e_type(Le) != elf::ET_REL {
             return Err(damaged("an ELF file, but no relocatable one"));
         }
-        let file = ElfFile64::<LittleEndian>::parse(content).map_err(|e| damaged(&e.to_string()))?;
-        Module::parse(&file, signed)
+        if header.e_shnum(Le) == 0 {
+            return Err(damaged("it has no section table"));
+        }
+        let sections = header.sections(Le, data).map_err(|e| damaged(&e.to_string()))?;
+        check_sections(&sections, data)?;
+        let tables: Vec<_> = sections.enumerate().filter(|(_, s)| s.sh_type(Le) == elf::SHT_SYMTAB).collect();
+        let (index, table) = match tables[..] {
+            [one] => one,
+            [] => return Err(stripped("no symbol table")),
+            _ => return Err(damaged("more than one symbol table")),
+        };
+        let symbols = SymbolTable::parse(Le, data, &sections, index, table).map_err(|e| damaged(&e.to_string()))?;
+        let strings = sections.section(table.link(Le)).and_then(|s| s.data(Le, data)).unwrap_or_default();
+        if strings.last() != Some(&0) {
+            return Err(damaged("the symbols' names do not end"));
+        }
+        let elf = Elf { data, sections, symbols };
+        elf.check_symbols()?;
+        elf.check_relocations()?;
+        Ok(elf)
     }
 
-    fn parse(file: &ElfFile64<'_, LittleEndian>, signed: bool) -> Result<Module, Finding> {
-        // Every section must lie inside the file, as the kernel's elf_validity_check demands.
-        for section in file.sections() {
-            // Linux 6.1 does not look where the names of all sections lie before it reads them, and dies.
-            let name = section.name().map_err(|e| damaged(&format!("section {}: {e}", section.index())))?;
-            section.data().map_err(|e| damaged(&format!("section {name}: {e}")))?;
-            // An empty one has no data to miss, and the kernel looks at its place all the same.
-            let header = section.elf_section_header();
-            let end = header.sh_offset(LittleEndian).checked_add(header.sh_size(LittleEndian));
-            let outside = end.is_none_or(|end| end > file.data().len() as u64);
-            if outside && header.sh_type(LittleEndian) != elf::SHT_NOBITS {
-                return Err(damaged(&format!("section {name} lies outside the file")));
-            }
-        }
-        let section = |name: &str| file.section_by_name(name).and_then(|s| s.data().ok());
-        let Some(this_module) = section(".gnu.linkonce.this_module") else {
-            return Err(stripped("no section .gnu.linkonce.this_module"));
-        };
-        if this_module.len() < THIS_MODULE_LEAST {
-            return Err(damaged("section .gnu.linkonce.this_module is cut off"));
-        }
-        if file.symbol_table().is_none() {
-            return Err(stripped("no symbol table"));
-        }
-        let info = section(".modinfo").unwrap_or_default();
-        let text = |key: &str| modinfo::value(info, key).map(str::to_owned);
-        let name = text("name").unwrap_or_else(|| name_in(this_module));
-        if name.is_empty() {
-            return Err(stripped("no name in .modinfo or .gnu.linkonce.this_module"));
-        }
-        let versions = match (section("__version_ext_crcs"), section("__version_ext_names")) {
-            (Some(crcs), Some(names)) => extended(crcs, names)?,
-            _ => records(section("__versions").unwrap_or_default())?,
-        };
-        let mut undefined = Vec::new();
-        for symbol in file.symbols().filter(|s| s.is_undefined() && !s.is_weak()) {
-            let name = symbol.name().map_err(|e| damaged(&format!("symbol table: {e}")))?;
-            if !name.is_empty() {
-                undefined.push(name.to_owned());
-            }
-        }
-        Ok(Module {
-            name: name.replace('-', "_"),
-            version: text("version"),
-            srcversion: text("srcversion"),
-            vermagic: text("vermagic"),
-            license: text("license"),
-            intree: text("intree").is_some_and(|v| v == "Y"),
-            depends: modinfo::list(info, "depends"),
-            aliases: modinfo::values(info, "alias").into_iter().map(str::to_owned).collect(),
-            namespaces: modinfo::values(info, "import_ns").into_iter().map(str::to_owned).collect(),
-            signed,
-            versions,
-            undefined,
-        })
+    /// The first loaded section of a name, as the kernel's `find_sec`; a section without the flag is not there for it.
+    pub(super) fn section(&self, name: &str) -> Option<&'d [u8]> {
+        self.header(name).and_then(|(_, s)| s.data(Le, self.data).ok())
     }
 
-    /// Whether one of its aliases fits a device.
-    pub fn claims(&self, modalias: &str) -> bool {
-        self.aliases.iter().any(|pattern| fits(pattern, modalias))
+    fn header(&self, name: &str) -> Option<(usize, &'d SectionHeader64<Le>)> {
+        let mut all = self.sections.enumerate().map(|(i, s)| (i.0, s));
+        all.find(|(_, s)| loaded(s) && self.sections.section_name(Le, s).is_ok_and(|n| n == name.as_bytes()))
+    }
+
+    /// How many sections bear a name, loaded or not.
+    pub(super) fn count(&self, name: &str) -> usize {
+        self.sections.iter().filter(|s| self.sections.section_name(Le, s).is_ok_and(|n| n == name.as_bytes())).count()
+    }
+
+    /// The size of a section in memory.
+    pub(super) fn size(&self, name: &str) -> Option<u64> {
+        self.header(name).map(|(_, s)| s.sh_size(Le))
+    }
+
+    /// The content of a note section's first note: the build id of `.note.gnu.build-id`.
+    pub(super) fn build_id(&self) -> Option<Vec<u8>> {
+        let note = self.section(".note.gnu.build-id")?;
+        let word = |at: usize| note.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize);
+        let start = 12 + word(0)?.checked_next_multiple_of(4)?;
+        note.get(start..start.checked_add(word(4)?)?).map(<[u8]>::to_vec)
+    }
+
+    /// The symbols that it takes from elsewhere, in order.
+    ///
+    /// # Errors
+    /// A name that is none.
+    pub(super) fn undefined(&self) -> Result<Vec<Undefined<'d>>, Finding> {
+        let all = self.symbols.symbols().iter().skip(1).filter(|s| s.st_shndx(Le) == elf::SHN_UNDEF);
+        all.map(|s| Ok(Undefined { name: self.symbol_name(s)?, weak: s.is_weak() })).collect()
+    }
+
+    /// Defined symbols that are seen from outside: name, section, value.
+    pub(super) fn defined(&self) -> impl Iterator<Item = (&'d str, u16, u64)> + '_ {
+        let all = self.symbols.symbols().iter().filter(|s| s.st_shndx(Le) != elf::SHN_UNDEF);
+        all.filter_map(|s| Some((self.symbol_name(s).ok()?, s.st_shndx(Le).0, s.st_value(Le))))
+    }
+
+    /// The content and the name of a section by its index.
+    pub(super) fn section_at(&self, index: u16) -> Option<(&'d str, &'d [u8])> {
+        let section = self.sections.section(object::SectionIndex(index.into())).ok()?;
+        let name = std::str::from_utf8(self.sections.section_name(Le, section).ok()?).ok()?;
+        Some((name, section.data(Le, self.data).ok()?))
+    }
+
+    /// Whether `struct module` is filled in when the module is loaded: without that its init function is never called.
+    pub(super) fn has_init(&self) -> bool {
+        let Some((this, _)) = self.header(".gnu.linkonce.this_module") else { return false };
+        let filled = self.sections.iter().any(|s| s.sh_type(Le) == elf::SHT_RELA && s.sh_info(Le) as usize == this);
+        filled && self.defined().any(|(name, ..)| name == "init_module")
+    }
+
+    fn symbol_name(&self, symbol: &Sym64<Le>) -> Result<&'d str, Finding> {
+        let name = symbol.name(Le, self.symbols.strings()).map_err(|e| damaged(&format!("symbol table: {e}")))?;
+        std::str::from_utf8(name).map_err(|_| damaged("the symbol table holds a name that is no text"))
+    }
+
+    fn check_symbols(&self) -> Result<(), Finding> {
+        for symbol in self.symbols.symbols().iter().skip(1) {
+            let name = self.symbol_name(symbol)?;
+            let place = symbol.st_shndx(Le);
+            if place == elf::SHN_UNDEF || place == elf::SHN_ABS {
+                continue;
+            }
+            if place == elf::SHN_COMMON {
+                return Err(damaged(&format!("{name} is a common symbol; the kernel wants -fno-common")));
+            }
+            let section = self.sections.section(object::SectionIndex(place.0.into()));
+            let Ok(section) = section else {
+                return Err(damaged(&format!("the symbol {name} lies in a section that is not there")));
+            };
+            if symbol.st_value(Le) > section.sh_size(Le) {
+                return Err(damaged(&format!("the symbol {name} lies outside of its section")));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_relocations(&self) -> Result<(), Finding> {
+        for section in self.sections.iter() {
+            let target = self.sections.section(section.info_link(Le)).ok().filter(|t| loaded(t));
+            let kind = section.sh_type(Le);
+            let (Some(target), true) = (target, kind == elf::SHT_RELA || kind == elf::SHT_REL) else { continue };
+            if kind == elf::SHT_REL && cfg!(target_arch = "x86_64") {
+                return Err(damaged("it holds relocations without addends, which this machine has not"));
+            }
+            let content = target.data(Le, self.data).unwrap_or_default();
+            if let Some((entries, _)) = section.rela(Le, self.data).map_err(|e| damaged(&e.to_string()))? {
+                entries.iter().try_for_each(|entry| self.check_relocation(entry, content))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_relocation(&self, entry: &Rela64<Le>, content: &[u8]) -> Result<(), Finding> {
+        let symbol = self.symbols.symbols().get(entry.r_sym(Le, false) as usize);
+        let Some(symbol) = symbol else { return Err(damaged("a relocation names a symbol that is not there")) };
+        if let Ok(section) = self.sections.section(object::SectionIndex(symbol.st_shndx(Le).0.into())) {
+            if !loaded(section) {
+                return Err(damaged("a relocation leads into a section that is not loaded"));
+            }
+        }
+        if cfg!(not(target_arch = "x86_64")) {
+            return Ok(());
+        }
+        let width = match entry.r_type(Le, false) {
+            elf::R_X86_64_NONE => return Ok(()),
+            elf::R_X86_64_64 | elf::R_X86_64_PC64 => 8,
+            elf::R_X86_64_32 | elf::R_X86_64_32S | elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => 4,
+            other => return Err(damaged(&format!("an unknown relocation {other:?}"))),
+        };
+        let place = usize::try_from(entry.r_offset(Le)).ok();
+        let place = place.and_then(|at| content.get(at..at.checked_add(width)?));
+        match place {
+            None => Err(damaged("a relocation lies outside of its section")),
+            Some(bytes) if bytes.iter().any(|&b| b != 0) => Err(damaged("a relocation's place is already filled")),
+            Some(_) => Ok(()),
+        }
     }
 }
 
-fn damaged(why: &str) -> Finding {
+fn loaded(section: &SectionHeader64<Le>) -> bool {
+    section.sh_flags(Le).contains(elf::SHF_ALLOC)
+}
+
+fn check_sections(sections: &Sections<'_>, data: &[u8]) -> Result<(), Finding> {
+    let mut total: u64 = 0;
+    for (index, section) in sections.enumerate() {
+        if index.0 == 0 {
+            let empty = section.sh_type(Le) == elf::SHT_NULL && section.sh_size(Le) == 0 && section.sh_addr(Le) == 0;
+            if !empty {
+                return Err(damaged("section 0 is not empty"));
+            }
+            continue;
+        }
+        // Linux 6.1 reads the names of all sections before it looks where they lie, and dies.
+        let name = sections.section_name(Le, section).map_err(|e| damaged(&format!("section {}: {e}", index.0)))?;
+        let name = String::from_utf8_lossy(name);
+        let kind = section.sh_type(Le);
+        if kind == elf::SHT_NULL {
+            continue;
+        }
+        // An empty section has no data to miss, and the kernel looks at its place all the same.
+        let end = section.sh_offset(Le).checked_add(section.sh_size(Le));
+        if kind != elf::SHT_NOBITS && end.is_none_or(|end| end > data.len() as u64) {
+            return Err(damaged(&format!("section {name} lies outside of the file")));
+        }
+        if section.sh_link(Le) as usize >= sections.len() {
+            return Err(damaged(&format!("section {name} is linked to one that is not there")));
+        }
+        if !loaded(section) {
+            continue;
+        }
+        let align = section.sh_addralign(Le);
+        if align > MAX_ALIGN || (align != 0 && !align.is_power_of_two()) {
+            return Err(damaged(&format!("section {name} is aligned to {align}")));
+        }
+        if kind == elf::SHT_NOBITS && section.sh_size(Le) > 0 && !NOBITS.iter().any(|n| name.starts_with(n)) {
+            return Err(damaged(&format!("section {name} has no content")));
+        }
+        let flags = section.sh_flags(Le);
+        if flags.contains(elf::SHF_WRITE) && flags.contains(elf::SHF_EXECINSTR) {
+            return Err(damaged(&format!("section {name} is both writable and executable")));
+        }
+        total = total.saturating_add(section.sh_size(Le));
+    }
+    if total > MAX_LOADED {
+        return Err(damaged(&format!("it would take {total} bytes of memory")));
+    }
+    Ok(())
+}
+
+pub(super) fn damaged(why: &str) -> Finding {
     Finding::refuse(Code::NotElf, format!("no loadable module: {why}"), "build or install it again")
 }
 
-fn stripped(why: &str) -> Finding {
-    Finding::refuse(
-        Code::Stripped,
-        format!("stripped too far: {why}"),
-        "build it again; strip modules with --strip-debug only",
-    )
-}
-
-fn name_in(this_module: &[u8]) -> String {
-    let bytes = this_module.get(THIS_MODULE_NAME..).unwrap_or_default();
-    let end = bytes.iter().position(|&b| b == 0).unwrap_or(0);
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
-}
-
-fn records(section: &[u8]) -> Result<Vec<(String, u32)>, Finding> {
-    if !section.len().is_multiple_of(VERSION_RECORD) {
-        return Err(damaged("__versions is cut off"));
-    }
-    let parse = |record: &[u8]| {
-        let (crc, name) = record.split_at(VERSION_CRC);
-        let end = name.iter().position(|&b| b == 0)?;
-        let crc = u64::from_le_bytes(crc.try_into().ok()?);
-        Some((std::str::from_utf8(&name[..end]).ok()?.to_owned(), u32::try_from(crc).ok()?))
-    };
-    let all: Option<Vec<_>> = section.chunks_exact(VERSION_RECORD).map(parse).collect();
-    all.ok_or_else(|| damaged("__versions holds no symbol versions"))
-}
-
-/// `__version_ext_crcs` (32-bit CRCs) beside `__version_ext_names` (NUL-ended names), in the same order.
-fn extended(crcs: &[u8], names: &[u8]) -> Result<Vec<(String, u32)>, Finding> {
-    let crcs = crcs.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]]));
-    let names: Vec<&[u8]> = names.split(|&b| b == 0).filter(|n| !n.is_empty()).collect();
-    if crcs.len() != names.len() {
-        return Err(damaged("the extended symbol versions are cut off"));
-    }
-    let name = |n: &[u8]| {
-        std::str::from_utf8(n).map(str::to_owned).map_err(|_| damaged("the extended symbol versions hold no names"))
-    };
-    crcs.zip(names).map(|(crc, n)| Ok((name(n)?, crc))).collect()
+pub(super) fn stripped(why: &str) -> Finding {
+    let remedy = "build it again; strip modules with --strip-debug only";
+    Finding::refuse(Code::Stripped, format!("stripped too far: {why}"), remedy)
 }

@@ -1,12 +1,14 @@
-//! depmod's tables of a kernel as text (modules.dep(5)): `modules.dep`, `modules.alias`, `modules.builtin`,
-//! `modules.builtin.modinfo`. libkmod reads their `.bin` forms, and these where there is none.
+//! depmod's tables of a kernel. modprobe reads their binary form ([`super::trie`]); where there is none, the text (modules.dep(5))
+//! still says what depmod knew, and [`Index::problems`] says that modprobe would not get that far.
 
+use super::modprobe::Modprobe;
+use super::trie::Trie;
 use super::{fits, name_of};
 use crate::host::Host;
 use crate::kernel::installed::modules_dir;
 use crate::kernel::KernelRelease;
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 /// What would drive a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,35 +19,83 @@ pub enum Provider {
     Module(String),
 }
 
-/// The tables.
+/// The tables; each is read when it is first asked for.
 pub struct Index {
+    host: Host,
     dir: PathBuf,
-    dep: String,
-    alias: String,
-    builtin: String,
-    builtin_info: Vec<u8>,
-    /// When `modules.dep` was written.
-    pub(super) written: Option<SystemTime>,
+    dep: OnceCell<Table>,
+    alias: OnceCell<Table>,
+    symbols: OnceCell<Table>,
+    builtin: OnceCell<Table>,
+    builtin_alias: OnceCell<Table>,
+    modprobe: OnceCell<Modprobe>,
+}
+
+enum Table {
+    Binary(Trie),
+    /// The binary form is damaged.
+    Damaged,
+    /// Only the text is there, or nothing (an empty text).
+    Text(Vec<u8>),
 }
 
 impl Index {
-    /// Reads the tables; one that is missing is empty.
+    /// Where the tables of a kernel are.
     pub fn load(host: &Host, release: &KernelRelease) -> Index {
-        let dir = modules_dir(release);
-        let text = |name: &str| host.read_text(dir.join(name)).unwrap_or_default();
         Index {
-            dep: text("modules.dep"),
-            alias: text("modules.alias"),
-            builtin: text("modules.builtin"),
-            builtin_info: host.read(dir.join("modules.builtin.modinfo")).unwrap_or_default(),
-            written: host.metadata(dir.join("modules.dep")).and_then(|m| m.modified()).ok(),
-            dir,
+            host: host.clone(),
+            dir: modules_dir(release),
+            dep: OnceCell::new(),
+            alias: OnceCell::new(),
+            symbols: OnceCell::new(),
+            builtin: OnceCell::new(),
+            builtin_alias: OnceCell::new(),
+            modprobe: OnceCell::new(),
         }
     }
 
-    /// The file that modules.dep gives for a name, below the root.
+    fn table<'i>(&'i self, cell: &'i OnceCell<Table>, name: &str, text: &str) -> &'i Table {
+        cell.get_or_init(|| match self.host.read(self.dir.join(format!("{name}.bin"))) {
+            Ok(bytes) => Trie::new(bytes).map_or(Table::Damaged, Table::Binary),
+            Err(_) => Table::Text(self.host.read(self.dir.join(text)).unwrap_or_default()),
+        })
+    }
+
+    fn dep(&self) -> &Table {
+        self.table(&self.dep, "modules.dep", "modules.dep")
+    }
+
+    fn alias(&self) -> &Table {
+        self.table(&self.alias, "modules.alias", "modules.alias")
+    }
+
+    /// modprobe's settings.
+    pub(super) fn modprobe(&self) -> &Modprobe {
+        self.modprobe.get_or_init(|| Modprobe::load(&self.host))
+    }
+
+    /// Whether depmod has run at all.
+    pub fn is_there(&self) -> bool {
+        !matches!(self.dep(), Table::Text(text) if text.is_empty())
+    }
+
+    /// What modprobe would trip over, table by table.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (table, name) in [(self.dep(), "modules.dep.bin"), (self.alias(), "modules.alias.bin")] {
+            match table {
+                Table::Binary(_) => {}
+                Table::Damaged => problems.push(format!("{} is damaged", self.dir.join(name).display())),
+                Table::Text(text) if text.is_empty() => {}
+                Table::Text(_) => problems.push(format!("{} is not there", self.dir.join(name).display())),
+            }
+        }
+        problems
+    }
+
+    /// The file that the table gives for a module's name, below the root.
     pub fn path(&self, name: &str) -> Option<PathBuf> {
-        self.entry(name).map(|(file, _)| self.absolute(file))
+        self.entry(name).map(|(file, _)| self.absolute(&file))
     }
 
     /// The files that must be loaded before it.
@@ -54,8 +104,17 @@ impl Index {
         needs.split_whitespace().map(|f| self.absolute(f)).collect()
     }
 
-    fn entry(&self, name: &str) -> Option<(&str, &str)> {
-        self.dep.lines().filter_map(|l| l.split_once(':')).find(|(file, _)| same_name(file, name))
+    fn entry(&self, name: &str) -> Option<(String, String)> {
+        let name = name.replace('-', "_");
+        let line = match self.dep() {
+            Table::Binary(trie) => trie.exact(&name).ok()?.first().map(|l| (*l).to_owned()),
+            Table::Damaged => None,
+            Table::Text(text) => {
+                let is = |l: &&str| l.split_once(':').is_some_and(|(file, _)| name_of(file) == name);
+                lines(text).find(is).map(str::to_owned)
+            }
+        }?;
+        line.split_once(':').map(|(file, needs)| (file.to_owned(), needs.to_owned()))
     }
 
     fn absolute(&self, file: &str) -> PathBuf {
@@ -65,43 +124,117 @@ impl Index {
 
     /// Whether a module is built in.
     pub fn is_builtin(&self, name: &str) -> bool {
-        self.builtin.lines().any(|l| same_name(l, name))
+        let name = name.replace('-', "_");
+        match self.table(&self.builtin, "modules.builtin", "modules.builtin") {
+            Table::Binary(trie) => trie.exact(&name).is_ok_and(|v| !v.is_empty()),
+            Table::Damaged => false,
+            Table::Text(text) => lines(text).any(|l| name_of(l) == name),
+        }
     }
 
-    /// What would drive a device: built-in drivers first, as they are there already; then modules in the order of the table.
-    pub fn resolve(&self, modalias: &str) -> Vec<Provider> {
-        let mut found: Vec<Provider> = Vec::new();
-        let mut add = |provider: Provider| {
-            if !found.contains(&provider) {
-                found.push(provider);
-            }
-        };
-        for entry in self.builtin_info.split(|&b| b == 0).filter_map(|e| std::str::from_utf8(e).ok()) {
-            let parts = entry.split_once('=').and_then(|(key, pattern)| Some((key.strip_suffix(".alias")?, pattern)));
-            if let Some((module, _)) = parts.filter(|(_, pattern)| fits(pattern, modalias)) {
-                add(Provider::BuiltIn(module.replace('-', "_")));
+    /// The module that exports a symbol, by depmod's table.
+    pub(super) fn exporter(&self, symbol: &str) -> Option<String> {
+        match self.table(&self.symbols, "modules.symbols", "modules.symbols") {
+            Table::Binary(trie) => trie.exact(&format!("symbol:{symbol}")).ok()?.first().map(|m| (*m).to_owned()),
+            Table::Damaged => None,
+            Table::Text(text) => {
+                let mut all = lines(text).filter_map(|l| l.strip_prefix("alias symbol:")?.split_once(' '));
+                all.find(|(s, _)| *s == symbol).map(|(_, module)| module.to_owned())
             }
         }
-        for line in self.alias.lines() {
-            let Some(rest) = line.strip_prefix("alias ") else { continue };
-            if let Some((_, module)) = rest.rsplit_once(' ').filter(|(pattern, _)| fits(pattern, modalias)) {
-                add(Provider::Module(module.replace('-', "_")));
+    }
+
+    /// Whether the table of aliases gives a module for exactly this pattern.
+    pub(super) fn knows_alias(&self, pattern: &str, module: &str) -> bool {
+        // depmod writes `-` as `_` outside of brackets.
+        let pattern = underscores(pattern);
+        match self.alias() {
+            Table::Binary(trie) => trie.exact(&pattern).is_ok_and(|m| m.iter().any(|m| m.replace('-', "_") == module)),
+            Table::Damaged => false,
+            Table::Text(text) => aliases(text).any(|(p, m)| p == pattern && m.replace('-', "_") == module),
+        }
+    }
+
+    /// What would drive a device: `alias` lines of modprobe.d alone where one fits, as in `kmod_module_new_from_lookup`; else
+    /// built-in drivers, as they are there already, then modules in the order of the table.
+    pub fn resolve(&self, modalias: &str) -> Vec<Provider> {
+        let mut found: Vec<Provider> = self.builtin_for(modalias).into_iter().map(Provider::BuiltIn).collect();
+        let configured = self.modprobe().alias(modalias);
+        let modules = if configured.is_empty() { self.modules_for(modalias) } else { configured };
+        for module in modules.into_iter().filter(|m| m != "off") {
+            let module = module.replace('-', "_");
+            let provider = if self.is_builtin(&module) { Provider::BuiltIn(module) } else { Provider::Module(module) };
+            if !found.contains(&provider) {
+                found.push(provider);
             }
         }
         found
     }
 
-    /// Some module that came with the kernel, for its vermagic; the first of the table below `kernel/`.
-    pub(super) fn own_module(&self) -> Option<PathBuf> {
-        let files = self.dep.lines().filter_map(|l| l.split(':').next());
-        files.into_iter().find(|f| f.starts_with("kernel/")).map(|f| self.absolute(f))
+    fn modules_for(&self, modalias: &str) -> Vec<String> {
+        match self.alias() {
+            Table::Binary(trie) => {
+                trie.matching(&underscores(modalias)).unwrap_or_default().into_iter().map(str::to_owned).collect()
+            }
+            Table::Damaged => Vec::new(),
+            Table::Text(text) => {
+                let fit = aliases(text).filter(|(pattern, _)| fits(pattern, &underscores(modalias)));
+                fit.map(|(_, module)| module.to_owned()).collect()
+            }
+        }
+    }
+
+    /// Kernels of 5.2 and newer say in `modules.builtin.modinfo` what their built-in drivers claim.
+    fn builtin_for(&self, modalias: &str) -> Vec<String> {
+        let mut found: Vec<String> =
+            match self.table(&self.builtin_alias, "modules.builtin.alias", "modules.builtin.modinfo") {
+                Table::Binary(trie) => trie
+                    .matching(&underscores(modalias))
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|m| m.replace('-', "_"))
+                    .collect(),
+                Table::Damaged => Vec::new(),
+                Table::Text(info) => {
+                    let entries = info.split(|&b| b == 0).filter_map(|e| std::str::from_utf8(e).ok()?.split_once('='));
+                    let fit = entries.filter_map(|(key, pattern)| Some((key.strip_suffix(".alias")?, pattern)));
+                    fit.filter(|(_, pattern)| fits(pattern, modalias)).map(|(m, _)| m.replace('-', "_")).collect()
+                }
+            };
+        found.sort();
+        found.dedup();
+        found
+    }
+
+    /// Modules that came with the kernel, for what they say of it; those of the text table below `kernel/`, in its order.
+    pub(super) fn own_modules(&self) -> Vec<PathBuf> {
+        let text = self.host.read(self.dir.join("modules.dep")).unwrap_or_default();
+        let files = lines(&text).filter_map(|l| l.split(':').next()).filter(|f| f.starts_with("kernel/"));
+        files.take(OWN_MODULES).map(|f| self.absolute(f)).collect()
     }
 }
 
-/// Whether a path of a table is the file of a module, without allocating: `-` and `_` are the same.
-fn same_name(file: &str, name: &str) -> bool {
-    let base = file.rsplit('/').next().unwrap_or(file);
-    let Some(rest) = base.get(..name.len()) else { return false };
-    let same = rest.bytes().zip(name.bytes()).all(|(a, b)| a == b || (a == b'-' && b == b'_') || (a == b'_' && b == b'-'));
-    same && base[name.len()..].starts_with(".ko") && name_of(base) == name.replace('-', "_")
+/// How many of the kernel's own modules are tried for one that can be read.
+const OWN_MODULES: usize = 8;
+
+fn lines(text: &[u8]) -> impl Iterator<Item = &str> {
+    text.split(|&b| b == b'\n').filter_map(|l| std::str::from_utf8(l).ok())
+}
+
+fn aliases(text: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+    lines(text).filter_map(|l| l.strip_prefix("alias ")?.rsplit_once(' '))
+}
+
+/// `alias_normalize` of libkmod: `-` becomes `_`, but not inside brackets.
+fn underscores(alias: &str) -> String {
+    let mut inside = false;
+    let change = |c| {
+        inside = (inside || c == '[') && c != ']';
+        if c == '-' && !inside {
+            '_'
+        } else {
+            c
+        }
+    };
+    alias.chars().map(change).collect()
 }

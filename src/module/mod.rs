@@ -3,18 +3,24 @@
 //!
 //! Where the verifier cannot know, it is stricter than the kernel, never laxer.
 
-mod decompress;
+pub(crate) mod decompress;
+mod depmod;
 mod elf;
+mod file;
 pub mod index;
 mod modinfo;
+mod modprobe;
 pub mod placement;
 mod signature;
 mod target;
+mod trie;
+mod trust;
 mod verify;
 
-pub use elf::Module;
+pub use file::{Import, Module, Offer};
 pub use index::Provider;
 pub use placement::{check_placement, initramfs_findings, on_disk};
+pub use signature::Signature;
 pub use target::Target;
 pub use verify::verify;
 

@@ -1,48 +1,69 @@
-//! What modprobe would make of a module file: the tables, other copies, blacklists, dependencies; and K's initramfs.
+//! What modprobe would make of a module file: the tables, other copies, blacklists, dependencies.
 
-use super::elf::Module;
+use super::file::Module;
 use super::name_of;
 use super::target::Target;
-use super::verify::verify;
-use crate::finding::{Code, Finding, Verdict};
+use super::verify::{providers, verify};
+use crate::finding::{Code, Finding, Severity};
 use crate::host::Host;
 use crate::kernel::installed::modules_dir;
 use crate::kernel::KernelRelease;
 use std::path::{Path, PathBuf};
 
-/// Where modules beside the kernel's own are put.
-const EXTRA: [&str; 4] = ["updates", "extra", "weak-updates", "override"];
-/// Where modprobe reads its settings (modprobe.d(5)).
-const MODPROBE_D: [&str; 4] = ["/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d"];
 /// Modules lie a few directories deep (`kernel/drivers/net/ethernet/intel/ixgbevf`).
-const MAX_DEPTH: u32 = 10;
+const MAX_DEPTH: u32 = 12;
+/// Where K's own modules are; their list is `modules.order`.
+const OWN: &str = "kernel";
+/// The part of it that is walked all the same: old makefiles put drivers of network cards there.
+const OWN_NET: &str = "kernel/drivers/net";
 
-/// Every copy of a module in K's module directory, below the root: those beside the kernel's own by a walk, the kernel's own
-/// from its `modules.order`, which is thousands of lines and no walk.
+/// Every copy of a module in K's module directory, below the root: by a walk of all beside the kernel's own and of its network
+/// drivers, for the rest by its `modules.order`, which is thousands of lines and no walk.
 pub fn on_disk(host: &Host, release: &KernelRelease, name: &str) -> Vec<PathBuf> {
     let dir = modules_dir(release);
+    let name = name.replace('-', "_");
     let mut found = Vec::new();
-    for extra in EXTRA {
-        walk(host, &dir.join(extra), name, MAX_DEPTH, &mut found);
+    for entry in host.read_dir(&dir).unwrap_or_default() {
+        let path = dir.join(&entry);
+        if entry == "build" || entry == "source" || (entry == OWN && host.is_file(dir.join("modules.order"))) {
+            continue;
+        }
+        if is_copy(&entry.to_string_lossy(), &name) && host.is_file(&path) {
+            found.push(path);
+        } else if !entry.to_string_lossy().contains('.') {
+            walk(host, &path, &name, MAX_DEPTH, &mut found);
+        }
     }
-    let order = host.read_text(dir.join("modules.order")).unwrap_or_default();
-    let listed = order.lines().filter(|l| name_of(l) == name.replace('-', "_"));
-    for file in listed {
+    walk(host, &dir.join(OWN_NET), &name, MAX_DEPTH, &mut found);
+    let order = host.read(dir.join("modules.order")).unwrap_or_default();
+    for file in order.split(|&b| b == b'\n').filter_map(|l| std::str::from_utf8(l).ok()).filter(|l| name_of(l) == name) {
         let plain = dir.join(file);
-        let compressed = ["", ".xz", ".gz", ".zst"].map(|ext| PathBuf::from(format!("{}{ext}", plain.display())));
-        found.extend(compressed.into_iter().find(|p| host.is_file(p)));
+        let packed = ["", ".xz", ".gz", ".zst"].map(|ext| PathBuf::from(format!("{}{ext}", plain.display())));
+        found.extend(packed.into_iter().filter(|p| host.is_file(p)));
     }
+    let mut seen = std::collections::HashSet::new();
+    found.retain(|p| seen.insert(p.clone()));
     found
 }
 
+/// Whether a file's name is that of a module, packed or not.
+fn is_copy(file: &str, name: &str) -> bool {
+    let module = [".ko", ".ko.gz", ".ko.xz", ".ko.zst"].iter().any(|ext| file.ends_with(ext));
+    module && name_of(file) == *name
+}
+
 fn walk(host: &Host, dir: &Path, name: &str, depth: u32, found: &mut Vec<PathBuf>) {
-    for entry in host.read_dir(dir).unwrap_or_default() {
+    let Ok(entries) = std::fs::read_dir(host.path(dir)) else { return };
+    let mut names: Vec<_> = entries.flatten().map(|e| (e.file_name(), e.file_type())).collect();
+    names.sort_by(|a, b| a.0.cmp(&b.0));
+    for (entry, kind) in names {
         let path = dir.join(&entry);
-        if host.is_dir(&path) {
+        let is_dir = kind.is_ok_and(|k| k.is_dir() || (k.is_symlink() && host.is_dir(&path)));
+        if is_dir {
             if depth > 0 {
                 walk(host, &path, name, depth - 1, found);
             }
-        } else if entry.to_string_lossy().contains(".ko") && name_of(&entry.to_string_lossy()) == name.replace('-', "_") {
+        } else if is_copy(&entry.to_string_lossy(), name) && host.is_file(&path) {
             found.push(path);
         }
     }
@@ -50,66 +71,94 @@ fn walk(host: &Host, dir: &Path, name: &str, depth: u32, found: &mut Vec<PathBuf
 
 /// What stands between a module file and its being loaded for a device: `cmdline` is K's.
 pub fn check_placement(host: &Host, target: &Target, name: &str, path: &Path, cmdline: &str) -> Vec<Finding> {
-    let mut findings = Vec::new();
+    let name = name.replace('-', "_");
     let k = &target.release;
     let depmod = format!("depmod {k}");
-    match target.module_file(name) {
-        Some(chosen) if chosen == path => {}
-        Some(chosen) => {
-            let newer = host.metadata(path).and_then(|m| m.modified()).ok() > target.index.written;
-            findings.push(if newer {
-                Finding::refuse(
-                    Code::DepmodStale,
-                    format!("modules.dep is older than {} and names {}", path.display(), chosen.display()),
-                    depmod,
-                )
-            } else {
-                Finding::refuse(
-                    Code::Shadowed,
-                    format!("modprobe would load {} instead of {}", chosen.display(), path.display()),
-                    format!(
-                        "give updates its place in depmod.d's search line, or remove {}; then {depmod}",
-                        chosen.display()
-                    ),
-                )
-            });
-        }
-        None => findings.push(Finding::refuse(
-            Code::DepmodStale,
-            format!("modules.dep does not know {}", path.display()),
-            depmod,
-        )),
+    let mut findings = Vec::new();
+    for problem in target.index.problems() {
+        findings.push(Finding::refuse(Code::DepmodStale, format!("{problem}, so modprobe loads nothing by it"), &depmod));
     }
-    if let Some(why) = blacklisted(host, name, cmdline) {
-        findings.push(Finding::refuse(
-            Code::Blacklisted,
-            format!("{name} will not be loaded: {why}"),
-            "remove that line or word",
-        ));
+    findings.extend(chosen(host, target, &name, path));
+    if let Some(why) = target.index.modprobe().refuses(&name, cmdline) {
+        let detail = format!("{name} will not be loaded: {why}");
+        findings.push(Finding::refuse(Code::Blacklisted, detail, "take that line or word away"));
     }
-    findings.extend(dependencies(host, target, name));
+    if let Some(word) = early_blacklist(&name, cmdline) {
+        let detail = format!("{name} is not loaded before the root is mounted: `{word}` on the kernel command line");
+        findings.push(Finding::warn(Code::Blacklisted, detail, "take that word away"));
+    }
+    if let Some(module) = host.read(path).ok().and_then(|bytes| Module::read(&bytes).ok()) {
+        findings.extend(stale(target, &module, &depmod));
+        findings.extend(dependencies(host, target, &module, cmdline));
+    }
     findings
 }
 
-fn dependencies(host: &Host, target: &Target, name: &str) -> Vec<Finding> {
+/// Which of several copies the tables name, and which depmod would.
+fn chosen(host: &Host, target: &Target, name: &str, path: &Path) -> Option<Finding> {
+    let k = &target.release;
+    let copies = on_disk(host, k, name);
+    let best = target.order().choose(&modules_dir(k), &copies);
+    let same = |a: &Path, b: &Path| a == b || host.path(a) == host.path(b);
+    let Some(listed) = target.module_file(name) else {
+        let detail = format!("modules.dep does not know {}", path.display());
+        return Some(Finding::refuse(Code::DepmodStale, detail, format!("depmod {k}")));
+    };
+    if same(&listed, path) {
+        let other = best.filter(|b| !same(b, path))?;
+        let detail = format!("modules.dep names {}; the next depmod will take {}", path.display(), other.display());
+        let remedy = format!("remove the copy that is not wanted, then depmod {k}");
+        return Some(Finding::warn(Code::Shadowed, detail, remedy));
+    }
+    Some(if best.is_some_and(|b| same(b, path)) {
+        let detail = format!("modules.dep names {} and not {}, which depmod would take", listed.display(), path.display());
+        Finding::refuse(Code::DepmodStale, detail, format!("depmod {k}"))
+    } else {
+        let detail = format!("modprobe would load {} instead of {}", listed.display(), path.display());
+        let remedy = format!(
+            "give its directory the first place in a search line of /etc/depmod.d, or remove {}; then depmod {k}",
+            listed.display()
+        );
+        Finding::refuse(Code::Shadowed, detail, remedy)
+    })
+}
+
+/// dracut's word; it says nothing of the time after the root is mounted.
+fn early_blacklist<'c>(name: &str, cmdline: &'c str) -> Option<&'c str> {
+    let listed = |word: &&str| {
+        word.strip_prefix("rd.driver.blacklist=").is_some_and(|l| l.split(',').any(|m| m.replace('-', "_") == name))
+    };
+    cmdline.split_whitespace().find(listed)
+}
+
+/// Whether the tables describe this file and not an earlier one of its name.
+fn stale(target: &Target, module: &Module, depmod: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for path in target.index.dependencies(name) {
-        let wrong = match host.read(&path) {
-            Err(e) => Some(e.to_string()),
-            Ok(bytes) => match Module::read(&bytes) {
-                Err(finding) => Some(finding.detail),
-                Ok(module) => {
-                    let inner = verify(&module, target, &[]);
-                    let reason =
-                        inner.iter().find(|f| f.severity == crate::finding::Severity::Unsafe).map(|f| f.detail.clone());
-                    reason.filter(|_| Verdict::of(&inner) != Verdict::Safe)
-                }
-            },
-        };
-        if let Some(why) = wrong {
+    let unknown: Vec<&String> =
+        module.aliases.iter().filter(|a| a.contains(':') && !target.index.knows_alias(a, &module.name)).collect();
+    if let Some(first) = unknown.first() {
+        let (n, all) = (unknown.len(), module.aliases.len());
+        let detail = format!("modules.alias does not know {n} of the {all} aliases of {}, first: {first}", module.name);
+        findings.push(Finding::refuse(Code::DepmodStale, detail, depmod));
+    }
+    let listed: Vec<String> =
+        target.index.dependencies(&module.name).iter().map(|p| name_of(&p.to_string_lossy())).collect();
+    if let Some(first) = providers(module, target).into_iter().find(|p| !listed.contains(p)) {
+        let detail = format!("{} takes symbols from {first}, and modules.dep does not say so", module.name);
+        findings.push(Finding::refuse(Code::DepmodStale, detail, depmod));
+    }
+    findings
+}
+
+/// Whether each module that must be loaded first would load, with the versions that this one wants of it.
+fn dependencies(host: &Host, target: &Target, module: &Module, cmdline: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for path in target.index.dependencies(&module.name) {
+        let name = name_of(&path.to_string_lossy());
+        if let Some(why) = hindered(host, target, module, &path, &name, cmdline) {
             findings.push(Finding::refuse(
                 Code::DependencyMissing,
-                format!("{name} needs {}: {why}", path.display()),
+                format!("{} needs {}: {why}", module.name, path.display()),
                 format!("install the package of {} that holds it, then depmod {0}", target.release),
             ));
         }
@@ -117,35 +166,23 @@ fn dependencies(host: &Host, target: &Target, name: &str) -> Vec<Finding> {
     findings
 }
 
-/// Why modprobe or the kernel would not load it, if so.
-fn blacklisted(host: &Host, name: &str, cmdline: &str) -> Option<String> {
-    for word in cmdline.split_whitespace() {
-        for key in ["modprobe.blacklist=", "module_blacklist="] {
-            let listed = word.strip_prefix(key).is_some_and(|list| list.split(',').any(|m| m.replace('-', "_") == name));
-            if listed {
-                return Some(format!("{word} on the kernel command line"));
-            }
-        }
+fn hindered(host: &Host, target: &Target, module: &Module, path: &Path, name: &str, cmdline: &str) -> Option<String> {
+    let bytes = match host.read(path) {
+        Ok(bytes) => bytes,
+        Err(e) => return Some(e.to_string()),
+    };
+    let dependency = match Module::read(&bytes) {
+        Ok(dependency) => dependency,
+        Err(finding) => return Some(finding.detail),
+    };
+    if let Some(finding) = verify(&dependency, target, &[]).into_iter().find(|f| f.severity == Severity::Unsafe) {
+        return Some(finding.detail);
     }
-    for dir in MODPROBE_D {
-        for file in host.read_dir(dir).unwrap_or_default() {
-            let path = Path::new(dir).join(file);
-            if path.extension().is_none_or(|e| e != "conf") {
-                continue;
-            }
-            let text = host.read_text(&path).unwrap_or_default().replace("\\\n", " ");
-            let hit = text.lines().find(|line| {
-                let mut words = line.split_whitespace();
-                let (verb, module) = (words.next(), words.next().map(|m| m.replace('-', "_")));
-                module.as_deref() == Some(name)
-                    && (verb == Some("blacklist") || (verb == Some("install") && !line.contains("modprobe")))
-            });
-            if let Some(line) = hit {
-                return Some(format!("`{}` in {}", line.trim(), path.display()));
-            }
-        }
+    let wanted = |offer: &super::Offer| module.versions.iter().find(|(n, crc)| *n == offer.name && Some(*crc) != offer.crc);
+    if let Some((symbol, _)) = dependency.offers.iter().filter(|_| target.modversions() != Some(false)).find_map(wanted) {
+        return Some(format!("its version of {symbol} is another"));
     }
-    None
+    target.index.modprobe().refuses_as_dependency(name, cmdline)
 }
 
 /// Whether the initramfs that K's boot entry names is there.

@@ -1,46 +1,87 @@
-//! What is known about a kernel before a module is verified against it; read once, nothing missing is an error here.
+//! What is known about a kernel before a module is verified against it. What is missing is no error here: it becomes findings.
 
+use super::depmod::Order;
 use super::index::{Index, Provider};
-use super::{decompress, elf::Module};
+use super::trust::Keys;
+use super::{decompress, name_of, Module, Offer};
 use crate::host::Host;
 use crate::kernel::installed::modules_dir;
-use crate::kernel::KernelRelease;
+use crate::kernel::symvers::Export;
+use crate::kernel::{KernelConfig, KernelRelease, Symvers};
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-/// A kernel as the verifier sees it.
+/// A kernel as the verifier sees it. No process is started; what costs is read when it is first needed.
 pub struct Target {
     /// Its release.
     pub release: KernelRelease,
-    /// The lines of `Module.symvers`, if it was found.
-    pub(super) symvers: Option<Vec<u8>>,
-    /// Where it was found.
-    pub symvers_path: Option<PathBuf>,
-    /// The kernel's configuration, if it was found.
-    config: Option<String>,
-    /// The flags of the kernel's own vermagic, if they can be known.
-    pub(super) flags: Option<String>,
-    /// depmod's tables.
+    /// Its command line: that of the machine, unless [`Target::with_cmdline`] says otherwise.
+    pub(super) cmdline: String,
+    pub(super) host: Host,
+    pub(super) symvers: Option<Symvers>,
+    pub(super) config: Option<KernelConfig>,
     pub(super) index: Index,
+    own: OnceCell<Own>,
+    keys: OnceCell<Keys>,
+    order: OnceCell<Order>,
+    others: RefCell<HashMap<String, Rc<Vec<Offer>>>>,
+}
+
+/// What one of the kernel's own modules shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Own {
+    /// What follows the release in its vermagic.
+    pub flags: Option<String>,
+    /// The size of its `struct module`.
+    pub this_module: Option<u64>,
+    /// How it is packed.
+    pub packed: Option<decompress::Packing>,
+}
+
+/// A symbol that the kernel or one of its modules offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    /// Not known where the providing module's file does not hold it.
+    pub crc: Option<u32>,
+    /// The module that provides it; none for the kernel itself.
+    pub module: Option<String>,
+    pub gpl_only: bool,
+    pub namespace: String,
 }
 
 impl Target {
     /// Gathers what there is about a kernel.
     pub fn load(host: &Host, release: &KernelRelease) -> Target {
         let modules = modules_dir(release);
-        let trees = [
+        let trees: Vec<PathBuf> = [
             modules.join("build"),
             PathBuf::from("/usr/src/kernels").join(release),
             PathBuf::from(format!("/usr/src/linux-headers-{release}")),
-        ];
-        let trees: Vec<&PathBuf> = trees.iter().filter(|t| belongs(host, t, release)).collect();
-        let (symvers_path, symvers) = symvers(host, release, &trees).unzip();
-        let config = [PathBuf::from(format!("/boot/config-{release}")), modules.join("config")]
-            .into_iter()
-            .chain(trees.iter().flat_map(|t| [t.join(".config"), t.join("include/config/auto.conf")]))
-            .find_map(|p| host.read_text(p).ok());
-        let index = Index::load(host, release);
-        let flags = own_flags(host, &index, release).or_else(|| config.as_deref().map(flags_of_config));
-        Target { release: release.clone(), symvers, symvers_path, config, flags, index }
+        ]
+        .into_iter()
+        .filter(|t| belongs(host, t, release))
+        .collect();
+        Target {
+            release: release.clone(),
+            cmdline: host.read_text("/proc/cmdline").unwrap_or_default(),
+            host: host.clone(),
+            symvers: Symvers::load(host, release, &trees),
+            config: KernelConfig::load(host, release, &trees),
+            index: Index::load(host, release),
+            own: OnceCell::new(),
+            keys: OnceCell::new(),
+            order: OnceCell::new(),
+            others: RefCell::default(),
+        }
+    }
+
+    /// The same kernel started with another command line, as its boot entry has it.
+    #[must_use]
+    pub fn with_cmdline(mut self, cmdline: &str) -> Target {
+        cmdline.clone_into(&mut self.cmdline);
+        self
     }
 
     /// Whether anything at all was found: headers, configuration or symbol versions.
@@ -48,15 +89,45 @@ impl Target {
         self.symvers.is_some() || self.config.is_some()
     }
 
+    /// Where `Module.symvers` was found.
+    pub fn symvers_path(&self) -> Option<&Path> {
+        self.symvers.as_ref().map(|s| s.path.as_path())
+    }
+
     /// Whether a setting of the kernel's configuration is `y`; not known without one.
     pub fn config_set(&self, name: &str) -> Option<bool> {
-        let config = self.config.as_ref()?;
-        Some(config.lines().any(|l| l.strip_prefix(name).is_some_and(|rest| rest == "=y")))
+        self.config.as_ref().map(|c| c.is_set(name))
+    }
+
+    /// The flags of the kernel's vermagic, from one of its own modules, else from its configuration.
+    pub(super) fn flags(&self) -> Option<String> {
+        self.own().flags.clone().or_else(|| self.config.as_ref()?.vermagic_flags())
     }
 
     /// Whether the kernel checks symbol versions, judged by its configuration, else by its own vermagic.
     pub fn modversions(&self) -> Option<bool> {
-        self.config_set("CONFIG_MODVERSIONS").or_else(|| self.flags.as_ref().map(|f| f.contains("modversions")))
+        self.config_set("CONFIG_MODVERSIONS").or_else(|| self.flags().map(|f| f.contains("modversions")))
+    }
+
+    pub(super) fn own(&self) -> &Own {
+        self.own.get_or_init(|| {
+            let read = |path: PathBuf| {
+                let bytes = self.host.read(path).ok()?;
+                let module = Module::read(&bytes).ok()?;
+                let flags = module.vermagic.as_ref()?.strip_prefix(self.release.as_str())?.strip_prefix(' ')?.to_owned();
+                let packed = Some(decompress::Packing::of(&bytes));
+                Some(Own { flags: Some(flags), this_module: module.this_module, packed })
+            };
+            self.index.own_modules().into_iter().find_map(read).unwrap_or_default()
+        })
+    }
+
+    pub(super) fn keys(&self) -> &Keys {
+        self.keys.get_or_init(|| Keys::load(&self.host, &self.release))
+    }
+
+    pub(super) fn order(&self) -> &Order {
+        self.order.get_or_init(|| Order::load(&self.host, &self.release))
     }
 
     /// The file that modprobe would load for a module's name.
@@ -68,72 +139,62 @@ impl Target {
     pub fn resolve_alias(&self, modalias: &str) -> Vec<Provider> {
         self.index.resolve(modalias)
     }
+
+    /// Whether a driver is built into the kernel (kernels before 5.2 do not say for which devices).
+    pub fn is_builtin(&self, name: &str) -> bool {
+        self.index.is_builtin(name)
+    }
+
+    /// Who offers the symbols of these names: the kernel and its own modules by `Module.symvers`; for the rest, modules beside
+    /// the kernel's own, by depmod's table and their files.
+    pub(super) fn exports(&self, names: &[&str]) -> HashMap<String, Known> {
+        let own = self.symvers.as_ref().map(|s| s.find(names)).unwrap_or_default();
+        let known = |e: &Export<'_>| Known {
+            crc: Some(e.crc),
+            module: (e.provider != "vmlinux").then(|| name_of(e.provider)).filter(|m| !self.is_builtin(m)),
+            gpl_only: e.gpl_only,
+            namespace: e.namespace.to_owned(),
+        };
+        let mut all: HashMap<String, Known> = own.iter().map(|(name, e)| ((*name).to_owned(), known(e))).collect();
+        for name in names.iter().filter(|n| !own.contains_key(*n)) {
+            if let Some(found) = self.exported_beside(name) {
+                all.insert((*name).to_owned(), found);
+            }
+        }
+        all
+    }
+
+    fn exported_beside(&self, symbol: &str) -> Option<Known> {
+        let module = name_of(&self.index.exporter(symbol)?);
+        let offers = self.offers(&module);
+        let offer = offers.iter().find(|o| o.name == symbol)?;
+        let (crc, gpl_only, namespace) = (offer.crc, offer.gpl_only, offer.namespace.clone());
+        Some(Known { crc, module: Some(module), gpl_only, namespace })
+    }
+
+    /// What the file of a module exports; nothing where there is none.
+    pub(super) fn offers(&self, module: &str) -> Rc<Vec<Offer>> {
+        if let Some(known) = self.others.borrow().get(module) {
+            return known.clone();
+        }
+        let read = || Some(Module::read(&self.host.read(self.module_file(module)?).ok()?).ok()?.offers);
+        let offers = Rc::new(read().unwrap_or_default());
+        self.others.borrow_mut().insert(module.to_owned(), offers.clone());
+        offers
+    }
 }
 
-/// Whether a build tree says that it is K's; one of another kernel proves nothing.
+/// Whether a build tree says that it is K's; one of another kernel proves nothing. A tree that does not say must bear K's name.
 fn belongs(host: &Host, tree: &Path, release: &KernelRelease) -> bool {
     for header in ["include/generated/utsrelease.h", "include/linux/utsrelease.h"] {
         if let Ok(text) = host.read_text(tree.join(header)) {
             return text.contains(&format!("\"{release}\""));
         }
     }
-    match host.read_text(tree.join("include/config/kernel.release")) {
-        Ok(text) => text.trim() == release.as_str(),
-        Err(_) => false,
+    if let Ok(text) = host.read_text(tree.join("include/config/kernel.release")) {
+        return text.trim() == release.as_str();
     }
-}
-
-fn symvers(host: &Host, release: &KernelRelease, trees: &[&PathBuf]) -> Option<(PathBuf, Vec<u8>)> {
-    let modules = modules_dir(release);
-    let packed = ["gz", "xz", "zst"]
-        .into_iter()
-        .flat_map(|ext| [modules.join(format!("symvers.{ext}")), PathBuf::from(format!("/boot/symvers-{release}.{ext}"))]);
-    let plain = trees.iter().map(|t| t.join("Module.symvers"));
-    plain.chain(packed).find_map(|path| {
-        let content = decompress::whole(host.read(&path).ok()?).ok()?;
-        (!content.is_empty()).then_some((path, content))
-    })
-}
-
-/// The flags of a module that came with the kernel: the best evidence of what the kernel itself says.
-fn own_flags(host: &Host, index: &Index, release: &KernelRelease) -> Option<String> {
-    let path = index.own_module()?;
-    let module = Module::read(&host.read(path).ok()?).ok()?;
-    let vermagic = module.vermagic?;
-    let (word, flags) = vermagic.split_once(' ')?;
-    (word == release.as_str()).then(|| flags.trim().to_owned())
-}
-
-/// `VERMAGIC_STRING` of `include/linux/vermagic.h`, from 2.6.32 to 6.x, as far as the configuration tells. The hash of
-/// RANDSTRUCT is not in the configuration, so such a kernel's flags are never matched by this.
-fn flags_of_config(config: &str) -> String {
-    let set = |name: &str| config.lines().any(|l| l.strip_prefix(name).is_some_and(|r| r == "=y"));
-    let preempt = if set("CONFIG_PREEMPT_BUILD") || set("CONFIG_PREEMPT") {
-        "preempt"
-    } else if set("CONFIG_PREEMPT_RT") {
-        "preempt_rt"
-    } else {
-        ""
-    };
-    let flags = [
-        if set("CONFIG_SMP") { "SMP" } else { "" },
-        preempt,
-        if set("CONFIG_MODULE_UNLOAD") { "mod_unload" } else { "" },
-        if set("CONFIG_MODVERSIONS") { "modversions" } else { "" },
-        if set("CONFIG_RANDSTRUCT") || set("CONFIG_GCC_PLUGIN_RANDSTRUCT") { "RANDSTRUCT" } else { "" },
-    ];
-    flags.iter().filter(|f| !f.is_empty()).copied().collect::<Vec<_>>().join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn flags_are_those_that_debians_modules_carry() {
-        let config = "CONFIG_SMP=y\nCONFIG_PREEMPT_BUILD=y\nCONFIG_MODULE_UNLOAD=y\nCONFIG_MODVERSIONS=y\n";
-        assert_eq!(flags_of_config(config), "SMP preempt mod_unload modversions");
-        let el = "CONFIG_SMP=y\nCONFIG_PREEMPT_VOLUNTARY=y\nCONFIG_MODULE_UNLOAD=y\nCONFIG_MODVERSIONS=y\n";
-        assert_eq!(flags_of_config(el), "SMP mod_unload modversions");
-    }
+    let real = host.path(tree);
+    let name = real.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    name == release.as_str() || name == format!("linux-headers-{release}")
 }

@@ -1,4 +1,4 @@
-use super::super::index::Index;
+use super::super::Import;
 use super::*;
 use crate::finding::Verdict;
 use crate::host::Host;
@@ -21,11 +21,17 @@ fn target(symvers: Option<&str>, config: &str) -> Target {
     }
     let host = Host::new(dir.path()).unwrap();
     let target = Target::load(&host, &K.parse().unwrap());
-    assert!(Index::load(&host, &target.release).resolve("pci:x").is_empty());
+    assert!(target.resolve_alias("pci:x").is_empty());
+    // All that is asked for later is read before the directory goes.
+    let _ = (target.own(), target.keys(), target.exports(&["nobody"]));
     target
 }
 
 const CONFIG: &str = "CONFIG_SMP=y\nCONFIG_MODULE_UNLOAD=y\nCONFIG_MODVERSIONS=y\n";
+
+fn import(name: &str) -> Import {
+    Import { name: name.into(), weak: false }
+}
 
 fn module(release: &str) -> Module {
     Module {
@@ -33,7 +39,7 @@ fn module(release: &str) -> Module {
         vermagic: Some(format!("{release} SMP mod_unload modversions ")),
         license: Some("GPL".into()),
         versions: vec![("_printk".into(), 0x1111_1111), ("module_layout".into(), 0x2222_2222)],
-        undefined: vec!["_printk".into()],
+        imports: vec![import("_printk")],
         aliases: vec!["pci:v00008086d000010EDsv*sd*bc*sc*i*".into()],
         ..Module::default()
     }
@@ -77,16 +83,11 @@ fn a_module_without_symbol_versions_is_refused_where_the_kernel_checks_them() {
     let mut bare = module(K);
     bare.versions.clear();
     assert_eq!(codes(&bare, &target(Some(SYMVERS), CONFIG)), [Code::VersionsMissing]);
-    let mut part = module(K);
-    part.versions.remove(0);
-    assert_eq!(codes(&part, &target(Some(SYMVERS), CONFIG)), [Code::SymbolUnversioned]);
-    let mut no_layout = module(K);
-    no_layout.versions.remove(1);
-    assert_eq!(
-        codes(&no_layout, &target(Some(SYMVERS), CONFIG)),
-        [Code::SymbolUnversioned],
-        "the kernel asks for it by itself"
-    );
+    for missing in [0, 1] {
+        let mut part = module(K);
+        part.versions.remove(missing);
+        assert_eq!(codes(&part, &target(Some(SYMVERS), CONFIG)), [Code::SymbolUnversioned], "module_layout counts too");
+    }
 }
 
 #[test]
@@ -95,7 +96,7 @@ fn missing_and_restricted_symbols_are_refused() {
     let with = |name: &str, crc| {
         let mut m = module(K);
         m.versions.push((name.into(), crc));
-        m.undefined.push(name.into());
+        m.imports.push(import(name));
         m
     };
     assert_eq!(codes(&with("nobody", 1), &t), [Code::SymbolMissing]);
@@ -123,13 +124,50 @@ fn flags_are_compared_exactly_and_unknown_flags_are_refused() {
     let mut m = module(K);
     m.vermagic = Some(format!("{K} SMP preempt mod_unload modversions "));
     assert_eq!(codes(&m, &target(Some(SYMVERS), CONFIG)), [Code::VermagicFlags]);
-    let mut unknown = target(Some(SYMVERS), CONFIG);
-    unknown.flags = None;
+    let unknown = target(Some(SYMVERS), &format!("{CONFIG}CONFIG_GCC_PLUGIN_RANDSTRUCT=y\n"));
     assert_eq!(codes(&module(K), &unknown), [Code::VermagicFlags]);
+    m.vermagic = Some(format!("{K} SMP mod_unload modversions"));
+    assert_eq!(codes(&m, &target(Some(SYMVERS), CONFIG)), [Code::VermagicFlags], "the kernel compares the final space too");
 }
 
 #[test]
 fn an_unsigned_module_is_refused_where_signatures_are_enforced() {
     let t = target(Some(SYMVERS), &format!("{CONFIG}CONFIG_MODULE_SIG_FORCE=y\n"));
     assert_eq!(codes(&module(K), &t), [Code::Unsigned]);
+}
+
+#[test]
+fn signatures_are_enforced_by_the_command_line_too() {
+    for word in ["module.sig_enforce", "module.sig_enforce=1", "module.sig-enforce=y", "lockdown=integrity"] {
+        let t = target(Some(SYMVERS), CONFIG).with_cmdline(&format!("quiet {word}"));
+        assert_eq!(codes(&module(K), &t), [Code::Unsigned], "{word}");
+    }
+    assert_eq!(codes(&module(K), &target(Some(SYMVERS), CONFIG).with_cmdline("module.sig_enforce=0")), []);
+}
+
+#[test]
+fn a_weak_symbol_may_be_missing_but_not_of_another_version() {
+    let t = target(Some(SYMVERS), CONFIG);
+    let mut m = module(K);
+    m.imports.push(Import { name: "nobody".into(), weak: true });
+    assert_eq!(codes(&m, &t), []);
+    m.imports.push(Import { name: "pci_only".into(), weak: true });
+    assert_eq!(codes(&m, &t), [Code::SymbolUnversioned]);
+}
+
+#[test]
+fn a_module_must_not_export_what_the_kernel_exports() {
+    let mut m = module(K);
+    m.offers.push(super::super::Offer { name: "_printk".into(), crc: Some(1), gpl_only: false, namespace: String::new() });
+    assert_eq!(codes(&m, &target(Some(SYMVERS), CONFIG)), [Code::SymbolRestricted]);
+}
+
+#[test]
+fn type_information_of_another_build_is_refused_where_the_kernel_compares_it() {
+    let mut foreign = module("6.1.0-55-amd64");
+    foreign.btf = true;
+    let strict = format!("{CONFIG}CONFIG_DEBUG_INFO_BTF_MODULES=y\n");
+    assert_eq!(codes(&foreign, &target(Some(SYMVERS), &strict)), [Code::VermagicRelease]);
+    let lenient = format!("{strict}CONFIG_MODULE_ALLOW_BTF_MISMATCH=y\n");
+    assert_eq!(codes(&foreign, &target(Some(SYMVERS), &lenient)), []);
 }

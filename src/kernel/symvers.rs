@@ -1,0 +1,133 @@
+//! `Module.symvers`: what a kernel and its modules export (`Documentation/kbuild/modules.rst`). A line is CRC, symbol,
+//! provider, kind and (since Linux 5.4) namespace, apart by tabs.
+
+use super::installed::modules_dir;
+use super::KernelRelease;
+use crate::host::Host;
+use crate::module::decompress;
+use std::cell::{Cell, OnceCell};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// The largest table that is looked at; Debian's is 2 MB.
+const MAX_SYMVERS: u64 = 64 << 20;
+/// From this many searches on it pays to sort the lines first.
+const SORT_AFTER: u32 = 3;
+
+/// What the table says of one symbol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Export<'s> {
+    /// Its version.
+    pub crc: u32,
+    /// `vmlinux`, or the path of a module without its ending.
+    pub provider: &'s str,
+    /// Whether only GPL-compatible modules may use it.
+    pub gpl_only: bool,
+    /// The namespace that a module must import for it; mostly empty.
+    pub namespace: &'s str,
+}
+
+/// The table, kept as it was read: a module imports some hundred of its 25,000 symbols.
+pub struct Symvers {
+    /// Where it was found.
+    pub path: PathBuf,
+    text: Vec<u8>,
+    searches: Cell<u32>,
+    sorted: OnceCell<Vec<u32>>,
+}
+
+impl Symvers {
+    /// From the file's bytes, which may be compressed. None where they are no such table.
+    pub fn new(path: &Path, bytes: Vec<u8>) -> Option<Symvers> {
+        let text = decompress::whole(bytes, MAX_SYMVERS).ok()?;
+        let parsed = text.split(|&b| b == b'\n').next().and_then(export).is_some();
+        let small = u32::try_from(text.len()).is_ok();
+        (parsed && small).then(|| Symvers { path: path.to_owned(), text, searches: Cell::new(0), sorted: OnceCell::new() })
+    }
+
+    /// The first of those that belong to K: the build trees', then what kernel-core of EL, Fedora and AL2023 ships.
+    pub fn load(host: &Host, release: &KernelRelease, trees: &[PathBuf]) -> Option<Symvers> {
+        let modules = modules_dir(release);
+        let packed = ["gz", "xz", "zst"].into_iter().flat_map(|ext| {
+            [modules.join(format!("symvers.{ext}")), PathBuf::from(format!("/boot/symvers-{release}.{ext}"))]
+        });
+        let plain = trees.iter().map(|t| t.join("Module.symvers"));
+        plain.chain(packed).find_map(|path| Symvers::new(&path, host.read(&path).ok()?))
+    }
+
+    /// The exports of these names, as far as there are any.
+    pub fn find<'s>(&'s self, names: &[&str]) -> HashMap<&'s str, Export<'s>> {
+        self.searches.set(self.searches.get().saturating_add(1));
+        if self.searches.get() > SORT_AFTER {
+            return names.iter().filter_map(|name| self.search(name)).collect();
+        }
+        let wanted: std::collections::HashSet<&[u8]> = names.iter().map(|n| n.as_bytes()).collect();
+        let lines = self.text.split(|&b| b == b'\n').filter(|l| wanted.contains(symbol(l)));
+        lines.filter_map(export).collect()
+    }
+
+    fn search<'s>(&'s self, name: &str) -> Option<(&'s str, Export<'s>)> {
+        let lines = self.sorted.get_or_init(|| {
+            let mut starts: Vec<u32> = vec![0];
+            starts.extend(self.text.iter().zip(1u32..).filter(|(b, _)| **b == b'\n').map(|(_, after)| after));
+            starts.sort_by(|a, b| symbol(self.line(*a)).cmp(symbol(self.line(*b))));
+            starts
+        });
+        let at = lines.binary_search_by(|start| symbol(self.line(*start)).cmp(name.as_bytes())).ok()?;
+        export(self.line(lines[at]))
+    }
+
+    fn line(&self, start: u32) -> &[u8] {
+        let rest = self.text.get(start as usize..).unwrap_or_default();
+        &rest[..rest.iter().position(|&b| b == b'\n').unwrap_or(rest.len())]
+    }
+}
+
+/// The second word of a line.
+fn symbol(line: &[u8]) -> &[u8] {
+    line.split(|&b| b == b'\t').nth(1).unwrap_or_default()
+}
+
+fn export(line: &[u8]) -> Option<(&str, Export<'_>)> {
+    let mut parts = std::str::from_utf8(line).ok()?.trim_end_matches('\r').split('\t');
+    let crc = parts.next()?.strip_prefix("0x")?;
+    // Old 64-bit kernels write 16 digits; the upper eight are zero.
+    let crc = u32::try_from(u64::from_str_radix(crc, 16).ok()?).ok()?;
+    let (symbol, provider) = (parts.next()?, parts.next()?);
+    let kind = parts.next().unwrap_or_default();
+    let namespace = parts.next().unwrap_or_default().trim();
+    (!symbol.is_empty()).then_some((symbol, Export { crc, provider, gpl_only: kind.contains("GPL"), namespace }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str =
+        "0x4c9d28b0\tphys_base\tvmlinux\tEXPORT_SYMBOL\t\n0x84b45156\tinsert_resource\tvmlinux\tEXPORT_SYMBOL_GPL\tCXL\n\
+                        0x00000000fa000001\told\tdrivers/net/mdio\tEXPORT_SYMBOL\n";
+
+    #[test]
+    fn scanning_and_searching_find_the_same() {
+        let symvers = Symvers::new(Path::new("/x"), TEXT.into()).unwrap();
+        let names = ["insert_resource", "old", "nobody", "phys_base", ""];
+        let scanned = symvers.find(&names);
+        assert_eq!(scanned.len(), 3);
+        assert_eq!(
+            scanned["insert_resource"],
+            Export { crc: 0x84b4_5156, provider: "vmlinux", gpl_only: true, namespace: "CXL" }
+        );
+        assert_eq!((scanned["old"].crc, scanned["old"].provider), (0xfa00_0001, "drivers/net/mdio"));
+        for _ in 0..=SORT_AFTER {
+            symvers.find(&[]);
+        }
+        assert_eq!(symvers.find(&names), scanned);
+    }
+
+    #[test]
+    fn what_is_no_such_table_is_none() {
+        for bad in [&b""[..], b"\n", b"<html>", b"0xzz\tx\tvmlinux\n", &[0x1f, 0x8b, 8, 0]] {
+            assert!(Symvers::new(Path::new("/x"), bad.to_vec()).is_none());
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! What a module file says of itself: `.modinfo`, the symbol versions (`__versions`: `struct modversion_info` of
+//! `include/linux/module.h`; `__version_ext_*` of Linux 6.14), what it imports and exports, and its signature.
+
+use super::elf::{damaged, stripped, Elf};
+use super::signature::{self, Signature};
+use super::{decompress, fits, modinfo};
+use crate::finding::{Code, Finding};
+use serde::Serialize;
+use std::collections::HashSet;
+
+/// A record of `__versions`: an `unsigned long` CRC and a name of 56 bytes on 64-bit kernels.
+const VERSION_RECORD: usize = 64;
+/// The CRC's part of it.
+const VERSION_CRC: usize = 8;
+/// Where `struct module` holds its name on 64-bit kernels: after `enum module_state` and a `struct list_head`.
+const THIS_MODULE_NAME: usize = 24;
+/// No 64-bit kernel since 2.6.32 has a smaller `struct module`. Before 6.4 the kernel does not look, and writes past the end.
+const THIS_MODULE_LEAST: usize = 0x200;
+/// `MODULE_NAME_LEN` on 64-bit kernels, with its NUL.
+const MODULE_NAME_LEN: usize = 56;
+
+/// A symbol that a module takes from elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// Its name.
+    pub name: String,
+    /// Whether the module does without it.
+    pub weak: bool,
+}
+
+/// A symbol that a module offers to others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Its name.
+    pub name: String,
+    /// Its version, where the file holds it.
+    pub crc: Option<u32>,
+    /// Whether only GPL-compatible modules may use it.
+    pub gpl_only: bool,
+    /// The namespace that a module must import for it; mostly empty.
+    pub namespace: String,
+}
+
+/// A module, as its file describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Module {
+    /// The name that the kernel knows it by.
+    pub name: String,
+    /// `version`.
+    pub version: Option<String>,
+    /// `srcversion`.
+    pub srcversion: Option<String>,
+    /// `vermagic`: the release, then the flags, with the final space.
+    pub vermagic: Option<String>,
+    /// `license`.
+    pub license: Option<String>,
+    /// Whether it says that it is the kernel's own (`intree=Y`).
+    pub intree: bool,
+    /// Modules that it depends on.
+    pub depends: Vec<String>,
+    /// `softdep`: modules that are loaded with it if they are there.
+    pub softdeps: Vec<String>,
+    /// Modalias patterns that it claims.
+    pub aliases: Vec<String>,
+    /// Namespaces that it imports.
+    pub namespaces: Vec<String>,
+    /// The signature that is appended, if any.
+    pub signature: Option<Signature>,
+    /// The CRC of each imported symbol.
+    #[serde(skip)]
+    pub versions: Vec<(String, u32)>,
+    /// Symbols that it uses and does not define.
+    #[serde(skip)]
+    pub imports: Vec<Import>,
+    /// Symbols that it exports.
+    #[serde(skip)]
+    pub offers: Vec<Offer>,
+    /// The linker's digest of what it was made of.
+    #[serde(skip)]
+    pub build_id: Option<Vec<u8>>,
+    /// The size of its `struct module`; nothing where it was not read from a file.
+    #[serde(skip)]
+    pub(super) this_module: Option<u64>,
+    /// How the file is packed.
+    #[serde(skip)]
+    pub(super) packed: Option<decompress::Packing>,
+    /// Whether it carries type information that the kernel checks (`.BTF`).
+    #[serde(skip)]
+    pub(super) btf: bool,
+    /// The bytes that the signature is about, for its check.
+    #[serde(skip)]
+    pub(super) signed_content: Vec<u8>,
+}
+
+impl Module {
+    /// Reads a module, compressed or not.
+    ///
+    /// # Errors
+    /// The finding that says what is wrong with the file: `module-unreadable`, `not-elf`, `wrong-arch`, `stripped`,
+    /// `signature-invalid`.
+    pub fn read(bytes: &[u8]) -> Result<Module, Finding> {
+        let plain = decompress::plain(bytes, decompress::MAX_MODULE).map_err(|e| {
+            let detail = format!("the file does not decompress: {e}");
+            Finding::refuse(Code::ModuleUnreadable, detail, "build or install it again")
+        })?;
+        if plain.is_empty() {
+            return Err(damaged("the file is empty"));
+        }
+        let (content, signature) = signature::split(&plain)?;
+        let mut module = Module::parse(&Elf::parse(content)?)?;
+        if signature.is_some() {
+            module.signed_content = content.to_vec();
+        }
+        module.signature = signature;
+        module.packed = Some(decompress::Packing::of(bytes));
+        Ok(module)
+    }
+
+    fn parse(elf: &Elf<'_>) -> Result<Module, Finding> {
+        let Some(this_module) = elf.section(".gnu.linkonce.this_module").filter(|s| !s.is_empty()) else {
+            return Err(stripped("no section .gnu.linkonce.this_module"));
+        };
+        if this_module.len() < THIS_MODULE_LEAST {
+            return Err(damaged("section .gnu.linkonce.this_module is cut off"));
+        }
+        if elf.count(".gnu.linkonce.this_module") > 1 || elf.count(".modinfo") > 1 {
+            return Err(damaged("a section that must be there once is there twice"));
+        }
+        let info = elf.section(".modinfo").unwrap_or_default();
+        if info.last().is_some_and(|&b| b != 0) {
+            return Err(damaged(".modinfo does not end"));
+        }
+        let text = |key: &str| modinfo::value(info, key);
+        let name = name_in(this_module)?;
+        if text("name").is_some_and(|n| n.replace('-', "_") != name.replace('-', "_")) {
+            return Err(damaged(&format!(
+                "its .modinfo names {}, its struct module {name}",
+                text("name").unwrap_or_default()
+            )));
+        }
+        let aliases: Vec<String> = modinfo::values(info, "alias").collect();
+        if aliases.iter().any(|a| a.starts_with("pci:")) && !elf.has_init() {
+            return Err(stripped("a driver whose init function is not called"));
+        }
+        let imports = elf.undefined()?.into_iter().map(|u| Import { name: u.name.to_owned(), weak: u.weak });
+        Ok(Module {
+            name: name.replace('-', "_"),
+            version: text("version"),
+            srcversion: text("srcversion"),
+            vermagic: text("vermagic"),
+            license: text("license"),
+            intree: text("intree").is_some_and(|v| v == "Y"),
+            depends: modinfo::list(info, "depends"),
+            softdeps: modinfo::values(info, "softdep").collect(),
+            aliases,
+            namespaces: modinfo::values(info, "import_ns").collect(),
+            versions: versions(elf)?,
+            imports: imports.collect(),
+            offers: offers(elf),
+            build_id: elf.build_id().filter(|id| !id.is_empty()),
+            this_module: elf.size(".gnu.linkonce.this_module"),
+            btf: elf.count(".BTF") > 0,
+            ..Module::default()
+        })
+    }
+
+    /// Whether one of its aliases fits a device.
+    pub fn claims(&self, modalias: &str) -> bool {
+        self.aliases.iter().any(|pattern| fits(pattern, modalias))
+    }
+
+    /// Whether a signature is appended.
+    pub fn signed(&self) -> bool {
+        self.signature.is_some()
+    }
+}
+
+fn name_in(this_module: &[u8]) -> Result<String, Finding> {
+    let bytes = this_module.get(THIS_MODULE_NAME..THIS_MODULE_NAME + MODULE_NAME_LEN).unwrap_or_default();
+    let name = bytes.iter().position(|&b| b == 0).and_then(|end| std::str::from_utf8(&bytes[..end]).ok());
+    match name {
+        Some(name) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && b != b'/') => Ok(name.to_owned()),
+        _ => Err(damaged("its struct module holds no name")),
+    }
+}
+
+/// Both forms where both are there: a kernel reads the one that it knows.
+fn versions(elf: &Elf<'_>) -> Result<Vec<(String, u32)>, Finding> {
+    let mut all = records(elf.section("__versions").unwrap_or_default())?;
+    match (elf.section("__version_ext_crcs"), elf.section("__version_ext_names")) {
+        (Some(crcs), Some(names)) => all.extend(extended(crcs, names)?),
+        (None, None) => {}
+        _ => return Err(damaged("half of the extended symbol versions is missing")),
+    }
+    Ok(all)
+}
+
+fn records(section: &[u8]) -> Result<Vec<(String, u32)>, Finding> {
+    if !section.len().is_multiple_of(VERSION_RECORD) {
+        return Err(damaged("__versions is cut off"));
+    }
+    let parse = |record: &[u8]| {
+        let (crc, name) = record.split_at(VERSION_CRC);
+        let end = name.iter().position(|&b| b == 0)?;
+        let crc = u64::from_le_bytes(crc.try_into().ok()?);
+        Some((std::str::from_utf8(&name[..end]).ok()?.to_owned(), u32::try_from(crc).ok()?))
+    };
+    let all: Option<Vec<_>> = section.chunks_exact(VERSION_RECORD).map(parse).collect();
+    all.ok_or_else(|| damaged("__versions holds no symbol versions"))
+}
+
+/// `__version_ext_crcs` (32-bit CRCs) beside `__version_ext_names` (NUL-ended names), in the same order.
+fn extended(crcs: &[u8], names: &[u8]) -> Result<Vec<(String, u32)>, Finding> {
+    let cut = || damaged("the extended symbol versions are cut off");
+    let Some((0, names)) = names.split_last() else { return if crcs.is_empty() { Ok(Vec::new()) } else { Err(cut()) } };
+    let names: Vec<&[u8]> = names.split(|&b| b == 0).collect();
+    if !crcs.len().is_multiple_of(4) || crcs.len() / 4 != names.len() {
+        return Err(cut());
+    }
+    let crcs = crcs.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]]));
+    let name = |n: &[u8]| {
+        std::str::from_utf8(n).map(str::to_owned).map_err(|_| damaged("the extended symbol versions hold no names"))
+    };
+    crcs.zip(names).map(|(crc, n)| Ok((name(n)?, crc))).collect()
+}
+
+/// `EXPORT_SYMBOL` (`include/linux/export.h`): the name stands in `__ksymtab_strings`, `__ksymtab_X` lies in `__ksymtab` or
+/// `__ksymtab_gpl`, `__kstrtabns_X` is the place of its namespace, and `__crc_X` is the CRC itself (absolute) or the place in `__kcrctab` where it stands.
+fn offers(elf: &Elf<'_>) -> Vec<Offer> {
+    let Some(strings) = elf.section("__ksymtab_strings") else { return Vec::new() };
+    let names: HashSet<&str> = strings.split(|&b| b == 0).filter_map(|n| std::str::from_utf8(n).ok()).collect();
+    let mut offers: Vec<Offer> = Vec::new();
+    let (mut crcs, mut spaces) = (Vec::new(), Vec::new());
+    for (symbol, section, value) in elf.defined() {
+        if let Some(name) = symbol.strip_prefix("__ksymtab_").filter(|n| names.contains(n)) {
+            let gpl_only = elf.section_at(section).is_some_and(|(s, _)| s.contains("gpl"));
+            offers.push(Offer { name: name.to_owned(), crc: None, gpl_only, namespace: String::new() });
+        } else if let Some(name) = symbol.strip_prefix("__kstrtabns_") {
+            let rest = usize::try_from(value).ok().and_then(|at| elf.section_at(section)?.1.get(at..)).unwrap_or_default();
+            let end = rest.iter().position(|&b| b == 0).unwrap_or(0);
+            spaces.push((name, String::from_utf8_lossy(&rest[..end]).into_owned()));
+        } else if let Some(name) = symbol.strip_prefix("__crc_") {
+            let inside = elf.section_at(section).and_then(|(_, content)| {
+                let at = usize::try_from(value).ok()?;
+                content.get(at..at.checked_add(4)?).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            });
+            crcs.push((name, inside.or_else(|| u32::try_from(value).ok())));
+        }
+    }
+    for offer in &mut offers {
+        offer.crc = crcs.iter().find(|(name, _)| *name == offer.name).and_then(|(_, crc)| *crc);
+        let space = spaces.iter().find(|(name, _)| *name == offer.name);
+        offer.namespace = space.map(|(_, space)| space.clone()).unwrap_or_default();
+    }
+    offers
+}

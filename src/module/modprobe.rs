@@ -1,0 +1,173 @@
+//! modprobe's settings (modprobe.d(5)): `blacklist`, `install`, `alias`, and the words of the kernel's command line.
+
+use super::fits;
+use crate::host::Host;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Where the files are; one of an earlier directory hides one of the same name in a later one.
+const DIRECTORIES: [&str; 5] =
+    ["/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d"];
+/// EL6 and older.
+const OLD: &str = "/etc/modprobe.conf";
+
+/// A line that says something about a module, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Line {
+    subject: String,
+    rest: String,
+    text: String,
+    file: PathBuf,
+}
+
+/// The settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Modprobe {
+    blacklist: Vec<Line>,
+    install: Vec<Line>,
+    alias: Vec<Line>,
+}
+
+impl Modprobe {
+    /// Reads all files in modprobe's order.
+    pub(super) fn load(host: &Host) -> Modprobe {
+        let mut settings = Modprobe::default();
+        for file in files(host, &DIRECTORIES, OLD) {
+            settings.add(&file, &host.read_text(&file).unwrap_or_default());
+        }
+        settings
+    }
+
+    /// Takes in one file's text.
+    pub(super) fn add(&mut self, file: &Path, text: &str) {
+        for line in text.replace("\\\n", " ").lines() {
+            let line = line.trim();
+            let mut words = line.split_whitespace();
+            let (Some(verb), Some(subject)) = (words.next(), words.next()) else { continue };
+            let rest = words.collect::<Vec<_>>().join(" ");
+            let list = match verb {
+                "blacklist" => &mut self.blacklist,
+                "install" => &mut self.install,
+                "alias" => &mut self.alias,
+                _ => continue,
+            };
+            let subject = if verb == "alias" { subject.to_owned() } else { subject.replace('-', "_") };
+            list.push(Line { subject, rest, text: line.to_owned(), file: file.to_owned() });
+        }
+    }
+
+    /// The modules that `alias` lines give for a modalias.
+    pub(super) fn alias(&self, modalias: &str) -> Vec<String> {
+        self.alias.iter().filter(|l| fits(&l.subject, modalias)).map(|l| l.rest.clone()).collect()
+    }
+
+    /// Why a module would not be loaded for a device, if so: udev asks libkmod to heed `blacklist`.
+    pub(super) fn refuses(&self, name: &str, cmdline: &str) -> Option<String> {
+        if let Some(word) = word_that_forbids(name, cmdline) {
+            return Some(format!("`{word}` on the kernel command line"));
+        }
+        // An alias that is fixed to another module was dealt with where the device was resolved.
+        let said = |l: &&Line| l.subject == name;
+        let blacklisted = self.blacklist.iter().find(said);
+        let replaced = self.install.iter().find(|l| said(l) && !loads(name, &l.rest));
+        let line = blacklisted.or(replaced)?;
+        Some(format!("`{}` in {}", line.text, line.file.display()))
+    }
+}
+
+impl Modprobe {
+    /// The same for a module that another one needs: `blacklist` does not hold for it.
+    pub(super) fn refuses_as_dependency(&self, name: &str, cmdline: &str) -> Option<String> {
+        let word =
+            cmdline.split_whitespace().find(|w| w.starts_with("module_blacklist=") && word_that_forbids(name, w).is_some());
+        if let Some(word) = word {
+            return Some(format!("`{word}` on the kernel command line"));
+        }
+        let line = self.install.iter().find(|l| l.subject == name && !loads(name, &l.rest))?;
+        Some(format!("`{}` in {}", line.text, line.file.display()))
+    }
+}
+
+/// Whether an `install` command comes to loading the module after all.
+fn loads(name: &str, command: &str) -> bool {
+    let words: Vec<String> = command.split_whitespace().map(|w| w.replace('-', "_")).collect();
+    let modprobe = words.iter().any(|w| w == "modprobe" || w.ends_with("/modprobe"));
+    modprobe && words.iter().any(|w| w == name) && words.iter().any(|w| w == "__ignore_install" || w == "_i")
+}
+
+/// `modprobe.blacklist=` is libkmod's, `module_blacklist=` the kernel's own.
+fn word_that_forbids<'c>(name: &str, cmdline: &'c str) -> Option<&'c str> {
+    cmdline.split_whitespace().find(|word| {
+        let list = ["modprobe.blacklist=", "module_blacklist="].iter().find_map(|key| word.strip_prefix(key));
+        list.is_some_and(|list| list.trim_matches('"').split(',').any(|m| m.replace('-', "_") == name))
+    })
+}
+
+/// The `*.conf` files of a list of directories in the order of their names, an earlier directory hiding a later one.
+pub(super) fn files(host: &Host, directories: &[&str], old: &str) -> Vec<PathBuf> {
+    let mut by_name: BTreeMap<std::ffi::OsString, PathBuf> = BTreeMap::new();
+    for directory in directories {
+        for name in host.read_dir(directory).unwrap_or_default() {
+            if Path::new(&name).extension().is_some_and(|e| e == "conf") {
+                by_name.entry(name.clone()).or_insert_with(|| Path::new(directory).join(&name));
+            }
+        }
+    }
+    let mut files: Vec<PathBuf> = by_name.into_values().collect();
+    files.extend(Some(PathBuf::from(old)).filter(|p| host.is_file(p)));
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Modprobe {
+        let mut settings = Modprobe::default();
+        settings.add(Path::new("/etc/modprobe.d/x.conf"), text);
+        settings
+    }
+
+    #[test]
+    fn a_blacklisted_module_is_not_loaded() {
+        let s = settings("# blacklist e1000\nblacklist \\\n ixgbe-vf\ninstall igbvf /bin/false\n");
+        assert!(s.refuses("e1000", "").is_none());
+        assert!(s.refuses("igbvf", "").unwrap().contains("`install igbvf /bin/false` in /etc/modprobe.d/x.conf"));
+        assert!(settings("blacklist ixgbe-vf\n").refuses("ixgbe_vf", "").is_some());
+    }
+
+    #[test]
+    fn a_continued_line_is_one_line() {
+        assert!(settings("blacklist\\\n ixgbevf\n").refuses("ixgbevf", "").is_some());
+    }
+
+    #[test]
+    fn an_install_line_that_loads_it_after_all_is_fine() {
+        let s = settings("install ixgbevf /sbin/modprobe --ignore-install ixgbevf $CMDLINE_OPTS && /bin/true\n");
+        assert!(s.refuses("ixgbevf", "").is_none());
+        assert!(settings("install ixgbevf /sbin/modprobe igbvf\n").refuses("ixgbevf", "").is_some());
+    }
+
+    #[test]
+    fn words_of_the_command_line_forbid() {
+        let s = Modprobe::default();
+        assert!(s.refuses("ixgbevf", "quiet modprobe.blacklist=a,ixgbevf").is_some());
+        assert!(s.refuses("ixgbevf", "module_blacklist=ixgbevf,b").is_some());
+        assert!(s.refuses("ixgbevf", "module_blacklist=ixgbe").is_none());
+    }
+
+    #[test]
+    fn a_file_in_etc_hides_one_of_its_name_in_usr() {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in [("etc/modprobe.d/a.conf", ""), ("usr/lib/modprobe.d/a.conf", "blacklist ixgbevf\n")] {
+            std::fs::create_dir_all(dir.path().join(path).parent().unwrap()).unwrap();
+            std::fs::write(dir.path().join(path), text).unwrap();
+        }
+        assert!(Modprobe::load(&Host::new(dir.path()).unwrap()).refuses("ixgbevf", "").is_none());
+    }
+
+    #[test]
+    fn an_alias_line_names_the_module_for_a_device() {
+        assert_eq!(settings("alias pci:v00008086d000010ED* off\n").alias("pci:v00008086d000010EDsv0"), ["off"]);
+    }
+}

@@ -1,0 +1,222 @@
+//! Whether K believes a module's signature, and whether it insists on one (`kernel/module/signing.c`,
+//! `Documentation/admin-guide/module-signing.rst`).
+
+use super::file::Module;
+use super::target::Target;
+use crate::finding::{Code, Finding};
+use crate::host::Host;
+use crate::kernel::{image, installed, KernelRelease};
+use der::Decode;
+use x509_cert::Certificate;
+
+const EFIVARS: &str = "/sys/firmware/efi/efivars";
+/// The machine owner's keys and the firmware's, as shim and the firmware leave them (UEFI specification 32.4.1).
+const LISTS: [&str; 2] = ["MokListRT-605dab50-e046-4300-abb6-3dd810dd8b23", "db-d719b2cb-3d3a-4596-a3bc-dad00e67656f"];
+const SECURE_BOOT: &str = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+/// Set where the owner turned shim's checks off.
+const MOK_STATE: &str = "MokSBStateRT-605dab50-e046-4300-abb6-3dd810dd8b23";
+/// A variable begins with four bytes of attributes.
+const ATTRIBUTES: usize = 4;
+/// `EFI_CERT_X509_GUID`.
+const X509: [u8; 16] = [0xa1, 0x59, 0xc0, 0xa5, 0xe4, 0x94, 0xa7, 0x4a, 0x87, 0xb5, 0xab, 0x15, 0x5c, 0x2b, 0xf0, 0x72];
+/// With one of these, distributions' kernels turn enforcement on under Secure Boot.
+const UNDER_SECURE_BOOT: [&str; 4] = [
+    "CONFIG_LOCK_DOWN_IN_EFI_SECURE_BOOT",
+    "CONFIG_EFI_SECURE_BOOT_LOCK_DOWN",
+    "CONFIG_EFI_SECURE_BOOT_SIG_ENFORCE",
+    "CONFIG_EFI_SECURE_BOOT_SECURELEVEL",
+];
+/// With one of these, the machine owner's keys count for modules.
+const OWNERS_KEYS: [&str; 3] =
+    ["CONFIG_INTEGRITY_MACHINE_KEYRING", "CONFIG_INTEGRITY_PLATFORM_KEYRING", "CONFIG_LOAD_UEFI_KEYS"];
+
+/// The keys that K knows.
+pub(super) struct Keys {
+    /// Those in its image; none where that cannot be read.
+    image: Option<Vec<Certificate>>,
+    /// Those of the firmware and of the machine's owner.
+    machine: Vec<Certificate>,
+}
+
+/// What a module's signature is worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    Unsigned,
+    /// Of a key in K's own image, over this very content.
+    Kernels,
+    /// Of a key of the firmware or the owner, over this very content.
+    Machines,
+    /// Of a key that K does not know.
+    Unknown,
+    /// Of a key that K knows, over something else.
+    Broken,
+    /// It cannot be told, and why.
+    Unproven(String),
+}
+
+impl Keys {
+    /// Reads K's image and the firmware's lists.
+    pub(super) fn load(host: &Host, release: &KernelRelease) -> Keys {
+        let read = |der: &Vec<u8>| Certificate::from_der(der).ok();
+        let image = image::certificates(host, release).map(|all| all.iter().filter_map(read).collect());
+        let lists = LISTS.iter().filter_map(|name| host.read(format!("{EFIVARS}/{name}")).ok());
+        let machine = lists.flat_map(|list| listed(list.get(ATTRIBUTES..).unwrap_or_default()));
+        Keys { image, machine: machine.filter_map(|der| Certificate::from_der(&der).ok()).collect() }
+    }
+}
+
+/// The certificates of an `EFI_SIGNATURE_LIST`: type, sizes of list, header and entry, then entries behind their owner's GUID.
+fn listed(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    while let Some(head) = bytes.get(..28) {
+        let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as usize;
+        let (list, header, entry) = (word(16), word(20), word(24));
+        let Some(entries) = bytes.get(28usize.saturating_add(header)..list).filter(|_| entry > 16) else { break };
+        if head[..16] == X509 {
+            found.extend(entries.chunks_exact(entry).map(|e| e[16..].to_vec()));
+        }
+        bytes = &bytes[list..];
+    }
+    found
+}
+
+/// Weighs a module's signature. Costly at first for a signed module (K's image is unpacked), free for an unsigned one.
+pub(super) fn trust(module: &Module, target: &Target) -> Trust {
+    let Some(signature) = &module.signature else { return Trust::Unsigned };
+    let keys = target.keys();
+    let of_image = keys.image.iter().flatten().map(|c| (c, Trust::Kernels));
+    let of_machine = keys.machine.iter().map(|c| (c, Trust::Machines));
+    let signer = of_image.chain(of_machine).find(|(c, _)| signature.is_by(c));
+    if let Some((certificate, worth)) = signer {
+        return match signature.fits(certificate, &module.signed_content) {
+            Some(true) => worth,
+            Some(false) => Trust::Broken,
+            None => Trust::Unproven(format!("its method ({}) is not known here", signature.digest)),
+        };
+    }
+    match keys.image {
+        Some(_) => Trust::Unknown,
+        None => Trust::Unproven(format!("the keys of {} cannot be read from its image", target.release)),
+    }
+}
+
+/// Why K insists on signatures, if it does.
+fn enforced(target: &Target) -> Option<String> {
+    let set = |name: &str| target.config_set(name) == Some(true);
+    for name in [
+        "CONFIG_MODULE_SIG_FORCE",
+        "CONFIG_LOCK_DOWN_KERNEL_FORCE_INTEGRITY",
+        "CONFIG_LOCK_DOWN_KERNEL_FORCE_CONFIDENTIALITY",
+    ] {
+        if set(name) {
+            return Some(format!("{name}=y"));
+        }
+    }
+    for word in target.cmdline.split_whitespace() {
+        let (key, value) = word.split_once('=').unwrap_or((word, "1"));
+        let on = match key.replace('-', "_").as_str() {
+            "module.sig_enforce" => !matches!(value, "0" | "n" | "N" | "off"),
+            "lockdown" => matches!(value, "integrity" | "confidentiality"),
+            _ => false,
+        };
+        if on {
+            return Some(format!("`{word}` on its command line"));
+        }
+    }
+    let now = target.host.read_text("/sys/kernel/security/lockdown").unwrap_or_default();
+    let locked = now.contains("[integrity]") || now.contains("[confidentiality]");
+    if locked && installed::running(&target.host).as_ref() == Some(&target.release) {
+        return Some("the kernel is locked down".into());
+    }
+    let heeds = target.config.is_none() || UNDER_SECURE_BOOT.iter().any(|n| set(n)) || amazons(target);
+    (heeds && secure_boot(&target.host)).then(|| "Secure Boot".into())
+}
+
+fn secure_boot(host: &Host) -> bool {
+    let variable = |name: &str| host.read(format!("{EFIVARS}/{name}")).ok().and_then(|v| v.get(ATTRIBUTES).copied());
+    variable(SECURE_BOOT) == Some(1) && variable(MOK_STATE) != Some(1)
+}
+
+fn amazons(target: &Target) -> bool {
+    target.release.as_str().contains(".amzn")
+}
+
+/// What follows from a module's signature.
+pub(super) fn findings(module: &Module, trust: &Trust, target: &Target) -> Vec<Finding> {
+    let k = &target.release;
+    let enforced = enforced(target);
+    let signer = module.signature.as_ref().map(|s| format!("{} (key {})", s.signer, s.key)).unwrap_or_default();
+    let mut findings = Vec::new();
+    let remedy = if amazons(target) {
+        format!("a module that Amazon did not sign can never load in {k} under Secure Boot: use {k}'s own driver, or turn Secure Boot off")
+    } else {
+        format!("set sign.key and sign.certificate to a key that this machine trusts (mokutil --import), then vfguard prepare {k} --rebuild")
+    };
+    let why = enforced.clone().unwrap_or_default();
+    match trust {
+        Trust::Unsigned if enforced.is_some() => {
+            findings.push(Finding::refuse(
+                Code::Unsigned,
+                format!("{k} loads signed modules only ({why}) and this one is not signed"),
+                remedy,
+            ));
+        }
+        Trust::Unknown if enforced.is_some() => {
+            findings.push(Finding::refuse(
+                Code::SignerUntrusted,
+                format!("{k} loads signed modules only ({why}) and does not know the key of {signer}"),
+                remedy,
+            ));
+        }
+        Trust::Machines if enforced.is_some() && !OWNERS_KEYS.iter().any(|n| target.config_set(n) == Some(true)) => {
+            let detail = format!("{k} loads signed modules only ({why}) and does not take the machine's own keys: {signer}");
+            findings.push(Finding::refuse(Code::SignerUntrusted, detail, remedy));
+        }
+        Trust::Broken => findings.push(Finding::refuse(
+            Code::SignatureInvalid,
+            format!("the signature of {signer} does not fit the content: the file was changed after it was signed"),
+            "build or install the module again; after signing it must not be changed or stripped",
+        )),
+        Trust::Unproven(why) if target.config_set("CONFIG_MODULE_SIG") != Some(false) => findings.push(Finding::refuse(
+            Code::SignatureInvalid,
+            format!("whether the signature of {signer} fits cannot be proven: {why}"),
+            format!("install the image of {k}, or build the module again without a signature"),
+        )),
+        Trust::Unknown => findings.push(Finding::info(
+            Code::SignerUntrusted,
+            format!("{k} does not know the key of {signer}; it loads the module all the same, and says that it is tainted"),
+        )),
+        Trust::Unsigned | Trust::Kernels | Trust::Machines | Trust::Unproven(_) => {}
+    }
+    if module.signature.as_ref().is_some_and(|s| s.signed_twice) {
+        let detail = "it is signed twice; the kernel looks at the last signature only";
+        findings.push(Finding::info(Code::SignerUntrusted, detail));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_certificates_is_read_within_its_bounds() {
+        let mut list = X509.to_vec();
+        for n in [28u32 + 20, 0, 20] {
+            list.extend(n.to_le_bytes());
+        }
+        list.extend([9; 16]);
+        list.extend(*b"cert");
+        assert_eq!(listed(&list), [b"cert".to_vec()]);
+        for at in 16..28 {
+            let mut bad = list.clone();
+            bad[at] = 0xff;
+            listed(&bad);
+        }
+        for end in 0..list.len() {
+            listed(&list[..end]);
+        }
+        list[16..20].fill(0);
+        listed(&list);
+    }
+}

@@ -1,0 +1,187 @@
+//! Symbols: their versions, who offers them, who may use them, and who may offer them.
+
+use super::super::file::Module;
+use super::super::target::Known;
+use super::super::{name_of, trust::Trust};
+use super::{headers, Case};
+use crate::finding::{Code, Finding};
+use std::collections::{BTreeSet, HashSet};
+
+/// What every module has a version of although it does not import it: the layout of `struct module`
+/// (`check_modstruct_version`; `struct_module` before 2.6.29).
+const LAYOUT: [&str; 2] = ["module_layout", "struct_module"];
+
+/// The symbols whose exports are to be looked up.
+pub(super) fn names(module: &Module) -> Vec<&str> {
+    let versions = module.versions.iter().map(|(name, _)| name.as_str());
+    let imports = module.imports.iter().map(|i| i.name.as_str());
+    let offers = module.offers.iter().map(|o| o.name.as_str());
+    let all: BTreeSet<&str> = versions.chain(imports).chain(offers).chain(LAYOUT).collect();
+    all.into_iter().collect()
+}
+
+/// Whether each version record was compared with an export, and there are some.
+pub(super) fn all_compared(case: &Case<'_>) -> bool {
+    let known = |name: &str| case.exports.get(name).is_some_and(|e| e.crc.is_some());
+    case.target.symvers.is_some()
+        && !case.module.versions.is_empty()
+        && case.module.versions.iter().all(|(name, _)| known(name))
+}
+
+/// K's own build signed this very file: nothing else could be proven by comparing.
+fn of_this_build(case: &Case<'_>) -> bool {
+    let release = case.module.vermagic.as_deref().and_then(|v| v.split(' ').next());
+    case.trust == Trust::Kernels && case.module.intree && release == Some(case.target.release.as_str())
+}
+
+pub(super) fn versions(case: &Case<'_>, findings: &mut Vec<Finding>) {
+    let (module, k) = (case.module, &case.target.release);
+    if !case.modversions {
+        findings.push(Finding::info(Code::ModversionsOff, format!("{k} does not use symbol versions")));
+        return;
+    }
+    if module.versions.is_empty() {
+        let detail = format!("{k} checks symbol versions and the module carries none");
+        findings.push(Finding::refuse(Code::VersionsMissing, detail, &case.rebuild));
+        return;
+    }
+    let compared = |(name, crc): &(String, u32)| {
+        let theirs = case.exports.get(name)?.crc?;
+        (theirs != *crc).then(|| format!("{name} (0x{crc:08x} in the module, 0x{theirs:08x} in the kernel)"))
+    };
+    let differ: Vec<String> = module.versions.iter().filter_map(compared).collect();
+    // The one that tells most: the layout of struct module covers half of the kernel.
+    let first = differ.iter().find(|d| LAYOUT.iter().any(|l| d.starts_with(l))).or(differ.first());
+    if let Some(first) = first {
+        let (n, all) = (differ.len(), module.versions.len());
+        let detail = format!("{n} of {all} symbol CRCs differ from {k}'s Module.symvers, first: {first}");
+        findings.push(Finding::refuse(Code::SymbolCrc, detail, &case.rebuild));
+    }
+    let recorded: HashSet<&str> = module.versions.iter().map(|(name, _)| name.as_str()).collect();
+    let used = module.imports.iter().filter(|i| !i.weak || case.exports.contains_key(&i.name)).map(|i| i.name.as_str());
+    let layout = LAYOUT.into_iter().filter(|l| case.exports.contains_key(*l));
+    let mut bare: Vec<&str> = used.chain(layout).filter(|n| !recorded.contains(n)).collect();
+    bare.dedup();
+    if let Some(first) = bare.first() {
+        let detail = format!("{} used symbols have no version record, first: {first}", bare.len());
+        findings.push(Finding::refuse(Code::SymbolUnversioned, detail, &case.rebuild));
+    }
+    if case.target.symvers.is_some() && LAYOUT.iter().all(|l| !case.exports.contains_key(*l)) {
+        let detail = format!("{k}'s Module.symvers holds no version of struct module: it is not whole");
+        findings.push(Finding::refuse(Code::SymversMissing, detail, headers(case.target)));
+    }
+}
+
+/// Symbols that must come from somewhere, and may be taken.
+pub(super) fn imports(case: &Case<'_>, findings: &mut Vec<Finding>) {
+    let k = &case.target.release;
+    if case.target.symvers.is_none() {
+        findings.push(if of_this_build(case) {
+            let detail = format!("no Module.symvers of {k} is here; the module is {k}'s own, signed by its build over this content");
+            Finding::info(Code::SymversMissing, detail)
+        } else {
+            let detail = format!("no Module.symvers of {k} is here (headers, /boot/symvers-{k}.gz, /lib/modules/{k}/symvers.gz): what the module imports cannot be proven");
+            Finding::refuse(Code::SymversMissing, detail, headers(case.target))
+        });
+        return;
+    }
+    let mut missing = Vec::new();
+    let mut providers = BTreeSet::new();
+    for import in &case.module.imports {
+        let Some(export) = case.exports.get(&import.name) else {
+            if !import.weak {
+                missing.push(import.name.as_str());
+            }
+            continue;
+        };
+        providers.extend(export.module.as_deref().filter(|m| *m != case.module.name));
+        if case.modversions && export.crc.is_none() {
+            let detail = format!(
+                "the version of {} cannot be compared: {} does not hold it",
+                import.name,
+                export.module.as_deref().unwrap_or("vmlinux")
+            );
+            findings.push(Finding::refuse(Code::SymbolCrc, detail, &case.rebuild));
+        }
+        restricted(case, &import.name, export, findings);
+    }
+    if let Some(first) = missing.first() {
+        let detail = format!("{} imported symbols are exported by nobody in {k}, first: {first}", missing.len());
+        findings.push(Finding::refuse(Code::SymbolMissing, detail, &case.rebuild));
+    }
+    for provider in providers {
+        absent(case, provider, findings);
+    }
+}
+
+/// A module that must be there for this one to load.
+fn absent(case: &Case<'_>, provider: &str, findings: &mut Vec<Finding>) {
+    let k = &case.target.release;
+    if case.target.module_file(provider).is_some_and(|p| case.target.host.is_file(p)) {
+        return;
+    }
+    let detail = format!("{} needs {provider}, and {k} has no such module", case.module.name);
+    let remedy = format!(
+        "install the package of {k} that holds {provider} (kernel-modules-extra, linux-modules-extra), then depmod {k}"
+    );
+    findings.push(if case.target.index.is_there() {
+        Finding::refuse(Code::DependencyMissing, detail, remedy)
+    } else {
+        Finding::warn(Code::DependencyMissing, format!("{detail} here: its modules are not installed"), remedy)
+    });
+}
+
+/// Exports for GPL-compatible modules, and those in a namespace (`verify_namespace_is_imported`).
+fn restricted(case: &Case<'_>, name: &str, export: &Known, findings: &mut Vec<Finding>) {
+    let module = case.module;
+    let license = module.license.as_deref().unwrap_or("");
+    if export.gpl_only && !gpl_compatible(license) {
+        let detail = format!("{name} is exported to GPL-compatible modules only; the licence is \"{license}\"");
+        findings.push(Finding::refuse(Code::SymbolRestricted, detail, &case.rebuild));
+    }
+    let namespace = export.namespace.as_str();
+    let open =
+        namespace.is_empty() || module.namespaces.iter().any(|n| n == namespace) || meant_for(namespace, &module.name);
+    if !open && case.target.config_set("CONFIG_MODULE_ALLOW_MISSING_NAMESPACE_IMPORTS") != Some(true) {
+        let detail = format!("{name} is in the namespace {namespace}, which the module does not import");
+        findings.push(Finding::refuse(Code::SymbolRestricted, detail, &case.rebuild));
+    }
+}
+
+/// `EXPORT_SYMBOL_FOR_MODULES` of Linux 6.16: `module:` and names apart by commas, each with or without a final `*`.
+fn meant_for(namespace: &str, module: &str) -> bool {
+    let Some(list) = namespace.strip_prefix("module:") else { return false };
+    list.split(',').map(|m| m.replace('-', "_")).any(|m| match m.strip_suffix('*') {
+        Some(start) => module.starts_with(start),
+        None => m == module,
+    })
+}
+
+/// `license_is_gpl_compatible` of `include/linux/license.h`.
+fn gpl_compatible(license: &str) -> bool {
+    ["GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"].contains(&license)
+}
+
+/// What it exports must not be the kernel's already (`verify_exported_symbols`), and needs versions of its own.
+pub(super) fn offers(case: &Case<'_>, findings: &mut Vec<Finding>) {
+    let k = &case.target.release;
+    for offer in &case.module.offers {
+        let builtin = case.exports.get(&offer.name).is_some_and(|e| e.module.is_none());
+        if builtin {
+            let detail = format!("it exports {}, which {k} exports itself", offer.name);
+            findings.push(Finding::refuse(Code::SymbolRestricted, detail, &case.rebuild));
+        }
+    }
+    let bare = case.module.offers.iter().filter(|o| o.crc.is_none()).count();
+    if bare > 0 && case.modversions {
+        let detail = format!("{bare} symbols that it exports have no version");
+        findings.push(Finding::refuse(Code::SymbolUnversioned, detail, &case.rebuild));
+    }
+}
+
+/// The modules that offer what a module imports, by name.
+pub(in crate::module) fn providers(module: &Module, target: &super::Target) -> BTreeSet<String> {
+    let names: Vec<&str> = module.imports.iter().map(|i| i.name.as_str()).collect();
+    let all = target.exports(&names).into_values().filter_map(|e| e.module);
+    all.map(|m| name_of(&m)).filter(|m| *m != module.name).collect()
+}

@@ -128,17 +128,19 @@ fn headers(target: &Target) -> String {
     format!("install the headers of {0} (kernel-devel-{0}, linux-headers-{0})", target.release)
 }
 
-/// Not every kmod reads every packing (Debian 12's does not know gzip). K's own modules show what works; else kmod's file, by the
+/// Not every kmod reads every packing (Debian 12's does not know gzip). K's own modules, or its
+/// configuration, show what works; else kmod's file, by the
 /// libraries that it is linked with.
 fn packing(case: &Case<'_>, findings: &mut Vec<Finding>) {
     use super::decompress::Packing;
-    let (library, ending) = match case.module.packed {
+    let (library, setting, ending) = match case.module.packed {
         None | Some(Packing::Plain) => return,
-        Some(Packing::Gzip) => ("libz.so", "gz"),
-        Some(Packing::Xz) => ("liblzma.so", "xz"),
-        Some(Packing::Zstd) => ("libzstd.so", "zst"),
+        Some(Packing::Gzip) => ("libz.so", "CONFIG_MODULE_COMPRESS_GZIP", "gz"),
+        Some(Packing::Xz) => ("liblzma.so", "CONFIG_MODULE_COMPRESS_XZ", "xz"),
+        Some(Packing::Zstd) => ("libzstd.so", "CONFIG_MODULE_COMPRESS_ZSTD", "zst"),
     };
-    if case.target.own().packed == case.module.packed || kmod_is_linked_with(case.target, library) {
+    let own = case.target.own().packed == case.module.packed || case.target.config_set(setting) == Some(true);
+    if own || kmod_is_linked_with(case.target, library) {
         return;
     }
     findings.push(Finding::refuse(

@@ -42,6 +42,10 @@ fn the_same_machine_in_good_state_is_prepared() {
     let (machine, kernel) = demo(&lab);
     let run = machine.run(&["prepare", &kernel, "--driver", "demo"]);
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    let run = machine.run(&["prepare", &kernel, "--driver", "demo", "--rebuild"]);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    let table = fs::read_to_string(machine.path(&format!("lib/modules/{kernel}/modules.dep"))).unwrap();
+    assert_eq!(table, "updates/vfguard/demo.ko:\n", "depmod saw the file that was replaced");
 }
 
 #[test]

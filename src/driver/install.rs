@@ -25,8 +25,8 @@ use std::time::Duration;
 
 /// Below K's module directory.
 pub const DIR: &str = "updates/vfguard";
-/// How the second name of a former file begins; depmod looks at `*.ko*` only.
-const FORMER: &str = ".former-";
+/// How the second name of a former file ends: depmod takes what ends in `.ko` or a compression's suffix, hidden or not.
+const FORMER: &str = ".former";
 /// depmod takes 6 s for 4,000 compressed modules; a slow disk is given time.
 const DEPMOD_LIMIT: Duration = Duration::from_secs(300);
 
@@ -105,7 +105,7 @@ fn sweep(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(FORMER) || name.starts_with(".vfguard-") {
+        if name.ends_with(FORMER) || name.starts_with(".vfguard-") {
             files::remove(&entry.path())?;
         }
     }
@@ -128,8 +128,8 @@ impl Change<'_> {
         let others: Vec<PathBuf> =
             Compression::ALL.iter().map(|c| self.dir.join(format!("{}{}", module.name, c.suffix()))).collect();
         for old in others.iter().filter(|p| p.symlink_metadata().is_ok()) {
-            let mut second = OsString::from(FORMER);
-            second.push(old.file_name().unwrap_or_default());
+            let mut second = OsString::from(old.file_name().unwrap_or_default());
+            second.push(FORMER);
             let second = self.dir.join(second);
             fs::hard_link(old, &second).with_context(|| format!("keeping {}", old.display()))?;
             self.former.push((second, old.clone()));

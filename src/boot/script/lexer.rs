@@ -125,13 +125,15 @@ impl Lexer<'_> {
         let mut parts = Word::new();
         let mut bad = None;
         let mut escaped = false;
+        let mut continued = false;
         while let Some(&c) = self.rest.peek() {
             match c {
                 ' ' | '\t' | '\r' | '\n' | '{' | '}' | '|' | '&' | ';' | '<' | '>' => break,
                 '\\' => {
                     self.next();
                     match self.next() {
-                        Some('\n') | None => {}
+                        Some('\n') => continued = true,
+                        None => {}
                         Some(c) => {
                             escaped = true;
                             text(&mut parts, c);
@@ -174,7 +176,8 @@ impl Lexer<'_> {
             }
         }
         // A word with an escape in it is never reserved; a second, empty piece says so.
-        if escaped {
+        // A continued line makes a word too, if an empty one.
+        if escaped || (continued && parts.is_empty()) {
             parts.push(Part::Text(String::new()));
         }
         if bad.is_none() && matches!(parts.as_slice(), [Part::Text(t)] if t == "[[" || t == "]]") {
@@ -288,6 +291,12 @@ mod tests {
     #[test]
     fn a_comment_starts_only_where_a_word_could() {
         assert_eq!(words("a#b # c\n#d\ne").len(), 2);
+    }
+
+    #[test]
+    fn a_continued_line_is_a_word_by_itself_and_part_of_one_else() {
+        assert_eq!(words("\\\n ;"), vec![vec![Part::Text(String::new())]]);
+        assert_eq!(words("a\\\nb"), vec![vec![Part::Text("ab".into())]]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::installed::modules_dir;
 use super::KernelRelease;
 use crate::host::Host;
 use crate::module::decompress;
+use rustc_hash::FxHashSet;
 use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -61,9 +62,10 @@ impl Symvers {
         if self.searches.get() > SORT_AFTER {
             return names.iter().filter_map(|name| self.search(name)).collect();
         }
-        let wanted: std::collections::HashSet<&[u8]> = names.iter().map(|n| n.as_bytes()).collect();
-        let lines = self.text.split(|&b| b == b'\n').filter(|l| wanted.contains(symbol(l)));
-        lines.filter_map(export).collect()
+        let wanted: FxHashSet<&[u8]> = names.iter().map(|n| n.as_bytes()).collect();
+        let ends = memchr::memchr_iter(b'\n', &self.text).chain([self.text.len()]);
+        let lines = ends.scan(0, |start, end| Some(&self.text[std::mem::replace(start, end + 1).min(end)..end]));
+        lines.filter(|line| wanted.contains(symbol(line))).filter_map(export).collect()
     }
 
     fn search<'s>(&'s self, name: &str) -> Option<(&'s str, Export<'s>)> {
@@ -85,7 +87,9 @@ impl Symvers {
 
 /// The second word of a line.
 fn symbol(line: &[u8]) -> &[u8] {
-    line.split(|&b| b == b'\t').nth(1).unwrap_or_default()
+    let Some(start) = memchr::memchr(b'\t', line) else { return &[] };
+    let rest = &line[start + 1..];
+    &rest[..memchr::memchr(b'\t', rest).unwrap_or(rest.len())]
 }
 
 fn export(line: &[u8]) -> Option<(&str, Export<'_>)> {

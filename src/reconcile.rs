@@ -14,13 +14,14 @@ use crate::config::{Config, Mode};
 use crate::driver::{self, Progress, Recipe};
 use crate::error;
 use crate::finding::{Code, Finding, Verdict};
-use crate::gate;
+use crate::gate::{self, audit};
 use crate::host::lock::WriteLock;
 use crate::host::pci::Device;
 use crate::host::place::{self, Place};
 use crate::host::Host;
 use crate::judge::Judgement;
 use crate::kernel::KernelRelease;
+use crate::report::notices::{self, Topic};
 use crate::survey::{self, Survey};
 use anyhow::Result;
 
@@ -236,12 +237,28 @@ impl Run<'_> {
         let mut any = false;
         for moved in moves.into_iter().flatten() {
             any |= moved.as_ref().is_ok_and(|change| change.changed);
-            let line = moved.map_or_else(|e| format!("boot default not held: {e:#}"), |change| change.what);
+            let line = match moved {
+                Ok(change) => self.told(change),
+                Err(e) => format!("boot default not held: {e:#}"),
+            };
             if !self.done.contains(&line) {
                 self.done.push(line);
             }
         }
         any
+    }
+
+    /// A move of the boot default, in the journal and the audit log; the move stands even where neither can be written.
+    fn told(&self, change: boot::Change) -> String {
+        if !change.changed {
+            return change.what;
+        }
+        notices::journal(self.host, Topic::BootDefault, &change.what, &[("KERNEL", change.kernel.as_str())]);
+        let event = audit::Event::now(self.host, audit::What::BootDefault, &change.what, Some(&change.kernel));
+        match audit::append(self.host, &event) {
+            Ok(()) => change.what,
+            Err(e) => format!("{} (not in the audit log: {e:#})", change.what),
+        }
     }
 
     /// Builds what the judgement asks for. Says whether anything may have changed.
@@ -269,7 +286,10 @@ impl Run<'_> {
         let mut judgement = judgement;
         if self.acts() && self.place.may_hold() && held(self.host, survey) {
             match boot::promote(self.host, &self.lock) {
-                Ok(change) => self.done.push(change.what),
+                Ok(change) => {
+                    let line = self.told(change);
+                    self.done.push(line);
+                }
                 Err(e) => note_promote(&mut judgement, &e),
             }
         }

@@ -104,7 +104,15 @@ impl<'a> Survey<'a> {
                 roles.push((kernel.release.clone(), Role::Installed));
             }
         }
-        roles.iter().map(|(kernel, role)| self.report(kernel, *role)).collect()
+        let mut reports: Vec<KernelReport> = roles.iter().map(|(kernel, role)| self.report(kernel, *role)).collect();
+        let safe: Vec<KernelRelease> =
+            reports.iter().filter(|r| r.verdict == Verdict::Safe).map(|r| r.kernel.clone()).collect();
+        let installed: Vec<KernelRelease> = self.kernels.iter().map(|k| k.release.clone()).collect();
+        let limit = boot::limit::installonly_limit(self.host);
+        if let Some(warning) = boot::limit::last_safe_kernel(&installed, self.running.as_ref(), limit, &safe) {
+            reports.iter_mut().filter(|r| safe.contains(&r.kernel)).for_each(|r| r.findings.push(warning.clone()));
+        }
+        reports
     }
 
     /// # Errors

@@ -156,6 +156,37 @@ fn observe_mode_reports_and_touches_nothing() {
 }
 
 #[test]
+fn status_warns_before_an_update_removes_the_last_safe_kernel() {
+    let old = "6.1.0-54-amd64";
+    let warned = |limit: u32| {
+        let machine = Machine::new().kernel(old).kernel(K).device(
+            "0000:00:05.0",
+            "pci:v00001AF4d00001041sv0sd0bc02sc00i00",
+            Some("x"),
+        );
+        // Only the old kernel has a driver for the device, built in.
+        let machine = machine.file(&format!("lib/modules/{old}/modules.builtin"), "kernel/drivers/net/x.ko\n");
+        let machine =
+            machine.file(&format!("lib/modules/{old}/modules.builtin.modinfo"), "x.alias=pci:v00001AF4d*\0x.license=GPL\0");
+        let machine = machine.file("etc/dnf/dnf.conf", &format!("[main]\ninstallonly_limit={limit}\n"));
+        assert_eq!((machine.run(&["check", old]).code, machine.run(&["check", K]).code), (0, 3));
+        machine.run(&["--format", "json", "status"]).stdout.contains("last-safe-kernel")
+    };
+    assert!(warned(2), "the next update removes the old kernel, the only safe one");
+    assert!(!warned(3), "with room for three it stays");
+}
+
+#[test]
+fn a_move_of_the_boot_default_is_in_the_audit_log() {
+    let machine = Machine::new().grub().kernel("6.1.0-55-amd64").boot_entry("6.1.0-55-amd64").kernel(K).boot_entry(K);
+    let machine = machine.boot_default(K).vf("ixgbevf").running("6.1.0-55-amd64").offline();
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    assert_eq!(machine.saved_entry(), "6.1.0-55-amd64");
+    let log = fs::read_to_string(machine.path("var/lib/vfguard/audit.log")).unwrap();
+    assert!(log.contains("boot-default") && log.contains("6.1.0-55-amd64"), "{log}");
+}
+
+#[test]
 fn observe_mode_opens_a_gate_that_was_closed_before() {
     let machine = Machine::new().kernel(K).vf("ixgbevf").offline();
     assert_eq!(machine.run(&["reconcile"]).code, 3);

@@ -50,6 +50,8 @@ pub enum What {
     Decline,
     /// A reboot was asked for through vfguard.
     Reboot,
+    /// The boot default was moved.
+    BootDefault,
 }
 
 /// One line of the log.

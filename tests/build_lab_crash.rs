@@ -153,32 +153,40 @@ fn a_good_module_is_reused_and_a_spoiled_one_is_built_again() {
     is_good(&machine, &kernel);
 }
 
+/// vfguard as root that may make no namespaces, as in many containers and on EL6.
+fn confined(machine: &Machine, args: &[&str]) -> (bool, String) {
+    // The temporary root is 0700 otherwise, and the build user must reach the tree by its modes alone.
+    fs::set_permissions(machine.root(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"]).arg(env!("CARGO_BIN_EXE_vfguard"));
+    let output = command.arg("--root").arg(machine.root()).args(args).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), text)
+}
+
 #[test]
 fn without_namespaces_the_build_is_another_users_and_that_is_said() {
     let (machine, kernel) = small(&Lab::open());
-    // Here root's own files must be out of reach by their modes alone, so the tree must be within reach.
-    let output = Command::new("setpriv")
-        .args(["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"])
-        .arg(env!("CARGO_BIN_EXE_vfguard"))
-        .arg("--root")
-        .arg(machine.root())
-        .args(["-v", "prepare", &kernel, "--driver", "demo"])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    // A temporary root of mode 0700 is closed to the build user: then it is refused, and not built as root.
-    assert!(output.status.success() || text.contains("build sandbox: entering the build directory"), "{text}");
-    fs::set_permissions(machine.root(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let output = Command::new("setpriv")
-        .args(["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"])
-        .arg(env!("CARGO_BIN_EXE_vfguard"))
-        .arg("--root")
-        .arg(machine.root())
-        .args(["-v", "prepare", &kernel, "--driver", "demo", "--rebuild"])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && text.contains("own user only: this system allows no namespaces"), "{text}");
+    let (done, text) = confined(&machine, &["-v", "prepare", &kernel, "--driver", "demo"]);
+    assert!(done && text.contains("own user only: this system allows no namespaces"), "{text}");
+    is_good(&machine, &kernel);
+}
+
+#[test]
+fn without_namespaces_a_daemon_does_not_survive_and_no_file_of_root_is_read() {
+    let (machine, kernel) = small(&Lab::open());
+    let script = "setsid sh -c 'exec sleep 64209' >/dev/null 2>&1 </dev/null & head -c 1 /etc/shadow && echo READ; id; sleep 0.3; exit 1";
+    let (file, digest) = machine::lab::archive(machine.root(), script, &[]);
+    let file = file.to_str().unwrap();
+    let (done, text) = confined(&machine, &["prepare", &kernel, "--driver", "demo", "--source", file, "--sha256", &digest]);
+    assert!(!done, "{text}");
+    let log = fs::read_to_string(machine.path(&format!("var/lib/vfguard/log/{kernel}-demo-unknown.log"))).unwrap();
+    assert!(log.contains("uid=61147") && !log.contains("READ"), "{log}");
+    let alive = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .any(|e| fs::read_to_string(e.path().join("cmdline")).is_ok_and(|c| c.contains("sleep\u{0}64209")));
+    assert!(!alive, "a daemon outlived its build");
 }
 
 #[test]

@@ -181,7 +181,8 @@ impl Sandbox<'_> {
         Ok(Ended { code: code(status), stopped: stopped.map(|(reason, _)| reason) })
     }
 
-    /// Without namespaces a process that left the group would go on; all of the build user's are ended.
+    /// Without namespaces a process that left the group would go on; all of the build user's are ended, but those of another
+    /// vfguard that builds at the same time below another root.
     fn end_strays(&self) {
         let Some(user) = self.user().filter(|_| self.level == Level::NoNamespaces) else { return };
         for _ in 0..ROUNDS {
@@ -189,6 +190,7 @@ impl Sandbox<'_> {
             let strays: Vec<Pid> = processes
                 .filter(|e| e.metadata().is_ok_and(|m| m.uid() == user.as_raw()))
                 .filter_map(|e| e.file_name().to_str()?.parse().ok().map(Pid::from_raw))
+                .filter(|pid| !is_anothers(*pid, user.as_raw()))
                 .collect();
             if strays.is_empty() {
                 return;
@@ -199,6 +201,25 @@ impl Sandbox<'_> {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// Whether the first ancestor of another user is a living vfguard other than this one. What has lost its parents is nobody's.
+fn is_anothers(pid: Pid, user: u32) -> bool {
+    let mut pid = pid.as_raw();
+    // A chain of processes is finite, but it changes while it is read.
+    for _ in 0..1000 {
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+        // The name in brackets may hold anything; after it come the state and the parent (proc(5)).
+        let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse::<i32>().ok());
+        let Some(parent) = parent.filter(|p| *p > 0) else { return false };
+        let Ok(owner) = fs::metadata(format!("/proc/{parent}")) else { return false };
+        if owner.uid() != user {
+            let exe = |pid: i32| fs::read_link(format!("/proc/{pid}/exe")).ok();
+            return parent != Pid::this().as_raw() && exe(parent).is_some() && exe(parent) == exe(Pid::this().as_raw());
+        }
+        pid = parent;
+    }
+    false
 }
 
 enum Refused {

@@ -37,7 +37,7 @@ class Report:
         with self.lock:
             self.skipped += 1
             # tests/run.sh looks the name up in tests/allowed-skips: one word.
-            print(f"skipped: {name.replace(' ', '-')}: {one_line(why)}", flush=True)
+            print(f"skipped {name.replace(' ', '-')}: {one_line(why)}", flush=True)
 
     @contextlib.contextmanager
     def case(self, name):

@@ -3,7 +3,7 @@
 #
 #   tests/vm/run.sh [--full] [CASE…]      CASE: gate, gate/debian12, lockout…; all without one
 #
-# One line for each test (ok:, FAILED:, skipped:), and at the end: N passed, N failed, N skipped. Exit code 1 on a failure.
+# One line for each test (ok:, FAILED:, skipped NAME:), and at the end: N passed, N failed, N skipped. Exit code 1 on a failure.
 # Needs a Debian host; installs the packages below when it is root. Images are kept in
 # ${VFGUARD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vfguard-tests}/vm. The vfguard under test is $VFGUARD_BIN, else a
 # release build of this clone. $VFGUARD_VM_ACCEL overrides the choice between KVM and TCG.
@@ -22,7 +22,7 @@ if [ "${1-}" = --packages ]; then
 fi
 
 skip() {
-    printf 'skipped: vm: %s\n0 passed, 0 failed, 1 skipped\n' "$1"
+    printf 'skipped vm: %s\n0 passed, 0 failed, 1 skipped\n' "$1"
     exit 0
 }
 

@@ -12,6 +12,7 @@ use crate::judge::{self, Binding, Judgement, KernelEvidence, KernelReport, Modul
 use crate::kernel::{installed, Kernel, KernelRelease};
 use crate::module::{self, Module, Provider, Target};
 use anyhow::Result;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -200,8 +201,8 @@ impl<'a> Survey<'a> {
         let host = self.host;
         let boot = self.next.kernels.iter().find(|c| &c.kernel == kernel);
         let cmdline = match boot {
-            Some(candidate) => candidate.cmdline.clone(),
-            None => host.read_text("/proc/cmdline").unwrap_or_default(),
+            Some(candidate) if !candidate.cmdline.is_empty() => candidate.cmdline.clone(),
+            _ => host.read_text("/proc/cmdline").unwrap_or_default(),
         };
         let dir = installed::modules_dir(kernel);
         let undecided = host.read_dir(&dir).err().map(|e| {
@@ -211,10 +212,13 @@ impl<'a> Survey<'a> {
                 format!("install {kernel}'s packages, or remove its boot entry; read it as root"),
             )
         });
-        let target = Target::load(host, kernel);
+        let target = Target::load(host, kernel).with_cmdline(&cmdline);
         let needs: Vec<Need> = self.needs(&target, &cmdline);
         let initrds = boot.map(|c| c.initrds.as_slice()).unwrap_or_default();
-        let findings = module::initramfs_findings(host, kernel, initrds);
+        let mut findings = module::initramfs_findings(host, kernel, initrds);
+        let drivers = needs.iter().filter_map(|n| n.candidates.first()).filter(|m| m.path.is_some());
+        let names: BTreeSet<&str> = drivers.map(|m| m.name.as_str()).collect();
+        findings.extend(names.into_iter().flat_map(|name| module::initramfs_driver(host, &target, initrds, name)));
         let proven_by_use = self.running.as_ref() == Some(kernel) && proven_by_use(host, &needs);
         KernelEvidence { release: kernel.clone(), needs, findings, proven_by_use, undecided }
     }

@@ -3,11 +3,13 @@
 //!
 //! Where the verifier cannot know, it is stricter than the kernel, never laxer.
 
+mod cpio;
 pub(crate) mod decompress;
 mod depmod;
 mod elf;
 mod file;
 pub mod index;
+mod initramfs;
 mod modinfo;
 mod modprobe;
 pub mod placement;
@@ -19,6 +21,7 @@ mod verify;
 
 pub use file::{Import, Module, Offer};
 pub use index::Provider;
+pub use initramfs::{initramfs_carries, initramfs_driver};
 pub use placement::{check_placement, initramfs_findings, on_disk};
 pub use signature::Signature;
 pub use target::Target;

@@ -1,0 +1,198 @@
+//! What K's initramfs makes of a driver: the copy that it carries is loaded first, and its modprobe.d holds while it runs.
+//! dracut and initramfs-tools both keep modules below `lib/modules/K` (or `usr/lib/modules/K`).
+
+use super::cpio;
+use super::file::Module;
+use super::modprobe::Modprobe;
+use super::target::Target;
+use super::{decompress, name_of};
+use crate::finding::{Code, Finding};
+use crate::host::{files, Host};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// The largest initramfs that is read; a generic one with all firmware is 500 MB.
+const MAX_INITRAMFS: u64 = 1 << 30;
+/// Where scans are kept, if there is such a directory: one takes up to a second.
+const CACHE: &str = "/var/cache/vfguard";
+
+/// What an initramfs holds of one module.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Scan {
+    /// Each copy: its name in the archive, a digest of its plain bytes without the signature, its build id.
+    copies: Vec<(String, String, Option<Vec<u8>>)>,
+    /// Why modprobe in there would not load it.
+    refused: Option<String>,
+    /// Whether it holds modules of this kernel at all.
+    modules: bool,
+}
+
+/// Whether the initramfs that K's boot entry names carries this driver as it lies on the disk, or not at all. `initrds` are the
+/// files that the boot entry names; without any, those of the usual names.
+pub fn initramfs_driver(host: &Host, target: &Target, initrds: &[PathBuf], name: &str) -> Vec<Finding> {
+    let k = &target.release;
+    let usual = [PathBuf::from(format!("/boot/initrd.img-{k}")), PathBuf::from(format!("/boot/initramfs-{k}.img"))];
+    let files: Vec<&PathBuf> = if initrds.is_empty() { usual.iter().collect() } else { initrds.iter().collect() };
+    let name = name.replace('-', "_");
+    let remake =
+        format!("vfguard prepare {k} --rebuild, or dracut -f --kver {k} (EL, Fedora), update-initramfs -u -k {k} (Debian)");
+    let mut findings = Vec::new();
+    for file in files.into_iter().filter(|f| host.is_file(f)) {
+        let scan = match scan(host, target, file, &name) {
+            Ok(scan) => scan,
+            Err(e) => {
+                let detail = format!("{} cannot be read: {e}", file.display());
+                findings.push(Finding::refuse(Code::InitramfsStale, detail, &remake));
+                continue;
+            }
+        };
+        if let Some(why) = scan.refused {
+            let detail = format!("{} tells modprobe not to load {name}: {why}", file.display());
+            findings.push(Finding::warn(Code::Blacklisted, detail, format!("take that line away; then {remake}")));
+        }
+        let disk = target.module_file(&name).and_then(|p| host.read(p).ok());
+        let Some((digest, build_id)) = disk.as_deref().and_then(|bytes| identity(bytes).ok()) else { continue };
+        let other = scan.copies.iter().find(|(_, d, id)| *d != digest && (id.is_none() || *id != build_id));
+        if let Some((copy, ..)) = other {
+            let detail =
+                format!("{} carries another {name} ({copy}) than the disk, and that one is loaded first", file.display());
+            findings.push(Finding::refuse(Code::InitramfsStale, detail, &remake));
+        }
+    }
+    findings
+}
+
+/// Whether K's initramfs carries the driver, which `prepare` then makes anew.
+///
+/// # Errors
+/// An initramfs that cannot be read.
+pub fn initramfs_carries(host: &Host, target: &Target, initrd: &Path, name: &str) -> io::Result<bool> {
+    Ok(!scan(host, target, initrd, &name.replace('-', "_"))?.copies.is_empty())
+}
+
+fn scan(host: &Host, target: &Target, file: &Path, name: &str) -> io::Result<Scan> {
+    let cache = cache_of(host, target, file, name)?;
+    if let Some(known) = host.read(&cache).ok().and_then(|text| serde_json::from_slice(&text).ok()) {
+        return Ok(known);
+    }
+    let own = format!("lib/modules/{}/", target.release);
+    let wanted = |entry: &str| {
+        let file = entry.rsplit('/').next().unwrap_or(entry);
+        (entry.contains(&own) && file.contains(".ko")) || (entry.contains("modprobe.d/") && file.ends_with(".conf"))
+    };
+    let image = files::read_bounded(&host.path(file), MAX_INITRAMFS)?;
+    let modules = std::cell::Cell::new(false);
+    let entries = cpio::read(&image, |entry| {
+        let kept = wanted(entry);
+        let module = kept && entry.contains(".ko");
+        modules.set(modules.get() || module);
+        kept && (!module || name_of(entry) == name)
+    })?;
+    let mut scan = Scan { modules: modules.get(), ..Scan::default() };
+    let mut settings = Modprobe::default();
+    for entry in entries {
+        if entry.name.ends_with(".conf") {
+            settings.add(Path::new(&entry.name), &String::from_utf8_lossy(&entry.content));
+        } else {
+            let (digest, build_id) = identity(&entry.content)?;
+            scan.copies.push((entry.name, digest, build_id));
+        }
+    }
+    scan.refused = settings.refuses(name, "");
+    if host.is_dir(CACHE) {
+        // Not being able to keep it costs time, nothing else.
+        let _ = host.write_atomic(cache, &serde_json::to_vec(&scan).unwrap_or_default(), 0o644);
+    }
+    Ok(scan)
+}
+
+/// Named after all that changes when the initramfs does.
+fn cache_of(host: &Host, target: &Target, file: &Path, name: &str) -> io::Result<PathBuf> {
+    let m = host.metadata(file)?;
+    let times = [m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()].map(|t| format!("{t:x}")).join("-");
+    let file = format!("initramfs-{:x}-{:x}-{:x}-{times}-{}-{name}.json", m.dev(), m.ino(), m.size(), target.release);
+    Ok(PathBuf::from(CACHE).join(file))
+}
+
+/// A digest of the plain bytes without a signature, and the build id: tools that make an initramfs may unpack a module or strip
+/// its debug information.
+fn identity(bytes: &[u8]) -> io::Result<(String, Option<Vec<u8>>)> {
+    let plain = decompress::plain(bytes, decompress::MAX_MODULE)?;
+    let content = super::signature::split(&plain).map_or(&plain[..], |(content, _)| content);
+    let digest = ring::digest::digest(&ring::digest::SHA256, content);
+    let hex = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+    Ok((hex, Module::read(bytes).ok().and_then(|m| m.build_id)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const K: &str = "6.1.0-56-amd64";
+
+    fn root() -> (tempfile::TempDir, Host) {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        let modules = format!("lib/modules/{K}");
+        write(&dir, &format!("{modules}/updates/ixgbevf.ko"), b"new");
+        write(
+            &dir,
+            &format!("{modules}/modules.dep.bin"),
+            &crate::module::trie::tests::write(&[("ixgbevf", "updates/ixgbevf.ko:")]),
+        );
+        (dir, host)
+    }
+
+    fn write(dir: &tempfile::TempDir, path: &str, content: &[u8]) {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    fn findings(host: &Host) -> Vec<(Code, String)> {
+        let target = Target::load(host, &K.parse().unwrap());
+        initramfs_driver(host, &target, &[], "ixgbevf").into_iter().map(|f| (f.code, f.detail)).collect()
+    }
+
+    #[test]
+    fn an_initramfs_with_another_copy_is_stale_and_one_with_the_same_or_none_is_not() {
+        let (dir, host) = root();
+        assert_eq!(findings(&host), [], "none is there");
+        let inside = format!("usr/lib/modules/{K}/updates/ixgbevf.ko");
+        for (content, stale) in [(&b"old"[..], true), (b"new", false)] {
+            write(&dir, &format!("boot/initrd.img-{K}"), &cpio::tests::write(&[(&inside, content), ("init", b"x")]));
+            assert_eq!(findings(&host).iter().any(|(c, _)| *c == Code::InitramfsStale), stale);
+        }
+        write(&dir, &format!("boot/initrd.img-{K}"), &cpio::tests::write(&[("init", b"x")]));
+        assert_eq!(findings(&host), []);
+        let packed = zstd::stream::encode_all(&b"new"[..], 1).unwrap();
+        write(&dir, &format!("boot/initrd.img-{K}"), &cpio::tests::write(&[(&format!("{inside}.zst"), &packed)]));
+        assert_eq!(findings(&host), [], "the same module, packed in another way");
+    }
+
+    #[test]
+    fn a_blacklist_inside_and_a_damaged_one_are_said() {
+        let (dir, host) = root();
+        let conf = ("etc/modprobe.d/x.conf", &b"blacklist ixgbevf\n"[..]);
+        write(&dir, &format!("boot/initramfs-{K}.img"), &cpio::tests::write(&[conf]));
+        assert_eq!(findings(&host)[0].0, Code::Blacklisted);
+        write(&dir, &format!("boot/initramfs-{K}.img"), b"070701000");
+        assert_eq!(findings(&host)[0].0, Code::InitramfsStale);
+    }
+
+    #[test]
+    fn a_scan_is_kept_until_the_file_changes() {
+        let (dir, host) = root();
+        std::fs::create_dir_all(dir.path().join("var/cache/vfguard")).unwrap();
+        let inside = format!("lib/modules/{K}/updates/ixgbevf.ko");
+        write(&dir, &format!("boot/initrd.img-{K}"), &cpio::tests::write(&[(&inside, b"old")]));
+        let first = findings(&host);
+        assert_eq!(std::fs::read_dir(dir.path().join("var/cache/vfguard")).unwrap().count(), 1);
+        assert_eq!((findings(&host), first.len()), (first.clone(), 1));
+        std::fs::remove_file(dir.path().join(format!("boot/initrd.img-{K}"))).unwrap();
+        write(&dir, &format!("boot/initrd.img-{K}"), &cpio::tests::write(&[(&inside, b"new")]));
+        assert_eq!(findings(&host), []);
+    }
+}

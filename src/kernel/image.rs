@@ -41,6 +41,13 @@ pub fn certificates(host: &Host, release: &KernelRelease) -> Option<Vec<Vec<u8>>
     Some(found)
 }
 
+/// For tests with any bytes.
+pub(crate) fn look(image: &[u8]) {
+    let found = search(payload(image)).unwrap_or_default();
+    split(&found.concat());
+    split(image);
+}
+
 /// Named after all that changes when the image does.
 fn cache_of(host: &Host, image: &PathBuf) -> Option<PathBuf> {
     let m = host.metadata(image).ok()?;
@@ -69,7 +76,7 @@ fn split(mut bytes: &[u8]) -> Vec<Vec<u8>> {
 fn payload(image: &[u8]) -> &[u8] {
     let u32_at = |at: usize| image.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize);
     let inside = |offset: Option<usize>, length: Option<usize>| image.get(offset?..)?.get(..length?);
-    if image.get(0x202..0x206) == Some(b"HdrS") || image.get(0x202..0x206).is_some_and(|m| m == b"HdrS") {
+    if image.get(0x202..0x206) == Some(b"HdrS") {
         let setup = usize::from(image.get(0x1f1).copied().unwrap_or(0).max(1)) * 512 + 512;
         return inside(u32_at(0x248).map(|o| o + setup), u32_at(0x24c)).unwrap_or_default();
     }

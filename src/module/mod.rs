@@ -8,6 +8,8 @@ pub(crate) mod decompress;
 mod depmod;
 mod elf;
 mod file;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod index;
 mod initramfs;
 mod modinfo;

@@ -17,6 +17,7 @@ STORIES = [*lockout.STORIES, *oracle.STORIES, *grub.STORIES, *powercut.STORIES, 
 
 # Stories that have not yet passed whole on a quiet machine: run by name and with --full, counted as skipped in a usual run.
 UNPROVEN = {
+    "gate/debian12": "passed whole (59 cases) a few commits ago, not run on this one",
     "gate/debian13": "passed before vfguard closed the gate itself, not run whole since",
     "grub/menu": "its cases of one boot only have not passed whole",
     "lockout": "its refusals have cost the network once",
@@ -67,6 +68,8 @@ def main():
     report = Report()
     lab = Lab(report, options.full)
     stories = chosen(options.case, report, options.full)
+    if not stories:
+        return report.finish()
     try:
         lab.prepare()
     except Skip as why:

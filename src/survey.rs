@@ -219,6 +219,11 @@ impl<'a> Survey<'a> {
         let drivers = needs.iter().filter_map(|n| n.candidates.first()).filter(|m| m.path.is_some());
         let names: BTreeSet<&str> = drivers.map(|m| m.name.as_str()).collect();
         findings.extend(names.into_iter().flat_map(|name| module::initramfs_driver(host, &target, initrds, name)));
+        for need in needs.iter().filter(|_| self.running.as_ref() != Some(kernel)) {
+            if let (Some(device), Some(module)) = (&need.device, need.candidates.first()) {
+                findings.extend(module::interface_findings(host, device, &module.name, &cmdline));
+            }
+        }
         let proven_by_use = self.running.as_ref() == Some(kernel) && proven_by_use(host, &needs);
         KernelEvidence { release: kernel.clone(), needs, findings, proven_by_use, undecided }
     }

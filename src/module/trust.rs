@@ -132,6 +132,11 @@ fn enforced(target: &Target) -> Option<String> {
     (heeds && secure_boot(&target.host)).then(|| "Secure Boot".into())
 }
 
+fn image_is_missing(target: &Target) -> bool {
+    let image = installed::image(&target.host, &target.release);
+    image.is_none_or(|path| target.host.metadata(path).is_ok_and(|m| m.len() == 0))
+}
+
 fn secure_boot(host: &Host) -> bool {
     let variable = |name: &str| host.read(format!("{EFIVARS}/{name}")).ok().and_then(|v| v.get(ATTRIBUTES).copied());
     variable(SECURE_BOOT) == Some(1) && variable(MOK_STATE) != Some(1)
@@ -177,11 +182,17 @@ pub(super) fn findings(module: &Module, trust: &Trust, target: &Target) -> Vec<F
             format!("the signature of {signer} does not fit the content: the file was changed after it was signed"),
             "build or install the module again; after signing it must not be changed or stripped",
         )),
-        Trust::Unproven(why) if target.config_set("CONFIG_MODULE_SIG") != Some(false) => findings.push(Finding::refuse(
-            Code::SignatureInvalid,
-            format!("whether the signature of {signer} fits cannot be proven: {why}"),
-            format!("install the image of {k}, or build the module again without a signature"),
-        )),
+        Trust::Unproven(why) if target.config_set("CONFIG_MODULE_SIG") != Some(false) => {
+            let detail = format!("whether the signature of {signer} fits cannot be proven: {why}");
+            let remedy = format!("install the image of {k}, or build the module again without a signature");
+            // A rehearsal has no image. K's build signs its own modules only, and the machine's keys were looked at.
+            let stranger = !module.intree && enforced.is_none() && image_is_missing(target);
+            findings.push(if stranger {
+                Finding::warn(Code::SignatureInvalid, detail, remedy)
+            } else {
+                Finding::refuse(Code::SignatureInvalid, detail, remedy)
+            });
+        }
         Trust::Unknown => findings.push(Finding::info(
             Code::SignerUntrusted,
             format!("{k} does not know the key of {signer}; it loads the module all the same, and says that it is tainted"),

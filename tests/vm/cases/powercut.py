@@ -27,9 +27,9 @@ echo "$driver" >/root/driver.path
 depmod {new}; sync
 while :; do
     mv "$driver" /root/driver.ko; depmod {new}; sync; echo MARK-BREAKING >/dev/ttyS0
-    vfguard reconcile >/dev/null 2>&1; echo "MARK-HELD $?" >/dev/ttyS0; sleep 1
+    vfguard reconcile >/root/held.log 2>&1; echo "MARK-HELD $?" >/dev/ttyS0; sleep 1
     mv /root/driver.ko "$driver"; depmod {new}; sync; echo MARK-MENDED >/dev/ttyS0
-    vfguard reconcile >/dev/null 2>&1; echo "MARK-PROMOTED $?" >/dev/ttyS0; sleep 1
+    vfguard reconcile >/root/promoted.log 2>&1; echo "MARK-PROMOTED $?" >/dev/ttyS0; sleep 1
 done
 """
 # After which marker which kernels may boot: while the default is being moved, either end is whole.
@@ -74,8 +74,10 @@ def tell(lab, report):
         with report.case("powercut/moves-undisturbed"):
             require(machine.shell.check("uname -r") == old, "the older kernel does not run")
             seen = start_mover(machine)
-            require(wait_mark(machine, seen, "HELD") == "3", "a kernel without the NIC's driver is not unsafe")
-            require(wait_mark(machine, seen, "PROMOTED") == "0", "a mended kernel is not safe")
+            for mark, code, claim in (("HELD", "3", "a kernel without the NIC's driver is unsafe"),
+                                      ("PROMOTED", "0", "a mended kernel is safe")):
+                found = wait_mark(machine, seen, mark)
+                require(found == code, f"{claim}: exit code {found}: {machine.shell.run(f'cat /root/{mark.lower()}.log').output}")
         for number in range(CUTS_FULL if lab.full else CUTS):
             with report.case(f"powercut/{number + 1}"):
                 rows.append(cut(machine, rng, old, new))
@@ -107,7 +109,7 @@ def cut(machine, rng, old, new):
                             f"$(sed -n \"s/.*menuentry .*menuentry_id_option '\\(gnulinux-{old}-advanced[^']*\\)'.*/\\1/p\" /boot/grub/grub.cfg)\"; sync")
         machine.hard_reset()
         machine.settle()
-    saved = re.search(r"saved_entry=(\S+)", answer.output)
+    saved = re.search(r"saved_entry=(.+)", answer.output)
     return [last, f"{begun} + {delay:.2f} s", came, saved.group(1)[-60:] if saved else "-"]
 
 

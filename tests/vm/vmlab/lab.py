@@ -86,7 +86,7 @@ class Lab:
         headers = [name.replace("image", "headers") for name in (first, last)]
         return {
             "debian12": Disk("debian12", "bookworm", [first], [*BUILD, *headers]),
-            "two-kernels": Disk("two-kernels", "bookworm", [first, last]),
+            "two-kernels": Disk("two-kernels", "bookworm", [first, last], headers),
             "debian13": Disk("debian13", "trixie", [last], megabytes=2000),
         }
 

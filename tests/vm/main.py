@@ -63,7 +63,7 @@ def main():
     parser.add_argument("case", nargs="*", help="such as gate, or gate/debian12")
     options = parser.parse_args()
     # QEMU dies with its parent, and the next run clears away what is left; waiting for the stories would take minutes.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: os._exit(1))
     report = Report()
     lab = Lab(report, options.full)

@@ -28,7 +28,7 @@ DELIBERATE = {
     "vermagic-flags": "no vermagic: loads only with MODULE_FORCE_LOAD",
     "not-elf": "a header that no linker writes: damaged",
     "wrong-arch": "a header that no linker writes: damaged",
-    "module-unreadable": "its end is missing: not what was written",
+    "module-unreadable": "nothing shows that kmod here reads this packing, or its end is missing",
     "symbol-missing": "nothing that modprobe would load first provides it",
     "signature-invalid": "what lies behind the module is no signature: damaged",
     "stripped": "damaged",

@@ -157,11 +157,11 @@ class Machine:
         self.state()
         self.qmp.events.clear()
 
-    def wait_reset(self, seconds):
-        """Waits until the guest has reset itself; whether it did."""
+    def wait_reset(self, seconds, guest=True):
+        """Waits until the guest has reset itself, or the lab the guest; whether that came."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if self.events("RESET"):
+            if any(event["data"]["guest"] == guest for event in self.events("RESET")):
                 return True
             time.sleep(0.2)
         return False
@@ -180,7 +180,7 @@ class Machine:
         self.allow_reboot()
         self.forget_events()
         self.qmp.execute("system_reset")
-        if not self.wait_reset(10):
+        if not self.wait_reset(10, guest=False):
             raise LabError("QEMU did not reset the guest")
 
     def kill(self):

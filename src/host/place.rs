@@ -133,22 +133,25 @@ fn switched_to(host: &Host) -> Option<Place> {
 }
 
 /// systemd-system-update-generator(8) turns the default target to system-update.target when `/system-update` exists. It does
-/// so at a daemon-reload too, while the update only waits for the next boot, so systemd is asked which it is.
+/// so at a daemon-reload too, while the update only waits for the next boot; and an update takes the link away first of all,
+/// so that the next daemon-reload turns the target back while it still runs. So systemd is asked, where a file gives cause:
+/// logins are barred (`/run/nologin`) until systemd-user-sessions.service has run, which it never does in an update.
 fn offline_update(host: &Host) -> bool {
     let link = |path: &str| host.path_of_link(path).symlink_metadata().is_ok();
     let turned = host
         .read_link("/run/systemd/generator.early/default.target")
         .is_ok_and(|target| target.file_name().is_some_and(|n| n == "system-update.target"));
-    if !turned || !(link("/system-update") || link("/etc/system-update")) {
+    let announced = turned && (link("/system-update") || link("/etc/system-update"));
+    if !host.is_live() {
+        return announced;
+    }
+    if !turned && !host.exists("/run/nologin") {
         return false;
     }
-    if !host.is_live() {
-        return true;
-    }
-    // The target is reached after the updating service; until then it has a job. No answer: the update is taken to run, since
-    // the boot default is held either way and refusing would strand the machine in it.
-    systemd::show(&["system-update.target"], &["ActiveState", "Job"]).map_or(true, |units| {
-        units.first().is_none_or(|u| {
+    // The target is reached after the updating service; until then it has a job. No answer where the files announce an update:
+    // it is taken to run, since the boot default is held either way and refusing would strand the machine in it.
+    systemd::show(&["system-update.target"], &["ActiveState", "Job"]).map_or(announced, |units| {
+        units.first().map_or(announced, |u| {
             let is = |key: &str, value: &str| u.get(key).is_some_and(|v| v == value);
             is("ActiveState", "active")
                 || is("ActiveState", "activating")

@@ -15,27 +15,11 @@ from vmlab.report import Report
 # In the order of the longest first, so that two at a time end together.
 STORIES = [*lockout.STORIES, *oracle.STORIES, *grub.STORIES, *powercut.STORIES, *gate.STORIES, *offline.STORIES]
 
-# Stories that have not yet passed whole on a quiet machine: run by name and with --full, counted as skipped in a usual run.
-UNPROVEN = {
-    "gate/debian12": "passed whole (59 cases) a few commits ago, not run on this one",
-    "gate/debian13": "passed before vfguard closed the gate itself, not run whole since",
-    "grub/menu": "its cases of one boot only have not passed whole",
-    "lockout": "its refusals have cost the network once",
-    "offline": "not run whole yet",
-    "oracle/6.1": "disagreements are being worked off",
-    "oracle/newer": "disagreements are being worked off",
-    "powercut": "its mended kernel was not called safe",
-}
 
-
-def chosen(wanted, report, full):
-    """The stories whose name is, or lies below, one of the names given; the proven ones when none is."""
-    if not wanted and full:
-        return STORIES
+def chosen(wanted):
+    """The stories whose name is, or lies below, one of the names given; all of them when none is."""
     if not wanted:
-        for name, why in UNPROVEN.items():
-            report.skip(f"vm/{name}", f"{why}; tests/vm/run.sh {name} runs it")
-        return [story for story in STORIES if story.name not in UNPROVEN]
+        return STORIES
     found = [story for story in STORIES if any(story.name == name or story.name.startswith(f"{name}/") for name in wanted)]
     unknown = [name for name in wanted if not any(s.name == name or s.name.startswith(f"{name}/") for s in STORIES)]
     if unknown:
@@ -67,9 +51,7 @@ def main():
         signal.signal(number, lambda *_: os._exit(1))
     report = Report()
     lab = Lab(report, options.full)
-    stories = chosen(options.case, report, options.full)
-    if not stories:
-        return report.finish()
+    stories = chosen(options.case)
     try:
         lab.prepare()
     except Skip as why:

@@ -32,7 +32,12 @@ impl KernelConfig {
 
     /// A setting's value, quotes and all.
     pub fn value(&self, name: &str) -> Option<&str> {
-        self.0.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix('=')).map(str::trim_end)
+        let text = self.0.as_bytes();
+        let at = memchr::memmem::find_iter(text, name).find(|at| {
+            let begins = *at == 0 || text[at - 1] == b'\n';
+            begins && text.get(at + name.len()) == Some(&b'=')
+        })?;
+        self.0[at + name.len() + 1..].lines().next().map(str::trim_end)
     }
 
     /// What follows the release in `VERMAGIC_STRING` of `include/linux/vermagic.h`, from 2.6.32 to 6.x, as x86-64 has it. Not

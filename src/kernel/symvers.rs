@@ -5,15 +5,17 @@ use super::installed::modules_dir;
 use super::KernelRelease;
 use crate::host::Host;
 use crate::module::decompress;
-use rustc_hash::FxHashSet;
-use std::cell::{Cell, OnceCell};
+use rustc_hash::FxHashMap;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// The largest table that is looked at; Debian's is 2 MB.
 const MAX_SYMVERS: u64 = 64 << 20;
-/// From this many searches on it pays to sort the lines first.
+/// From this many scans on it pays to sort the lines.
 const SORT_AFTER: u32 = 3;
+/// Bits for the beginnings of names: some hundred names leave it nearly empty.
+const SLOTS: usize = 1 << 16;
 
 /// What the table says of one symbol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +35,9 @@ pub struct Symvers {
     /// Where it was found.
     pub path: PathBuf,
     text: Vec<u8>,
-    searches: Cell<u32>,
+    /// Where the lines of the names that were asked for start.
+    known: RefCell<FxHashMap<Box<str>, Option<u32>>>,
+    scans: Cell<u32>,
     sorted: OnceCell<Vec<u32>>,
 }
 
@@ -43,7 +47,13 @@ impl Symvers {
         let text = decompress::whole(bytes, MAX_SYMVERS).ok()?;
         let parsed = text.split(|&b| b == b'\n').next().and_then(export).is_some();
         let small = u32::try_from(text.len()).is_ok();
-        (parsed && small).then(|| Symvers { path: path.to_owned(), text, searches: Cell::new(0), sorted: OnceCell::new() })
+        (parsed && small).then(|| Symvers {
+            path: path.to_owned(),
+            text,
+            known: RefCell::default(),
+            scans: Cell::new(0),
+            sorted: OnceCell::new(),
+        })
     }
 
     /// The first of those that belong to K: the build trees', then what kernel-core of EL, Fedora and AL2023 ships.
@@ -58,17 +68,47 @@ impl Symvers {
 
     /// The exports of these names, as far as there are any.
     pub fn find<'s>(&'s self, names: &[&str]) -> HashMap<&'s str, Export<'s>> {
-        self.searches.set(self.searches.get().saturating_add(1));
-        if self.searches.get() > SORT_AFTER {
-            return names.iter().filter_map(|name| self.search(name)).collect();
+        let mut known = self.known.borrow_mut();
+        let new: Vec<&str> = names.iter().copied().filter(|n| !known.contains_key(*n)).collect();
+        if !new.is_empty() {
+            known.extend(new.iter().map(|n| (Box::from(*n), None)));
+            if self.scans.get() < SORT_AFTER {
+                self.scans.set(self.scans.get() + 1);
+                self.scan(&new, |start, name| _ = known.insert(name.into(), Some(start)));
+            } else {
+                new.iter().for_each(|n| _ = known.insert(Box::from(*n), self.search(n)));
+            }
         }
-        let wanted: FxHashSet<&[u8]> = names.iter().map(|n| n.as_bytes()).collect();
-        let ends = memchr::memchr_iter(b'\n', &self.text).chain([self.text.len()]);
-        let lines = ends.scan(0, |start, end| Some(&self.text[std::mem::replace(start, end + 1).min(end)..end]));
-        lines.filter(|line| wanted.contains(symbol(line))).filter_map(export).collect()
+        names.iter().filter_map(|n| export(self.line((*known.get(*n)?)?))).collect()
     }
 
-    fn search<'s>(&'s self, name: &str) -> Option<(&'s str, Export<'s>)> {
+    /// Calls `found` with the start of each line whose symbol is one of `names`.
+    fn scan<'n>(&self, names: &[&'n str], mut found: impl FnMut(u32, &'n str)) {
+        let wanted: FxHashMap<&[u8], &'n str> = names.iter().map(|n| (n.as_bytes(), *n)).collect();
+        // Few lines begin like a name that is asked for: the rest of a line is looked at only then.
+        let mut may = [0u64; SLOTS / 64];
+        for name in names {
+            match beginning(name.as_bytes()) {
+                Some(beginning) => may[slot(beginning).0] |= slot(beginning).1,
+                None => may.fill(u64::MAX),
+            }
+        }
+        let mut start = 0;
+        for end in memchr::memchr_iter(b'\n', &self.text).chain([self.text.len()]) {
+            let line = &self.text[start..end];
+            let at =
+                if line.get(10) == Some(&b'\t') { 11 } else { memchr::memchr(b'\t', line).map_or(line.len(), |t| t + 1) };
+            let may = beginning(&line[at..]).map(slot).is_none_or(|(word, bit)| may[word] & bit != 0);
+            if may {
+                if let (Some(name), Ok(start)) = (wanted.get(symbol(line)), u32::try_from(start)) {
+                    found(start, name);
+                }
+            }
+            start = end + 1;
+        }
+    }
+
+    fn search(&self, name: &str) -> Option<u32> {
         let lines = self.sorted.get_or_init(|| {
             let mut starts: Vec<u32> = vec![0];
             starts.extend(self.text.iter().zip(1u32..).filter(|(b, _)| **b == b'\n').map(|(_, after)| after));
@@ -76,13 +116,24 @@ impl Symvers {
             starts
         });
         let at = lines.binary_search_by(|start| symbol(self.line(*start)).cmp(name.as_bytes())).ok()?;
-        export(self.line(lines[at]))
+        lines.get(at).copied()
     }
 
     fn line(&self, start: u32) -> &[u8] {
         let rest = self.text.get(start as usize..).unwrap_or_default();
         &rest[..rest.iter().position(|&b| b == b'\n').unwrap_or(rest.len())]
     }
+}
+
+/// The first four bytes, if there are as many.
+fn beginning(bytes: &[u8]) -> Option<u32> {
+    bytes.first_chunk().map(|first| u32::from_le_bytes(*first))
+}
+
+/// The word and the bit of a beginning in a table of [`SLOTS`] bits.
+fn slot(beginning: u32) -> (usize, u64) {
+    let hash = beginning.wrapping_mul(0x9E37_79B1) >> 16;
+    (hash as usize >> 6, 1 << (hash & 63))
 }
 
 /// The second word of a line.
@@ -122,10 +173,19 @@ mod tests {
             Export { crc: 0x84b4_5156, provider: "vmlinux", gpl_only: true, namespace: "CXL" }
         );
         assert_eq!((scanned["old"].crc, scanned["old"].provider), (0xfa00_0001, "drivers/net/mdio"));
-        for _ in 0..=SORT_AFTER {
-            symvers.find(&[]);
-        }
-        assert_eq!(symvers.find(&names), scanned);
+        assert_eq!(symvers.find(&names), scanned, "what was asked for is kept");
+        let searched = Symvers::new(Path::new("/x"), TEXT.into()).unwrap();
+        searched.scans.set(SORT_AFTER);
+        assert_eq!(searched.find(&names), scanned);
+        // Short names switch the look at a line's beginning off.
+        assert_eq!(found("phys_base"), ["phys_base"]);
+        assert_eq!(found("old"), ["old"]);
+    }
+
+    /// The symbols that a table without any history finds of these names.
+    fn found(name: &str) -> Vec<String> {
+        let symvers = Symvers::new(Path::new("/x"), TEXT.into()).unwrap();
+        symvers.find(&[name, "nobody"]).into_keys().map(String::from).collect()
     }
 
     #[test]

@@ -1,0 +1,208 @@
+//! The evidence about one kernel: for each device the modules that could serve it, read and verified.
+
+use super::Survey;
+use crate::driver::Recipe;
+use crate::finding::{Code, Finding};
+use crate::host::pci::Device;
+use crate::host::Host;
+use crate::judge::{Binding, KernelEvidence, ModuleEvidence, Need, Origin};
+use crate::kernel::{installed, KernelRelease};
+use crate::module::{self, Module, Provider, Target};
+use std::collections::BTreeSet;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+impl Survey<'_> {
+    /// What is known about one kernel.
+    pub fn evidence(&self, kernel: &KernelRelease) -> KernelEvidence {
+        let host = self.host;
+        let boot = self.next.kernels.iter().find(|c| &c.kernel == kernel);
+        let cmdline = match boot {
+            Some(candidate) if !candidate.cmdline.is_empty() => candidate.cmdline.clone(),
+            _ => host.read_text("/proc/cmdline").unwrap_or_default(),
+        };
+        let dir = installed::modules_dir(kernel);
+        let undecided = host.read_dir(&dir).err().map(|e| {
+            Finding::refuse(
+                Code::ModuleMissing,
+                format!("{} cannot be read: {e}", dir.display()),
+                format!("install {kernel}'s packages, or remove its boot entry; read it as root"),
+            )
+        });
+        let target = Target::load(host, kernel).with_cmdline(&cmdline);
+        let needs: Vec<Need> = self.needs(&target, &cmdline);
+        let initrds = boot.map(|c| c.initrds.as_slice()).unwrap_or_default();
+        let mut findings = module::initramfs_findings(host, kernel, initrds);
+        let drivers = needs.iter().filter_map(|n| n.candidates.first()).filter(|m| m.path.is_some());
+        let names: BTreeSet<&str> = drivers.map(|m| m.name.as_str()).collect();
+        findings.extend(names.into_iter().flat_map(|name| module::initramfs_driver(host, &target, initrds, name)));
+        for need in needs.iter().filter(|_| self.running.as_ref() != Some(kernel)) {
+            if let (Some(device), Some(module)) = (&need.device, need.candidates.first()) {
+                findings.extend(module::interface_findings(host, device, &module.name, &cmdline));
+            }
+        }
+        let proven_by_use = self.running.as_ref() == Some(kernel) && proven_by_use(host, &needs);
+        KernelEvidence { release: kernel.clone(), needs, findings, proven_by_use, undecided }
+    }
+
+    fn needs(&self, target: &Target, cmdline: &str) -> Vec<Need> {
+        let mut needs = Vec::new();
+        for device in &self.devices {
+            let recipe = self.recipes.iter().find(|r| r.claims(&device.modalias));
+            if recipe.is_none() && !device.in_use() {
+                continue;
+            }
+            needs.push(self.need(target, Some(device), recipe, cmdline));
+        }
+        for name in &self.config.drivers.required {
+            let met = needs.iter().any(|n| n.recipe.as_ref() == Some(name));
+            if let (false, Some(recipe)) = (met, self.recipes.iter().find(|r| &r.name == name)) {
+                needs.push(self.need(target, None, Some(recipe), cmdline));
+            }
+        }
+        needs
+    }
+
+    fn need(&self, target: &Target, device: Option<&Device>, recipe: Option<&Recipe>, cmdline: &str) -> Need {
+        let candidates = candidates(self.host, target, device, recipe, cmdline);
+        Need {
+            device: device.cloned(),
+            recipe: recipe.map(|r| r.name.clone()),
+            required: recipe.is_some_and(|r| self.config.drivers.required.contains(&r.name)),
+            binding: device.map_or(Binding::Unbound, |d| binding(self.host, d, self.running.as_ref())),
+            candidates,
+        }
+    }
+}
+
+/// How a device is driven now: `/sys/module/X/taint` carries O for an out-of-tree module; where there is no such file, the
+/// place of the running kernel's module and its `intree` tag tell.
+fn binding(host: &Host, device: &Device, running: Option<&KernelRelease>) -> Binding {
+    let Some(driver) = &device.driver else { return Binding::Unbound };
+    let name = device.module.as_ref().unwrap_or(driver).replace('-', "_");
+    if let Ok(taint) = host.read_text(format!("/sys/module/{name}/taint")) {
+        return if taint.contains('O') { Binding::OutOfTree } else { Binding::InTree };
+    }
+    let Some(running) = running else { return Binding::InTree };
+    let copies = module::on_disk(host, running, &name);
+    let Some(path) = Target::load(host, running).module_file(&name).or(copies.first().cloned()) else {
+        return Binding::InTree;
+    };
+    match host.read(&path).ok().and_then(|bytes| Module::read(&bytes).ok()) {
+        Some(module) if module.intree => Binding::InTree,
+        _ if path.components().any(|c| c.as_os_str() == "kernel") => Binding::InTree,
+        _ => Binding::OutOfTree,
+    }
+}
+
+/// The modules that could serve a need, as modprobe would try them; then copies of the recipe's modules that it would not load.
+fn candidates(
+    host: &Host,
+    target: &Target,
+    device: Option<&Device>,
+    recipe: Option<&Recipe>,
+    cmdline: &str,
+) -> Vec<ModuleEvidence> {
+    let mut names: Vec<String> = Vec::new();
+    let mut found = Vec::new();
+    for provider in device.map(|d| target.resolve_alias(&d.modalias)).unwrap_or_default() {
+        match provider {
+            Provider::BuiltIn(name) => {
+                found.push(ModuleEvidence { name, path: None, version: None, origin: Origin::InTree, findings: Vec::new() })
+            }
+            Provider::Module(name) => names.push(name),
+        }
+    }
+    let own = recipe.map(|r| r.modules.iter().map(|m| m.replace('-', "_")).collect::<Vec<_>>()).unwrap_or_default();
+    if let (Some(first), false) = (own.first(), own.iter().any(|m| names.contains(m))) {
+        // The table knows no alias of it; what lies on disk says why.
+        names.push(first.clone());
+    }
+    for name in &names {
+        let mut paths: Vec<PathBuf> = target.module_file(name).into_iter().collect();
+        if own.contains(name) {
+            paths.extend(module::on_disk(host, &target.release, name));
+        }
+        let mut seen = Vec::new();
+        for path in paths {
+            if !seen.contains(&path) {
+                found.push(examine(host, target, name, &path, device, cmdline));
+                seen.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// Reads, verifies and places one module file.
+fn examine(host: &Host, target: &Target, name: &str, path: &Path, device: Option<&Device>, cmdline: &str) -> ModuleEvidence {
+    let devices: Vec<&Device> = device.into_iter().collect();
+    let read = host.read(path).map_err(|e| {
+        let code = if e.kind() == io::ErrorKind::NotFound { Code::ModuleMissing } else { Code::ModuleUnreadable };
+        Finding::refuse(
+            code,
+            format!("{}: {e}", path.display()),
+            format!("install it again, then depmod {}", target.release),
+        )
+    });
+    let module = read.and_then(|bytes| Module::read(&bytes));
+    let mut findings = match &module {
+        Ok(module) => module::verify(module, target, &devices),
+        Err(finding) => vec![finding.clone()],
+    };
+    findings.extend(module::check_placement(host, target, name, path, cmdline));
+    let module = module.ok();
+    ModuleEvidence {
+        name: name.to_owned(),
+        path: Some(path.to_owned()),
+        version: module.as_ref().and_then(|m| m.version.clone()),
+        origin: origin(host, path, module.as_ref()),
+        findings,
+    }
+}
+
+fn origin(host: &Host, path: &Path, module: Option<&Module>) -> Origin {
+    let has = |part: &str| path.components().any(|c| c.as_os_str() == part);
+    if has("weak-updates") && host.path_of_link(path).is_symlink() {
+        Origin::Reused
+    } else if path.parent().is_some_and(|d| d.ends_with("updates/vfguard")) {
+        Origin::Built
+    } else if has("kernel") || module.is_some_and(|m| m.intree) {
+        Origin::InTree
+    } else if module.is_some() {
+        Origin::Prebuilt
+    } else {
+        Origin::Unknown
+    }
+}
+
+/// A kernel that runs now is proven for what it drives: each device is bound and its link is up, and the module files are older
+/// than the boot.
+fn proven_by_use(host: &Host, needs: &[Need]) -> bool {
+    let Some(booted) = boot_time(host) else { return false };
+    let up = |device: &Device| {
+        let Some(interface) = &device.interface else { return false };
+        let state = [
+            format!("/sys/bus/pci/devices/{}/net/{interface}/operstate", device.address),
+            format!("/sys/class/net/{interface}/operstate"),
+        ];
+        device.driver.is_some() && state.iter().any(|p| host.read_text(p).is_ok_and(|s| s.trim() == "up"))
+    };
+    let unchanged = |module: &ModuleEvidence| match &module.path {
+        Some(path) => host.metadata(path).is_ok_and(|m| m.ctime() <= booted && m.mtime() <= booted),
+        None => true,
+    };
+    let used = |need: &Need| {
+        let driver = need.device.as_ref().and_then(|d| d.module.as_ref().or(d.driver.as_ref())).map(|n| n.replace('-', "_"));
+        need.device.as_ref().is_some_and(up)
+            && need.candidates.first().is_some_and(|m| Some(&m.name) == driver.as_ref() && unchanged(m))
+    };
+    !needs.is_empty() && needs.iter().all(used)
+}
+
+/// Seconds since the epoch when the machine booted: `btime` of proc_stat(5).
+fn boot_time(host: &Host) -> Option<i64> {
+    let stat = host.read_text("/proc/stat").ok()?;
+    stat.lines().find_map(|l| l.strip_prefix("btime "))?.trim().parse().ok()
+}

@@ -195,7 +195,7 @@ fn versions(elf: &Elf<'_>) -> Result<Vec<(String, u32)>, Finding> {
     Ok(all)
 }
 
-fn records(section: &[u8]) -> Result<Vec<(String, u32)>, Finding> {
+pub(super) fn records(section: &[u8]) -> Result<Vec<(String, u32)>, Finding> {
     if !section.len().is_multiple_of(VERSION_RECORD) {
         return Err(damaged("__versions is cut off"));
     }
@@ -210,7 +210,7 @@ fn records(section: &[u8]) -> Result<Vec<(String, u32)>, Finding> {
 }
 
 /// `__version_ext_crcs` (32-bit CRCs) beside `__version_ext_names` (NUL-ended names), in the same order.
-fn extended(crcs: &[u8], names: &[u8]) -> Result<Vec<(String, u32)>, Finding> {
+pub(super) fn extended(crcs: &[u8], names: &[u8]) -> Result<Vec<(String, u32)>, Finding> {
     let cut = || damaged("the extended symbol versions are cut off");
     let Some((0, names)) = names.split_last() else { return if crcs.is_empty() { Ok(Vec::new()) } else { Err(cut()) } };
     let names: Vec<&[u8]> = names.split(|&b| b == 0).collect();

@@ -1,37 +1,96 @@
 //! Every parser of this room against bytes that nobody meant: real shapes with some bytes changed, and noise. A panic, or a run
-//! without end, is a failure; what they answer is not looked at. tests/fuzz has the same entries for long runs (cargo-fuzz).
+//! without end, is a failure; what they answer is not looked at. Bounded here; tests/fuzz has a target of the same name for each
+//! (cargo-fuzz) with a corpus that is run again here.
 
-/// One entry for all: the first byte chooses the parser.
-pub fn parse(bytes: &[u8]) {
-    let Some((&which, rest)) = bytes.split_first() else { return };
-    match which % 8 {
-        0 => drop(super::Module::read(rest)),
-        1 => drop(super::signature::split(rest)),
-        2 => {
-            let text = String::from_utf8_lossy(rest);
-            let mut settings = super::modprobe::Modprobe::default();
-            settings.add(std::path::Path::new("/x"), &text);
-            let _ = (settings.refuses("ixgbevf", &text), settings.alias(&text));
-        }
-        3 => {
-            if let Some(symvers) = crate::kernel::Symvers::new(std::path::Path::new("/x"), rest.to_vec()) {
-                for _ in 0..5 {
-                    symvers.find(&["module_layout", "", "\t"]);
-                }
-            }
-        }
-        4 => drop(
-            super::trie::Trie::new(rest.to_vec()).map(|t| (t.exact("ixgbevf").is_ok(), t.matching("pci:v8086").is_ok())),
-        ),
-        5 => drop(super::cpio::read(rest, |_| true)),
-        6 => crate::kernel::image::look(rest),
-        _ => {
-            let text = String::from_utf8_lossy(rest);
-            let (pattern, modalias) = text.split_once('\n').unwrap_or((&text, ""));
-            super::fits(pattern, modalias);
-            super::name_of(&text);
-        }
+use std::path::Path;
+
+/// A parser that takes any bytes.
+pub type Parser = fn(&[u8]);
+
+/// Each parser by the name of its target.
+pub const ALL: [(&str, Parser); 11] = [
+    ("elf", elf),
+    ("modinfo", modinfo),
+    ("versions", versions),
+    ("symvers", symvers),
+    ("alias", alias),
+    ("signature", signature),
+    ("cpio", cpio),
+    ("modprobe", modprobe),
+    ("trie", trie),
+    ("image", image),
+    ("efi", efi),
+];
+
+/// A module, packed or not.
+pub fn elf(bytes: &[u8]) {
+    drop(super::Module::read(bytes));
+}
+
+/// A `.modinfo` section.
+pub fn modinfo(bytes: &[u8]) {
+    for key in ["alias", "", "vermagic"] {
+        let _ = (super::modinfo::value(bytes, key), super::modinfo::list(bytes, key));
     }
+}
+
+/// `__versions`, and the extended form, the names of which begin behind as many bytes as the first one says.
+pub fn versions(bytes: &[u8]) {
+    let _ = super::file::records(bytes);
+    let Some((&at, rest)) = bytes.split_first() else { return };
+    let (crcs, names) = rest.split_at(usize::from(at).min(rest.len()));
+    let _ = super::file::extended(crcs, names);
+}
+
+/// `Module.symvers`, searched so often that it is sorted.
+pub fn symvers(bytes: &[u8]) {
+    let Some(symvers) = crate::kernel::Symvers::new(Path::new("/x"), bytes.to_vec()) else { return };
+    for _ in 0..5 {
+        symvers.find(&["module_layout", "", "\t"]);
+    }
+}
+
+/// A pattern, and behind a line's end what it is to fit.
+pub fn alias(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (pattern, modalias) = text.split_once('\n').unwrap_or((&text, ""));
+    super::fits(pattern, modalias);
+    super::name_of(&text);
+}
+
+/// A signature behind whatever it signs.
+pub fn signature(bytes: &[u8]) {
+    drop(super::signature::split(bytes));
+}
+
+/// An initramfs.
+pub fn cpio(bytes: &[u8]) {
+    drop(super::cpio::read(bytes, |_| true));
+}
+
+/// A file of modprobe.d, and the same text as a command line.
+pub fn modprobe(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut settings = super::modprobe::Modprobe::default();
+    settings.add(Path::new("/x"), &text);
+    let _ = (settings.refuses("ixgbevf", &text), settings.refuses_as_dependency("ixgbevf", &text), settings.alias(&text));
+}
+
+/// `modules.dep.bin` and the like.
+pub fn trie(bytes: &[u8]) {
+    if let Ok(trie) = super::trie::Trie::new(bytes.to_vec()) {
+        let _ = (trie.exact("ixgbevf"), trie.matching("pci:v00008086d000010ED"));
+    }
+}
+
+/// A kernel image that is looked through for certificates.
+pub fn image(bytes: &[u8]) {
+    crate::kernel::image::look(bytes);
+}
+
+/// A list of certificates as the firmware keeps it.
+pub fn efi(bytes: &[u8]) {
+    drop(super::trust::listed(bytes));
 }
 
 #[cfg(test)]
@@ -93,12 +152,35 @@ mod tests {
         }
     }
 
+    /// What cargo-fuzz found worth keeping, as it is and with a byte changed here and there.
+    #[test]
+    fn the_corpus_of_every_target_passes() {
+        let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");
+        for (name, parser) in ALL {
+            assert!(top.join(format!("fuzz_targets/{name}.rs")).is_file(), "tests/fuzz has no target {name}");
+            let dir = top.join("corpus").join(name);
+            let mut seeds: Vec<Vec<u8>> =
+                std::fs::read_dir(&dir).unwrap().map(|e| std::fs::read(e.unwrap().path()).unwrap()).collect();
+            seeds.sort();
+            assert!(!seeds.is_empty(), "{} is empty", dir.display());
+            for mut bytes in seeds {
+                parser(&bytes);
+                for at in 0..bytes.len().min(4096) {
+                    let kept = bytes[at];
+                    bytes[at] = kept.wrapping_mul(31).wrapping_add(u8::try_from(at % 251).unwrap());
+                    parser(&bytes);
+                    bytes[at] = kept;
+                }
+            }
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
         #[test]
-        fn no_bytes_make_a_parser_panic(which in 0u8..8, noise in proptest::collection::vec(any::<u8>(), 0..600)) {
-            parse(&[&[which], &noise[..]].concat());
+        fn no_bytes_make_a_parser_panic(which in 0..ALL.len(), noise in proptest::collection::vec(any::<u8>(), 0..600)) {
+            ALL[which].1(&noise);
         }
 
         #[test]
@@ -110,7 +192,7 @@ mod tests {
                 let at = at.index(bytes.len());
                 bytes[at] = value;
             }
-            parse(&[&[0], &bytes[..]].concat());
+            elf(&bytes);
         }
     }
 }

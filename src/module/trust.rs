@@ -66,7 +66,7 @@ impl Keys {
 }
 
 /// The certificates of an `EFI_SIGNATURE_LIST`: type, sizes of list, header and entry, then entries behind their owner's GUID.
-fn listed(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+pub(super) fn listed(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     while let Some(head) = bytes.get(..28) {
         let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as usize;

@@ -1,0 +1,4 @@
+//! Modalias patterns.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vfguard::module::fuzz::alias(bytes));

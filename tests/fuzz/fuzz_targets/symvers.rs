@@ -1,0 +1,4 @@
+//! `Module.symvers`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vfguard::module::fuzz::symvers(bytes));

@@ -1,0 +1,4 @@
+//! Symbol versions in both forms.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vfguard::module::fuzz::versions(bytes));

@@ -129,6 +129,9 @@ pub struct KernelReport {
     /// Recipes whose module should be built for this kernel.
     #[serde(skip)]
     pub builds: Vec<String>,
+    /// Whether its initramfs should be made anew.
+    #[serde(skip)]
+    pub initramfs: bool,
 }
 
 /// The verdict on a machine.
@@ -147,6 +150,17 @@ impl Judgement {
     }
 }
 
+/// Says on each kernel that is not safe that another run is at work, which may mend it.
+pub fn note_other_run(kernels: &mut [KernelReport]) {
+    for kernel in kernels.iter_mut().filter(|k| k.verdict != Verdict::Safe) {
+        kernel.findings.push(Finding::warn(
+            Code::BuildPending,
+            "another vfguard run is at work; what it comes to decides",
+            "vfguard reboot --wait, or look again later",
+        ));
+    }
+}
+
 /// Weighs what is known about one kernel.
 pub fn judge_kernel(evidence: &KernelEvidence, role: Role, accept: AcceptInTree) -> KernelReport {
     let mut report = KernelReport {
@@ -157,6 +171,7 @@ pub fn judge_kernel(evidence: &KernelEvidence, role: Role, accept: AcceptInTree)
         modules: Vec::new(),
         findings: evidence.findings.clone(),
         builds: Vec::new(),
+        initramfs: evidence.findings.iter().any(|f| f.code == Code::InitramfsStale),
     };
     for need in &evidence.needs {
         weigh_need(need, &evidence.release, accept, &mut report);

@@ -19,7 +19,7 @@ use crate::host::lock::WriteLock;
 use crate::host::pci::Device;
 use crate::host::place::{self, Place};
 use crate::host::Host;
-use crate::judge::Judgement;
+use crate::judge::{Judgement, KernelReport};
 use crate::kernel::KernelRelease;
 use crate::report::notices::{self, Topic};
 use crate::survey::{self, Survey};
@@ -277,8 +277,26 @@ impl Run<'_> {
                 self.done.push(line);
                 changed = true;
             }
+            changed |= kernel.initramfs && self.refresh_initramfs(survey, kernel);
         }
         changed
+    }
+
+    /// Makes the initramfs of a kernel anew where it carries another module than the disk. Says whether anything was made.
+    fn refresh_initramfs(&mut self, survey: &Survey, report: &KernelReport) -> bool {
+        let kernel = &report.kernel;
+        let modules: Vec<&str> = report.modules.iter().map(|m| m.name.as_str()).collect();
+        self.progress.note(&format!("{kernel}: looking at its initramfs"));
+        match driver::initramfs::refresh(self.host, &self.lock, kernel, survey.initrds(kernel), &modules) {
+            Ok(made) => {
+                self.done.extend(made.iter().map(|file| format!("{kernel}: {} was made anew", file.display())));
+                !made.is_empty()
+            }
+            Err(e) => {
+                self.done.push(format!("{kernel}: its initramfs was not made anew: {e:#}"));
+                false
+            }
+        }
     }
 
     /// Promotes and opens, then looks once more. `Err` holds the judgement that says: not safe after all, or a hook came by.
@@ -329,7 +347,8 @@ fn build(
     progress: &dyn Progress,
 ) -> String {
     let devices: Vec<&Device> = survey.devices.iter().filter(|d| recipe.claims(&d.modalias)).collect();
-    let request = driver::Request { kernel, recipe, devices: &devices, rebuild: false, source: None, jobs: None };
+    let initrds = survey.initrds(kernel);
+    let request = driver::Request { kernel, recipe, devices: &devices, rebuild: false, source: None, jobs: None, initrds };
     progress.note(&format!("{kernel}: preparing {}", recipe.name));
     match driver::prepare(host, config, lock, &request, progress) {
         Ok(prepared) if prepared.reused => format!("{kernel}: {} {} was in place", recipe.name, prepared.version),

@@ -93,7 +93,7 @@ pub fn rehearse(
     let meant: Vec<&Device> = devices.iter().filter(|d| recipe.claims(&d.modalias)).collect();
     let lock = crate::host::lock::WriteLock::take(&stage, Duration::ZERO)?;
     let archive = obtain(&stage, config, kernel, recipe, source.as_ref(), progress);
-    let request = driver::Request { kernel, recipe, devices: &meant, rebuild: true, source, jobs: None };
+    let request = driver::Request { kernel, recipe, devices: &meant, rebuild: true, source, jobs: None, initrds: &[] };
     let prepared = driver::prepare(&stage, config, &lock, &request, progress);
     let report = Survey::new(&stage, config)?.judge_one(kernel)?.kernels.remove(0);
     Ok(Rehearsal { kernel: kernel.clone(), headers, own_device, layout, archive, prepared, report })

@@ -13,6 +13,7 @@ use crate::host::Host;
 use crate::judge::{self, Judgement, KernelReport, Role};
 use crate::kernel::{installed, Kernel, KernelRelease};
 use anyhow::Result;
+use std::path::PathBuf;
 
 /// What is known about the machine as a whole.
 pub struct Survey<'a> {
@@ -143,6 +144,11 @@ impl<'a> Survey<'a> {
         let proven =
             |k: &&Kernel| booted.contains(&k.release) && self.report(&k.release, Role::Installed).verdict == Verdict::Safe;
         self.kernels.iter().find(proven).map(|k| k.release.clone())
+    }
+
+    /// The initial ramdisks that a kernel's boot entry names; none where it has no entry that may boot.
+    pub fn initrds(&self, kernel: &KernelRelease) -> &[PathBuf] {
+        self.next.kernels.iter().find(|c| &c.kernel == kernel).map_or(&[], |c| &c.initrds)
     }
 
     /// The recipe of a name.

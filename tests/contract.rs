@@ -73,6 +73,20 @@ fn a_machine_whose_devices_cannot_be_seen_is_not_judged() {
 }
 
 #[test]
+fn that_another_run_is_at_work_is_said_of_a_kernel_that_is_not_safe() {
+    use nix::fcntl::{Flock, FlockArg};
+    let machine = Machine::new().kernel(K).vf("ixgbevf").file("run/vfguard/lock", "");
+    let pending = |machine: &Machine| machine.run(&["--format", "json", "check", K]).stdout.contains("build-pending");
+    assert!(!pending(&machine));
+    let lock = fs::File::open(machine.path("run/vfguard/lock")).unwrap();
+    let held = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
+    assert!(pending(&machine));
+    assert!(machine.run(&["status"]).stdout.contains("build-pending"));
+    drop(held);
+    assert!(!pending(&machine));
+}
+
+#[test]
 fn a_kernel_without_a_driver_for_the_nic_is_unsafe() {
     let machine = Machine::new().kernel(K).vf("ixgbevf");
     let run = machine.run(&["--format", "json", "check", K]);

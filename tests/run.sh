@@ -27,6 +27,7 @@ APT_PACKAGES=(
     kmod xz-utils zstd cpio openssl # modules as distributions pack and sign them; initramfs
     pahole                          # headers of 6.12 and newer want it; brings libelf for objtool
     util-linux                      # unshare, flock
+    initramfs-tools-core python3    # a real initramfs in the build tier's roots
 )
 DNF_PACKAGES=(
     ca-certificates git gcc gcc-c++ make pkgconf-pkg-config
@@ -146,6 +147,7 @@ lint() {
 
 unit() {
     cargo_tests
+    [ $full = no ] || script tests/fuzz/run.sh 60
 }
 
 build() {

@@ -23,6 +23,7 @@ pub mod uki;
 
 pub use check::cross_check;
 pub use default::{clear_once, hold, promote, release, wanted, Change, Hold};
+pub use moves::settle;
 
 use crate::config;
 use crate::host::Host;

@@ -4,7 +4,8 @@ use super::Context;
 use crate::error::Exit;
 use crate::finding::Verdict;
 use crate::gate;
-use crate::judge::Judgement;
+use crate::host::lock;
+use crate::judge::{self, Judgement};
 use crate::kernel::KernelRelease;
 use crate::report::json;
 use crate::survey::Survey;
@@ -32,10 +33,13 @@ pub struct Report<'a> {
 /// When it cannot be decided: see [`Survey::new`] and [`Survey::judge_one`].
 pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let survey = Survey::new(&context.host, &context.config)?;
-    let judgement = match &args.kernel {
+    let mut judgement = match &args.kernel {
         Some(kernel) => survey.judge_one(kernel)?,
         None => survey.judge(),
     };
+    if judgement.verdict != Verdict::Safe && lock::is_held(&context.host) {
+        judge::note_other_run(&mut judgement.kernels);
+    }
     report(context, &judgement, gate::state(&context.host).state);
     Ok(exit(judgement.verdict))
 }

@@ -63,6 +63,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
                 rebuild: args.rebuild,
                 source,
                 jobs: args.jobs,
+                initrds: survey.initrds(&kernel),
             };
             match driver::prepare(host, config, &lock, &request, progress.as_ref()) {
                 Ok(prepared) => context.say(&prepared.summary(&kernel, recipe, context.global.verbose)),

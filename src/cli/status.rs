@@ -6,7 +6,8 @@ use crate::driver;
 use crate::error::Exit;
 use crate::finding::Verdict;
 use crate::gate;
-use crate::judge::KernelReport;
+use crate::host::lock;
+use crate::judge::{self, KernelReport};
 use crate::kernel::KernelRelease;
 use crate::report::json;
 use crate::survey::Survey;
@@ -42,10 +43,13 @@ struct Report {
 pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let host = &context.host;
     let survey = Survey::new(host, &context.config)?;
-    let kernels = match &args.kernel {
+    let mut kernels = match &args.kernel {
         Some(kernel) => survey.judge_one(kernel)?.kernels,
         None => survey.judge_installed(),
     };
+    if lock::is_held(host) {
+        judge::note_other_run(&mut kernels);
+    }
     let gate = gate::state(host);
     let report = Report {
         verdict: survey.judge().verdict,

@@ -1,50 +1,81 @@
-//! K's initramfs: where it carries the driver, it must carry the new one. Made beside the old one, looked into, renamed.
+//! K's initramfs: where it carries the driver, it must carry the one on the disk, since that copy is loaded first. Made anew
+//! beside the old one by the machine's own dracut or initramfs-tools, looked into, renamed.
 
+use crate::boot;
 use crate::error::{advise, Remedy};
-use crate::host::command::{self, run_ok, Spec};
-use crate::host::{failpoint, files, Host};
+use crate::finding::Code;
+use crate::host::command::{run_ok, Spec, PATH};
+use crate::host::lock::WriteLock;
+use crate::host::{failpoint, files, transaction, Host};
 use crate::kernel::KernelRelease;
+use crate::module::{self, Target};
 use anyhow::Result;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// dracut takes a minute on a slow machine.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// Where the initramfs of a kernel lies, below the root.
-pub fn image(host: &Host, kernel: &KernelRelease) -> Option<PathBuf> {
-    let names =
-        [format!("/boot/initramfs-{kernel}.img"), format!("/boot/initrd.img-{kernel}"), format!("/boot/initrd-{kernel}")];
-    names.into_iter().map(PathBuf::from).find(|p| host.is_file(p))
-}
-
-/// Rebuilds it if it holds one of the modules. Only on the live machine: what goes into it depends on the whole system.
+/// Makes every initramfs of a kernel anew that is missing (unless a package manager is at work), cannot be read, or carries one of these modules otherwise than it
+/// lies on the disk. `initrds` are those that the boot entry names. What it returns are those that were made, below the root.
 ///
 /// # Errors
-/// When it cannot be looked into or made, or the new one does not hold our modules; then the old one is untouched.
-pub(super) fn rebuild_if_it_carries(host: &Host, kernel: &KernelRelease, modules: &[&str]) -> Result<()> {
-    let Some(image) = image(host, kernel).filter(|_| host.is_live()) else { return Ok(()) };
-    let listed = list(&image)?;
-    let carried: Vec<&&str> = modules.iter().filter(|m| holds(&listed, m).is_some()).collect();
-    if carried.is_empty() {
-        return Ok(());
+/// When one cannot be made, or what was made does not carry what it should; then the old one is untouched.
+pub fn refresh(
+    host: &Host,
+    _lock: &WriteLock,
+    kernel: &KernelRelease,
+    initrds: &[PathBuf],
+    modules: &[&str],
+) -> Result<Vec<PathBuf>> {
+    let target = Target::load(host, kernel);
+    let mut made = Vec::new();
+    for file in module::initramfs_files(kernel, initrds) {
+        let there = host.is_file(&file);
+        // One that is missing is made where it can only be K's: a microcode image is nobody's to make up.
+        let missing = !there
+            && transaction::under_way(host).is_none()
+            && initrds.contains(&file)
+            && file.to_string_lossy().contains(kernel.as_str());
+        if missing || (there && stale(host, &target, &file, modules)) {
+            remake(host, &target, &file, modules)?;
+            made.push(file);
+        }
     }
-    let dir = image.parent().unwrap_or(Path::new("/boot"));
+    Ok(made)
+}
+
+fn stale(host: &Host, target: &Target, file: &Path, modules: &[&str]) -> bool {
+    let is = |m: &&str| {
+        let file = [file.to_owned()];
+        module::initramfs_driver(host, target, &file, m).iter().any(|f| f.code == Code::InitramfsStale)
+    };
+    modules.iter().any(is)
+}
+
+fn remake(host: &Host, target: &Target, file: &Path, modules: &[&str]) -> Result<()> {
+    let kernel = &target.release;
+    let carries = |image: &Path, m: &str| module::initramfs_carries(host, target, image, m);
+    let carried: Vec<&&str> = modules.iter().filter(|m| carries(file, m).unwrap_or(false)).collect();
+    let real = host.path(file);
+    let dir = real.parent().unwrap_or(Path::new("/"));
     let temporary = dir.join(format!(".vfguard-initramfs-{kernel}"));
+    let name = host.name(&temporary);
     files::remove(&temporary)?;
-    let made = run_ok(&maker(kernel, &temporary)?)
+    let made = run_ok(&maker(host, kernel, &name)?)
         .map(drop)
-        .remedy(format!("rebuilding the initramfs of {kernel}"), "mend what it says, then: vfguard prepare")
-        .and_then(|()| list(&temporary))
-        .and_then(|listed| {
-            match carried.iter().find(|m| !holds(&listed, m).is_some_and(|p| p.contains(super::install::DIR))) {
-                None => Ok(()),
-                Some(m) => Err(advise(
-                    format!("the new initramfs of {kernel} does not carry {}/{m}.ko", super::install::DIR),
-                    "look into the settings of dracut or initramfs-tools that name modules, then: vfguard prepare",
-                )),
-            }
+        .remedy(format!("making the initramfs of {kernel}"), format!("mend what it says, then: vfguard prepare {kernel}"))
+        .and_then(|()| match carried.iter().find(|m| !carries(&name, m).unwrap_or(false)) {
+            None if !stale(host, target, &name, modules) => Ok(()),
+            None => Err(advise(
+                format!("the new initramfs of {kernel} carries another module than the disk"),
+                format!("depmod {kernel}; then: vfguard prepare {kernel}"),
+            )),
+            Some(m) => Err(advise(
+                format!("the new initramfs of {kernel} does not carry {m}, and the old one does"),
+                "look into the settings of dracut or initramfs-tools that name modules, then: vfguard prepare",
+            )),
         });
     if let Err(e) = made {
         files::remove(&temporary)?;
@@ -54,60 +85,29 @@ pub(super) fn rebuild_if_it_carries(host: &Host, kernel: &KernelRelease, modules
         .and_then(|f| f.sync_all())
         .remedy("syncing the new initramfs", "look at the disk of /boot")?;
     failpoint::hit("initramfs-before-rename");
-    std::fs::rename(&temporary, &image).remedy(format!("replacing {}", image.display()), "make /boot writable")?;
+    std::fs::rename(&temporary, &real).remedy(format!("replacing {}", file.display()), "make /boot writable")?;
     files::sync_dir(dir)?;
-    // GRUB reads no journal: what it reads must have arrived.
-    nix::unistd::sync();
-    Ok(())
+    boot::settle(host, &real)
 }
 
-/// Rebuilds it if it holds one of the modules in another place than ours: what a run that died before it came to the
-/// initramfs left.
-///
-/// # Errors
-/// Those of rebuilding.
-pub(super) fn rebuild_if_stale(host: &Host, kernel: &KernelRelease, modules: &[&str]) -> Result<()> {
-    let Some(image) = image(host, kernel).filter(|_| host.is_live()) else { return Ok(()) };
-    let listed = list(&image)?;
-    let ours = |m: &&str| holds(&listed, m).is_none_or(|p| p.contains(super::install::DIR));
-    if modules.iter().all(ours) {
-        return Ok(());
-    }
-    rebuild_if_it_carries(host, kernel, modules)
-}
-
-/// The lines of a listing that name a module's file, if any.
-fn holds<'l>(listed: &'l str, module: &str) -> Option<&'l str> {
-    let plain = module.replace('-', "_");
-    listed.lines().find(|line| {
-        let file = line.rsplit('/').next().unwrap_or_default().split_whitespace().next().unwrap_or_default();
-        file.split_once(".ko").is_some_and(|(stem, _)| stem.replace('-', "_") == plain)
-    })
-}
-
-fn list(image: &Path) -> Result<String> {
-    let Some(tool) = ["lsinitrd", "lsinitramfs"].into_iter().find(|t| command::find(t).is_some()) else {
+/// The machine's own tool; below another root that root's, and inside of it.
+fn maker(host: &Host, kernel: &KernelRelease, to: &Path) -> Result<Spec> {
+    let kernel: &OsStr = kernel.as_str().as_ref();
+    let there = |tool: &str| PATH.split(':').any(|dir| host.is_file(Path::new(dir).join(tool)));
+    let words: [&OsStr; 4] = if there("dracut") {
+        ["dracut".as_ref(), "--force".as_ref(), to.as_os_str(), kernel]
+    } else if there("mkinitramfs") {
+        ["mkinitramfs".as_ref(), "-o".as_ref(), to.as_os_str(), kernel]
+    } else {
         return Err(advise(
-            format!("{} cannot be looked into: neither lsinitrd nor lsinitramfs is installed", image.display()),
-            "install dracut, or initramfs-tools-core",
+            "the initramfs is to be made anew, and nothing here can do that",
+            "install dracut, or initramfs-tools",
         ));
     };
-    // The runner keeps the tail of what is printed; a listing is longer.
-    let log = tempfile::NamedTempFile::new()?;
-    let mut spec = Spec::new(tool, [image.as_os_str()], LIMIT);
-    spec.log = Some(log.path().to_owned());
-    run_ok(&spec)
-        .remedy(format!("looking into {}", image.display()), "rebuild it: dracut --force, or update-initramfs -u")?;
-    Ok(String::from_utf8_lossy(&files::read_bounded(log.path(), crate::host::MAX_FILE)?).into_owned())
-}
-
-fn maker(kernel: &KernelRelease, to: &Path) -> Result<Spec> {
-    let kernel: &OsStr = kernel.as_str().as_ref();
-    if command::find("dracut").is_some() {
-        Ok(Spec::new("dracut", ["--force".as_ref(), to.as_os_str(), kernel], LIMIT))
-    } else if command::find("mkinitramfs").is_some() {
-        Ok(Spec::new("mkinitramfs", ["-o".as_ref(), to.as_os_str(), kernel], LIMIT))
-    } else {
-        Err(advise("the initramfs carries the driver, and nothing here can make one", "install dracut, or initramfs-tools"))
+    let mut words: Vec<OsString> = words.map(OsStr::to_owned).into();
+    if !host.is_live() {
+        words.splice(0..0, ["chroot".into(), host.root().into()]);
     }
+    let program = words.remove(0);
+    Ok(Spec::new(&program.to_string_lossy(), words, LIMIT))
 }

@@ -48,16 +48,17 @@ pub fn installed_module(host: &Host, kernel: &KernelRelease, name: &str) -> Opti
     Compression::ALL.iter().map(|c| dir.join(format!("{name}{}", c.suffix()))).find(|p| host.is_file(p))
 }
 
-/// Installs modules for a kernel. What it returns are their paths below the root.
+/// Installs modules for a kernel, and brings its initramfs up to date. What it returns are the modules' paths below the root.
 ///
 /// # Errors
 /// When any step fails; then the previous state is back.
 pub fn install(
     host: &Host,
-    _lock: &WriteLock,
+    lock: &WriteLock,
     tree: &BuildTree,
     modules: &[VerifiedModule],
     devices: &[&Device],
+    initrds: &[PathBuf],
 ) -> Result<Vec<PathBuf>> {
     let kernel = &tree.release;
     let modules_dir = host.path(modules_dir(kernel));
@@ -87,7 +88,7 @@ pub fn install(
             resolves(host, kernel, &module.name, devices).map_err(|f| advise(f.detail, f.remedy))?;
         }
         let names: Vec<&str> = modules.iter().map(|m| m.name.as_str()).collect();
-        initramfs::rebuild_if_it_carries(host, kernel, &names)
+        initramfs::refresh(host, lock, kernel, initrds, &names).map(drop)
     })();
     match done {
         Ok(()) => {

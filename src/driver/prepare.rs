@@ -39,6 +39,8 @@ pub struct Request<'a> {
     pub source: Option<(PathBuf, Digest)>,
     /// Parallel jobs of make.
     pub jobs: Option<u32>,
+    /// The initial ramdisks that the kernel's boot entry names; none: those of the usual names.
+    pub initrds: &'a [PathBuf],
 }
 
 /// A module that is in place and proven.
@@ -184,7 +186,7 @@ impl Run<'_> {
             Err(finding) => return Err(self.refuse(vec![finding])),
         };
         if !request.rebuild && request.source.is_none() {
-            if let Some(prepared) = self.reuse()? {
+            if let Some(prepared) = self.reuse(lock)? {
                 return Ok(prepared);
             }
         }
@@ -239,7 +241,7 @@ impl Run<'_> {
     }
 
     /// Our module that is in place, if nothing is wrong with it.
-    fn reuse(&mut self) -> Result<Option<Prepared>> {
+    fn reuse(&mut self, lock: &WriteLock) -> Result<Option<Prepared>> {
         let (host, request) = (self.host, self.request);
         let (kernel, recipe) = (request.kernel, request.recipe);
         let start = Instant::now();
@@ -277,7 +279,7 @@ impl Run<'_> {
             }
         }
         let names: Vec<&str> = recipe.modules.iter().map(String::as_str).collect();
-        initramfs::rebuild_if_stale(host, kernel, &names)?;
+        initramfs::refresh(host, lock, kernel, request.initrds, &names)?;
         let stages = vec![("verify", start.elapsed())];
         Ok(Some(Prepared { version, modules, findings, stages, log: None, sandbox: None, reused: true }))
     }
@@ -369,8 +371,9 @@ impl Run<'_> {
         verified: Verified,
         failures: Vec<Finding>,
     ) -> Result<Prepared> {
+        let Request { devices, initrds, .. } = *self.request;
         let installed =
-            self.stage("install", || install::install(self.host, lock, tree, &verified.modules, self.request.devices));
+            self.stage("install", || install::install(self.host, lock, tree, &verified.modules, devices, initrds));
         let modules = self.timed(installed)?;
         let mut findings = verified.findings;
         // Said, so that nobody wonders why it is not the first choice.

@@ -56,6 +56,12 @@ impl WriteLock {
     }
 }
 
+/// Whether some process holds the lock now; the caller must not. It is tried for a moment, as a reader.
+pub fn is_held(host: &Host) -> bool {
+    let Ok(file) = File::open(host.path(LOCK)) else { return false };
+    matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,7 +73,9 @@ mod tests {
         let first = WriteLock::take(&host, Duration::ZERO).unwrap();
         let error = WriteLock::take(&host, Duration::from_millis(150)).unwrap_err();
         assert_eq!(crate::error::exit(&error), Exit::Locked);
+        assert!(is_held(&host));
         drop(first);
+        assert!(!is_held(&host));
         WriteLock::take(&host, Duration::ZERO).unwrap();
     }
 }

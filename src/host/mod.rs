@@ -12,6 +12,7 @@ pub mod place;
 mod resolve;
 pub mod sys;
 pub mod systemd;
+pub mod transaction;
 
 use crate::error::Remedy;
 use anyhow::Result;

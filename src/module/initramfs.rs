@@ -8,6 +8,7 @@ use super::target::Target;
 use super::{decompress, name_of};
 use crate::finding::{Code, Finding};
 use crate::host::{files, Host};
+use crate::kernel::KernelRelease;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -29,17 +30,27 @@ struct Scan {
     modules: bool,
 }
 
+/// The initramfs of a kernel: those that the boot entry names, else those of the usual names; they need not be there.
+pub fn initramfs_files(release: &KernelRelease, initrds: &[PathBuf]) -> Vec<PathBuf> {
+    let usual = || {
+        [format!("/boot/initramfs-{release}.img"), format!("/boot/initrd.img-{release}"), format!("/boot/initrd-{release}")]
+    };
+    if initrds.is_empty() {
+        usual().map(PathBuf::from).into()
+    } else {
+        initrds.to_vec()
+    }
+}
+
 /// Whether the initramfs that K's boot entry names carries this driver as it lies on the disk, or not at all. `initrds` are the
 /// files that the boot entry names; without any, those of the usual names.
 pub fn initramfs_driver(host: &Host, target: &Target, initrds: &[PathBuf], name: &str) -> Vec<Finding> {
     let k = &target.release;
-    let usual = [PathBuf::from(format!("/boot/initrd.img-{k}")), PathBuf::from(format!("/boot/initramfs-{k}.img"))];
-    let files: Vec<&PathBuf> = if initrds.is_empty() { usual.iter().collect() } else { initrds.iter().collect() };
+    let files = initramfs_files(k, initrds);
     let name = name.replace('-', "_");
-    let remake =
-        format!("vfguard prepare {k} --rebuild, or dracut -f --kver {k} (EL, Fedora), update-initramfs -u -k {k} (Debian)");
+    let remake = format!("vfguard reconcile, or dracut -f --kver {k} (EL, Fedora), update-initramfs -u -k {k} (Debian)");
     let mut findings = Vec::new();
-    for file in files.into_iter().filter(|f| host.is_file(f)) {
+    for file in files.iter().filter(|f| host.is_file(f)) {
         let scan = match scan(host, target, file, &name) {
             Ok(scan) => scan,
             Err(e) => {

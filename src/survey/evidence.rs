@@ -32,7 +32,7 @@ impl Survey<'_> {
         });
         let target = Target::load(host, kernel).with_cmdline(&cmdline);
         let needs: Vec<Need> = self.needs(&target, &cmdline);
-        let initrds = boot.map(|c| c.initrds.as_slice()).unwrap_or_default();
+        let initrds = self.initrds(kernel);
         let mut findings = module::initramfs_findings(host, kernel, initrds);
         let drivers = needs.iter().filter_map(|n| n.candidates.first()).filter(|m| m.path.is_some());
         let names: BTreeSet<&str> = drivers.map(|m| m.name.as_str()).collect();

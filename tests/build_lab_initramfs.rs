@@ -1,0 +1,213 @@
+//! An initramfs that carries another driver than the disk is made anew by the machine's own initramfs-tools: by `prepare` when
+//! it installs a module, by `reconcile` when nothing else is wrong. Real mkinitramfs, cpio and kmod, inside the machine's root.
+
+mod machine;
+
+use machine::lab::Lab;
+use machine::{Machine, Run};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Gives the root this host's programs, in a mount namespace that ends with the command.
+const WITH_PROGRAMS: &str = r#"
+root=$1; shift
+for dir in bin sbin share lib64; do mkdir -p "$root/usr/$dir"; mount --bind "/usr/$dir" "$root/usr/$dir"; done
+for dir in /usr/lib/*/; do
+    name=$(basename "$dir")
+    [ ! -L "/usr/lib/$name" ] && [ "$name" != modules ] && [ ! -e "$root/usr/lib/$name/scripts" ] || continue
+    mkdir -p "$root/usr/lib/$name"; mount --bind "/usr/lib/$name" "$root/usr/lib/$name"
+done
+for file in /usr/lib/klibc-*.so; do [ ! -e "$file" ] || cp "$file" "$root/usr/lib"; done
+mount --bind /dev "$root/dev"
+exec "$@"
+"#;
+
+/// A machine with the demo driver in one kernel's initramfs.
+struct Stage {
+    machine: Machine,
+    kernel: String,
+}
+
+impl Stage {
+    fn new() -> Stage {
+        let lab = Lab::open();
+        let kernel = lab.get("K_NEW").to_owned();
+        let machine = lab.install(lab.machine().grub().running(&kernel).demo(&lab), &kernel);
+        let entry = format!("boot/loader/entries/0123456789abcdef0123456789abcdef-{kernel}.conf");
+        let text = fs::read_to_string(machine.path(&entry)).unwrap() + &format!("initrd /initrd.img-{kernel}\n");
+        let machine = machine.file(&entry, &text).file("etc/modules", "").file("etc/fstab", "");
+        for dir in ["dev", "tmp", "var/tmp"] {
+            fs::create_dir_all(machine.path(dir)).unwrap();
+        }
+        fs::rename(machine.path("lib/modules"), machine.path("usr/lib/modules")).unwrap();
+        fs::remove_dir(machine.path("lib")).unwrap();
+        for dir in ["bin", "sbin", "lib", "lib64"] {
+            symlink(format!("usr/{dir}"), machine.path(dir)).unwrap();
+        }
+        for dir in ["etc/initramfs-tools", "etc/alternatives", "etc/udev"] {
+            let copied =
+                Command::new("cp").arg("-a").arg(Path::new("/").join(dir)).arg(machine.path("etc")).status().unwrap();
+            assert!(copied.success(), "/{dir} is missing: install initramfs-tools-core");
+        }
+        let machine = machine.file("etc/initramfs-tools/modules", "demo\n");
+        Stage { machine, kernel }
+    }
+
+    fn inside(&self, program: &Path, args: &[&str]) -> Run {
+        let output = Command::new("unshare")
+            .args(["--mount", "sh", "-euc", WITH_PROGRAMS, "sh"])
+            .arg(self.machine.root())
+            .arg(program)
+            .args(args)
+            .env("https_proxy", "http://127.0.0.1:9")
+            .output()
+            .unwrap();
+        Run {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    fn vfguard(&self, args: &[&str]) -> Run {
+        let root = self.machine.root().to_str().unwrap();
+        self.inside(Path::new(env!("CARGO_BIN_EXE_vfguard")), &[&["--root", root], args].concat())
+    }
+
+    fn image(&self) -> PathBuf {
+        self.machine.path(&format!("boot/initrd.img-{}", self.kernel))
+    }
+
+    /// As Debian's kernel package makes it.
+    fn make_initramfs(&self) {
+        let root = self.machine.root().to_str().unwrap();
+        let to = format!("/boot/initrd.img-{}", self.kernel);
+        let run = self.inside(Path::new("chroot"), &[root, "mkinitramfs", "-o", &to, &self.kernel]);
+        assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    }
+
+    /// The demo module in the initramfs, by the system's own tools.
+    fn carried(&self) -> Vec<u8> {
+        let dir = tempfile::tempdir().unwrap();
+        let unpacked = Command::new("unmkinitramfs").arg(self.image()).arg(dir.path()).status().unwrap();
+        assert!(unpacked.success());
+        let found = Command::new("find").arg(dir.path()).args(["-name", "demo.ko*", "-type", "f"]).output().unwrap();
+        let found = String::from_utf8(found.stdout).unwrap();
+        assert_eq!(found.lines().count(), 1, "{found}");
+        fs::read(found.trim()).unwrap()
+    }
+
+    fn installed(&self) -> Vec<u8> {
+        fs::read(self.machine.path(&format!("lib/modules/{}/updates/vfguard/demo.ko", self.kernel))).unwrap()
+    }
+
+    fn codes(&self) -> Vec<String> {
+        let value = self.vfguard(&["--format", "json", "check"]).json();
+        let all = value["kernels"][0]["findings"].as_array().unwrap();
+        all.iter().filter(|f| f["severity"] == "unsafe").map(|f| f["code"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn leftovers(&self) -> Vec<String> {
+        let names = fs::read_dir(self.machine.path("boot")).unwrap().map(|e| e.unwrap().file_name());
+        names.map(|n| n.to_string_lossy().into_owned()).filter(|n| n.starts_with(".vfguard")).collect()
+    }
+}
+
+/// A package manager at work: another process that holds dpkg's lock as dpkg does.
+struct Transaction(Child);
+
+impl Transaction {
+    fn new(machine: &Machine) -> Transaction {
+        let lock = machine.path("var/lib/dpkg/lock-frontend");
+        fs::create_dir_all(lock.parent().unwrap()).unwrap();
+        fs::write(&lock, "").unwrap();
+        let hold = "import fcntl,sys,time; f=open(sys.argv[1],'w'); fcntl.lockf(f,fcntl.LOCK_EX); print('held',flush=True); time.sleep(600)";
+        let mut child =
+            Command::new("python3").args(["-c", hold]).arg(lock).stdout(Stdio::piped()).spawn().expect("python3 is missing");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), "held");
+        Transaction(child)
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn what_the_initramfs_carries_is_brought_up_to_date_with_the_disk() {
+    let stage = Stage::new();
+    let k = stage.kernel.as_str();
+    // Before vfguard came, another build of the driver was installed, and went into the initramfs.
+    let lab = Lab::open();
+    let old = stage.machine.path(&format!("lib/modules/{k}/updates/demo.ko"));
+    fs::create_dir_all(old.parent().unwrap()).unwrap();
+    let mut bytes = fs::read(lab.file("MODULE_IXGBEVF").parent().unwrap().join("demo.ko")).unwrap();
+    bytes.push(0);
+    fs::write(&old, &bytes).unwrap();
+    assert!(Command::new("depmod").arg("-b").arg(stage.machine.root()).arg(k).status().unwrap().success());
+    stage.make_initramfs();
+    assert_eq!(stage.carried(), bytes);
+    fs::remove_file(&old).unwrap();
+
+    // `prepare` builds, installs, and makes the initramfs anew.
+    let run = stage.vfguard(&["prepare", k]);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    assert_eq!(stage.carried(), stage.installed());
+    assert_eq!(stage.codes(), [] as [&str; 0]);
+
+    // Somebody puts an old one back: the module is good, and only the initramfs is not.
+    fs::write(&old, &bytes).unwrap();
+    let ours = stage.machine.path(&format!("lib/modules/{k}/updates/vfguard"));
+    fs::rename(&ours, stage.machine.path("aside")).unwrap();
+    assert!(Command::new("depmod").arg("-b").arg(stage.machine.root()).arg(k).status().unwrap().success());
+    stage.make_initramfs();
+    fs::remove_file(&old).unwrap();
+    fs::rename(stage.machine.path("aside"), &ours).unwrap();
+    assert!(Command::new("depmod").arg("-b").arg(stage.machine.root()).arg(k).status().unwrap().success());
+    assert_eq!(stage.codes(), ["initramfs-stale"]);
+    let stale = fs::read(stage.image()).unwrap();
+    let run = stage.vfguard(&["reconcile"]);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    assert!(run.stdout.contains("was made anew") && !run.stdout.contains("built, verified"), "{}", run.stdout);
+    assert_eq!(stage.carried(), stage.installed());
+    assert_eq!((stage.codes(), stage.leftovers()), (vec![], vec![]));
+
+    // One that cannot be made leaves the old one, and the kernel refused.
+    fs::write(stage.image(), &stale).unwrap();
+    let hook = "etc/initramfs-tools/hooks/broken";
+    fs::write(stage.machine.path(hook), "#!/bin/sh\n[ \"$1\" = prereqs ] || exit 9\n").unwrap();
+    assert!(Command::new("chmod").arg("755").arg(stage.machine.path(hook)).status().unwrap().success());
+    let run = stage.vfguard(&["reconcile"]);
+    assert_eq!(run.code, 3, "{}{}", run.stdout, run.stderr);
+    assert!(run.stdout.contains("its initramfs was not made anew") && run.stdout.contains("mkinitramfs"), "{}", run.stdout);
+    assert_eq!((fs::read(stage.image()).unwrap(), stage.codes()), (stale, vec!["initramfs-stale".to_owned()]));
+    assert_eq!(stage.leftovers(), [] as [&str; 0]);
+
+    // Nor does one take its place that leaves out what the old one carried.
+    fs::remove_file(stage.machine.path(hook)).unwrap();
+    fs::write(stage.machine.path("etc/initramfs-tools/modules"), "").unwrap();
+    let run = stage.vfguard(&["reconcile"]);
+    assert_eq!(run.code, 3, "{}{}", run.stdout, run.stderr);
+    assert!(run.stdout.contains("does not carry demo"), "{}", run.stdout);
+    assert_eq!((stage.codes(), stage.leftovers()), (vec!["initramfs-stale".to_owned()], vec![]));
+    fs::write(stage.machine.path("etc/initramfs-tools/modules"), "demo\n").unwrap();
+
+    // One that the boot entry names and that is not there is waited for while a package manager is at work, then made.
+    fs::remove_file(stage.image()).unwrap();
+    let transaction = Transaction::new(&stage.machine);
+    assert_eq!(stage.codes(), ["build-pending"]);
+    assert_eq!(stage.vfguard(&["reconcile"]).code, 3);
+    assert!(!stage.image().exists());
+    drop(transaction);
+    assert_eq!(stage.codes(), ["initramfs-stale"]);
+    let run = stage.vfguard(&["reconcile"]);
+    assert_eq!((run.code, stage.carried()), (0, stage.installed()), "{}{}", run.stdout, run.stderr);
+}

@@ -70,6 +70,8 @@ pub enum Code {
     BuildFailed,
     /// A build or a package transaction is still under way.
     BuildPending,
+    /// A device is bound by `driver_override` or `new_id`, which a reboot forgets.
+    BoundByHand,
     /// Which kernel boots next is not certain.
     BootUnknown,
     /// Said as info: the kernel's own driver is good enough by policy.

@@ -352,6 +352,7 @@ fn excusable(code: Code) -> bool {
         | Code::InitramfsStale
         | Code::InterfaceRename
         | Code::BuildPending
+        | Code::BoundByHand
         | Code::BootUnknown
         | Code::InTree
         | Code::ModversionsOff

@@ -1,4 +1,4 @@
-//! modprobe's settings (modprobe.d(5)): `blacklist`, `install`, `alias`, and the words of the kernel's command line.
+//! modprobe's settings (modprobe.d(5)): `blacklist`, `install`, `alias`, `softdep`, and the words of the kernel's command line.
 
 use super::fits;
 use crate::host::Host;
@@ -26,6 +26,7 @@ pub(super) struct Modprobe {
     blacklist: Vec<Line>,
     install: Vec<Line>,
     alias: Vec<Line>,
+    softdep: Vec<Line>,
 }
 
 impl Modprobe {
@@ -49,6 +50,7 @@ impl Modprobe {
                 "blacklist" => &mut self.blacklist,
                 "install" => &mut self.install,
                 "alias" => &mut self.alias,
+                "softdep" => &mut self.softdep,
                 _ => continue,
             };
             let subject = if verb == "alias" { subject.to_owned() } else { subject.replace('-', "_") };
@@ -59,6 +61,12 @@ impl Modprobe {
     /// The modules that `alias` lines give for a modalias.
     pub(super) fn alias(&self, modalias: &str) -> Vec<String> {
         self.alias.iter().filter(|l| fits(&l.subject, modalias)).map(|l| l.rest.clone()).collect()
+    }
+
+    /// What `softdep` lines wish for beside a module.
+    pub(super) fn softdeps(&self, name: &str) -> impl Iterator<Item = &String> {
+        let name = name.to_owned();
+        self.softdep.iter().filter(move |l| l.subject == name).map(|l| &l.rest)
     }
 
     /// Why a module would not be loaded for a device, if so: udev asks libkmod to heed `blacklist`.

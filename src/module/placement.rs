@@ -90,6 +90,7 @@ pub fn check_placement(host: &Host, target: &Target, name: &str, path: &Path, cm
     if let Some(module) = host.read(path).ok().and_then(|bytes| Module::read(&bytes).ok()) {
         findings.extend(stale(target, &module, &depmod));
         findings.extend(dependencies(host, target, &module, cmdline));
+        findings.extend(soft(host, target, &module, cmdline));
     }
     findings
 }
@@ -153,9 +154,10 @@ fn stale(target: &Target, module: &Module, depmod: &str) -> Vec<Finding> {
 /// Whether each module that must be loaded first would load, with the versions that this one wants of it.
 fn dependencies(host: &Host, target: &Target, module: &Module, cmdline: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for path in target.index.dependencies(&module.name) {
-        let name = name_of(&path.to_string_lossy());
-        if let Some(why) = hindered(host, target, module, &path, &name, cmdline) {
+    let all = target.index.dependencies(&module.name);
+    let listed: Vec<String> = all.iter().map(|p| name_of(&p.to_string_lossy())).collect();
+    for path in all {
+        if let Some(why) = hindered(host, target, module, &path, &listed, cmdline) {
             findings.push(Finding::refuse(
                 Code::DependencyMissing,
                 format!("{} needs {}: {why}", module.name, path.display()),
@@ -166,7 +168,42 @@ fn dependencies(host: &Host, target: &Target, module: &Module, cmdline: &str) ->
     findings
 }
 
-fn hindered(host: &Host, target: &Target, module: &Module, path: &Path, name: &str, cmdline: &str) -> Option<String> {
+/// Modules that are wished for beside it: modprobe goes on without one, so that none makes it unsafe.
+fn soft(host: &Host, target: &Target, module: &Module, cmdline: &str) -> Vec<Finding> {
+    let configured = target.index.modprobe().softdeps(&module.name);
+    let mut names: Vec<&str> = Vec::new();
+    for word in module.softdeps.iter().chain(configured).flat_map(|l| l.split_whitespace()) {
+        if !word.ends_with(':') && !names.contains(&word) {
+            names.push(word);
+        }
+    }
+    let mut findings = Vec::new();
+    for name in names.into_iter().filter(|n| !target.is_builtin(n)) {
+        let detail = format!("{} is to be loaded together with {name} (softdep)", module.name);
+        match target.module_file(name) {
+            Some(path) => {
+                let needs = target.index.dependencies(name);
+                let listed: Vec<String> = needs.iter().map(|p| name_of(&p.to_string_lossy())).collect();
+                if let Some(why) = hindered(host, target, module, &path, &listed, cmdline) {
+                    let detail = format!("{detail}, which would not load: {why}");
+                    let remedy =
+                        format!("install it again, then depmod {}; or take it out of the softdep line", target.release);
+                    findings.push(Finding::warn(Code::DependencyMissing, detail, remedy));
+                }
+            }
+            // The word may be an alias, as that of an algorithm.
+            None if target.resolve_alias(name).is_empty() => {
+                let detail = format!("{detail}, which {} does not have; it is loaded without", target.release);
+                findings.push(Finding::info(Code::DependencyMissing, detail));
+            }
+            None => {}
+        }
+    }
+    findings
+}
+
+/// Why the file of a module that goes with another would not load. `listed`: what modprobe loads for it, by modules.dep.
+fn hindered(host: &Host, target: &Target, module: &Module, path: &Path, listed: &[String], cmdline: &str) -> Option<String> {
     let bytes = match host.read(path) {
         Ok(bytes) => bytes,
         Err(e) => return Some(e.to_string()),
@@ -182,7 +219,10 @@ fn hindered(host: &Host, target: &Target, module: &Module, path: &Path, name: &s
     if let Some((symbol, _)) = dependency.offers.iter().filter(|_| target.modversions() != Some(false)).find_map(wanted) {
         return Some(format!("its version of {symbol} is another"));
     }
-    target.index.modprobe().refuses_as_dependency(name, cmdline)
+    if let Some(first) = providers(&dependency, target).into_iter().find(|p| !listed.contains(p)) {
+        return Some(format!("it takes symbols from {first}, and modules.dep does not say so"));
+    }
+    target.index.modprobe().refuses_as_dependency(&name_of(&path.to_string_lossy()), cmdline)
 }
 
 /// Whether the initramfs that K's boot entry names is there.

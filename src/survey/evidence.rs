@@ -42,8 +42,41 @@ impl Survey<'_> {
                 findings.extend(module::interface_findings(host, device, &module.name, &cmdline));
             }
         }
+        for need in &needs {
+            findings.extend(need.device.as_ref().and_then(|d| self.bound_by_hand(&target, d, &need.candidates)));
+        }
         let proven_by_use = self.running.as_ref() == Some(kernel) && proven_by_use(host, &needs);
         KernelEvidence { release: kernel.clone(), needs, findings, proven_by_use, undecided }
+    }
+
+    /// A binding that the tables do not explain, and that nothing of K will make again by itself.
+    fn bound_by_hand(&self, target: &Target, device: &Device, candidates: &[ModuleEvidence]) -> Option<Finding> {
+        let driver = device.driver.as_deref()?;
+        let by = |means: &str| {
+            let name = device.interface.as_deref().unwrap_or(&device.address);
+            let detail = format!("{name} ({}) is bound to {driver} by {means}, which a reboot forgets", device.address);
+            let remedy = "see to it that it is set again early at each boot (a udev rule, driverctl, modprobe.d)";
+            Some(Finding::warn(Code::BoundByHand, detail, remedy))
+        };
+        if device.driver_override.as_deref() == Some(driver) {
+            return by("driver_override");
+        }
+        let module = device.module.as_deref().unwrap_or(driver).replace('-', "_");
+        let claims = |target: &Target| {
+            let name = |p: Provider| match p {
+                Provider::BuiltIn(name) | Provider::Module(name) => name,
+            };
+            target.resolve_alias(&device.modalias).into_iter().any(|p| name(p) == module)
+        };
+        // Where K's own tables lead to it, which is the rule, nothing more is read. Without tables nothing is known.
+        let running = self.running.as_ref().filter(|_| candidates.iter().all(|c| c.name != module))?;
+        let known = Target::load(self.host, running);
+        let told = known.module_file(&module).is_some() && !known.is_builtin(&module) && !claims(&known) && !claims(target);
+        if told {
+            by("new_id")
+        } else {
+            None
+        }
     }
 
     fn needs(&self, target: &Target, cmdline: &str) -> Vec<Need> {
@@ -65,7 +98,10 @@ impl Survey<'_> {
     }
 
     fn need(&self, target: &Target, device: Option<&Device>, recipe: Option<&Recipe>, cmdline: &str) -> Need {
-        let candidates = candidates(self.host, target, device, recipe, cmdline);
+        let mut candidates = candidates(self.host, target, device, recipe, cmdline);
+        if let Some(recipe) = recipe {
+            candidates.iter_mut().for_each(|c| c.findings.extend(other_release(recipe, &target.release, c)));
+        }
         Need {
             device: device.cloned(),
             recipe: recipe.map(|r| r.name.clone()),
@@ -74,6 +110,15 @@ impl Survey<'_> {
             candidates,
         }
     }
+}
+
+/// A version of the recipe's driver that the recipe does not name for K: by hand, or from another package.
+fn other_release(recipe: &Recipe, kernel: &KernelRelease, module: &ModuleEvidence) -> Option<Finding> {
+    let version = module.version.as_deref().filter(|_| module.origin != Origin::InTree && module.name == recipe.module())?;
+    let named: Vec<&str> = recipe.candidates(kernel).into_iter().map(|r| r.version.as_str()).collect();
+    let first = named.first().filter(|_| !named.contains(&version))?;
+    let detail = format!("{} {version} is not what the recipe names for {kernel} ({first})", module.name);
+    Some(Finding::warn(Code::WrongVersion, detail, format!("vfguard prepare {kernel}, if {first} is wanted")))
 }
 
 /// How a device is driven now: `/sys/module/X/taint` carries O for an out-of-tree module; where there is no such file, the

@@ -91,3 +91,24 @@ pub fn archive(root: &Path, script: &str, files: &[(&str, &[u8])]) -> (PathBuf, 
     let digest = vfguard::driver::Digest::of(fs::File::open(&file).unwrap()).unwrap().to_string();
     (file, digest)
 }
+
+/// Small modules that K's own kbuild makes of these sources (file name without `.c`, text) in a new directory.
+pub fn kbuild(lab: &Lab, release: &str, sources: &[(&str, &str)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let objects: Vec<String> = sources.iter().map(|(name, _)| format!("{name}.o")).collect();
+    fs::write(dir.path().join("Kbuild"), format!("obj-m := {}\n", objects.join(" "))).unwrap();
+    for (name, text) in sources {
+        fs::write(dir.path().join(format!("{name}.c")), text).unwrap();
+    }
+    let headers = lab.file("ROOT_DEB").join("usr/src");
+    let output = Command::new("make")
+        .arg("-C")
+        .arg(headers.join(format!("linux-headers-{}-common", release.trim_end_matches("-amd64"))))
+        .arg(format!("O={}", headers.join(format!("linux-headers-{release}")).display()))
+        .arg(format!("M={}", dir.path().display()))
+        .args(["-j2", "modules"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    dir
+}

@@ -255,10 +255,32 @@ fn weigh_need(need: &Need, release: &KernelRelease, accept: AcceptInTree, report
             .findings
             .push(Finding::info(Code::InTree, format!("{what} is driven by {release}'s own {} ({path})", module.name)));
     }
+    if !safe {
+        report.findings.extend(would_serve(need, module, release, want));
+    }
     let wished = want == Want::Any { build: true } && module.origin == Origin::InTree;
     if !safe || wished {
         report.builds.extend(need.recipe.clone());
     }
+}
+
+/// The kernel's own driver where it stands back only behind the one that does not load: an unsigned build under Secure Boot.
+fn would_serve(need: &Need, chosen: &ModuleEvidence, release: &KernelRelease, want: Want) -> Option<Finding> {
+    let ready = |m: &&ModuleEvidence| {
+        let mut objections = m.findings.iter().filter(|f| f.severity == Severity::Unsafe).map(|f| f.code).peekable();
+        m.origin == Origin::InTree && objections.peek().is_some() && objections.all(|code| code == Code::Shadowed)
+    };
+    let own = need.candidates.iter().filter(|m| m.path.is_some() && m.path != chosen.path).find(ready)?;
+    let path = |m: &ModuleEvidence| m.path.as_ref().map_or(String::new(), |p| p.display().to_string());
+    let policy = match want {
+        Want::OutOfTree => ", with accept_in_tree = \"always\" in /etc/vfguard/config.toml",
+        Want::Any { .. } => "",
+    };
+    Some(Finding::warn(
+        Code::InTree,
+        format!("{release}'s own {} would load ({}); {} hides it", own.name, path(own), path(chosen)),
+        format!("rm {}; depmod {release}{policy}", path(chosen)),
+    ))
 }
 
 fn described(need: &Need) -> String {
@@ -276,10 +298,14 @@ fn nothing_serves(need: &Need, release: &KernelRelease, what: &str) -> Finding {
     match (&need.recipe, need.candidates.first()) {
         (Some(recipe), Some(own)) => {
             let why = if need.required { "drivers.required wants the recipe's" } else { "an out-of-tree driver is wanted" };
+            let other = match Verdict::of(&own.findings) {
+                Verdict::Safe => ", or accept_in_tree = \"always\" in /etc/vfguard/config.toml: its own would load",
+                Verdict::Unknown | Verdict::Unsafe => "",
+            };
             Finding::refuse(
                 Code::ModuleMissing,
                 format!("{what}: {release} has only its own {} and {why} ({recipe})", own.name),
-                format!("vfguard prepare {release}"),
+                format!("vfguard prepare {release}{other}"),
             )
         }
         (Some(recipe), None) => Finding::refuse(

@@ -1,17 +1,26 @@
-//! Modules as distributions ship them, judged against their own kernels: the lab of tests/lab/fetch.sh --images.
+//! Modules as distributions ship them, judged against their own kernels, and the policy about them: the lab's images
+//! (tests/lab/fetch.sh --images).
 
+mod machine;
+
+use machine::lab::Lab;
+use machine::Machine;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 use vfguard::finding::{Severity, Verdict};
 use vfguard::host::Host;
 use vfguard::kernel::KernelRelease;
 use vfguard::module::{self, Module, Provider, Target};
 
-/// The root with the images, and what is said where there is none.
-fn images() -> Option<PathBuf> {
-    let lab = std::env::var_os("VFGUARD_LAB").map(PathBuf::from)?;
-    Some(lab.join("images")).filter(|p| p.join("lib/modules").is_dir())
+/// One module of so many is judged in a usual run; all with VFGUARD_FULL.
+const SAMPLE: usize = 40;
+
+fn images() -> PathBuf {
+    let root = Lab::open().file("ROOT_DEB").parent().unwrap().parent().unwrap().join("images");
+    assert!(root.join("lib/modules").is_dir(), "the lab has no images: run tests/lab/fetch.sh --images");
+    root
 }
 
 fn kernels(root: &Path) -> Vec<KernelRelease> {
@@ -29,17 +38,35 @@ fn modules(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// A machine with the whole kernel packages of `kernels`: images, in-tree modules, headers; hard links into the lab.
+fn with_images(lab: &Lab, machine: Machine, kernels: &[&str]) -> Machine {
+    let images = images();
+    kernels.iter().fold(machine, |machine, k| {
+        let machine = lab.install(machine, k);
+        let dir = machine.path(&format!("lib/modules/{k}"));
+        fs::remove_dir_all(&dir).unwrap();
+        for (from, to) in [(format!("lib/modules/{k}"), dir), (format!("boot/vmlinuz-{k}"), machine.path("boot"))] {
+            let to_parent = if to.ends_with("boot") { to } else { to.parent().unwrap().to_owned() };
+            let args = ["-al", "--remove-destination"];
+            assert!(Command::new("cp").args(args).arg(images.join(from)).arg(to_parent).status().unwrap().success());
+        }
+        machine
+    })
+}
+
 #[test]
 fn every_module_that_a_distribution_ships_is_safe_for_its_own_kernel() {
-    let Some(root) = images() else {
-        println!("skipped images: VFGUARD_LAB holds no images (tests/lab/fetch.sh --images)");
-        return;
-    };
+    let root = images();
     let host = Host::new(&root).unwrap();
+    let all = std::env::var_os("VFGUARD_FULL").is_some();
     for kernel in kernels(&root) {
         let mut files = Vec::new();
         let dir = root.join("lib/modules").join(&kernel);
         modules(&dir.join("kernel"), &mut files);
+        files.sort();
+        assert!(files.len() > 1000, "the image of {kernel} holds {} modules only", files.len());
+        let chosen = |(n, file): &(usize, &PathBuf)| all || n % SAMPLE == 7 || file.file_name().is_some_and(|f| f.to_string_lossy().contains("vf"));
+        let files: Vec<&PathBuf> = files.iter().enumerate().filter(chosen).map(|(_, f)| f).collect();
         let target = Target::load(&host, &kernel);
         let start = Instant::now();
         let mut wrong = Vec::new();
@@ -56,16 +83,12 @@ fn every_module_that_a_distribution_ships_is_safe_for_its_own_kernel() {
         println!("{kernel}: {} modules, {} objections, {:?}", files.len(), wrong.len(), start.elapsed());
         wrong.iter().take(40).for_each(|w| println!("  {w}"));
         assert!(wrong.is_empty(), "{} false alarms for {kernel}", wrong.len());
-        assert!(files.len() > 1000, "the image of {kernel} holds {} modules only", files.len());
     }
 }
 
 #[test]
 fn what_modprobe_would_load_is_found_in_real_tables() {
-    let Some(root) = images() else {
-        println!("skipped images: VFGUARD_LAB holds no images (tests/lab/fetch.sh --images)");
-        return;
-    };
+    let root = images();
     let host = Host::new(&root).unwrap();
     for kernel in kernels(&root) {
         let target = Target::load(&host, &kernel);
@@ -81,4 +104,94 @@ fn what_modprobe_would_load_is_found_in_real_tables() {
         assert_eq!(Verdict::of(&findings), Verdict::Unsafe);
         assert!(target.is_builtin("serial8250") || target.is_builtin("8250"));
     }
+}
+
+/// Findings of the only kernel that is judged, each as `severity code detail → remedy`.
+fn findings(machine: &Machine, args: &[&str]) -> (i32, String) {
+    let run = machine.run(&[&["--format", "json"], args].concat());
+    let value = run.json();
+    let all = value["kernels"][0]["findings"].as_array().unwrap().clone();
+    let text = |f: &serde_json::Value| {
+        format!(
+            "{} {} {} → {}\n",
+            f["severity"].as_str().unwrap(),
+            f["code"].as_str().unwrap(),
+            f["detail"].as_str().unwrap(),
+            f["remedy"].as_str().unwrap()
+        )
+    };
+    (run.code, all.iter().map(text).collect())
+}
+
+#[test]
+fn a_kernels_own_driver_serves_where_one_is_bound_now_and_an_out_of_tree_one_wants_its_like() {
+    let lab = Lab::open();
+    let (k1, k2) = (lab.get("K_NEW"), lab.get("K_612"));
+    let machine = with_images(&lab, lab.machine().grub().vf("ixgbevf"), &[k1, k2]).running(k1);
+    let release = lab.release(&machine, "IXGBEVF_612", "");
+    let machine = machine.recipe(&release).file("sys/module/ixgbevf/taint", "\n");
+    let run = machine.run(&["reconcile"]);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    assert!(!machine.path(&format!("lib/modules/{k2}/updates")).exists(), "something was built: {}", run.stdout);
+    assert!(!machine.path("run/systemd/system/reboot.target.d/50-vfguard.conf").exists());
+    let (code, said) = findings(&machine, &["check", k2]);
+    assert!(code == 0 && said.starts_with("info in-tree") && said.lines().count() == 1, "{code} {said}");
+
+    let machine = machine.file("sys/module/ixgbevf/taint", "OE\n");
+    let (code, said) = findings(&machine, &["check", k2]);
+    assert!(
+        code == 3 && said.contains("unsafe module-missing") && said.contains(&format!("vfguard prepare {k2}")),
+        "{said}"
+    );
+    let machine = machine.file("etc/vfguard/config.toml", "accept_in_tree = 'always'\n");
+    assert_eq!(findings(&machine, &["check", k2]).0, 0);
+    let machine =
+        machine.file("etc/vfguard/config.toml", "accept_in_tree = 'never'\n").file("sys/module/ixgbevf/taint", "\n");
+    assert_eq!(findings(&machine, &["check", k2]).0, 3);
+}
+
+#[test]
+fn under_secure_boot_the_driver_that_will_load_is_named() {
+    let lab = Lab::open();
+    let k = lab.get("K_NEW");
+    let machine =
+        with_images(&lab, lab.machine().grub().vf("ixgbevf"), &[k]).running(k).file("sys/module/ixgbevf/taint", "\n");
+    let release = lab.release(&machine, "IXGBEVF_61", "");
+    let machine = machine.recipe(&release);
+    let secure_boot = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+    let machine = machine.file(secure_boot, "\u{6}\0\0\0\u{1}");
+    assert_eq!(findings(&machine, &["check", k]).0, 0, "the signed in-tree driver is trusted by the keys of its own image");
+    // An unsigned build takes its place.
+    let ours = machine.path(&format!("lib/modules/{k}/updates/vfguard/ixgbevf.ko"));
+    fs::create_dir_all(ours.parent().unwrap()).unwrap();
+    fs::copy(lab.file("MODULE_IXGBEVF"), &ours).unwrap();
+    for table in [
+        "dep",
+        "dep.bin",
+        "alias",
+        "alias.bin",
+        "softdep",
+        "symbols",
+        "symbols.bin",
+        "builtin.bin",
+        "builtin.alias.bin",
+        "devname",
+    ] {
+        // They are the lab's own files.
+        let _ = fs::remove_file(machine.path(&format!("lib/modules/{k}/modules.{table}")));
+    }
+    let depmod = || assert!(Command::new("depmod").arg("-b").arg(machine.root()).arg(k).status().unwrap().success());
+    depmod();
+    let (code, said) = findings(&machine, &["check", k]);
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("unsafe unsigned") && said.contains("Secure Boot"), "{said}");
+    let named = said.lines().find(|l| l.starts_with("warning in-tree")).unwrap_or_else(|| panic!("{said}"));
+    assert!(
+        named.contains("would load") && named.contains(&format!("rm /lib/modules/{k}/updates/vfguard/ixgbevf.ko")),
+        "{named}"
+    );
+    // What it says to type is what mends it.
+    fs::remove_file(&ours).unwrap();
+    depmod();
+    assert_eq!(findings(&machine, &["check", k]).0, 0);
 }

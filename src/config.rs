@@ -115,11 +115,13 @@ pub struct Build {
     pub jobs: Option<u32>,
     /// Seconds for one build.
     pub timeout: u64,
+    /// Whether headers that a kernel came without are installed by the machine's own package manager.
+    pub install_headers: bool,
 }
 
 impl Default for Build {
     fn default() -> Self {
-        Build { user: "vfguard".into(), jobs: None, timeout: 1800 }
+        Build { user: "vfguard".into(), jobs: None, timeout: 1800, install_headers: true }
     }
 }
 

@@ -20,6 +20,7 @@ pub mod driver;
 pub mod error;
 pub mod finding;
 pub mod gate;
+pub mod hook;
 pub mod host;
 pub mod judge;
 pub mod kernel;

@@ -11,7 +11,7 @@
 
 use crate::boot;
 use crate::config::{Config, Mode};
-use crate::driver::{self, Progress, Recipe};
+use crate::driver::{self, headers, leftovers, Progress, Recipe};
 use crate::error;
 use crate::finding::{Code, Finding, Verdict};
 use crate::gate::{self, audit};
@@ -24,9 +24,13 @@ use crate::kernel::KernelRelease;
 use crate::report::notices::{self, Topic};
 use crate::survey::{self, Survey};
 use anyhow::Result;
+use std::time::Duration;
 
 /// How often a run starts over because a kernel arrived meanwhile; then it leaves the gate closed and says so.
 const MAX_ROUNDS: usize = 5;
+
+/// How long a run that only decides waits for another: it is one that only decides too, or one that builds.
+const DECIDING: Duration = Duration::from_secs(3);
 
 /// How far a run goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +71,7 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
     }
     let survey = Survey::new(host, config)?;
     let judgement = survey.judge();
-    let idle = judgement.kernels.iter().all(|k| k.builds.is_empty());
+    let idle = judgement.kernels.iter().all(|k| k.builds.is_empty()) && leftovers::removed(host).is_empty();
     if judgement.verdict == Verdict::Safe && idle && settled(host, &survey) {
         return Ok(Outcome { judgement, gate: gate::State::Open, hands_off: None, done: vec![] });
     }
@@ -75,8 +79,21 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
         // Another run may hold the lock for as long as a build takes; what is unsafe is refused before that.
         gate::close(host, &config.gate, &gate::reasons(&judgement))?;
     }
-    let lock = WriteLock::take(host, config.hook.patience())?;
+    let patience = match effort {
+        Effort::Whole => config.hook.patience(),
+        Effort::Decide => DECIDING,
+    };
+    let lock = match (WriteLock::take(host, patience), effort) {
+        (Ok(lock), _) => lock,
+        (Err(e), Effort::Decide) if error::exit(&e) == error::Exit::Locked => {
+            // The counter was raised: that run looks again before it opens, and holds the default then.
+            let done = vec!["another run is at work; it looks again before it opens the gate".into()];
+            return Ok(Outcome { judgement, gate: gate::state(host).state, hands_off: None, done });
+        }
+        (Err(e), _) => return Err(e),
+    };
     let mut run = Run { host, config, progress, effort, place, lock, done: vec![] };
+    run.clean();
     let judgement = run.rounds()?;
     Ok(Outcome { gate: gate::state(host).state, judgement, hands_off: None, done: run.done })
 }
@@ -99,6 +116,34 @@ pub fn settle(host: &Host, config: &Config, lock: WriteLock, progress: &dyn Prog
         Verdict::Safe | Verdict::Unknown | Verdict::Unsafe => judgement,
     };
     Ok(Outcome { gate: gate::state(host).state, judgement, hands_off: None, done: run.done })
+}
+
+/// A driver that a kernel wants and that a build may still bring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// The kernel.
+    pub kernel: KernelRelease,
+    /// The recipe's name.
+    pub driver: String,
+    /// Whether the kernel's headers are there.
+    pub headers: bool,
+}
+
+/// What is left to build after a judgement. What would only fail again is not.
+///
+/// # Errors
+/// A recipe that cannot be read.
+pub fn pending(host: &Host, judgement: &Judgement) -> Result<Vec<Pending>> {
+    let recipes = driver::recipes(host)?;
+    let mut pending = Vec::new();
+    for report in &judgement.kernels {
+        let named = recipes.iter().filter(|r| report.builds.contains(&r.name));
+        for recipe in named.filter(|r| !driver::would_fail_again(host, &report.kernel, r)) {
+            let headers = !headers::missing(host, &report.kernel);
+            pending.push(Pending { kernel: report.kernel.clone(), driver: recipe.name.clone(), headers });
+        }
+    }
+    Ok(pending)
 }
 
 /// Nothing of ours is in force: the gate is open and no default is held.
@@ -131,6 +176,9 @@ fn outside(host: &Host, config: &Config, progress: &dyn Progress, place: Place, 
         }
     } else {
         let lock = WriteLock::take(host, config.hook.patience())?;
+        for kernel in leftovers::removed(host) {
+            done.push(leftovers::clean(host, &lock, &kernel)?);
+        }
         for kernel in &survey.kernels {
             for recipe in survey.recipes.iter().filter(|r| config.drivers.required.contains(&r.name)) {
                 done.push(build(host, config, &lock, &survey, &kernel.release, recipe, progress));
@@ -153,6 +201,14 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// What removed kernels left behind. That it could not be removed is said and stops nothing.
+    fn clean(&mut self) {
+        for kernel in leftovers::removed(self.host) {
+            let cleaned = leftovers::clean(self.host, &self.lock, &kernel);
+            self.done.push(cleaned.unwrap_or_else(|e| format!("cleaning up after {kernel}: {e:#}")));
+        }
+    }
+
     fn rounds(&mut self) -> Result<Judgement> {
         let mut last = None;
         for _ in 0..MAX_ROUNDS {

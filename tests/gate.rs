@@ -352,7 +352,7 @@ fn each_unit_names_the_way_out_and_calls_what_there_is() {
             calls += 1;
         }
     }
-    assert_eq!(calls, 2);
+    assert_eq!(calls, 3);
 }
 
 #[test]

@@ -1,16 +1,18 @@
 //! `vfguard reconcile [--from NAME]`: what every hook calls.
 
 use super::{check, Context};
-use crate::error::Exit;
+use crate::error::{self, Exit};
+use crate::hook::{self, Caller};
 use crate::host::systemd;
-use crate::reconcile::{self, Effort};
+use crate::reconcile::{self, Effort, Outcome};
+use crate::report::human::printable;
 use crate::report::progress;
 use anyhow::Result;
 
 /// Arguments.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The hook that calls, for the log
+    /// Who calls: yum, dnf, dnf5, rpm-trigger, kernel-install, postinst, prerm, install, boot, watch, timer
     #[arg(long, value_name = "NAME")]
     from: Option<String>,
     /// Judge, and close or open the gate, but build nothing
@@ -18,36 +20,93 @@ pub struct Args {
     no_build: bool,
 }
 
-/// The unit that builds for hooks that do not wait; its file is packaging/systemd's.
-const WORKER: &str = "vfguard.service";
-/// How the worker calls itself.
-const WORKER_NAME: &str = "service";
-
 /// Reconciles and reports.
 ///
 /// # Errors
 /// Those of [`reconcile::reconcile`].
 pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     context.must_be_root("reconcile")?;
-    let progress = progress::new(context);
     let (host, config) = (&context.host, &context.config);
-    let hook = args.from.as_deref().is_some_and(|from| from != WORKER_NAME);
-    // Without the worker nobody would build, so then the hook does.
-    let deferred = hook && !config.hook.wait && host.is_live() && systemd::has_unit(host, WORKER);
-    let effort = if args.no_build || deferred { Effort::Decide } else { Effort::Whole };
-    let outcome = reconcile::reconcile(host, config, effort, progress.as_ref())?;
-    if deferred && !args.no_build && outcome.judgement.kernels.iter().any(|k| !k.builds.is_empty()) {
-        systemd::order("start", &[WORKER])?;
-    }
-    let from = args.from.as_deref().map(|f| format!(" ({f})")).unwrap_or_default();
-    outcome.done.iter().for_each(|line| context.say(&format!("vfguard{from}: {line}")));
-    if let Some(line) = &outcome.hands_off {
-        context.say(&format!("vfguard{from}: {line}"));
-        if context.json() {
-            check::report(context, &outcome.judgement, outcome.gate);
+    let caller = Caller::of(args.from.as_deref());
+    let outcome = match caller {
+        _ if args.no_build => reconcile::reconcile(host, config, Effort::Decide, progress::lines(context).as_ref())
+            .inspect_err(|e| protocol(caller, e))?,
+        Caller::Hook | Caller::Dnf5 => {
+            hook::run(host, config, progress::lines(context).as_ref()).inspect_err(|e| protocol(caller, e))?
         }
-        return Ok(Exit::Done);
+        Caller::Worker => {
+            let progress = progress::Told::new(context, hook::PROGRESS);
+            let outcome = reconcile::reconcile(host, config, Effort::Whole, &progress)?;
+            outcome.done.iter().for_each(|line| crate::driver::Progress::note(&progress, line));
+            hook::hand_over(host, config, &outcome)?;
+            outcome
+        }
+        Caller::Headers => {
+            if hook::bring_headers(host, config, progress::lines(context).as_ref())? {
+                // What came of it is the worker's to judge and to tell.
+                systemd::order("start", &[hook::WORKER])?;
+            }
+            return Ok(Exit::Done);
+        }
+        Caller::Person | Caller::Machine => {
+            let progress = progress::new(context);
+            if caller == Caller::Person {
+                hook::bring_headers(host, config, progress.as_ref())?;
+            }
+            reconcile::reconcile(host, config, Effort::Whole, progress.as_ref())?
+        }
+    };
+    if context.json() {
+        check::report(context, &outcome.judgement, outcome.gate);
+    } else if caller.in_transaction() {
+        tell(context, caller, &outcome);
+    } else {
+        report(context, caller, args, &outcome);
     }
-    check::report(context, &outcome.judgement, outcome.gate);
-    Ok(check::exit(outcome.judgement.verdict))
+    Ok(if outcome.hands_off.is_some() { Exit::Done } else { check::exit(outcome.judgement.verdict) })
+}
+
+/// The whole report, for whoever has time to read it.
+fn report(context: &Context, caller: Caller, args: &Args, outcome: &Outcome) {
+    let from = args.from.as_deref().map(|f| format!(" ({f})")).unwrap_or_default();
+    // The worker told each already.
+    for line in outcome.done.iter().filter(|_| caller != Caller::Worker).chain(&outcome.hands_off) {
+        context.say(&format!("vfguard{from}: {line}"));
+    }
+    if outcome.hands_off.is_none() {
+        check::report(context, &outcome.judgement, outcome.gate);
+    }
+}
+
+/// For the person who watches a transaction: what was done, and the verdict. For dnf5, stdout is a protocol and stderr goes to the
+/// terminal.
+fn tell(context: &Context, caller: Caller, outcome: &Outcome) {
+    let say = |line: &str, refuses: bool| {
+        let line = format!("vfguard: {}", printable(line));
+        if context.global.quiet && !refuses {
+            return;
+        }
+        if caller == Caller::Dnf5 {
+            eprintln!("{line}");
+        } else {
+            super::print(&line);
+        }
+    };
+    outcome.done.iter().chain(&outcome.hands_off).for_each(|line| say(line, false));
+    if outcome.hands_off.is_some() {
+        return;
+    }
+    let told = hook::verdict(&context.host, &context.config, outcome);
+    told.lines.iter().for_each(|line| say(line, told.refusal.is_some()));
+    if let (Caller::Dnf5, Some(refusal)) = (caller, told.refusal) {
+        super::print(&format!("error=vfguard: {}", super::one_line(&refusal)));
+    }
+}
+
+/// An error as dnf5's protocol has it; for people it is told by `main`.
+fn protocol(caller: Caller, error: &anyhow::Error) {
+    if caller == Caller::Dnf5 {
+        let remedy = error::remedy(error).unwrap_or("vfguard check");
+        super::print(&format!("error=vfguard: {}", super::one_line(&format!("{error:#}; {remedy}"))));
+    }
 }

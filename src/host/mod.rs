@@ -6,6 +6,7 @@ pub mod command;
 pub mod failpoint;
 pub mod files;
 pub mod lock;
+pub mod locks;
 pub mod packages;
 pub mod pci;
 pub mod place;

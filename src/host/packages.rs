@@ -1,5 +1,5 @@
-//! The machine's own package manager, asked for the headers of a kernel: which are offered, and a copy of them unpacked into a
-//! directory. Nothing is installed.
+//! The machine's own package manager, asked for the headers of a kernel: which are offered, a copy of them unpacked into a
+//! directory, or the command that installs them.
 
 use super::command::{self, Spec};
 use super::files;
@@ -16,6 +16,8 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_secs(120);
 /// Downloading 10 to 100 MB of headers.
 const DOWNLOAD: Duration = Duration::from_secs(900);
+/// Installing them; a transaction is never cut short before that.
+const INSTALL: Duration = Duration::from_secs(1800);
 /// Unpacking them.
 const UNPACK: Duration = Duration::from_secs(300);
 /// Headers need headers-common and kbuild; a chain longer than this is a mistake.
@@ -26,26 +28,58 @@ const MAX_PACKAGES: usize = 16;
 pub enum Packages {
     /// apt and dpkg.
     Apt,
-    /// dnf and rpm.
+    /// dnf (4 and 5) and rpm.
     Dnf,
+    /// yum 3 and rpm.
+    Yum,
 }
 
 impl Packages {
     /// The one that this machine has.
     ///
     /// # Errors
-    /// When there is none that can download without installing.
+    /// When there is none that is known.
     pub fn of_this_machine() -> Result<Packages> {
         if command::find("apt-get").is_some() && command::find("dpkg-deb").is_some() {
             Ok(Packages::Apt)
         } else if command::find("dnf").is_some() {
             Ok(Packages::Dnf)
+        } else if command::find("yum").is_some() {
+            Ok(Packages::Yum)
         } else {
             Err(advise(
-                "neither apt nor dnf is here, so headers cannot be looked up",
+                "neither apt nor dnf nor yum is here, so headers cannot be looked up",
                 "name a kernel whose headers are installed: `vfguard rehearse KERNEL`",
             ))
         }
+    }
+
+    /// The command that installs the headers of a kernel. Each kernel-devel, whatever its name (kernel6.12-devel, kernel-rt-devel,
+    /// kernel-uek-devel), provides `kernel-devel-uname-r = K`.
+    pub fn install_headers(self, kernel: &KernelRelease) -> Spec {
+        let provided = format!("kernel-devel-uname-r = {kernel}");
+        match self {
+            Packages::Apt => {
+                let package = format!("linux-headers-{kernel}");
+                let wait = "DPkg::Lock::Timeout=600";
+                let mut spec =
+                    Spec::new("apt-get", ["-q", "-y", "--no-install-recommends", "-o", wait, "install", &package], INSTALL);
+                spec.env.push(("DEBIAN_FRONTEND".into(), "noninteractive".into()));
+                spec
+            }
+            Packages::Dnf => Spec::new("dnf", ["-y", "install", &provided], INSTALL),
+            Packages::Yum => Spec::new("yum", ["-y", "install", &provided], INSTALL),
+        }
+    }
+
+    /// Whether what [`Packages::install_headers`] printed says that no repository has them: another try would be in vain.
+    pub fn says_absent(self, output: &str) -> bool {
+        let words: &[&str] = match self {
+            Packages::Apt => &["Unable to locate package", "has no installation candidate", "Couldn't find any package"],
+            Packages::Dnf => &["Unable to find a match", "No match for argument"],
+            Packages::Yum => &["No package kernel-devel-uname-r"],
+        };
+        words.iter().any(|w| output.contains(w))
     }
 
     /// The newest kernel whose headers are offered.
@@ -59,6 +93,7 @@ impl Packages {
                 .iter()
                 .filter_map(|p| p.strip_prefix("linux-headers-")?.parse().ok())
                 .collect(),
+            Packages::Yum => return Err(no_download()),
             Packages::Dnf => {
                 let format = "%{VERSION}-%{RELEASE}.%{ARCH}\\n";
                 let spec = Spec::new("dnf", ["-q", "repoquery", "--latest-limit=1", "--qf", format, "kernel-devel"], LOOK);
@@ -83,10 +118,11 @@ impl Packages {
         let names = match self {
             Packages::Apt => closure(&format!("linux-headers-{kernel}"))?,
             Packages::Dnf => vec![format!("kernel-devel-{kernel}")],
+            Packages::Yum => return Err(no_download()),
         };
         let mut download = match self {
             Packages::Apt => Spec::new("apt-get", ["-q", "download"], DOWNLOAD),
-            Packages::Dnf => Spec::new("dnf", ["-q", "download"], DOWNLOAD),
+            Packages::Dnf | Packages::Yum => Spec::new("dnf", ["-q", "download"], DOWNLOAD),
         };
         download.args.extend(names.iter().map(Into::into));
         download.dir = downloads.path().to_owned();
@@ -102,11 +138,19 @@ impl Packages {
                     let args = ["-x".as_ref(), package.as_os_str(), root.as_os_str()];
                     command::run_ok(&Spec::new("dpkg-deb", args, UNPACK))?;
                 }
-                Packages::Dnf => unpack_rpm(&package, root)?,
+                Packages::Dnf | Packages::Yum => unpack_rpm(&package, root)?,
             }
         }
         Ok(())
     }
+}
+
+/// yum 3 downloads only with a plugin that may not be there.
+fn no_download() -> anyhow::Error {
+    advise(
+        "yum 3 does not download packages without installing them",
+        "name a kernel whose headers are installed: `vfguard rehearse KERNEL`",
+    )
 }
 
 /// `rpm2cpio PACKAGE` into a file, then `cpio -idm` from it: no shell, no pipe that one end could leave.

@@ -70,6 +70,15 @@ pub fn order(verb: &str, units: &[&str]) -> Result<Outcome> {
     command::run(&spec([verb, "--no-block"].into_iter().chain(units.iter().copied()), ASK_LIMIT))
 }
 
+/// Starts a unit that runs once, or joins its run, and waits for its end. Not being able to is an [`Outcome`] too: masked, unknown,
+/// or it failed.
+///
+/// # Errors
+/// When systemctl cannot be run.
+pub fn run_unit(unit: &str, limit: Duration) -> Result<Outcome> {
+    command::run(&spec(["start", unit], limit))
+}
+
 /// Whether a unit of that name lies in a directory of units, as a file or a link (a masked one too).
 pub fn has_unit(host: &Host, unit: &str) -> bool {
     [

@@ -2,14 +2,26 @@
 
 use crate::cli::Context;
 use crate::driver::{Progress, Silent};
+use crate::host::files;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::cell::RefCell;
+use std::fs::File;
+use std::io::Write;
 
 /// What suits the output.
 pub fn new(context: &Context) -> Box<dyn Progress> {
     if context.progress() {
         Box::new(Bar::default())
     } else if context.json() || context.global.quiet {
+        Box::new(Silent)
+    } else {
+        Box::new(Lines)
+    }
+}
+
+/// Lines, whatever the output is: for hooks, whose output goes through a package manager.
+pub fn lines(context: &Context) -> Box<dyn Progress> {
+    if context.json() || context.global.quiet {
         Box::new(Silent)
     } else {
         Box::new(Lines)
@@ -53,6 +65,45 @@ impl Progress for Bar {
             Some(bar) => bar.println(text),
             None => eprintln!("{text}"),
         }
+    }
+}
+
+/// Lines that others follow too.
+pub struct Told {
+    lines: Box<dyn Progress>,
+    file: RefCell<Option<File>>,
+}
+
+impl Told {
+    /// What [`lines`] gives, and the same into a new file at `path`, below the root; that it cannot be made is no error.
+    pub fn new(context: &Context, path: &str) -> Told {
+        let path = context.host.path(path);
+        let made = path.parent().map_or(Ok(()), |dir| files::create_dirs(dir, 0o755)).and_then(|()| files::remove(&path));
+        let file = made.ok().and_then(|_| File::options().write(true).create_new(true).open(&path).ok());
+        Told { lines: lines(context), file: RefCell::new(file) }
+    }
+
+    fn put(&self, text: &str) {
+        if let Some(file) = self.file.borrow_mut().as_mut() {
+            let _ = writeln!(file, "{text}");
+        }
+    }
+}
+
+impl Progress for Told {
+    fn begin(&self, total: Option<u64>, what: &str) {
+        self.put(what);
+        self.lines.begin(total, what);
+    }
+    fn advance(&self, n: u64) {
+        self.lines.advance(n);
+    }
+    fn end(&self) {
+        self.lines.end();
+    }
+    fn note(&self, text: &str) {
+        self.put(text);
+        self.lines.note(text);
     }
 }
 

@@ -1,0 +1,179 @@
+//! The headers of a kernel that came without them, installed by the machine's own package manager: never inside a transaction,
+//! bounded in time and tries, and every outcome is seen on the disk.
+
+use super::Progress;
+use crate::error::{advise, Remedy};
+use crate::finding::{Code, Finding};
+use crate::host::packages::Packages;
+use crate::host::{command, files, locks, Host};
+use crate::kernel::tree::build_tree;
+use crate::kernel::KernelRelease;
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What became of earlier tries, a file for each kernel.
+pub(super) const DIR: &str = "/var/lib/vfguard/records/headers";
+/// Where the package manager's output goes.
+const LOGS: &str = "/var/lib/vfguard/log";
+/// Tries before it is left alone for [`REST`].
+const TRIES: u32 = 3;
+/// A mirror may have it tomorrow.
+const REST: Duration = Duration::from_secs(24 * 3600);
+/// Between two tries: another transaction, a mirror that is being updated.
+const PAUSE: Duration = Duration::from_secs(60);
+/// How long a package manager at work is waited for; `yum update` of a whole machine takes its time.
+const PATIENCE: Duration = Duration::from_secs(2 * 3600);
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Record {
+    tries: u32,
+    /// In unix seconds.
+    last: i64,
+    /// The repositories were asked and have none.
+    absent: bool,
+    said: String,
+}
+
+fn path(kernel: &KernelRelease) -> PathBuf {
+    Path::new(DIR).join(format!("{kernel}.json"))
+}
+
+fn read(host: &Host, kernel: &KernelRelease) -> Record {
+    host.read(path(kernel)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+/// Whether a kernel has no headers of its own on the disk.
+pub fn missing(host: &Host, kernel: &KernelRelease) -> bool {
+    build_tree(host, kernel).is_err_and(|finding| finding.code == Code::HeadersMissing)
+}
+
+/// Whether installing them is worth a try now.
+pub fn worth_a_try(host: &Host, kernel: &KernelRelease) -> bool {
+    let record = read(host, kernel);
+    let now = jiff::Timestamp::now().as_second();
+    let rested = now.saturating_sub(record.last).unsigned_abs() >= REST.as_secs();
+    missing(host, kernel) && (rested || (record.tries < TRIES && !record.absent))
+}
+
+/// Why they could not be installed, while they are missing: what to do when no repository has them any more.
+pub fn last_failure(host: &Host, kernel: &KernelRelease) -> Option<Finding> {
+    let record = read(host, kernel);
+    if record.tries == 0 || !missing(host, kernel) {
+        return None;
+    }
+    let bring = format!(
+        "install the headers of {kernel} from the distribution's archive of old packages, or update to a kernel whose headers \
+         are still offered, or give it up: vfguard decline {kernel}"
+    );
+    let (detail, remedy) = if record.absent {
+        (format!("no repository offers the headers of {kernel} ({})", record.said), bring)
+    } else {
+        let again = crate::kernel::tree::install_headers(host, kernel);
+        (format!("the headers of {kernel} could not be installed ({} tries): {}", record.tries, record.said), again)
+    };
+    Some(Finding::refuse(Code::HeadersMissing, detail, remedy))
+}
+
+/// Installs the headers of a kernel, waiting for whatever package manager is at work. Not for callers inside a transaction:
+/// that would be waiting for oneself.
+///
+/// # Errors
+/// When they are not there after the last try; kept for [`last_failure`].
+pub fn install(host: &Host, kernel: &KernelRelease, progress: &dyn Progress) -> Result<()> {
+    let packages = Packages::of_this_machine()?;
+    loop {
+        if let Some(lock) = locks::wait(host, PATIENCE) {
+            return Err(advise(
+                format!("a package manager still holds {lock} after {} h", PATIENCE.as_secs() / 3600),
+                "vfguard reconcile, once it is done",
+            ));
+        }
+        progress.note(&format!("{kernel}: installing its headers"));
+        let tried = one_try(host, packages, kernel);
+        if !missing(host, kernel) {
+            files::remove(&host.path(path(kernel)))?;
+            progress.note(&format!("{kernel}: its headers are installed"));
+            return Ok(());
+        }
+        let said = tried.unwrap_or_else(|e| format!("{e:#}"));
+        let before = read(host, kernel);
+        let rested = before.tries >= TRIES || before.absent;
+        let record = Record {
+            tries: if rested { 1 } else { before.tries + 1 },
+            last: jiff::Timestamp::now().as_second(),
+            absent: packages.says_absent(&said),
+            said: last_line(&said),
+        };
+        host.write_atomic(path(kernel), &serde_json::to_vec(&record)?, 0o644)?;
+        progress.note(&format!("{kernel}: its headers are not installed: {}", record.said));
+        if record.absent || record.tries >= TRIES {
+            let why = last_failure(host, kernel);
+            let (detail, remedy) = why.map_or_else(|| (record.said, String::new()), |f| (f.detail, f.remedy));
+            return Err(advise(detail, remedy));
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// What the package manager printed at last; its exit code tells less than the disk.
+fn one_try(host: &Host, packages: Packages, kernel: &KernelRelease) -> Result<String> {
+    let mut spec = packages.install_headers(kernel);
+    files::create_dirs(&host.path(LOGS), 0o750)?;
+    let log = host.path(LOGS).join(format!("{kernel}-headers.log"));
+    files::remove(&log)?;
+    spec.log = Some(log);
+    let outcome = command::run(&spec).remedy(spec.line(), "run it by hand")?;
+    if outcome.timed_out {
+        return Ok(format!("{}\n{} did not end within {} s", outcome.tail, spec.line(), spec.limit.as_secs()));
+    }
+    Ok(outcome.tail)
+}
+
+fn last_line(text: &str) -> String {
+    let told = |l: &&str| !l.trim().is_empty();
+    let error = text.lines().rev().filter(told).find(|l| l.starts_with("Error") || l.starts_with("E: "));
+    let line = error.or_else(|| text.lines().rev().find(told)).unwrap_or("it printed nothing");
+    line.trim().chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host_with(record: &Record) -> (tempfile::TempDir, Host, KernelRelease) {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        let kernel: KernelRelease = "5.14.0-1.el9.x86_64".parse().unwrap();
+        host.write_atomic(path(&kernel), &serde_json::to_vec(record).unwrap(), 0o644).unwrap();
+        (dir, host, kernel)
+    }
+
+    #[test]
+    fn tries_are_counted_and_end_and_a_day_later_there_is_another() {
+        let now = jiff::Timestamp::now().as_second();
+        for (tries, absent, age, worth) in
+            [(0, false, 0, true), (1, false, 60, true), (3, false, 60, false), (1, true, 60, false), (3, true, 90_000, true)]
+        {
+            let (_dir, host, kernel) = host_with(&Record { tries, absent, last: now - age, said: "x".into() });
+            assert_eq!(worth_a_try(&host, &kernel), worth, "{tries} {absent} {age}");
+        }
+    }
+
+    #[test]
+    fn headers_that_no_repository_has_are_said_with_what_to_do() {
+        let (_dir, host, kernel) = host_with(&Record { tries: 1, absent: true, last: 0, said: "No match".into() });
+        let finding = last_failure(&host, &kernel).unwrap();
+        assert!(finding.detail.contains("no repository offers"), "{finding:?}");
+        assert!(finding.remedy.contains("vfguard decline 5.14.0-1.el9.x86_64"), "{finding:?}");
+    }
+
+    #[test]
+    fn the_error_is_the_line_that_says_error() {
+        assert_eq!(last_line("a\nError: Unable to find a match\nNothing to do\n\n"), "Error: Unable to find a match");
+        assert_eq!(last_line("one\ntwo\n\n"), "two");
+        assert_eq!(last_line(""), "it printed nothing");
+    }
+}

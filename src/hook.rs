@@ -1,0 +1,356 @@
+//! What a hook does inside a package manager's transaction: decide at once, leave the work to the service where systemd runs, and
+//! tell the person who watches.
+//!
+//! ```text
+//!   hook ── judge, close, hold ──► nothing to build ──► verdict
+//!             │ headers there: start vfguard.service, show its progress, wait ──► judge again ──► verdict
+//!             └ headers missing: the service goes on after the transaction; verdict: refused meanwhile
+//! ```
+//!
+//! The service sees the network and the whole file system where rpm's `unshare` plugin gives a hook neither, survives a hook that
+//! is killed, and many hooks of one transaction join one run of it.
+
+use crate::boot;
+use crate::config::{Config, Mode};
+use crate::driver::headers;
+use crate::driver::Progress;
+use crate::finding::Verdict;
+use crate::gate::{self, State};
+use crate::host::place::{self, Place};
+use crate::host::{systemd, Host};
+use crate::judge::{Judgement, KernelReport, Role};
+use crate::kernel::KernelRelease;
+use crate::reconcile::{self, Effort, Outcome, Pending};
+use crate::survey::Survey;
+use anyhow::Result;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+/// The unit that builds; its file is packaging/systemd's.
+pub const WORKER: &str = "vfguard.service";
+/// The unit that waits for the end of a transaction and installs headers; likewise.
+pub const HEADERS: &str = "vfguard-headers.service";
+/// Where the worker's progress is told to hooks, below the root.
+pub const PROGRESS: &str = "/run/vfguard/progress";
+/// The last verdict that a hook told, below the root: the next hook of the transaction does not repeat it.
+const TOLD: &str = "/run/vfguard/told";
+/// The worker's own limit (TimeoutStartSec), and a little.
+const WAIT: Duration = Duration::from_secs(3 * 3600 + 300);
+/// How often the worker's progress is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+/// A piece of progress that is read at once.
+const PIECE: u64 = 64 << 10;
+
+/// Who calls `reconcile`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Nobody says: a person.
+    Person,
+    /// vfguard.service.
+    Worker,
+    /// vfguard-headers.service.
+    Headers,
+    /// Something of this machine outside any transaction: a boot, the watch, a timer, the end of an override.
+    Machine,
+    /// dnf5's actions plugin, for which stdout is a protocol.
+    Dnf5,
+    /// Any other hook; its transaction may still be under way.
+    Hook,
+}
+
+impl Caller {
+    /// By the name after `--from`.
+    pub fn of(name: Option<&str>) -> Caller {
+        match name {
+            None => Caller::Person,
+            Some("service") => Caller::Worker,
+            Some("headers") => Caller::Headers,
+            Some("boot" | "watch" | "timer" | "override-end") => Caller::Machine,
+            Some("dnf5") => Caller::Dnf5,
+            Some(_) => Caller::Hook,
+        }
+    }
+
+    /// Whether a package manager waits for this call.
+    pub fn in_transaction(self) -> bool {
+        match self {
+            Caller::Hook | Caller::Dnf5 => true,
+            Caller::Person | Caller::Worker | Caller::Headers | Caller::Machine => false,
+        }
+    }
+}
+
+/// Reconciles as a hook.
+///
+/// # Errors
+/// Those of [`reconcile::reconcile`].
+pub fn run(host: &Host, config: &Config, progress: &dyn Progress) -> Result<Outcome> {
+    let served = host.is_live() && place::place(host) == Place::Normal && systemd::has_unit(host, WORKER);
+    if !served {
+        return reconcile::reconcile(host, config, Effort::Whole, progress);
+    }
+    let mut first = reconcile::reconcile(host, config, Effort::Decide, progress)?;
+    // Said before the slow part starts.
+    first.done.iter().for_each(|line| progress.note(line));
+    let said = std::mem::take(&mut first.done);
+    let pending = reconcile::pending(host, &first.judgement)?;
+    let (ready, lacking): (Vec<Pending>, Vec<Pending>) = pending.into_iter().partition(|p| p.headers);
+    for p in &ready {
+        progress.note(&format!("{}: {} is not proven yet{}", p.kernel, p.driver, meanwhile(&first)));
+    }
+    for p in &lacking {
+        progress.note(&format!(
+            "{}: its headers are not there (yet); {} is built once they are, after this transaction{}",
+            p.kernel,
+            p.driver,
+            meanwhile(&first)
+        ));
+    }
+    if ready.is_empty() && lacking.is_empty() {
+        return Ok(first);
+    }
+    if ready.is_empty() || !config.hook.wait {
+        systemd::order("start", &[WORKER])?;
+        progress.note(&format!("the work goes on in the background (journalctl -f -u {WORKER})"));
+        return Ok(first);
+    }
+    for _ in 0..2 {
+        match follow(host, progress)? {
+            Ran::Not => return reconcile::reconcile(host, config, Effort::Whole, progress),
+            Ran::Whole => break,
+            // It may have been at its end already, and has not seen what this hook saw.
+            Ran::Joined if left(host, config)? => {}
+            Ran::Joined => break,
+        }
+    }
+    let mut last = reconcile::reconcile(host, config, Effort::Decide, progress)?;
+    last.done.retain(|line| !said.contains(line));
+    Ok(last)
+}
+
+fn meanwhile(outcome: &Outcome) -> &'static str {
+    match outcome.gate {
+        State::Closed => " (a reboot is refused meanwhile)",
+        State::Open | State::Overridden => "",
+    }
+}
+
+/// Whether something is left that the worker could build now.
+fn left(host: &Host, config: &Config) -> Result<bool> {
+    let judgement = Survey::new(host, config)?.judge();
+    Ok(reconcile::pending(host, &judgement)?.iter().any(|p| p.headers))
+}
+
+/// How the worker ran.
+enum Ran {
+    /// It could not be started: masked, or unknown to systemd.
+    Not,
+    /// It was at work already.
+    Joined,
+    /// From its beginning.
+    Whole,
+}
+
+/// Starts the worker, or joins it, and shows its progress until its end.
+fn follow(host: &Host, progress: &dyn Progress) -> Result<Ran> {
+    let at_work = systemd::show(&[WORKER], &["ActiveState"])
+        .is_ok_and(|units| units.iter().any(|u| u.get("ActiveState").is_some_and(|s| s == "activating")));
+    let before = identity(host);
+    let mut tail = Tail { skip: before.filter(|_| !at_work), ..Tail::default() };
+    let outcome = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| systemd::run_unit(WORKER, WAIT));
+        while !waiting.is_finished() {
+            tail.show(host, progress);
+            std::thread::sleep(LOOK);
+        }
+        waiting.join().unwrap_or_else(|_| Err(anyhow::anyhow!("waiting for {WORKER}")))
+    })?;
+    tail.show(host, progress);
+    Ok(match (outcome.success() || identity(host) != before, at_work) {
+        (_, true) => Ran::Joined,
+        (true, false) => Ran::Whole,
+        (false, false) => Ran::Not,
+    })
+}
+
+/// Tells one run's file from another's.
+fn identity(host: &Host) -> Option<(u64, i64, i64)> {
+    host.metadata(PROGRESS).ok().map(|m| (m.ino(), m.ctime(), m.ctime_nsec()))
+}
+
+/// The part of the progress that was not shown yet.
+#[derive(Default)]
+struct Tail {
+    /// The file of a run before.
+    skip: Option<(u64, i64, i64)>,
+    file: Option<u64>,
+    at: u64,
+    line: Vec<u8>,
+}
+
+impl Tail {
+    fn show(&mut self, host: &Host, progress: &dyn Progress) {
+        let Ok(mut file) = File::open(host.path(PROGRESS)) else { return };
+        let Ok(meta) = file.metadata() else { return };
+        if self.skip == Some((meta.ino(), meta.ctime(), meta.ctime_nsec())) {
+            return;
+        }
+        if self.file != Some(meta.ino()) || meta.len() < self.at {
+            (self.file, self.at) = (Some(meta.ino()), 0);
+            self.line.clear();
+        }
+        let mut piece = Vec::new();
+        if file.seek(SeekFrom::Start(self.at)).and_then(|_| file.take(PIECE).read_to_end(&mut piece)).is_err() {
+            return;
+        }
+        self.at += piece.len() as u64;
+        for byte in piece {
+            if byte != b'\n' {
+                self.line.push(byte);
+                continue;
+            }
+            progress.note(&crate::report::human::printable(&String::from_utf8_lossy(&self.line)));
+            self.line.clear();
+        }
+    }
+}
+
+/// After the worker's run: what lacks headers is left to the unit that may wait for the end of a transaction.
+///
+/// # Errors
+/// Those of [`reconcile::pending`] and of speaking to systemd.
+pub fn hand_over(host: &Host, config: &Config, outcome: &Outcome) -> Result<()> {
+    if headers_wanted(host, config) && systemd::has_unit(host, HEADERS) && !lacking(host, &outcome.judgement)?.is_empty() {
+        systemd::order("start", &[HEADERS])?;
+    }
+    Ok(())
+}
+
+/// Whether a package manager may be told to install headers on this machine as it is now.
+fn headers_wanted(host: &Host, config: &Config) -> bool {
+    config.build.install_headers && host.is_live() && place::place(host) == Place::Normal
+}
+
+/// Kernels that cannot be built for without headers, which are worth a try.
+fn lacking(host: &Host, judgement: &Judgement) -> Result<Vec<KernelRelease>> {
+    let mut kernels: Vec<_> =
+        reconcile::pending(host, judgement)?.into_iter().filter(|p| !p.headers).map(|p| p.kernel).collect();
+    kernels.dedup();
+    kernels.retain(|kernel| headers::worth_a_try(host, kernel));
+    Ok(kernels)
+}
+
+/// Outside any transaction: installs the headers of kernels that cannot be built for without. Says whether anything was tried.
+///
+/// # Errors
+/// Those of [`reconcile::reconcile`].
+pub fn bring_headers(host: &Host, config: &Config, progress: &dyn Progress) -> Result<bool> {
+    if !headers_wanted(host, config) {
+        return Ok(false);
+    }
+    let kernels = lacking(host, &Survey::new(host, config)?.judge())?;
+    if !kernels.is_empty() {
+        // It may take long; what is unsafe is refused before.
+        reconcile::reconcile(host, config, Effort::Decide, progress)?.done.iter().for_each(|line| progress.note(line));
+    }
+    for kernel in &kernels {
+        if let Err(e) = headers::install(host, kernel, progress) {
+            progress.note(&format!("{e:#}"));
+        }
+    }
+    Ok(!kernels.is_empty())
+}
+
+/// What a hook says at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Lines for people; none where the hook before said the same and all is well.
+    pub lines: Vec<String>,
+    /// The same in a line, if it refuses.
+    pub refusal: Option<String>,
+}
+
+/// The verdict for the person who watches a transaction. A verdict that was told already is not told whole again.
+pub fn verdict(host: &Host, config: &Config, outcome: &Outcome) -> Told {
+    let next = |k: &&KernelReport| matches!(k.role, Role::Next | Role::Once);
+    let named = outcome.judgement.kernels.iter().find(next).map(|k| format!(" ({} boots next)", k.kernel));
+    let named = named.unwrap_or_default();
+    let (lines, short, refusal) = match outcome.judgement.verdict {
+        Verdict::Safe => (vec![format!("safe: a reboot keeps the network{named}")], None, None),
+        Verdict::Unknown | Verdict::Unsafe => {
+            let reasons = gate::reasons(&outcome.judgement);
+            let mut lines = Vec::new();
+            for reason in &reasons {
+                let kernel = reason.kernel.as_ref().map_or("this machine".to_owned(), ToString::to_string);
+                lines.push(format!("{kernel} is not safe to boot: {}", reason.summary));
+                lines.push(format!("  to mend it: {}", reason.remedy));
+            }
+            let consequence = consequence(host, config, outcome);
+            let short = format!("still unsafe; {consequence} (vfguard check says why)");
+            let all = lines.iter().map(|l| l.trim()).collect::<Vec<_>>().join("; ");
+            lines.push(format!("unsafe: {consequence}"));
+            (lines, Some(short), Some(format!("{consequence}: {all}")))
+        }
+    };
+    let text = lines.join("\n");
+    let again = host.read_text(TOLD).is_ok_and(|before| before == text);
+    if !again && host.write_atomic(TOLD, text.as_bytes(), 0o644).is_err() {
+        // Told once more by the next hook, then.
+        return Told { lines, refusal };
+    }
+    Told { lines: if again { short.into_iter().collect() } else { lines }, refusal }
+}
+
+/// What follows for a reboot from what is not safe.
+fn consequence(host: &Host, config: &Config, outcome: &Outcome) -> String {
+    let held = boot::Hold::read(host).map(|h| format!(", and the boot default is held on {}", h.held)).unwrap_or_default();
+    match (outcome.gate, config.mode) {
+        (State::Closed, _) => {
+            format!("a reboot is refused{held}; to reboot all the same: vfguard gate open --reason TEXT")
+        }
+        (State::Overridden, _) => format!("an override lets reboots through{held}"),
+        (State::Open, Mode::Observe) => "do not reboot (mode = \"observe\": nothing is refused)".into(),
+        (State::Open, Mode::Enforce) => {
+            let why = place::place(host).hands_off().unwrap_or("the gate is open");
+            format!("do not reboot ({why}){held}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    #[derive(Default)]
+    struct Heard(RefCell<Vec<String>>);
+
+    impl Progress for Heard {
+        fn begin(&self, _: Option<u64>, _: &str) {}
+        fn advance(&self, _: u64) {}
+        fn end(&self) {}
+        fn note(&self, text: &str) {
+            self.0.borrow_mut().push(text.to_owned());
+        }
+    }
+
+    #[test]
+    fn progress_is_shown_once_by_whole_lines_and_not_that_of_the_run_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        let heard = Heard::default();
+        host.write_atomic(PROGRESS, b"old\n", 0o644).unwrap();
+        let mut tail = Tail { skip: identity(&host), ..Tail::default() };
+        tail.show(&host, &heard);
+        assert!(heard.0.borrow().is_empty());
+        host.write_atomic(PROGRESS, b"one\ntw", 0o644).unwrap();
+        tail.show(&host, &heard);
+        let path = host.path(PROGRESS);
+        std::fs::write(&path, b"one\ntwo\x1b[31m\n").unwrap();
+        tail.show(&host, &heard);
+        tail.show(&host, &heard);
+        assert_eq!(*heard.0.borrow(), ["one", "two\u{fffd}[31m"]);
+    }
+}

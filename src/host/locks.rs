@@ -1,0 +1,104 @@
+//! Whether a package manager is at work: its locks, looked at and never taken.
+//!
+//! rpm, dnf5, dpkg and apt lock with fcntl(2); yum and dnf4 keep files with their process id.
+
+use super::Host;
+use nix::fcntl::{fcntl, FcntlArg};
+use nix::libc;
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Locked by fcntl(2): rpm at its three homes, dnf5, dpkg and apt.
+const FCNTL: [&str; 7] = [
+    "/usr/lib/sysimage/rpm/.rpm.lock",
+    "/var/lib/rpm/.rpm.lock",
+    "/usr/share/rpm/.rpm.lock",
+    "/run/dnf/rpmtransaction.lock",
+    "/var/lib/dpkg/lock-frontend",
+    "/var/lib/dpkg/lock",
+    "/var/lib/apt/lists/lock",
+];
+/// Hold the id of a process: yum 3, dnf 4.
+const PIDS: [&str; 3] = ["/var/run/yum.pid", "/var/lib/dnf/rpmdb_lock.pid", "/var/cache/dnf/download_lock.pid"];
+/// How often a lock is looked at again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The lock of a package manager that somebody holds now.
+pub fn held(host: &Host) -> Option<&'static str> {
+    let by_fcntl = FCNTL.into_iter().find(|path| locked(&host.path(path)));
+    by_fcntl.or_else(|| PIDS.into_iter().find(|path| alive(host, path)))
+}
+
+/// Waits until no package manager is at work, at most `patience`; two looks in a row must find none, since one transaction is
+/// often followed by the next. What is held at the end, if anything.
+pub fn wait(host: &Host, patience: Duration) -> Option<&'static str> {
+    let start = Instant::now();
+    let mut free = 0;
+    loop {
+        match held(host) {
+            Some(lock) if start.elapsed() >= patience => return Some(lock),
+            Some(_) => free = 0,
+            None if free == 1 => return None,
+            None => free += 1,
+        }
+        std::thread::sleep(RETRY);
+    }
+}
+
+/// Whether another process holds a lock on a file. One that cannot be opened is held by nobody that we could wait for.
+fn locked(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    let mut question = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    fcntl(&file, FcntlArg::F_GETLK(&mut question)).is_ok() && question.l_type != libc::F_UNLCK as libc::c_short
+}
+
+fn alive(host: &Host, path: &str) -> bool {
+    let text = host.read_text(path).unwrap_or_default();
+    text.trim().parse::<u32>().is_ok_and(|pid| host.is_dir(format!("/proc/{pid}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_lock_that_another_process_holds_is_seen_and_its_end_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        assert_eq!(held(&host), None);
+        host.write_atomic("/var/lib/rpm/.rpm.lock", b"", 0o644).unwrap();
+        assert_eq!(held(&host), None, "a file alone is no lock");
+        // As rpm takes it: fcntl(2), by a process of its own.
+        let script = "import fcntl,sys,time\nf=open(sys.argv[1],'r+')\nfcntl.lockf(f,fcntl.LOCK_EX)\nprint('x',flush=True)\ntime.sleep(3)";
+        let mut child = Command::new("python3")
+            .args(["-c", script])
+            .arg(dir.path().join("var/lib/rpm/.rpm.lock"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        assert_eq!(held(&host), Some("/var/lib/rpm/.rpm.lock"));
+        assert_eq!(wait(&host, Duration::ZERO), Some("/var/lib/rpm/.rpm.lock"));
+        assert_eq!(wait(&host, Duration::from_secs(30)), None);
+        assert!(child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn a_process_id_counts_while_its_process_lives() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        host.write_atomic("/var/run/yum.pid", b"77\n", 0o644).unwrap();
+        assert_eq!(held(&host), None);
+        std::fs::create_dir_all(dir.path().join("proc/77")).unwrap();
+        assert_eq!(held(&host), Some("/var/run/yum.pid"));
+    }
+}

@@ -1,0 +1,201 @@
+//! What the person sees who watches a transaction, and what is left of a kernel that was removed.
+
+mod machine;
+
+use machine::Machine;
+use std::fs;
+
+const OLD: &str = "5.14.0-1.el9.x86_64";
+const NEW: &str = "5.14.0-2.el9.x86_64";
+const GATE: &str = "run/systemd/system/reboot.target.d/50-vfguard.conf";
+
+/// OLD runs on an out-of-tree driver; NEW came without headers, is the boot default and has no driver.
+fn updated() -> Machine {
+    let machine = Machine::new().grub().vf("ixgbevf").running(OLD).offline();
+    machine.kernel(OLD).boot_entry(OLD).kernel(NEW).boot_entry(NEW).boot_default(NEW)
+}
+
+fn safe() -> Machine {
+    Machine::new().grub().kernel(OLD).boot_entry(OLD).boot_default(OLD).running(OLD)
+}
+
+#[test]
+fn a_refusal_says_reason_remedy_and_that_the_reboot_is_refused_once_and_then_in_a_line() {
+    let machine = updated();
+    let run = machine.run(&["reconcile", "--from", "yum"]);
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    assert!(run.stderr.contains(&format!("{NEW}: preparing ixgbevf")), "no line at the start: {}", run.stderr);
+    for word in [NEW, "to mend it: vfguard prepare", "a reboot is refused", OLD, "vfguard gate open --reason"] {
+        assert!(run.stdout.contains(word), "{word} is not in: {}", run.stdout);
+    }
+    assert!(!run.stdout.contains('\r') && !run.stderr.contains('\r'));
+    assert!(run.stdout.lines().chain(run.stderr.lines()).all(|l| l.starts_with("vfguard: ")), "{}", run.stdout);
+    assert!(machine.path(GATE).is_file());
+
+    // The second still learns something: that OLD, held and next now, cannot be built for either.
+    machine.run(&["reconcile", "--from", "rpm-trigger"]);
+    let again = machine.run(&["reconcile", "--from", "kernel-install"]);
+    let verdict: Vec<&str> = again.stdout.lines().filter(|l| l.contains("unsafe")).collect();
+    assert_eq!(verdict.len(), 1, "{}", again.stdout);
+    assert!(verdict[0].contains("still unsafe; a reboot is refused"), "{}", again.stdout);
+}
+
+#[test]
+fn a_refusal_is_told_to_the_quiet_too() {
+    let run = updated().run(&["-q", "reconcile", "--from", "yum"]);
+    assert!(run.code == 3 && run.stdout.contains("a reboot is refused"), "{}{}", run.stdout, run.stderr);
+    let run = safe().run(&["-q", "reconcile", "--from", "yum"]);
+    assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (0, "", ""));
+}
+
+#[test]
+fn all_well_is_one_line_once() {
+    let machine = safe();
+    let first = machine.run(&["reconcile", "--from", "rpm-trigger"]);
+    assert_eq!((first.code, first.stdout.lines().count()), (0, 1), "{}", first.stdout);
+    assert!(first.stdout.contains("safe: a reboot keeps the network") && first.stdout.contains(OLD), "{}", first.stdout);
+    assert_eq!(machine.run(&["reconcile", "--from", "dnf"]).stdout, "");
+    // Another kernel that boots next is worth another line.
+    let machine = machine.kernel(NEW).boot_entry(NEW).boot_default(NEW);
+    assert!(machine.run(&["reconcile", "--from", "dnf"]).stdout.contains(NEW));
+}
+
+#[test]
+fn nothing_but_the_protocol_is_on_stdout_for_dnf5() {
+    let machine = updated();
+    let run = machine.run(&["reconcile", "--from", "dnf5"]);
+    assert_eq!(run.code, 3);
+    assert_eq!(run.stdout.lines().count(), 1, "{}", run.stdout);
+    assert!(run.stdout.starts_with("error=vfguard: a reboot is refused"), "{}", run.stdout);
+    assert!(run.stdout.contains(NEW) && run.stdout.contains("to mend it"), "{}", run.stdout);
+    assert!(run.stderr.contains("to mend it: vfguard prepare"), "{}", run.stderr);
+    let run = safe().run(&["reconcile", "--from", "dnf5"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, ""));
+    assert!(run.stderr.contains("safe"), "{}", run.stderr);
+    // What could not be decided is an error of the protocol too.
+    let run =
+        safe().file("etc/vfguard/config.toml", "[drivers]\nrequired = ['none']\n").run(&["reconcile", "--from", "dnf5"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stdout.starts_with("error=vfguard: ") && run.stdout.lines().count() == 1, "{}", run.stdout);
+    // Hands off is said, and nothing of it on stdout.
+    let run = updated().file("proc/cmdline", "vfguard=off\n").run(&["reconcile", "--from", "dnf5"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, ""));
+    assert!(run.stderr.contains("vfguard=off"), "{}", run.stderr);
+}
+
+#[test]
+fn what_is_not_refused_is_not_said_to_be() {
+    let run = updated().file("etc/vfguard/config.toml", "mode = 'observe'\n").run(&["reconcile", "--from", "yum"]);
+    assert!(run.code == 3 && run.stdout.contains("do not reboot (mode"), "{}", run.stdout);
+    assert!(!run.stdout.contains("a reboot is refused"), "{}", run.stdout);
+    let run = updated().file("proc/cmdline", "ro single\n").run(&["reconcile", "--from", "yum"]);
+    assert!(run.stdout.contains("do not reboot (in rescue mode"), "{}", run.stdout);
+}
+
+#[test]
+fn a_hook_that_only_decides_does_not_wait_for_another_run_and_the_gate_is_closed() {
+    use nix::fcntl::{Flock, FlockArg};
+    let machine = updated();
+    fs::create_dir_all(machine.path("run/vfguard")).unwrap();
+    let file = fs::File::create(machine.path("run/vfguard/lock")).unwrap();
+    let _held = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e).unwrap();
+    let run = machine.run(&["reconcile", "--no-build", "--from", "boot"]);
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    assert!(run.stdout.contains("another run is at work"), "{}", run.stdout);
+    assert!(machine.path(GATE).is_file());
+}
+
+#[test]
+fn the_worker_tells_its_progress_in_a_file_of_its_own() {
+    let machine = updated();
+    assert_eq!(machine.run(&["--no-progress", "reconcile", "--from", "service"]).code, 3);
+    let told = fs::read_to_string(machine.path("run/vfguard/progress")).unwrap();
+    assert!(told.contains(&format!("{NEW}: preparing ixgbevf")) && told.contains("gate closed"), "{told}");
+}
+
+#[test]
+fn headers_that_no_repository_has_are_a_finding_with_what_to_do() {
+    let record = r#"{"tries":1,"last":0,"absent":true,"said":"Error: Unable to find a match"}"#;
+    let machine = updated().file(&format!("var/lib/vfguard/records/headers/{NEW}.json"), record);
+    let run = machine.run(&["check", NEW]);
+    assert!(run.stdout.contains("no repository offers the headers"), "{}", run.stdout);
+    assert!(run.stdout.contains(&format!("vfguard decline {NEW}")), "{}", run.stdout);
+    // Once they are there, the record says nothing any more.
+    let machine = machine
+        .file(&format!("usr/src/kernels/{NEW}/include/generated/utsrelease.h"), &format!("#define UTS_RELEASE \"{NEW}\"\n"));
+    let machine = machine.file(&format!("usr/src/kernels/{NEW}/include/linux/module.h"), "");
+    let machine = machine.file(&format!("usr/src/kernels/{NEW}/Makefile"), "");
+    let run = machine.run(&["check", NEW]);
+    assert!(!run.stdout.contains("no repository offers"), "{}", run.stdout);
+}
+
+/// What a removed kernel leaves: its package takes its own files along.
+fn removed(machine: Machine) -> Machine {
+    let machine = machine
+        .file(&format!("lib/modules/{NEW}/updates/vfguard/ixgbevf.ko"), "x")
+        .file(&format!("lib/modules/{NEW}/modules.dep"), "x")
+        .file(&format!("lib/modules/{NEW}/modules.dep.bin"), "x")
+        .file(&format!("var/lib/vfguard/records/{NEW}.json"), "{}")
+        .file(&format!("var/lib/vfguard/records/headers/{NEW}.json"), "{}")
+        .file("var/lib/vfguard/records/hold.json", "{}")
+        .file(&format!("var/lib/vfguard/log/{NEW}-ixgbevf-5.3.36.log"), "x")
+        .file(&format!("var/lib/vfguard/log/{OLD}-ixgbevf-5.3.36.log"), "x")
+        .file(&format!("var/cache/vfguard/initramfs-1-2-3-4-{NEW}-ixgbevf.json"), "x")
+        .file(&format!("var/cache/vfguard/initramfs-1-2-3-4-{OLD}-ixgbevf.json"), "x");
+    std::os::unix::fs::symlink(format!("/usr/src/kernels/{NEW}"), machine.path(&format!("lib/modules/{NEW}/build")))
+        .unwrap();
+    machine
+}
+
+#[test]
+fn a_removed_kernel_leaves_nothing_of_ours_behind() {
+    let machine = removed(safe());
+    let run = machine.run(&["reconcile", "--from", "rpm-trigger"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stdout.contains(&format!("{NEW} was removed")), "{}", run.stdout);
+    for gone in [
+        format!("lib/modules/{NEW}"),
+        format!("var/lib/vfguard/records/{NEW}.json"),
+        format!("var/lib/vfguard/records/headers/{NEW}.json"),
+        format!("var/lib/vfguard/log/{NEW}-ixgbevf-5.3.36.log"),
+        format!("var/cache/vfguard/initramfs-1-2-3-4-{NEW}-ixgbevf.json"),
+    ] {
+        assert!(machine.path(&gone).symlink_metadata().is_err(), "{gone} is still there");
+    }
+    for kept in [
+        format!("lib/modules/{OLD}/modules.dep"),
+        "var/lib/vfguard/records/hold.json".into(),
+        format!("var/lib/vfguard/log/{OLD}-ixgbevf-5.3.36.log"),
+        format!("var/cache/vfguard/initramfs-1-2-3-4-{OLD}-ixgbevf.json"),
+    ] {
+        assert!(machine.path(&kept).exists(), "{kept} is gone");
+    }
+    assert_eq!(machine.run(&["reconcile", "--from", "rpm-trigger"]).stdout.lines().count(), 0, "cleaned up twice");
+}
+
+#[test]
+fn what_somebody_else_put_beside_a_removed_kernel_stays() {
+    let machine = removed(safe()).file(&format!("lib/modules/{NEW}/extra/own.ko"), "x");
+    assert_eq!(machine.run(&["reconcile"]).code, 0);
+    assert!(machine.path(&format!("lib/modules/{NEW}/extra/own.ko")).exists());
+    assert!(machine.path(&format!("lib/modules/{NEW}/modules.dep")).exists(), "its tables went");
+    assert!(!machine.path(&format!("lib/modules/{NEW}/updates")).exists());
+}
+
+#[test]
+fn a_kernel_that_is_half_there_or_running_is_not_taken_for_removed() {
+    let ours = format!("lib/modules/{NEW}/updates/vfguard/ixgbevf.ko");
+    for (file, why) in [
+        (format!("boot/vmlinuz-{NEW}"), "an image"),
+        (format!("lib/modules/{NEW}/kernel/drivers/a.ko"), "modules of its own"),
+        (format!("lib/modules/{NEW}/modules.order"), "its package's tables"),
+        (format!("usr/src/kernels/{NEW}/Makefile"), "headers"),
+    ] {
+        let machine = removed(safe()).file(&file, "x");
+        machine.run(&["reconcile"]);
+        assert!(machine.path(&ours).exists(), "cleaned up although it has {why}");
+    }
+    let machine = removed(safe()).running(NEW);
+    machine.run(&["reconcile"]);
+    assert!(machine.path(&ours).exists(), "the running kernel's module was removed");
+}

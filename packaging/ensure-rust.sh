@@ -17,25 +17,43 @@ here() {
     version=$(cd "$top" && rustc --version | cut -d' ' -f2) && at_least "$version"
 }
 
+# offered PACKAGE: the version that the distribution has of it.
 offered() {
     if command -v apt-get >/dev/null; then
-        apt-cache policy rustc | awk '$1 == "Candidate:" && $2 != "(none)" { sub(/[+-].*/, "", $2); print $2 }'
+        apt-cache policy "$1" | awk '$1 == "Candidate:" && $2 != "(none)" { sub(/[+-].*/, "", $2); print $2 }'
     elif command -v dnf >/dev/null; then
-        dnf -q repoquery --latest-limit=1 --qf '%{version}\n' rust 2>/dev/null | tail -n 1
+        dnf -q repoquery --latest-limit=1 --qf '%{version}\n' "$1" 2>/dev/null | tail -n 1
+    fi
+}
+
+# install WHAT…: progress is for people, and stdout for the answer.
+install() {
+    if command -v apt-get >/dev/null; then
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+    else
+        dnf -q -y install "$@" >&2
     fi
 }
 
 if ! here; then
-    version=$(offered)
-    if [ -z "$version" ] || ! at_least "$version"; then
-        echo "Rust $need or newer is needed; here is $(rustc --version 2>/dev/null || echo none), this distribution offers ${version:-none}. Install it with rustup (https://rustup.rs): rustup toolchain install stable --profile minimal -c rustfmt -c clippy" >&2
+    seen=()
+    # Debian keeps a newer Rust beside its own, for its web browsers.
+    for suffix in '' -web; do
+        compiler=rustc$suffix
+        [ "$suffix" = '' ] && ! command -v apt-get >/dev/null && compiler=rust
+        version=$(offered "$compiler")
+        [ -z "$version" ] || seen+=("$compiler $version")
+        if [ -n "$version" ] && at_least "$version"; then
+            install "$compiler" "cargo$suffix"
+            here && break
+            echo "$compiler $version was installed, and cargo still is not usable" >&2
+            exit 1
+        fi
+    done
+    if ! here; then
+        list=$(printf ', %s' "${seen[@]-none}")
+        echo "Rust $need or newer is needed; here is $(rustc --version 2>/dev/null || echo none), this distribution offers ${list#, }. Install it with rustup (https://rustup.rs): rustup toolchain install stable --profile minimal -c rustfmt -c clippy" >&2
         exit 1
     fi
-    if command -v apt-get >/dev/null; then
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends rustc cargo >&2
-    else
-        dnf -q -y install rust cargo >&2
-    fi
-    here || { echo "the distribution's Rust $version was installed, and cargo still is not usable" >&2 && exit 1; }
 fi
 dirname "$(command -v cargo)"

@@ -173,6 +173,20 @@ fn without_namespaces_the_build_is_another_users_and_that_is_said() {
 }
 
 #[test]
+fn without_namespaces_a_directory_that_is_closed_to_the_build_user_is_named() {
+    let (machine, kernel) = small(&Lab::open());
+    let closed = machine.path("usr/src");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode;
+    fs::set_permissions(&closed, mode(0o700)).unwrap();
+    let prepare = ["prepare", &kernel, "--driver", "demo"];
+    let (done, text) = confined(&machine, &prepare);
+    let line = format!("may not enter {}, and without namespaces it must", closed.display());
+    assert!(!done && text.contains(&line) && text.contains("chmod o+x"), "{text}");
+    fs::set_permissions(&closed, mode(0o755)).unwrap();
+    assert!(confined(&machine, &prepare).0);
+}
+
+#[test]
 fn without_namespaces_a_daemon_does_not_survive_and_no_file_of_root_is_read() {
     let (machine, kernel) = small(&Lab::open());
     let script = "setsid sh -c 'exec sleep 64209' >/dev/null 2>&1 </dev/null & head -c 1 /etc/shadow && echo READ; id; sleep 0.3; exit 1";

@@ -65,7 +65,9 @@ fn every_module_that_a_distribution_ships_is_safe_for_its_own_kernel() {
         modules(&dir.join("kernel"), &mut files);
         files.sort();
         assert!(files.len() > 1000, "the image of {kernel} holds {} modules only", files.len());
-        let chosen = |(n, file): &(usize, &PathBuf)| all || n % SAMPLE == 7 || file.file_name().is_some_and(|f| f.to_string_lossy().contains("vf"));
+        let chosen = |(n, file): &(usize, &PathBuf)| {
+            all || n % SAMPLE == 7 || file.file_name().is_some_and(|f| f.to_string_lossy().contains("vf"))
+        };
         let files: Vec<&PathBuf> = files.iter().enumerate().filter(chosen).map(|(_, f)| f).collect();
         let target = Target::load(&host, &kernel);
         let start = Instant::now();

@@ -22,6 +22,7 @@ use std::fmt;
 use std::fs;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The build directory as the sandbox sees it.
@@ -243,6 +244,30 @@ impl<'a> Sandbox<'a> {
         layout.dirs(Path::new(INSIDE))?;
         layout.steps.push(Step::Writable(c(self.build_dir())?, layout.at(Path::new(INSIDE))?));
         Ok(Namespaces { flags, maps, root: c(root)?, steps: layout.steps })
+    }
+
+    /// Without namespaces the build user walks to the source and to K's trees from the machine's own root.
+    ///
+    /// # Errors
+    /// Names the directory that is closed to it.
+    pub(super) fn way_is_open(&self) -> Result<()> {
+        let Some(uid) = self.user() else { return Ok(()) };
+        let ends = self.tree.directories().iter().map(PathBuf::as_path);
+        let open = |dir: &Path| match fs::metadata(dir) {
+            Ok(meta) => meta.mode() & 0o001 != 0 || (meta.uid() == uid.as_raw() && meta.mode() & 0o100 != 0),
+            // The build says better what is not there.
+            Err(_) => true,
+        };
+        for end in ends.chain([self.work]) {
+            if let Some(closed) = end.ancestors().find(|dir| dir.is_dir() && !open(dir)) {
+                let closed = closed.display();
+                return Err(advise(
+                    format!("the build user (uid {uid}) may not enter {closed}, and without namespaces it must"),
+                    format!("work below a directory that everyone may enter, or: chmod o+x {closed}"),
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// K's trees and module directory: where they lie, and each place where the sandbox shows them.

@@ -76,6 +76,9 @@ impl Sandbox<'_> {
     /// When the sandbox cannot be made or the program cannot be started.
     pub fn run(&mut self, spec: &Spec, dir: &Path, output: &mut dyn FnMut(&[u8])) -> Result<Ended> {
         loop {
+            if !self.level.has_namespaces() {
+                self.way_is_open()?;
+            }
             match self.start(spec, dir) {
                 Ok((child, reader)) => return self.follow(child, reader, spec.limit, output),
                 Err(Refused::Namespaces(e)) => match self.level.weaker() {

@@ -1,7 +1,8 @@
 //! A second opinion: what `grubby` takes for the default. It ignores `next_entry` and may sort unlike GRUB, so that it can
 //! only raise a doubt.
 
-use super::{image, NextBoot, Source};
+use super::choose::{self, Loader};
+use super::{default, image, NextBoot, Problem, Source};
 use crate::host::command::{run, Spec};
 use crate::host::Host;
 use std::path::Path;
@@ -34,4 +35,38 @@ pub fn cross_check(host: &Host, answer: &mut NextBoot) {
             format!("grubby --set-default /boot/vmlinuz-{ours}"),
         );
     }
+}
+
+/// Whether the boot default could be moved, without moving it: the loader in charge is known, obeys a saved default, and its files
+/// are on a file system that can be written. What is in charge, or what stands in the way.
+///
+/// # Errors
+/// What stands in the way, with what mends it.
+pub fn settable(host: &Host) -> Result<String, Problem> {
+    let (loaders, _) = choose::loaders(host);
+    let Some(loader) = loaders.first() else {
+        return Err(Problem {
+            message: "no boot loader that is known is installed".into(),
+            remedy: "set boot.loader = \"none\" if the kernel comes from outside".into(),
+        });
+    };
+    let (file, obeys) = match loader {
+        Loader::Grub2(config) => (config.clone(), host.read_text(config).is_ok_and(|t| t.contains("saved_entry"))),
+        Loader::Legacy(config) => (config.clone(), host.is_file(config)),
+        Loader::SystemdBoot(top) => (top.join("loader"), host.is_dir(top.join("loader"))),
+    };
+    if !obeys {
+        return Err(Problem {
+            message: format!("{} does not start a saved default, so that it could not be held", file.display()),
+            remedy: default::remedy(loader),
+        });
+    }
+    let dir = file.parent().unwrap_or(Path::new("/boot"));
+    if nix::unistd::access(&host.path(dir), nix::unistd::AccessFlags::W_OK).is_err() {
+        return Err(Problem {
+            message: format!("{} cannot be written", dir.display()),
+            remedy: format!("mount -o remount,rw the file system of {}; run this as root", dir.display()),
+        });
+    }
+    Ok(file.display().to_string())
 }

@@ -77,7 +77,7 @@ fn moved(host: &Host, loader: &Loader, to: &KernelRelease, entry: Option<&str>, 
 }
 
 /// How to make a default settable.
-fn remedy(loader: &Loader) -> String {
+pub(super) fn remedy(loader: &Loader) -> String {
     match loader {
         Loader::Grub2(config) if config.starts_with("/boot/grub") && !config.starts_with("/boot/grub2") => {
             "set GRUB_DEFAULT=saved in /etc/default/grub and run update-grub".into()

@@ -21,7 +21,7 @@ pub mod systemd_boot;
 pub mod uapi;
 pub mod uki;
 
-pub use check::cross_check;
+pub use check::{cross_check, settable};
 pub use default::{clear_once, hold, promote, release, wanted, Change, Hold};
 pub use moves::settle;
 

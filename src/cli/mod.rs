@@ -3,6 +3,7 @@
 pub mod check;
 mod completions;
 mod decline;
+mod doctor;
 mod gate;
 mod man;
 mod next_boot;
@@ -105,6 +106,8 @@ enum Verb {
     Decline(decline::Args),
     /// Do the whole job for a kernel in a scratch directory; the host stays untouched
     Rehearse(rehearse::Args),
+    /// Say whether the guard itself is installed, wired and able to build
+    Doctor,
     /// Print the manual page (roff)
     Man(man::Args),
     /// Print a completion script for a shell
@@ -236,6 +239,9 @@ fn run(cli: &Cli) -> Result<Exit> {
         Verb::Reboot(args) => reboot::run(&Context::new(global)?, args),
         Verb::Decline(args) => decline::run(&Context::new(global)?, args),
         Verb::Rehearse(args) => rehearse::run(&Context::new(global)?, args),
+        Verb::Doctor => {
+            doctor::run(&gate::context(global)?, Config::load(&Host::new(&global.root)?, global.config.as_deref()).err())
+        }
         Verb::Man(args) => man::run(args),
         Verb::Completions(args) => completions::run(args),
     }

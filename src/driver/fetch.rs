@@ -211,6 +211,40 @@ pub fn fetch_within(
     ))
 }
 
+/// Whether a release's archive could be had now, without taking it: from the cache, or from the first place that answers. Says
+/// where. Places in the network are asked only for the live machine.
+///
+/// # Errors
+/// What each place says.
+pub fn reachable(host: &Host, config: &Fetch, recipe: &Recipe, release: &Release) -> Result<String> {
+    let name = recipe.archive_name(release);
+    if local_archive(&host.path(Path::new(store::SOURCES).join(&name)), &release.sha256).is_ok() {
+        return Ok(format!("{name} is in the cache"));
+    }
+    let (client, limits) = (http::Lazy::default(), Limits::of(config));
+    let mut failures = Vec::new();
+    for url in places(config, recipe, release) {
+        let shown = scrub(&url);
+        let parsed = parse_url(&url).map_err(|e| anyhow!(e))?;
+        let answer = match parsed.to_file_path() {
+            Ok(path) if parsed.scheme() == "file" => {
+                open_regular(&host.path(path), config.max_bytes, 0).map(drop).map_err(Into::into)
+            }
+            Ok(_) | Err(()) if !host.is_live() => Err(anyhow!("not asked: this is another root")),
+            Ok(_) | Err(()) => match client.get(&parsed, host, config, &limits) {
+                // Its body is never read.
+                Ok(_) => Ok(()),
+                Err(Failure::Again(e, _) | Failure::Next(e) | Failure::Stop(e)) => Err(e),
+            },
+        };
+        match answer {
+            Ok(()) => return Ok(format!("{name} is at {shown}")),
+            Err(e) => failures.push(format!("{shown}: {}", scrub(&format!("{e:#}")))),
+        }
+    }
+    Err(anyhow!("{name}: {}", failures.join("; ")))
+}
+
 /// An archive that the caller names together with its digest (`--source FILE --sha256 HEX`).
 ///
 /// # Errors

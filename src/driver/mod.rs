@@ -29,4 +29,5 @@ pub use prepare::{prepare, PrepareError, Prepared, Request};
 pub use prepare_record::{last_failure, would_fail_again};
 pub use progress::{Progress, Silent};
 pub use recipe::{recipes, KernelRange, Recipe, Release};
+pub(crate) use sandbox_run::free;
 pub use unpack::{unpack, SourceTree};

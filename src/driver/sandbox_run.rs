@@ -297,7 +297,7 @@ impl<'a> DiskWatch<'a> {
 }
 
 /// Free bytes and free inodes of the file system that holds a directory.
-pub(super) fn free(dir: &Path) -> Option<(u64, u64)> {
+pub(crate) fn free(dir: &Path) -> Option<(u64, u64)> {
     let stat = statvfs(dir).ok()?;
     Some((stat.blocks_available().saturating_mul(stat.fragment_size()), stat.files_available()))
 }

@@ -11,6 +11,7 @@ pub mod audit;
 pub mod generation;
 mod override_;
 pub mod systemd;
+pub mod upstart;
 
 pub use override_::{active as active_override, Override, LONGEST, USUAL};
 

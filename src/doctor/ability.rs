@@ -1,0 +1,187 @@
+//! Whether vfguard could do its work now: build for each kernel, close the gate, hold the boot default.
+
+use super::Check;
+use crate::boot;
+use crate::config::{Config, Mode};
+use crate::driver::{self, sandbox};
+use crate::host::{command, place, Host};
+use crate::kernel::tree::{build_tree, install_headers};
+use crate::survey::Survey;
+use nix::unistd::{access, AccessFlags};
+use std::path::Path;
+
+/// Room that is wanted where builds are made, where modules go and where records are: a build was measured at 40 MB.
+const ROOM: [(&str, u64); 3] =
+    [("/var/cache/vfguard", 128 << 20), ("/lib/modules", 32 << 20), ("/var/lib/vfguard", 32 << 20)];
+
+/// Looks at everything that the work needs.
+pub fn examine(host: &Host, config: &Config) -> Vec<Check> {
+    let mut checks = vec![recipes(host), compiler()];
+    match Survey::new(host, config) {
+        Ok(survey) => {
+            checks.extend(headers(host, &survey));
+            checks.extend(sources(host, config, &survey));
+        }
+        Err(e) => {
+            let remedy = crate::error::remedy(&e).unwrap_or("vfguard check").to_owned();
+            checks.push(Check::failed("survey", format!("this machine cannot be judged: {e:#}"), remedy));
+        }
+    }
+    checks.push(gate(host, config));
+    checks.push(boot_default(host, config));
+    checks.extend(ROOM.iter().map(|(dir, room)| space(host, dir, *room)));
+    checks.push(contained(host));
+    checks
+}
+
+fn recipes(host: &Host) -> Check {
+    match driver::recipes(host) {
+        Ok(recipes) => {
+            let names: Vec<&str> = recipes.iter().map(|r| r.name.as_str()).collect();
+            Check::ok("recipes", names.join(", "))
+        }
+        Err(e) => {
+            let remedy = crate::error::remedy(&e).unwrap_or("mend the file in /etc/vfguard/drivers.d").to_owned();
+            Check::failed("recipes", format!("{e:#}"), remedy)
+        }
+    }
+}
+
+/// The compiler is the building machine's, whatever root is looked at.
+fn compiler() -> Check {
+    let missing: Vec<&str> =
+        ["make", "gcc", "ld", "strip", "depmod"].into_iter().filter(|p| command::find(p).is_none()).collect();
+    if missing.is_empty() {
+        return Check::ok("compiler", "make, gcc, binutils and depmod are installed");
+    }
+    let apt = command::find("apt-get").is_some();
+    let remedy = if apt { "apt-get install build-essential kmod" } else { "yum install gcc make binutils kmod" };
+    Check::failed("compiler", format!("not installed: {}", missing.join(", ")), remedy)
+}
+
+/// Headers matter for kernels that may start; for others, a warning is enough.
+fn headers(host: &Host, survey: &Survey<'_>) -> Vec<Check> {
+    if survey.needed().is_empty() {
+        return vec![Check::ok("headers", "no driver needs to be built here")];
+    }
+    let counts: Vec<_> = survey.roles().into_iter().map(|(k, _)| k).collect();
+    let mut checks = Vec::new();
+    for kernel in survey.kernels.iter().map(|k| &k.release) {
+        checks.push(match build_tree(host, kernel) {
+            Ok(tree) => Check::ok("headers", format!("{kernel}: {}", host.name(&tree.ksrc).display())),
+            Err(f) if counts.contains(kernel) => {
+                Check::failed("headers", format!("{kernel}: {}", f.detail), install_headers(host, kernel))
+            }
+            Err(f) => Check::warning("headers", format!("{kernel}: {}", f.detail), install_headers(host, kernel)),
+        });
+    }
+    checks
+}
+
+/// One release for each driver that is needed, for the newest kernel: an archive must be had before a build can start.
+fn sources(host: &Host, config: &Config, survey: &Survey<'_>) -> Vec<Check> {
+    let Some(kernel) = survey.kernels.first().map(|k| k.release.clone()) else {
+        return vec![Check::warning("source", "no kernel is installed, so no release was looked for", "vfguard status")];
+    };
+    let mut checks = Vec::new();
+    for recipe in survey.needed() {
+        let Some(release) = recipe.candidates(&kernel).into_iter().next() else {
+            let remedy = format!("add a release to /etc/vfguard/drivers.d/{}.toml", recipe.name);
+            checks.push(Check::failed("source", format!("no release of {} is known for {kernel}", recipe.name), remedy));
+            continue;
+        };
+        let remedy = format!(
+            "see to the network or name a mirror in fetch.mirrors; or bring the archive: vfguard prepare {kernel} --source FILE \
+             --sha256 {}",
+            release.sha256
+        );
+        checks.push(match driver::fetch::reachable(host, &config.fetch, recipe, release) {
+            Ok(place) => Check::ok("source", place),
+            Err(e) if host.is_live() => Check::failed("source", format!("{e:#}"), remedy),
+            Err(e) => Check::warning("source", format!("{e:#}"), remedy),
+        });
+    }
+    checks
+}
+
+/// A dry run: nothing is written.
+fn gate(host: &Host, config: &Config) -> Check {
+    if config.mode == Mode::Observe {
+        let remedy = "take mode = \"observe\" out of the settings once its reports are trusted";
+        return Check::warning("gate", "mode = \"observe\": no reboot is refused", remedy);
+    }
+    if let Some(why) = place::place(host).hands_off() {
+        return Check::warning("gate", why, "nothing, where this is as it should be");
+    }
+    if !writable(host, Path::new("/run/vfguard")) {
+        return Check::failed("gate", "/run cannot be written", "run this as root, with a tmpfs at /run");
+    }
+    if host.is_live() && !crate::gate::upstart::is_upstart(host) {
+        if let Err(e) = crate::host::systemd::show(&["reboot.target"], &["LoadState"]) {
+            return Check::failed("gate", format!("{e:#}"), "systemctl status");
+        }
+    }
+    Check::ok("gate", "can be closed")
+}
+
+fn boot_default(host: &Host, config: &Config) -> Check {
+    let name = "boot-default";
+    if config.boot.loader == crate::config::Loader::None {
+        return Check::ok(name, "boot.loader = \"none\": the kernel comes from outside");
+    }
+    let mut next = boot::next_boot(host, &config.boot);
+    boot::cross_check(host, &mut next);
+    if !next.certain {
+        let problem = next.problems.first();
+        let why = problem.map_or("no boot loader configuration was found".to_owned(), |p| p.message.clone());
+        let remedy = problem.map(|p| p.remedy.clone()).filter(|r| !r.is_empty()).unwrap_or("vfguard next-boot".into());
+        return Check::failed(name, format!("what boots next is not certain: {why}"), remedy);
+    }
+    match boot::settable(host) {
+        Ok(file) => Check::ok(name, format!("{file} can be told")),
+        Err(problem) => Check::failed(name, problem.message, problem.remedy),
+    }
+}
+
+fn space(host: &Host, dir: &str, room: u64) -> Check {
+    let path = nearest(host, Path::new(dir));
+    if !writable(host, Path::new(dir)) {
+        return Check::failed(
+            "space",
+            format!("{dir} cannot be written"),
+            format!("mount it read-write; run this as root ({dir})"),
+        );
+    }
+    match driver::free(&path) {
+        Some((bytes, _)) if bytes < room => Check::failed(
+            "space",
+            format!("{dir} has {} MB of free disk, {} are wanted", bytes >> 20, room >> 20),
+            format!("free disk space (df -h {dir})"),
+        ),
+        Some((bytes, _)) => Check::ok("space", format!("{dir}: {} MB free", bytes >> 20)),
+        None => {
+            Check::warning("space", format!("{dir}: its file system does not say how full it is"), format!("df -h {dir}"))
+        }
+    }
+}
+
+fn contained(host: &Host) -> Check {
+    let level = sandbox::level(host);
+    match level {
+        sandbox::Level::Full => Check::ok("sandbox", level.to_string()),
+        sandbox::Level::OwnUser | sandbox::Level::NoNamespaces => {
+            Check::warning("sandbox", level.to_string(), "run it as root on a kernel with namespaces")
+        }
+        sandbox::Level::None => Check::failed("sandbox", level.to_string(), "run it as root"),
+    }
+}
+
+/// The directory, or the one above it that is there.
+fn nearest(host: &Host, dir: &Path) -> std::path::PathBuf {
+    dir.ancestors().map(|d| host.path(d)).find(|d| d.is_dir()).unwrap_or_else(|| host.root().to_owned())
+}
+
+/// Whether something could be made there: mode and file system are asked (access(2)), nothing is made.
+fn writable(host: &Host, dir: &Path) -> bool {
+    access(&nearest(host, dir), AccessFlags::W_OK).is_ok()
+}

@@ -1,0 +1,324 @@
+//! Whether anybody calls vfguard after a kernel update: the hooks of each package manager that is installed, and the units.
+//!
+//! Where the plugins look, and what they obey: yum-plugin-post-transaction-actions and yum.conf(5); dnf-plugins-core
+//! (post-transaction-actions) and dnf.conf(5); libdnf5-actions(8); kernel-install(8); rpm's file triggers.
+
+use super::Check;
+use crate::host::command::{self, Spec};
+use crate::host::{systemd, Host};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What brings every hook back.
+const REINSTALL: &str = "reinstall the package vfguard";
+/// A hook's call as it stands in rpm's database, which holds scripts as plain text.
+const TRIGGER: &[u8] = b"reconcile --from rpm-trigger";
+/// rpm's databases, whichever backend.
+const RPMDB: [&str; 6] = [
+    "/usr/lib/sysimage/rpm/rpmdb.sqlite",
+    "/var/lib/rpm/rpmdb.sqlite",
+    "/usr/lib/sysimage/rpm/Packages.db",
+    "/var/lib/rpm/Packages.db",
+    "/usr/lib/sysimage/rpm/Packages",
+    "/var/lib/rpm/Packages",
+];
+/// rpm answers from its database at once.
+const ASK: Duration = Duration::from_secs(30);
+/// Units that must be enabled: what decides at boot, what notices a kernel that came through no hook, what looks now and then.
+const UNITS: [&str; 3] = ["vfguard-boot.service", "vfguard-watch.path", "vfguard.timer"];
+/// Units that those and the hooks start.
+const WORKERS: [&str; 3] = [crate::hook::WORKER, crate::hook::HEADERS, "vfguard-watch.service"];
+
+/// Looks at the hooks of every package manager that is there, and at the units.
+pub fn examine(host: &Host) -> Vec<Check> {
+    let there = |path: &str| host.exists(path);
+    let mut checks = Vec::new();
+    if there("/etc/yum.conf") && (there("/usr/lib/yum-plugins") || !there("/etc/dnf/dnf.conf")) {
+        checks.push(yum(host));
+    }
+    if there("/etc/dnf/dnf.conf") && plugin_dirs(host).next().is_some() {
+        checks.push(dnf4(host));
+    }
+    if there("/etc/dnf/libdnf5-plugins") {
+        checks.push(dnf5(host));
+    }
+    if RPMDB.iter().any(|db| there(db)) && host.is_dir("/usr/lib/kernel/install.d") {
+        checks.push(rpm_trigger(host));
+    }
+    if host.is_dir("/usr/lib/kernel/install.d") {
+        checks.push(scripts(host, "hook-kernel-install", "/usr/lib/kernel/install.d", ".install"));
+    }
+    if host.is_dir("/etc/kernel/postinst.d") {
+        checks.push(scripts(host, "hook-postinst", "/etc/kernel/postinst.d", ""));
+    }
+    if checks.is_empty() {
+        checks.push(Check::failed("hooks", "no package manager that is known calls vfguard", "install the package vfguard"));
+    }
+    checks.extend(units(host));
+    checks
+}
+
+/// Files of ours in a directory of hooks: the package's names may carry an order.
+fn ours(host: &Host, dir: &str, suffix: &str) -> Vec<PathBuf> {
+    let names = host.read_dir(dir).unwrap_or_default();
+    let named = names.iter().filter(|n| n.to_str().is_some_and(|n| n.contains("vfguard") && n.ends_with(suffix)));
+    named.map(|n| Path::new(dir).join(n)).collect()
+}
+
+/// A setting of an ini file's section.
+fn setting(text: &str, section: &str, key: &str) -> Option<String> {
+    let mut inside = false;
+    let mut found = None;
+    for line in text.lines().map(str::trim) {
+        if let Some(head) = line.strip_prefix('[') {
+            inside = head.strip_suffix(']') == Some(section);
+        } else if let Some((k, v)) = line.split_once('=').filter(|_| inside) {
+            if k.trim() == key {
+                found = Some(v.trim().to_lowercase());
+            }
+        }
+    }
+    found
+}
+
+fn is_on(value: &str) -> bool {
+    matches!(value, "1" | "yes" | "true" | "on")
+}
+
+/// Whether a section of a file switches something on; `unset` counts where nothing is said.
+fn switched(host: &Host, file: &str, section: &str, key: &str, unset: bool) -> bool {
+    let text = host.read_text(file).unwrap_or_default();
+    setting(&text, section, key).map_or(unset, |v| is_on(&v))
+}
+
+fn noscripts(host: &Host, file: &str) -> bool {
+    let text = host.read_text(file).unwrap_or_default();
+    setting(&text, "main", "tsflags").is_some_and(|v| v.contains("noscripts"))
+}
+
+/// One action file that a plugin reads, with lines that call us; else why not.
+fn action(
+    host: &Host,
+    name: &'static str,
+    dir: &str,
+    suffix: &str,
+    good: impl Fn(&str) -> bool,
+    rule: &str,
+) -> Result<String, Check> {
+    let files = ours(host, dir, suffix);
+    let Some(file) = files.first() else {
+        return Err(Check::failed(name, format!("there is no vfguard*{suffix} in {dir}"), REINSTALL));
+    };
+    let text = host.read_text(file).map_err(|e| {
+        Check::failed(name, format!("{} cannot be read: {e}", file.display()), format!("chmod 644 {}", file.display()))
+    })?;
+    let calls: Vec<&str> =
+        text.lines().filter(|l| !l.trim_start().starts_with('#') && l.contains("vfguard reconcile")).collect();
+    if calls.is_empty() {
+        return Err(Check::failed(name, format!("{} does not call vfguard reconcile", file.display()), REINSTALL));
+    }
+    match calls.iter().find(|l| !good(l)) {
+        Some(bad) => Err(Check::failed(name, format!("{}: {bad}: {rule}", file.display()), REINSTALL)),
+        None => Ok(file.display().to_string()),
+    }
+}
+
+fn yum(host: &Host) -> Check {
+    let name = "hook-yum";
+    let plugin = "/usr/lib/yum-plugins/post-transaction-actions.py";
+    let conf = "/etc/yum/pluginconf.d/post-transaction-actions.conf";
+    if !switched(host, "/etc/yum.conf", "main", "plugins", false) {
+        return Check::failed(
+            name,
+            "yum loads no plugins (plugins in /etc/yum.conf)",
+            "set plugins=1 in [main] of /etc/yum.conf",
+        );
+    }
+    if !host.is_file(plugin) {
+        return Check::failed(name, format!("{plugin} is missing"), "yum install yum-plugin-post-transaction-actions");
+    }
+    if !switched(host, conf, "main", "enabled", false) {
+        return Check::failed(
+            name,
+            format!("{conf} does not enable the plugin"),
+            format!("set enabled=1 in [main] of {conf}"),
+        );
+    }
+    // key:state:command; the command's own colons cut it short in EL6's plugin, and a kernel is never `update`d.
+    let good = |line: &str| {
+        let parts: Vec<&str> = line.trim().split(':').collect();
+        parts.len() == 3 && matches!(parts[1], "install" | "any" | "remove") && !parts[2].contains('$')
+    };
+    let rule = "yum wants key:install:command, the command without colon or variable";
+    match action(host, name, "/etc/yum/post-actions", ".action", good, rule) {
+        Ok(file) => Check::ok(name, file),
+        Err(check) => check,
+    }
+}
+
+/// Where dnf4's Python plugins may lie.
+fn plugin_dirs(host: &Host) -> impl Iterator<Item = PathBuf> + '_ {
+    let names = host.read_dir("/usr/lib").unwrap_or_default();
+    let pythons = names.into_iter().filter(|n| n.to_string_lossy().starts_with("python3"));
+    pythons
+        .flat_map(|n| ["site-packages", "dist-packages"].map(|d| Path::new("/usr/lib").join(&n).join(d).join("dnf-plugins")))
+        .filter(|d| host.is_dir(d))
+}
+
+/// A bonus beside rpm's trigger: what is wrong with it is a warning.
+fn dnf4(host: &Host) -> Check {
+    let name = "hook-dnf";
+    if !switched(host, "/etc/dnf/dnf.conf", "main", "plugins", true) {
+        return Check::warning(name, "dnf loads no plugins (plugins=0)", "take plugins=0 out of /etc/dnf/dnf.conf");
+    }
+    let plugin = plugin_dirs(host).map(|d| d.join("post-transaction-actions.py")).find(|p| host.is_file(p));
+    let Some(plugin) = plugin else {
+        let install = "dnf install python3-dnf-plugin-post-transaction-actions";
+        return Check::warning(
+            name,
+            "the plugin post-transaction-actions is not installed; rpm's trigger does without",
+            install,
+        );
+    };
+    let conf = "/etc/dnf/plugins/post-transaction-actions.conf";
+    if !switched(host, conf, "main", "enabled", true) {
+        return Check::warning(
+            name,
+            format!("{conf} switches the plugin off"),
+            format!("set enabled = 1 in [main] of {conf}"),
+        );
+    }
+    if host.read_text(&plugin).is_ok_and(|t| t.contains("ConfigParser.substitute")) {
+        let update = "dnf upgrade dnf-plugins-core (4.4.1 or newer); rpm's trigger does without";
+        return Check::warning(name, format!("{} is of a version that runs no action", plugin.display()), update);
+    }
+    let good = |line: &str| matches!(line.split(':').nth(1), Some("in" | "any" | "out"));
+    match action(host, name, "/etc/dnf/plugins/post-transaction-actions.d", ".action", good, "dnf wants key:in:command") {
+        Ok(file) => Check::ok(name, file),
+        Err(check) => Check { status: super::Status::Warning, ..check },
+    }
+}
+
+fn dnf5(host: &Host) -> Check {
+    let name = "hook-dnf5";
+    let conf = "/etc/dnf/libdnf5-plugins/actions.conf";
+    let library = ["/usr/lib64", "/usr/lib", "/usr/lib/x86_64-linux-gnu"]
+        .iter()
+        .any(|d| host.is_file(format!("{d}/libdnf5/plugins/actions.so")));
+    if !library {
+        return Check::warning(
+            name,
+            "the actions plugin is not installed; rpm's trigger does without",
+            "dnf install libdnf5-plugin-actions",
+        );
+    }
+    if !switched(host, conf, "main", "enabled", true) {
+        return Check::warning(
+            name,
+            format!("{conf} switches the plugin off"),
+            format!("set enabled = 1 in [main] of {conf}"),
+        );
+    }
+    let good = |line: &str| line.starts_with("post_transaction:") && line.splitn(5, ':').count() == 5;
+    match action(
+        host,
+        name,
+        "/etc/dnf/libdnf5-plugins/actions.d",
+        ".actions",
+        good,
+        "dnf5 wants post_transaction:filter:direction:options:command",
+    ) {
+        Ok(file) => Check::ok(name, file),
+        Err(check) => Check { status: super::Status::Warning, ..check },
+    }
+}
+
+/// The trigger that fires under every package manager on rpm >= 4.13: looked for in the database's file, which needs no process;
+/// only where it is not found there is a live rpm asked, since a page boundary may cut it.
+fn rpm_trigger(host: &Host) -> Check {
+    let name = "hook-rpm-trigger";
+    for conf in ["/etc/dnf/dnf.conf", "/etc/yum.conf"] {
+        if noscripts(host, conf) {
+            let detail =
+                format!("tsflags in {conf} switches every trigger and scriptlet off; only the watch notices a kernel");
+            return Check::failed(name, detail, format!("take noscripts out of tsflags in {conf}"));
+        }
+    }
+    let holds = |db: &str| host.read(db).is_ok_and(|bytes| memchr::memmem::find(&bytes, TRIGGER).is_some());
+    if let Some(db) = RPMDB.iter().find(|db| holds(db)) {
+        return Check::ok(name, format!("in {db}"));
+    }
+    let asked = host.is_live().then(|| command::run(&Spec::new("rpm", ["-q", "--filetriggers", "vfguard"], ASK)));
+    match asked {
+        Some(Ok(outcome)) if outcome.success() && outcome.tail.contains("rpm-trigger") => Check::ok(name, "rpm knows it"),
+        Some(_) | None => Check::failed(name, "rpm's database has no file trigger of vfguard", REINSTALL),
+    }
+}
+
+/// Scripts of ours in a directory whose programs are run by name.
+fn scripts(host: &Host, name: &'static str, dir: &str, suffix: &str) -> Check {
+    use std::os::unix::fs::PermissionsExt;
+    let files = ours(host, dir, suffix);
+    let Some(file) = files.first() else {
+        return Check::failed(name, format!("there is no *vfguard*{suffix} in {dir}"), REINSTALL);
+    };
+    for file in &files {
+        if !host.metadata(file).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0) {
+            return Check::failed(
+                name,
+                format!("{} cannot be run", file.display()),
+                format!("chmod 755 {}", file.display()),
+            );
+        }
+    }
+    Check::ok(name, file.display().to_string())
+}
+
+/// The units: there, enabled, and on a live machine the watch at work.
+fn units(host: &Host) -> Vec<Check> {
+    if crate::gate::upstart::is_upstart(host) {
+        return Vec::new();
+    }
+    let mut checks = Vec::new();
+    let absent: Vec<&str> = UNITS.iter().chain(&WORKERS).copied().filter(|unit| !systemd::has_unit(host, unit)).collect();
+    checks.push(if absent.is_empty() {
+        Check::ok("units", "all are installed")
+    } else {
+        Check::failed("units", format!("not installed: {}", absent.join(", ")), REINSTALL)
+    });
+    for unit in UNITS.iter().filter(|u| !absent.contains(u)) {
+        checks.push(enabled(host, unit));
+    }
+    checks
+}
+
+fn enabled(host: &Host, unit: &str) -> Check {
+    let name = "unit-enabled";
+    let masked = ["/etc/systemd/system", "/run/systemd/system"]
+        .iter()
+        .any(|d| host.read_link(Path::new(d).join(unit)).is_ok_and(|t| t == Path::new("/dev/null")));
+    if masked {
+        return Check::failed(
+            name,
+            format!("{unit} is masked"),
+            format!("systemctl unmask {unit}; systemctl enable --now {unit}"),
+        );
+    }
+    let wants = ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
+    let targets = ["multi-user.target.wants", "timers.target.wants", "paths.target.wants", "sysinit.target.wants"];
+    let linked = wants
+        .iter()
+        .any(|d| targets.iter().any(|t| host.path_of_link(Path::new(d).join(t).join(unit)).symlink_metadata().is_ok()));
+    if !linked {
+        return Check::failed(name, format!("{unit} is not enabled"), format!("systemctl enable --now {unit}"));
+    }
+    let waits = unit.ends_with(".path") || unit.ends_with(".timer");
+    if host.is_live() && waits && host.is_dir(systemd::BOOTED) {
+        let active = systemd::show(&[unit], &["ActiveState"])
+            .is_ok_and(|units| units.iter().any(|u| u.get("ActiveState").is_some_and(|s| s == "active")));
+        if !active {
+            return Check::failed(name, format!("{unit} is enabled and not active"), format!("systemctl start {unit}"));
+        }
+    }
+    Check::ok(name, unit)
+}

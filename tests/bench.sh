@@ -2,7 +2,9 @@
 # Speed and memory as ratios against a peer in one run; nothing here passes or fails.
 #   check K   against modinfo of the same module file
 #   prepare   against plain make and one depmod of the same tree
-# Wants root, the lab's input (tests/run.sh build brings it), and the packages strace and time.
+#   verify    of the in-tree ixgbevf against modinfo; of all 4,000 modules of a kernel against depmod -a and a modinfo of each
+#   check     with four devices and an initramfs that carries their drivers: warm, cold, and no process started
+# Wants root, the lab's input (tests/run.sh build brings it), and the packages strace, time, cpio and zstd.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 LAB=${VFGUARD_LAB:-${VFGUARD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vfguard-tests}}
@@ -24,14 +26,34 @@ echo 0x020000 >"$device/class"
 tar -C "$work" -xzf "$LAB/$IXGBEVF_61"
 "$BIN" --root "$root" --no-progress prepare "$K_NEW" --source "$LAB/$IXGBEVF_61" --sha256 "$IXGBEVF_61_SHA256" >/dev/null
 module=$(find "$root/lib/modules/$K_NEW/updates/vfguard" -name 'ixgbevf.ko*')
+
+# A machine of two whole kernels with four devices that the first one's own modules drive, and an initramfs with them.
+whole=$work/whole
+if [ -d "$LAB/images/lib/modules" ]; then
+    mkdir -p "$whole/var/cache/vfguard"
+    cp -a "$LAB/images/." "$LAB/$ROOT_DEB/usr" "$whole"
+    for k in "$K_NEW" "$K_612"; do cp -a "$LAB/$ROOT_DEB/lib/modules/$k/build" "$whole/lib/modules/$k"; done
+    n=0
+    for spec in 8086:10ED:ixgbevf 8086:10CA:igbvf 8086:10D3:e1000e 8086:1521:igb; do
+        IFS=: read -r vendor id driver <<<"$spec"
+        device=$whole/sys/bus/pci/devices/0000:00:0$((n += 1)).0
+        mkdir -p "$device/net/eth$n" "$whole/sys/bus/pci/drivers/$driver"
+        echo "pci:v0000${vendor}d0000${id}sv00008086sd00000000bc02sc00i00" >"$device/modalias"
+        echo 0x020000 >"$device/class"
+        ln -s "../../drivers/$driver" "$device/driver"
+    done
+    (cd "$whole" && find "lib/modules/$K_NEW/kernel/drivers/net" | cpio -o -H newc 2>/dev/null | zstd -q -o "boot/initrd.img-$K_NEW")
+else
+    echo "verify and check on whole kernels: skipped, no images in $LAB (tests/lab/fetch.sh --images)"
+fi
 jobs=$(nproc)
 src=$work/ixgbevf-$IXGBEVF_61_VERSION/src
 make="make -s -C $src BUILD_KERNEL=$K_NEW KSRC=$root/usr/src/linux-headers-${K_NEW%-amd64}-common KOBJ=$root/usr/src/linux-headers-$K_NEW"
 plain="$make clean && $make -j$jobs && depmod -b $root $K_NEW"
 
-python3 - "$work" "$BIN" "$root" "$K_NEW" "$module" "$LAB/$IXGBEVF_61" "$IXGBEVF_61_SHA256" "$jobs" "$plain" <<'PY'
-import os, statistics, subprocess, sys, time
-work, binary, root, kernel, module, source, digest, jobs, plain = sys.argv[1:]
+python3 - "$work" "$BIN" "$root" "$K_NEW" "$module" "$LAB/$IXGBEVF_61" "$IXGBEVF_61_SHA256" "$jobs" "$plain" "$whole" "$K_612" <<'PY'
+import glob, os, statistics, subprocess, sys, time
+work, binary, root, kernel, module, source, digest, jobs, plain, whole, newer = sys.argv[1:]
 
 def once(argv):
     """CPU seconds with all descendants, wall seconds, peak KiB of the largest process, exit code."""
@@ -66,6 +88,40 @@ compare("check / modinfo", check, ["modinfo", module], 20, "at most 3, 12 MB")
 trace = subprocess.run(["strace", "-f", "-qq", "-e", "trace=execve,fork,vfork,clone,clone3", *check], capture_output=True, text=True)
 started = [line for line in trace.stderr.splitlines() if "execve" in line][1:]
 print(f"check: processes started {len(started)} (wanted 0)")
+
+if os.path.isdir(whole):
+    below = f"{whole}/lib/modules/{kernel}/kernel"
+    one = f"{below}/drivers/net/ethernet/intel/ixgbevf/ixgbevf.ko"
+    verify = [binary, "--root", whole, "-q", "verify", "--kernel"]
+    first = once(verify + [kernel, one])
+    print(f"verify, the first of a signed module, which looks for the keys in K's image: {first[0] * 1e3:.0f} ms of CPU")
+    compare("verify ixgbevf / modinfo", verify + [kernel, one], ["modinfo", one], 20, "at most 3, 12 MB")
+    for k, wanted in (kernel, 0.2), (newer, 0.5):
+        files = sorted(glob.glob(f"{whole}/lib/modules/{k}/kernel/**/*.ko*", recursive=True))
+        subprocess.run(verify + [k, files[0]], stdout=subprocess.DEVNULL)
+        ours = once(verify + [k] + files)
+        if ours[2]:
+            raise SystemExit(f"verify of all modules of {k}: exit code {ours[2]}")
+        depmod = once(["depmod", "-a", "-b", whole, k])
+        each = sum(once(["modinfo", file])[0] for file in files)
+        print(f"verify of all {len(files)} modules of {k} / depmod -a and a modinfo each: ratio cpu {ours[0] / (depmod[0] + each):.2f}"
+              f" (wanted {wanted}); ours {ours[0]:.2f} s, depmod {depmod[0]:.2f} s, modinfo {each:.2f} s")
+    check = [binary, "--root", whole, "-q", "check", kernel]
+    cold = []
+    for _ in range(5):
+        for file in glob.glob(f"{whole}/var/cache/vfguard/initramfs-*"):
+            os.remove(file)
+        cold.append(once(check))
+    warm = [once(check) for _ in range(20)]
+    if {r[2] for r in cold + warm} != {0}:
+        raise SystemExit("check with four devices: not safe")
+    trace = subprocess.run(["strace", "-f", "-qq", "-e", "trace=execve,fork,vfork,clone,clone3", *check], capture_output=True, text=True)
+    started = len([line for line in trace.stderr.splitlines() if "execve" in line]) - 1
+    size = os.path.getsize(f"{whole}/boot/initrd.img-{kernel}") / 1e6
+    median = statistics.median
+    print(f"check, four devices: warm {median(r[1] for r in warm) * 1e3:.1f} ms (wanted 10), CPU {median(r[0] for r in warm) * 1e3:.1f} ms,"
+          f" {started} processes started (wanted 0), peak {peak(check) / 1024:.1f} MiB;"
+          f" cold, with a look into an initramfs of {size:.0f} MB: {median(r[1] for r in cold) * 1e3:.0f} ms")
 prepare = [binary, "--root", root, "-q", "--no-progress", "prepare", kernel, "--rebuild", "--source", source, "--sha256", digest, "--jobs", jobs]
 compare("prepare / make and depmod", prepare, ["sh", "-c", plain], 3, "at most 1.05 of the CPU")
 PY

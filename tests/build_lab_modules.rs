@@ -311,3 +311,19 @@ fn differing_crcs_are_counted_as_modprobe_and_module_symvers_say_on_every_abi() 
     }
     assert!(some_differ > 0 && some_differ < kernels.len(), "all alike: this proves little");
 }
+
+#[test]
+fn an_installed_module_bears_the_label_of_the_kernels_own() {
+    use vfguard::host::sys;
+    let lab = Lab::open();
+    let k = lab.get("K_NEW");
+    let machine = lab.install(lab.machine().running(k).demo(&lab), k).file(&format!("lib/modules/{k}/kernel/own.ko"), "");
+    let label = b"system_u:object_r:modules_object_t:s0\0";
+    let own = fs::File::open(machine.path(&format!("lib/modules/{k}/kernel/own.ko"))).unwrap();
+    // Root may set it on any file system with extended attributes, with SELinux or without.
+    sys::set_label(&own, label).unwrap();
+    let run = machine.run(&["prepare", k]);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    let file = fs::File::open(machine.path(&format!("lib/modules/{k}/updates/vfguard/demo.ko"))).unwrap();
+    assert_eq!(sys::label(&file).as_deref(), Some(&label[..]));
+}

@@ -134,6 +134,12 @@ fn verify_of_what_is_no_module_is_a_finding_and_of_what_is_not_there_an_error() 
     assert_eq!((&value["verdict"], &value["kernel"]), (&Value::from("unsafe"), &Value::from(K)));
     assert!(value["module"].is_object());
     assert_eq!(value["findings"][0]["code"], "not-elf");
+    // Several are judged together, each in the order given, under the worst verdict.
+    let both = [junk.to_str().unwrap(), junk.to_str().unwrap()];
+    let value = machine.run(&[&["--format", "json", "verify"], &both[..], &["--kernel", K]].concat()).json();
+    assert_eq!((&value["verdict"], value["modules"].as_array().unwrap().len()), (&"unsafe".into(), 2));
+    assert_eq!(value["modules"][1]["findings"][0]["code"], "not-elf");
+    assert_eq!(machine.run(&["verify", "--kernel", K]).code, 2);
     assert_eq!(machine.run(&["verify", "/nowhere/x.ko", "--kernel", K]).code, 1);
     assert_eq!(machine.run(&["verify", junk.to_str().unwrap(), "--kernel", "9.9.9"]).code, 1);
 }

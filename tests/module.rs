@@ -98,11 +98,15 @@ fn what_modprobe_would_load_is_found_in_real_tables() {
         assert_eq!(target.resolve_alias(vf), [Provider::Module("ixgbevf".into())]);
         let path = target.module_file("ixgbevf").unwrap();
         assert_eq!(module::on_disk(&host, &kernel, "ixgbevf"), std::slice::from_ref(&path));
-        assert_eq!(module::check_placement(&host, &target, "ixgbevf", &path, ""), []);
+        let read = |path: &Path| Module::read(&host.read(path).unwrap()).unwrap();
+        let placed = |name: &str, path: &Path, cmdline: &str| {
+            module::check_placement(&host, &target, name, path, Some(&read(path)), cmdline)
+        };
+        assert_eq!(placed("ixgbevf", &path, ""), []);
         // A module with dependencies, the tables of which must agree with its symbols.
         let igb = target.module_file("igb").unwrap();
-        assert_eq!(module::check_placement(&host, &target, "igb", &igb, ""), []);
-        let findings = module::check_placement(&host, &target, "igb", &igb, "module_blacklist=i2c_algo_bit");
+        assert_eq!(placed("igb", &igb, ""), []);
+        let findings = placed("igb", &igb, "module_blacklist=i2c_algo_bit");
         assert_eq!(Verdict::of(&findings), Verdict::Unsafe);
         assert!(target.is_builtin("serial8250") || target.is_builtin("8250"));
     }

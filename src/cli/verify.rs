@@ -1,4 +1,4 @@
-//! `vfguard verify MODULE --kernel KERNEL`: will this file load there?
+//! `vfguard verify MODULE… --kernel KERNEL`: will this file load there?
 
 use super::Context;
 use crate::driver;
@@ -15,19 +15,29 @@ use std::path::{Path, PathBuf};
 /// Arguments.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The module file (.ko, .ko.gz, .ko.xz, .ko.zst), wherever it lies
-    module: PathBuf,
+    /// The module file (.ko, .ko.gz, .ko.xz, .ko.zst), wherever it lies; or several
+    #[arg(required = true)]
+    module: Vec<PathBuf>,
     /// The kernel that it is to load in
     #[arg(long, value_name = "KERNEL")]
     kernel: KernelRelease,
 }
 
+/// The object of the contract for one module.
 #[derive(Serialize)]
 struct Report<'a> {
     verdict: Verdict,
     kernel: &'a KernelRelease,
     module: Summary<'a>,
     findings: &'a [Finding],
+}
+
+/// That for several, which are judged together: the worst verdict, and each in the order given.
+#[derive(Serialize)]
+struct Reports<'a> {
+    verdict: Verdict,
+    kernel: &'a KernelRelease,
+    modules: Vec<Report<'a>>,
 }
 
 #[derive(Serialize)]
@@ -37,53 +47,81 @@ struct Summary<'a> {
     module: Option<&'a Module>,
 }
 
+/// A file, read and judged.
+struct Verified<'a> {
+    path: &'a Path,
+    module: Option<Module>,
+    findings: Vec<Finding>,
+}
+
+impl Verified<'_> {
+    fn report<'s>(&'s self, kernel: &'s KernelRelease) -> Report<'s> {
+        let module = Summary { path: self.path, module: self.module.as_ref() };
+        Report { verdict: Verdict::of(&self.findings), kernel, module, findings: &self.findings }
+    }
+}
+
 /// Reads, verifies, reports.
 ///
 /// # Errors
-/// When the file cannot be read, or nothing at all is known about the kernel.
+/// When a file cannot be read, or nothing at all is known about the kernel.
 pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let host = &context.host;
-    let below = host.path(&args.module);
-    let path = if args.module.is_absolute() && below.exists() { below } else { args.module.clone() };
-    let bytes = files::read_bounded(&path, crate::host::MAX_FILE)
-        .remedy(format!("reading {}", args.module.display()), "name a readable module file; `modinfo -n NAME` finds one")?;
     let target = Target::load(host, &args.kernel);
-    if !target.is_known() && !host.is_dir(installed::modules_dir(&args.kernel)) {
-        return Err(advise(
-            format!("nothing is known about kernel {0}: neither /lib/modules/{0} nor its headers are there", args.kernel),
-            "install the kernel or its headers, or name an installed one (`ls /lib/modules`)",
-        ));
-    }
-    let (module, findings) = match Module::read(&bytes) {
-        Ok(module) => {
-            let recipes = driver::recipes(host)?;
-            let devices = pci::devices(host).unwrap_or_default();
-            let recipe = recipes.iter().find(|r| r.modules.contains(&module.name));
-            let meant: Vec<_> = devices.iter().filter(|d| recipe.is_some_and(|r| r.claims(&d.modalias))).collect();
-            let findings = module::verify(&module, &target, &meant);
-            (Some(module), findings)
+    let recipes = driver::recipes(host)?;
+    let devices = pci::devices(host).unwrap_or_default();
+    let mut all = Vec::new();
+    for path in &args.module {
+        let below = host.path(path);
+        let real = if path.is_absolute() && below.exists() { below } else { path.clone() };
+        let bytes = files::read_bounded(&real, crate::host::MAX_FILE)
+            .remedy(format!("reading {}", path.display()), "name a readable module file; `modinfo -n NAME` finds one")?;
+        if all.is_empty() && !target.is_known() && !host.is_dir(installed::modules_dir(&args.kernel)) {
+            return Err(advise(
+                format!(
+                    "nothing is known about kernel {0}: neither /lib/modules/{0} nor its headers are there",
+                    args.kernel
+                ),
+                "install the kernel or its headers, or name an installed one (`ls /lib/modules`)",
+            ));
         }
-        Err(finding) => (None, vec![finding]),
-    };
-    let verdict = Verdict::of(&findings);
-    if context.json() {
-        let module = Summary { path: &args.module, module: module.as_ref() };
-        super::print(&json::object(&Report { verdict, kernel: &args.kernel, module, findings: &findings }));
-    } else if verdict != Verdict::Safe || !context.global.quiet {
-        super::print(&text(context, args, module.as_ref(), verdict, &findings));
+        let (module, findings) = match Module::read(&bytes) {
+            Ok(module) => {
+                let recipe = recipes.iter().find(|r| r.modules.contains(&module.name));
+                let meant: Vec<_> = devices.iter().filter(|d| recipe.is_some_and(|r| r.claims(&d.modalias))).collect();
+                let findings = module::verify(&module, &target, &meant);
+                (Some(module.judged()), findings)
+            }
+            Err(finding) => (None, vec![finding]),
+        };
+        all.push(Verified { path, module, findings });
+    }
+    let verdict = all.iter().map(|v| Verdict::of(&v.findings)).max().unwrap_or(Verdict::Unknown);
+    match (context.json(), all.as_slice()) {
+        (true, [one]) => super::print(&json::object(&one.report(&args.kernel))),
+        (true, several) => {
+            let modules = several.iter().map(|v| v.report(&args.kernel)).collect();
+            super::print(&json::object(&Reports { verdict, kernel: &args.kernel, modules }));
+        }
+        (false, several) => {
+            let shown = |v: &&Verified<'_>| !context.global.quiet || Verdict::of(&v.findings) != Verdict::Safe;
+            let text: String = several.iter().filter(shown).map(|v| text(context, &args.kernel, v)).collect();
+            super::print(&text);
+        }
     }
     Ok(super::check::exit(verdict))
 }
 
-fn text(context: &Context, args: &Args, module: Option<&Module>, verdict: Verdict, findings: &[Finding]) -> String {
+fn text(context: &Context, kernel: &KernelRelease, verified: &Verified<'_>) -> String {
     let style = context.style();
-    let mut text = format!("{} on {}: {}\n", args.module.display(), args.kernel, style.verdict(verdict));
-    if let Some(module) = module {
+    let verdict = Verdict::of(&verified.findings);
+    let mut text = format!("{} on {kernel}: {}\n", verified.path.display(), style.verdict(verdict));
+    if let Some(module) = &verified.module {
         let version = module.version.as_deref().unwrap_or("no version");
         let vermagic = module.vermagic.as_deref().unwrap_or("none");
         text += &format!("  module {}, {version}, vermagic {}\n", module.name, vermagic.trim());
     }
     // All of them, infos too: the answer to a question about one file.
-    findings.iter().for_each(|f| text += &style.finding(f, "  "));
+    verified.findings.iter().for_each(|f| text += &style.finding(f, "  "));
     text
 }

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// The largest table that is looked at; Debian's is 2 MB.
 const MAX_SYMVERS: u64 = 64 << 20;
-/// From this many scans on it pays to sort the lines.
-const SORT_AFTER: u32 = 3;
+/// From this many scans on it pays to index the lines.
+const INDEX_AFTER: u32 = 2;
 /// Bits for the beginnings of names: some hundred names leave it nearly empty.
 const SLOTS: usize = 1 << 16;
 
@@ -38,7 +38,8 @@ pub struct Symvers {
     /// Where the lines of the names that were asked for start.
     known: RefCell<FxHashMap<Box<str>, Option<u32>>>,
     scans: Cell<u32>,
-    sorted: OnceCell<Vec<u32>>,
+    /// Each line's symbol as a hash, then where the line starts; in order.
+    index: OnceCell<Vec<(u32, u32)>>,
 }
 
 impl Symvers {
@@ -52,7 +53,7 @@ impl Symvers {
             text,
             known: RefCell::default(),
             scans: Cell::new(0),
-            sorted: OnceCell::new(),
+            index: OnceCell::new(),
         })
     }
 
@@ -72,7 +73,7 @@ impl Symvers {
         let new: Vec<&str> = names.iter().copied().filter(|n| !known.contains_key(*n)).collect();
         if !new.is_empty() {
             known.extend(new.iter().map(|n| (Box::from(*n), None)));
-            if self.scans.get() < SORT_AFTER {
+            if self.scans.get() < INDEX_AFTER {
                 self.scans.set(self.scans.get() + 1);
                 self.scan(&new, |start, name| _ = known.insert(name.into(), Some(start)));
             } else {
@@ -109,20 +110,33 @@ impl Symvers {
     }
 
     fn search(&self, name: &str) -> Option<u32> {
-        let lines = self.sorted.get_or_init(|| {
-            let mut starts: Vec<u32> = vec![0];
-            starts.extend(self.text.iter().zip(1u32..).filter(|(b, _)| **b == b'\n').map(|(_, after)| after));
-            starts.sort_by(|a, b| symbol(self.line(*a)).cmp(symbol(self.line(*b))));
-            starts
+        let index = self.index.get_or_init(|| {
+            let mut index = Vec::new();
+            let mut start = 0;
+            for end in memchr::memchr_iter(b'\n', &self.text).chain([self.text.len()]) {
+                // `new` took no table that is too large for it.
+                index.extend(u32::try_from(start).map(|at| (hash(symbol(&self.text[start..end])), at)));
+                start = end + 1;
+            }
+            index.sort_unstable();
+            index
         });
-        let at = lines.binary_search_by(|start| symbol(self.line(*start)).cmp(name.as_bytes())).ok()?;
-        lines.get(at).copied()
+        let wanted = hash(name.as_bytes());
+        let from = index.partition_point(|(hash, _)| *hash < wanted);
+        let same = index.iter().skip(from).take_while(|(hash, _)| *hash == wanted);
+        same.map(|(_, start)| *start).find(|start| symbol(self.line(*start)) == name.as_bytes())
     }
 
     fn line(&self, start: u32) -> &[u8] {
         let rest = self.text.get(start as usize..).unwrap_or_default();
         &rest[..rest.iter().position(|&b| b == b'\n').unwrap_or(rest.len())]
     }
+}
+
+fn hash(symbol: &[u8]) -> u32 {
+    use std::hash::BuildHasher;
+    // Its upper half is the better mixed one.
+    (rustc_hash::FxBuildHasher.hash_one(symbol) >> 32) as u32
 }
 
 /// The first four bytes, if there are as many.
@@ -175,7 +189,7 @@ mod tests {
         assert_eq!((scanned["old"].crc, scanned["old"].provider), (0xfa00_0001, "drivers/net/mdio"));
         assert_eq!(symvers.find(&names), scanned, "what was asked for is kept");
         let searched = Symvers::new(Path::new("/x"), TEXT.into()).unwrap();
-        searched.scans.set(SORT_AFTER);
+        searched.scans.set(INDEX_AFTER);
         assert_eq!(searched.find(&names), scanned);
         // Short names switch the look at a line's beginning off.
         assert_eq!(found("phys_base"), ["phys_base"]);

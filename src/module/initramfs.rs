@@ -10,6 +10,7 @@ use crate::finding::{Code, Finding};
 use crate::host::{files, Host};
 use crate::kernel::KernelRelease;
 use serde::{Deserialize, Serialize};
+use std::cell::OnceCell;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -63,9 +64,15 @@ pub fn initramfs_driver(host: &Host, target: &Target, initrds: &[PathBuf], name:
             let detail = format!("{} tells modprobe not to load {name}: {why}", file.display());
             findings.push(Finding::warn(Code::Blacklisted, detail, format!("take that line away; then {remake}")));
         }
-        let disk = target.module_file(&name).and_then(|p| host.read(p).ok());
-        let Some((digest, build_id)) = disk.as_deref().and_then(|bytes| identity(bytes).ok()) else { continue };
-        let other = scan.copies.iter().find(|(_, d, id)| *d != digest && (id.is_none() || *id != build_id));
+        let disk = target.module_file(&name).filter(|_| !scan.copies.is_empty()).and_then(|p| host.read(p).ok());
+        let Some(disk) = disk else { continue };
+        let build_id = Module::read(&disk).ok().and_then(|m| m.build_id);
+        // The digest of what lies on the disk costs more than all else here, and decides only where there is no build id.
+        let digest = OnceCell::new();
+        let other = scan.copies.iter().find(|(_, d, id)| {
+            let same = id.is_some() && *id == build_id;
+            !same && digest.get_or_init(|| identity(&disk).ok().map(|(digest, _)| digest)).as_ref() != Some(d)
+        });
         if let Some((copy, ..)) = other {
             let detail =
                 format!("{} carries another {name} ({copy}) than the disk, and that one is loaded first", file.display());

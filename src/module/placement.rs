@@ -8,7 +8,11 @@ use crate::finding::{Code, Finding, Severity};
 use crate::host::{transaction, Host};
 use crate::kernel::installed::modules_dir;
 use crate::kernel::KernelRelease;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+
+/// How the names of module files end.
+const MODULES: [&str; 4] = [".ko", ".ko.gz", ".ko.xz", ".ko.zst"];
 
 /// Modules lie a few directories deep (`kernel/drivers/net/ethernet/intel/ixgbevf`).
 const MAX_DEPTH: u32 = 12;
@@ -17,60 +21,104 @@ const OWN: &str = "kernel";
 /// The part of it that is walked all the same: old makefiles put drivers of network cards there.
 const OWN_NET: &str = "kernel/drivers/net";
 
-/// Every copy of a module in K's module directory, below the root: by a walk of all beside the kernel's own and of its network
-/// drivers, for the rest by its `modules.order`, which is thousands of lines and no walk.
+/// Every copy of a module in K's module directory, below the root.
 pub fn on_disk(host: &Host, release: &KernelRelease, name: &str) -> Vec<PathBuf> {
-    let dir = modules_dir(release);
-    let name = name.replace('-', "_");
+    Files::find(host, release).of(host, name)
+}
+
+/// The module files of a kernel: by a walk of all beside its own and of its network drivers, for the rest by its
+/// `modules.order`, which is thousands of lines and no walk.
+pub(super) struct Files {
+    walked: Vec<PathBuf>,
+    /// Where the kernel's modules are, and its `modules.order`.
+    dir: PathBuf,
+    order: Vec<u8>,
+}
+
+impl Files {
+    /// Walks.
+    pub(super) fn find(host: &Host, release: &KernelRelease) -> Files {
+        let dir = modules_dir(release);
+        let walked = walk_beside(host, &dir);
+        let order = host.read(dir.join("modules.order")).unwrap_or_default();
+        Files { walked, dir, order }
+    }
+
+    /// The copies of one module.
+    pub(super) fn of(&self, host: &Host, name: &str) -> Vec<PathBuf> {
+        let name = name.replace('-', "_");
+        let is = |p: &&PathBuf| p.file_name().is_some_and(|f| names(f.as_encoded_bytes(), &name));
+        let mut found: Vec<PathBuf> = self.walked.iter().filter(is).cloned().collect();
+        for file in self.order.split(|&b| b == b'\n').filter(|l| names(l.rsplit(|&b| b == b'/').next().unwrap_or(l), &name))
+        {
+            let plain = self.dir.join(String::from_utf8_lossy(file).as_ref());
+            let packed = ["", ".xz", ".gz", ".zst"].map(|ext| PathBuf::from(format!("{}{ext}", plain.display())));
+            found.extend(packed.into_iter().filter(|p| host.is_file(p)));
+        }
+        let mut seen = std::collections::HashSet::new();
+        found.retain(|p| seen.insert(p.clone()));
+        found
+    }
+}
+
+/// Whether a file's name is that of a module, packed or not: [`name_of`] for thousands of names.
+fn names(file: &[u8], name: &str) -> bool {
+    let (stem, rest) = file.split_at(name.len().min(file.len()));
+    let same = stem.iter().map(|&b| if b == b'-' { b'_' } else { b }).eq(name.bytes());
+    same && MODULES.iter().any(|ending| rest == ending.as_bytes())
+}
+
+fn walk_beside(host: &Host, dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in host.read_dir(&dir).unwrap_or_default() {
+    for entry in host.read_dir(dir).unwrap_or_default() {
         let path = dir.join(&entry);
         if entry == "build" || entry == "source" || (entry == OWN && host.is_file(dir.join("modules.order"))) {
             continue;
         }
-        if is_copy(&entry.to_string_lossy(), &name) && host.is_file(&path) {
+        if is_module(&entry) && host.is_file(&path) {
             found.push(path);
         } else if !entry.to_string_lossy().contains('.') {
-            walk(host, &path, &name, MAX_DEPTH, &mut found);
+            walk(host, &path, &host.path(&path), MAX_DEPTH, &mut found);
         }
     }
-    walk(host, &dir.join(OWN_NET), &name, MAX_DEPTH, &mut found);
-    let order = host.read(dir.join("modules.order")).unwrap_or_default();
-    for file in order.split(|&b| b == b'\n').filter_map(|l| std::str::from_utf8(l).ok()).filter(|l| name_of(l) == name) {
-        let plain = dir.join(file);
-        let packed = ["", ".xz", ".gz", ".zst"].map(|ext| PathBuf::from(format!("{}{ext}", plain.display())));
-        found.extend(packed.into_iter().filter(|p| host.is_file(p)));
-    }
-    let mut seen = std::collections::HashSet::new();
-    found.retain(|p| seen.insert(p.clone()));
+    let net = dir.join(OWN_NET);
+    walk(host, &net, &host.path(&net), MAX_DEPTH, &mut found);
     found
 }
 
-/// Whether a file's name is that of a module, packed or not.
-fn is_copy(file: &str, name: &str) -> bool {
-    let module = [".ko", ".ko.gz", ".ko.xz", ".ko.zst"].iter().any(|ext| file.ends_with(ext));
-    module && name_of(file) == *name
+fn is_module(file: &OsStr) -> bool {
+    MODULES.iter().any(|ending| file.as_encoded_bytes().ends_with(ending.as_bytes()))
 }
 
-fn walk(host: &Host, dir: &Path, name: &str, depth: u32, found: &mut Vec<PathBuf>) {
-    let Ok(entries) = std::fs::read_dir(host.path(dir)) else { return };
+/// `real` is where `dir` lies: below a root only a link has to be resolved anew.
+fn walk(host: &Host, dir: &Path, real: &Path, depth: u32, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(real) else { return };
     let mut names: Vec<_> = entries.flatten().map(|e| (e.file_name(), e.file_type())).collect();
     names.sort_by(|a, b| a.0.cmp(&b.0));
     for (entry, kind) in names {
         let path = dir.join(&entry);
-        let is_dir = kind.is_ok_and(|k| k.is_dir() || (k.is_symlink() && host.is_dir(&path)));
-        if is_dir {
+        let Ok(kind) = kind else { continue };
+        let beneath = if kind.is_symlink() { host.path(&path) } else { real.join(&entry) };
+        if kind.is_dir() || (kind.is_symlink() && beneath.is_dir()) {
             if depth > 0 {
-                walk(host, &path, name, depth - 1, found);
+                walk(host, &path, &beneath, depth - 1, found);
             }
-        } else if is_copy(&entry.to_string_lossy(), name) && host.is_file(&path) {
+        } else if is_module(&entry) && (kind.is_file() || beneath.is_file()) {
             found.push(path);
         }
     }
 }
 
-/// What stands between a module file and its being loaded for a device: `cmdline` is K's.
-pub fn check_placement(host: &Host, target: &Target, name: &str, path: &Path, cmdline: &str) -> Vec<Finding> {
+/// What stands between a module file and its being loaded for a device: `module` is what the file holds, if it can be read;
+/// `cmdline` is K's.
+pub fn check_placement(
+    host: &Host,
+    target: &Target,
+    name: &str,
+    path: &Path,
+    module: Option<&Module>,
+    cmdline: &str,
+) -> Vec<Finding> {
     let name = name.replace('-', "_");
     let k = &target.release;
     let depmod = format!("depmod {k}");
@@ -87,10 +135,10 @@ pub fn check_placement(host: &Host, target: &Target, name: &str, path: &Path, cm
         let detail = format!("{name} is not loaded before the root is mounted: `{word}` on the kernel command line");
         findings.push(Finding::warn(Code::Blacklisted, detail, "take that word away"));
     }
-    if let Some(module) = host.read(path).ok().and_then(|bytes| Module::read(&bytes).ok()) {
-        findings.extend(stale(target, &module, &depmod));
-        findings.extend(dependencies(host, target, &module, cmdline));
-        findings.extend(soft(host, target, &module, cmdline));
+    if let Some(module) = module {
+        findings.extend(stale(target, module, &depmod));
+        findings.extend(dependencies(host, target, module, cmdline));
+        findings.extend(soft(host, target, module, cmdline));
     }
     findings
 }
@@ -98,7 +146,7 @@ pub fn check_placement(host: &Host, target: &Target, name: &str, path: &Path, cm
 /// Which of several copies the tables name, and which depmod would.
 fn chosen(host: &Host, target: &Target, name: &str, path: &Path) -> Option<Finding> {
     let k = &target.release;
-    let copies = on_disk(host, k, name);
+    let copies = target.files().of(host, name);
     let best = target.order().choose(&modules_dir(k), &copies);
     let same = |a: &Path, b: &Path| a == b || host.path(a) == host.path(b);
     let Some(listed) = target.module_file(name) else {

@@ -2,6 +2,7 @@
 
 use super::depmod::Order;
 use super::index::{Index, Provider};
+use super::placement::Files;
 use super::trust::Keys;
 use super::{decompress, name_of, Module, Offer};
 use crate::host::Host;
@@ -26,6 +27,7 @@ pub struct Target {
     own: OnceCell<Own>,
     keys: OnceCell<Keys>,
     order: OnceCell<Order>,
+    files: OnceCell<Files>,
     others: RefCell<HashMap<String, Rc<Vec<Offer>>>>,
 }
 
@@ -73,6 +75,7 @@ impl Target {
             own: OnceCell::new(),
             keys: OnceCell::new(),
             order: OnceCell::new(),
+            files: OnceCell::new(),
             others: RefCell::default(),
         }
     }
@@ -128,6 +131,15 @@ impl Target {
 
     pub(super) fn order(&self) -> &Order {
         self.order.get_or_init(|| Order::load(&self.host, &self.release))
+    }
+
+    pub(super) fn files(&self) -> &Files {
+        self.files.get_or_init(|| Files::find(&self.host, &self.release))
+    }
+
+    /// Every copy of a module in the kernel's module directory.
+    pub fn copies(&self, name: &str) -> Vec<PathBuf> {
+        self.files().of(&self.host, name)
     }
 
     /// The file that modprobe would load for a module's name.

@@ -167,7 +167,7 @@ fn candidates(
     for name in &names {
         let mut paths: Vec<PathBuf> = target.module_file(name).into_iter().collect();
         if own.contains(name) {
-            paths.extend(module::on_disk(host, &target.release, name));
+            paths.extend(target.copies(name));
         }
         let mut seen = Vec::new();
         for path in paths {
@@ -196,8 +196,8 @@ fn examine(host: &Host, target: &Target, name: &str, path: &Path, device: Option
         Ok(module) => module::verify(module, target, &devices),
         Err(finding) => vec![finding.clone()],
     };
-    findings.extend(module::check_placement(host, target, name, path, cmdline));
     let module = module.ok();
+    findings.extend(module::check_placement(host, target, name, path, module.as_ref(), cmdline));
     ModuleEvidence {
         name: name.to_owned(),
         path: Some(path.to_owned()),

@@ -1,0 +1,252 @@
+//! The way through the service on a live root: a namespace of its own made of this machine's programs, where a stand-in for systemctl
+//! runs the units' own command lines. (With a real systemd: the vm tier.)
+
+mod machine;
+
+use machine::lab::Lab;
+use machine::{Machine, Run};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+/// Stands in for systemd: `start UNIT` runs its ExecStart in a session of its own, or joins a run under way, as a job does; `show`
+/// answers from the files. A line for each call.
+const SYSTEMCTL: &str = r#"#!/bin/bash
+echo "$*" >>/var/calls
+block=yes; words=()
+for w in "$@"; do [ "$w" = --no-block ] && block=no || words+=("$w"); done
+set -- "${words[@]}"
+case $1 in
+start)
+    [ -e "/var/masked" ] && { echo "Failed to start $2: Unit $2 is masked." >&2; exit 1; }
+    file=/usr/lib/systemd/system/$2
+    [ $block = yes ] || exit 0
+    exec 9>/run/unit.lock
+    flock -n 9 || { flock 9; exit 0; }
+    setsid bash -c "exec $(sed -n 's/^ExecStart=//p' "$file")" >>/var/journal 2>&1 &
+    wait $!
+    [ $? = 0 ] || [ $? = 3 ] ;;
+show)
+    case $* in
+    *ActiveState*) flock -n /run/unit.lock true && echo ActiveState=inactive || echo ActiveState=activating; exit ;;
+    esac
+    refuser=VFGUARD_blocks_reboot__run_vfguard_status.service
+    for f in /run/systemd/system/*.d/50-vfguard.conf; do
+        [ -e "$f" ] || continue
+        u=${f%/*}; u=${u##*/}
+        printf 'Id=%s\nLoadState=loaded\nRequires=%s\n\n' "${u%.d}" $refuser
+    done
+    printf 'Id=%s\nLoadState=masked\nRequires=\n' $refuser ;;
+esac
+"#;
+/// Stands in for apt-get: the headers come, or no repository has them.
+const APT: &str = r#"#!/bin/bash
+echo "apt-get $*" >>/var/calls
+[ -e /var/no-headers ] && { echo "E: Unable to locate package ${!#}"; exit 100; }
+mv /usr/src/hidden "/usr/src/${!#}"
+"#;
+/// Makes the root and enters it: this machine's /usr below the test's, everything else the test's.
+const ENTER: &str = r#"set -e
+N=$R/newroot; mkdir -p "$N"; mount -t tmpfs new "$N"
+mkdir "$N"/{upper,work,usr,proc,dev,tmp,root}
+chmod 1777 "$N/tmp"
+mount -t overlay usr -o "lowerdir=$R/usr:/usr,upperdir=$N/upper,workdir=$N/work" "$N/usr"
+for l in bin sbin lib lib64; do ln -s usr/$l "$N/$l"; done
+for d in etc boot var run sys srv; do mkdir -p "$R/$d" "$N/$d"; mount --bind "$R/$d" "$N/$d"; done
+for d in lib/modules; do mkdir -p "$N/usr/$d"; mount --bind "$R/$d" "$N/usr/$d"; done
+mkdir -p "$N/etc/alternatives"; mount --bind /etc/alternatives "$N/etc/alternatives"
+mount --rbind /dev "$N/dev"
+mount -t proc proc "$N/proc"
+mount --bind "$R/osrelease" "$N/proc/sys/kernel/osrelease"
+mount --bind "$R/cmdline" "$N/proc/cmdline"
+exec chroot "$N" /bin/bash -c "$1"
+"#;
+
+/// The demo driver's kernel is installed and nothing is built; the kernel that runs is another one.
+fn machine(lab: &Lab) -> (Machine, String) {
+    let kernel = lab.get("K_NEW").to_owned();
+    let machine = lab
+        .install(lab.machine().grub(), &kernel)
+        .demo(lab)
+        .file("osrelease", "6.1.0-1-old\n")
+        .file("cmdline", "ro\n")
+        .file("etc/passwd", "root:x:0:0::/root:/bin/sh\n")
+        .file("etc/group", "root:x:0:\n");
+    let mut machine = machine
+        .file("usr/local/sbin/systemctl", SYSTEMCTL)
+        .file("usr/local/sbin/apt-get", APT)
+        .file("run/systemd/system/x", "");
+    let units = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/systemd");
+    for entry in fs::read_dir(units).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        machine = machine.file(&format!("usr/lib/systemd/system/{name}"), &fs::read_to_string(&path).unwrap());
+    }
+    for program in ["usr/local/sbin/systemctl", "usr/local/sbin/apt-get"] {
+        fs::set_permissions(machine.path(program), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::create_dir_all(machine.path("usr/bin")).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_vfguard"), machine.path("usr/bin/vfguard")).unwrap();
+    fs::create_dir_all(machine.path("var/cache/vfguard")).unwrap();
+    (machine, kernel)
+}
+
+fn enter(machine: &Machine, script: &str) -> Run {
+    let output = Command::new("unshare")
+        .args(["-m", "-p", "-f", "bash", "-c", ENTER, "enter", script])
+        .env("R", machine.root())
+        .output()
+        .unwrap();
+    Run {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+fn text(machine: &Machine, path: &str) -> String {
+    fs::read_to_string(machine.path(path)).unwrap_or_default()
+}
+
+fn built(machine: &Machine, kernel: &str) -> bool {
+    machine.path(&format!("lib/modules/{kernel}/updates/vfguard/demo.ko")).exists()
+}
+
+fn closed(machine: &Machine) -> bool {
+    machine.path("run/systemd/system/reboot.target.d/50-vfguard.conf").exists()
+}
+
+#[test]
+fn a_hook_starts_the_service_shows_its_progress_and_tells_the_verdict() {
+    let lab = Lab::open();
+    let (machine, kernel) = machine(&lab);
+    let run = enter(&machine, "vfguard reconcile --from yum");
+    assert_eq!(run.code, 0, "{}{}{}", run.stdout, run.stderr, text(&machine, "var/journal"));
+    assert!(text(&machine, "var/calls").lines().any(|l| l == "start vfguard.service"), "{}", text(&machine, "var/calls"));
+    let lines: Vec<&str> = run.stderr.lines().collect();
+    let at = |word: &str| lines.iter().position(|l| l.contains(word)).unwrap_or_else(|| panic!("no {word} in {lines:#?}"));
+    assert!(at("gate closed") < at("demo is not proven yet (a reboot is refused meanwhile)"), "{lines:#?}");
+    assert!(at("is not proven yet") < at("building demo") && at("building demo") < at("built, verified and installed"));
+    assert!(run.stdout.contains("safe: a reboot keeps the network"), "{}", run.stdout);
+    assert!(!run.stderr.contains('\r') && lines.iter().all(|l| l.starts_with("vfguard: ")), "{lines:#?}");
+    assert!(text(&machine, "var/journal").contains("building demo"), "the service did not do the work");
+    assert!(built(&machine, &kernel) && !closed(&machine));
+}
+
+#[test]
+fn a_hook_that_is_not_to_wait_returns_at_once_with_the_gate_closed() {
+    let lab = Lab::open();
+    let (machine, kernel) = machine(&lab);
+    let machine = machine.file("etc/vfguard/config.d/9.toml", "[hook]\nwait = false\n");
+    let run = enter(&machine, "vfguard reconcile --from dnf");
+    assert_eq!(run.code, 3, "{}{}", run.stdout, run.stderr);
+    assert!(text(&machine, "var/calls").contains("start --no-block vfguard.service"));
+    assert!(
+        run.stderr.contains("goes on in the background") && run.stdout.contains("a reboot is refused"),
+        "{}",
+        run.stdout
+    );
+    assert!(!built(&machine, &kernel) && closed(&machine));
+}
+
+#[test]
+fn a_hook_whose_service_cannot_be_started_works_itself() {
+    let lab = Lab::open();
+    let (machine, kernel) = machine(&lab);
+    let run = enter(
+        &machine.file("var/masked", ""),
+        "vfguard reconcile --from yum; echo \"code $?\"; ls /lib/modules/*/updates/vfguard",
+    );
+    assert!(run.stdout.contains("code 0") && run.stdout.contains("demo.ko"), "{kernel}: {}{}", run.stdout, run.stderr);
+}
+
+#[test]
+fn many_hooks_of_one_transaction_do_the_work_once() {
+    let lab = Lab::open();
+    let (machine, kernel) = machine(&lab);
+    let hooks = "for h in postinst kernel-install rpm-trigger dnf; do vfguard reconcile --from $h & p+=($!); done; \
+                 for p in ${p[@]}; do wait $p || exit 9; done; vfguard reconcile --from yum";
+    let run = enter(&machine, hooks);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    let builds = text(&machine, "var/journal").matches("building demo").count();
+    assert_eq!(builds, 1, "{}", text(&machine, "var/journal"));
+    assert!(built(&machine, &kernel) && !closed(&machine));
+}
+
+#[test]
+fn a_hook_that_is_killed_half_way_leaves_the_service_at_work() {
+    let lab = Lab::open();
+    let (machine, kernel) = machine(&lab);
+    let script =
+        "vfguard reconcile --from yum & p=$!; for i in {1..600}; do grep -q 'building demo' /var/journal 2>/dev/null && break; sleep 0.05; done; \
+                  kill -9 $p; flock /run/unit.lock true; vfguard reconcile --from dnf";
+    let run = enter(&machine, script);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    assert_eq!(text(&machine, "var/journal").matches("building demo").count(), 1);
+    assert!(built(&machine, &kernel) && !closed(&machine));
+}
+
+/// The headers are not there yet; apt-get would bring them.
+fn headless(lab: &Lab) -> (Machine, String) {
+    let (machine, kernel) = machine(lab);
+    fs::rename(machine.path(&format!("usr/src/linux-headers-{kernel}")), machine.path("usr/src/hidden")).unwrap();
+    (machine, kernel)
+}
+
+#[test]
+fn without_headers_the_hook_returns_at_once_and_they_come_after_the_transaction() {
+    let lab = Lab::open();
+    let (machine, kernel) = headless(&lab);
+    let script = "vfguard reconcile --from rpm-trigger; echo \"hook $?\"; grep -c apt-get /var/calls; systemctl start vfguard.service; \
+                  grep -c apt-get /var/calls; systemctl start vfguard-headers.service; systemctl start vfguard.service; \
+                  vfguard check; echo \"check $?\"; ls /lib/modules/*/updates/vfguard";
+    let run = enter(&machine, script);
+    let calls = text(&machine, "var/calls");
+    assert!(
+        run.stdout.contains("hook 3\n0\n0\n"),
+        "headers were installed inside the transaction: {}{}",
+        run.stdout,
+        run.stderr
+    );
+    assert!(run.stderr.contains("its headers are not there (yet)"), "{}", run.stderr);
+    assert!(
+        calls.contains("start --no-block vfguard.service") && calls.contains("start --no-block vfguard-headers.service"),
+        "{calls}"
+    );
+    let apt = calls.lines().find(|l| l.starts_with("apt-get")).unwrap();
+    assert!(apt.contains("install") && apt.ends_with(&format!("linux-headers-{kernel}")), "{apt}");
+    assert!(
+        run.stdout.contains("check 0") && run.stdout.contains("demo.ko"),
+        "{}{}",
+        run.stdout,
+        text(&machine, "var/journal")
+    );
+    assert!(!closed(&machine));
+}
+
+#[test]
+fn headers_that_nobody_has_are_tried_once_and_said_and_can_be_switched_off() {
+    let lab = Lab::open();
+    let (machine, kernel) = headless(&lab);
+    let machine = machine.file("var/no-headers", "");
+    let script =
+        "systemctl start vfguard.service; systemctl start vfguard-headers.service; systemctl start vfguard.service; \
+                  systemctl start vfguard-headers.service; vfguard check; cat /run/motd.d/50-vfguard";
+    let run = enter(&machine, script);
+    assert!(
+        run.stdout.matches("no repository offers the headers").count() >= 2,
+        "check and the message of the day: {}",
+        run.stdout
+    );
+    assert!(run.stdout.contains(&format!("vfguard decline {kernel}")), "{}", run.stdout);
+    let calls = text(&machine, "var/calls");
+    assert_eq!(calls.matches("apt-get").count(), 1, "{calls}");
+    assert_eq!(calls.matches("--no-block vfguard-headers.service").count(), 1, "{calls}");
+    assert!(closed(&machine));
+
+    let (machine, _) = headless(&lab);
+    let machine = machine.file("etc/vfguard/config.d/9.toml", "[build]\ninstall_headers = false\n");
+    enter(&machine, "systemctl start vfguard.service; vfguard reconcile");
+    let calls = text(&machine, "var/calls");
+    assert!(!calls.contains("apt-get") && !calls.contains("vfguard-headers"), "{calls}");
+}

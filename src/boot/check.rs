@@ -18,7 +18,6 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub fn cross_check(host: &Host, answer: &mut NextBoot) {
     let grub = matches!(answer.source, Source::GrubLegacy | Source::Grub2 | Source::Bls);
     let Some(grubby) = GRUBBY.iter().find(|p| host.is_file(p)).filter(|_| host.is_live() && grub) else { return };
-    let Some(ours) = answer.lasting().map(|c| c.kernel.clone()) else { return };
     let outcome = match run(&Spec::new(grubby, ["--default-kernel"], LIMIT)) {
         Ok(outcome) if outcome.success() => outcome,
         Ok(outcome) => {
@@ -28,7 +27,13 @@ pub fn cross_check(host: &Host, answer: &mut NextBoot) {
         }
         Err(e) => return answer.note(format!("grubby --default-kernel: {e:#}"), "grubby --default-kernel"),
     };
-    let theirs = outcome.tail.lines().rev().find_map(|l| image::release_of_name(Path::new(l.trim())));
+    weigh(answer, &outcome.tail);
+}
+
+/// Compares with what grubby printed: the path of an image.
+fn weigh(answer: &mut NextBoot, printed: &str) {
+    let Some(ours) = answer.lasting().map(|c| c.kernel.clone()) else { return };
+    let theirs = printed.lines().rev().find_map(|l| image::release_of_name(Path::new(l.trim())));
     if let Some(theirs) = theirs.filter(|t| *t != ours) {
         answer.doubt(
             format!("grubby takes {theirs} for the default, and by the boot loader's own rules it is {ours}"),
@@ -69,4 +74,39 @@ pub fn settable(host: &Host) -> Result<String, Problem> {
         });
     }
     Ok(file.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Candidate, Role};
+    use super::*;
+
+    fn answer(kernel: &str) -> NextBoot {
+        let mut answer = NextBoot::new(Source::Bls);
+        answer.kernels.push(Candidate {
+            kernel: kernel.parse().unwrap(),
+            role: Role::Next,
+            entry: String::new(),
+            why: String::new(),
+            cmdline: String::new(),
+            initrds: Vec::new(),
+        });
+        answer
+    }
+
+    #[test]
+    fn another_default_by_grubby_is_a_doubt_and_the_same_is_none() {
+        let ours = "5.14.0-70.13.1.el9_0.x86_64";
+        for (printed, certain) in [
+            ("/boot/vmlinuz-5.14.0-70.13.1.el9_0.x86_64\n", true),
+            ("/boot/vmlinuz-5.14.0-503.11.1.el9_5.x86_64\n", false),
+            ("grep: warning\n/boot/vmlinuz-5.14.0-503.11.1.el9_5.x86_64\n", false),
+            ("", true),
+        ] {
+            let mut answer = answer(ours);
+            weigh(&mut answer, printed);
+            assert_eq!(answer.certain, certain, "{printed:?}");
+            assert!(certain || answer.problems[0].message.contains("503.11.1"), "{printed:?}");
+        }
+    }
 }

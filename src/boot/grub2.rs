@@ -236,7 +236,7 @@ fn rules(host: &Host) -> (Flavor, Order) {
     let Some(text) = text else {
         let old = host.read_text("/etc/redhat-release").ok();
         let seven = old.is_some_and(|t| t.contains("release 7"));
-        return (if seven { Flavor::Upstream } else { Flavor::Unknown }, Order::Name);
+        return (if seven { Flavor::Upstream } else { Flavor::ByEntries }, Order::Name);
     };
     let id = os_release(&text, "ID");
     let major: u32 = os_release(&text, "VERSION_ID").split('.').next().and_then(|v| v.parse().ok()).unwrap_or(0);

@@ -10,6 +10,7 @@ mod check;
 mod choose;
 pub mod default;
 pub mod efi;
+pub mod fuzz;
 pub mod grub2;
 pub mod grubenv;
 pub mod image;

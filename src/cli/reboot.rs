@@ -65,7 +65,11 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     context.say(&format!("rebooting: {why}"));
-    let asked = command::run_ok(&systemd::spec(["reboot"], ASK_LIMIT));
+    let asked = command::run_ok(&if gate::upstart::is_upstart(host) {
+        command::Spec::new("shutdown", ["-r", "now"], ASK_LIMIT)
+    } else {
+        systemd::spec(["reboot"], ASK_LIMIT)
+    });
     drop(lock);
     if let Err(e) = asked {
         // Whatever hindered the reboot, the gate is not left open on an unsafe kernel's account.

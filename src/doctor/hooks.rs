@@ -4,6 +4,7 @@
 //! (post-transaction-actions) and dnf.conf(5); libdnf5-actions(8); kernel-install(8); rpm's file triggers.
 
 use super::Check;
+use crate::gate::upstart;
 use crate::host::command::{self, Spec};
 use crate::host::{systemd, Host};
 use std::path::{Path, PathBuf};
@@ -276,8 +277,13 @@ fn scripts(host: &Host, name: &'static str, dir: &str, suffix: &str) -> Check {
 
 /// The units: there, enabled, and on a live machine the watch at work.
 fn units(host: &Host) -> Vec<Check> {
-    if crate::gate::upstart::is_upstart(host) {
-        return Vec::new();
+    if upstart::is_upstart(host) {
+        let bare = upstart::unwrapped(host);
+        return vec![if bare.is_empty() {
+            Check::ok("upstart-wrappers", "reboot, shutdown and telinit are wrapped")
+        } else {
+            Check::failed("upstart-wrappers", format!("not wrapped: {}", bare.join(", ")), "vfguard-upstart install")
+        }];
     }
     let mut checks = Vec::new();
     let absent: Vec<&str> = UNITS.iter().chain(&WORKERS).copied().filter(|unit| !systemd::has_unit(host, unit)).collect();

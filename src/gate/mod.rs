@@ -140,24 +140,41 @@ fn record(host: &Host) -> Option<Record> {
 /// The gate from the files below the root; no process is started. An override that has ended is none.
 pub fn state(host: &Host) -> Gate {
     let over = active_override(host);
-    let (state, seen) = match (systemd::look(host, false), &over) {
-        (Files::All, _) => (State::Closed, "the files in /run/systemd/system refuse"),
-        (Files::Some, Some(_)) => (State::Overridden, "some files in /run/systemd/system refuse, others are missing"),
-        (Files::Some, None) => (State::Open, "some files in /run/systemd/system refuse, others are missing"),
-        (Files::None, Some(_)) => (State::Overridden, "no file in /run/systemd/system refuses"),
-        (Files::None, None) => (State::Open, "no file in /run/systemd/system refuses"),
+    let (state, seen) = match (look(host, false), &over) {
+        (Files::All, _) => (State::Closed, "the files of the gate refuse"),
+        (Files::Some, Some(_)) => (State::Overridden, "some files of the gate refuse, others are missing"),
+        (Files::Some, None) => (State::Open, "some files of the gate refuse, others are missing"),
+        (Files::None, Some(_)) => (State::Overridden, "no file of the gate refuses"),
+        (Files::None, None) => (State::Open, "no file of the gate refuses"),
     };
     let reason = match (state, record(host)) {
         (State::Closed, Some(record)) => record.reasons.iter().map(Reason::line).collect(),
         (State::Closed, None) => vec!["the record of why is lost; `vfguard check` says what is wrong now".into()],
         (State::Open | State::Overridden, _) => Vec::new(),
     };
-    Gate { state, reason, over, seen: seen.into() }
+    Gate { state, reason, over, seen: format!("{seen} ({})", place_of_files(host)) }
+}
+
+/// The files that refuse, of whichever init this is.
+fn look(host: &Host, poweroff: bool) -> Files {
+    if upstart::is_upstart(host) {
+        upstart::look(host, poweroff)
+    } else {
+        systemd::look(host, poweroff)
+    }
+}
+
+fn place_of_files(host: &Host) -> &'static str {
+    if upstart::is_upstart(host) {
+        "/run/vfguard/reboot-refused and the wrappers in /sbin"
+    } else {
+        "in /run/systemd/system"
+    }
 }
 
 /// Whether nothing of the gate is left behind: no file, nothing to put back.
 pub fn is_clear(host: &Host) -> bool {
-    systemd::look(host, true) == Files::None && !host.exists(RECORD)
+    look(host, true) == Files::None && !host.exists(RECORD)
 }
 
 /// The gate as the system itself sees it: a live one is asked, of another root the files tell.
@@ -165,7 +182,8 @@ pub fn is_clear(host: &Host) -> bool {
 /// # Errors
 /// When the live system does not answer.
 pub fn confirm(host: &Host) -> Result<State> {
-    let files = if host.is_live() { systemd::ask(false)? } else { systemd::look(host, false) };
+    let asked = host.is_live() && !upstart::is_upstart(host);
+    let files = if asked { systemd::ask(false)? } else { look(host, false) };
     Ok(match (files, active_override(host)) {
         (Files::All, _) => State::Closed,
         (Files::Some | Files::None, Some(_)) => State::Overridden,
@@ -211,21 +229,32 @@ pub fn close_by_hand(host: &Host, settings: &Settings, reasons: &[Reason]) -> Re
 
 fn close_locked(host: &Host, settings: &Settings, reasons: &[Reason], _: &Lock) -> Result<Closed> {
     let old = record(host);
-    let whole = systemd::look(host, settings.poweroff) == Files::All;
+    let whole = look(host, settings.poweroff) == Files::All;
     let same = |r: &Record| r.reasons == reasons && r.poweroff == settings.poweroff && r.confirmed;
     if whole && old.as_ref().is_some_and(same) {
         return Ok(Closed { state: State::Closed, changed: false, scheduled: None });
     }
     let told = old.as_ref().is_some_and(|r| r.reasons == reasons) && whole;
     let kept = old.unwrap_or_default();
-    let initctl = systemd::initctl_before(host, &kept.initctl);
+    let upstart = upstart::is_upstart(host);
+    let initctl = if upstart { Initctl::default() } else { systemd::initctl_before(host, &kept.initctl) };
     let since = if whole { kept.since } else { audit::now() };
     let mut new = Record { reasons: reasons.to_vec(), since, poweroff: settings.poweroff, initctl, confirmed: false };
     // The record first: it knows what to put back, whatever comes of the rest.
     store(host, &new)?;
-    systemd::write(host, settings.poweroff)?;
-    systemd::mask_initctl(host, &new.initctl)?;
-    if host.is_live() {
+    if upstart {
+        upstart::write(host, settings.poweroff, reasons)?;
+        if upstart::look(host, settings.poweroff) != Files::All {
+            return Err(advise(
+                format!("the gate is not seen closed: no wrapper around {}", upstart::unwrapped(host).join(", ")),
+                "do not reboot; vfguard-upstart install",
+            ));
+        }
+    } else {
+        systemd::write(host, settings.poweroff)?;
+        systemd::mask_initctl(host, &new.initctl)?;
+    }
+    if host.is_live() && !upstart {
         // Already seen closed and only the reasons are new: nothing for systemd to read.
         let seen =
             whole && kept.confirmed && kept.poweroff == settings.poweroff && systemd::ask(settings.poweroff)? == Files::All;
@@ -305,10 +334,15 @@ fn open_locked(host: &Host, _: &Lock) -> Result<bool> {
     if is_clear(host) {
         return Ok(false);
     }
-    let was = systemd::look(host, false) == Files::All;
+    let was = look(host, false) == Files::All;
     let initctl = record(host).unwrap_or_default().initctl;
-    systemd::remove(host, &initctl)?;
-    if host.is_live() {
+    let upstart = upstart::is_upstart(host);
+    if upstart {
+        upstart::remove(host)?;
+    } else {
+        systemd::remove(host, &initctl)?;
+    }
+    if host.is_live() && !upstart {
         systemd::apply_open(host, &initctl)?;
         if systemd::ask(true)? != Files::None {
             return Err(advise("systemd still refuses a reboot", systemd::WAY_OUT));
@@ -329,7 +363,8 @@ pub fn open_override(host: &Host, reason: &str, kernel: Option<KernelRelease>, l
     let mut event = audit::Event::now(host, audit::What::Override, &over.reason, over.kernel.as_ref());
     event.until = Some(audit::stamp(over.until));
     audit::append(host, &event)?;
-    if host.is_live() {
+    // On upstart, cron looks every few minutes whether one has ended (packaging/el6).
+    if host.is_live() && !upstart::is_upstart(host) {
         let program = std::env::current_exe().context("finding out where vfguard is")?;
         let unit = format!("vfguard-override-end-{}", over.until);
         // A second later, so that it is over when the run looks.

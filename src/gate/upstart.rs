@@ -1,9 +1,100 @@
-//! The gate on upstart (EL6): wrappers around reboot, shutdown and telinit refuse while a state file says so.
+//! The gate on upstart (EL6): wrappers around reboot, shutdown and telinit (packaging/el6) refuse while a state file says so, and
+//! Ctrl-Alt-Del does nothing. `init 6` passes: /sbin/init is never touched.
+//!
+//! [reasoned] from upstart 0.6.5's reboot(8), shutdown(8), telinit(8) and init(5); run here on roots made of files.
 
-use crate::host::Host;
+use super::systemd::Files;
+use super::Reason;
+use crate::host::{files, Host};
+use crate::report::human::printable;
+use anyhow::Result;
+use std::fmt::Write;
+
+/// What the wrappers read: the boot that it is about, whether poweroff is refused too, then what they print.
+const STATE: &str = "/run/vfguard/reboot-refused";
+/// What is done at Ctrl-Alt-Del instead (init(5), "Override files").
+const CTRL_ALT_DEL: &str = "/etc/init/control-alt-delete.override";
+/// The first line of a file of ours in /etc/init.
+const MARK: &str = "# vfguard";
+/// The second line of each wrapper begins so.
+const WRAPPER: &str = "# vfguard-upstart-wrapper";
+/// Where the wrappers are.
+const WRAPPED: [&str; 3] = ["/sbin/reboot", "/sbin/shutdown", "/sbin/telinit"];
+/// A wrapper is a page of text; what it wraps is larger.
+const MAX_WRAPPER: u64 = 1 << 20;
 
 /// Whether the init of this machine is upstart: its own files and no systemd.
 pub fn is_upstart(host: &Host) -> bool {
     let systemd = ["/usr/lib/systemd/systemd", "/lib/systemd/systemd"].iter().any(|p| host.exists(p));
     !systemd && host.is_dir("/etc/init") && host.exists("/sbin/initctl")
+}
+
+/// Programs that would reboot past the gate: they have no wrapper.
+pub fn unwrapped(host: &Host) -> Vec<&'static str> {
+    let wrapped = |path: &&str| {
+        let text = files::read_bounded(&host.path(path), MAX_WRAPPER).unwrap_or_default();
+        String::from_utf8_lossy(&text).lines().nth(1).is_some_and(|l| l.starts_with(WRAPPER))
+    };
+    WRAPPED.into_iter().filter(|path| !wrapped(path)).collect()
+}
+
+fn boot_id(host: &Host) -> String {
+    host.read_text("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// Looks at the files; with `poweroff`, that must be refused too.
+pub fn look(host: &Host, poweroff: bool) -> Files {
+    let state = host.read_text(STATE).unwrap_or_default();
+    let mut lines = state.lines();
+    let current = lines.next().is_some_and(|boot| boot == boot_id(host));
+    let off = lines.next() == Some("poweroff=yes");
+    let deaf = host.exists(CTRL_ALT_DEL);
+    if current && deaf && (off || !poweroff) && unwrapped(host).is_empty() {
+        Files::All
+    } else if !state.is_empty() || ours(host) {
+        Files::Some
+    } else {
+        Files::None
+    }
+}
+
+fn ours(host: &Host) -> bool {
+    host.read_text(CTRL_ALT_DEL).is_ok_and(|t| t.starts_with(MARK))
+}
+
+/// Writes what refuses. An override of Ctrl-Alt-Del that somebody else made stays.
+///
+/// # Errors
+/// Those of writing.
+pub fn write(host: &Host, poweroff: bool, reasons: &[Reason]) -> Result<()> {
+    let off = if poweroff { "yes" } else { "no" };
+    let mut text = format!(
+        "{}\npoweroff={off}\nvfguard refuses to reboot this machine: it might come up without its network.\n",
+        boot_id(host)
+    );
+    for reason in reasons {
+        let _ = writeln!(text, "  {}\n    to mend it: {}", reason.line(), reason.remedy);
+    }
+    text += "  More: vfguard status. To reboot all the same: vfguard gate open --reason TEXT, or --force\n";
+    host.write_atomic(STATE, printable(&text).as_bytes(), 0o644)?;
+    if host.exists(CTRL_ALT_DEL) {
+        return Ok(());
+    }
+    let deaf = format!(
+        "{MARK} refuses the reboot; why, and what mends it: vfguard status\n\
+         exec /usr/bin/logger -p authpriv.notice -t vfguard \"Ctrl-Alt-Del is refused: see vfguard status\"\n"
+    );
+    host.write_atomic(CTRL_ALT_DEL, deaf.as_bytes(), 0o644)
+}
+
+/// Removes all that refuses.
+///
+/// # Errors
+/// Those of removing.
+pub fn remove(host: &Host) -> Result<()> {
+    files::remove(&host.path(STATE))?;
+    if ours(host) {
+        files::remove(&host.path(CTRL_ALT_DEL))?;
+    }
+    Ok(())
 }

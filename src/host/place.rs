@@ -5,6 +5,7 @@
 
 use super::systemd::{self, BOOTED};
 use super::Host;
+use crate::gate::upstart;
 use serde::Serialize;
 use std::os::unix::fs::MetadataExt;
 
@@ -24,7 +25,7 @@ pub enum Place {
     Chroot,
     /// In a container: its kernel is somebody else's.
     Container,
-    /// No systemd to gate.
+    /// No init that can be gated: neither systemd, nor upstart with the wrappers of packaging/el6.
     NoInit,
     /// `vfguard=off` is on the kernel command line.
     Off,
@@ -65,7 +66,7 @@ impl Place {
                 Some("in a container: required drivers are built, neither reboot nor boot default are touched")
             }
             Place::NoInit => {
-                Some("no systemd runs here: required drivers are built, neither reboot nor boot default are touched")
+                Some("neither systemd nor upstart with wrappers (vfguard-upstart install) here: required drivers are built, neither reboot nor boot default are touched")
             }
             Place::Off => Some("vfguard=off is on the kernel command line: nothing is built, refused or held"),
         }
@@ -89,9 +90,12 @@ pub fn place(host: &Host) -> Place {
         if in_chroot(host) {
             return Place::Chroot;
         }
-        if !host.is_dir(BOOTED) {
+        if !host.is_dir(BOOTED) && !upstart::is_upstart(host) {
             return Place::NoInit;
         }
+    }
+    if upstart::is_upstart(host) && !upstart::unwrapped(host).is_empty() {
+        return Place::NoInit;
     }
     if let Some(special) = asked_for(&words).or_else(|| switched_to(host)) {
         return special;

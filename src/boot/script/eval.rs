@@ -20,8 +20,11 @@ pub enum Flavor {
     Upstream,
     /// rhboot/grub2 since Fedora 30 and EL8.
     Fedora,
-    /// Not known: both are tried.
+    /// One of the two, by a distribution that has shipped both: both are tried.
     Unknown,
+    /// The machine does not say what it runs: Fedora's where `blscfg` brought entries, which GNU's of these years cannot, else
+    /// GNU's.
+    ByEntries,
 }
 
 /// How Boot Loader Specification entries are sorted.

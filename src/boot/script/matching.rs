@@ -79,7 +79,7 @@ pub(super) enum By {
 pub(super) fn index(menu: &[Entry], specification: &str, flavor: Flavor) -> Option<(usize, By)> {
     match flavor {
         Flavor::Fedora => fedora(menu, specification),
-        Flavor::Upstream | Flavor::Unknown => upstream(menu, specification),
+        Flavor::Upstream | Flavor::Unknown | Flavor::ByEntries => upstream(menu, specification),
     }
 }
 

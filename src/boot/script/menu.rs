@@ -85,8 +85,9 @@ impl Machine<'_> {
         let Some(specification) = self.get("default").map(str::to_owned) else {
             return (0, "no default is set, so the first entry".into());
         };
-        let found = index(menu, &specification, self.world.flavor).filter(|(i, _)| *i < menu.len());
-        if self.world.flavor == Flavor::Unknown {
+        let flavor = self.flavor(menu);
+        let found = index(menu, &specification, flavor).filter(|(i, _)| *i < menu.len());
+        if flavor == Flavor::Unknown {
             let other = index(menu, &specification, Flavor::Fedora).filter(|(i, _)| *i < menu.len());
             let number = |f: Option<(usize, By)>| f.map_or(0, |(i, _)| i);
             if number(found) != number(other) {
@@ -105,16 +106,27 @@ impl Machine<'_> {
         }
     }
 
+    /// Whose rules say what a default means in this menu.
+    fn flavor(&self, menu: &[Entry]) -> Flavor {
+        match self.world.flavor {
+            known @ (Flavor::Upstream | Flavor::Fedora) => known,
+            Flavor::Unknown | Flavor::ByEntries if menu.iter().any(|e| e.bls) => Flavor::Fedora,
+            Flavor::Unknown => Flavor::Unknown,
+            Flavor::ByEntries => Flavor::Upstream,
+        }
+    }
+
     /// The entries that `fallback` lists, each as if it were started.
     fn fallbacks(&mut self, menu: &[Entry], list: &str, default: usize) {
         let mut rest = list.trim();
         let mut chosen: Vec<usize> = Vec::new();
+        let flavor = self.flavor(menu);
         while !rest.is_empty() && chosen.len() < menu.len().min(MAX_FALLBACKS) {
             let word = rest.find(space).unwrap_or(rest.len());
-            let whole = index(menu, rest, self.world.flavor);
+            let whole = index(menu, rest, flavor);
             let (found, next) = match whole {
                 Some((i, By::Title)) => (Some(i), ""),
-                _ => (index(menu, &rest[..word], self.world.flavor).map(|(i, _)| i), rest[word..].trim_start()),
+                _ => (index(menu, &rest[..word], flavor).map(|(i, _)| i), rest[word..].trim_start()),
             };
             let Some(i) = found.filter(|i| *i < menu.len()) else { break };
             if i != default && !chosen.contains(&i) {
@@ -197,9 +209,11 @@ impl Machine<'_> {
 
     /// What names this entry of this menu and no other, seen from the outermost menu.
     fn selector(&self, menu: &[Entry], entry: &Entry) -> String {
-        let flavors = match self.world.flavor {
-            Flavor::Unknown => vec![Flavor::Upstream, Flavor::Fedora],
-            known => vec![known],
+        let flavors = match (self.world.flavor, self.flavor(menu)) {
+            (_, Flavor::Fedora) => vec![Flavor::Fedora],
+            (Flavor::Upstream, _) => vec![Flavor::Upstream],
+            // What is written must be right for either.
+            _ => vec![Flavor::Upstream, Flavor::Fedora],
         };
         let outer: String = self.path[..self.path.len() - 1].iter().map(|t| format!("{}>", t.replace('>', ">>"))).collect();
         for name in [&entry.id, &entry.title] {

@@ -118,3 +118,32 @@ fn somebody_who_is_not_root_may_look_and_is_told_what_the_rest_needs() {
         assert!(stderr.contains("ermission"), "{stderr}");
     }
 }
+
+/// What `setfattr` and `getfattr` (the package attr) do with SELinux's label of a file. A kernel without SELinux keeps it too.
+fn label(machine: &Machine, path: &str, new: Option<&str>) -> String {
+    let path = machine.path(path);
+    let mut command = Command::new(if new.is_some() { "setfattr" } else { "getfattr" });
+    command.args(["-n", "security.selinux"]);
+    match new {
+        Some(new) => command.args(["-v", new]),
+        None => command.arg("--only-values"),
+    };
+    let output = command.arg(&path).output().unwrap();
+    assert!(output.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim_end_matches('\0').to_owned()
+}
+
+#[test]
+fn an_installed_module_bears_the_label_and_the_compression_of_the_kernels_own() {
+    let lab = Lab::open();
+    let (machine, kernel) = demo(&lab);
+    let own = format!("lib/modules/{kernel}/kernel/drivers/net/other.ko");
+    fs::create_dir_all(machine.path(&own).parent().unwrap()).unwrap();
+    fs::copy(lab.file("MODULE_IXGBEVF"), machine.path(&own)).unwrap();
+    assert!(Command::new("xz").arg(machine.path(&own)).status().unwrap().success());
+    let value = "system_u:object_r:modules_object_t:s0";
+    label(&machine, &format!("{own}.xz"), Some(value));
+    let run = machine.run(&["prepare", &kernel, "--driver", "demo"]);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    assert_eq!(label(&machine, &format!("lib/modules/{kernel}/updates/vfguard/demo.ko.xz"), None), value);
+}

@@ -32,7 +32,7 @@ APT_PACKAGES=(
 DNF_PACKAGES=(
     ca-certificates git gcc gcc-c++ make pkgconf-pkg-config
     kmod xz zstd cpio openssl
-    elfutils-libelf-devel dwarves util-linux
+    elfutils-libelf-devel dwarves util-linux attr
 )
 
 ci=no full=no tiers=()

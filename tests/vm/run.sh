@@ -12,7 +12,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # QEMU itself may have to come from backports: vmlab/host.py looks after it.
 packages=(
-    python3 mmdebstrap debian-archive-keyring e2fsprogs kmod cpio # images
+    python3 mmdebstrap debian-archive-keyring e2fsprogs xfsprogs kmod cpio # images
     gcc make busybox xz-utils zstd binutils pahole           # modules for the oracle
     openssl qemu-system-x86 qemu-utils seabios ipxe-qemu
 )

@@ -67,7 +67,8 @@ impl Packages {
                 spec.env.push(("DEBIAN_FRONTEND".into(), "noninteractive".into()));
                 spec
             }
-            Packages::Dnf => Spec::new("dnf", ["-y", "install", &provided], INSTALL),
+            // The lists that dnf keeps for two days may be older than the kernel.
+            Packages::Dnf => Spec::new("dnf", ["-y", "--refresh", "install", &provided], INSTALL),
             Packages::Yum => Spec::new("yum", ["-y", "install", &provided], INSTALL),
         }
     }
@@ -196,4 +197,30 @@ fn depends(package: &str) -> Result<Vec<String>> {
     let out =
         command::run_ok(&spec).remedy(format!("looking up {package}"), "refresh the package lists: `apt-get update`")?.tail;
     Ok(out.lines().filter_map(|l| l.trim().strip_prefix("Depends: ")).map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_asked_for_by_what_they_provide_and_their_absence_is_understood() {
+        let kernel: KernelRelease = "6.12.20-23.97.amzn2023.x86_64".parse().unwrap();
+        let provided = "kernel-devel-uname-r = 6.12.20-23.97.amzn2023.x86_64";
+        for packages in [Packages::Dnf, Packages::Yum] {
+            let spec = packages.install_headers(&kernel);
+            assert!(spec.args.iter().any(|a| a == provided) && spec.args.iter().any(|a| a == "-y"), "{}", spec.line());
+        }
+        assert!(Packages::Apt
+            .install_headers(&kernel)
+            .line()
+            .ends_with(" install linux-headers-6.12.20-23.97.amzn2023.x86_64"));
+        // As dnf 4.14 prints it.
+        assert!(
+            Packages::Dnf.says_absent("No match for argument: kernel-devel-uname-r = 9\nError: Unable to find a match: …\n")
+        );
+        assert!(!Packages::Dnf.says_absent("Error: Failed to download metadata for repo 'baseos'\n"));
+        assert!(Packages::Yum.says_absent("No package kernel-devel-uname-r = 9 available.\nError: Nothing to do\n"));
+        assert!(Packages::Apt.says_absent("E: Unable to locate package linux-headers-9\n"));
+    }
 }

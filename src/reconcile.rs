@@ -75,9 +75,10 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
     if judgement.verdict == Verdict::Safe && idle && settled(host, &survey) {
         return Ok(Outcome { judgement, gate: gate::State::Open, hands_off: None, done: vec![] });
     }
+    let mut scheduled = None;
     if judgement.verdict != Verdict::Safe && config.mode == Mode::Enforce && place.may_close() {
         // Another run may hold the lock for as long as a build takes; what is unsafe is refused before that.
-        gate::close(host, &config.gate, &gate::reasons(&judgement))?;
+        scheduled = gate::close(host, &config.gate, &gate::reasons(&judgement))?.scheduled;
     }
     let patience = match effort {
         Effort::Whole => config.hook.patience(),
@@ -92,7 +93,7 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
         }
         (Err(e), _) => return Err(e),
     };
-    let mut run = Run { host, config, progress, effort, place, lock, done: vec![] };
+    let mut run = Run { host, config, progress, effort, place, lock, done: scheduled.into_iter().collect() };
     run.clean();
     let judgement = run.rounds()?;
     Ok(Outcome { gate: gate::state(host).state, judgement, hands_off: None, done: run.done })
@@ -256,7 +257,8 @@ impl Run<'_> {
             return Ok(false);
         }
         if self.place.may_close() {
-            gate::close(self.host, &self.config.gate, &gate::reasons(judgement))?;
+            let closed = gate::close(self.host, &self.config.gate, &gate::reasons(judgement))?;
+            self.done.extend(closed.scheduled);
             let line = "gate closed: a reboot is refused";
             if !self.done.iter().any(|l| l == line) {
                 self.done.push(line.into());
@@ -309,7 +311,7 @@ impl Run<'_> {
         if !change.changed {
             return change.what;
         }
-        notices::journal(self.host, Topic::BootDefault, &change.what, &[("KERNEL", change.kernel.as_str())]);
+        notices::journal(self.host, Topic::BootDefault, &change.what, &[("VFGUARD_KERNEL", change.kernel.as_str())]);
         let event = audit::Event::now(self.host, audit::What::BootDefault, &change.what, Some(&change.kernel));
         match audit::append(self.host, &event) {
             Ok(()) => change.what,

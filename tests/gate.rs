@@ -149,6 +149,13 @@ fn a_kernel_that_the_override_did_not_name_closes_the_gate_again() {
     let machine = bad(machine, LATER).boot_default(LATER);
     assert_eq!(machine.run(&["reconcile"]).code, 3);
     assert_eq!(gate(&machine), "closed");
+    // It has ended: that the other kernel goes away again does not bring it back.
+    fs::remove_file(machine.path(&format!("boot/vmlinuz-{LATER}"))).unwrap();
+    fs::remove_dir_all(machine.path(&format!("lib/modules/{LATER}"))).unwrap();
+    fs::remove_file(machine.path(&format!("boot/loader/entries/0123456789abcdef0123456789abcdef-{LATER}.conf"))).unwrap();
+    let machine = machine.boot_default(NEW);
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    assert_eq!(gate(&machine), "closed");
 }
 
 #[test]
@@ -235,9 +242,14 @@ fn the_word_on_the_command_line_turns_all_of_it_off() {
 fn a_scheduled_reboot_is_noticed_when_the_gate_closes() {
     let machine =
         bad(settled(), NEW).boot_default(NEW).file("run/systemd/shutdown/scheduled", "USEC=1700000000000000\nMODE=reboot\n");
-    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    let run = machine.run(&["reconcile"]);
+    assert_eq!(run.code, 3);
+    let said = machine.run(&["reconcile"]).stdout;
     let told = fs::read_to_string(machine.path("run/motd.d/50-vfguard")).unwrap();
-    assert!(told.contains("2023-11-14T22:13:20Z") && told.contains("shutdown -c"), "{told}");
+    for text in [&told, &run.stdout] {
+        assert!(text.contains("2023-11-14T22:13:20Z") && text.contains("shutdown -c"), "{text}");
+    }
+    assert!(!said.contains("shutdown -c"), "said again by a run that changed nothing: {said}");
 }
 
 #[test]
@@ -345,14 +357,112 @@ fn each_unit_names_the_way_out_and_calls_what_there_is() {
         if path.extension().is_some_and(|e| e == "service") && text.contains("Type=oneshot") && !text.contains("Install") {
             assert!(text.contains("StartLimitInterval=0"), "{} could be stopped by a limit", path.display());
         }
-        for line in text.lines().filter_map(|l| l.strip_prefix("ExecStart=/usr/bin/vfguard ")) {
+        let commands = text.lines().filter(|l| l.starts_with("Exec")).filter_map(|l| l.split_once('='));
+        for line in commands.filter_map(|(_, c)| c.trim_start_matches('-').strip_prefix("/usr/bin/vfguard ")) {
             // What it calls is understood: here on a machine that is safe, so that it ends well.
             let run = settled().run(&line.split(' ').collect::<Vec<_>>());
             assert_eq!(run.code, 0, "{line}: {}", run.stderr);
             calls += 1;
         }
     }
-    assert_eq!(calls, 3);
+    assert!(calls >= 4, "{calls}");
+}
+
+#[test]
+fn what_a_shell_writes_where_vfguard_cannot_run_is_the_whole_gate() {
+    let machine = settled();
+    assert_eq!(machine.run(&["gate", "close"]).code, 0);
+    let unit = include_str!("../packaging/systemd/vfguard-fail-closed.service");
+    let mut refused = 0;
+    for entry in fs::read_dir(machine.path("run/systemd/system")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if let Some(name) = name.strip_suffix(".d") {
+            assert!(unit.contains(&format!(" {name}")), "{name} is not refused there");
+            refused += 1;
+        } else if name.starts_with("VFGUARD") {
+            assert!(unit.contains(&format!("/dev/null {name}")) && unit.contains(&format!("Requires={name}")), "{name}");
+        }
+    }
+    assert_eq!(refused, 6);
+    let decides = ["vfguard-boot.service", "vfguard.service"];
+    for name in decides {
+        let text = fs::read_to_string(format!("{}/packaging/systemd/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        assert!(text.contains("\nOnFailure=vfguard-fail-closed.service\n"), "{name} may die and leave the gate open");
+    }
+}
+
+#[test]
+fn a_run_that_died_closes_the_gate_and_overrules_nobody() {
+    let machine = settled();
+    assert_eq!(machine.run(&["gate", "close", "--undecided"]).code, 0);
+    assert!(shown(&machine)["reasons"][0].as_str().unwrap().contains("died"));
+    assert_eq!(machine.run(&["reconcile"]).code, 0);
+    assert_eq!(gate(&machine), "open", "the next decision opens it");
+    let machine = refused();
+    let before = shown(&machine);
+    assert_eq!(machine.run(&["gate", "close", "--undecided"]).code, 0);
+    assert_eq!(shown(&machine), before, "the reasons are lost");
+    assert_eq!(open(&machine, &[]).code, 0);
+    assert_eq!(machine.run(&["gate", "close", "--undecided"]).code, 0);
+    assert_eq!(gate(&machine), "overridden");
+    let machine = settled().file("etc/vfguard/config.toml", "mode = 'observe'\n");
+    assert_eq!(machine.run(&["gate", "close", "--undecided"]).code, 1);
+    assert_eq!(gate(&machine), "open");
+}
+
+#[test]
+fn removing_leaves_neither_gate_nor_override_and_needs_no_reason() {
+    for overridden in [false, true] {
+        let machine = refused();
+        if overridden {
+            assert_eq!(open(&machine, &[]).code, 0);
+        }
+        let run = machine.run(&["gate", "remove"]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        assert!(run.stdout.contains(OLD), "that the default stays held is not said: {}", run.stdout);
+        assert!(!files(&machine) && !machine.path("run/motd.d/50-vfguard").exists());
+        assert_eq!(fs::read_dir(machine.path("run/systemd/system")).unwrap().count(), 0);
+        assert_eq!((gate(&machine), &shown(&machine)["override"]), ("open".into(), &serde_json::Value::Null));
+        assert!(audited(&machine, "remove") && audited(&machine, "override") == overridden);
+        assert_eq!(machine.run(&["gate", "remove"]).code, 0, "twice");
+    }
+    let machine = refused();
+    fs::remove_file(machine.path("var/lib/vfguard/audit.log")).unwrap();
+    fs::create_dir_all(machine.path("var/lib/vfguard/audit.log")).unwrap();
+    assert_eq!(machine.run(&["gate", "remove"]).code, 0, "an audit log that cannot be written keeps the gate");
+    assert!(!files(&machine));
+}
+
+#[test]
+fn closing_by_hand_does_not_depend_on_the_audit_log() {
+    let machine = settled();
+    fs::create_dir_all(machine.path("var/lib/vfguard/audit.log")).unwrap();
+    assert_eq!(machine.run(&["gate", "close"]).code, 1);
+    assert!(files(&machine));
+}
+
+#[test]
+fn the_audit_log_only_ever_grows() {
+    use std::os::unix::fs::MetadataExt;
+    let machine = refused();
+    let path = machine.path("var/lib/vfguard/audit.log");
+    let inode = fs::metadata(&path).unwrap().ino();
+    let mut before = fs::read(&path).unwrap();
+    let steps: [&[&str]; 6] = [
+        &["gate", "open", "--reason", "one"],
+        &["reboot"],
+        &["gate", "close"],
+        &["gate", "remove"],
+        &["decline", NEW, "--reason", "two"],
+        &["reboot"],
+    ];
+    for args in steps {
+        assert_eq!(machine.run(args).code, 0, "{args:?}");
+        let after = fs::read(&path).unwrap();
+        assert!(after.len() > before.len() && after.starts_with(&before), "{args:?}");
+        assert_eq!(fs::metadata(&path).unwrap().ino(), inode, "{args:?}: another file took its place");
+        before = after;
+    }
 }
 
 #[test]

@@ -26,9 +26,19 @@ enum Act {
     /// Say whether a reboot is refused, why, and how that is known
     Show,
     /// Refuse reboots until all kernels that may boot are found safe; ends an override
-    Close,
+    Close(Close),
     /// Let reboots through against the verdict, for a while and with a reason
     Open(Open),
+    /// Take away all that refuses, and an override with it: for the removal of vfguard (else it closes again when it looks next)
+    Remove,
+}
+
+/// `gate close`
+#[derive(clap::Args)]
+pub struct Close {
+    /// For vfguard-fail-closed.service: a run died before it decided. Leaves an override, and the reasons of a closed gate
+    #[arg(long)]
+    undecided: bool,
 }
 
 /// `gate open`
@@ -106,8 +116,9 @@ pub fn or_closed(global: &Global, decide: impl FnOnce(&Context) -> Result<Exit>)
 pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     match &args.act {
         Act::Show => show(context),
-        Act::Close => close(context),
+        Act::Close(args) => close(context, args),
         Act::Open(open) => open_override(context, open),
+        Act::Remove => remove(context),
     }
 }
 
@@ -117,19 +128,34 @@ fn show(context: &Context) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn close(context: &Context) -> Result<Exit> {
+fn close(context: &Context, args: &Close) -> Result<Exit> {
     context.must_be_root("gate close")?;
     if let Some(why) = hands_off(context) {
         return Err(advise(format!("the gate stays open: {why}"), "hold the boot default with the boot loader's own tool"));
     }
-    let reason = Reason {
-        kernel: None,
-        summary: "closed by hand".into(),
-        remedy: "vfguard reconcile (opens it if all kernels that may boot are safe)".into(),
+    let (host, settings) = (&context.host, &context.config.gate);
+    let remedy = "vfguard reconcile (opens it if all kernels that may boot are safe)".to_owned();
+    let closed = if args.undecided {
+        let summary = "vfguard died before it decided (journalctl -b -u vfguard\\*)".to_owned();
+        gate::close_undecided(host, settings, Reason { kernel: None, summary, remedy })?
+    } else {
+        gate::close_by_hand(host, settings, &[Reason { kernel: None, summary: "closed by hand".into(), remedy }])?
     };
-    let closed = gate::close_by_hand(&context.host, &context.config.gate, &[reason])?;
     let report = Report { gate: seen(context), hands_off: None, scheduled: closed.scheduled, done: Vec::new() };
     print(context, report, true);
+    Ok(Exit::Done)
+}
+
+fn remove(context: &Context) -> Result<Exit> {
+    context.must_be_root("gate remove")?;
+    let host = &context.host;
+    gate::remove(host)?;
+    // A log that cannot be written keeps nobody from being rid of vfguard.
+    if let Err(e) = audit::append(host, &audit::Event::now(host, audit::What::Remove, "", None)) {
+        eprintln!("vfguard: {e:#}");
+    }
+    let held = boot::Hold::read(host).map(|h| format!("the boot default stays on {}, where it was held", h.held));
+    print(context, Report { gate: seen(context), hands_off: None, scheduled: None, done: held.into_iter().collect() }, true);
     Ok(Exit::Done)
 }
 

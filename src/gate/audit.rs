@@ -46,6 +46,8 @@ pub enum What {
     Override,
     /// The gate was closed by hand; an override ended with it.
     Close,
+    /// The gate was removed for good, as by a package's removal.
+    Remove,
     /// A kernel was declined.
     Decline,
     /// A reboot was asked for through vfguard.

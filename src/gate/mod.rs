@@ -35,6 +35,10 @@ use systemd::{Files, Initctl};
 const RECORD: &str = "/run/vfguard/gate.json";
 /// Closing and opening exclude each other; nobody builds under this lock.
 const LOCK: &str = "/run/vfguard/gate.lock";
+/// The transient timers that end overrides; the rest of the name is when.
+const OVERRIDE_TIMER: &str = "vfguard-override-end-";
+/// All of them, for systemctl.
+const OVERRIDE_TIMERS: &str = "vfguard-override-end-*.timer";
 /// Longer than systemd may take to read its units.
 const PATIENCE: Duration = Duration::from_secs(120);
 const RETRY: Duration = Duration::from_millis(20);
@@ -132,6 +136,11 @@ struct Record {
     confirmed: bool,
 }
 
+/// On whose account; `None` where it is no kernel's.
+fn kernels_of(reasons: &[Reason]) -> Vec<Option<&KernelRelease>> {
+    reasons.iter().map(|r| r.kernel.as_ref()).collect()
+}
+
 fn record(host: &Host) -> Option<Record> {
     let text = files::read_bounded(&host.path(RECORD), MAX_RECORD).ok()?;
     serde_json::from_slice(&text).ok()
@@ -222,9 +231,25 @@ pub fn close(host: &Host, settings: &Settings, reasons: &[Reason]) -> Result<Clo
 pub fn close_by_hand(host: &Host, settings: &Settings, reasons: &[Reason]) -> Result<Closed> {
     let lock = Lock::take(host)?;
     let why = reasons.iter().map(Reason::line).collect::<Vec<_>>().join("; ");
-    audit::append(host, &audit::Event::now(host, audit::What::Close, &why, None))?;
     files::remove(&host.path(override_::FILE))?;
-    close_locked(host, settings, reasons, &lock)
+    let closed = close_locked(host, settings, reasons, &lock)?;
+    // Refusing is the safe side: it does not depend on the log.
+    audit::append(host, &audit::Event::now(host, audit::What::Close, &why, None))?;
+    Ok(closed)
+}
+
+/// Closes the gate because a run ended before it decided. An override stays, and so do the reasons of a gate that is closed
+/// already.
+///
+/// # Errors
+/// Those of [`close`].
+pub fn close_undecided(host: &Host, settings: &Settings, reason: Reason) -> Result<Closed> {
+    let lock = Lock::take(host)?;
+    if active_override(host).is_some() {
+        return Ok(Closed { state: State::Overridden, changed: false, scheduled: None });
+    }
+    let known = record(host).filter(|_| systemd::look(host, false) == Files::All).map(|r| r.reasons);
+    close_locked(host, settings, &known.unwrap_or_else(|| vec![reason]), &lock)
 }
 
 fn close_locked(host: &Host, settings: &Settings, reasons: &[Reason], _: &Lock) -> Result<Closed> {
@@ -235,11 +260,15 @@ fn close_locked(host: &Host, settings: &Settings, reasons: &[Reason], _: &Lock) 
         return Ok(Closed { state: State::Closed, changed: false, scheduled: None });
     }
     let told = old.as_ref().is_some_and(|r| r.reasons == reasons) && whole;
+    // Whoever is logged in is told once on a kernel's account; what is better known later is in the other channels.
+    let interrupt = !whole || old.as_ref().is_none_or(|r| kernels_of(&r.reasons) != kernels_of(reasons));
     let kept = old.unwrap_or_default();
     let upstart = upstart::is_upstart(host);
     let initctl = if upstart { Initctl::default() } else { systemd::initctl_before(host, &kept.initctl) };
     let since = if whole { kept.since } else { audit::now() };
     let mut new = Record { reasons: reasons.to_vec(), since, poweroff: settings.poweroff, initctl, confirmed: false };
+    // One that has ended, or that another kernel ended.
+    files::remove(&host.path(override_::FILE))?;
     // The record first: it knows what to put back, whatever comes of the rest.
     store(host, &new)?;
     if upstart {
@@ -277,7 +306,7 @@ fn close_locked(host: &Host, settings: &Settings, reasons: &[Reason], _: &Lock) 
     store(host, &new)?;
     let scheduled = (!told).then(|| scheduled(host, settings.poweroff)).flatten();
     if !told {
-        tell_closed(host, reasons, scheduled.as_deref());
+        tell_closed(host, reasons, scheduled.as_deref(), interrupt);
     }
     Ok(Closed { state: State::Closed, changed: !told, scheduled })
 }
@@ -292,7 +321,7 @@ fn scheduled(host: &Host, poweroff: bool) -> Option<String> {
     Some(format!("the {mode} scheduled for {} will be refused (`shutdown -c` cancels it)", audit::stamp(at)))
 }
 
-fn tell_closed(host: &Host, reasons: &[Reason], scheduled: Option<&str>) {
+fn tell_closed(host: &Host, reasons: &[Reason], scheduled: Option<&str>, interrupt: bool) {
     let mut text = String::from("vfguard refuses to reboot this machine: it might come up without its network.\n");
     for reason in reasons {
         text += &format!("  {}\n    to mend it: {}\n", reason.line(), reason.remedy);
@@ -302,11 +331,13 @@ fn tell_closed(host: &Host, reasons: &[Reason], scheduled: Option<&str>) {
     }
     text += "  More: vfguard status. To reboot all the same: vfguard gate open --reason TEXT\n";
     let lines = reasons.iter().map(Reason::line).collect::<Vec<_>>().join("; ");
-    let kernels = reasons.iter().filter_map(|r| r.kernel.as_ref()).map(|k| k.to_string()).collect::<Vec<_>>().join(" ");
+    let kernels = kernels_of(reasons).into_iter().flatten().map(KernelRelease::as_str).collect::<Vec<_>>().join(" ");
     let fields =
         [("VFGUARD_GATE", "closed"), ("VFGUARD_KERNEL", kernels.as_str()), ("VFGUARD_SCHEDULED", scheduled.unwrap_or(""))];
     notices::journal(host, Topic::GateClosed, &format!("gate closed, reboots are refused: {lines}"), &fields);
-    notices::wall(host, &text);
+    if interrupt {
+        notices::wall(host, &text);
+    }
     // The hard gate holds whether or not this can be written.
     let _ = notices::motd(host, Some(&text));
 }
@@ -324,6 +355,24 @@ pub fn open(host: &Host) -> Result<()> {
     if open_locked(host, &lock)? {
         notices::journal(host, Topic::GateOpened, "gate opened, reboots go through", &[("VFGUARD_GATE", "open")]);
         notices::wall(host, "vfguard: this machine may be rebooted again.\n");
+    }
+    Ok(())
+}
+
+/// Takes away all that refuses, and an override with it, for good: what a package's removal calls. No reason is needed, and
+/// nothing but the loss of a file's removal hinders it.
+///
+/// # Errors
+/// Those of [`open`].
+pub fn remove(host: &Host) -> Result<()> {
+    let lock = Lock::take(host)?;
+    files::remove(&host.path(override_::FILE))?;
+    if host.is_live() && host.is_dir(crate::host::systemd::BOOTED) {
+        // Timers that would call a program that is gone.
+        let _ = crate::host::systemd::order("stop", &[OVERRIDE_TIMERS]);
+    }
+    if open_locked(host, &lock)? {
+        notices::journal(host, Topic::GateOpened, "gate removed, reboots go through", &[("VFGUARD_GATE", "open")]);
     }
     Ok(())
 }
@@ -366,7 +415,7 @@ pub fn open_override(host: &Host, reason: &str, kernel: Option<KernelRelease>, l
     // On upstart, cron looks every few minutes whether one has ended (packaging/el6).
     if host.is_live() && !upstart::is_upstart(host) {
         let program = std::env::current_exe().context("finding out where vfguard is")?;
-        let unit = format!("vfguard-override-end-{}", over.until);
+        let unit = format!("{OVERRIDE_TIMER}{}", over.until);
         // A second later, so that it is over when the run looks.
         let later = crate::host::systemd::later(
             &unit,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The unit that says it.
 pub const UNIT: &str = "VFGUARD_blocks_reboot__run_vfguard_status.service";
@@ -20,6 +21,9 @@ pub const WAY_OUT: &str = "rm /run/systemd/system/*.d/50-vfguard.conf && systemc
 pub const INHIBIT: &str = "vfguard-inhibit.service";
 /// Since this version of systemd a block inhibitor stops root too.
 const INHIBIT_SINCE: u32 = 257;
+
+/// Sockets and a sleeping shell stop at once.
+const STOP_LIMIT: Duration = Duration::from_secs(25);
 
 const DIR: &str = "/run/systemd/system";
 const DROP_IN: &str = "50-vfguard.conf";
@@ -168,7 +172,7 @@ pub fn apply_closed(host: &Host, poweroff: bool) -> Result<()> {
     systemd::daemon_reload()?;
     command::run(&systemd::spec(
         ["stop"].into_iter().chain(INITCTL.into_iter().filter(|unit| systemd::has_unit(host, unit))),
-        std::time::Duration::from_secs(25),
+        STOP_LIMIT,
     ))?;
     // logind's block covers poweroff too, so it is held only where that is refused as well.
     if poweroff && systemd::version(host).is_some_and(|v| v >= INHIBIT_SINCE) && systemd::has_unit(host, INHIBIT) {
@@ -184,7 +188,8 @@ pub fn apply_open(host: &Host, initctl: &Initctl) -> Result<()> {
         systemd::order("start", &[INITCTL[0]])?;
     }
     if systemd::has_unit(host, INHIBIT) {
-        systemd::order("stop", &[INHIBIT])?;
+        // Waited for: a block that is still held would refuse the reboot that is asked for next.
+        command::run(&systemd::spec(["stop", INHIBIT], STOP_LIMIT))?;
     }
     Ok(())
 }

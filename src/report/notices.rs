@@ -139,11 +139,20 @@ mod tests {
     }
 
     #[test]
-    fn message_ids_are_ids_and_differ() {
-        let topics =
-            [Topic::GateClosed, Topic::GateOpened, Topic::GateFailed, Topic::Override, Topic::Declined, Topic::Reboot];
+    fn message_ids_are_ids_differ_and_are_in_the_manual() {
+        let topics = [
+            Topic::GateClosed,
+            Topic::GateOpened,
+            Topic::GateFailed,
+            Topic::Override,
+            Topic::Declined,
+            Topic::Reboot,
+            Topic::BootDefault,
+        ];
+        let manual = include_str!("../../packaging/man/chapters.roff");
         let mut ids: Vec<_> = topics.iter().map(|t| t.message_id()).collect();
         assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())));
+        assert!(ids.iter().all(|id| manual.contains(id)));
         ids.sort_unstable();
         ids.dedup();
         assert_eq!(ids.len(), topics.len());

@@ -138,3 +138,53 @@ impl Verdict {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    /// The test code of a file: all of it below `tests`, what follows `#[cfg(test)]` elsewhere.
+    fn tested(dir: &Path, all: bool, found: &mut String) {
+        for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if path.is_dir() && !matches!(name.as_str(), "cases" | "fuzz" | "vm") {
+                tested(&path, all, found);
+            } else if name.ends_with(".rs") && name != "finding.rs" {
+                let text = fs::read_to_string(&path).unwrap();
+                let own = all || name.ends_with("tests.rs");
+                found.push_str(if own { &text } else { text.split_once("#[cfg(test)]").map_or("", |(_, rest)| rest) });
+            }
+        }
+    }
+
+    #[test]
+    fn every_code_has_a_line_in_the_manual_and_a_test_that_expects_it() {
+        let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let source = include_str!("finding.rs");
+        let body = source.split_once("pub enum Code {").and_then(|(_, rest)| rest.split_once("\n}")).unwrap().0;
+        let manual = fs::read_to_string(top.join("packaging/man/chapters.roff")).unwrap();
+        let mut tests = String::new();
+        tested(&top.join("src"), false, &mut tests);
+        tested(&top.join("tests"), true, &mut tests);
+        let variants: Vec<&str> = body.lines().map(str::trim).filter_map(|l| l.strip_suffix(',')).collect();
+        assert!(variants.len() > 30, "{variants:?}");
+        let mut untold = Vec::new();
+        for variant in variants {
+            let kebab: String = variant
+                .char_indices()
+                .map(|(at, c)| {
+                    let dash = if c.is_uppercase() && at > 0 { "-" } else { "" };
+                    format!("{dash}{}", c.to_lowercase())
+                })
+                .collect();
+            assert!(manual.contains(&format!("\n.B {kebab}\n")), "the manual has no line for {kebab}");
+            let told = [format!("Code::{variant}"), format!("\"{kebab}\""), format!(" {kebab}\"")];
+            if !told.iter().any(|t| tests.contains(t)) {
+                untold.push(kebab);
+            }
+        }
+        assert!(untold.is_empty(), "no test expects {untold:?}");
+    }
+}

@@ -414,3 +414,28 @@ fn build(
         Err(e) => format!("{kernel}: {} was not prepared: {e:#}", recipe.name),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::Role;
+
+    #[test]
+    fn a_promote_that_fails_is_a_warning_with_what_to_type() {
+        let report = KernelReport {
+            kernel: "6.1".parse().unwrap(),
+            role: Role::Next,
+            verdict: Verdict::Safe,
+            devices: vec![],
+            modules: vec![],
+            findings: vec![],
+            builds: vec![],
+            initramfs: false,
+        };
+        let mut judgement = Judgement { verdict: Verdict::Safe, kernels: vec![report] };
+        note_promote(&mut judgement, &anyhow::anyhow!("grubenv is read-only"));
+        let finding = &judgement.kernels[0].findings[0];
+        assert_eq!((finding.code, judgement.kernels[0].verdict), (Code::PromoteFailed, Verdict::Safe));
+        assert!(finding.detail.contains("read-only") && finding.remedy.contains("grubby"), "{finding:?}");
+    }
+}

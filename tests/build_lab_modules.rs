@@ -327,3 +327,51 @@ fn an_installed_module_bears_the_label_of_the_kernels_own() {
     let file = fs::File::open(machine.path(&format!("lib/modules/{k}/updates/vfguard/demo.ko"))).unwrap();
     assert_eq!(sys::label(&file).as_deref(), Some(&label[..]));
 }
+
+#[test]
+fn a_real_module_that_was_spoiled_is_refused_for_what_was_done_to_it() {
+    let lab = Lab::open();
+    let k = lab.get("K_NEW");
+    let machine = lab.install(lab.machine().running(k), k);
+    let good = lab.file("MODULE_IXGBEVF").parent().unwrap().join("demo.ko");
+    let bytes = fs::read(&good).unwrap();
+    let spoiled = machine.path("demo.ko");
+    let codes = |machine: &Machine| -> Vec<String> {
+        let run = machine.run(&["--format", "json", "verify", machine.path("demo.ko").to_str().unwrap(), "--kernel", k]);
+        run.json()["findings"].as_array().unwrap().iter().map(|f| f["code"].as_str().unwrap().to_owned()).collect()
+    };
+    fs::write(&spoiled, &bytes).unwrap();
+    assert_eq!(codes(&machine), [] as [&str; 0]);
+    // Half of a packed file; e_machine of AArch64; a section that the kernel cannot do without, renamed by objcopy.
+    let packed = Command::new("xz").args(["--check=crc32", "-c"]).arg(&good).output().unwrap().stdout;
+    fs::write(&spoiled, &packed[..packed.len() / 2]).unwrap();
+    assert_eq!(codes(&machine), ["module-unreadable"]);
+    let mut other = bytes.clone();
+    other[18..20].copy_from_slice(&183u16.to_le_bytes());
+    fs::write(&spoiled, &other).unwrap();
+    assert_eq!(codes(&machine), ["wrong-arch"]);
+    let objcopy =
+        Command::new("objcopy").arg("--rename-section=.gnu.linkonce.this_module=.other").arg(&good).arg(&spoiled).status();
+    assert!(objcopy.unwrap().success());
+    assert_eq!(codes(&machine), ["stripped"]);
+    // A kernel that does not look at symbol versions.
+    fs::write(&spoiled, &bytes).unwrap();
+    let config = machine.path(&format!("boot/config-{k}"));
+    let text = fs::read_to_string(&config).unwrap().replace("CONFIG_MODVERSIONS=y\n", "");
+    fs::write(&config, text).unwrap();
+    assert!(codes(&machine).contains(&"modversions-off".to_owned()));
+    // A file that depmod has not seen.
+    let stage = Stage::new(CLAIMED);
+    fs::write(stage.machine.path(&format!("lib/modules/{}/modules.alias.bin", stage.kernel)), "damaged").unwrap();
+    assert!(stage.check().1.iter().any(|f| f.contains("device-unclaimed") || f.contains("depmod-stale")));
+    stage.depmod();
+    let aside = stage.file("vg_top").with_extension("aside");
+    fs::rename(stage.file("vg_top"), &aside).unwrap();
+    let aliased = fs::read(&aside).unwrap();
+    // The same driver for another device: the table still tells of the first one.
+    let at = aliased.windows(20).position(|w| w == b"alias=pci:v00001234d").unwrap() + 20;
+    let mut moved = aliased.clone();
+    moved[at..at + 8].copy_from_slice(b"0000D0F7");
+    fs::write(stage.file("vg_top"), &moved).unwrap();
+    stage.says(3, "unsafe depmod-stale", "aliases");
+}

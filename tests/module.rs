@@ -143,6 +143,12 @@ fn a_kernels_own_driver_serves_where_one_is_bound_now_and_an_out_of_tree_one_wan
     let (code, said) = findings(&machine, &["check", k2]);
     assert!(code == 0 && said.starts_with("info in-tree") && said.lines().count() == 1, "{code} {said}");
 
+    // Its command line would lack a word that keeps the names of the interfaces.
+    let machine = machine.file("proc/cmdline", "root=/dev/vda1 ro net.ifnames=0\n");
+    let (code, said) = findings(&machine, &["check", k2]);
+    assert!(code == 0 && said.starts_with("warning interface-rename") && said.contains("net.ifnames=0"), "{code} {said}");
+    let machine = machine.file("proc/cmdline", "root=/dev/vda1 ro\n");
+
     let machine = machine.file("sys/module/ixgbevf/taint", "OE\n");
     let (code, said) = findings(&machine, &["check", k2]);
     assert!(

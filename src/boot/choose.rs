@@ -18,9 +18,13 @@ pub(super) enum Loader {
 
 /// Where the EFI system partition is mounted (systemd's bootctl(1) and the distributions').
 const PARTITIONS: [&str; 3] = ["/boot/efi", "/efi", "/boot"];
+/// What systemd-boot reads entries from, on the partition (the Boot Loader Specification's type 1 and 2).
+const ENTRIES: [&str; 2] = ["loader/entries", "EFI/Linux"];
+/// Variables of the Boot Loader Interface that only systemd-boot follows.
+const SYSTEMD_VARIABLES: [&str; 2] = ["LoaderEntryDefault", "LoaderEntryOneShot"];
 /// GRUB 2's configuration on BIOS machines, and where an EFI stub leads.
 const GRUB2: [&str; 2] = ["/boot/grub2/grub.cfg", "/boot/grub/grub.cfg"];
-/// GRUB legacy's menus.
+/// GRUB legacy's menus: Red Hat's reads grub.conf, the GRUB of a paravirtual guest's hypervisor menu.lst, mostly a link to it.
 const LEGACY: [&str; 3] = ["/boot/grub/grub.conf", "/boot/grub/menu.lst", "/boot/boot/grub/menu.lst"];
 
 /// Whether the firmware is UEFI.
@@ -64,12 +68,8 @@ fn bios_loaders(host: &Host) -> Vec<Loader> {
     match (installed2, installed1) {
         // grub-install leaves its modules, and GRUB legacy's its stage2: those tell where the files alone do not.
         (true, false) if !modern.is_empty() => modern,
-        (false, true) if !old.is_empty() => {
-            old.truncate(1);
-            old
-        }
+        (false, true) if !old.is_empty() => old,
         _ => {
-            old.truncate(1);
             modern.extend(old);
             modern
         }
@@ -98,6 +98,13 @@ fn efi_loaders(host: &Host, doubts: &mut Vec<(String, String)>) -> Vec<Loader> {
         }
     }
     let info = efi::loader_string(host, "LoaderInfo").ok().flatten().unwrap_or_default();
+    // It needs no loader.conf: where it says its name, or where nothing else is and a variable of it is set, its entries do.
+    let variable = |name: &str| host.exists(efi::loader_path(name));
+    let alone = || grub.is_empty() && !GRUB2.iter().chain(&LEGACY).any(|p| host.exists(p));
+    if info.starts_with("systemd-boot") || (alone() && SYSTEMD_VARIABLES.into_iter().any(variable)) {
+        let has = |p: &&Path| ENTRIES.iter().any(|e| host.is_dir(p.join(e)));
+        systemd = systemd.or_else(|| PARTITIONS.iter().map(Path::new).find(has).map(PathBuf::from));
+    }
     if let Some(top) = systemd {
         // The loader that started this boot says its name.
         if info.starts_with("systemd-boot") || (grub.is_empty() && !GRUB2.iter().any(|p| host.exists(p))) {

@@ -262,6 +262,20 @@ pub(super) fn os_release(text: &str, key: &str) -> String {
     line.unwrap_or_default().trim_matches(['"', '\'']).to_owned()
 }
 
+/// Whether a file is reached by a link from one file system into another: GRUB follows links inside a file system only
+/// (`grub-core/fs/fshelp.c`), so that a grubenv on the EFI partition is not there for a grub.cfg in /boot/grub2.
+pub(super) fn crosses(host: &Host, path: &Path) -> bool {
+    let Ok(real) = host.path(path).canonicalize() else { return false };
+    let real = host.name(&real);
+    if real == path {
+        return false;
+    }
+    let mounts = host.read_text("/proc/mounts").unwrap_or_default();
+    let places: Vec<&str> = mounts.lines().filter_map(|l| l.split(' ').nth(1)).collect();
+    let place = |p: &Path| places.iter().filter(|m| p.starts_with(m)).map(|m| m.len()).max();
+    place(path) != place(&real)
+}
+
 /// Why GRUB cannot write its environment file, if so: it writes through no LVM, RAID, btrfs, ZFS or F2FS
 /// (`grub-core/commands/loadenv.c` needs plain blocks on a disk; `disk/diskfilter.c` cannot write).
 pub(super) fn unwritable(host: &Host) -> Option<String> {

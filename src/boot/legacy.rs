@@ -2,7 +2,7 @@
 //! `menu.lst`. The entry's `kernel` is loaded; for Xen that is the hypervisor, and the first `module` is the kernel.
 
 use super::grub2::{candidate, Entry};
-use super::{NextBoot, Role, Source};
+use super::{image, NextBoot, Role, Source};
 use crate::host::{files, Host};
 use std::path::Path;
 
@@ -206,7 +206,7 @@ fn add(host: &Host, config: &Path, answer: &mut NextBoot, role: Role, title: &Ti
         spec: spec.clone(),
         cmdline: cmdline.clone(),
         initrds: &initrds,
-        failed: None,
+        failed: (xen && image::locate(host, kernel).is_none()).then(|| format!("{kernel} is not there")),
     };
     candidate(host, answer, entry);
 }

@@ -444,7 +444,43 @@ def other_cases():
     Case("extlinux-is-not-known").kernels(DN).put("boot/extlinux/extlinux.conf", f"DEFAULT linux\nLABEL linux\n KERNEL /vmlinuz-{DN}\n").expect("unknown", certain=False, problems=["boot loader"])
 
 
+def further_cases():
+    """What earlier cases leave open; appended, so that their numbers stay."""
+    id = lambda k: f"{MID}-{k}"
+    def nameless(case):
+        os.remove(os.path.join(case.dir, "in/etc/os-release"))
+        return case
+    nameless(c8("entries-tell-fedoras-grub-where-nothing-else-does", f"saved_entry={id(E8O)}\n")).expect("bls", (NEXT, E8O, id(E8O)))
+    nameless(c8("next-entry-by-id-where-no-distribution-is-named", f"saved_entry={id(E8O)}\nnext_entry={id(E8N)}\n")).expect("bls", (ONCE, E8N, id(E8N)), (NEXT, E8O, id(E8O)))
+    nameless(debian("numbers-of-a-submenu-where-no-distribution-is-named", "1>2")).expect("grub2", (NEXT, DO, f"Advanced options for Debian GNU/Linux>Debian GNU/Linux, with Linux {DO}"))
+    def sdc(name):
+        c = Case(name).efi()
+        for k in (FN, FO):
+            sd(c.put(f"boot/efi/{MID}/{k}/linux").put(f"boot/efi/{MID}/{k}/initrd").put(f"lib/modules/{k}/modules.order"), k)
+        return c
+    sdc("systemd-boot-says-its-name-and-has-no-loader-conf").variable("LoaderInfo", "systemd-boot 255.4").expect("systemd-boot", (NEXT, FN, id(FN) + ".conf"))
+    sdc("systemd-boot-without-loader-conf-and-one-shot").variable("LoaderEntryOneShot", id(FO) + ".conf").expect("systemd-boot", (ONCE, FO, id(FO) + ".conf"), (NEXT, FN, id(FN) + ".conf"))
+    sdc("entries-alone-are-nobodys").expect("unknown", certain=False, problems=["boot loader"])
+    systemd("systemd-boot-one-shot-that-is-gone").variable("LoaderEntryOneShot", "gone.conf").expect("systemd-boot", (NEXT, FN, id(FN) + ".conf"))
+    systemd("systemd-boot-saved-by-the-variable", f"default *-{FN}.conf\n").variable("LoaderEntryDefault", "@saved").variable("LoaderEntryLastBooted", id(FO) + ".conf").expect("systemd-boot", (NEXT, FO, id(FO) + ".conf"))
+    two = lambda name, menu: Case(name).kernels(E6N, E6O).put("boot/grub/grub.conf", "default=0\n" + "".join(BOTH6)).put("boot/grub/menu.lst", menu)
+    two("el6-two-menus-that-differ", "default=1\n" + "".join(BOTH6)).expect("grub-legacy", (NEXT, E6N, t6(E6N)), certain=False, problems=["disagree"], because="a paravirtual guest's GRUB reads menu.lst")
+    two("el6-two-menus-that-agree", "default 0\ntimeout 0\n" + "".join(BOTH6)).expect("grub-legacy", (NEXT, E6N, t6(E6N)))
+    Case("el6-menu-lst-is-an-absolute-link").kernels(E6N, E6O).put("boot/grub/grub.conf", "default=1\n" + "".join(BOTH6)).link("boot/grub/menu.lst", "/boot/grub/grub.conf").expect("grub-legacy", (NEXT, E6O, t6(E6O)))
+    xen = f"title Xen\n\troot (hd0,0)\n\tkernel /boot/xen.gz-2.6.18-398.el5 dom0_mem=1G\n\tmodule /boot/vmlinuz-{E6O} ro\n\tmodule /boot/initramfs-{E6O}.img\n"
+    legacy("el6-xen-hypervisor-is-gone", "default=0\n", xen).expect("grub-legacy", (NEXT, E6O, "Xen"), certain=False, problems=["xen.gz-2.6.18-398.el5 is not there"])
+    mounts = "/dev/sda3 / xfs rw 0 0\n/dev/sda2 /boot xfs rw 0 0\n/dev/sda1 /boot/efi vfat rw 0 0\n"
+    esp = lambda name: c8(name, None).link("boot/grub2/grubenv", "../efi/EFI/rocky/grubenv").env(f"saved_entry={id(E8O)}\n", "boot/efi/EFI/rocky/grubenv")
+    esp("el8-bios-link-into-the-efi-partition").put("proc/mounts", mounts).expect(
+        "bls", (NEXT, E8N, id(E8N)), problems=["another file system"], because="GRUB follows no link out of a file system, so nothing is saved")
+    esp("el8-bios-link-inside-one-file-system").put("proc/mounts", "/dev/sda1 / xfs rw 0 0\n").expect("bls", (NEXT, E8O, id(E8O)))
+    c8("el8-next-entry-of-a-removed-kernel", f"saved_entry={id(E8O)}\nnext_entry={MID}-4.18.0-193.el8.x86_64\n").expect("bls", (ONCE, E8N, id(E8N)), (NEXT, E8O, id(E8O)))
+    c8("el9-indeterminate-boot-hides-the-menu-only", f"saved_entry={id(E9O)}\nboot_indeterminate=1\nmenu_auto_hide=1\nboot_success=0\n", kernels=(E9N, E9O), os=("rhel", "9.4")).expect("bls", (NEXT, E9O, id(E9O)))
+    c7("el7-environment-of-no-bytes").put("boot/grub2/grubenv", "").expect("grub2", (NEXT, E7N, el7(E7N)), because="[ -s ] is false for an empty file")
+    debian("debian12-inner-number-past-the-end", "1>99").expect("grub2", (NEXT, DN, f"Advanced options for Debian GNU/Linux>Debian GNU/Linux, with Linux {DN}"))
+
+
 if __name__ == "__main__":
     shutil.rmtree(HERE, ignore_errors=True)
-    legacy_cases(); el7_cases(); bls_cases(); debian_cases(); systemd_cases(); other_cases()
+    legacy_cases(); el7_cases(); bls_cases(); debian_cases(); systemd_cases(); other_cases(); further_cases()
     print(number, "cases")

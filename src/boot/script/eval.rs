@@ -314,7 +314,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Where a path that the script names lies below the root, if it does.
-    pub(super) fn locate(&self, spec: &str) -> Option<PathBuf> {
+    pub(super) fn locate(&mut self, spec: &str) -> Option<PathBuf> {
         if !spec.starts_with(['(', '/']) {
             return None;
         }
@@ -326,6 +326,14 @@ impl<'a> Machine<'a> {
             }
             _ => spec,
         };
-        image::locate(self.world.host, spec)
+        let found = image::locate(self.world.host, spec)?;
+        if crate::boot::grub2::crosses(self.world.host, &found) {
+            self.note(
+                format!("{} is a link into another file system, which GRUB does not follow", found.display()),
+                format!("put the file itself in the place of the link {}", found.display()),
+            );
+            return None;
+        }
+        Some(found)
     }
 }

@@ -115,7 +115,7 @@ fn after_common_prefix<'a>(left: &'a str, right: &'a str) -> (&'a str, &'a str) 
 
 fn unary(machine: &mut Machine, operator: &str, operand: &str) -> Option<bool> {
     let host = machine.world.host;
-    let found = || super::super::image::locate(host, operand).filter(|_| operand.starts_with(['(', '/']));
+    let mut found = || machine.locate(operand);
     Some(match operator {
         "-d" => found().is_some_and(|p| host.is_dir(p)),
         "-e" => found().is_some(),

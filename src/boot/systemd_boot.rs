@@ -154,13 +154,13 @@ fn listed(host: &Host, directory: &Path, suffix: &str, answer: &mut NextBoot) ->
     }
 }
 
-/// The value of `default` in loader.conf.
-pub(super) fn configured(host: &Host, top: &Path) -> Result<Option<String>, String> {
+/// The value of a key (`default`, `preferred`) in loader.conf.
+pub(super) fn configured(host: &Host, top: &Path, key: &str) -> Result<Option<String>, String> {
     let path = top.join("loader/loader.conf");
     match files::read_bounded(&host.path(&path), MAX_FILE) {
         Ok(bytes) => {
             let text = String::from_utf8_lossy(&bytes).into_owned();
-            let default = keys(&text).filter(|(k, _)| *k == "default").last().map(|(_, v)| v.to_owned());
+            let default = keys(&text).filter(|(k, _)| *k == key).last().map(|(_, v)| v.to_owned());
             Ok(default.filter(|d| !d.is_empty()))
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -185,14 +185,27 @@ pub fn resolve(host: &Host, top: &Path) -> NextBoot {
     let once = read(efi::loader_string(host, "LoaderEntryOneShot"));
     let sources = [
         ("LoaderEntryDefault", read(efi::loader_string(host, "LoaderEntryDefault"))),
-        ("default in loader.conf", read(configured(host, top))),
+        ("default in loader.conf", read(configured(host, top, "default"))),
     ];
+    let preferred = [read(efi::loader_string(host, "LoaderEntryPreferred")), read(configured(host, top, "preferred"))];
     let last = read(efi::loader_string(host, "LoaderEntryLastBooted"));
     if let Some(entry) = once.as_deref().and_then(|id| matching(&entries, id)) {
         add(host, &mut answer, Role::Once, entry, "LoaderEntryOneShot names it".into());
     }
     if let Some((entry, why)) = select(&entries, &sources, last.as_deref()) {
         add(host, &mut answer, Role::Next, entry, why);
+        // systemd 260 and later look at these first, passing over entries without a try left; earlier ones know neither.
+        let good: Vec<Entry> = entries.iter().filter(|e| e.tries != Some(0)).cloned().collect();
+        let other = preferred.iter().flatten().find_map(|p| matching(&good, p)).filter(|p| p.name != entry.name);
+        if let Some(other) = other {
+            answer.doubt(
+                format!(
+                    "{} is preferred (LoaderEntryPreferred or loader.conf), which systemd-boot follows since 260",
+                    other.id
+                ),
+                "bootctl set-preferred '', and take preferred out of loader.conf",
+            );
+        }
         if entry.tries.is_some() {
             let mut later = entries.clone();
             later.iter_mut().filter(|e| e.name == entry.name).for_each(|e| e.tries = Some(0));

@@ -478,6 +478,8 @@ def further_cases():
     c8("el9-indeterminate-boot-hides-the-menu-only", f"saved_entry={id(E9O)}\nboot_indeterminate=1\nmenu_auto_hide=1\nboot_success=0\n", kernels=(E9N, E9O), os=("rhel", "9.4")).expect("bls", (NEXT, E9O, id(E9O)))
     c7("el7-environment-of-no-bytes").put("boot/grub2/grubenv", "").expect("grub2", (NEXT, E7N, el7(E7N)), because="[ -s ] is false for an empty file")
     debian("debian12-inner-number-past-the-end", "1>99").expect("grub2", (NEXT, DN, f"Advanced options for Debian GNU/Linux>Debian GNU/Linux, with Linux {DN}"))
+    systemd("systemd-boot-prefers-another", f"preferred *-{FO}.conf\n").expect("systemd-boot", (NEXT, FN, id(FN) + ".conf"), certain=False, problems=["since 260"], because="earlier ones know no preferred")
+    systemd("systemd-boot-prefers-the-same").variable("LoaderEntryPreferred", id(FN) + ".conf").expect("systemd-boot", (NEXT, FN, id(FN) + ".conf"))
 
 
 if __name__ == "__main__":

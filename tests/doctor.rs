@@ -7,13 +7,14 @@ use std::fs;
 use std::os::unix::fs::{symlink, PermissionsExt};
 
 const K: &str = "5.14.0-1.el9.x86_64";
-const UNITS: [&str; 6] = [
+const UNITS: [&str; 7] = [
     "vfguard-boot.service",
     "vfguard-watch.path",
     "vfguard.timer",
     "vfguard.service",
     "vfguard-headers.service",
     "vfguard-watch.service",
+    "vfguard-fail-closed.service",
 ];
 
 /// An EL9-like machine on which all is in order, with every package manager's hook.

@@ -183,6 +183,9 @@ fn opening_takes_all_of_it_away_and_an_admins_own_override_stays() {
     assert_eq!(machine.run(&["gate", "open", "--reason", "console at hand"]).code, 0);
     assert!(!machine.path(STATE).exists() && !machine.path(DEAF).exists());
     passes(&machine, "reboot", &[]);
+    let machine = closed();
+    assert_eq!(machine.run(&["gate", "remove"]).code, 0);
+    assert!(!machine.path(STATE).exists() && !machine.path(DEAF).exists());
     let machine = wrapped().file(DEAF, "exec /bin/true\n");
     assert_eq!(machine.run(&["gate", "close"]).code, 0);
     assert_eq!(machine.run(&["--format", "json", "gate", "show"]).json()["gate"], "closed");

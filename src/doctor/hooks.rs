@@ -28,7 +28,8 @@ const ASK: Duration = Duration::from_secs(30);
 /// Units that must be enabled: what decides at boot, what notices a kernel that came through no hook, what looks now and then.
 const UNITS: [&str; 3] = ["vfguard-boot.service", "vfguard-watch.path", "vfguard.timer"];
 /// Units that those and the hooks start.
-const WORKERS: [&str; 3] = [crate::hook::WORKER, crate::hook::HEADERS, "vfguard-watch.service"];
+const WORKERS: [&str; 4] =
+    [crate::hook::WORKER, crate::hook::HEADERS, "vfguard-watch.service", "vfguard-fail-closed.service"];
 
 /// Looks at the hooks of every package manager that is there, and at the units.
 pub fn examine(host: &Host) -> Vec<Check> {

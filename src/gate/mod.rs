@@ -248,7 +248,7 @@ pub fn close_undecided(host: &Host, settings: &Settings, reason: Reason) -> Resu
     if active_override(host).is_some() {
         return Ok(Closed { state: State::Overridden, changed: false, scheduled: None });
     }
-    let known = record(host).filter(|_| systemd::look(host, false) == Files::All).map(|r| r.reasons);
+    let known = record(host).filter(|_| look(host, false) == Files::All).map(|r| r.reasons);
     close_locked(host, settings, &known.unwrap_or_else(|| vec![reason]), &lock)
 }
 

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Makes vfguard's RPM with rpmbuild; it runs where its binary does.
+#
+#   build-rpm.sh [--binary FILE] [--out DIR] [--el7]
+#
+# --binary: a vfguard that is built already (default: cargo build --release). --el7: for rpm below 4.14 (EL6, EL7): without file
+# triggers, with the files for yum 3 and upstart. Prints the RPM's path.
+set -euo pipefail
+
+top=$(cd "$(dirname "$0")/.." && pwd)
+binary='' out=$top/target/rpm options=()
+while [ $# -gt 0 ]; do
+    case $1 in
+    --binary) binary=$(realpath "$2") && shift ;;
+    --out) out=$2 && shift ;;
+    --el7) options+=(--without filetriggers) ;;
+    *) echo "build-rpm.sh: unknown argument $1" >&2 && exit 2 ;;
+    esac
+    shift
+done
+if [ -z "$binary" ]; then
+    (cd "$top" && cargo build --release --locked >&2)
+    binary=$top/target/release/vfguard
+fi
+version=$(sed -n '/^\[package\]/,/^\[/s/^version = "\(.*\)"/\1/p' "$top/Cargo.toml")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+rpmbuild -bb --quiet "${options[@]}" --define "_topdir $work" --define "clone $top" --define "binary $binary" \
+    --define "version_ $version" --target x86_64 "$top/packaging/vfguard.spec" >"$work/log" 2>&1 || { cat "$work/log" >&2 && exit 1; }
+mkdir -p "$out"
+cp "$work"/RPMS/x86_64/*.rpm "$out"
+realpath "$out/$(basename "$work"/RPMS/x86_64/*.rpm)"

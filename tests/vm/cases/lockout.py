@@ -100,6 +100,12 @@ def built(story):
     story.guard()
     done = story.install_kernel()
     require(done.code == 0, f"dpkg ended with {done.code}: {done.output[-400:]}")
+    # The hook left the work to the service, waited for it, and showed its progress and the verdict.
+    for word in ("is not proven yet (a reboot is refused meanwhile)", "building igbvf", "built, verified and installed",
+                 "safe: a reboot keeps the network"):
+        require(word in done.output, f"the hook did not say {word!r}: {done.output[-800:]}")
+    journal = shell.check("journalctl -b --no-pager -o cat -u vfguard.service", 60)
+    require("building igbvf" in journal, f"vfguard.service did not do the work: {journal[-600:]}")
     checked = shell.run("vfguard check", 60)
     require(checked.code == 0, f"not safe after the kernel was installed: {checked.output} | {done.output[-500:]}")
     came, answer = story.reboot()

@@ -19,7 +19,7 @@ def install(machine):
 def install_hooks(machine):
     """The hooks of a Debian kernel's scripts, as the package would install them."""
     machine.shell.check(
-        "printf '#!/bin/sh\\nvfguard reconcile --from postinst.d || true\\n' >/etc/kernel/postinst.d/zzz-vfguard; "
+        "printf '#!/bin/sh\\nvfguard reconcile --from postinst || true\\n' >/etc/kernel/postinst.d/zzz-vfguard; "
         "chmod 755 /etc/kernel/postinst.d/zzz-vfguard")
 
 

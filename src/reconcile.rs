@@ -202,8 +202,9 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// What removed kernels left behind. That it could not be removed is said and stops nothing.
+    /// What killed runs and removed kernels left behind. That it could not be removed is said and stops nothing.
     fn clean(&mut self) {
+        leftovers::sweep(self.host, &self.lock);
         for kernel in leftovers::removed(self.host) {
             let cleaned = leftovers::clean(self.host, &self.lock, &kernel);
             self.done.push(cleaned.unwrap_or_else(|e| format!("cleaning up after {kernel}: {e:#}")));

@@ -73,33 +73,6 @@ fn killed_at_any_moment_the_good_module_stays_nothing_lives_on_and_the_next_run_
     assert_eq!(fs::read_dir(machine.path("var/cache/vfguard/build")).unwrap().count(), 0);
 }
 
-#[cfg(feature = "failpoints")]
-#[test]
-fn killed_at_each_dangerous_instant_the_kernel_keeps_a_good_module_and_the_next_run_mends_the_rest() {
-    let (machine, kernel) = small(&Lab::open());
-    for had_one in [false, true] {
-        for point in ["temporary-before-rename", "installed-before-depmod", "depmod-before-proof"] {
-            let dir = machine.path(&format!("lib/modules/{kernel}/updates"));
-            let _ = fs::remove_dir_all(&dir);
-            if had_one {
-                let run = machine.run(&["prepare", &kernel, "--driver", "demo", "--rebuild"]);
-                assert_eq!(run.code, 0, "before {point}: {}{}", run.stdout, run.stderr);
-            }
-            let status = rebuild(&machine, &kernel).env("VFGUARD_FAILPOINT", point).status().unwrap();
-            assert_eq!(status.code(), None, "{point} was not reached");
-            if had_one {
-                is_good(&machine, &kernel);
-            }
-            let run = machine.run(&["prepare", &kernel, "--driver", "demo"]);
-            assert_eq!(run.code, 0, "after {point}: {}{}", run.stdout, run.stderr);
-            is_good(&machine, &kernel);
-            let run = machine.run(&["prepare", &kernel, "--driver", "demo", "--rebuild"]);
-            assert_eq!(run.code, 0, "after {point}: {}{}", run.stdout, run.stderr);
-            assert_eq!(fs::read_dir(dir.join("vfguard")).unwrap().count(), 1, "{point} left something behind");
-        }
-    }
-}
-
 #[test]
 fn an_installation_that_depmod_does_not_honour_is_taken_back() {
     let (machine, kernel) = small(&Lab::open());

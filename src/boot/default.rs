@@ -5,7 +5,7 @@ use super::choose::{self, Loader};
 use super::{moves, NextBoot, Role, Source};
 use crate::error::{advise, Remedy};
 use crate::host::lock::WriteLock;
-use crate::host::{files, Host};
+use crate::host::{failpoint, files, Host};
 use crate::kernel::{installed, KernelRelease};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -116,6 +116,7 @@ pub fn hold(host: &Host, _lock: &WriteLock, to: &KernelRelease) -> Result<Change
     let why = format!("{wanted} is not proven to come up with its network");
     let record = Hold { wanted: wanted.clone(), entry, held: to.clone(), when, why: why.clone() };
     record.write(host)?;
+    failpoint::hit("hold-recorded-before-move");
     if let Err(error) = moved(host, &loader, to, None, true) {
         match before {
             Some(before) => before.write(host)?,
@@ -143,6 +144,7 @@ pub fn promote(host: &Host, lock: &WriteLock) -> Result<Change> {
     };
     let entry = Hold::read(host).map(|h| h.entry);
     moved(host, &loader, &wanted, entry.as_deref(), false)?;
+    failpoint::hit("promoted-before-record");
     files::remove(&host.path(RECORD))?;
     Ok(Change { changed: true, what: format!("the boot default is {wanted}, and the hold has ended"), kernel: wanted })
 }

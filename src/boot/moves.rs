@@ -6,7 +6,7 @@ use super::script::Choice;
 use super::{efi, grub2, grubenv, image, legacy, systemd_boot, NextBoot, Source};
 use crate::error::{advise, Remedy};
 use crate::host::command::{run_ok, Spec};
-use crate::host::{files, sys, Host};
+use crate::host::{failpoint, files, sys, Host};
 use crate::kernel::KernelRelease;
 use anyhow::{Context, Result};
 use std::fs::File;
@@ -118,8 +118,10 @@ pub(super) fn edit_env(host: &Host, config: &Path, changes: &[(&str, Option<&str
 
 fn write_in_place(path: &Path, block: &[u8]) -> Result<()> {
     let file = File::options().write(true).open(path).with_context(|| format!("opening {}", path.display()))?;
+    failpoint::hit("grubenv-before-write");
     // One write of one or two sectors of the same size: the file never changes its length or its blocks.
     file.write_all_at(block, 0).with_context(|| format!("writing {}", path.display()))?;
+    failpoint::hit("grubenv-before-sync");
     file.sync_all().with_context(|| format!("syncing {}", path.display()))
 }
 

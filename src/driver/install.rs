@@ -92,6 +92,7 @@ pub fn install(
     })();
     match done {
         Ok(()) => {
+            failpoint::hit("proven-before-settled");
             let paths = change.made.iter().map(|p| host.name(p)).collect();
             change.settle()?;
             Ok(paths)
@@ -102,7 +103,7 @@ pub fn install(
 
 /// What an interrupted run left: temporaries, and second names of files. The files themselves were verified before they got
 /// their names, so nothing is taken back.
-fn sweep(dir: &Path) -> Result<()> {
+pub(super) fn sweep(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
@@ -145,6 +146,7 @@ impl Change<'_> {
         failpoint::hit("temporary-before-rename");
         temporary.persist(&path).map_err(|e| e.error).with_context(act)?;
         self.made.push(path.clone());
+        failpoint::hit("renamed-before-sync");
         for old in others.iter().filter(|p| **p != path) {
             files::remove(old)?;
         }
@@ -168,6 +170,7 @@ impl Change<'_> {
                 fs::rename(second, old).with_context(|| format!("restoring {}", old.display()))?;
             }
             files::sync_dir(self.dir)?;
+            failpoint::hit("restored-before-depmod");
             if self.former.is_empty() {
                 // Ours alone; a file of somebody else keeps it.
                 let _ = fs::remove_dir(self.dir);

@@ -1,4 +1,4 @@
-//! Cleaning up after a removed kernel: our modules below its directory, what depmod wrote there on their account, and what was
+//! Cleaning up after killed runs, and after a removed kernel: our modules below its directory, what depmod wrote there on their account, and what was
 //! kept about it. A directory that stays behind in `/lib/modules` looks like an installed kernel to weak-modules, dracut, DKMS
 //! and people.
 
@@ -32,6 +32,17 @@ const DEPMOD: [&str; 13] = [
 const LOGS: &str = "/var/lib/vfguard/log";
 const RECORDS: &str = "/var/lib/vfguard/records";
 const CACHE: &str = "/var/cache/vfguard";
+
+/// Removes what killed runs left: build directories, temporaries beside our modules, second names of former ones. The lock is
+/// ours, so whoever made them is dead. What cannot be removed is left to the next run.
+pub fn sweep(host: &Host, _lock: &WriteLock) {
+    for name in host.read_dir(super::prepare::WORK).unwrap_or_default() {
+        let _ = fs::remove_dir_all(host.path(super::prepare::WORK).join(name));
+    }
+    for kernel in host.read_dir("/lib/modules").unwrap_or_default().iter().filter_map(release) {
+        let _ = install::sweep(&host.path(dir(&kernel).join(install::DIR)));
+    }
+}
 
 /// Kernels that are gone, but not what we put beside or kept about them. A few directories are read, nothing is started.
 pub fn removed(host: &Host) -> Vec<KernelRelease> {

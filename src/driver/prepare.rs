@@ -5,13 +5,15 @@ use super::build_log::{Cause, Log};
 use super::install::{self, VerifiedModule};
 use super::prepare_record::{self as record, Entry};
 use super::sandbox::{Level, Sandbox};
-use super::{fetch, initramfs, local_archive, preflight, prepare_verify, sign, unpack, Digest, Progress, Recipe, Release};
+use super::{
+    fetch, initramfs, leftovers, local_archive, preflight, prepare_verify, sign, unpack, Digest, Progress, Recipe, Release,
+};
 use crate::config::Config;
 use crate::error::{Advice, Exit};
 use crate::finding::{Code, Finding, Severity};
 use crate::host::lock::WriteLock;
 use crate::host::pci::Device;
-use crate::host::{files, Host};
+use crate::host::{failpoint, files, Host};
 use crate::kernel::tree::{build_tree, BuildTree};
 use crate::kernel::KernelRelease;
 use crate::module::Target;
@@ -22,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Where builds are made, below the root; each run has a private directory in it, and what dead runs left is removed.
-const WORK: &str = "/var/cache/vfguard/build";
+pub(super) const WORK: &str = "/var/cache/vfguard/build";
 
 /// What to prepare.
 #[derive(Debug)]
@@ -119,6 +121,7 @@ pub fn prepare(
     request: &Request<'_>,
     progress: &dyn Progress,
 ) -> Result<Prepared> {
+    leftovers::sweep(host, lock);
     let mut run = Run { host, config, request, progress, stages: Vec::new(), log: None, level: None, inputs: None };
     let result = run.all(lock);
     progress.end();
@@ -284,14 +287,11 @@ impl Run<'_> {
         Ok(Some(Prepared { version, modules, findings, stages, log: None, sandbox: None, reused: true }))
     }
 
-    /// A private directory for this run. We hold the lock, so whatever else is there was left by the dead.
+    /// A private directory for this run.
     fn work_dir(&self) -> Result<tempfile::TempDir> {
         let dir = self.host.path(WORK);
         // The build user goes through it where there are no namespaces.
         files::create_dirs(&dir, 0o711)?;
-        for entry in fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))?.flatten() {
-            fs::remove_dir_all(entry.path()).with_context(|| format!("removing {}", entry.path().display()))?;
-        }
         let work = tempfile::Builder::new()
             .prefix("run-")
             .tempdir_in(&dir)
@@ -372,6 +372,7 @@ impl Run<'_> {
         failures: Vec<Finding>,
     ) -> Result<Prepared> {
         let Request { devices, initrds, .. } = *self.request;
+        failpoint::hit("verified-before-install");
         let installed =
             self.stage("install", || install::install(self.host, lock, tree, &verified.modules, devices, initrds));
         let modules = self.timed(installed)?;

@@ -17,7 +17,7 @@ pub use override_::{active as active_override, Override, LONGEST, USUAL};
 
 use crate::config::Gate as Settings;
 use crate::error::{advise, Remedy};
-use crate::host::{command, files, Host};
+use crate::host::{command, failpoint, files, Host};
 use crate::judge::Judgement;
 use crate::kernel::KernelRelease;
 use crate::report::notices::{self, Topic};
@@ -271,6 +271,7 @@ fn close_locked(host: &Host, settings: &Settings, reasons: &[Reason], _: &Lock) 
     files::remove(&host.path(override_::FILE))?;
     // The record first: it knows what to put back, whatever comes of the rest.
     store(host, &new)?;
+    failpoint::hit("gate-recorded-before-files");
     if upstart {
         upstart::write(host, settings.poweroff, reasons)?;
         if upstart::look(host, settings.poweroff) != Files::All {
@@ -283,6 +284,7 @@ fn close_locked(host: &Host, settings: &Settings, reasons: &[Reason], _: &Lock) 
         systemd::write(host, settings.poweroff)?;
         systemd::mask_initctl(host, &new.initctl)?;
     }
+    failpoint::hit("gate-written-before-confirmed");
     if host.is_live() && !upstart {
         // Already seen closed and only the reasons are new: nothing for systemd to read.
         let seen =
@@ -391,6 +393,7 @@ fn open_locked(host: &Host, _: &Lock) -> Result<bool> {
     } else {
         systemd::remove(host, &initctl)?;
     }
+    failpoint::hit("gate-removed-before-record");
     if host.is_live() && !upstart {
         systemd::apply_open(host, &initctl)?;
         if systemd::ask(true)? != Files::None {

@@ -42,6 +42,7 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     temporary.write_all(content).with_context(act)?;
     temporary.as_file().set_permissions(fs::Permissions::from_mode(mode)).with_context(act)?;
     temporary.as_file().sync_all().with_context(act)?;
+    super::failpoint::hit("record-before-rename");
     temporary.persist(path).map_err(|e| e.error).with_context(act)?;
     sync_dir(dir)
 }

@@ -1,0 +1,308 @@
+//! Killed at each dangerous instant, at any moment, and asked to end: afterwards the gate is closed or what boots is proven,
+//! every module that was good is the same to the byte, nothing lives on, and the next run brings all to its end.
+//!
+//! Built with `--features failpoints` (tests/run.sh build); `VFGUARD_FULL` makes of 20 random moments 200.
+#![cfg(feature = "failpoints")]
+
+mod machine;
+
+use machine::lab::Lab;
+use machine::Machine;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const GATE: &str = "run/systemd/system/reboot.target.d/50-vfguard.conf";
+/// How long what a killed run started may take to end.
+const ORPHANS: Duration = Duration::from_secs(2);
+
+/// The instants that a `reconcile` for a new kernel passes, in its order.
+const RECONCILE: [&str; 14] = [
+    "record-before-rename",
+    "gate-recorded-before-files",
+    "gate-written-before-confirmed",
+    "hold-recorded-before-move",
+    "grubenv-before-write",
+    "grubenv-before-sync",
+    "verified-before-install",
+    "temporary-before-rename",
+    "renamed-before-sync",
+    "installed-before-depmod",
+    "depmod-before-proof",
+    "proven-before-settled",
+    "promoted-before-record",
+    "gate-removed-before-record",
+];
+/// Of these, those before the gate is closed: a run that dies so early has changed nothing.
+const BEFORE_IT_CLOSES: [&str; 2] = ["record-before-rename", "gate-recorded-before-files"];
+/// Those of replacing a module that is good.
+const REPLACE: [&str; 6] = [
+    "verified-before-install",
+    "temporary-before-rename",
+    "renamed-before-sync",
+    "installed-before-depmod",
+    "depmod-before-proof",
+    "proven-before-settled",
+];
+/// Those that need a story of their own: the last test here, and `build_lab_initramfs`.
+const ELSEWHERE: [&str; 2] = ["restored-before-depmod", "initramfs-before-rename"];
+
+/// A machine that runs K1 on a module of ours and has just been given K2.
+struct Stage {
+    machine: Machine,
+    k1: String,
+    k2: String,
+    good: Vec<u8>,
+}
+
+impl Stage {
+    fn new() -> Stage {
+        let lab = Lab::open();
+        let (k1, k2) = (lab.get("K_PREV").to_owned(), lab.get("K_NEW").to_owned());
+        let machine = lab.install(lab.machine().grub().running(&k1).demo(&lab), &k1);
+        let run = machine.run(&["prepare", &k1]);
+        assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+        let machine = lab.install(machine, &k2);
+        let good = fs::read(module(&machine, &k1)).unwrap();
+        Stage { machine, k1, k2, good }
+    }
+
+    /// As when K2 had just been installed.
+    fn again(self) -> Stage {
+        let Stage { machine, k1, k2, good } = self;
+        let _ = fs::remove_dir_all(machine.path(&format!("lib/modules/{k2}/updates")));
+        assert!(depmod(&machine, &k2));
+        let machine = machine.boot_default(&k2);
+        assert_eq!(machine.run(&["check"]).code, 3, "K2 is to be unsafe again");
+        Stage { machine, k1, k2, good }
+    }
+
+    fn start(&self) -> Child {
+        quiet(self.machine.command(&["reconcile", "--from", "test"])).spawn().unwrap()
+    }
+
+    /// What must hold in however bad a state the run ended; `closed` says whether it had come so far as to close the gate.
+    fn holds(&self, closed: bool, when: &str) {
+        let check = self.machine.run(&["check"]);
+        assert!(!closed || self.machine.path(GATE).exists() || check.code == 0, "{when}: open, and {}", check.stdout);
+        assert!(fs::read(module(&self.machine, &self.k1)).unwrap() == self.good, "{when}: K1's module is another");
+        assert_eq!(self.machine.run(&["check", &self.k1]).code, 0, "{when}: K1 is not good any more");
+        let entry = self.machine.saved_entry();
+        assert!(entry == self.k1 || entry == self.k2, "{when}: the boot default is {entry}");
+    }
+
+    /// The next run ends what the killed one began, and leaves nothing of it.
+    fn recovers(&self, when: &str) {
+        let run = self.machine.run(&["reconcile"]);
+        assert_eq!(run.code, 0, "after {when}: {}{}", run.stdout, run.stderr);
+        assert!(!self.machine.path(GATE).exists(), "after {when} the gate stayed closed");
+        assert_eq!(self.machine.saved_entry(), self.k2, "after {when} the boot default is not promoted");
+        is_good(&self.machine, &self.k2);
+        let run = self.machine.run(&["reconcile"]);
+        assert!(
+            run.code == 0 && !run.stderr.contains("vfguard:") && !run.stdout.contains("vfguard:"),
+            "{when}: {}",
+            run.stdout
+        );
+        assert_eq!(left_behind(&self.machine), [] as [PathBuf; 0], "after {when}");
+    }
+}
+
+fn module(machine: &Machine, kernel: &str) -> PathBuf {
+    machine.path(&format!("lib/modules/{kernel}/updates/vfguard/demo.ko"))
+}
+
+fn depmod(machine: &Machine, kernel: &str) -> bool {
+    Command::new("depmod").arg("-b").arg(machine.root()).arg(kernel).status().unwrap().success()
+}
+
+fn quiet(mut command: Command) -> Command {
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// The installed module is whole and right, and it is what modprobe would load.
+fn is_good(machine: &Machine, kernel: &str) {
+    let file = module(machine, kernel);
+    let verify = machine.run(&["verify", file.to_str().unwrap(), "--kernel", kernel]);
+    assert_eq!(verify.code, 0, "{}{}", verify.stdout, verify.stderr);
+    let dep = fs::read_to_string(machine.path(&format!("lib/modules/{kernel}/modules.dep"))).unwrap();
+    assert_eq!(dep, "updates/vfguard/demo.ko:\n");
+}
+
+/// Temporaries, former files, build directories.
+fn left_behind(machine: &Machine) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut todo: Vec<PathBuf> = ["lib", "var/cache"].iter().map(|d| machine.path(d)).collect();
+    while let Some(dir) = todo.pop() {
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(".vfguard-") || name.ends_with(".former") || name.starts_with("run-") {
+                found.push(entry.path());
+            } else if entry.file_type().unwrap().is_dir() {
+                todo.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+/// Processes other than vfguard's own that name the machine's root in their arguments or work below it.
+fn living(root: &Path) -> Vec<String> {
+    let word = root.display().to_string();
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|e| e.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit()))
+        .filter(|e| e.file_name().to_string_lossy() != std::process::id().to_string())
+        .filter_map(|e| {
+            let line = String::from_utf8_lossy(&fs::read(e.path().join("cmdline")).ok()?).replace('\0', " ");
+            let cwd = fs::read_link(e.path().join("cwd")).unwrap_or_default();
+            (line.contains(&word) || cwd.starts_with(root)).then_some(line)
+        })
+        .collect()
+}
+
+fn nothing_lives_on(machine: &Machine, when: &str) {
+    let start = Instant::now();
+    loop {
+        let living = living(machine.root());
+        if living.is_empty() {
+            return;
+        }
+        assert!(start.elapsed() < ORPHANS, "{when}: {living:?} outlived vfguard");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// How long an undisturbed run takes.
+fn whole_run(stage: &Stage) -> Duration {
+    let start = Instant::now();
+    assert!(stage.start().wait().unwrap().success());
+    start.elapsed()
+}
+
+#[test]
+fn each_dangerous_instant_in_the_sources_is_one_at_which_something_is_killed() {
+    let mut found = BTreeSet::new();
+    let mut todo = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+    while let Some(dir) = todo.pop() {
+        for entry in fs::read_dir(dir).unwrap().flatten() {
+            if entry.file_type().unwrap().is_dir() {
+                todo.push(entry.path());
+            } else {
+                let text = fs::read_to_string(entry.path()).unwrap();
+                found.extend(text.split("failpoint::hit(\"").skip(1).map(|r| r.split('"').next().unwrap().to_owned()));
+            }
+        }
+    }
+    let known: BTreeSet<String> = RECONCILE.iter().chain(&REPLACE).chain(&ELSEWHERE).map(|p| (*p).to_owned()).collect();
+    assert_eq!(found, known);
+}
+
+#[test]
+fn a_reconcile_that_is_killed_at_a_dangerous_instant_leaves_no_open_gate_and_the_next_one_ends_its_work() {
+    let mut stage = Stage::new();
+    for point in RECONCILE {
+        stage = stage.again();
+        let status = quiet(stage.machine.command(&["reconcile"])).env("VFGUARD_FAILPOINT", point).status().unwrap();
+        assert_eq!(status.code(), None, "{point} was not reached");
+        nothing_lives_on(&stage.machine, point);
+        stage.holds(!BEFORE_IT_CLOSES.contains(&point), point);
+        stage.recovers(point);
+        println!("killed at {point}: held, recovered");
+    }
+}
+
+#[test]
+fn a_good_module_that_is_being_replaced_is_never_lost() {
+    let stage = Stage::new();
+    let (machine, k1) = (&stage.machine, &stage.k1);
+    for point in REPLACE {
+        let rebuild = ["prepare", k1, "--driver", "demo", "--rebuild"];
+        let status = quiet(machine.command(&rebuild)).env("VFGUARD_FAILPOINT", point).status().unwrap();
+        assert_eq!(status.code(), None, "{point} was not reached");
+        assert!(fs::read(module(machine, k1)).unwrap() == stage.good, "{point}: the same source, another module");
+        is_good(machine, k1);
+        assert_eq!(machine.run(&["check", k1]).code, 0, "{point}");
+        assert_eq!(machine.run(&rebuild).code, 0, "after {point}");
+        assert_eq!(left_behind(machine), [] as [PathBuf; 0], "after {point}");
+    }
+}
+
+#[test]
+fn killed_while_it_takes_back_what_failed_the_former_module_is_there() {
+    let stage = Stage::new();
+    let Stage { machine, k1, good, .. } = stage;
+    // Somebody's other copy, and a search order that prefers it: the proof fails, and all is taken back.
+    let extra = machine.path(&format!("lib/modules/{k1}/extra"));
+    fs::create_dir_all(&extra).unwrap();
+    fs::copy(module(&machine, &k1), extra.join("demo.ko")).unwrap();
+    let machine = machine.file("etc/depmod.d/local.conf", "search extra updates built-in\n");
+    let rebuild = ["prepare", &k1, "--driver", "demo", "--rebuild"];
+    let status = quiet(machine.command(&rebuild)).env("VFGUARD_FAILPOINT", ELSEWHERE[0]).status().unwrap();
+    assert_eq!(status.code(), None, "{} was not reached", ELSEWHERE[0]);
+    assert!(fs::read(module(&machine, &k1)).unwrap() == good);
+    fs::remove_dir_all(&extra).unwrap();
+    fs::remove_file(machine.path("etc/depmod.d/local.conf")).unwrap();
+    assert_eq!(machine.run(&["prepare", &k1, "--driver", "demo"]).code, 0);
+    is_good(&machine, &k1);
+    assert_eq!(left_behind(&machine), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn killed_at_any_moment_of_a_reconcile_nothing_is_lost_and_the_next_run_succeeds() {
+    let kills: u32 = if std::env::var_os("VFGUARD_FULL").is_some() { 200 } else { 20 };
+    let mut stage = Stage::new();
+    let whole = whole_run(&stage);
+    let (mut closed, mut done) = (0, 0);
+    // Moments spread by the golden ratio: as many are early as late, and none is like another. (Seedless, so it repeats.)
+    for n in 0..kills {
+        stage = stage.again();
+        let mut child = stage.start();
+        let at = whole.mul_f64(f64::from(n + 1) * 0.618_034 % 1.0);
+        let (start, mut seen) = (Instant::now(), false);
+        while start.elapsed() < at {
+            seen |= stage.machine.path(GATE).exists();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let _ = child.kill();
+        let ended = child.wait().unwrap().success();
+        let when = format!("kill {n} after {at:?}");
+        nothing_lives_on(&stage.machine, &when);
+        closed += u32::from(stage.machine.path(GATE).exists());
+        done += u32::from(ended);
+        stage.holds(seen, &when);
+        stage.recovers(&when);
+    }
+    println!("kill -9 in a reconcile of {whole:?}: {kills} kills, {closed} with the gate closed, {done} after its end; all recovered");
+    assert!(closed > 0, "the moments miss the run");
+}
+
+#[test]
+fn asked_to_end_it_takes_its_children_along_and_the_gate_stays_closed() {
+    let mut stage = Stage::new();
+    let whole = whole_run(&stage);
+    for signal in ["TERM", "INT", "HUP"] {
+        for part in [0.3, 0.5, 0.7] {
+            stage = stage.again();
+            let mut child = stage.start();
+            std::thread::sleep(whole.mul_f64(part));
+            let id = child.id().to_string();
+            assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
+            let start = Instant::now();
+            while child.try_wait().unwrap().is_none() {
+                assert!(start.elapsed() < Duration::from_secs(10), "SIG{signal} is not obeyed");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let when = format!("SIG{signal} at {part}");
+            nothing_lives_on(&stage.machine, &when);
+            assert!(stage.machine.path(GATE).exists() || child.wait().unwrap().success(), "{when}: the gate is open");
+            stage.holds(true, &when);
+            stage.recovers(&when);
+        }
+        println!("SIG{signal}: 3 moments; children gone, gate closed, recovered");
+    }
+}

@@ -44,10 +44,12 @@ pub fn examine(host: &Host) -> Vec<Check> {
     if there("/etc/dnf/libdnf5-plugins") {
         checks.push(dnf5(host));
     }
-    if RPMDB.iter().any(|db| there(db)) && host.is_dir("/usr/lib/kernel/install.d") {
+    // EL7 has the directory and neither rpm's trigger nor kernels that call kernel-install.
+    let modern = host.is_dir("/usr/lib/kernel/install.d") && there("/etc/dnf");
+    if RPMDB.iter().any(|db| there(db)) && modern {
         checks.push(rpm_trigger(host));
     }
-    if host.is_dir("/usr/lib/kernel/install.d") {
+    if modern {
         checks.push(scripts(host, "hook-kernel-install", "/usr/lib/kernel/install.d", ".install"));
     }
     if host.is_dir("/etc/kernel/postinst.d") {

@@ -259,7 +259,9 @@ const SIGNS: [(Cause, &[&str]); 8] = [
     (
         Cause::Killed,
         &[
-            "Killed signal terminated",
+            // Killed or out of its address space: no source makes a good compiler end so.
+            "signal terminated program",
+            "internal compiler error",
             "memory exhausted",
             "out of memory",
             "Cannot allocate memory",
@@ -310,6 +312,7 @@ mod tests {
             ("/bin/sh: 1: gcc-12: not found", Cause::Tool),
             ("/tmp/x.s: fatal error: error writing to /tmp/x: No space left on device", Cause::Disk),
             ("gcc: fatal error: Killed signal terminated program cc1", Cause::Killed),
+            ("gcc-12: internal compiler error: Segmentation fault signal terminated program cc1", Cause::Killed),
             ("make: *** No rule to make target 'default'.  Stop.", Cause::Other),
         ] {
             assert!(is_telling(text), "{text}");

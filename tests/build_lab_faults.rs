@@ -1,0 +1,265 @@
+//! Faults around a preparation: disks without room or inodes, writes that fail or fall short, too little memory, clocks that jump,
+//! and a hundred hooks at once. Whatever happens, the module that was good is the same to the byte, and once the fault is gone
+//! the next run succeeds.
+
+mod machine;
+
+use machine::lab::Lab;
+use machine::Machine;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const GATE: &str = "run/systemd/system/reboot.target.d/50-vfguard.conf";
+
+/// A machine whose one kernel has a good module of ours.
+struct Stage {
+    machine: Machine,
+    kernel: String,
+    good: Vec<u8>,
+}
+
+impl Stage {
+    fn new() -> Stage {
+        let lab = Lab::open();
+        let kernel = lab.get("K_NEW").to_owned();
+        let machine = lab.install(lab.machine().grub().running(&kernel).demo(&lab), &kernel);
+        let run = machine.run(&["prepare", &kernel]);
+        assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+        let good = fs::read(module(&machine, &kernel)).unwrap();
+        Stage { machine, kernel, good }
+    }
+
+    fn rebuild(&self) -> [&str; 5] {
+        ["prepare", &self.kernel, "--driver", "demo", "--rebuild"]
+    }
+
+    /// `prepare --rebuild` in a mount namespace of its own, after `setup` (shell; `$R` is the root, `$K` the kernel), and then
+    /// the installed module as it is seen in there. Says whether it succeeded, and what it said.
+    fn under(&self, setup: &str, env: &[(&str, &str)]) -> (bool, String) {
+        let script = format!(
+            "set -e; {setup}; \"$0\" --root \"$R\" \"$@\" >\"$R/told\" 2>&1 && code=0 || code=$?; \
+             cp \"$R/lib/modules/$K/updates/vfguard/demo.ko\" \"$R/seen.ko\"; exit $code"
+        );
+        let _ = fs::remove_file(self.machine.path("seen.ko"));
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &script, env!("CARGO_BIN_EXE_vfguard")]).args(self.rebuild());
+        command.env("R", self.machine.root()).env("K", &self.kernel).envs(env.iter().copied());
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        let told = fs::read_to_string(self.machine.path("told")).unwrap_or_default();
+        let seen = fs::read(self.machine.path("seen.ko")).unwrap_or_default();
+        assert!(seen == self.good, "{setup} {env:?}: the good module is gone: {told}");
+        assert!(!told.contains("panicked"), "{told}");
+        assert!(status.success() || !told.trim().is_empty(), "{setup} {env:?}: it says nothing");
+        (status.success(), told)
+    }
+
+    fn recovers(&self) {
+        let run = self.machine.run(&self.rebuild());
+        assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+        assert!(fs::read(module(&self.machine, &self.kernel)).unwrap() == self.good);
+        assert_eq!(self.machine.run(&["check", &self.kernel]).code, 0);
+    }
+}
+
+fn module(machine: &Machine, kernel: &str) -> PathBuf {
+    machine.path(&format!("lib/modules/{kernel}/updates/vfguard/demo.ko"))
+}
+
+/// A copy of a directory in a small file system over it.
+fn small(dir: &str, options: &str) -> String {
+    format!(
+        "rm -rf \"$R/keep\"; mkdir -p \"$R/{dir}\"; cp -a \"$R/{dir}\" \"$R/keep\"; mount -t tmpfs -o {options} none \"$R/{dir}\"; \
+         cp -a \"$R/keep/.\" \"$R/{dir}\" 2>/dev/null || [ {dir} = var ]"
+    )
+}
+
+#[test]
+fn a_disk_that_fills_at_any_write_costs_no_good_module() {
+    let stage = Stage::new();
+    let sizes = [8, 16, 24, 40, 64, 96, 160, 256, 512, 1024, 2048, 4096];
+    let mut failed = 0;
+    for size in sizes {
+        failed += u32::from(!stage.under(&small("var", &format!("size={size}k")), &[]).0);
+    }
+    let modules = [80, 88, 96, 104, 112, 120, 136];
+    for size in modules {
+        failed += u32::from(!stage.under(&small("lib/modules", &format!("size={size}k")), &[]).0);
+    }
+    stage.recovers();
+    println!(
+        "disk full: {} sizes of /var, {} of /lib/modules; {failed} runs failed, no module lost",
+        sizes.len(),
+        modules.len()
+    );
+    assert!(failed >= 4, "the sizes hit nothing");
+}
+
+#[test]
+fn a_file_system_without_inodes_costs_no_good_module() {
+    let stage = Stage::new();
+    let mut failed = 0;
+    let counts = [20, 24, 28, 32, 36, 40, 48, 64];
+    for inodes in counts {
+        failed += u32::from(!stage.under(&small("var", &format!("nr_inodes={inodes}")), &[]).0);
+    }
+    for inodes in [30, 31, 32, 33, 34, 35, 36] {
+        failed += u32::from(!stage.under(&small("lib/modules", &format!("nr_inodes={inodes}")), &[]).0);
+    }
+    stage.recovers();
+    println!("out of inodes: 15 counts; {failed} runs failed, no module lost");
+    assert!(failed >= 2, "the counts hit nothing");
+}
+
+/// Makes the Nth call of a kind fail in vfguard itself (not in its children), or writes only a byte.
+const SHIM: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <stdio.h>
+static int nth = -2, seen;
+static int hit(const char *call) {
+    if (nth == -2) {
+        char exe[4096]; ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+        const char *at = getenv("FAULT_AT");
+        nth = n >= 8 && !strncmp(exe + n - 8, "/vfguard", 8) && at ? atoi(at) : -1;
+    }
+    const char *which = getenv("FAULT_CALL");
+    return nth >= 0 && which && !strcmp(which, call) && seen++ == nth;
+}
+static int short_writes(void) { const char *c = getenv("FAULT_CALL"); hit(""); return nth >= 0 && c && !strcmp(c, "short"); }
+ssize_t write(int fd, const void *b, size_t n) {
+    static ssize_t (*real)(int, const void *, size_t);
+    if (!real) real = dlsym(RTLD_NEXT, "write");
+    if (fd > 2 && hit("write")) { errno = EIO; return -1; }
+    return real(fd, b, fd > 2 && n > 1 && short_writes() ? (n + 1) / 2 : n);
+}
+ssize_t pwrite64(int fd, const void *b, size_t n, off_t at) {
+    static ssize_t (*real)(int, const void *, size_t, off_t);
+    if (!real) real = dlsym(RTLD_NEXT, "pwrite64");
+    if (hit("write")) { errno = EIO; return -1; }
+    return real(fd, b, n > 1 && short_writes() ? (n + 1) / 2 : n, at);
+}
+int fsync(int fd) {
+    static int (*real)(int);
+    if (!real) real = dlsym(RTLD_NEXT, "fsync");
+    if (hit("fsync")) { errno = EIO; return -1; }
+    return real(fd);
+}
+ssize_t read(int fd, void *b, size_t n) {
+    static ssize_t (*real)(int, void *, size_t);
+    if (!real) real = dlsym(RTLD_NEXT, "read");
+    if (fd > 2 && hit("read")) { errno = EIO; return -1; }
+    return real(fd, b, n);
+}
+"#;
+
+#[test]
+fn a_read_or_write_that_fails_at_any_place_costs_no_good_module() {
+    let stage = Stage::new();
+    let source = stage.machine.path("shim.c");
+    let shim = stage.machine.path("shim.so");
+    fs::write(&source, SHIM).unwrap();
+    let made =
+        Command::new("gcc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&shim).arg(&source).arg("-ldl").status().unwrap();
+    assert!(made.success());
+    let full = std::env::var_os("VFGUARD_FULL").is_some();
+    let preload = shim.to_str().unwrap();
+    for (call, places, many, every) in [("write", 12, 60, 1), ("fsync", 4, 14, 1), ("read", 60, 400, 9)] {
+        let places = if full { many } else { places };
+        let (mut failed, mut runs) = (0, 0);
+        for at in (0..places).filter(|at| full || at % every == 0) {
+            let at = at.to_string();
+            let (done, _) = stage.under(":", &[("LD_PRELOAD", preload), ("FAULT_CALL", call), ("FAULT_AT", &at)]);
+            failed += u32::from(!done);
+            runs += 1;
+        }
+        println!("EIO in {call}(2): {runs} places, {failed} runs failed, no module lost");
+        assert!(failed > 0, "no {call} was hit");
+    }
+    let (done, told) = stage.under(":", &[("LD_PRELOAD", preload), ("FAULT_CALL", "short"), ("FAULT_AT", "0")]);
+    assert!(done, "short writes are no failure: {told}");
+    stage.recovers();
+}
+
+#[test]
+fn too_little_memory_for_the_build_is_told_and_costs_no_good_module() {
+    let stage = Stage::new();
+    for limit in ["30000", "60000"] {
+        let (done, told) = stage.under(&format!("ulimit -v {limit}"), &[]);
+        println!("address space of {limit} kB: {}", told.lines().last().unwrap_or_default());
+        assert!(!done && told.contains("for want of memory"), "{limit} kB: {told}");
+    }
+    stage.recovers();
+}
+
+#[test]
+fn a_clock_that_is_wrong_changes_no_verdict_and_stops_no_build() {
+    let stage = Stage::new();
+    let Stage { machine, kernel, good } = &stage;
+    for seconds in [0, 4_000_000_000] {
+        let file = fs::File::options().write(true).open(module(machine, kernel)).unwrap();
+        let time = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+        file.set_times(fs::FileTimes::new().set_accessed(time).set_modified(time)).unwrap();
+        for name in ["modules.dep.bin", "modules.alias.bin"] {
+            let table = machine.path(&format!("lib/modules/{kernel}/{name}"));
+            fs::File::options().write(true).open(table).unwrap().set_modified(time).unwrap();
+        }
+        assert_eq!(machine.run(&["check", kernel]).code, 0, "the verdict depends on the clock ({seconds})");
+        stage.recovers();
+        assert!(&fs::read(module(machine, kernel)).unwrap() == good);
+    }
+}
+
+#[test]
+fn a_hundred_hooks_at_once_make_one_build_and_no_wrong_verdict() {
+    let lab = Lab::open();
+    let (k1, k2) = (lab.get("K_PREV"), lab.get("K_NEW"));
+    let machine = lab.install(lab.machine().grub().running(k1).demo(&lab), k1);
+    assert_eq!(machine.run(&["prepare", k1]).code, 0);
+    let machine = lab.install(machine, k2);
+    let start = Instant::now();
+    let hooks: Vec<_> = (0..100)
+        .map(|_| {
+            let mut command = machine.command(&["reconcile", "--from", "test"]);
+            command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    let (mut safe, mut refused) = (0, 0);
+    for n in 0..20 {
+        let asked = Instant::now();
+        let before = module(&machine, k2).exists();
+        let check = machine.run(&["check"]);
+        let after = module(&machine, k2).exists();
+        match check.code {
+            0 => safe += 1,
+            3 => refused += 1,
+            code => panic!("check {n} ended with {code}: {}{}", check.stdout, check.stderr),
+        }
+        // While there is no module of K2, what may be safe is only that K1 boots.
+        let value = machine.run(&["--format", "json", "check", k2]);
+        assert!(before || after || module(&machine, k2).exists() || value.code == 3, "K2 is called safe without a module");
+        assert!(asked.elapsed() < Duration::from_secs(60), "a check waited for the build");
+    }
+    let (mut built, mut codes) = (0, std::collections::BTreeMap::new());
+    for hook in hooks {
+        let output = hook.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        built += text.matches("built, verified and installed").count();
+        *codes.entry(output.status.code()).or_insert(0) += 1;
+    }
+    println!(
+        "100 hooks, 20 checks ({safe} safe, {refused} refused): {built} build, exit codes {codes:?}, {} s",
+        start.elapsed().as_secs()
+    );
+    assert_eq!(built, 1, "{codes:?}");
+    assert!(codes.keys().all(|c| matches!(c, Some(0 | 3 | 4))), "{codes:?}");
+    assert_eq!(machine.run(&["reconcile"]).code, 0);
+    assert!(!machine.path(GATE).exists());
+    assert_eq!(machine.saved_entry(), k2);
+}

@@ -88,6 +88,49 @@ pub enum Code {
     PromoteFailed,
 }
 
+impl Code {
+    /// Whether, of a module that was just built, only another source, kernel tree or compiler mends it: nothing that a person sets
+    /// elsewhere (keys, modprobe.d, further modules) does.
+    pub fn is_of_the_build(self) -> bool {
+        match self {
+            Code::NotElf
+            | Code::WrongArch
+            | Code::Stripped
+            | Code::VermagicRelease
+            | Code::VermagicFlags
+            | Code::SymbolCrc
+            | Code::SymbolUnversioned
+            | Code::VersionsMissing
+            | Code::DeviceUnclaimed
+            | Code::SymbolRestricted => true,
+            Code::ModuleMissing
+            | Code::ModuleUnreadable
+            | Code::SymbolMissing
+            | Code::SymversMissing
+            | Code::DependencyMissing
+            | Code::DepmodStale
+            | Code::Shadowed
+            | Code::Blacklisted
+            | Code::WrongVersion
+            | Code::Unsigned
+            | Code::SignerUntrusted
+            | Code::SignatureInvalid
+            | Code::InitramfsStale
+            | Code::InterfaceRename
+            | Code::HeadersMissing
+            | Code::BuildFailed
+            | Code::BuildPending
+            | Code::BoundByHand
+            | Code::BootUnknown
+            | Code::InTree
+            | Code::ModversionsOff
+            | Code::ProvenByUse
+            | Code::LastSafeKernel
+            | Code::PromoteFailed => false,
+        }
+    }
+}
+
 /// One fact about a module on a kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {

@@ -147,3 +147,45 @@ fn an_installed_module_bears_the_label_and_the_compression_of_the_kernels_own() 
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     assert_eq!(label(&machine, &format!("lib/modules/{kernel}/updates/vfguard/demo.ko.xz"), None), value);
 }
+
+/// The demo driver with a source whose `make` runs this instead; what `reconcile` says the first and the second time, and
+/// whether it built again the second time.
+fn fails_twice(script: &str) -> (String, bool) {
+    let lab = Lab::open();
+    let (machine, kernel) = demo(&lab);
+    let (_, digest) = machine::lab::archive(machine.root(), script, &[]);
+    let machine = machine.file(
+        "etc/vfguard/drivers.d/demo.toml",
+        &format!(
+            "name = 'demo'\ndevices = ['pci:v00001234d0000D0F0sv*sd*bc*sc*i*']\n\
+             [[releases]]\nversion = '1.0'\nurls = ['file:///source.tar.gz']\nsha256 = '{digest}'\n"
+        ),
+    );
+    let machine = machine.running(&kernel);
+    let first = machine.run(&["reconcile"]);
+    let log = machine.path(&format!("var/lib/vfguard/log/{kernel}-demo-1.0.log"));
+    let built = || fs::metadata(&log).unwrap().modified().unwrap();
+    let before = built();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    (first.stdout + &first.stderr, built() != before)
+}
+
+#[test]
+fn a_build_that_a_person_can_mend_is_tried_again_and_one_that_only_another_source_mends_is_not() {
+    for (script, words, again) in [
+        ("echo 'a.c:1:1: fatal error: linux/foo.h: No such file or directory'; exit 1", "a header that", false),
+        ("echo 'a.c:1:1: error: implicit declaration of function x'; exit 1", "written for other kernels", false),
+        ("echo 'cc1: error: code model kernel does not support PIC mode'; exit 1", "position-independent", false),
+        ("gcc --no-such-flag-of-k -c nothing.c; exit 1", "does not know a flag", true),
+        ("sh -c 'no-such-program-of-the-build'", "a program that the build calls is missing", true),
+        ("echo 'sh: 1: pahole: not found'; exit 1", "pahole", true),
+        ("echo 'ld: final link failed: No space left on device'; exit 1", "the disk is full", true),
+        ("kill -9 $$", "was killed", true),
+        ("echo 'the moon is full'; exit 1", "the build failed", true),
+    ] {
+        let (told, built) = fails_twice(script);
+        assert!(told.contains(words), "{script}: {told}");
+        assert_eq!(built, again, "{script}: {told}");
+    }
+}

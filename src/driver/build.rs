@@ -42,6 +42,8 @@ pub struct Failure {
     pub finding: Finding,
     /// Whether another release of the driver may do better.
     pub try_another: bool,
+    /// Whether source, tree and compiler alone decided it, so that it would only happen again.
+    pub lasts: bool,
 }
 
 /// Parallel jobs: asked for, else set, else as many as there are cores and memory for.
@@ -92,7 +94,11 @@ pub fn build(
             log.finish();
             let detail = format!("make succeeded, but there is no {name}.ko (log: {})", log.name().display());
             let remedy = Cause::Other.remedy(&tree.release);
-            return Ok(Err(Failure { finding: Finding::refuse(Code::BuildFailed, detail, remedy), try_another: true }));
+            return Ok(Err(Failure {
+                finding: Finding::refuse(Code::BuildFailed, detail, remedy),
+                try_another: true,
+                lasts: false,
+            }));
         };
         // As the build user and not as root: binutils reads a file that a stranger's makefile made.
         let inside = sandbox.inside(&file);
@@ -118,7 +124,7 @@ fn failure(ended: Ended, spec: &Spec, kernel: &KernelRelease, log: &Log) -> Fail
                 format!("{detail} (log: {})", log.name().display()),
                 format!("raise build.timeout in {}, then: vfguard prepare {kernel}", crate::config::CONFIG),
             );
-            return Failure { finding, try_another: false };
+            return Failure { finding, try_another: false, lasts: false };
         }
         Some(Stop::Disk) => (Cause::Disk, "the build took too much of the disk and was stopped".to_owned()),
         None if ended.killed() => (Cause::Killed, Cause::Killed.words().to_owned()),
@@ -128,6 +134,7 @@ fn failure(ended: Ended, spec: &Spec, kernel: &KernelRelease, log: &Log) -> Fail
     Failure {
         finding: Finding::refuse(Code::BuildFailed, detail, cause.remedy(kernel)),
         try_another: cause.is_the_sources(),
+        lasts: cause.lasts(),
     }
 }
 

@@ -186,6 +186,15 @@ impl Cause {
         }
     }
 
+    /// Whether it would only happen again with the same source, tree and compiler. What is not understood may be anything, also
+    /// what a person mends elsewhere.
+    pub fn lasts(self) -> bool {
+        match self {
+            Cause::Header | Cause::Api | Cause::Pie => true,
+            Cause::Flag | Cause::Pahole | Cause::Tool | Cause::Disk | Cause::Killed | Cause::Other => false,
+        }
+    }
+
     /// In words.
     pub fn words(self) -> &'static str {
         match self {

@@ -170,7 +170,7 @@ struct Run<'a> {
 /// What became of one release.
 enum Tried {
     Verified(Verified),
-    Failed(Vec<Finding>, bool),
+    Failed { findings: Vec<Finding>, try_another: bool, lasts: bool },
 }
 
 /// Modules that were verified, with what is known about them.
@@ -202,12 +202,14 @@ impl Run<'_> {
             None => request.recipe.candidates(kernel).into_iter().map(Some).collect(),
         };
         let mut failures = Vec::new();
+        let mut all_last = true;
         for (n, candidate) in candidates.iter().enumerate() {
             let dir = work.path().join(n.to_string());
             fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
             match self.one(&tree, *candidate, &dir)? {
                 Tried::Verified(verified) => return self.install(lock, &tree, verified, failures),
-                Tried::Failed(findings, try_another) => {
+                Tried::Failed { findings, try_another, lasts } => {
+                    all_last &= lasts;
                     let name = candidate.map_or("the archive", |r| r.version.as_str());
                     failures.extend(findings.into_iter().map(|f| Finding { detail: format!("{name}: {}", f.detail), ..f }));
                     if !try_another {
@@ -226,8 +228,8 @@ impl Run<'_> {
                 Cause::Api.remedy(kernel),
             ));
         }
-        // Every release was tried and none fits: until something changes, another attempt would only take the same time.
-        if request.source.is_none() {
+        // Every release was tried and none fits, for reasons that are in the digest: until something changes, another attempt would only take the same time.
+        if request.source.is_none() && all_last {
             self.inputs = Some(record::inputs(request.recipe, &tree));
         }
         Err(self.refuse(failures))
@@ -339,7 +341,9 @@ impl Run<'_> {
         self.level = Some(sandbox.level());
         match self.timed(built)? {
             Ok(modules) => self.verify(tree, work, version, modules),
-            Err(Failure { finding, try_another }) => Ok(Tried::Failed(vec![finding], try_another)),
+            Err(Failure { finding, try_another, lasts }) => {
+                Ok(Tried::Failed { findings: vec![finding], try_another, lasts })
+            }
         }
     }
 
@@ -359,7 +363,9 @@ impl Run<'_> {
         }
         self.stages.push(("verify", start.elapsed()));
         if verified.findings.iter().any(|f| f.severity == Severity::Unsafe) {
-            return Ok(Tried::Failed(verified.findings, true));
+            // Keys, modprobe.d and modules that it needs are mended without a word to source, tree or compiler.
+            let lasts = verified.findings.iter().any(|f| f.severity == Severity::Unsafe && f.code.is_of_the_build());
+            return Ok(Tried::Failed { findings: verified.findings, try_another: true, lasts });
         }
         Ok(Tried::Verified(verified))
     }

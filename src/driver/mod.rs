@@ -5,6 +5,7 @@ mod build;
 mod build_log;
 pub mod digest;
 pub mod fetch;
+pub mod fuzz;
 pub mod headers;
 pub mod initramfs;
 pub mod install;

@@ -1,0 +1,4 @@
+//! A tar that is unpacked.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vfguard::driver::fuzz::archive(bytes));

@@ -12,7 +12,7 @@ def install(machine):
     """Mounts the payload and installs the binary and its units as the package would."""
     shell = machine.shell
     mount(machine)
-    shell.check(f"install -m 755 {GUEST_DIRECTORY}/vfguard /usr/bin/vfguard")
+    shell.check(f"install -m 755 {GUEST_DIRECTORY}/vfguard /usr/bin/vfguard; install -d -m 755 /var/cache/vfguard")
     shell.check("vfguard --version")
 
 

@@ -1,0 +1,15 @@
+#!/bin/bash
+# enter.sh ROOT host|chroot COMMAND: runs it in ROOT. As host, its init is ours, in a PID namespace of its own, and systemd's directory is
+# there; as chroot, /proc shows an init outside, as when an image is made.
+set -euo pipefail
+root=$1 how=$2
+mount -t proc proc "$root/proc"
+mount --rbind /dev "$root/dev"
+mount -t tmpfs run "$root/run"
+if [ "$how" = host ]; then
+    mkdir -p "$root/run/systemd/system"
+    mount --bind "$root/etc/lab/osrelease" "$root/proc/sys/kernel/osrelease"
+    mount --bind "$root/etc/lab/cmdline" "$root/proc/cmdline"
+    exec chroot "$root" /bin/bash -c "$3"
+fi
+chroot "$root" /bin/bash -c "$3"

@@ -1,0 +1,180 @@
+#!/usr/bin/env bash
+# The tier "rpm": vfguard's RPM in chroots with real package managers; a real build because of a real transaction.
+#
+#   run.sh [--full] [bookworm] [trixie]
+#
+# bookworm: rpm 4.18, a dnf 4 whose action plugin is broken; trixie: rpm 4.20, a dnf 4 whose plugin works
+#
+# Debian's real headers, repackaged as EL's kernel, kernel-core and kernel-devel of three releases; the driver's source from the lab by
+# a recipe with a file URL. A chroot has no systemd: ./systemctl stands in for it (the vm tier has a real one).
+set -euo pipefail
+
+HERE=$(cd "$(dirname "$0")" && pwd)
+TOP=$(cd "$HERE/../.." && pwd)
+# shellcheck source=tests/lib/common.sh
+. "$HERE/../lib/common.sh"
+# shellcheck source=tests/lab/layout.sh
+. "$HERE/../lab/layout.sh"
+# shellcheck source=tests/rpm/kernels.sh
+. "$HERE/kernels.sh"
+# shellcheck source=tests/rpm/cases.sh
+. "$HERE/cases.sh"
+
+only=()
+for word; do [ "$word" = --full ] || only+=("$word"); done
+
+give_up() { skip rpm "$1" && summary && exit 0; }
+command -v apt-get >/dev/null || give_up "the chroots are made of Debian's packages, and this host has no apt"
+[ "$(id -u)" = 0 ] || give_up "chroots and mounts need root"
+unshare -m true 2>/dev/null || give_up "this host lets nobody mount"
+# rpm: rpmbuild; cpio, kmod: the lab.
+"$TOP/packaging/need.sh" --apt mmdebstrap rpm createrepo-c kmod cpio xz-utils util-linux debian-archive-keyring
+# shellcheck disable=SC2016 # apt's own variables
+mirror=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' | awk '$1 == "Debian" { print $2; exit }')
+[ -n "$mirror" ] || give_up "the host's apt knows no Debian mirror"
+
+rc=0
+LAB=$("$TOP/tests/lab/fetch.sh" 2>"/tmp/vfguard-rpm.$$") || rc=$?
+why=$(tail -n 1 "/tmp/vfguard-rpm.$$")
+rm -f "/tmp/vfguard-rpm.$$"
+[ $rc -ne "$EX_UNAVAILABLE" ] || give_up "$why"
+[ $rc -eq 0 ] || die "tests/lab/fetch.sh: $why"
+# shellcheck source=/dev/null
+. "$LAB/manifest.env"
+WORK=$(mktemp -d "$LAB/rpm-work.XXXXXX")
+cleanup() {
+    awk -v work="$WORK/" 'index($2, work) == 1 { print $2 }' /proc/mounts | sort -r | xargs -r umount
+    rm -rf "$WORK"
+}
+trap cleanup EXIT
+
+# --- Packages -------------------------------------------------------------------------------------------------------
+binary=${VFGUARD_BINARY:-}
+if [ -z "$binary" ]; then
+    (cd "$TOP" && cargo build --locked >&2)
+    # Without what only a debugger reads, which would be compressed for a minute.
+    strip -o "$WORK/vfguard" "$TOP/target/debug/vfguard"
+    binary=$WORK/vfguard
+fi
+R=$WORK/repo
+mkdir "$R"
+RPM=$("$TOP/packaging/build-rpm.sh" --binary "$binary" --out "$R/vfguard")
+base_package "$RPM" "$R/base"
+OLD=$K_PREV NEW=$K_NEW BAD=$K_612
+kernel_packages "$OLD" 6.1.0 55 "$R/old"
+kernel_packages "$NEW" 6.1.0 56 "$R/new"
+kernel_packages "$BAD" 6.12.117 1 "$R/bad"
+for repo in new bad; do createrepo_c -q --compatibility "$R/$repo" 2>/dev/null || createrepo_c -q "$R/$repo"; done
+
+# --- The chroot -----------------------------------------------------------------------------------------------------
+# debian SUITE PACKAGES: its tree, kept in the cache for a week.
+debian() {
+    local tar=$LAB/rpm/$1.tar key=$1.$2
+    mkdir -p "$LAB/rpm"
+    if [ "$(cat "$tar.key" 2>/dev/null)" != "$key" ] || [ -n "$(find "$tar" -mtime +7)" ]; then
+        mmdebstrap --quiet --variant=apt --include="$2" "$1" "$tar.tmp" "$mirror" >&2 || return "$EX_UNAVAILABLE"
+        mv "$tar.tmp" "$tar" && printf '%s\n' "$key" >"$tar.key"
+    fi
+    mkdir -p "$WORK/$1"
+    tar -xf "$tar" -C "$WORK/$1" --exclude='./dev/*'
+}
+
+# furnish ROOT: makes it look like an EL 9 machine that runs OLD on an out-of-tree ixgbevf.
+furnish() {
+    local root=$1 id=0123456789abcdef0123456789abcdef
+    rm -f "$root/etc/os-release"
+    printf 'ID=rhel\nVERSION_ID=9.4\n' >"$root/etc/os-release"
+    echo $id >"$root/etc/machine-id"
+    mkdir -p "$root/etc/lab" "$root/boot/grub2" "$root/repo" "$root/srv" "$root/etc/kernel" "$root/usr/src/kernels" "$root/etc/vfguard/drivers.d"
+    echo "$OLD" >"$root/etc/lab/osrelease"
+    echo "BOOT_IMAGE=/vmlinuz-$OLD root=/dev/vda1 ro" >"$root/etc/lab/cmdline"
+    echo layout=other >"$root/etc/kernel/install.conf"
+    # As grub2-mkconfig writes it there, cut to what decides.
+    cat >"$root/boot/grub2/grub.cfg" <<'G'
+if [ -s $prefix/grubenv ]; then
+  load_env
+fi
+if [ "${next_entry}" ] ; then
+  set default="${next_entry}"
+  set next_entry=
+  save_env next_entry
+  set boot_once=true
+else
+  set default="${saved_entry}"
+fi
+insmod blscfg
+blscfg
+G
+    "$HERE/../lab/device.sh" --taint OE "$root"
+    rm -f "$root/usr/bin/systemctl" "$root/usr/lib/kernel/install.d/"*
+    install -m 755 "$HERE/systemctl" "$root/usr/bin/systemctl"
+    install -m 755 "$HERE/20-grub.install" "$HERE/50-dracut.install" "$root/usr/lib/kernel/install.d/"
+    cp "$LAB/$IXGBEVF_61" "$root/srv/ixgbevf.tar.gz"
+    cat >"$root/etc/vfguard/drivers.d/ixgbevf.toml" <<T
+name = "ixgbevf"
+devices = ["pci:v00008086d000010EDsv*sd*bc*sc*i*"]
+[[releases]]
+version = "$IXGBEVF_61_VERSION"
+urls = ["file:///srv/ixgbevf.tar.gz"]
+sha256 = "$IXGBEVF_61_SHA256"
+T
+    rm -f "$root"/etc/yum.repos.d/* "$root"/etc/distro.repos.d/* 2>/dev/null || true
+    mkdir -p "$root/etc/dnf" "$root/etc/yum.repos.d"
+    printf '[main]\ngpgcheck=0\ninstallonlypkgs=kernel kernel-core kernel-devel installonlypkg(kernel)\nreposdir=/etc/yum.repos.d\n' >"$root/etc/dnf/dnf.conf"
+    for repo in new bad; do
+        printf '[%s]\nname=%s\nbaseurl=file:///repo/%s\nenabled=0\ngpgcheck=0\n' $repo $repo $repo >"$root/etc/yum.repos.d/$repo.repo"
+    done
+}
+
+# inside ROOT host|chroot COMMAND: output in $OUT, exit code of the command.
+OUT=$WORK/out
+inside() {
+    timeout 600 unshare -m -p -f env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG="${LANG_-C}" ${LANG_:+LC_ALL="$LANG_"} \
+        "$HERE/enter.sh" "$@" >"$OUT" 2>&1 </dev/null
+}
+
+# on_machine NAME: a copy-on-write machine from the base, at $M.
+on_machine() {
+    M=$WORK/case/$1
+    mkdir -p "$WORK/up/$1" "$WORK/wk/$1" "$M"
+    mount -t overlay overlay -o "lowerdir=$BASE,upperdir=$WORK/up/$1,workdir=$WORK/wk/$1" "$M"
+    mount --bind "$R" "$M/repo"
+}
+done_with() {
+    umount "$M/repo" && umount "$M"
+    if [ -s "$WORK/up/$1/var/hooks" ]; then
+        sed "s/^/$1 /" "$WORK/up/$1/var/hooks" >>"$WORK/table"
+    fi
+    rm -rf "$WORK/up/$1" "$WORK/wk/$1"
+}
+# scenario NAME FUNCTION: one counted check on a machine of its own.
+scenario() {
+    on_machine "$2"
+    check "rpm: $SUITE: $1" "$2"
+    done_with "$2"
+}
+
+mkdir -p "$WORK/case"
+for suite in "bookworm rpm,dnf,dnf-plugins-core" "trixie rpm,dnf,dnf-plugins-core"; do
+    SUITE=${suite%% *}
+    [ ${#only[@]} -eq 0 ] || [[ " ${only[*]} " = *" $SUITE "* ]] || continue
+    packages=${suite#* },gcc,make,kmod,libelf1,xz-utils,zstd,cpio,gzip,procps,systemd,util-linux,passwd
+    start=$SECONDS
+    if ! debian "$SUITE" "$packages"; then
+        skip "rpm/$SUITE" "mmdebstrap made no chroot of $SUITE"
+        continue
+    fi
+    BASE=$WORK/$SUITE
+    furnish "$BASE"
+    say "chroot of $SUITE: $((SECONDS - start)) s"
+    case $SUITE in
+    bookworm) dnf4_cases ;;
+    trixie) newer_dnf4_cases ;;
+    esac
+    rm -rf "$BASE"
+done
+
+echo
+echo "hooks that fired, with milliseconds and exit code of each call:"
+awk '{ key = $1 " " $2; n[key]++; ms[key] = ms[key] " " $3 "/" $4 } END { for (k in n) printf "  %-40s %d:%s\n", k, n[k], ms[k] }' "$WORK/table" | sort
+summary

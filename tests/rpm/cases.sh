@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # The cases. Sourced by run.sh.
 
+# Debian 12's rpm wants to be asked twice, and the next one knows no such option.
+FORCE=
 DNF="dnf -y --releasever=9 --setopt=keepcache=0"
 
 # In a condition or after `!` errexit is off; not so in a command of its own.
@@ -21,7 +23,7 @@ fired() { grep -q "^$1 " "$M/var/hooks" || { cat "$M/var/hooks" && return 1; }; 
 # --- The machine before ---------------------------------------------------------------------------------------------
 # The running kernel with its headers, then vfguard: the running kernel is judged and built for by the installation itself.
 first_install() {
-    inside "$M" host "rpm --initdb; rpm -i --force-debian /repo/base/*.rpm && rpm -i --force-debian /repo/old/*.rpm && rpm -i --force-debian /repo/vfguard/*.rpm$STATE"
+    inside "$M" host "rpm --initdb; rpm -i $FORCE /repo/base/*.rpm && rpm -i $FORCE /repo/old/*.rpm && rpm -i $FORCE /repo/vfguard/*.rpm$STATE"
     cat "$OUT"
     told '^rc 0$'
     safe_on "$OLD"
@@ -54,7 +56,7 @@ compile_failure() {
     told 'u64_stats_fetch_begin_irq'
     told 'to mend it'
 }
-rpm_i() { update "rpm -i --force-debian /repo/new/*.rpm"; safe_on "$NEW"; fired rpm-trigger; }
+rpm_i() { update "rpm -i $FORCE /repo/new/*.rpm"; safe_on "$NEW"; fired rpm-trigger; }
 noplugins() { update "$DNF --noplugins --enablerepo=new update kernel-core kernel-devel"; safe_on "$NEW"; }
 two_kernels() {
     update "$DNF --enablerepo=new --enablerepo=bad install kernel-core-6.1.0-56 kernel-devel-6.1.0-56 kernel-core-6.12.117-1 kernel-devel-6.12.117-1"
@@ -64,7 +66,7 @@ two_kernels() {
     not default_is "$BAD"
 }
 kernel_removed() {
-    update "rpm -i --force-debian /repo/new/*.rpm && rpm -e kernel-6.1.0-56 kernel-core-6.1.0-56 kernel-devel-6.1.0-56"
+    update "rpm -i $FORCE /repo/new/*.rpm && rpm -e kernel-6.1.0-56 kernel-core-6.1.0-56 kernel-devel-6.1.0-56"
     told '^GATE OPEN$'
     ls -R "$M/usr/lib/modules"
     [ ! -e "$M/usr/lib/modules/$NEW" ]
@@ -73,7 +75,7 @@ japanese() { LANG_=ja_JP.UTF-8 update "$DNF --enablerepo=new update kernel-core 
 image_build() {
     mkdir -p "$M/etc/vfguard/config.d"
     printf '[drivers]\nrequired = ["ixgbevf"]\n' >"$M/etc/vfguard/config.d/image.toml"
-    inside "$M" chroot "rpm -i --force-debian /repo/new/*.rpm$STATE"
+    inside "$M" chroot "rpm -i $FORCE /repo/new/*.rpm$STATE"
     cat "$OUT"
     told '^rc 0$'
     told '^GATE OPEN$'
@@ -83,8 +85,8 @@ image_build() {
 # The same RPM once more is an upgrade, to rpm's scriptlets; it brings the real binary back as well.
 removal() {
     local closed="ls /run/systemd/system/reboot.target.d/50-vfguard.conf >/dev/null && echo"
-    update "rpm -i --force-debian /repo/bad/kernel-core*.rpm; $closed WAS CLOSED
-        rpm -U --force --force-debian /repo/vfguard/*.rpm; $closed STILL CLOSED; rpm -e vfguard"
+    update "rpm -i $FORCE /repo/bad/kernel-core*.rpm; $closed WAS CLOSED
+        rpm -U --force $FORCE /repo/vfguard/*.rpm; $closed STILL CLOSED; rpm -e vfguard"
     told 'WAS CLOSED'
     told 'STILL CLOSED'
     told '^GATE OPEN$'
@@ -94,6 +96,7 @@ removal() {
 }
 
 dnf4_cases() {
+    FORCE=--force-debian
     prepare_base
     scenario "dnf 4 update with the headers in the same transaction ends built, default moved, gate open" dnf_update
     scenario "headers that come in a later transaction: refused, then built" devel_later
@@ -113,6 +116,7 @@ action_fires() {
     [ "$(grep -c '^dnf ' "$M/var/hooks")" = 1 ]
 }
 newer_dnf4_cases() {
+    FORCE=
     prepare_base
     scenario "dnf 4 with a working action plugin: each hook fires, the build is one" action_fires
     scenario "a driver that does not compile: dnf succeeds, the reboot is refused, the default held" compile_failure

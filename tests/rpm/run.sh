@@ -30,7 +30,7 @@ unshare -m true 2>/dev/null || give_up "this host lets nobody mount"
 # rpm: rpmbuild; cpio, kmod: the lab.
 "$TOP/packaging/need.sh" --apt mmdebstrap rpm createrepo-c kmod cpio xz-utils util-linux debian-archive-keyring
 # shellcheck disable=SC2016 # apt's own variables
-mirror=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' | awk '$1 == "Debian" { print $2; exit }')
+mirror=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' | awk '$1 == "Debian" && !n++ { print $2 }')
 [ -n "$mirror" ] || give_up "the host's apt knows no Debian mirror"
 
 rc=0

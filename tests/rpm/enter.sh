@@ -3,6 +3,9 @@
 # there; as chroot, /proc shows an init outside, as when an image is made.
 set -euo pipefail
 root=$1 how=$2
+# rpm's plugin gives scriptlets a mount namespace, for which / must be a mount point. Elsewhere the root stays a plain directory, as
+# that of an image build is: vfguard's own namespaces cannot be had there.
+if compgen -G "$root/usr/lib*/*/rpm-plugins/unshare.so" >/dev/null; then mount --rbind "$root" "$root"; fi
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount -t tmpfs run "$root/run"

@@ -108,3 +108,15 @@ dnf4_cases() {
     scenario "an image build in a chroot builds what is required and closes nothing" image_build
     scenario "removal opens the gate and leaves the default on the held kernel" removal
 }
+
+# With a plugin that runs actions, the action fires too, once.
+action_fires() {
+    dnf_update
+    [ "$(grep -c '^dnf ' "$M/var/hooks")" = 1 ]
+}
+newer_dnf4_cases() {
+    FORCE=
+    prepare_base
+    scenario "dnf 4 with a working action plugin: each hook fires, the build is one" action_fires
+    scenario "a driver that does not compile: dnf succeeds, the reboot is refused, the default held" compile_failure
+}

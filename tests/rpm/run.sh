@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The tier "rpm": vfguard's RPM in chroots with real package managers; a real build because of a real transaction.
 #
-#   run.sh [--full] [bookworm]
+#   run.sh [--full] [bookworm] [trixie]
 #
-# bookworm: rpm 4.18, a dnf 4 whose action plugin is broken
+# bookworm: rpm 4.18, a dnf 4 whose action plugin is broken; trixie: rpm 4.20, a dnf 4 whose plugin works
 #
 # Debian's real headers, repackaged as EL's kernel, kernel-core and kernel-devel of three releases; the driver's source from the lab by
 # a recipe with a file URL. A chroot has no systemd: ./systemctl stands in for it (the vm tier has a real one).
@@ -155,7 +155,7 @@ scenario() {
 }
 
 mkdir -p "$WORK/case"
-suites=("bookworm rpm,dnf,dnf-plugins-core")
+suites=("bookworm rpm,dnf,dnf-plugins-core" "trixie rpm,dnf,dnf-plugins-core")
 for suite in "${suites[@]}"; do
     SUITE=${suite%% *}
     [ ${#only[@]} -eq 0 ] || [[ " ${only[*]} " = *" $SUITE "* ]] || continue
@@ -170,6 +170,7 @@ for suite in "${suites[@]}"; do
     say "chroot of $SUITE: $((SECONDS - start)) s"
     case $SUITE in
     bookworm) dnf4_cases ;;
+    trixie) newer_dnf4_cases ;;
     esac
     rm -rf "$BASE"
 done

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::Gate as Settings;
 
 fn host() -> (tempfile::TempDir, Host) {
     let dir = tempfile::tempdir().unwrap();

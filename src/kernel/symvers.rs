@@ -5,15 +5,18 @@ use super::installed::modules_dir;
 use super::KernelRelease;
 use crate::host::Host;
 use crate::module::decompress;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::path::{Path, PathBuf};
 
 /// The largest table that is looked at; Debian's is 2 MB.
 const MAX_SYMVERS: u64 = 64 << 20;
 /// From this many scans on it pays to index the lines.
-const INDEX_AFTER: u32 = 2;
+const INDEX_AFTER: u32 = 1;
+/// Bytes of a line, rather too few.
+const SHORT_LINE: usize = 40;
 /// Bits for the beginnings of names: some hundred names leave it nearly empty.
 const SLOTS: usize = 1 << 16;
 
@@ -38,8 +41,8 @@ pub struct Symvers {
     /// Where the lines of the names that were asked for start.
     known: RefCell<FxHashMap<Box<str>, Option<u32>>>,
     scans: Cell<u32>,
-    /// Each line's symbol as a hash, then where the line starts; in order.
-    index: OnceCell<Vec<(u32, u32)>>,
+    /// Where each line starts, by a hash of its symbol.
+    index: OnceCell<FxHashMap<u64, u32>>,
 }
 
 impl Symvers {
@@ -111,20 +114,23 @@ impl Symvers {
 
     fn search(&self, name: &str) -> Option<u32> {
         let index = self.index.get_or_init(|| {
-            let mut index = Vec::new();
+            let mut index = FxHashMap::with_capacity_and_hasher(self.text.len() / SHORT_LINE, FxBuildHasher);
             let mut start = 0;
             for end in memchr::memchr_iter(b'\n', &self.text).chain([self.text.len()]) {
                 // `new` took no table that is too large for it.
                 index.extend(u32::try_from(start).map(|at| (hash(symbol(&self.text[start..end])), at)));
                 start = end + 1;
             }
-            index.sort_unstable();
             index
         });
-        let wanted = hash(name.as_bytes());
-        let from = index.partition_point(|(hash, _)| *hash < wanted);
-        let same = index.iter().skip(from).take_while(|(hash, _)| *hash == wanted);
-        same.map(|(_, start)| *start).find(|start| symbol(self.line(*start)) == name.as_bytes())
+        let start = *index.get(&hash(name.as_bytes()))?;
+        if symbol(self.line(start)) == name.as_bytes() {
+            return Some(start);
+        }
+        // Another symbol of the same hash.
+        let mut found = None;
+        self.scan(&[name], |start, _| found = Some(start));
+        found
     }
 
     fn line(&self, start: u32) -> &[u8] {
@@ -133,10 +139,8 @@ impl Symvers {
     }
 }
 
-fn hash(symbol: &[u8]) -> u32 {
-    use std::hash::BuildHasher;
-    // Its upper half is the better mixed one.
-    (rustc_hash::FxBuildHasher.hash_one(symbol) >> 32) as u32
+fn hash(symbol: &[u8]) -> u64 {
+    FxBuildHasher.hash_one(symbol)
 }
 
 /// The first four bytes, if there are as many.

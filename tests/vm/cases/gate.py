@@ -10,7 +10,9 @@ from vmlab.report import table
 
 from . import Story
 from .triggers import PASSES, REFUSED, UNIT, Trigger
+from .wired import wired
 
+NIC = ("-netdev", "user,id=n0,restrict=on", "-device", "e1000e,netdev=n0")      # a device in use, for which a kernel needs a driver
 QUIET_SECONDS = 2.5     # longer than any queued reboot needs to stop the canary
 HEALTH = ("systemctl is-system-running; systemctl list-jobs --no-legend | wc -l; systemctl is-active multi-user.target canary.service; "
           "test -e /run/nologin && echo NOLOGIN; true")
@@ -177,12 +179,16 @@ def story(disk, name):
     """The story on one guest."""
     def run(lab, report):
         payload = lab.payload(name.replace("/", "-"), lab.guest_files())
-        with lab.machine(disk, payload=payload) as machine:
+        with lab.machine(disk, payload=payload, network=NIC if lab.full else ()) as machine:
             subject = Subject(machine, lab, report, name)
             subject.prepare()
+            if lab.full:
+                machine.save("installed")
             rows = closed(subject) + opened(subject)
             report.say(f"\n{name}: systemd {subject.systemd}\n"
                        + table(["gate", "way", "machine", "code", "canary", "message"], rows) + "\n")
+            if lab.full:
+                wired(subject)
         payload.unlink()
     return Story(name, run)
 

@@ -6,7 +6,7 @@ use crate::error::{advise, Remedy};
 use crate::finding::Code;
 use crate::host::command::{run_ok, Spec, PATH};
 use crate::host::lock::WriteLock;
-use crate::host::{failpoint, files, transaction, Host};
+use crate::host::{failpoint, files, locks, Host};
 use crate::kernel::KernelRelease;
 use crate::module::{self, Target};
 use anyhow::Result;
@@ -35,7 +35,7 @@ pub fn refresh(
         let there = host.is_file(&file);
         // One that is missing is made where it can only be K's: a microcode image is nobody's to make up.
         let missing = !there
-            && transaction::under_way(host).is_none()
+            && locks::held(host).is_none()
             && initrds.contains(&file)
             && file.to_string_lossy().contains(kernel.as_str());
         if missing || (there && stale(host, &target, &file, modules)) {

@@ -46,17 +46,17 @@ pub fn wait(host: &Host, patience: Duration) -> Option<&'static str> {
     }
 }
 
-/// Whether another process holds a lock on a file. One that cannot be opened is held by nobody that we could wait for.
+/// Whether another process holds a lock to write on a file (a query of rpm takes one to read). One that cannot be opened is held by nobody that we could wait for.
 fn locked(path: &Path) -> bool {
     let Ok(file) = File::open(path) else { return false };
     let mut question = libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
+        l_type: libc::F_RDLCK as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
         l_start: 0,
         l_len: 0,
         l_pid: 0,
     };
-    fcntl(&file, FcntlArg::F_GETLK(&mut question)).is_ok() && question.l_type != libc::F_UNLCK as libc::c_short
+    fcntl(&file, FcntlArg::F_GETLK(&mut question)).is_ok() && question.l_type == libc::F_WRLCK as libc::c_short
 }
 
 fn alive(host: &Host, path: &str) -> bool {

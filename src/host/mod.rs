@@ -13,7 +13,6 @@ pub mod place;
 mod resolve;
 pub mod sys;
 pub mod systemd;
-pub mod transaction;
 
 use crate::error::Remedy;
 use anyhow::Result;

@@ -5,7 +5,7 @@ use super::name_of;
 use super::target::Target;
 use super::verify::{providers, verify};
 use crate::finding::{Code, Finding, Severity};
-use crate::host::{transaction, Host};
+use crate::host::{locks, Host};
 use crate::kernel::installed::modules_dir;
 use crate::kernel::KernelRelease;
 use std::ffi::OsStr;
@@ -277,7 +277,7 @@ fn hindered(host: &Host, target: &Target, module: &Module, path: &Path, listed: 
 pub fn initramfs_findings(host: &Host, release: &KernelRelease, initrds: &[PathBuf]) -> Vec<Finding> {
     let missing = initrds.iter().filter(|p| !host.is_file(p));
     let say = |path: &PathBuf| {
-        if let Some(lock) = transaction::under_way(host) {
+        if let Some(lock) = locks::held(host) {
             let detail = format!("{} is not there yet: a package manager is at work ({lock} is locked)", path.display());
             return Finding::refuse(Code::BuildPending, detail, "wait until it is done, then: vfguard reconcile");
         }

@@ -8,7 +8,7 @@ mod machine;
 
 use machine::lab::Lab;
 use machine::Machine;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -35,8 +35,6 @@ const RECONCILE: [&str; 14] = [
     "promoted-before-record",
     "gate-removed-before-record",
 ];
-/// Of these, those before the gate is closed: a run that dies so early has changed nothing.
-const BEFORE_IT_CLOSES: [&str; 2] = ["record-before-rename", "gate-recorded-before-files"];
 /// Those of replacing a module that is good.
 const REPLACE: [&str; 6] = [
     "verified-before-install",
@@ -48,6 +46,17 @@ const REPLACE: [&str; 6] = [
 ];
 /// Those that need a story of their own: the last test here, and `build_lab_initramfs`.
 const ELSEWHERE: [&str; 2] = ["restored-before-depmod", "initramfs-before-rename"];
+
+/// What a run that died left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Left {
+    /// The gate, closed.
+    Closed,
+    /// An open gate, and what boots is proven.
+    Safe,
+    /// Everything as it was before: it had not come to the gate yet.
+    Untouched,
+}
 
 /// A machine that runs K1 on a module of ours and has just been given K2.
 struct Stage {
@@ -83,14 +92,41 @@ impl Stage {
         quiet(self.machine.command(&["reconcile", "--from", "test"])).spawn().unwrap()
     }
 
-    /// What must hold in however bad a state the run ended; `closed` says whether it had come so far as to close the gate.
-    fn holds(&self, closed: bool, when: &str) {
-        let check = self.machine.run(&["check"]);
-        assert!(!closed || self.machine.path(GATE).exists() || check.code == 0, "{when}: open, and {}", check.stdout);
+    /// What must hold in however bad a state the run ended.
+    fn holds(&self, when: &str) -> Left {
+        let check = self.machine.run(&["--format", "json", "check"]);
+        let closed = check.json()["gate"] == "closed";
+        let entry = self.machine.saved_entry();
+        let left = match (closed, check.code) {
+            (true, _) => Left::Closed,
+            (false, 0) => Left::Safe,
+            (false, 3) => {
+                self.is_untouched(when);
+                Left::Untouched
+            }
+            (false, code) => panic!("{when}: open, and check ends with {code}: {}", check.stdout),
+        };
         assert!(fs::read(module(&self.machine, &self.k1)).unwrap() == self.good, "{when}: K1's module is another");
         assert_eq!(self.machine.run(&["check", &self.k1]).code, 0, "{when}: K1 is not good any more");
-        let entry = self.machine.saved_entry();
         assert!(entry == self.k1 || entry == self.k2, "{when}: the boot default is {entry}");
+        left
+    }
+
+    /// The gate is open on a kernel that is not safe: the run must have died before it closed the gate, which it does before
+    /// anything else, and what systemd starts when a run dies must close it.
+    fn is_untouched(&self, when: &str) {
+        let machine = &self.machine;
+        assert_eq!(machine.saved_entry(), self.k2, "{when}: the gate is open, and the boot default was moved");
+        for begun in ["var/lib/vfguard/records/hold.json", &format!("lib/modules/{}/updates", self.k2)] {
+            assert!(!machine.path(begun).exists(), "{when}: the gate is open, and {begun} is there");
+        }
+        let builds = fs::read_dir(machine.path("var/cache/vfguard/build")).unwrap().count();
+        assert_eq!(builds, 0, "{when}: the gate is open, and a build had begun");
+        let unit = include_str!("../packaging/systemd/vfguard-fail-closed.service");
+        assert!(unit.contains("/usr/bin/vfguard --no-progress gate close --undecided"), "another command fails closed");
+        let close = machine.run(&["--no-progress", "gate", "close", "--undecided"]);
+        assert_eq!(close.code, 0, "{when}: {}", close.stderr);
+        assert_eq!(machine.run(&["--format", "json", "check"]).json()["gate"], "closed", "{when}");
     }
 
     /// The next run ends what the killed one began, and leaves nothing of it.
@@ -210,7 +246,12 @@ fn a_reconcile_that_is_killed_at_a_dangerous_instant_leaves_no_open_gate_and_the
         let status = quiet(stage.machine.command(&["reconcile"])).env("VFGUARD_FAILPOINT", point).status().unwrap();
         assert_eq!(status.code(), None, "{point} was not reached");
         nothing_lives_on(&stage.machine, point);
-        stage.holds(!BEFORE_IT_CLOSES.contains(&point), point);
+        let expected = match point {
+            "record-before-rename" | "gate-recorded-before-files" => Left::Untouched,
+            "gate-removed-before-record" => Left::Safe,
+            _ => Left::Closed,
+        };
+        assert_eq!(stage.holds(point), expected, "{point}");
         stage.recovers(point);
         println!("killed at {point}: held, recovered");
     }
@@ -257,28 +298,24 @@ fn killed_at_any_moment_of_a_reconcile_nothing_is_lost_and_the_next_run_succeeds
     let kills: u32 = if std::env::var_os("VFGUARD_FULL").is_some() { 200 } else { 20 };
     let mut stage = Stage::new();
     let whole = whole_run(&stage);
-    let (mut closed, mut done) = (0, 0);
+    let (mut left, mut ended) = (BTreeMap::new(), 0);
     // Moments spread by the golden ratio: as many are early as late, and none is like another. (Seedless, so it repeats.)
     for n in 0..kills {
         stage = stage.again();
         let mut child = stage.start();
         let at = whole.mul_f64(f64::from(n + 1) * 0.618_034 % 1.0);
-        let (start, mut seen) = (Instant::now(), false);
-        while start.elapsed() < at {
-            seen |= stage.machine.path(GATE).exists();
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        std::thread::sleep(at);
         let _ = child.kill();
-        let ended = child.wait().unwrap().success();
+        ended += u32::from(child.wait().unwrap().success());
         let when = format!("kill {n} after {at:?}");
         nothing_lives_on(&stage.machine, &when);
-        closed += u32::from(stage.machine.path(GATE).exists());
-        done += u32::from(ended);
-        stage.holds(seen, &when);
+        *left.entry(stage.holds(&when)).or_insert(0) += 1;
         stage.recovers(&when);
     }
-    println!("kill -9 in a reconcile of {whole:?}: {kills} kills, {closed} with the gate closed, {done} after its end; all recovered");
-    assert!(closed > 0, "the moments miss the run");
+    println!(
+        "kill -9 in a reconcile of {whole:?}: {kills} kills, {ended} of them after its end; left {left:?}; all recovered"
+    );
+    assert!(left.contains_key(&Left::Closed), "the moments miss the run");
 }
 
 #[test]
@@ -299,8 +336,8 @@ fn asked_to_end_it_takes_its_children_along_and_the_gate_stays_closed() {
             }
             let when = format!("SIG{signal} at {part}");
             nothing_lives_on(&stage.machine, &when);
-            assert!(stage.machine.path(GATE).exists() || child.wait().unwrap().success(), "{when}: the gate is open");
-            stage.holds(true, &when);
+            let left = stage.holds(&when);
+            assert!(left == Left::Closed || child.wait().unwrap().success(), "{when}: {left:?}");
             stage.recovers(&when);
         }
         println!("SIG{signal}: 3 moments; children gone, gate closed, recovered");

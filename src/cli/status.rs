@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::boot;
-use crate::driver;
+use crate::driver::{self, sandbox::Containment};
 use crate::error::Exit;
 use crate::finding::Verdict;
 use crate::gate;
@@ -32,6 +32,8 @@ struct Report {
     next_boot_certain: bool,
     held: Option<boot::Hold>,
     sandbox: driver::sandbox::Level,
+    /// The version of Landlock that stands behind the sandbox.
+    landlock: Option<u32>,
     last_log: Option<PathBuf>,
     kernels: Vec<KernelReport>,
 }
@@ -52,6 +54,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         judge::note_other_run(&mut kernels);
     }
     let gate = gate::state(host);
+    let contained = driver::sandbox::containment(host);
     let report = Report {
         verdict: survey.judge().verdict,
         gate: gate.state,
@@ -59,7 +62,8 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         running: survey.running.clone(),
         next_boot_certain: survey.next.certain,
         held: boot::Hold::read(host),
-        sandbox: driver::sandbox::level(host),
+        sandbox: contained.level,
+        landlock: contained.landlock,
         last_log: driver::last_log(host),
         kernels,
     };
@@ -88,7 +92,8 @@ fn text(context: &Context, report: &Report) -> String {
     }
     text += &format!("gate: {}\n", gate::word(report.gate));
     report.gate_reasons.iter().for_each(|r| text += &format!("  {r}\n"));
-    text += &format!("builds run: {}\n", report.sandbox);
+    let contained = Containment { level: report.sandbox, landlock: report.landlock };
+    text += &format!("builds run: {contained}\n");
     if let Some(log) = &report.last_log {
         text += &format!("last build log: {}\n", log.display());
     }

@@ -166,13 +166,13 @@ fn space(host: &Host, dir: &str, room: u64) -> Check {
 }
 
 fn contained(host: &Host) -> Check {
-    let level = sandbox::level(host);
-    match level {
-        sandbox::Level::Full => Check::ok("sandbox", level.to_string()),
+    let contained = sandbox::containment(host);
+    match contained.level {
+        sandbox::Level::Full => Check::ok("sandbox", contained.to_string()),
         sandbox::Level::OwnUser | sandbox::Level::NoNamespaces => {
-            Check::warning("sandbox", level.to_string(), "run it as root on a kernel with namespaces")
+            Check::warning("sandbox", contained.to_string(), "run it as root on a kernel with namespaces")
         }
-        sandbox::Level::None => Check::failed("sandbox", level.to_string(), "run it as root"),
+        sandbox::Level::None => Check::failed("sandbox", contained.to_string(), "run it as root"),
     }
 }
 

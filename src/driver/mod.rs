@@ -19,6 +19,8 @@ pub mod progress;
 pub mod recipe;
 pub mod sandbox;
 mod sandbox_child;
+mod sandbox_landlock;
+mod sandbox_layout;
 mod sandbox_run;
 mod sign;
 pub mod unpack;

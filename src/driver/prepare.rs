@@ -4,7 +4,7 @@ use super::build::{self, BuiltModule, Failure};
 use super::build_log::{Cause, Log};
 use super::install::{self, VerifiedModule};
 use super::prepare_record::{self as record, Entry};
-use super::sandbox::{Level, Sandbox};
+use super::sandbox::{Containment, Sandbox};
 use super::{
     fetch, initramfs, leftovers, local_archive, preflight, prepare_verify, sign, unpack, Digest, Progress, Recipe, Release,
 };
@@ -59,7 +59,7 @@ pub struct Prepared {
     /// The log of the build, below the root.
     pub log: Option<PathBuf>,
     /// How the build was contained; none when there was none.
-    pub sandbox: Option<Level>,
+    pub sandbox: Option<Containment>,
     /// Whether it was in place already.
     pub reused: bool,
 }
@@ -79,8 +79,8 @@ impl Prepared {
             for finding in &self.findings {
                 text += &format!("\n  {}", finding.detail);
             }
-            if let Some(level) = self.sandbox {
-                text += &format!("\n  sandbox: {level}");
+            if let Some(contained) = self.sandbox {
+                text += &format!("\n  sandbox: {contained}");
             }
             if let Some(log) = &self.log {
                 text += &format!("\n  log: {}", log.display());
@@ -122,7 +122,7 @@ pub fn prepare(
     progress: &dyn Progress,
 ) -> Result<Prepared> {
     leftovers::sweep(host, lock);
-    let mut run = Run { host, config, request, progress, stages: Vec::new(), log: None, level: None, inputs: None };
+    let mut run = Run { host, config, request, progress, stages: Vec::new(), log: None, contained: None, inputs: None };
     let result = run.all(lock);
     progress.end();
     let entry = match &result {
@@ -132,7 +132,7 @@ pub fn prepare(
         }
         Err(e) => Entry { findings: findings_of(e), inputs: run.inputs.take(), ..Entry::default() },
     };
-    let sandbox = run.level.map_or(String::new(), |l| l.to_string());
+    let sandbox = run.contained.map_or(String::new(), |l| l.to_string());
     let entry = Entry { log: run.log.clone(), sandbox, ..entry };
     match (record::write(host, request.kernel, request.recipe, entry), result) {
         // A record explains; that there is none makes no module bad.
@@ -163,7 +163,7 @@ struct Run<'a> {
     progress: &'a dyn Progress,
     stages: Vec<(&'static str, Duration)>,
     log: Option<PathBuf>,
-    level: Option<Level>,
+    contained: Option<Containment>,
     inputs: Option<String>,
 }
 
@@ -315,7 +315,7 @@ impl Run<'_> {
         let archive = self.timed(archive)?;
         let jobs = build::jobs(request.jobs, config.build.jobs);
         let mut sandbox = Sandbox::new(host, &config.build, work, tree, jobs)?;
-        self.level = Some(sandbox.level());
+        self.contained = Some(sandbox.containment());
         let source = self.stage("unpack", || {
             let source = unpack(&archive, &sandbox.build_dir(), recipe)?;
             sandbox.hand_over()?;
@@ -338,7 +338,7 @@ impl Run<'_> {
         let spec = build::make(tree, recipe, release, jobs, Duration::from_secs(config.build.timeout));
         let built = self.stage("build", || build::build(&mut sandbox, tree, recipe, &source, &spec, &mut log));
         self.progress.end();
-        self.level = Some(sandbox.level());
+        self.contained = Some(sandbox.containment());
         match self.timed(built)? {
             Ok(modules) => self.verify(tree, work, version, modules),
             Err(Failure { finding, try_another, lasts }) => {
@@ -391,7 +391,7 @@ impl Run<'_> {
             findings,
             stages: self.stages.clone(),
             log: self.log.clone(),
-            sandbox: self.level,
+            sandbox: self.contained,
             reused: false,
         })
     }

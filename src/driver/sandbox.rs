@@ -6,6 +6,8 @@
 //! kernel's headers.
 
 use super::sandbox_child::{Namespaces, Plan, Step};
+use super::sandbox_landlock::{self as landlock, Allowed, Rule};
+use super::sandbox_layout::{c, usr, Layout};
 use crate::config::Build;
 use crate::error::{advise, Remedy};
 use crate::host::Host;
@@ -16,12 +18,9 @@ use nix::sched::CloneFlags;
 use nix::sys::resource::Resource;
 use nix::unistd::{Gid, Pid, Uid, User};
 use serde::Serialize;
-use std::collections::BTreeSet;
-use std::ffi::{CString, OsStr};
 use std::fmt;
 use std::fs;
 use std::os::fd::RawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -31,10 +30,6 @@ pub const INSIDE: &str = "/build";
 /// DynamicUser (from 61184): nobody's, and not the shared `nobody`.
 pub const BUILD_UID: u32 = 61147;
 
-/// The private `/tmp`: gcc keeps one assembler file a job there.
-const TMP: &str = "size=256m,nr_inodes=16k,mode=1777";
-/// The root holds directories and empty files only.
-const ROOT: &str = "size=4m,nr_inodes=16k,mode=755";
 /// The largest file of a build: a module with debug information is a few MB, the linker's temporaries are no larger.
 const MAX_FILE: u64 = 256 << 20;
 /// Address space of one process: cc1 on a driver takes 0.2 GB, pahole with a vmlinux under 1 GB.
@@ -60,16 +55,38 @@ pub enum Level {
     None,
 }
 
-impl fmt::Display for Level {
+/// A level, and whether Landlock stands behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Containment {
+    /// What user and namespaces hold.
+    pub level: Level,
+    /// The version of the kernel's Landlock; none where it has none.
+    pub landlock: Option<u32>,
+}
+
+impl fmt::Display for Containment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Level::Full => "full: own user, no network, private file system",
-            Level::OwnUser => "no network, private file system, but your own user (not root)",
-            Level::NoNamespaces => {
-                "own user only: this system allows no namespaces, so the network and other files are in reach"
+        let in_reach = |abi: Option<u32>| match abi {
+            None => "the network and other files",
+            // TCP is held since version 4, signals and abstract sockets since 6.
+            Some(0..=3) => "the network and other processes",
+            Some(_) => "the network but TCP",
+        };
+        match (self.level, self.landlock) {
+            (Level::Full, _) => f.write_str("full: own user, no network, private file system")?,
+            (Level::OwnUser, _) => f.write_str("no network, private file system, but your own user (not root)")?,
+            (Level::NoNamespaces, None) => f.write_str("own user only")?,
+            (Level::NoNamespaces, Some(_)) => f.write_str("own user, other files out of reach")?,
+            (Level::None, None) => f.write_str("none: not root, and this system allows no user namespaces")?,
+            (Level::None, Some(_)) => f.write_str("other files out of reach, but your own user (not root)")?,
+        }
+        match (self.level, self.landlock) {
+            (Level::NoNamespaces, abi) | (Level::None, abi @ Some(_)) => {
+                write!(f, ": this system allows no namespaces, so {} are in reach", in_reach(abi))?;
             }
-            Level::None => "none: not root, and this system allows no user namespaces",
-        })
+            (Level::Full | Level::OwnUser, _) | (Level::None, None) => {}
+        }
+        self.landlock.map_or(Ok(()), |abi| write!(f, "; Landlock {abi}"))
     }
 }
 
@@ -117,11 +134,17 @@ pub fn level(_host: &Host) -> Level {
     }
 }
 
+/// [`level`], with what Landlock adds.
+pub fn containment(host: &Host) -> Containment {
+    Containment { level: level(host), landlock: landlock::version() }
+}
+
 /// A sandbox for the builds of one run.
 #[derive(Debug)]
 pub struct Sandbox<'a> {
     pub(super) host: &'a Host,
     pub(super) level: Level,
+    pub(super) landlock: Option<u32>,
     work: &'a Path,
     tree: &'a BuildTree,
     who: Option<(Uid, Gid)>,
@@ -134,13 +157,13 @@ impl<'a> Sandbox<'a> {
     /// # Errors
     /// When the configured build user is root, or directories cannot be made.
     pub fn new(host: &'a Host, config: &Build, work: &'a Path, tree: &'a BuildTree, jobs: u32) -> Result<Sandbox<'a>> {
-        let level = level(host);
+        let Containment { level, landlock } = containment(host);
         let who = match nix::unistd::geteuid().is_root() {
             true => Some(builder(&config.user)?),
             false => None,
         };
-        let sandbox = Sandbox { host, level, work, tree, who, jobs };
-        for dir in [sandbox.build_dir(), sandbox.root_dir()] {
+        let sandbox = Sandbox { host, level, landlock, work, tree, who, jobs };
+        for dir in [sandbox.build_dir(), sandbox.root_dir(), sandbox.temporary()] {
             match fs::create_dir(&dir) {
                 Ok(()) => {}
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
@@ -151,8 +174,8 @@ impl<'a> Sandbox<'a> {
     }
 
     /// How well builds are contained.
-    pub fn level(&self) -> Level {
-        self.level
+    pub fn containment(&self) -> Containment {
+        Containment { level: self.level, landlock: self.landlock }
     }
 
     /// The directory that a build may write, outside.
@@ -162,6 +185,11 @@ impl<'a> Sandbox<'a> {
 
     fn root_dir(&self) -> PathBuf {
         self.work.join("root")
+    }
+
+    /// Where a build keeps temporary files when it has no `/tmp` of its own; no archive's top begins with a dot.
+    pub(super) fn temporary(&self) -> PathBuf {
+        self.build_dir().join(".tmp")
     }
 
     /// The user that builds, where it is another than ours.
@@ -218,7 +246,27 @@ impl<'a> Sandbox<'a> {
                 *limit = hard.min(*limit);
             }
         }
-        Ok(Plan { namespaces, dir: c(self.inside(dir))?, who: self.who, limits, report, parent: Pid::this() })
+        let landlock = if self.landlock.is_some() { self.rules()? } else { Vec::new() };
+        Ok(Plan { namespaces, dir: c(self.inside(dir))?, who: self.who, limits, landlock, report, parent: Pid::this() })
+    }
+
+    /// What a build may touch, by the names that it sees: of the private root everything, else the same things that would be
+    /// in a private root.
+    fn rules(&self) -> Result<Vec<Rule>> {
+        let rule = |path: &Path, allowed| Ok(Rule { path: c(path)?, allowed });
+        if self.level.has_namespaces() {
+            let rules =
+                [("/", Allowed::Read), ("/dev", Allowed::Device), ("/tmp", Allowed::Write), (INSIDE, Allowed::Write)];
+            return rules.into_iter().map(|(path, allowed)| rule(Path::new(path), allowed)).collect();
+        }
+        let steps = self.layout()?.steps.into_iter();
+        let rules = steps.filter_map(|step| match step {
+            Step::ReadOnly(path, _) | Step::File(path, _) => Some(Rule { path, allowed: Allowed::Read }),
+            Step::Device(path, _) => Some(Rule { path, allowed: Allowed::Device }),
+            Step::Writable(path, _) => Some(Rule { path, allowed: Allowed::Write }),
+            Step::Memory(..) | Step::Dir(_) | Step::Link(..) | Step::Proc(_) => None,
+        });
+        Ok(rules.collect())
     }
 
     fn namespaces(&self) -> Result<Namespaces> {
@@ -233,8 +281,11 @@ impl<'a> Sandbox<'a> {
             let map = |id: u32| c(format!("{id} {id} 1\n"));
             maps = Some((map(nix::unistd::geteuid().as_raw())?, map(nix::unistd::getegid().as_raw())?));
         }
-        let root = self.root_dir();
-        let mut layout = Layout { root: root.clone(), steps: Vec::new(), made: BTreeSet::new() };
+        Ok(Namespaces { flags, maps, root: c(self.root_dir())?, steps: self.layout()?.steps })
+    }
+
+    fn layout(&self) -> Result<Layout> {
+        let mut layout = Layout::new(self.root_dir());
         layout.system()?;
         let kernels = self.kernel_dirs();
         layout.libraries(&kernels)?;
@@ -243,7 +294,7 @@ impl<'a> Sandbox<'a> {
         }
         layout.dirs(Path::new(INSIDE))?;
         layout.steps.push(Step::Writable(c(self.build_dir())?, layout.at(Path::new(INSIDE))?));
-        Ok(Namespaces { flags, maps, root: c(root)?, steps: layout.steps })
+        Ok(layout)
     }
 
     /// Without namespaces the build user walks to the source and to K's trees from the machine's own root.
@@ -298,116 +349,5 @@ fn builder(name: &str) -> Result<(Uid, Gid)> {
         }
         Some(user) => Ok((user.uid, user.gid)),
         None => Ok((Uid::from_raw(BUILD_UID), Gid::from_raw(BUILD_UID))),
-    }
-}
-
-/// On a system where `/lib` is a link to `/usr/lib`, a name below it is written through.
-fn usr(name: &Path) -> PathBuf {
-    match (name.strip_prefix("/lib"), fs::canonicalize("/lib")) {
-        (Ok(rest), Ok(lib)) => lib.join(rest),
-        _ => name.to_owned(),
-    }
-}
-
-fn c(path: impl AsRef<OsStr>) -> Result<CString> {
-    let path = path.as_ref();
-    CString::new(path.as_bytes()).with_context(|| format!("{path:?} holds a NUL"))
-}
-
-/// Collects the steps that fill the private root.
-struct Layout {
-    root: PathBuf,
-    steps: Vec<Step>,
-    made: BTreeSet<PathBuf>,
-}
-
-impl Layout {
-    fn at(&self, path: &Path) -> Result<CString> {
-        c(self.root.join(path.strip_prefix("/").unwrap_or(path)))
-    }
-
-    fn dirs(&mut self, path: &Path) -> Result<()> {
-        let ancestors: Vec<&Path> = path.ancestors().filter(|a| *a != Path::new("/")).collect();
-        for dir in ancestors.into_iter().rev() {
-            if self.made.insert(dir.to_owned()) {
-                self.steps.push(Step::Dir(self.at(dir)?));
-            }
-        }
-        Ok(())
-    }
-
-    fn read_only(&mut self, from: &Path, at: &Path) -> Result<()> {
-        self.dirs(at)?;
-        self.steps.push(Step::ReadOnly(c(from)?, self.at(at)?));
-        Ok(())
-    }
-
-    /// A directory, link or file of the host at its own place; nothing else exists in the sandbox, sockets least of all.
-    fn same(&mut self, path: &Path) -> Result<()> {
-        let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
-        self.dirs(path.parent().unwrap_or(path))?;
-        if meta.is_symlink() {
-            let target = fs::read_link(path).with_context(|| format!("reading the link {}", path.display()))?;
-            self.steps.push(Step::Link(c(target)?, self.at(path)?));
-        } else if meta.is_dir() {
-            self.read_only(path, path)?;
-        } else if meta.is_file() {
-            self.steps.push(Step::File(c(path)?, self.at(path)?));
-        }
-        Ok(())
-    }
-
-    /// Each entry of a directory but some, so that others can be put beside them.
-    fn entries(&mut self, dir: &Path, but: &[&OsStr]) -> Result<()> {
-        self.dirs(dir)?;
-        let Ok(entries) = fs::read_dir(dir) else { return Ok(()) };
-        for entry in entries.flatten().filter(|e| !but.contains(&e.file_name().as_os_str())) {
-            self.same(&entry.path())?;
-        }
-        Ok(())
-    }
-
-    /// Programs, devices, /proc, /tmp.
-    fn system(&mut self) -> Result<()> {
-        self.steps.push(Step::Memory(c(&self.root)?, c(ROOT)?));
-        for top in ["/bin", "/sbin", "/lib32", "/lib64", "/libx32"] {
-            self.same(Path::new(top))?;
-        }
-        self.entries(Path::new("/usr"), &["lib", "src"].map(OsStr::new))?;
-        self.dirs(Path::new("/usr/src"))?;
-        for file in ["alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d"] {
-            self.same(&Path::new("/etc").join(file))?;
-        }
-        self.dirs(Path::new("/dev"))?;
-        for name in ["null", "zero", "full", "random", "urandom"] {
-            let path = Path::new("/dev").join(name);
-            if path.exists() {
-                self.steps.push(Step::Device(c(&path)?, self.at(&path)?));
-            }
-        }
-        for (to, name) in [("fd", "/dev/fd"), ("fd/0", "/dev/stdin"), ("fd/1", "/dev/stdout"), ("fd/2", "/dev/stderr")] {
-            self.steps.push(Step::Link(c(format!("/proc/self/{to}"))?, self.at(Path::new(name))?));
-        }
-        self.dirs(Path::new("/proc"))?;
-        self.steps.push(Step::Proc(self.at(Path::new("/proc"))?));
-        self.dirs(Path::new("/tmp"))?;
-        self.steps.push(Step::Memory(self.at(Path::new("/tmp"))?, c(TMP)?));
-        Ok(())
-    }
-
-    /// `/usr/lib` and `/lib` without the modules of other kernels, with room for K's directories.
-    fn libraries(&mut self, kernels: &[(PathBuf, PathBuf)]) -> Result<()> {
-        let lib = Path::new("/lib");
-        let real = !lib.is_symlink();
-        for dir in [Path::new("/usr/lib"), lib] {
-            if dir == lib && !real {
-                self.same(lib)?;
-                continue;
-            }
-            let mut but = vec![OsStr::new("modules")];
-            but.extend(kernels.iter().filter(|(_, at)| at.parent() == Some(dir)).filter_map(|(_, at)| at.file_name()));
-            self.entries(dir, &but)?;
-        }
-        Ok(())
     }
 }

@@ -10,6 +10,7 @@
 //!                   └─ program (make)
 //! ```
 
+use super::sandbox_landlock::{self as landlock, Rule};
 use crate::host::sys::{self, Fork};
 use nix::errno::Errno;
 use nix::mount::{mount, umount2, MntFlags, MsFlags};
@@ -55,6 +56,7 @@ pub(super) mod number {
     pub const DIRECTORY: u16 = 0xff04;
     pub const USER: u16 = 0xff05;
     pub const PRIVILEGES: u16 = 0xff06;
+    pub const LANDLOCK: u16 = 0xff07;
 }
 
 /// Everything the child needs, made before the fork.
@@ -68,6 +70,8 @@ pub(super) struct Plan {
     pub who: Option<(Uid, Gid)>,
     /// Resource limits.
     pub limits: Vec<(Resource, u64)>,
+    /// What may be touched; nothing where the kernel cannot be told so.
+    pub landlock: Vec<Rule>,
     /// Where a failing step is told.
     pub report: RawFd,
     /// Our own process, whose death ends the build.
@@ -119,7 +123,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Limits first (some need privilege), then the user, then what is left of privilege.
+    /// Limits first (some need privilege), then the user, then what is left of privilege; Landlock asks that none be regained.
     fn shed(&self) -> Result<(), Failure> {
         for &(resource, limit) in &self.limits {
             setrlimit(resource, limit, limit).map_err(|e| (number::LIMITS, e))?;
@@ -136,6 +140,9 @@ impl Plan {
             // Linux before 3.5 has no such thing (EL6 before its own backport).
             Ok(()) | Err(Errno::EINVAL) => {}
             Err(e) => return Err((number::PRIVILEGES, e)),
+        }
+        if !self.landlock.is_empty() {
+            landlock::restrict(&self.landlock).map_err(|e| (number::LANDLOCK, e))?;
         }
         // A change of credentials clears it.
         let _ = prctl::set_pdeathsig(Signal::SIGKILL);

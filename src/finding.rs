@@ -78,6 +78,8 @@ pub enum Code {
     InTree,
     /// Said as info: the kernel does not use modversions.
     ModversionsOff,
+    /// Built with another compiler, or another major version of it, than the kernel.
+    CompilerMismatch,
     /// A strict rule objects to the kernel that is running well right now.
     ProvenByUse,
     /// A symbol exported only to GPL modules, or in a namespace that is not imported.
@@ -124,6 +126,7 @@ impl Code {
             | Code::BootUnknown
             | Code::InTree
             | Code::ModversionsOff
+            | Code::CompilerMismatch
             | Code::ProvenByUse
             | Code::LastSafeKernel
             | Code::PromoteFailed => false,

@@ -367,6 +367,7 @@ fn excusable(code: Code) -> bool {
         | Code::SignerUntrusted
         | Code::SignatureInvalid
         | Code::SymbolRestricted
+        | Code::CompilerMismatch
         | Code::HeadersMissing
         | Code::BuildFailed => true,
         Code::ModuleMissing

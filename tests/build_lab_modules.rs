@@ -375,3 +375,26 @@ fn a_real_module_that_was_spoiled_is_refused_for_what_was_done_to_it() {
     fs::write(stage.file("vg_top"), &moved).unwrap();
     stage.says(3, "unsafe depmod-stale", "aliases");
 }
+
+#[test]
+fn a_module_of_another_compiler_than_the_kernels_is_built_and_used_with_a_warning() {
+    let lab = Lab::open();
+    let kernel = lab.get("K_NEW");
+    let machine = lab.install(lab.machine().demo(&lab).running(kernel), kernel);
+    let config = machine.path(&format!("boot/config-{kernel}"));
+    let text = fs::read_to_string(&config).unwrap();
+    let prepare = ["-v", "prepare", kernel, "--driver", "demo", "--rebuild"];
+    let like = machine.run(&prepare);
+    assert!(like.code == 0 && !like.stdout.contains("built with"), "{}{}", like.stdout, like.stderr);
+    let line = text.lines().find(|l| l.starts_with("CONFIG_CC_VERSION_TEXT=")).unwrap();
+    let other = "CONFIG_CC_VERSION_TEXT=\"gcc (GCC) 8.5.0 20210514 (Red Hat 8.5.0-22)\"";
+    fs::write(&config, text.replace(line, other)).unwrap();
+    let unlike = machine.run(&prepare);
+    let detail = format!("built with gcc 12, {kernel} with gcc 8");
+    assert!(unlike.code == 0 && unlike.stdout.contains(&detail), "{}{}", unlike.stdout, unlike.stderr);
+    let check = machine.run(&["--format", "json", "check", kernel]);
+    let findings = check.json()["kernels"][0]["findings"].clone();
+    let codes: Vec<_> = findings.as_array().unwrap().iter().map(|f| (&f["severity"], &f["code"])).collect();
+    assert!(check.code == 0 && codes == [(&"warning".into(), &"compiler-mismatch".into())], "{findings}");
+    assert!(findings[0]["remedy"].as_str().unwrap().starts_with("install gcc 8 as the compiler, then: vfguard prepare"));
+}

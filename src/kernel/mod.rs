@@ -1,5 +1,6 @@
 //! Kernels: their names, what is installed, their configuration, symbol versions and build trees.
 
+pub mod compiler;
 pub mod config;
 pub mod image;
 pub mod installed;
@@ -7,6 +8,7 @@ pub mod release;
 pub mod symvers;
 pub mod tree;
 
+pub use compiler::Compiler;
 pub use config::KernelConfig;
 pub use installed::{installed, Kernel};
 pub use release::KernelRelease;

@@ -77,6 +77,13 @@ impl<'d> Elf<'d> {
         self.header(name).and_then(|(_, s)| s.data(Le, self.data).ok())
     }
 
+    /// What the compiler called itself (`.comment`, which is not loaded); each object file of a module says so.
+    pub(super) fn compiler(&self) -> Option<&'d str> {
+        let section = self.sections.iter().find(|s| self.sections.section_name(Le, s).is_ok_and(|n| n == b".comment"))?;
+        let texts = section.data(Le, self.data).ok()?.split(|&b| b == 0);
+        texts.filter_map(|text| std::str::from_utf8(text).ok()).find(|text| !text.is_empty())
+    }
+
     fn header(&self, name: &str) -> Option<(usize, &'d SectionHeader64<Le>)> {
         let mut all = self.sections.enumerate().map(|(i, s)| (i.0, s));
         all.find(|(_, s)| loaded(s) && self.sections.section_name(Le, s).is_ok_and(|n| n == name.as_bytes()))

@@ -5,6 +5,7 @@ use super::elf::{damaged, stripped, Elf};
 use super::signature::{self, Signature};
 use super::{decompress, fits, modinfo};
 use crate::finding::{Code, Finding};
+use crate::kernel::Compiler;
 use serde::Serialize;
 use std::collections::HashSet;
 
@@ -84,6 +85,9 @@ pub struct Module {
     /// How the file is packed.
     #[serde(skip)]
     pub(super) packed: Option<decompress::Packing>,
+    /// The compiler that made it, if it says so.
+    #[serde(skip)]
+    pub(super) compiler: Option<Compiler>,
     /// Whether it carries type information that the kernel checks (`.BTF`).
     #[serde(skip)]
     pub(super) btf: bool,
@@ -159,6 +163,7 @@ impl Module {
             offers: offers(elf),
             build_id: elf.build_id().filter(|id| !id.is_empty()),
             this_module: elf.size(".gnu.linkonce.this_module"),
+            compiler: elf.compiler().and_then(Compiler::parse),
             btf: elf.count(".BTF") > 0,
             ..Module::default()
         })

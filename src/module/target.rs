@@ -8,7 +8,7 @@ use super::{decompress, name_of, Module, Offer};
 use crate::host::Host;
 use crate::kernel::installed::modules_dir;
 use crate::kernel::symvers::Export;
-use crate::kernel::{KernelConfig, KernelRelease, Symvers};
+use crate::kernel::{Compiler, KernelConfig, KernelRelease, Symvers};
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,9 @@ pub struct Target {
     pub(super) symvers: Option<Symvers>,
     pub(super) config: Option<KernelConfig>,
     pub(super) index: Index,
+    trees: Vec<PathBuf>,
     own: OnceCell<Own>,
+    compiler: OnceCell<Option<Compiler>>,
     keys: OnceCell<Keys>,
     order: OnceCell<Order>,
     files: OnceCell<Files>,
@@ -72,7 +74,9 @@ impl Target {
             symvers: Symvers::load(host, release, &trees),
             config: KernelConfig::load(host, release, &trees),
             index: Index::load(host, release),
+            trees,
             own: OnceCell::new(),
+            compiler: OnceCell::new(),
             keys: OnceCell::new(),
             order: OnceCell::new(),
             files: OnceCell::new(),
@@ -123,6 +127,11 @@ impl Target {
             };
             self.index.own_modules().into_iter().find_map(read).unwrap_or_default()
         })
+    }
+
+    /// The compiler that made the kernel, if that is known.
+    pub(super) fn compiler(&self) -> Option<Compiler> {
+        *self.compiler.get_or_init(|| Compiler::of_kernel(&self.host, self.config.as_ref(), &self.trees))
     }
 
     pub(super) fn keys(&self) -> &Keys {

@@ -44,6 +44,7 @@ pub fn verify(module: &Module, target: &Target, devices: &[&Device]) -> Vec<Find
     vermagic(&case, &mut findings);
     findings.extend(trust::findings(module, &case.trust, target));
     packing(&case, &mut findings);
+    compiler(&case, &mut findings);
     devices.iter().filter(|d| !module.claims(&d.modalias)).for_each(|d| findings.push(unclaimed(&case, d)));
     findings
 }
@@ -121,6 +122,19 @@ fn checks_types(case: &Case<'_>) -> bool {
     case.module.btf
         && set("CONFIG_DEBUG_INFO_BTF_MODULES") != Some(false)
         && set("CONFIG_MODULE_ALLOW_BTF_MISMATCH") != Some(true)
+}
+
+/// Structures are laid out alike by all versions, and CRCs are of sources: another compiler's module loads. But a kernel's
+/// mitigations and plugins are its compiler's, and what does not go together shows at run time.
+fn compiler(case: &Case<'_>, findings: &mut Vec<Finding>) {
+    if let (Some(ours), Some(theirs)) = (case.module.compiler, case.target.compiler()) {
+        if ours != theirs {
+            let k = &case.target.release;
+            let detail = format!("built with {ours}, {k} with {theirs}");
+            let remedy = format!("install {theirs} as the compiler, then: {}", case.rebuild);
+            findings.push(Finding::warn(Code::CompilerMismatch, detail, remedy));
+        }
+    }
 }
 
 /// What installs the headers of a kernel.

@@ -50,6 +50,26 @@ fn codes(module: &Module, target: &Target) -> Vec<Code> {
 }
 
 #[test]
+fn a_module_of_another_compiler_is_safe_with_a_warning() {
+    let of = |text| crate::kernel::Compiler::parse(text);
+    let config = format!("{CONFIG}CONFIG_CC_VERSION_TEXT=\"gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0\"\n");
+    let t = target(Some(SYMVERS), &config);
+    for (compiler, told) in [
+        (None, false),
+        (of("GCC: (Debian 12.3.0-1) 12.3.0"), false),
+        (of("GCC: (GNU) 11.4.1 20231218 (Red Hat 11.4.1-3)"), true),
+        (of("clang version 12.0.1"), true),
+    ] {
+        let findings = verify(&Module { compiler, ..module(K) }, &t, &[]);
+        assert_eq!(findings.iter().any(|f| f.code == Code::CompilerMismatch), told, "{findings:?}");
+        assert_eq!((findings.len(), Verdict::of(&findings)), (usize::from(told), Verdict::Safe));
+    }
+    // Where it is not known what the kernel was built with, nothing is said.
+    let unknown = verify(&Module { compiler: of("GCC: (GNU) 11.4.1"), ..module(K) }, &target(Some(SYMVERS), CONFIG), &[]);
+    assert_eq!(unknown, []);
+}
+
+#[test]
 fn a_module_whose_every_crc_is_the_kernels_is_safe() {
     assert_eq!(verify(&module(K), &target(Some(SYMVERS), CONFIG), &[]), []);
 }

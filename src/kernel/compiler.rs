@@ -1,0 +1,90 @@
+//! Which compiler made a kernel or a module, by the names that compilers give themselves: `CONFIG_CC_VERSION_TEXT`
+//! (`init/Kconfig`, since 4.18), `LINUX_COMPILER` of `compile.h` (`scripts/mkcompile_h`), the section `.comment` of what they made.
+
+use super::KernelConfig;
+use crate::host::Host;
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where `LINUX_COMPILER` is written; before 2.6.33 the header lay in `include/linux`.
+const HEADERS: [&str; 2] = ["include/generated/compile.h", "include/linux/compile.h"];
+
+/// A compiler, as far as it matters whether two are alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compiler {
+    name: &'static str,
+    major: u32,
+}
+
+impl fmt::Display for Compiler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.major)
+    }
+}
+
+impl Compiler {
+    /// From what a compiler says of itself: the first word of digits and dots is its version, `gcc-12 (Debian 12.2.0-14) 12.2.0`,
+    /// `gcc version 4.4.7 20120313 (Red Hat 4.4.7-23) (GCC)`, `GCC: (GNU) 4.8.5`, `clang version 15.0.7 (Fedora 15.0.7-2)`.
+    pub fn parse(text: &str) -> Option<Compiler> {
+        let lower = text.to_ascii_lowercase();
+        let name = ["clang", "gcc"].into_iter().find(|name| lower.contains(name))?;
+        let version = |word: &&str| word.contains('.') && word.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        let word = text.split(|c: char| c.is_whitespace() || c == ',').find(version)?;
+        Some(Compiler { name, major: word.split('.').next()?.parse().ok()? })
+    }
+
+    /// The one that made a kernel, by its configuration, else by its build trees.
+    pub fn of_kernel(host: &Host, config: Option<&KernelConfig>, trees: &[PathBuf]) -> Option<Compiler> {
+        let stated = config.and_then(|c| Compiler::parse(c.value("CONFIG_CC_VERSION_TEXT")?.trim_matches('"')));
+        let header = || {
+            let files = trees.iter().flat_map(|tree| HEADERS.map(|h| tree.join(h)));
+            let text = files.filter_map(|f| host.read_text(f).ok()).find(|text| text.contains("LINUX_COMPILER"))?;
+            Compiler::parse(text.split("LINUX_COMPILER").nth(1)?.split('"').nth(1)?)
+        };
+        stated.or_else(header)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Option<String> {
+        Compiler::parse(text).map(|c| c.to_string())
+    }
+
+    #[test]
+    fn compilers_are_known_by_what_they_call_themselves() {
+        for (text, compiler) in [
+            ("gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0", "gcc 12"),
+            ("x86_64-linux-gnu-gcc-14 (Debian 14.2.0-19) 14.2.0, GNU ld (GNU Binutils for Debian) 2.44", "gcc 14"),
+            ("gcc (GCC) 11.4.1 20231218 (Red Hat 11.4.1-3)", "gcc 11"),
+            ("gcc version 4.4.7 20120313 (Red Hat 4.4.7-23) (GCC) ", "gcc 4"),
+            ("GCC: (GNU) 4.8.5 20150623 (Red Hat 4.8.5-44)", "gcc 4"),
+            ("clang version 15.0.7 (Fedora 15.0.7-2.fc37)", "clang 15"),
+            ("Debian clang version 14.0.6", "clang 14"),
+        ] {
+            assert_eq!(parsed(text).as_deref(), Some(compiler), "{text}");
+        }
+        assert_eq!(
+            [parsed(""), parsed("gcc"), parsed("Linker: LLD 15.0.7"), parsed("gcc 99999999999.1")],
+            [None, None, None, None]
+        );
+    }
+
+    #[test]
+    fn a_kernel_whose_configuration_does_not_say_is_asked_by_its_headers() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree/include/generated");
+        std::fs::create_dir_all(&tree).unwrap();
+        let text = "#define UTS_VERSION \"#1 SMP\"\n#define LINUX_COMPILER \"gcc version 4.8.5 20150623 (Red Hat 4.8.5-44) (GCC) \"\n";
+        std::fs::write(tree.join("compile.h"), text).unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        let of = |config: &str, tree: &str| {
+            Compiler::of_kernel(&host, Some(&KernelConfig::new(config)), &[tree.into()]).map(|c| c.to_string())
+        };
+        assert_eq!(of("CONFIG_SMP=y\n", "/tree").as_deref(), Some("gcc 4"));
+        assert_eq!(of("CONFIG_CC_VERSION_TEXT=\"gcc (GCC) 11.4.1 20231218\"\n", "/tree").as_deref(), Some("gcc 11"));
+        assert_eq!(of("CONFIG_SMP=y\n", "/elsewhere"), None);
+    }
+}

@@ -379,10 +379,13 @@ impl Run<'_> {
         if closed {
             self.done.push("gate opened: all kernels that may boot are safe".into());
         }
-        let again = Survey::new(self.host, self.config)?.judge();
+        let survey = Survey::new(self.host, self.config)?;
+        let again = survey.judge();
         if again.verdict == Verdict::Safe {
             return Ok(Ok(judgement));
         }
+        // At once: this may have been the last round.
+        self.refuse(&survey, &again)?;
         Ok(Err(again))
     }
 }

@@ -31,6 +31,8 @@ pub struct Survey<'a> {
     pub next: NextBoot,
     /// What would boot without our hold.
     pub wanted: Option<KernelRelease>,
+    /// The boot entry of the wanted kernel.
+    wanted_entry: Option<boot::Candidate>,
 }
 
 impl<'a> Survey<'a> {
@@ -50,8 +52,9 @@ impl<'a> Survey<'a> {
             .remedy("reading the devices of /sys/bus/pci", "mount sysfs at /sys (below --root: copy or bind it there)")?;
         let next = boot::next_boot(host, &config.boot);
         let wanted = boot::wanted(host, &next);
+        let wanted_entry = wanted.as_ref().and_then(|kernel| boot::wanted_entry(host, kernel));
         let (kernels, running) = (installed::installed(host), installed::running(host));
-        Ok(Survey { host, config, devices, recipes, kernels, running, next, wanted })
+        Ok(Survey { host, config, devices, recipes, kernels, running, next, wanted, wanted_entry })
     }
 
     /// The kernels that may start, each once with its foremost role; where that is uncertain, every installed kernel too.
@@ -148,7 +151,12 @@ impl<'a> Survey<'a> {
 
     /// The initial ramdisks that a kernel's boot entry names; none where it has no entry that may boot.
     pub fn initrds(&self, kernel: &KernelRelease) -> &[PathBuf] {
-        self.next.kernels.iter().find(|c| &c.kernel == kernel).map_or(&[], |c| &c.initrds)
+        self.entry(kernel).map_or(&[], |c| &c.initrds)
+    }
+
+    /// The boot entry that starts a kernel, or would if it were not held back.
+    fn entry(&self, kernel: &KernelRelease) -> Option<&boot::Candidate> {
+        self.next.kernels.iter().chain(&self.wanted_entry).find(|c| &c.kernel == kernel)
     }
 
     /// The recipe of a name.

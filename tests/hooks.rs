@@ -41,6 +41,26 @@ fn a_refusal_says_reason_remedy_and_that_the_reboot_is_refused_once_and_then_in_
 }
 
 #[test]
+fn a_held_kernel_whose_initramfs_is_not_there_is_not_promoted() {
+    // As a transaction leaves it between the boot entry and dracut.
+    let machine = safe().kernel(NEW).boot_entry(NEW).boot_default(NEW);
+    let entry = machine.path("boot/loader/entries").join(format!("{}-{NEW}.conf", machine::MACHINE_ID));
+    let text = fs::read_to_string(&entry).unwrap() + &format!("initrd /initramfs-{NEW}.img\n");
+    fs::write(&entry, text).unwrap();
+    for round in 0..2 {
+        let run = machine.run(&["reconcile", "--from", "kernel-install"]);
+        assert_eq!(run.code, 3, "{round}: {}{}", run.stdout, run.stderr);
+        assert!(machine.path(GATE).is_file(), "{round}: the gate is open: {}", run.stdout);
+        assert!(machine.saved_entry().contains(OLD), "{round}: the default is {}", machine.saved_entry());
+        assert!(!run.stdout.contains("gate opened"), "{round}: it opened meanwhile: {}", run.stdout);
+    }
+    let machine = machine.file(&format!("boot/initramfs-{NEW}.img"), "");
+    let run = machine.run(&["reconcile", "--from", "kernel-install"]);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    assert!(machine.saved_entry().contains(NEW) && !machine.path(GATE).exists(), "{}", run.stdout);
+}
+
+#[test]
 fn a_refusal_is_told_to_the_quiet_too() {
     let run = updated().run(&["-q", "reconcile", "--from", "yum"]);
     assert!(run.code == 3 && run.stdout.contains("a reboot is refused"), "{}{}", run.stdout, run.stderr);

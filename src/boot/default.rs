@@ -2,7 +2,7 @@
 //! by the loader's own rules, and one that did not take is an error with everything put back.
 
 use super::choose::{self, Loader};
-use super::{moves, NextBoot, Role, Source};
+use super::{moves, Candidate, NextBoot, Role, Source};
 use crate::error::{advise, Remedy};
 use crate::host::lock::WriteLock;
 use crate::host::{failpoint, files, Host};
@@ -109,7 +109,7 @@ pub fn hold(host: &Host, _lock: &WriteLock, to: &KernelRelease) -> Result<Change
         (Some(b), None) => (b.wanted.clone(), b.entry.clone()),
         (None, None) => {
             let first = moves::menu(host, &loader).into_iter().next();
-            (first.unwrap_or_else(|| to.clone()), String::new())
+            (first.map_or_else(|| to.clone(), |c| c.kernel), String::new())
         }
     };
     let when = jiff::Timestamp::now().to_string();
@@ -184,7 +184,16 @@ pub fn wanted(host: &Host, now: &NextBoot) -> Option<KernelRelease> {
             return None;
         }
     }
-    moves::menu(host, loader).into_iter().find(there)
+    moves::menu(host, loader).into_iter().map(|c| c.kernel).find(there)
+}
+
+/// The entry by which the wanted kernel would start, with its ramdisks and command line: a kernel is judged by them before the
+/// default is moved to it, not after.
+pub fn wanted_entry(host: &Host, wanted: &KernelRelease) -> Option<Candidate> {
+    let (loaders, _) = choose::loaders(host);
+    let recorded = Hold::read(host).map(|h| h.entry);
+    let entries = moves::menu(host, loaders.first()?).into_iter().filter(|c| c.kernel == *wanted);
+    entries.min_by_key(|c| (Some(&c.entry) != recorded.as_ref(), moves::is_rescue(&c.cmdline)))
 }
 
 /// Ends what is set for the next boot only (`next_entry`, LoaderEntryOneShot), resolves again and compares.

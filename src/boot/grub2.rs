@@ -143,7 +143,8 @@ fn counting(world: &World, config: &Path, first: &Outcome, answer: &mut NextBoot
     }
 }
 
-fn add(host: &Host, answer: &mut NextBoot, role: Role, choice: &Choice, reason: &str) {
+/// Adds what an entry that was chosen, or could be, starts.
+pub(super) fn add(host: &Host, answer: &mut NextBoot, role: Role, choice: &Choice, reason: &str) {
     let spec = choice.image.clone().unwrap_or_default();
     let why = format!("{reason}{}", choice.why);
     let failed = choice.failed.clone();

@@ -3,7 +3,7 @@
 
 use super::choose::{efi_config, Loader};
 use super::script::Choice;
-use super::{efi, grub2, grubenv, image, legacy, systemd_boot, NextBoot, Source};
+use super::{efi, grub2, grubenv, image, legacy, systemd_boot, Candidate, NextBoot, Role, Source};
 use crate::error::{advise, Remedy};
 use crate::host::command::{run_ok, Spec};
 use crate::host::{failpoint, files, sys, Host};
@@ -62,13 +62,18 @@ fn starts(host: &Host, choice: &Choice, to: &KernelRelease) -> bool {
     choice.failed.is_none() && choice.image.as_deref().is_some_and(|i| image::look(host, i).release.as_ref() == Some(to))
 }
 
+/// Whether an entry's command line is for repairing a system.
+pub(super) fn is_rescue(cmdline: &str) -> bool {
+    const RESCUE: [&str; 6] = ["single", "recovery", "rescue", "emergency", "systemd.unit=rescue.target", "nomodeset"];
+    cmdline.split(' ').any(|w| RESCUE.contains(&w))
+}
+
 /// The entry by which to name a kernel: not a rescue one, and rather one whose name holds the release, for a name that stays
 /// the same when the next kernel comes.
 fn pick(host: &Host, choices: &[Choice], to: &KernelRelease, entry: Option<&str>) -> Option<Choice> {
-    const RESCUE: [&str; 6] = ["single", "recovery", "rescue", "emergency", "systemd.unit=rescue.target", "nomodeset"];
     let usable = choices.iter().filter(|c| !c.selector.is_empty() && starts(host, c, to));
     let rank = |c: &&Choice| {
-        let rescue = c.cmdline.split(' ').any(|w| RESCUE.contains(&w));
+        let rescue = is_rescue(&c.cmdline);
         let named = c.selector.contains(to.as_str());
         (Some(c.entry.as_str()) != entry, rescue, !named)
     };
@@ -273,23 +278,23 @@ pub(super) fn marked(host: &Host, loader: &Loader) -> Option<String> {
     }
 }
 
-/// Every kernel that the loader has an entry for, in the order of its menu.
-pub(super) fn menu(host: &Host, loader: &Loader) -> Vec<KernelRelease> {
+/// Every entry of the loader that starts a kernel, in the order of its menu.
+pub(super) fn menu(host: &Host, loader: &Loader) -> Vec<Candidate> {
+    let mut answer = NextBoot::new(Source::Unknown);
     match loader {
-        Loader::Grub2(config) => grub2::survey(host, config, efi_config(host, config))
-            .iter()
-            .filter(|c| c.failed.is_none())
-            .filter_map(|c| image::look(host, c.image.as_deref()?).release)
-            .collect(),
+        Loader::Grub2(config) => {
+            let choices = grub2::survey(host, config, efi_config(host, config));
+            let whole = choices.iter().filter(|c| c.failed.is_none());
+            whole.for_each(|c| grub2::add(host, &mut answer, Role::Next, c, ""));
+        }
         Loader::Legacy(config) => {
             let text = host.read_text(config).unwrap_or_default();
-            let mut answer = NextBoot::new(Source::GrubLegacy);
             (0..legacy::parse(&text).titles.len()).for_each(|n| legacy::add_number(host, config, &mut answer, &text, n));
-            answer.kernels.into_iter().map(|c| c.kernel).collect()
         }
         Loader::SystemdBoot(top) => {
-            let mut answer = NextBoot::new(Source::SystemdBoot);
-            systemd_boot::entries(host, top, &mut answer).iter().filter_map(|e| systemd_boot::release(host, e)).collect()
+            let entries = systemd_boot::entries(host, top, &mut answer);
+            entries.iter().for_each(|e| systemd_boot::add(host, &mut answer, Role::Next, e, String::new()));
         }
     }
+    answer.kernels
 }

@@ -241,7 +241,8 @@ fn select<'a>(entries: &'a [Entry], sources: &[(&str, Option<String>)], last: Op
     Some((entries.first()?, why))
 }
 
-fn add(host: &Host, answer: &mut NextBoot, role: Role, entry: &Entry, why: String) {
+/// Adds what an entry starts.
+pub(super) fn add(host: &Host, answer: &mut NextBoot, role: Role, entry: &Entry, why: String) {
     let spec = format!("({TREE}){}", entry.image.display());
     if entry.image.extension().is_some_and(|e| e.eq_ignore_ascii_case("efi")) {
         if let Some(kernel) = release(host, entry) {

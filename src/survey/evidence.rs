@@ -17,8 +17,7 @@ impl Survey<'_> {
     /// What is known about one kernel.
     pub fn evidence(&self, kernel: &KernelRelease) -> KernelEvidence {
         let host = self.host;
-        let boot = self.next.kernels.iter().find(|c| &c.kernel == kernel);
-        let cmdline = match boot {
+        let cmdline = match self.entry(kernel) {
             Some(candidate) if !candidate.cmdline.is_empty() => candidate.cmdline.clone(),
             _ => host.read_text("/proc/cmdline").unwrap_or_default(),
         };

@@ -11,7 +11,7 @@ use std::process::Command;
 /// The modalias of an 82599 virtual function, which the ixgbevf recipe claims.
 pub const VF: &str = "pci:v00008086d000010EDsv00008086sd00000000bc02sc00i00";
 
-const MACHINE_ID: &str = "0123456789abcdef0123456789abcdef";
+pub const MACHINE_ID: &str = "0123456789abcdef0123456789abcdef";
 
 /// A tree that stands for a whole host with systemd.
 pub struct Machine {

@@ -35,6 +35,8 @@ pub struct ModuleEvidence {
     pub path: Option<PathBuf>,
     /// `version` of its `.modinfo`.
     pub version: Option<String>,
+    /// The linker's digest of what it was made of.
+    pub build_id: Option<Vec<u8>>,
     /// Where it comes from.
     pub origin: Origin,
     /// What the verifier and the look at its place found.

@@ -49,7 +49,7 @@ pub fn refresh(
 fn stale(host: &Host, target: &Target, file: &Path, modules: &[&str]) -> bool {
     let is = |m: &&str| {
         let file = [file.to_owned()];
-        module::initramfs_driver(host, target, &file, m).iter().any(|f| f.code == Code::InitramfsStale)
+        module::initramfs_driver(host, target, &file, m, None).iter().any(|f| f.code == Code::InitramfsStale)
     };
     modules.iter().any(is)
 }

@@ -11,6 +11,18 @@ use std::path::Path;
 /// # Errors
 /// Those of opening and reading; `InvalidInput` for what is no regular file, `FileTooLarge` past the limit.
 pub fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let content = read_start(path, limit + 1)?;
+    if content.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
+    }
+    Ok(content)
+}
+
+/// Reads the first `length` bytes of a regular file, or all of a shorter one.
+///
+/// # Errors
+/// Those of opening and reading; `InvalidInput` for what is no regular file.
+pub fn read_start(path: &Path, length: u64) -> io::Result<Vec<u8>> {
     use std::os::unix::fs::OpenOptionsExt;
     let file = File::options().read(true).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC).open(path)?;
     let meta = file.metadata()?;
@@ -18,11 +30,8 @@ pub fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     // Files of sysfs and procfs say 0 or 4096; the size is a hint and never trusted.
-    let mut content = Vec::with_capacity(meta.len().min(limit) as usize);
-    file.take(limit + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > limit {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
-    }
+    let mut content = Vec::with_capacity(meta.len().min(length) as usize);
+    file.take(length).read_to_end(&mut content)?;
     Ok(content)
 }
 

@@ -92,6 +92,14 @@ impl Host {
         files::read_bounded(&self.path(path), MAX_FILE)
     }
 
+    /// The first `length` bytes of a file.
+    ///
+    /// # Errors
+    /// Those of opening and reading.
+    pub fn read_start(&self, path: impl AsRef<Path>, length: u64) -> io::Result<Vec<u8>> {
+        files::read_start(&self.path(path), length)
+    }
+
     /// The whole file as text; bytes that are no UTF-8 become replacement characters.
     ///
     /// # Errors

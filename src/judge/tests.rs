@@ -15,7 +15,7 @@ fn device(driver: Option<&str>) -> Device {
 
 fn module(origin: Origin, findings: Vec<Finding>) -> ModuleEvidence {
     let path = Some(format!("/lib/modules/6.1/{origin:?}/ixgbevf.ko").into());
-    ModuleEvidence { name: "ixgbevf".into(), path, version: None, origin, findings }
+    ModuleEvidence { name: "ixgbevf".into(), path, version: None, build_id: None, origin, findings }
 }
 
 fn bad() -> Finding {

@@ -5,9 +5,9 @@ use super::installed::modules_dir;
 use super::KernelRelease;
 use crate::host::Host;
 use crate::module::decompress;
+use hashbrown::HashTable;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ const MAX_SYMVERS: u64 = 64 << 20;
 /// From this many scans on it pays to index the lines.
 const INDEX_AFTER: u32 = 1;
 /// Bytes of a line, rather too few.
-const SHORT_LINE: usize = 40;
+const SHORT_LINE: usize = 64;
 /// Bits for the beginnings of names: some hundred names leave it nearly empty.
 const SLOTS: usize = 1 << 16;
 
@@ -41,14 +41,14 @@ pub struct Symvers {
     /// Where the lines of the names that were asked for start.
     known: RefCell<FxHashMap<Box<str>, Option<u32>>>,
     scans: Cell<u32>,
-    /// Where each line starts, by a hash of its symbol.
-    index: OnceCell<FxHashMap<u64, u32>>,
+    /// Where each line starts, by its symbol.
+    index: OnceCell<HashTable<u32>>,
 }
 
 impl Symvers {
     /// From the file's bytes, which may be compressed. None where they are no such table.
     pub fn new(path: &Path, bytes: Vec<u8>) -> Option<Symvers> {
-        let text = decompress::whole(bytes, MAX_SYMVERS).ok()?;
+        let text = decompress::plain(bytes, MAX_SYMVERS).ok()?.into_owned();
         let parsed = text.split(|&b| b == b'\n').next().and_then(export).is_some();
         let small = u32::try_from(text.len()).is_ok();
         (parsed && small).then(|| Symvers {
@@ -71,7 +71,7 @@ impl Symvers {
     }
 
     /// The exports of these names, as far as there are any.
-    pub fn find<'s>(&'s self, names: &[&str]) -> HashMap<&'s str, Export<'s>> {
+    pub fn find<'s>(&'s self, names: &[&str]) -> FxHashMap<&'s str, Export<'s>> {
         let mut known = self.known.borrow_mut();
         let new: Vec<&str> = names.iter().copied().filter(|n| !known.contains_key(*n)).collect();
         if !new.is_empty() {
@@ -113,29 +113,26 @@ impl Symvers {
     }
 
     fn search(&self, name: &str) -> Option<u32> {
+        let at = |start: &u32| symbol(self.line(*start));
         let index = self.index.get_or_init(|| {
-            let mut index = FxHashMap::with_capacity_and_hasher(self.text.len() / SHORT_LINE, FxBuildHasher);
+            let mut index = HashTable::with_capacity(self.text.len() / SHORT_LINE);
             let mut start = 0;
             for end in memchr::memchr_iter(b'\n', &self.text).chain([self.text.len()]) {
+                let symbol = symbol(&self.text[start..end]);
                 // `new` took no table that is too large for it.
-                index.extend(u32::try_from(start).map(|at| (hash(symbol(&self.text[start..end])), at)));
+                if let Ok(start) = u32::try_from(start) {
+                    index.entry(hash(symbol), |other| at(other) == symbol, |start| hash(at(start))).insert(start);
+                }
                 start = end + 1;
             }
             index
         });
-        let start = *index.get(&hash(name.as_bytes()))?;
-        if symbol(self.line(start)) == name.as_bytes() {
-            return Some(start);
-        }
-        // Another symbol of the same hash.
-        let mut found = None;
-        self.scan(&[name], |start, _| found = Some(start));
-        found
+        index.find(hash(name.as_bytes()), |start| at(start) == name.as_bytes()).copied()
     }
 
     fn line(&self, start: u32) -> &[u8] {
         let rest = self.text.get(start as usize..).unwrap_or_default();
-        &rest[..rest.iter().position(|&b| b == b'\n').unwrap_or(rest.len())]
+        &rest[..memchr::memchr(b'\n', rest).unwrap_or(rest.len())]
     }
 }
 

@@ -67,18 +67,24 @@ pub fn reader<'b>(bytes: &'b [u8]) -> io::Result<Option<Box<dyn Read + 'b>>> {
     }))
 }
 
-/// The plain bytes; those of what is not compressed are its own.
+/// The plain bytes; what is not compressed is handed back as it came, without a copy.
 ///
 /// # Errors
 /// A damaged stream, something behind it, or one that grows past `limit`.
-pub fn plain(bytes: &[u8], limit: u64) -> io::Result<Cow<'_, [u8]>> {
+pub fn plain<'b>(bytes: impl Into<Cow<'b, [u8]>>, limit: u64) -> io::Result<Cow<'b, [u8]>> {
+    let bytes = bytes.into();
+    let unpacked = unpack(&bytes, limit)?;
+    Ok(unpacked.map_or(bytes, Cow::Owned))
+}
+
+fn unpack(bytes: &[u8], limit: u64) -> io::Result<Option<Vec<u8>>> {
     // Several gzip members are one file to zlib's gzread, which kmod uses.
     let mut stream: Box<dyn Read> = if bytes.starts_with(GZIP) {
         Box::new(flate2::read::MultiGzDecoder::new(bytes))
     } else {
         match reader(bytes)? {
             Some(stream) => stream,
-            None => return Ok(Cow::Borrowed(bytes)),
+            None => return Ok(None),
         }
     };
     let mut plain = Vec::new();
@@ -86,18 +92,7 @@ pub fn plain(bytes: &[u8], limit: u64) -> io::Result<Cow<'_, [u8]>> {
     if plain.len() as u64 > limit {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it grows past {limit} bytes")));
     }
-    Ok(Cow::Owned(plain))
-}
-
-/// The plain bytes of a file that may be compressed, without a copy where it is not.
-///
-/// # Errors
-/// Those of [`plain`].
-pub fn whole(bytes: Vec<u8>, limit: u64) -> io::Result<Vec<u8>> {
-    match plain(&bytes, limit)? {
-        Cow::Owned(plain) => Ok(plain),
-        Cow::Borrowed(_) => Ok(bytes),
-    }
+    Ok(Some(plain))
 }
 
 struct Legacy<'b> {

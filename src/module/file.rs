@@ -7,6 +7,7 @@ use super::{decompress, fits, modinfo};
 use crate::finding::{Code, Finding};
 use crate::kernel::Compiler;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 /// A record of `__versions`: an `unsigned long` CRC and a name of 56 bytes on 64-bit kernels.
@@ -97,12 +98,14 @@ pub struct Module {
 }
 
 impl Module {
-    /// Reads a module, compressed or not.
+    /// Reads a module, compressed or not. Bytes that are given away are not copied.
     ///
     /// # Errors
     /// The finding that says what is wrong with the file: `module-unreadable`, `not-elf`, `wrong-arch`, `stripped`,
     /// `signature-invalid`.
-    pub fn read(bytes: &[u8]) -> Result<Module, Finding> {
+    pub fn read<'b>(bytes: impl Into<Cow<'b, [u8]>>) -> Result<Module, Finding> {
+        let bytes = bytes.into();
+        let packed = decompress::Packing::of(&bytes);
         let plain = decompress::plain(bytes, decompress::MAX_MODULE).map_err(|e| {
             let detail = format!("the file does not decompress: {e}");
             Finding::refuse(Code::ModuleUnreadable, detail, "build or install it again")
@@ -113,10 +116,12 @@ impl Module {
         let (content, signature) = signature::split(&plain)?;
         let mut module = Module::parse(&Elf::parse(content)?)?;
         if signature.is_some() {
-            module.signed_content = content.to_vec();
+            let length = content.len();
+            module.signed_content = plain.into_owned();
+            module.signed_content.truncate(length);
         }
         module.signature = signature;
-        module.packed = Some(decompress::Packing::of(bytes));
+        module.packed = Some(packed);
         Ok(module)
     }
 

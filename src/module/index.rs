@@ -208,7 +208,7 @@ impl Index {
 
     /// Modules that came with the kernel, for what they say of it; those of the text table below `kernel/`, in its order.
     pub(super) fn own_modules(&self) -> Vec<PathBuf> {
-        let text = self.host.read(self.dir.join("modules.dep")).unwrap_or_default();
+        let text = self.host.read_start(self.dir.join("modules.dep"), OWN_LINES).unwrap_or_default();
         let files = lines(&text).filter_map(|l| l.split(':').next()).filter(|f| f.starts_with("kernel/"));
         files.take(OWN_MODULES).map(|f| self.absolute(f)).collect()
     }
@@ -216,6 +216,8 @@ impl Index {
 
 /// How many of the kernel's own modules are tried for one that can be read.
 const OWN_MODULES: usize = 8;
+/// Bytes of the table that are looked through for them; the last line may be cut, which its own file then is not.
+const OWN_LINES: u64 = 64 << 10;
 
 fn lines(text: &[u8]) -> impl Iterator<Item = &str> {
     text.split(|&b| b == b'\n').filter_map(|l| std::str::from_utf8(l).ok())

@@ -44,8 +44,15 @@ pub fn initramfs_files(release: &KernelRelease, initrds: &[PathBuf]) -> Vec<Path
 }
 
 /// Whether the initramfs that K's boot entry names carries this driver as it lies on the disk, or not at all. `initrds` are the
-/// files that the boot entry names; without any, those of the usual names.
-pub fn initramfs_driver(host: &Host, target: &Target, initrds: &[PathBuf], name: &str) -> Vec<Finding> {
+/// files that the boot entry names; without any, those of the usual names. `build_id` is that of the driver's file,
+/// where it was read already.
+pub fn initramfs_driver(
+    host: &Host,
+    target: &Target,
+    initrds: &[PathBuf],
+    name: &str,
+    build_id: Option<&[u8]>,
+) -> Vec<Finding> {
     let k = &target.release;
     let files = initramfs_files(k, initrds);
     let name = name.replace('-', "_");
@@ -64,14 +71,14 @@ pub fn initramfs_driver(host: &Host, target: &Target, initrds: &[PathBuf], name:
             let detail = format!("{} tells modprobe not to load {name}: {why}", file.display());
             findings.push(Finding::warn(Code::Blacklisted, detail, format!("take that line away; then {remake}")));
         }
-        let disk = target.module_file(&name).filter(|_| !scan.copies.is_empty()).and_then(|p| host.read(p).ok());
-        let Some(disk) = disk else { continue };
-        let build_id = Module::read(&disk).ok().and_then(|m| m.build_id);
-        // The digest of what lies on the disk costs more than all else here, and decides only where there is no build id.
-        let digest = OnceCell::new();
-        let other = scan.copies.iter().find(|(_, d, id)| {
-            let same = id.is_some() && *id == build_id;
-            !same && digest.get_or_init(|| identity(&disk).ok().map(|(digest, _)| digest)).as_ref() != Some(d)
+        let Some(path) = target.module_file(&name) else { continue };
+        // What lies on the disk is read only where the build id does not settle it. That it cannot be read is said elsewhere.
+        let disk = OnceCell::new();
+        let read = || host.read(&path).and_then(|disk| identity(&disk)).ok();
+        let other = scan.copies.iter().find(|(_, digest, id)| {
+            let same = |own: &Option<Vec<u8>>| id.is_some() && id == own;
+            let settled = id.is_some() && id.as_deref() == build_id;
+            !settled && disk.get_or_init(read).as_ref().is_some_and(|(d, own)| d != digest && !same(own))
         });
         if let Some((copy, ..)) = other {
             let detail =
@@ -171,7 +178,7 @@ mod tests {
 
     fn findings(host: &Host) -> Vec<(Code, String)> {
         let target = Target::load(host, &K.parse().unwrap());
-        initramfs_driver(host, &target, &[], "ixgbevf").into_iter().map(|f| (f.code, f.detail)).collect()
+        initramfs_driver(host, &target, &[], "ixgbevf", None).into_iter().map(|f| (f.code, f.detail)).collect()
     }
 
     #[test]

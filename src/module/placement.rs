@@ -18,7 +18,8 @@ const MODULES: [&str; 4] = [".ko", ".ko.gz", ".ko.xz", ".ko.zst"];
 const MAX_DEPTH: u32 = 12;
 /// Where K's own modules are; their list is `modules.order`.
 const OWN: &str = "kernel";
-/// The part of it that is walked all the same: old makefiles put drivers of network cards there.
+/// Where in it the makefiles of network drivers put theirs, before there was `updates`: right there, in `ethernet/VENDOR`, or
+/// in a directory of the driver's name in one of those.
 const OWN_NET: &str = "kernel/drivers/net";
 
 /// Every copy of a module in K's module directory, below the root.
@@ -26,31 +27,43 @@ pub fn on_disk(host: &Host, release: &KernelRelease, name: &str) -> Vec<PathBuf>
     Files::find(host, release).of(host, name)
 }
 
-/// The module files of a kernel: by a walk of all beside its own and of its network drivers, for the rest by its
-/// `modules.order`, which is thousands of lines and no walk.
+/// The module files of a kernel: by a walk of all beside its own and a look at where makefiles put network drivers, for the
+/// rest by its `modules.order`, which is thousands of lines and no walk.
 pub(super) struct Files {
-    walked: Vec<PathBuf>,
+    seen: Seen,
     /// Where the kernel's modules are, and its `modules.order`.
     dir: PathBuf,
     order: Vec<u8>,
+}
+
+/// What a walk came upon.
+#[derive(Default)]
+struct Seen {
+    modules: Vec<PathBuf>,
+    /// Directories that were not entered.
+    closed: Vec<PathBuf>,
 }
 
 impl Files {
     /// Walks.
     pub(super) fn find(host: &Host, release: &KernelRelease) -> Files {
         let dir = modules_dir(release);
-        let walked = walk_beside(host, &dir);
+        let mut seen = Seen::default();
+        walk_beside(host, &dir, &mut seen);
         let order = host.read(dir.join("modules.order")).unwrap_or_default();
-        Files { walked, dir, order }
+        Files { seen, dir, order }
     }
 
     /// The copies of one module.
     pub(super) fn of(&self, host: &Host, name: &str) -> Vec<PathBuf> {
         let name = name.replace('-', "_");
+        let mut beneath = Seen::default();
+        for own in self.seen.closed.iter().filter(|d| d.file_name().is_some_and(|d| named(d.as_encoded_bytes(), &name))) {
+            walk(host, own, &host.path(own), MAX_DEPTH, &mut beneath);
+        }
         let is = |p: &&PathBuf| p.file_name().is_some_and(|f| names(f.as_encoded_bytes(), &name));
-        let mut found: Vec<PathBuf> = self.walked.iter().filter(is).cloned().collect();
-        for file in self.order.split(|&b| b == b'\n').filter(|l| names(l.rsplit(|&b| b == b'/').next().unwrap_or(l), &name))
-        {
+        let mut found: Vec<PathBuf> = self.seen.modules.iter().chain(&beneath.modules).filter(is).cloned().collect();
+        for file in self.order.split(|&b| b == b'\n').filter(|l| names(l, &name)) {
             let plain = self.dir.join(String::from_utf8_lossy(file).as_ref());
             let packed = ["", ".xz", ".gz", ".zst"].map(|ext| PathBuf::from(format!("{}{ext}", plain.display())));
             found.extend(packed.into_iter().filter(|p| host.is_file(p)));
@@ -61,29 +74,36 @@ impl Files {
     }
 }
 
-/// Whether a file's name is that of a module, packed or not: [`name_of`] for thousands of names.
-fn names(file: &[u8], name: &str) -> bool {
-    let (stem, rest) = file.split_at(name.len().min(file.len()));
-    let same = stem.iter().map(|&b| if b == b'-' { b'_' } else { b }).eq(name.bytes());
-    same && MODULES.iter().any(|ending| rest == ending.as_bytes())
+/// Whether a path is that of a module's file, packed or not: [`name_of`] for thousands of paths.
+fn names(path: &[u8], name: &str) -> bool {
+    let is = |stem: &[u8]| {
+        let Some((dir, stem)) = stem.len().checked_sub(name.len()).map(|at| stem.split_at(at)) else { return false };
+        named(stem, name) && dir.last().is_none_or(|&b| b == b'/')
+    };
+    MODULES.iter().any(|ending| path.strip_suffix(ending.as_bytes()).is_some_and(is))
 }
 
-fn walk_beside(host: &Host, dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
+fn named(stem: &[u8], name: &str) -> bool {
+    stem.iter().map(|&b| if b == b'-' { b'_' } else { b }).eq(name.bytes())
+}
+
+fn walk_beside(host: &Host, dir: &Path, seen: &mut Seen) {
+    let ordered = host.is_file(dir.join("modules.order"));
     for entry in host.read_dir(dir).unwrap_or_default() {
         let path = dir.join(&entry);
-        if entry == "build" || entry == "source" || (entry == OWN && host.is_file(dir.join("modules.order"))) {
+        if entry == "build" || entry == "source" || (entry == OWN && ordered) {
             continue;
         }
         if is_module(&entry) && host.is_file(&path) {
-            found.push(path);
+            seen.modules.push(path);
         } else if !entry.to_string_lossy().contains('.') {
-            walk(host, &path, &host.path(&path), MAX_DEPTH, &mut found);
+            walk(host, &path, &host.path(&path), MAX_DEPTH, seen);
         }
     }
     let net = dir.join(OWN_NET);
-    walk(host, &net, &host.path(&net), MAX_DEPTH, &mut found);
-    found
+    let ethernet = net.join("ethernet");
+    walk(host, &net, &host.path(&net), 0, seen);
+    walk(host, &ethernet, &host.path(&ethernet), 1, seen);
 }
 
 fn is_module(file: &OsStr) -> bool {
@@ -91,7 +111,7 @@ fn is_module(file: &OsStr) -> bool {
 }
 
 /// `real` is where `dir` lies: below a root only a link has to be resolved anew.
-fn walk(host: &Host, dir: &Path, real: &Path, depth: u32, found: &mut Vec<PathBuf>) {
+fn walk(host: &Host, dir: &Path, real: &Path, depth: u32, seen: &mut Seen) {
     let Ok(entries) = std::fs::read_dir(real) else { return };
     let mut names: Vec<_> = entries.flatten().map(|e| (e.file_name(), e.file_type())).collect();
     names.sort_by(|a, b| a.0.cmp(&b.0));
@@ -100,11 +120,12 @@ fn walk(host: &Host, dir: &Path, real: &Path, depth: u32, found: &mut Vec<PathBu
         let Ok(kind) = kind else { continue };
         let beneath = if kind.is_symlink() { host.path(&path) } else { real.join(&entry) };
         if kind.is_dir() || (kind.is_symlink() && beneath.is_dir()) {
-            if depth > 0 {
-                walk(host, &path, &beneath, depth - 1, found);
+            match depth {
+                0 => seen.closed.push(path),
+                _ => walk(host, &path, &beneath, depth - 1, seen),
             }
         } else if is_module(&entry) && (kind.is_file() || beneath.is_file()) {
-            found.push(path);
+            seen.modules.push(path);
         }
     }
 }
@@ -256,7 +277,7 @@ fn hindered(host: &Host, target: &Target, module: &Module, path: &Path, listed: 
         Ok(bytes) => bytes,
         Err(e) => return Some(e.to_string()),
     };
-    let dependency = match Module::read(&bytes) {
+    let dependency = match Module::read(bytes) {
         Ok(dependency) => dependency,
         Err(finding) => return Some(finding.detail),
     };
@@ -288,4 +309,38 @@ pub fn initramfs_findings(host: &Host, release: &KernelRelease, initrds: &[PathB
         )
     };
     missing.map(say).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_are_found_where_makefiles_and_packages_put_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let release: KernelRelease = "6.1.0-56-amd64".parse().unwrap();
+        let mut wanted = vec![
+            "updates/a/b/my-nic.ko",
+            "weak-updates/my_nic.ko.gz",
+            "kernel/drivers/net/my_nic.ko",
+            "kernel/drivers/net/my-nic/my_nic.ko",
+            "kernel/drivers/net/ethernet/intel/my_nic.ko.zst",
+            "kernel/drivers/net/ethernet/intel/my_nic/src/my-nic.ko.xz",
+            "kernel/net/my-nic.ko.xz",
+        ];
+        let others = ["updates/my_nic2.ko", "updates/not_my_nic.ko", "kernel/drivers/net/ethernet/intel/my_nic/other.ko"];
+        for file in wanted.iter().chain(&others) {
+            let path = dir.path().join("lib/modules").join(&release).join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        let order = dir.path().join("lib/modules").join(&release).join("modules.order");
+        std::fs::write(order, "kernel/net/not-my-nic.ko\nkernel/net/my-nic.ko\nkernel/gone/my-nic.ko\n").unwrap();
+        let modules = modules_dir(&release);
+        let found = on_disk(&Host::new(dir.path()).unwrap(), &release, "my-nic");
+        let mut found: Vec<&str> = found.iter().filter_map(|p| p.strip_prefix(&modules).ok()?.to_str()).collect();
+        found.sort_unstable();
+        wanted.sort_unstable();
+        assert_eq!(found, wanted);
+    }
 }

@@ -9,8 +9,8 @@ use crate::host::Host;
 use crate::kernel::installed::modules_dir;
 use crate::kernel::symvers::Export;
 use crate::kernel::{Compiler, KernelConfig, KernelRelease, Symvers};
+use rustc_hash::FxHashMap;
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -30,7 +30,7 @@ pub struct Target {
     keys: OnceCell<Keys>,
     order: OnceCell<Order>,
     files: OnceCell<Files>,
-    others: RefCell<HashMap<String, Rc<Vec<Offer>>>>,
+    others: RefCell<FxHashMap<String, Rc<Vec<Offer>>>>,
 }
 
 /// What one of the kernel's own modules shows.
@@ -119,11 +119,9 @@ impl Target {
     pub(super) fn own(&self) -> &Own {
         self.own.get_or_init(|| {
             let read = |path: PathBuf| {
-                let bytes = self.host.read(path).ok()?;
-                let module = Module::read(&bytes).ok()?;
+                let module = Module::read(self.host.read(path).ok()?).ok()?;
                 let flags = module.vermagic.as_ref()?.strip_prefix(self.release.as_str())?.strip_prefix(' ')?.to_owned();
-                let packed = Some(decompress::Packing::of(&bytes));
-                Some(Own { flags: Some(flags), this_module: module.this_module, packed })
+                Some(Own { flags: Some(flags), this_module: module.this_module, packed: module.packed })
             };
             self.index.own_modules().into_iter().find_map(read).unwrap_or_default()
         })
@@ -168,7 +166,7 @@ impl Target {
 
     /// Who offers the symbols of these names: the kernel and its own modules by `Module.symvers`; for the rest, modules beside
     /// the kernel's own, by depmod's table and their files.
-    pub(super) fn exports(&self, names: &[&str]) -> HashMap<String, Known> {
+    pub(super) fn exports(&self, names: &[&str]) -> FxHashMap<String, Known> {
         let own = self.symvers.as_ref().map(|s| s.find(names)).unwrap_or_default();
         let known = |e: &Export<'_>| Known {
             crc: Some(e.crc),
@@ -176,7 +174,7 @@ impl Target {
             gpl_only: e.gpl_only,
             namespace: e.namespace.to_owned(),
         };
-        let mut all: HashMap<String, Known> = own.iter().map(|(name, e)| ((*name).to_owned(), known(e))).collect();
+        let mut all: FxHashMap<String, Known> = own.iter().map(|(name, e)| ((*name).to_owned(), known(e))).collect();
         for name in names.iter().filter(|n| !own.contains_key(*n)) {
             if let Some(found) = self.exported_beside(name) {
                 all.insert((*name).to_owned(), found);
@@ -198,7 +196,7 @@ impl Target {
         if let Some(known) = self.others.borrow().get(module) {
             return known.clone();
         }
-        let read = || Some(Module::read(&self.host.read(self.module_file(module)?).ok()?).ok()?.offers);
+        let read = || Some(Module::read(self.host.read(self.module_file(module)?).ok()?).ok()?.offers);
         let offers = Rc::new(read().unwrap_or_default());
         self.others.borrow_mut().insert(module.to_owned(), offers.clone());
         offers

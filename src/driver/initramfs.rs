@@ -17,8 +17,8 @@ use std::time::Duration;
 /// dracut takes a minute on a slow machine.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// Makes every initramfs of a kernel anew that is missing (unless a package manager is at work), cannot be read, or carries one of these modules otherwise than it
-/// lies on the disk. `initrds` are those that the boot entry names. What it returns are those that were made, below the root.
+/// Makes every initramfs of a kernel anew that is missing (unless a package manager is at work), cannot be read, or carries one
+/// of these modules otherwise than it lies on the disk. `initrds` are those that the boot entry names. What it returns are those that were made, below the root.
 ///
 /// # Errors
 /// When one cannot be made, or what was made does not carry what it should; then the old one is untouched.
@@ -94,15 +94,19 @@ fn remake(host: &Host, target: &Target, file: &Path, modules: &[&str]) -> Result
 fn maker(host: &Host, kernel: &KernelRelease, to: &Path) -> Result<Spec> {
     let kernel: &OsStr = kernel.as_str().as_ref();
     let there = |tool: &str| PATH.split(':').any(|dir| host.is_file(Path::new(dir).join(tool)));
-    let words: [&OsStr; 4] = if there("dracut") {
-        ["dracut".as_ref(), "--force".as_ref(), to.as_os_str(), kernel]
-    } else if there("mkinitramfs") {
-        ["mkinitramfs".as_ref(), "-o".as_ref(), to.as_os_str(), kernel]
-    } else {
-        return Err(advise(
-            "the initramfs is to be made anew, and nothing here can do that",
-            "install dracut, or initramfs-tools",
-        ));
+    let dracut: [&OsStr; 4] = ["dracut".as_ref(), "--force".as_ref(), to.as_os_str(), kernel];
+    let tools: [&OsStr; 4] = ["mkinitramfs".as_ref(), "-o".as_ref(), to.as_os_str(), kernel];
+    // Debian can have both: its hook says which one makes those of its kernels.
+    let words = match (there("dracut"), there("mkinitramfs")) {
+        (true, true) if host.is_file("/etc/kernel/postinst.d/initramfs-tools") => tools,
+        (true, true | false) => dracut,
+        (false, true) => tools,
+        (false, false) => {
+            return Err(advise(
+                "the initramfs is to be made anew, and nothing here can do that",
+                "install dracut, or initramfs-tools",
+            ))
+        }
     };
     let mut words: Vec<OsString> = words.map(OsStr::to_owned).into();
     if !host.is_live() {

@@ -162,6 +162,27 @@ fn a_kernels_own_driver_serves_where_one_is_bound_now_and_an_out_of_tree_one_wan
     assert_eq!(findings(&machine, &["check", k2]).0, 3);
 }
 
+/// As the firmware shows it: four bytes of attributes, then whether it is on.
+const SECURE_BOOT: (&str, &str) =
+    ("sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c", "\u{6}\0\0\0\u{1}");
+
+#[test]
+fn under_secure_boot_amazons_kernel_takes_no_other_module_and_that_is_said() {
+    let lab = Lab::open();
+    let k = "6.1.155-176.282.amzn2023.x86_64";
+    let machine = lab.machine().grub().file(&format!("lib/modules/{k}/modules.order"), "");
+    let module = lab.file("MODULE_IXGBEVF");
+    let verify = |machine: &Machine| {
+        let run = machine.run(&["verify", module.to_str().unwrap(), "--kernel", k]);
+        (run.code, run.stdout)
+    };
+    let (code, said) = verify(&machine);
+    assert!(code == 3 && !said.contains("can never load"), "{code} {said}");
+    let (code, said) = verify(&machine.file(SECURE_BOOT.0, SECURE_BOOT.1));
+    assert!(code == 3 && said.contains("Secure Boot") && said.contains("can never load"), "{code} {said}");
+    assert!(said.contains(&format!("use {k}'s own driver, or turn Secure Boot off")), "{said}");
+}
+
 #[test]
 fn under_secure_boot_the_driver_that_will_load_is_named() {
     let lab = Lab::open();
@@ -170,8 +191,7 @@ fn under_secure_boot_the_driver_that_will_load_is_named() {
         with_images(&lab, lab.machine().grub().vf("ixgbevf"), &[k]).running(k).file("sys/module/ixgbevf/taint", "\n");
     let release = lab.release(&machine, "IXGBEVF_61", "");
     let machine = machine.recipe(&release);
-    let secure_boot = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
-    let machine = machine.file(secure_boot, "\u{6}\0\0\0\u{1}");
+    let machine = machine.file(SECURE_BOOT.0, SECURE_BOOT.1);
     assert_eq!(findings(&machine, &["check", k]).0, 0, "the signed in-tree driver is trusted by the keys of its own image");
     // An unsigned build takes its place.
     let ours = machine.path(&format!("lib/modules/{k}/updates/vfguard/ixgbevf.ko"));

@@ -55,6 +55,8 @@ enum Step {
     Default(String),
     /// An admin sets a kernel for one boot.
     Once(String),
+    /// An admin sets a kernel to fall back to, or none.
+    Fallback(Option<String>),
     Hook,
     KilledHook(u64),
     Override(Option<String>),
@@ -187,7 +189,7 @@ impl Model {
         let there = |k: &String| self.kernels.values().any(|(name, _)| name == k);
         // A wanted kernel that is gone leaves the first of the menu wanted, but only while the default is held elsewhere.
         let wanted = self.wanted.clone().filter(there);
-        let all = [once, Some(next), wanted];
+        let all = [once, Some(next), self.entry("fallback"), wanted];
         let mut bad: Vec<String> = all.into_iter().flatten().filter(|k| !self.good(k)).collect();
         bad.sort();
         bad.dedup();
@@ -228,7 +230,7 @@ impl Model {
     fn choose(&mut self, random: &mut Random) -> Step {
         let names: Vec<String> = self.kernels.values().map(|(k, _)| k.clone()).collect();
         let any = random.of(&names).clone();
-        match random.below(28) {
+        match random.below(29) {
             0..=2 => Step::Install { kernel: name(self.next_number), good: random.below(3) == 0 },
             3 if names.len() > 1 => Step::Remove(any),
             3..=6 => Step::Driver(any, random.below(4) != 0),
@@ -242,6 +244,7 @@ impl Model {
             20..=21 => Step::Later(*random.of(&[70, 700, 7000])),
             22 => Step::Clock(*random.of(&[-90_000, -700, 700, 90_000])),
             23 => Step::Observe(random.below(3) == 0),
+            24 => Step::Fallback((random.below(3) == 0).then_some(any)),
             _ => Step::Reboot(WORDS[random.below(WORDS.len() as u64) as usize]),
         }
     }
@@ -296,6 +299,10 @@ impl Model {
             }
             Step::Once(kernel) => {
                 self.set_env("next_entry", Some(kernel));
+                self.dirty = true;
+            }
+            Step::Fallback(kernel) => {
+                self.set_env("fallback", kernel.as_deref());
                 self.dirty = true;
             }
             Step::Hook => self.hook(),

@@ -26,6 +26,7 @@ class Trigger:
     since: int = 0                  # the systemd that has this way
     sample: bool = False            # also tried with the gate open in the default run
     seconds: int = 30
+    named: str = ""                 # as the README spells a way that passes
 
 
 def detached(command):
@@ -92,18 +93,18 @@ REFUSED = [
     Trigger("kill -RTMIN+7 1 (soft-reboot)", "kill -RTMIN+7 1", code=0, told=False, later=True, since=254),
 ]
 
-# What no gate inside the machine can stop, or is not meant to; the manual names each.
+# What no gate inside the machine can stop, or is not meant to; the README names each.
 PASSES = [
-    Trigger("systemctl reboot --force", "systemctl reboot --force"),
-    Trigger("reboot -f", "reboot -f"),
-    Trigger("systemctl reboot -ff", "systemctl reboot -ff"),
-    Trigger("kill -RTMIN+15 1", "kill -RTMIN+15 1"),
-    Trigger("systemd Reboot over D-Bus", f"{MANAGER} Reboot"),
-    Trigger("a unit with FailureAction=reboot-force", unit("lab-fails", ["FailureAction=reboot-force"])),
-    Trigger("kexec -e", f"{LOAD_KEXEC}; sync; kexec -e", seconds=60),
-    Trigger("sysrq b", "echo 1 >/proc/sys/kernel/sysrq; echo b >/proc/sysrq-trigger"),
-    Trigger("the hypervisor's reset", monitor="system_reset"),
-    Trigger("systemctl poweroff", "systemctl poweroff", seconds=60),
-    Trigger("halt -p", "halt -p", seconds=60),
-    Trigger("the power button", monitor="system_powerdown", seconds=60),
+    Trigger("systemctl reboot --force", "systemctl reboot --force", named="`systemctl reboot --force`"),
+    Trigger("reboot -f", "reboot -f", named="`reboot -f`"),
+    Trigger("systemctl reboot -ff", "systemctl reboot -ff", named="`-ff`"),
+    Trigger("kill -RTMIN+15 1", "kill -RTMIN+15 1", named="SIGRTMIN+15"),
+    Trigger("systemd Reboot over D-Bus", f"{MANAGER} Reboot", named="systemd's own `Reboot` over D-Bus"),
+    Trigger("a unit with FailureAction=reboot-force", unit("lab-fails", ["FailureAction=reboot-force"]), named="`FailureAction=reboot-force`"),
+    Trigger("kexec -e", f"{LOAD_KEXEC}; sync; kexec -e", seconds=60, named="`kexec -e`"),
+    Trigger("sysrq b", "echo 1 >/proc/sys/kernel/sysrq; echo b >/proc/sysrq-trigger", named="sysrq"),
+    Trigger("the hypervisor's reset", monitor="system_reset", named="reset by the hypervisor"),
+    Trigger("systemctl poweroff", "systemctl poweroff", seconds=60, named="`systemctl poweroff`"),
+    Trigger("halt -p", "halt -p", seconds=60, named="`halt -p`"),
+    Trigger("the power button", monitor="system_powerdown", seconds=60, named="the power button"),
 ]

@@ -230,6 +230,25 @@ fn in_rescue_emergency_and_offline_update_the_default_is_held_and_nothing_refuse
 }
 
 #[test]
+fn early_at_boot_a_driver_that_udev_is_about_to_load_is_waited_for_and_no_other() {
+    use std::time::{Duration, Instant};
+    let machine = Machine::new().grub().device("0000:00:05.0", NIC, None);
+    let machine = bad(machine, NEW).boot_default(NEW).file("proc/sys/kernel/osrelease", &format!("{NEW}\n"));
+    let start = Instant::now();
+    assert_eq!(machine.run(&["reconcile", "--from", "boot"]).code, 0, "udev is idle: nobody uses the device");
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    let machine = machine.file("run/udev/queue", "");
+    let code = std::thread::scope(|scope| {
+        let decided = scope.spawn(|| machine.run(&["reconcile", "--from", "boot"]).code);
+        std::thread::sleep(Duration::from_millis(500));
+        let driver = machine.path("sys/bus/pci/devices/0000:00:05.0/driver");
+        std::os::unix::fs::symlink("../../../../bus/pci/drivers/ena", driver).unwrap();
+        decided.join().unwrap()
+    });
+    assert_eq!((code, gate(&machine).as_str()), (3, "closed"), "in use, and the kernel has no driver for it");
+}
+
+#[test]
 fn the_word_on_the_command_line_turns_all_of_it_off() {
     let machine = refused().file("proc/cmdline", "root=/dev/vda1 vfguard=off\n");
     assert_eq!(machine.run(&["reconcile"]).code, 0);

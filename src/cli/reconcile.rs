@@ -4,11 +4,17 @@ use super::{check, Context};
 use crate::error::{self, Exit};
 use crate::finding::Verdict;
 use crate::hook::{self, Caller};
-use crate::host::{place, systemd};
+use crate::host::{pci, place, systemd};
 use crate::reconcile::{self, Effort, Outcome};
 use crate::report::human::printable;
 use crate::report::progress;
 use anyhow::Result;
+use std::time::Duration;
+
+/// vfguard-boot.service's name for itself.
+const BOOT: &str = "boot";
+/// How long it waits for drivers that udev is about to load; logins wait with it.
+const DRIVERS: Duration = Duration::from_secs(5);
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -29,6 +35,9 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     context.must_be_root("reconcile")?;
     let (host, config) = (&context.host, &context.config);
     let caller = Caller::of(args.from.as_deref());
+    if args.from.as_deref() == Some(BOOT) {
+        pci::await_drivers(host, DRIVERS);
+    }
     let outcome = match caller {
         _ if args.no_build => reconcile::reconcile(host, config, Effort::Decide, progress::lines(context).as_ref())
             .inspect_err(|e| protocol(caller, e))?,

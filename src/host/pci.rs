@@ -5,6 +5,7 @@ use super::Host;
 use serde::Serialize;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// A PCI function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -64,6 +65,36 @@ pub fn devices(host: &Host) -> io::Result<Vec<Device>> {
         devices.extend(name.to_str().and_then(|interface| other_bus(host, interface)));
     }
     Ok(devices)
+}
+
+/// There while udev has events to handle (systemd's `udev_queue_is_empty()`, which `udevadm settle` asks).
+const UDEV_QUEUE: &str = "/run/udev/queue";
+/// Other buses that carry network devices.
+const OTHER_BUSES: [&str; 4] = ["virtio", "xen", "vmbus", "usb"];
+const LOOK: Duration = Duration::from_millis(20);
+/// So often no queue in a row, and udev has nothing left: between two events there may be none for an instant.
+const QUIET_LOOKS: u32 = 5;
+
+/// Early at boot: waits for drivers that udev is about to load, since a device without one does not count as in use. Over at
+/// once where each device has its driver, and soon where udev has nothing left to do.
+pub fn await_drivers(host: &Host, limit: Duration) {
+    let start = Instant::now();
+    let mut quiet = 0;
+    while quiet < QUIET_LOOKS && start.elapsed() < limit && any_unbound(host) {
+        quiet = if host.exists(UDEV_QUEUE) { 0 } else { quiet + 1 };
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Whether some device that may be a network's has no driver.
+fn any_unbound(host: &Host) -> bool {
+    let unbound = |d: &Device| d.is_network() && d.driver.is_none();
+    devices(host).is_ok_and(|all| all.iter().any(unbound))
+        || OTHER_BUSES.iter().any(|bus| {
+            let dir = Path::new("/sys/bus").join(bus).join("devices");
+            let names = host.read_dir(&dir).unwrap_or_default();
+            names.iter().any(|name| link_name(host, dir.join(name).join("driver")).is_none())
+        })
 }
 
 fn other_bus(host: &Host, interface: &str) -> Option<Device> {

@@ -87,18 +87,31 @@ impl Caller {
 /// # Errors
 /// Those of [`reconcile::reconcile`].
 pub fn run(host: &Host, config: &Config, progress: &dyn Progress) -> Result<Outcome> {
-    let served = host.is_live() && place::place(host) == Place::Normal && systemd::has_unit(host, WORKER);
-    if !served {
+    let place = place::place(host);
+    if !place.may_hold() {
+        // An image build: nothing is refused, so there is nothing to decide first.
         return reconcile::reconcile(host, config, Effort::Whole, progress);
     }
     let mut first = reconcile::reconcile(host, config, Effort::Decide, progress)?;
-    // Said before the slow part starts.
-    first.done.iter().for_each(|line| progress.note(line));
-    let said = std::mem::take(&mut first.done);
     let pending = reconcile::pending(host, &first.judgement)?;
-    let (ready, lacking): (Vec<Pending>, Vec<Pending>) = pending.into_iter().partition(|p| p.headers);
+    let served = host.is_live() && place == Place::Normal && systemd::has_unit(host, WORKER);
+    if pending.is_empty() && served {
+        return Ok(first);
+    }
+    let said = std::mem::take(&mut first.done);
+    if pending.is_empty() {
+        let mut last = again(host, config, Effort::Whole, progress, &said)?;
+        last.done.splice(0..0, said);
+        return Ok(last);
+    }
+    // Said before the slow part starts.
+    said.iter().for_each(|line| progress.note(line));
+    let (ready, lacking): (Vec<Pending>, Vec<Pending>) = pending.into_iter().partition(|p| p.headers || !served);
     for p in &ready {
         progress.note(&format!("{}: {} is not proven yet{}", p.kernel, p.driver, meanwhile(&first)));
+    }
+    if !served {
+        return again(host, config, Effort::Whole, progress, &said);
     }
     for p in &lacking {
         progress.note(&format!(
@@ -108,9 +121,6 @@ pub fn run(host: &Host, config: &Config, progress: &dyn Progress) -> Result<Outc
             meanwhile(&first)
         ));
     }
-    if ready.is_empty() && lacking.is_empty() {
-        return Ok(first);
-    }
     if ready.is_empty() || !config.hook.wait {
         systemd::order("start", &[WORKER])?;
         progress.note(&format!("the work goes on in the background (journalctl -f -u {WORKER})"));
@@ -118,14 +128,19 @@ pub fn run(host: &Host, config: &Config, progress: &dyn Progress) -> Result<Outc
     }
     for _ in 0..2 {
         match follow(host, progress)? {
-            Ran::Not => return reconcile::reconcile(host, config, Effort::Whole, progress),
+            Ran::Not => return again(host, config, Effort::Whole, progress, &said),
             Ran::Whole => break,
             // It may have been at its end already, and has not seen what this hook saw.
             Ran::Joined if left(host, config)? => {}
             Ran::Joined => break,
         }
     }
-    let mut last = reconcile::reconcile(host, config, Effort::Decide, progress)?;
+    again(host, config, Effort::Decide, progress, &said)
+}
+
+/// Once more, without what was said the first time.
+fn again(host: &Host, config: &Config, effort: Effort, progress: &dyn Progress, said: &[String]) -> Result<Outcome> {
+    let mut last = reconcile::reconcile(host, config, effort, progress)?;
     last.done.retain(|line| !said.contains(line));
     Ok(last)
 }

@@ -24,7 +24,14 @@ fn a_refusal_says_reason_remedy_and_that_the_reboot_is_refused_once_and_then_in_
     let machine = updated();
     let run = machine.run(&["reconcile", "--from", "yum"]);
     assert_eq!(run.code, 3, "{}", run.stderr);
-    assert!(run.stderr.contains(&format!("{NEW}: preparing ixgbevf")), "no line at the start: {}", run.stderr);
+    // The reason comes before the slow part, though no service does the work here.
+    let at = |text: &str| run.stderr.find(text).unwrap_or_else(|| panic!("{text} is not in: {}", run.stderr));
+    assert!(
+        at(&format!("{NEW}: ixgbevf is not proven yet (a reboot is refused meanwhile)"))
+            < at(&format!("{NEW}: preparing ixgbevf"))
+    );
+    assert!(at("gate closed: a reboot is refused") < at(&format!("{NEW}: preparing ixgbevf")));
+    assert_eq!(run.stdout.matches("gate closed").count(), 0, "said twice: {}", run.stdout);
     for word in [NEW, "to mend it: vfguard prepare", "a reboot is refused", OLD, "vfguard gate open --reason"] {
         assert!(run.stdout.contains(word), "{word} is not in: {}", run.stdout);
     }
@@ -218,4 +225,30 @@ fn a_kernel_that_is_half_there_or_running_is_not_taken_for_removed() {
     let machine = removed(safe()).running(NEW);
     machine.run(&["reconcile"]);
     assert!(machine.path(&ours).exists(), "the running kernel's module was removed");
+}
+
+/// What yum's post-transaction-actions plugin makes of a line, by the rules of EL6's (`line.split(':')` into exactly three) and of the
+/// later ones; the shipped file was also run through both plugins themselves, under Python 2.7 with yum's own matching.
+#[test]
+fn yums_action_file_obeys_the_parsers_of_el6_and_el7() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/hooks/yum.action");
+    let text = fs::read_to_string(file).unwrap();
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).collect();
+    let mut commands = std::collections::BTreeSet::new();
+    let mut states = Vec::new();
+    for line in lines {
+        let parts: Vec<&str> = line.split(':').collect();
+        assert_eq!(parts.len(), 3, "EL6 calls it a bad action line: {line}");
+        let (key, state, command) = (parts[0], parts[1], parts[2]);
+        // A key with a slash wants file lists, which EL6 does not have for what was removed.
+        assert!(key == "kernel*" && !key.contains('/'), "{key}");
+        // A kernel is never updated.
+        assert!(["install", "remove"].contains(&state), "{state}");
+        assert!(!command.contains(['$', '%', '\'', '"', '`', ';', '|', '&', '>']), "the shell or yum reads it: {command}");
+        commands.insert(command);
+        states.push(state);
+    }
+    assert_eq!(states, ["install", "remove"]);
+    // Twice the same command runs once.
+    assert_eq!(commands.into_iter().collect::<Vec<_>>(), ["/usr/bin/vfguard reconcile --from yum"]);
 }

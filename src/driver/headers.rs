@@ -120,6 +120,10 @@ pub fn install(host: &Host, kernel: &KernelRelease, progress: &dyn Progress) -> 
 
 /// What the package manager printed at last; its exit code tells less than the disk.
 fn one_try(host: &Host, packages: Packages, kernel: &KernelRelease) -> Result<String> {
+    if let Some(refresh) = packages.refresh() {
+        // Without a mirror there may still be lists, and a package in the cache: whether it matters, the installation shows.
+        let _ = command::run(&refresh);
+    }
     let mut spec = packages.install_headers(kernel);
     files::create_dirs(&host.path(LOGS), 0o750)?;
     let log = host.path(LOGS).join(format!("{kernel}-headers.log"));

@@ -73,6 +73,15 @@ impl Packages {
         }
     }
 
+    /// The command that brings the package lists up to date, where [`Packages::install_headers`] does not do so itself: they may be
+    /// older than the kernel, or name what the mirror has no more.
+    pub fn refresh(self) -> Option<Spec> {
+        match self {
+            Packages::Apt => Some(Spec::new("apt-get", ["-q", "-o", "DPkg::Lock::Timeout=600", "update"], DOWNLOAD)),
+            Packages::Dnf | Packages::Yum => None,
+        }
+    }
+
     /// Whether what [`Packages::install_headers`] printed says that no repository has them: another try would be in vain.
     pub fn says_absent(self, output: &str) -> bool {
         let words: &[&str] = match self {

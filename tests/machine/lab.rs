@@ -112,3 +112,12 @@ pub fn kbuild(lab: &Lab, release: &str, sources: &[(&str, &str)]) -> tempfile::T
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     dir
 }
+
+/// Compiles a library that is loaded before libc.
+pub fn preload(machine: &Machine, text: &str) -> PathBuf {
+    let (source, library) = (machine.path("shim.c"), machine.path("shim.so"));
+    fs::write(&source, text).unwrap();
+    let gcc = ["-shared", "-fPIC", "-O1", "-o"];
+    assert!(Command::new("gcc").args(gcc).arg(&library).arg(&source).arg("-ldl").status().unwrap().success());
+    library
+}

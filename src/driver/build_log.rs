@@ -31,6 +31,7 @@ pub struct Log {
     line: Vec<u8>,
     telling: Vec<String>,
     last: String,
+    failed: Option<String>,
 }
 
 impl Log {
@@ -60,6 +61,7 @@ impl Log {
             line: Vec::new(),
             telling: Vec::new(),
             last: String::new(),
+            failed: None,
         })
     }
 
@@ -85,6 +87,9 @@ impl Log {
         let line = line.trim_end();
         if is_telling(line) && self.telling.len() < MAX_TELLING {
             self.telling.push(line.to_owned());
+        }
+        if self.failed.is_none() && is_makes_own(line) {
+            self.failed = Some(makes_own(line, &self.last));
         }
         if !line.is_empty() {
             self.last = line.to_owned();
@@ -122,7 +127,7 @@ impl Log {
 
     /// What went wrong, by what was printed.
     pub fn diagnose(&self) -> Diagnosis {
-        diagnose(&self.telling, &self.last)
+        diagnose(&self.telling, self.failed.as_deref().unwrap_or(&self.last))
     }
 }
 
@@ -237,7 +242,7 @@ pub struct Diagnosis {
 }
 
 /// Words that make a line worth keeping.
-const TELLING: [&str; 14] = [
+const TELLING: [&str; 16] = [
     "error:",
     "ERROR:",
     "Error ",
@@ -245,6 +250,8 @@ const TELLING: [&str; 14] = [
     "not found",
     "No such file",
     "undefined!",
+    "unrecognized option",
+    "base BTF",
     "was removed",
     "Killed",
     "killed",
@@ -258,12 +265,33 @@ fn is_telling(line: &str) -> bool {
     TELLING.iter().any(|word| line.contains(word))
 }
 
+/// `make: *** …`, `make[2]: *** …` or `Makefile:60: *** …`: where make itself says that it ends.
+fn is_makes_own(line: &str) -> bool {
+    line.split_once(": *** ").is_some_and(|(who, _)| !who.is_empty() && !who.contains(' '))
+}
+
+/// Make's own line; where that names a failed command and nothing else, what was printed before it as well.
+fn makes_own(line: &str, before: &str) -> String {
+    match line.rsplit_once("] ") {
+        Some((_, end)) if end.starts_with("Error ") && !before.is_empty() => format!("{before} ({line})"),
+        Some(_) | None => line.to_owned(),
+    }
+}
+
 /// Causes by what gives them away, the most certain first.
 const SIGNS: [(Cause, &[&str]); 8] = [
     (Cause::Disk, &["No space left on device", "Disk quota exceeded"]),
     (
         Cause::Pahole,
-        &["pahole: not found", "pahole: command not found", "pahole: No such file", "pahole: Permission denied"],
+        &[
+            "pahole: not found",
+            "pahole: command not found",
+            "pahole: No such file",
+            "pahole: Permission denied",
+            // Too old for the flags of this kernel's makefiles, or for what is in its vmlinux.
+            "pahole: unrecognized option",
+            "Failed to parse base BTF",
+        ],
     ),
     (
         Cause::Killed,
@@ -288,7 +316,8 @@ const SIGNS: [(Cause, &[&str]); 8] = [
     (Cause::Api, &["error:", "undefined!", "was removed", "#error"]),
 ];
 
-fn diagnose(telling: &[String], last: &str) -> Diagnosis {
+/// `otherwise` is shown where no cause is known: make's own line, else the last one.
+fn diagnose(telling: &[String], otherwise: &str) -> Diagnosis {
     // A compiler's error with file and line is what a person wants to see first.
     let compiler = telling.iter().find(|l| l.contains(": error: ") || l.contains(": fatal error: "));
     for (cause, signs) in SIGNS {
@@ -301,8 +330,8 @@ fn diagnose(telling: &[String], last: &str) -> Diagnosis {
             return Diagnosis { cause, line: line.clone() };
         }
     }
-    let line = telling.first().map_or(last, String::as_str);
-    Diagnosis { cause: Cause::Other, line: if line.is_empty() { "it printed nothing".into() } else { line.to_owned() } }
+    let line = if otherwise.is_empty() { "it printed nothing" } else { otherwise };
+    Diagnosis { cause: Cause::Other, line: line.to_owned() }
 }
 
 #[cfg(test)]
@@ -334,6 +363,33 @@ mod tests {
         let lines = ["make: *** [x] Error 2", "a.c:3:4: error: 'x' undeclared", "b.c:1:1: error: other"].map(str::to_owned);
         assert_eq!(diagnose(&lines, "").line, lines[1]);
         assert_eq!(diagnose(&[], "bye").line, "bye");
+    }
+
+    #[test]
+    fn what_is_not_understood_is_told_by_makes_own_line_and_by_what_came_before_an_exit_code() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        for (printed, line) in [
+            (
+                "/sys/x not found\nmake[1]: *** No rule to make target 'x.o'.  Stop.\nmake: *** [Makefile:9: all] Error 2\n",
+                "make[1]: *** No rule to make target 'x.o'.  Stop.",
+            ),
+            (
+                "Makefile:60: *** Kernel header files not in any of the expected locations.  Stop.\n",
+                "Makefile:60: *** Kernel header files not in any of the expected locations.  Stop.",
+            ),
+            (
+                "a\nno licence\n\nmake: *** [Makefile:2: default] Error 3\n",
+                "no licence (make: *** [Makefile:2: default] Error 3)",
+            ),
+            ("only this\n", "only this"),
+            ("", "it printed nothing"),
+        ] {
+            let mut log = Log::create(&host, "x").unwrap();
+            log.take(printed.as_bytes());
+            log.finish();
+            assert_eq!(log.diagnose(), Diagnosis { cause: Cause::Other, line: line.into() }, "{printed}");
+        }
     }
 
     #[test]

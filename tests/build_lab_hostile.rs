@@ -185,6 +185,22 @@ fn sockets_without_a_file_cannot_be_reached() {
 }
 
 #[test]
+fn memory_that_processes_of_the_host_share_cannot_be_reached() {
+    // shmget(2), with IPC_CREAT and mode 0666 outside; the segment is removed again.
+    let key = 0x7666_0000 + std::process::id() % 0xffff;
+    let run = |code: &str| Command::new("perl").args(["-e", code]).status().unwrap().success();
+    assert!(run(&format!("exit(defined(shmget({key}, 1, 0x3b6)) ? 0 : 1)")));
+    Arena::new().contains(&format!("perl -e 'exit(defined(shmget({key}, 1, 0)) ? 0 : 1)' && {SAY}"));
+    assert!(run(&format!("exit(shmctl(shmget({key}, 1, 0), 0, 0) ? 0 : 1)")));
+}
+
+#[test]
+fn more_memory_than_a_compiler_needs_is_not_given() {
+    let c = "#include <sys/mman.h>\nint main(void) { return mmap(0, 6L << 30, 3, 0x4022, -1, 0) == MAP_FAILED; }\n";
+    Arena::new().contains(&format!("printf '%s' '{c}' >m.c && gcc -o m m.c && ./m && {SAY}"));
+}
+
+#[test]
 fn a_fork_bomb_hits_its_limit() {
     let perl = "for (1..3000) { my $p = fork; last unless defined $p; if (!$p) { sleep 60; exit } $n++ } print \"forked $n\\n\"; exit($n == 3000 ? 0 : 1)";
     Arena::new().contains(&format!("perl -e '{perl}' && {SAY}"));
@@ -332,8 +348,11 @@ fn a_link_planted_for_the_installer_is_not_followed() {
 #[test]
 fn a_flood_with_terminal_escapes_leaves_a_small_harmless_log() {
     let arena = Arena::new();
-    let script = "printf '\\033]0;owned\\007\\033[2J'; head -c 256M /dev/zero | tr '\\0' x | fold -w 1000; printf '\\033[31m'; exit 1";
-    let (log, code) = arena.inside(script);
+    let flood = if std::env::var_os("VFGUARD_FULL").is_some() { "1G" } else { "256M" };
+    let script = format!(
+        "printf '\\033]0;owned\\007\\033[2J'; head -c {flood} /dev/zero | tr '\\0' x | fold -w 1000; printf '\\033[31m'; exit 1"
+    );
+    let (log, code) = arena.inside(&script);
     assert_eq!(code, 1);
     assert!(log.len() < 4 << 20, "{} bytes of log", log.len());
     assert!(!log.contains('\u{1b}') && !log.contains('\u{7}'), "a terminal would obey this log");

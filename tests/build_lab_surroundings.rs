@@ -199,6 +199,38 @@ fn a_name_server_that_never_answers_ends_in_time_and_the_next_place_is_tried() {
 }
 
 #[test]
+fn while_a_build_goes_on_the_gate_and_every_question_are_answered_at_once() {
+    let stage = Update::new();
+    let (file, digest) = lab::archive(stage.machine.root(), "sleep 120", &[]);
+    let prepare = ["prepare", &stage.k2, "--driver", "demo", "--source", file.to_str().unwrap(), "--sha256", &digest];
+    let mut build = stage.machine.command(&prepare).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let log = stage.machine.path(&format!("var/lib/vfguard/log/{}-demo-unknown.log", stage.k2));
+    let start = Instant::now();
+    while !log.exists() {
+        assert!(start.elapsed() < Duration::from_secs(60), "the build does not begin");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for (args, code) in [
+        (&["check"][..], 3),
+        (&["gate", "close"], 0),
+        (&["gate", "show"], 0),
+        (&["gate", "open", "--reason", "the build takes long"], 0),
+        (&["gate", "close"], 0),
+        (&["status"], 0),
+        (&["next-boot"], 0),
+    ] {
+        let asked = Instant::now();
+        let run = stage.machine.run(args);
+        assert_eq!(run.code, code, "{args:?}: {}{}", run.stdout, run.stderr);
+        assert!(asked.elapsed() < Duration::from_secs(20), "{args:?} waited {:?}", asked.elapsed());
+        assert!(build.try_wait().unwrap().is_none(), "the build is over, so this proves nothing");
+    }
+    // Asked to end, it takes the sleeping makefile along.
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(build.id() as i32), nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(!build.wait().unwrap().success());
+}
+
+#[test]
 fn a_hundred_hooks_at_once_make_one_build_and_no_wrong_verdict() {
     let lab = Lab::open();
     let (k1, k2) = (lab.get("K_PREV"), lab.get("K_NEW"));

@@ -203,16 +203,8 @@ impl<'a> Sandbox<'a> {
     /// Those of lchown(2).
     pub fn hand_over(&self) -> Result<()> {
         let Some((uid, gid)) = self.who else { return Ok(()) };
-        fn walk(path: &Path, uid: u32, gid: u32) -> std::io::Result<()> {
-            std::os::unix::fs::lchown(path, Some(uid), Some(gid))?;
-            if fs::symlink_metadata(path)?.is_dir() {
-                for entry in fs::read_dir(path)? {
-                    walk(&entry?.path(), uid, gid)?;
-                }
-            }
-            Ok(())
-        }
-        walk(&self.build_dir(), uid.as_raw(), gid.as_raw()).remedy(
+        let give = |path: PathBuf| std::os::unix::fs::lchown(path, Some(uid.as_raw()), Some(gid.as_raw()));
+        inside_first(&self.build_dir()).and_then(|all| all.into_iter().try_for_each(give)).remedy(
             "handing the source to the build user",
             "a container without CAP_CHOWN cannot build as another user: run vfguard with it, or outside",
         )
@@ -341,6 +333,19 @@ impl<'a> Sandbox<'a> {
     }
 }
 
+/// A directory and all that lies in it, each after what it holds: a process of the build user that is left over from elsewhere
+/// could put a link in the place of what lies in a directory that is its own already.
+fn inside_first(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    if fs::symlink_metadata(path)?.is_dir() {
+        for entry in fs::read_dir(path)? {
+            all.extend(inside_first(&entry?.path())?);
+        }
+    }
+    all.push(path.to_owned());
+    Ok(all)
+}
+
 /// The account that compiles: the configured one, else [`BUILD_UID`].
 fn builder(name: &str) -> Result<(Uid, Gid)> {
     match User::from_name(name).with_context(|| format!("looking up the build user {name}"))? {
@@ -349,5 +354,28 @@ fn builder(name: &str) -> Result<(Uid, Gid)> {
         }
         Some(user) => Ok((user.uid, user.gid)),
         None => Ok((Uid::from_raw(BUILD_UID), Gid::from_raw(BUILD_UID))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_handed_over_before_what_lies_in_it_and_no_link_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().join("build");
+        fs::create_dir_all(top.join("a/b/c")).unwrap();
+        fs::create_dir_all(top.join("d")).unwrap();
+        fs::write(top.join("a/b/c/f"), "").unwrap();
+        fs::write(top.join("g"), "").unwrap();
+        fs::write(dir.path().join("secret"), "").unwrap();
+        std::os::unix::fs::symlink(dir.path(), top.join("a/link")).unwrap();
+        let order = inside_first(&top).unwrap();
+        assert_eq!(order.len(), 8, "{order:?}");
+        assert!(order.iter().all(|p| p.starts_with(&top)), "{order:?}");
+        for (n, path) in order.iter().enumerate() {
+            assert!(order[n + 1..].iter().all(|later| !later.starts_with(path)), "{} before what it holds", path.display());
+        }
     }
 }

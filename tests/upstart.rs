@@ -61,6 +61,8 @@ fn closed() -> Machine {
     let machine = wrapped();
     let run = machine.run(&["reconcile", "--no-build"]);
     assert_eq!(run.code, 3, "{}{}", run.stdout, run.stderr);
+    let held = format!("the boot default is held on {OLD}");
+    assert!(run.stdout.contains(&held) || run.stderr.contains(&held), "{}{}", run.stdout, run.stderr);
     machine
 }
 

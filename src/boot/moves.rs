@@ -155,7 +155,14 @@ pub fn settle(host: &Host, path: &Path) -> Result<()> {
             Err(e) => return Err(e).with_context(|| format!("freezing the file system of {}", directory.display())),
         }
     }
-    nix::unistd::syncfs(&open).with_context(|| format!("syncing the file system of {}", directory.display()))
+    match nix::unistd::syncfs(&open) {
+        // Before Linux 2.6.39 there is no way to name one file system.
+        Err(nix::errno::Errno::ENOSYS) => {
+            nix::unistd::sync();
+            Ok(())
+        }
+        result => result.with_context(|| format!("syncing the file system of {}", directory.display())),
+    }
 }
 
 fn set_legacy(host: &Host, config: &Path, to: &KernelRelease, held: bool) -> Result<Undo> {

@@ -24,19 +24,14 @@ fn good() -> Machine {
         ("etc/yum.conf", "[main]\nplugins=1\n"),
         ("usr/lib/yum-plugins/post-transaction-actions.py", "x"),
         ("etc/yum/pluginconf.d/post-transaction-actions.conf", "[main]\nenabled = 1\n"),
-        (
-            "etc/yum/post-actions/vfguard.action",
-            "# comment: with: colons: a: b\nkernel*:install:/usr/bin/vfguard reconcile --from yum\n",
-        ),
+        // Those of the package itself.
+        ("etc/yum/post-actions/vfguard.action", include_str!("../packaging/hooks/yum.action")),
         ("etc/dnf/dnf.conf", "[main]\ngpgcheck=1\n"),
         ("usr/lib/python3.9/site-packages/dnf-plugins/post-transaction-actions.py", "x"),
-        ("etc/dnf/plugins/post-transaction-actions.d/vfguard.action", "*:in:/usr/bin/vfguard reconcile --from dnf\n"),
+        ("etc/dnf/plugins/post-transaction-actions.d/vfguard.action", include_str!("../packaging/hooks/dnf.action")),
         ("etc/dnf/libdnf5-plugins/actions.conf", "[main]\nenabled = 1\n"),
         ("usr/lib64/libdnf5/plugins/actions.so", "x"),
-        (
-            "etc/dnf/libdnf5-plugins/actions.d/vfguard.actions",
-            "post_transaction:::raise_error=1:/usr/bin/vfguard reconcile --from\\ dnf5 vfguard reconcile\n",
-        ),
+        ("etc/dnf/libdnf5-plugins/actions.d/vfguard.actions", include_str!("../packaging/hooks/dnf5.actions")),
         ("var/lib/rpm/rpmdb.sqlite", "…\0vfguard reconcile --from rpm-trigger\0…"),
     ] {
         m = m.file(file, text);
@@ -141,6 +136,10 @@ fn yums_plugin_must_be_there_loaded_enabled_and_its_action_one_that_yum_obeys() 
         expect(&good().file(action, bad), "hook-yum", "failed", "yum wants");
     }
     expect(&good().file(action, "#kernel*:install:vfguard reconcile\n"), "hook-yum", "failed", "does not call");
+    // Unreadable even for root: the package's file is gone and a directory is in its place.
+    let machine = without(good(), action);
+    fs::create_dir(machine.path(action)).unwrap();
+    expect(&machine, "hook-yum", "failed", "cannot be read");
 }
 
 #[test]
@@ -247,10 +246,51 @@ fn what_the_gate_cannot_do_is_said() {
 }
 
 #[test]
+fn a_run_directory_or_a_boot_directory_that_cannot_be_written_is_said() {
+    let machine = good();
+    fs::create_dir_all(machine.path("run")).unwrap();
+    let script =
+        "for d in run boot; do mount --bind \"$R/$d\" \"$R/$d\" && mount -o remount,ro,bind \"$R/$d\" || exit 9; done; \
+                  exec \"$0\" --root \"$R\" doctor";
+    let text = in_namespace(&machine, script);
+    assert!(text.contains("failed: gate: /run cannot be written"), "{text}");
+    assert!(text.contains("failed: boot-default: /boot/grub2 cannot be written"), "{text}");
+    assert!(text.contains("to mend it: mount -o remount,rw"), "{text}");
+}
+
+#[test]
+fn a_machine_that_cannot_be_judged_is_said() {
+    let machine = good();
+    fs::remove_dir_all(machine.path("sys")).unwrap();
+    expect(&machine, "survey", "failed", "cannot be judged");
+}
+
+#[test]
+fn what_a_build_would_run_as_is_said() {
+    let machine = good();
+    for (setpriv, status) in
+        [("setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin", "warning: sandbox: "), ("", "ok: sandbox: ")]
+    {
+        let text = in_namespace(&machine, &format!("exec {setpriv} \"$0\" --root \"$R\" doctor"));
+        assert!(text.contains(status), "{setpriv}: {text}");
+    }
+}
+
+#[test]
 fn a_boot_default_that_cannot_be_told_or_is_not_certain_is_said() {
     expect(&without(good(), "boot/grub2/grub.cfg"), "boot-default", "failed", "not certain");
     let entry = format!("set default=0\nmenuentry 'a' {{\n  linux /vmlinuz-{K} root=/dev/vda1\n}}\n");
     expect(&good().file("boot/grub2/grub.cfg", &entry), "boot-default", "failed", "does not start a saved default");
+}
+
+/// The script's output in a mount namespace of its own; `$0` is the binary, `$R` the machine's root.
+fn in_namespace(machine: &Machine, script: &str) -> String {
+    let output = std::process::Command::new("unshare")
+        .args(["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_vfguard")])
+        .env("R", machine.root())
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
 #[test]

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes vfguard's RPM with rpmbuild; it runs where its binary does.
+# Makes vfguard's RPM with rpmbuild.
 #
 #   build-rpm.sh [--binary FILE] [--out DIR] [--el7]
 #
-# --binary: a vfguard that is built already (default: cargo build --release). --el7: for rpm below 4.14 (EL6, EL7): without file
+# --binary: a vfguard that is built already; the package then runs where it does (default: build-release.sh's, from EL6 on). --el7: for rpm below 4.14 (EL6, EL7): without file
 # triggers, with the files for yum 3 and upstart. Prints the RPM's path.
 set -euo pipefail
 
@@ -19,8 +19,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 if [ -z "$binary" ]; then
-    (cd "$top" && cargo build --release --locked >&2)
-    binary=$top/target/release/vfguard
+    binary=$("$top/packaging/build-release.sh")
 fi
 version=$(sed -n '/^\[package\]/,/^\[/s/^version = "\(.*\)"/\1/p' "$top/Cargo.toml")
 work=$(mktemp -d)

@@ -4,7 +4,8 @@
 #   prepare   against plain make and one depmod of the same tree
 #   verify    of the in-tree ixgbevf against modinfo; of all 4,000 modules of a kernel against depmod -a and a modinfo of each
 #   check     with four devices and an initramfs that carries their drivers: warm, cold, and no process started
-# Wants root, the lab's input (tests/run.sh build brings it), and the packages strace, time, cpio and zstd.
+# Of $VFGUARD_BINARY (the one that ships: packaging/build-release.sh), else of a release build of this clone. Wants root, the lab's
+# input (tests/run.sh build brings it), and the packages strace, time, cpio and zstd.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 LAB=${VFGUARD_LAB:-${VFGUARD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vfguard-tests}}
@@ -12,8 +13,11 @@ LAB=${VFGUARD_LAB:-${VFGUARD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vfguard-test
 # shellcheck source=/dev/null
 . "$LAB/manifest.env"
 for tool in strace /usr/bin/time; do command -v "$tool" >/dev/null || { echo "$tool is missing: apt-get install strace time" >&2; exit 1; }; done
-cargo build --release --quiet
-BIN=$PWD/target/release/vfguard
+BIN=${VFGUARD_BINARY:-}
+if [ -z "$BIN" ]; then
+    cargo build --release --quiet
+    BIN=$PWD/target/release/vfguard
+fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

@@ -3,9 +3,11 @@
 #
 #   tests/run.sh [--full] [--ci] [TIER…]
 #
-#   lint   formatting, clippy, shellcheck, cargo-deny
+#   lint   formatting, clippy, shellcheck, cargo-deny; rpmlint, systemd-analyze verify and mandoc on what is packaged
 #   unit   cargo test: no root, no network, no kernel needed
 #   build  real drivers built and judged against real kernel headers (tests/lab/, and the test targets with `test = false`)
+#   release  the binary that ships: its size, what it asks of glibc, the main job on an old Linux (tests/release/run.sh);
+#          the tiers after it test this binary
 #   rpm    packages, and the order of a package manager's hooks (tests/rpm/run.sh)
 #   vm     virtual machines: the gate, the boot loader, the kernel's own opinion of a module (tests/vm/run.sh)
 #
@@ -23,7 +25,7 @@ cd "$top"
 
 APT_PACKAGES=(
     ca-certificates git build-essential pkg-config # the crate, with the C code of ring, zstd and liblzma
-    shellcheck
+    shellcheck rpmlint mandoc systemd # systemd-analyze
     kmod xz-utils zstd cpio openssl # modules as distributions pack and sign them; initramfs
     pahole                          # headers of 6.12 and newer want it; brings libelf for objtool
     util-linux iproute2             # unshare, flock; a network of its own
@@ -43,19 +45,19 @@ while [ $# -gt 0 ]; do
     case $1 in
     --ci) ci=yes ;;
     --full) full=yes ;;
-    lint | unit | build | rpm | vm) tiers+=("$1") ;;
+    lint | unit | build | release | rpm | vm) tiers+=("$1") ;;
     -h | --help) sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0" && exit 0 ;;
-    *) die "unknown argument $1 (tiers: lint unit build rpm vm)" ;;
+    *) die "unknown argument $1 (tiers: lint unit build release rpm vm)" ;;
     esac
     shift
 done
-[ ${#tiers[@]} -gt 0 ] || tiers=(lint unit build rpm vm)
+[ ${#tiers[@]} -gt 0 ] || tiers=(lint unit build release rpm vm)
 long=()
 [ $full = no ] || long=(--full)
 PATH=$PATH:/usr/sbin:/sbin
 
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+trap 'rm -f "$log"*' EXIT
 skips=()
 
 # skipped NAME WHY, failed WHAT: for what the runner itself finds out.
@@ -145,7 +147,37 @@ lint() {
     else
         skipped lint/shellcheck "shellcheck is not installed (EL has it in EPEL)"
     fi
+    # What is packaged; exceptions are in packaging/rpmlint.toml and in the functions, each with its reason.
+    local tool
+    for tool in rpmlint systemd-analyze mandoc; do
+        if command -v $tool >/dev/null; then
+            check "lint: $tool" "${tool%-analyze}_lint"
+        else
+            skipped lint/$tool "$tool is not installed"
+        fi
+    done
     dependencies
+}
+rpmlint_lint() { rpmlint --strict --config packaging/rpmlint.toml packaging/vfguard.spec; }
+systemd_lint() {
+    local dir
+    dir=$(mktemp -d)
+    cp packaging/systemd/*.{service,path,timer} "$dir"
+    # The program need not be installed here; the manual neither (--man=no).
+    sed -i 's,/usr/bin/vfguard,/bin/true,' "$dir"/*
+    # It ends with 0 on some of what it complains about.
+    systemd-analyze verify --man=no "$dir"/* 2>"$log.said" || true
+    cat "$log.said"
+    rm -rf "$dir"
+    [ ! -s "$log.said" ]
+}
+# Left out: its opinion on style (long lines, a title in lower case), the empty breaks that clap_mangen writes, and that the page has
+# a version in place of a date.
+mandoc_lint() {
+    cargo run --locked --quiet -- man >"$log.man"
+    mandoc -Tlint -Wwarning "$log.man" | grep -v 'paragraph macro: br \|cannot parse date' >"$log.said" || true
+    cat "$log.said"
+    [ ! -s "$log.said" ]
 }
 
 # What may be depended on (.deny.toml), and, where its database can be reached, what is known against it.
@@ -214,6 +246,23 @@ build() {
     done
     cargo_tests "${targets[@]/#/--test=}"
     cargo_tests --features failpoints "${killed[@]/#/--test=}" -- --nocapture
+}
+
+release() {
+    local built
+    rc=0
+    built=$(packaging/build-release.sh 2>"$log") || rc=$?
+    if [ $rc -eq "$EX_UNAVAILABLE" ]; then
+        skipped release "$(tail -n 1 "$log")"
+        return
+    elif [ $rc -ne 0 ]; then
+        tail -n 40 "$log"
+        failed "packaging/build-release.sh ended with exit code $rc"
+        return
+    fi
+    # What ships is what packages and virtual machines are tested with.
+    export VFGUARD_BINARY=$built VFGUARD_BIN=$built
+    script tests/release/run.sh
 }
 
 rpm() { tier_script rpm; }

@@ -151,7 +151,9 @@ impl Machine {
 
     /// The binary on this root, not yet started. Nothing is fetched from outside: the proxy is a closed port.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vfguard"));
+        // tests/release/run.sh has the binary that ships in its place, on an older Linux.
+        let binary = std::env::var_os("VFGUARD_UNDER_TEST").unwrap_or_else(|| env!("CARGO_BIN_EXE_vfguard").into());
+        let mut command = Command::new(binary);
         command.arg("--root").arg(self.root()).args(args).env("https_proxy", "http://127.0.0.1:9");
         command
     }

@@ -4,14 +4,16 @@
 #   run.sh [--full]
 #
 # $VFGUARD_BINARY, else what packaging/build-release.sh makes. Its size; what it asks of the C library; README's stories, the
-# contract, the gate, hooks and doctor from this binary with every system call answered ENOSYS that came after Linux 2.6.32; and its
-# RPM as rpmlint sees it.
+# contract, the gate, hooks and doctor from this binary with every system call answered ENOSYS that came after Linux 2.6.32; its
+# packages as rpmlint sees them; and the package for EL6 in rpm transactions.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "$0")" && pwd)
 TOP=$(cd "$HERE/../.." && pwd)
 # shellcheck source=tests/lib/common.sh
 . "$HERE/../lib/common.sh"
+# shellcheck source=tests/release/el6.sh
+. "$HERE/el6.sh"
 cd "$TOP"
 
 LIMIT=6000000 # bytes
@@ -22,7 +24,7 @@ LIBRARIES='^(libc|libm|libpthread|libdl|librt)\.so\.[0-9]+$|^ld-linux-x86-64\.so
 # makes the calls of that name. That vfguard asks for no prlimit itself is seen in its symbols.
 BUT=302
 
-"$TOP/packaging/need.sh" --apt binutils python3 rpm rpmlint --dnf binutils python3 rpm-build rpmlint
+"$TOP/packaging/need.sh" --apt binutils python3 rpm rpmlint busybox --dnf binutils python3 rpm-build rpmlint
 binary=${VFGUARD_BINARY:-}
 [ -n "$binary" ] || binary=$("$TOP/packaging/build-release.sh")
 work=$(mktemp -d)
@@ -88,6 +90,13 @@ check "release: symbols of glibc $GLIBC at most" old_symbols
 check "release: a newer symbol would be seen" symbols_are_seen
 check "release: libraries that EL6 has" old_libraries
 check "release: its packages, seen by rpmlint, ask for no more" packaged
+if ! command -v busybox >/dev/null; then
+    skip release/el6 "busybox is not installed"
+elif [ "$(id -u)" != 0 ]; then
+    skip release/el6 "rpm's scriptlets need chroot(2), which needs root"
+else
+    check "release: the package for EL6: installed, upstart updated, removed" el6_transactions
+fi
 check "release: the filter answers ENOSYS" the_filter_filters
 for target in contract gate hooks doctor upstart; do
     check "release: on system calls of 2.6.32: $target" on_old_linux $target

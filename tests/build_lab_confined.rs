@@ -10,10 +10,11 @@ use machine::Machine;
 use std::fs;
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{chown, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Who builds where no account is configured (BUILD_UID).
 const BUILDER: &str = "61147";
@@ -71,8 +72,12 @@ fn is_here() -> bool {
     std::env::var_os("VFGUARD_NO_LANDLOCK").is_none()
 }
 
+/// One test at a time: at its end a build without namespaces ends whatever else the build user runs.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// A machine with a kernel and a small driver, which every user may enter.
 struct Stage {
+    _alone: MutexGuard<'static, ()>,
     machine: Machine,
     kernel: String,
     filter: PathBuf,
@@ -91,7 +96,8 @@ impl Stage {
         let (source, filter) = (machine.path("filter.c"), machine.path("filter"));
         fs::write(&source, FILTER).unwrap();
         assert!(Command::new("gcc").arg("-o").arg(&filter).arg(&source).status().unwrap().success());
-        Stage { machine, kernel, filter }
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        Stage { _alone: alone, machine, kernel, filter }
     }
 
     /// vfguard as root, with or without the right to make namespaces.
@@ -297,6 +303,75 @@ fn status_and_doctor_say_how_a_build_is_contained() {
             line.starts_with("own user, other files out of reach: ") && line.ends_with(&format!("; Landlock {version}"))
         );
     }
+}
+
+/// Behind a filter that refuses unshare(2), of which /proc shows nothing, as in many containers.
+const NO_UNSHARE: [&str; 3] = ["272", "272", "1"];
+
+#[test]
+fn namespaces_that_are_promised_and_refused_are_done_without_and_that_is_said() {
+    let stage = Stage::new();
+    let prepare = ["-v", "prepare", &stage.kernel, "--driver", "demo"];
+    let output = Command::new(&stage.filter)
+        .args(NO_UNSHARE)
+        .args([env!("CARGO_BIN_EXE_vfguard"), "--root"])
+        .arg(stage.machine.root())
+        .args(prepare)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said = if is_here() { "own user, other files out of reach" } else { "own user only" };
+    assert!(output.status.success() && text.contains(said), "{text}");
+    let log = stage.machine.path(&format!("var/lib/vfguard/log/{}-demo-1.0.0-demo.log", stage.kernel));
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("namespaces are refused here (EPERM") && log.contains("contained less"), "{log}");
+    stage.is_good("demo");
+}
+
+#[test]
+fn without_root_and_namespaces_landlock_keeps_a_build_from_the_callers_own_files() {
+    let stage = Stage::new();
+    let user = 1000;
+    let own = stage.machine.path("key");
+    fs::write(&own, "secret").unwrap();
+    fs::set_permissions(&own, PermissionsExt::from_mode(0o600)).unwrap();
+    chown(&own, Some(user), Some(user)).unwrap();
+    for dir in ["", "var", "run", "lib/modules", &format!("lib/modules/{}", stage.kernel)] {
+        let dir = stage.machine.path(dir);
+        fs::create_dir_all(&dir).unwrap();
+        chown(&dir, Some(user), Some(user)).unwrap();
+    }
+    let binary = stage.machine.path("vfguard");
+    fs::copy(env!("CARGO_BIN_EXE_vfguard"), &binary).unwrap();
+    let run = |landlock: Option<[&str; 3]>, args: &[&str]| {
+        // A filter that answers both: unshare(2) and, where it is to be missing, Landlock.
+        let mut words: Vec<String> = vec![stage.filter.display().to_string()];
+        words.extend(NO_UNSHARE.map(str::to_owned));
+        if let Some(filter) = landlock {
+            words.push(stage.filter.display().to_string());
+            words.extend(filter.map(str::to_owned));
+        }
+        words.extend(["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups"].map(str::to_owned));
+        words.extend([binary.display().to_string(), "--root".into(), stage.machine.root().display().to_string()]);
+        let output = Command::new(&words[0]).args(&words[1..]).args(args).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), text)
+    };
+    let script = attempts(&[("read-the-key", format!("head -c 1 {} >/dev/null", own.display()))]);
+    let (file, digest) = lab::archive(stage.machine.root(), &script, &[]);
+    let hostile = ["prepare", &stage.kernel, "--driver", "demo", "--source", file.to_str().unwrap(), "--sha256", &digest];
+    let log = || {
+        fs::read_to_string(stage.machine.path(&format!("var/lib/vfguard/log/{}-demo-unknown.log", stage.kernel))).unwrap()
+    };
+    if is_here() {
+        let (done, text) = run(None, &["-v", "prepare", &stage.kernel, "--driver", "demo"]);
+        assert!(done && text.contains("other files out of reach, but your own user"), "{text}");
+        stage.is_good("demo");
+        assert!(!run(None, &hostile).0);
+        assert_eq!(got(&log()), [""; 0], "{}", log());
+    }
+    assert!(!run(Landlock::NotBuilt.filter(), &hostile).0);
+    assert_eq!(got(&log()), ["read-the-key"], "it fails without Landlock too, so it proves nothing: {}", log());
 }
 
 #[test]

@@ -108,6 +108,8 @@ def built(story):
     require("building igbvf" in journal, f"vfguard.service did not do the work: {journal[-600:]}")
     checked = shell.run("vfguard check", 60)
     require(checked.code == 0, f"not safe after the kernel was installed: {checked.output} | {done.output[-500:]}")
+    record = shell.check("cat /var/lib/vfguard/records/*.json")
+    require("full: own user, no network, private file system; Landlock 2" in record, f"the build was contained otherwise: {record[-600:]}")
     # Another build is under way: a reboot waits for it when it is told to, and only then.
     shell.check(f"(setsid vfguard --no-progress prepare {story.new} --driver igbvf --rebuild >/var/tmp/rebuild 2>&1 </dev/null &); sleep 3")
     require(shell.run("vfguard reboot", 60).code == 4, "it did not say that a build is under way")

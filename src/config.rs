@@ -233,7 +233,8 @@ fn fragments(host: &Host, file: Option<&Path>) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Reads a file that decides what root does: it must belong to root (or to the caller) and be writable by nobody else.
+/// Reads a file that decides what root does: it and its directory must belong to root (or to the caller), and nobody else may
+/// write the one or, unless it is sticky, the other.
 /// The descriptor is checked, not the name.
 ///
 /// # Errors
@@ -257,6 +258,22 @@ pub fn read_trusted(path: &Path, shown: &Path) -> Result<String> {
         return Err(advise(
             format!("{} may be written by others (owner {}, mode {:o})", shown.display(), meta.uid(), meta.mode() & 0o7777),
             format!("chown root: {0}; chmod go-w {0}", shown.display()),
+        ));
+    }
+    // Who may write the directory may put another file there, or take this one away.
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = std::fs::metadata(parent).remedy(act.clone(), cure.clone())?;
+    let anyones = dir.mode() & 0o1002 == 0o002;
+    if (dir.uid() != 0 && dir.uid() != me) || anyones {
+        let above = shown.parent().unwrap_or(shown).display();
+        return Err(advise(
+            format!(
+                "{} may be replaced by others: {above} has owner {}, mode {:o}",
+                shown.display(),
+                dir.uid(),
+                dir.mode() & 0o7777
+            ),
+            format!("chown root: {above}; chmod go-w {above}"),
         ));
     }
     let mut text = String::new();
@@ -327,6 +344,27 @@ mod tests {
             let error = Config::load(&host, None).unwrap_err();
             assert!(format!("{error:#}").contains(word), "{error:#}");
             assert!(crate::error::remedy(&error).is_some());
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_may_replace_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        for (mode, trusted) in [(0o755, true), (0o777, false), (0o757, false), (0o1777, true), (0o700, true)] {
+            std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            let read = read_trusted(&path, Path::new("/etc/vfguard/config.toml"));
+            assert_eq!(read.is_ok(), trusted, "{mode:o}");
+            if let Err(error) = read {
+                let remedy = crate::error::remedy(&error).unwrap();
+                assert!(
+                    format!("{error:#}").contains("replaced by others") && remedy.contains("chmod go-w /etc/vfguard"),
+                    "{error:#}"
+                );
+            }
         }
     }
 

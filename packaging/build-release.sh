@@ -45,5 +45,5 @@ out=$(realpath "$out")
 "$zig" cc -target x86_64-linux-gnu.$glibc -O2 -Wall -Wextra -Werror -c packaging/old-glibc.c -o "$out/old-glibc.o"
 # Where the clone and cargo lie on this machine is nobody's business.
 export RUSTFLAGS="-C link-arg=$out/old-glibc.o --remap-path-prefix=$top=/vfguard --remap-path-prefix=${CARGO_HOME:-${HOME:-/root}/.cargo}=/cargo"
-"$tools/bin/cargo-zigbuild" zigbuild --profile dist --locked --target $target.$glibc --target-dir "$out" >&2
+CARGO_INCREMENTAL=0 "$tools/bin/cargo-zigbuild" zigbuild --profile dist --locked --target $target.$glibc --target-dir "$out" >&2
 printf '%s\n' "$out/$target/dist/vfguard"

@@ -70,6 +70,10 @@ the_filter_filters() {
 }
 # on_old_linux TARGET: a test target of the crate, with the shipped binary.
 on_old_linux() { VFGUARD_UNDER_TEST=$work/vfguard cargo test --locked --test "$1"; }
+# The whole test program, TLS and all: the fetcher of the library, not of the shipped binary, which is never sent to a test's server.
+fetch_on_old_linux() {
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$HERE/linux-2.6.32.py --but $BUT" cargo test --locked --test fetch
+}
 
 packaged() {
     local options
@@ -101,6 +105,7 @@ check "release: the filter answers ENOSYS" the_filter_filters
 for target in contract gate hooks doctor upstart; do
     check "release: on system calls of 2.6.32: $target" on_old_linux $target
 done
+check "release: on system calls of 2.6.32: fetch, with TLS" fetch_on_old_linux
 rc=0
 LAB=$(tests/lab/fetch.sh 2>"$work/said") || rc=$?
 if [ $rc -eq "$EX_UNAVAILABLE" ]; then

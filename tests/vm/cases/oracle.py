@@ -9,9 +9,9 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from oracle.build import Target, build, headers_lab, intree, root
+from oracle.build import Target, build, headers_lab, intree, own, root
 from oracle.guest import Oracle
-from oracle.variants import Context, all_variants
+from oracle.variants import Context, Variant, all_variants
 from vmlab.errors import require
 from vmlab.report import table
 
@@ -20,6 +20,8 @@ from . import Story
 LEAST = 200                     # variants for each kernel: issue 6, proof 1
 ENFORCE = "module.sig_enforce=1"
 VERIFY_SECONDS = 60
+OWN = "vfguards-ixgbevf.ko"
+BANNER = ("ixgbevf: Intel(R) 10 Gigabit PCI Express Virtual Function Network Driver", "ixgbevf: Copyright (c) ")
 FEW = 0.10                      # more false alarms than this share would make the verdict useless
 # Where the verifier refuses what a Debian kernel happens to load, and why it should.
 DELIBERATE = {
@@ -38,7 +40,7 @@ DELIBERATE = {
 class Question:
     """One kernel's variants, and what both sides say of them."""
 
-    def __init__(self, lab, name, target, headers, directory):
+    def __init__(self, lab, name, target, headers, directory, mine):
         self.lab = lab
         self.name = name
         self.target = target
@@ -48,7 +50,7 @@ class Question:
         sign_file = next((headers / "usr/lib").glob(f"linux-kbuild-{'6.1' if target.kernel.startswith('6.1.') else target.kernel[:-6]}"
                                                     "/scripts/sign-file"))
         context = Context(directory, sign_file, intree(target, ["dummy", "ixgbevf"]), others)
-        self.variants = all_variants(built, context, lab.full)
+        self.variants = [Variant(OWN, mine), *all_variants(built, context, lab.full)]
         self.roots = {False: root(headers, target, directory / "root"),
                       True: root(headers, target, directory / "root-with-provider", built["lab_prov"])}
         self.files = directory / "variants"
@@ -99,6 +101,11 @@ def foreign(headers, lab, target, directory):
     return found
 
 
+def last_line(text):
+    """The one that says why, as a rule."""
+    return text.splitlines()[-1] if text else ""
+
+
 def compare(question, append, report):
     """Asks both sides and checks the promise; returns the row of the table."""
     name = f"{question.name}{'/enforced' if append else ''}"
@@ -106,9 +113,9 @@ def compare(question, append, report):
     verdicts = question.verdicts(append)
     lax, strict, odd = [], [], []
     for variant, answer, (verdict, codes) in zip(question.variants, heard, verdicts):
-        why = answer.error or answer.log
+        why = answer.error or last_line(answer.log)
         if verdict == "safe" and not answer.loaded:
-            lax.append([variant.name, why, answer.log.splitlines()[0][:90] if answer.log else ""])
+            lax.append([variant.name, why, last_line(answer.log)[:90]])
         elif verdict in ("unsafe", "unknown") and answer.loaded:
             strict.append([variant.name, verdict, ", ".join(codes), DELIBERATE.get(codes[0] if codes else "", "WHY?")])
         elif verdict not in ("safe", "unsafe", "unknown"):
@@ -117,6 +124,14 @@ def compare(question, append, report):
         report.say(f"\n{name}: FALSE SAFE\n" + table(["variant", "insmod", "kernel log"], lax))
     if strict:
         report.say(f"\n{name}: stricter than the kernel\n" + table(["variant", "verdict", "findings", "reason"], strict))
+    with report.case(f"{name}/vfguards-own-ixgbevf"):
+        answer, verdict = heard[0], verdicts[0]
+        if append:
+            require(not answer.loaded and verdict[0] == "unsafe", f"unsigned, enforced: {answer}, {verdict}")
+        else:
+            require(verdict[0] == "safe" and answer.loaded, f"what vfguard built and calls {verdict}: {answer}")
+            strange = [line for line in answer.log.splitlines() if not line.startswith(BANNER)]
+            require(answer.log and not strange, f"its loading left more than its banner in dmesg: {strange or 'nothing at all'}")
     with report.case(f"{name}/no-false-safe"):
         require(len(question.variants) >= LEAST, f"only {len(question.variants)} variants")
         require(any(answer.loaded for answer in heard) and not all(answer.loaded for answer in heard), "the oracle says one thing only")
@@ -146,7 +161,9 @@ def story(kind):
             archives.append(headers / manifest["IGBVF_61"])
         try:
             target = Target(kernel, lab.kernel_tree(f"linux-image-{kernel}"), archives)
-            question = Question(lab, f"oracle/{kind}", target, headers / manifest["ROOT_DEB"], directory)
+            deb = headers / manifest["ROOT_DEB"]
+            mine = own(lab.binary, deb, manifest, number, target, directory / "own")
+            question = Question(lab, f"oracle/{kind}", target, deb, directory, mine)
             rows = [compare(question, append, report) for append in ("", ENFORCE)]
             report.say(f"\noracle/{kind}: agreement\n" + table(
                 ["kernel", "sig_enforce", "variants", "both safe", "both refuse", "FALSE SAFE", "stricter"], rows) + "\n")

@@ -14,6 +14,7 @@ HERE = Path(__file__).resolve().parent
 FETCH = HERE.parents[1] / "lab" / "fetch.sh"
 UNAVAILABLE = 69        # sysexits.h, as tests/lib/common.sh uses it
 FETCH_SECONDS = 1800
+BUILD_SECONDS = 600
 
 
 @dataclass
@@ -101,3 +102,29 @@ def root(headers, target, place, provider=None):
     (place / "proc/sys/kernel").mkdir(parents=True)
     (place / "proc/sys/kernel/osrelease").write_text(release + "\n")
     return place
+
+
+def own(binary, headers, manifest, number, target, place):
+    """ixgbevf as vfguard itself builds it for the kernel: fetched, built in its sandbox, verified and installed; its bytes."""
+    release = target.kernel
+    for name in ("proc/sys/kernel", "sys/bus/pci/devices", "etc/vfguard/drivers.d", "srv"):
+        (place / name).mkdir(parents=True)
+    run(["cp", "-al", f"{target.tree}/lib", f"{target.tree}/boot", str(headers / "usr"), str(place)])
+    modules = place / "lib/modules" / release
+    for link in ("build", "source"):
+        (modules / link).unlink(missing_ok=True)
+        (modules / link).symlink_to(os.readlink(headers / "lib/modules" / release / link))
+    run(["depmod", "-b", str(place), release])
+    (place / "proc/sys/kernel/osrelease").write_text(release + "\n")
+    archive = target.archives[0]
+    shutil.copy(archive, place / "srv")
+    (place / "etc/vfguard/drivers.d/ixgbevf.toml").write_text("\n".join([
+        'name = "ixgbevf"', 'devices = ["pci:v00008086d000010EDsv*sd*bc*sc*i*"]', "[[releases]]",
+        f'version = "{manifest[f"IXGBEVF_{number}_VERSION"]}"', f'urls = ["file:///srv/{archive.name}"]',
+        f'sha256 = "{manifest[f"IXGBEVF_{number}_SHA256"]}"', ""]))
+    done = subprocess.run([str(binary), "--root", str(place), "--no-progress", "prepare", release, "--driver", "ixgbevf"],
+                          capture_output=True, text=True, timeout=BUILD_SECONDS, stdin=subprocess.DEVNULL)
+    module = modules / "updates/vfguard/ixgbevf.ko"
+    if not module.exists():
+        raise LabError(f"vfguard prepare gave {done.returncode} and no module: {(done.stderr or done.stdout).strip()[-600:]}")
+    return module.read_bytes()

@@ -35,7 +35,7 @@ while read -r number file before; do
         $B zcat <"$module" >/unpacked.ko 2>/dev/null && module=/unpacked.ko || module=/no-gzip ;;
     esac
     said=$(/bin/insmod "$module" 2>&1); code=$?
-    echo "RESULT $number $code ${said##*: } ## $($B dmesg | $B sed 's/^\\[[^]]*\\] //' | $B grep -v 'taint' | $B tail -n 1)"
+    echo "RESULT $number $code ${said##*: } ## $($B dmesg | $B sed 's/^\\[[^]]*\\] //' | $B grep -v 'taint' | $B tail -n 20 | $B tr '\\n' '\\t')"
     for i in 1 2 3; do
         while read -r name rest; do $B rmmod "$name"; done </proc/modules
         [ -s /proc/modules ] || break
@@ -53,7 +53,7 @@ class Heard:
 
     loaded: bool
     error: str = ""
-    log: str = ""
+    log: str = ""       # the kernel's lines, but for those on taints
 
 
 class Oracle:
@@ -144,5 +144,5 @@ class Oracle:
             elif word == "RESULT":
                 number, code, message = rest.split(" ", 2)
                 error, _, log = message.partition("##")
-                answers[int(number)] = Heard(code == "0", error.strip(), log.strip())
+                answers[int(number)] = Heard(code == "0", error.strip(), log.strip().replace("\t", "\n"))
         return answers, started

@@ -278,6 +278,47 @@ fn real_drivers_build_confined_with_landlock_and_without_it() {
 }
 
 #[test]
+fn every_older_landlock_lets_a_driver_build_and_holds_what_it_knows() {
+    if !is_here() {
+        return;
+    }
+    let stage = Stage::new();
+    let open = stage.machine.path("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, PermissionsExt::from_mode(0o777)).unwrap();
+    let setpriv = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"];
+    for (version, linux) in [(1, "5.13"), (2, "6.1"), (3, "6.2"), (4, "6.7"), (5, "6.10")] {
+        // The first question of each process is for the version: whoever asks is told an older one, and asks for no more.
+        let inject = format!("inject=landlock_create_ruleset:retval={version}:when=1");
+        let strace = ["-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", "trace=landlock_create_ruleset", "-e", &inject];
+        let script = attempts(&[
+            ("read", "head -c 1 /etc/passwd >/dev/null".into()),
+            ("write", format!("echo x >{}/new", open.display())),
+        ]);
+        let (file, digest) = lab::archive(stage.machine.root(), &script, &[]);
+        let hostile = ["--source", file.to_str().unwrap(), "--sha256", &digest];
+        for further in [&[][..], &hostile] {
+            let output = Command::new("strace")
+                .args(strace)
+                .args(setpriv)
+                .args([env!("CARGO_BIN_EXE_vfguard"), "--root"])
+                .arg(stage.machine.root())
+                .args(["-v", "prepare", &stage.kernel, "--driver", "demo", "--rebuild"])
+                .args(further)
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.success(), further.is_empty(), "Linux {linux}: {text}");
+            assert!(!further.is_empty() || text.contains(&format!("; Landlock {version}\n")), "Linux {linux}: {text}");
+        }
+        stage.is_good("demo");
+        let log = stage.machine.path(&format!("var/lib/vfguard/log/{}-demo-unknown.log", stage.kernel));
+        let log = fs::read_to_string(log).unwrap();
+        assert_eq!(got(&log), [""; 0], "Linux {linux}: {log}");
+    }
+}
+
+#[test]
 fn status_and_doctor_say_how_a_build_is_contained() {
     let stage = Stage::new();
     let said = |namespaces, landlock| {

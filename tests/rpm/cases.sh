@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# The cases. Sourced by run.sh.
+# What is asked of a machine, and the ordinary transactions. Sourced by run.sh.
 
-# Debian 12's rpm wants to be asked twice, and the next one knows no such option.
+# Debian's rpm up to 12 wants to be asked twice, and the next one knows no such option.
 FORCE=
-DNF="dnf -y --releasever=9 --setopt=keepcache=0"
+DNF="dnf -y --releasever=9"
 
 # In a condition or after `!` errexit is off; not so in a command of its own.
 not() { ! "$@"; }
@@ -22,19 +22,21 @@ fired() { grep -q "^$1 " "$M/var/hooks" || { cat "$M/var/hooks" && return 1; }; 
 
 # --- The machine before ---------------------------------------------------------------------------------------------
 # The running kernel with its headers, then vfguard: the running kernel is judged and built for by the installation itself.
-first_install() {
+install_all() {
     inside "$M" host "rpm --initdb; rpm -i $FORCE /repo/base/*.rpm && rpm -i $FORCE /repo/old/*.rpm && rpm -i $FORCE /repo/vfguard/*.rpm$STATE"
     cat "$OUT"
     told '^rc 0$'
-    safe_on "$OLD"
-    getent_vfguard
+    grep -q '^vfguard:' "$M/etc/passwd"
 }
-getent_vfguard() { grep -q '^vfguard:' "$M/etc/passwd"; }
-# The rest of the cases stand on it; from here on the hooks' calls are counted.
+first_install() {
+    install_all
+    safe_on "$OLD"
+}
+# The rest of the cases stand on it; from here on the hooks' calls are counted. prepare_base [CHECK]
 prepare_base() {
     M=$BASE
     mount --bind "$R" "$M/repo"
-    check "rpm: $SUITE: the first install builds for the kernel that is there" first_install
+    check "rpm: $SUITE: the first install judges the kernel that is there, and builds for it" "${1:-first_install}"
     umount "$M/repo"
     mkdir -p "$BASE/usr/libexec"
     mv "$BASE/usr/bin/vfguard" "$BASE/usr/libexec/vfguard.real"
@@ -42,13 +44,39 @@ prepare_base() {
 }
 
 # --- Cases ----------------------------------------------------------------------------------------------------------
+# The part of a package's name behind its first dash: version and release.
+vr() { echo "${1%.x86_64}"; }
+# $DNF install with the kernel packages of K: core and devel.
+kernel_of() { echo "kernel-core-$(vr "$1") kernel-devel-$(vr "$1")"; }
+
 dnf_update() { update "$DNF --enablerepo=new update kernel kernel-core kernel-devel"; safe_on "$NEW"; fired rpm-trigger; fired kernel-install; }
 devel_later() {
-    update "$DNF --enablerepo=new install kernel-core-6.1.0-56"
+    update "$DNF --enablerepo=new install kernel-core-$(vr "$NEW")"
     refused "$NEW"
     told 'its headers are not there'
-    update "$DNF --enablerepo=new install kernel-devel-6.1.0-56"
+    update "$DNF --enablerepo=new install kernel-devel-$(vr "$NEW")"
     safe_on "$NEW"
+}
+# The unit that runs after the transaction asks for them, and nobody has them.
+devel_never() {
+    sed -i s/enabled=0/enabled=1/ "$M/etc/yum.repos.d/bad.repo"
+    update "rpm -i $FORCE /repo/new/kernel-core*.rpm; systemctl start vfguard-headers.service; vfguard check; echo check \$?"
+    refused "$NEW"
+    told 'no repository offers the headers'
+    told "vfguard decline $NEW"
+    told 'check 3'
+}
+# The unit that runs after the transaction asks for them, and the machine's own dnf brings them, in a transaction with hooks of its own.
+devel_brought() {
+    sed -i s/enabled=0/enabled=1/ "$M/etc/yum.repos.d/new.repo"
+    update "rpm -i $FORCE /repo/new/kernel-core*.rpm; ls -d /usr/src/kernels/$NEW; systemctl start vfguard-headers.service"
+    told "ls: cannot access '/usr/src/kernels/$NEW'"
+    safe_on "$NEW"
+}
+devel_of_another() {
+    update "$DNF --enablerepo=new --enablerepo=bad install kernel-core-$(vr "$NEW") kernel-devel-$(vr "$BAD")"
+    refused "$NEW"
+    told 'its headers are not there'
 }
 compile_failure() {
     update "$DNF --enablerepo=bad update kernel kernel-core kernel-devel"
@@ -56,25 +84,40 @@ compile_failure() {
     told 'u64_stats_fetch_begin_irq'
     told 'to mend it'
 }
-rpm_i() { update "rpm -i $FORCE /repo/new/*.rpm"; safe_on "$NEW"; fired rpm-trigger; }
+rpm_i() { update "rpm -i $FORCE /repo/new/kernel-*.rpm"; safe_on "$NEW"; fired rpm-trigger; }
 noplugins() { update "$DNF --noplugins --enablerepo=new update kernel-core kernel-devel"; safe_on "$NEW"; }
 two_kernels() {
-    update "$DNF --enablerepo=new --enablerepo=bad install kernel-core-6.1.0-56 kernel-devel-6.1.0-56 kernel-core-6.12.117-1 kernel-devel-6.12.117-1"
+    update "$DNF --enablerepo=new --enablerepo=bad install $(kernel_of "$NEW") $(kernel_of "$BAD")"
     built "$NEW"
     not built "$BAD"
     told 'a reboot is refused'
 }
 kernel_removed() {
-    update "rpm -i $FORCE /repo/new/*.rpm && rpm -e kernel-6.1.0-56 kernel-core-6.1.0-56 kernel-devel-6.1.0-56"
+    update "rpm -i $FORCE /repo/new/kernel-*.rpm && rpm -e kernel-$(vr "$NEW") $(kernel_of "$NEW")"
     told '^GATE OPEN$'
-    ls -R "$M/usr/lib/modules"
     [ ! -e "$M/usr/lib/modules/$NEW" ]
 }
-japanese() { LANG_=ja_JP.UTF-8 update "$DNF --enablerepo=new update kernel-core kernel-devel"; safe_on "$NEW"; }
+# The oldest kernel goes in the transaction that brings the next one, by dnf's own rule; what was built for it goes too.
+limit_reached() {
+    update "$DNF --enablerepo=new update kernel-core kernel-devel"
+    safe_on "$NEW"
+    echo "$NEW" >"$M/etc/lab/osrelease"
+    echo "BOOT_IMAGE=/vmlinuz-$NEW root=/dev/vda1 ro" >"$M/etc/lab/cmdline"
+    update "$DNF --enablerepo=bad --setopt=installonly_limit=2 update kernel-core kernel-devel"
+    [ ! -e "$M/usr/lib/modules/$OLD" ]
+    told "$OLD was removed"
+    told '^GATE CLOSED$'
+    default_is "$NEW"
+}
+japanese() {
+    LANG_=ja_JP.UTF-8 update "$DNF --enablerepo=new update kernel-core kernel-devel"
+    told '完了しました'
+    safe_on "$NEW"
+}
 image_build() {
     mkdir -p "$M/etc/vfguard/config.d"
     printf '[drivers]\nrequired = ["ixgbevf"]\n' >"$M/etc/vfguard/config.d/image.toml"
-    inside "$M" chroot "rpm -i $FORCE /repo/new/*.rpm$STATE"
+    inside "$M" chroot "rpm -i $FORCE /repo/new/kernel-*.rpm$STATE"
     cat "$OUT"
     told '^rc 0$'
     told '^GATE OPEN$'
@@ -92,31 +135,4 @@ removal() {
     told "default.*$OLD"
     default_is "$OLD"
     [ ! -e "$M/usr/bin/vfguard" ]
-}
-
-dnf4_cases() {
-    FORCE=--force-debian
-    prepare_base
-    scenario "dnf 4 update with the headers in the same transaction ends built, default moved, gate open" dnf_update
-    scenario "headers that come in a later transaction: refused, then built" devel_later
-    scenario "a driver that does not compile: dnf succeeds, the reboot is refused, the default held" compile_failure
-    scenario "rpm -i alone builds" rpm_i
-    scenario "dnf --noplugins builds" noplugins
-    scenario "two kernels in one transaction" two_kernels
-    scenario "a kernel that is removed leaves nothing" kernel_removed
-    scenario "in a Japanese locale" japanese
-    scenario "an image build in a chroot builds what is required and closes nothing" image_build
-    scenario "removal opens the gate and leaves the default on the held kernel" removal
-}
-
-# With a plugin that runs actions, the action fires too, once.
-action_fires() {
-    dnf_update
-    [ "$(grep -c '^dnf ' "$M/var/hooks")" = 1 ]
-}
-newer_dnf4_cases() {
-    FORCE=
-    prepare_base
-    scenario "dnf 4 with a working action plugin: each hook fires, the build is one" action_fires
-    scenario "a driver that does not compile: dnf succeeds, the reboot is refused, the default held" compile_failure
 }

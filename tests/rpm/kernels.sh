@@ -12,11 +12,25 @@ bb() {
         --define '_build_id_links none' "$@" "$spec" >"$WORK/rpmbuild.log" 2>&1 || { cat "$WORK/rpmbuild.log" >&2 && return 1; }
 }
 
-# kernel_packages K VERSION RELEASE DIR: kernel, kernel-core and kernel-devel of K.
+# as_el ROOT D K: the headers of Debian's kernel D below ROOT become those of K, a name as the EL family has them (one dash, and the
+# architecture behind a dot), which rpm takes as a version too.
+as_el() {
+    local root=$1 d=$2 k=$3 tree=$1/usr/src/kernels/$3
+    mv "$root/usr/src/kernels/$d" "$tree"
+    mv "$root/lib/modules/$d" "$root/lib/modules/$k"
+    rm -r "${root:?}/boot" "$root/lib/modules/$k/build" "$root/lib/modules/$k/source"
+    echo "#define UTS_RELEASE \"$k\"" >"$tree/include/generated/utsrelease.h"
+    echo "$k" >"$tree/include/config/kernel.release"
+    sed -i -E "s/^EXTRAVERSION =.*/EXTRAVERSION = -${k#*-}/" "$tree/Makefile"
+}
+
+# kernel_packages D K DIR: kernel, kernel-core and kernel-devel of K, which are Debian's D.
 kernel_packages() {
-    local k=$1 root=$WORK/kernel-$1
-    [ -d "$root" ] || el_headers "$root" "$k" "$LAB/$ROOT_DEB"
-    bb "$HERE/kernel.spec" "$4" --define "k $k" --define "v $2" --define "r $3" --define "root $root"
+    local d=$1 k=$2 root=$WORK/kernel-$2 release
+    el_headers "$root" "$d" "$LAB/$ROOT_DEB"
+    as_el "$root" "$d" "$k"
+    release=${k#*-}
+    bb "$HERE/kernel.spec" "$3" --define "k $k" --define "v ${k%%-*}" --define "r ${release%.x86_64}" --define "root $root"
 }
 
 # base_package RPM DIR: provides what RPM requires and rpm itself does not.

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The tier "rpm": vfguard's RPM in chroots with real package managers; a real build because of a real transaction.
 #
-#   run.sh [--full] [bookworm] [trixie]
+#   run.sh [--full] [SUITE…]
 #
-# bookworm: rpm 4.18, a dnf 4 whose action plugin is broken; trixie: rpm 4.20, a dnf 4 whose plugin works
+# bookworm: rpm 4.18, a dnf 4 whose action plugin is broken, and Debian's own hooks under dpkg; trixie: rpm 4.20, a dnf 4 whose plugin
+# works; forky: rpm 6, dnf 5; bullseye (with --full): rpm 4.16, a dnf 4 without plugins, for a vfguard that its old glibc takes.
 #
 # Debian's real headers, repackaged as EL's kernel, kernel-core and kernel-devel of three releases; the driver's source from the lab by
 # a recipe with a file URL. A chroot has no systemd: ./systemctl stands in for it (the vm tier has a real one).
@@ -19,9 +20,17 @@ TOP=$(cd "$HERE/../.." && pwd)
 . "$HERE/kernels.sh"
 # shellcheck source=tests/rpm/cases.sh
 . "$HERE/cases.sh"
+# shellcheck source=tests/rpm/faults.sh
+. "$HERE/faults.sh"
+# shellcheck source=tests/rpm/debian.sh
+. "$HERE/debian.sh"
+# shellcheck source=tests/rpm/suites.sh
+. "$HERE/suites.sh"
 
-only=()
-for word; do [ "$word" = --full ] || only+=("$word"); done
+only=() FULL=no
+for word; do
+    if [ "$word" = --full ]; then FULL=yes; else only+=("$word"); fi
+done
 
 give_up() { skip rpm "$1" && summary && exit 0; }
 command -v apt-get >/dev/null || give_up "the chroots are made of Debian's packages, and this host has no apt"
@@ -60,10 +69,13 @@ R=$WORK/repo
 mkdir "$R"
 RPM=$("$TOP/packaging/build-rpm.sh" --binary "$binary" --out "$R/vfguard")
 base_package "$RPM" "$R/base"
-OLD=$K_PREV NEW=$K_NEW BAD=$K_612
-kernel_packages "$OLD" 6.1.0 55 "$R/old"
-kernel_packages "$NEW" 6.1.0 56 "$R/new"
-kernel_packages "$BAD" 6.12.117 1 "$R/bad"
+OLD=6.1.0-55.el9.x86_64 NEW=6.1.0-56.el9.x86_64 BAD=6.12.117-1.el9.x86_64
+kernel_packages "$K_PREV" "$OLD" "$R/old"
+kernel_packages "$K_NEW" "$NEW" "$R/new"
+kernel_packages "$K_612" "$BAD" "$R/bad"
+debian_packages "$NEW" "$R/deb"
+bb "$HERE/others.spec" "$R/new" --define "k $NEW"
+bb "$TOP/packaging/vfguard.spec" "$R/newer" --define "clone $TOP" --define "binary $binary" --define 'version_ 99'
 for repo in new bad; do createrepo_c -q --compatibility "$R/$repo" 2>/dev/null || createrepo_c -q "$R/$repo"; done
 
 # --- The chroot -----------------------------------------------------------------------------------------------------
@@ -72,7 +84,9 @@ debian() {
     local tar=$LAB/rpm/$1.tar key=$1.$2
     mkdir -p "$LAB/rpm"
     if [ "$(cat "$tar.key" 2>/dev/null)" != "$key" ] || [ -n "$(find "$tar" -mtime +7)" ]; then
-        mmdebstrap --quiet --variant=apt --include="$2" "$1" "$tar.tmp" "$mirror" >&2 || return "$EX_UNAVAILABLE"
+        # A mirror may be behind: an index of testing that has expired will do.
+        mmdebstrap --quiet --format=tar --variant=apt --aptopt='Acquire::Check-Valid-Until "false"' --include="$2" "$1" "$tar.tmp" "$mirror" >&2 ||
+            return "$EX_UNAVAILABLE"
         mv "$tar.tmp" "$tar" && printf '%s\n' "$key" >"$tar.key"
     fi
     mkdir -p "$WORK/$1"
@@ -89,6 +103,9 @@ furnish() {
     echo "$OLD" >"$root/etc/lab/osrelease"
     echo "BOOT_IMAGE=/vmlinuz-$OLD root=/dev/vda1 ro" >"$root/etc/lab/cmdline"
     echo layout=other >"$root/etc/kernel/install.conf"
+    # Debian 12's rpm keeps a database for each user.
+    mkdir -p "$root/etc/rpm"
+    echo '%_dbpath /var/lib/rpm' >"$root/etc/rpm/macros"
     # As grub2-mkconfig writes it there, cut to what decides.
     cat >"$root/boot/grub2/grub.cfg" <<'G'
 if [ -s $prefix/grubenv ]; then
@@ -106,8 +123,10 @@ insmod blscfg
 blscfg
 G
     "$HERE/../lab/device.sh" --taint OE "$root"
-    rm -f "$root/usr/bin/systemctl" "$root/usr/lib/kernel/install.d/"*
+    # Headers are dnf's to bring.
+    rm -f "$root/usr/bin/systemctl" "$root/usr/bin/apt-get" "$root/usr/lib/kernel/install.d/"*
     install -m 755 "$HERE/systemctl" "$root/usr/bin/systemctl"
+    ln -sf systemctl "$root/usr/bin/systemd-run"
     install -m 755 "$HERE/20-grub.install" "$HERE/50-dracut.install" "$root/usr/lib/kernel/install.d/"
     cp "$LAB/$IXGBEVF_61" "$root/srv/ixgbevf.tar.gz"
     cat >"$root/etc/vfguard/drivers.d/ixgbevf.toml" <<T
@@ -118,6 +137,13 @@ version = "$IXGBEVF_61_VERSION"
 urls = ["file:///srv/ixgbevf.tar.gz"]
 sha256 = "$IXGBEVF_61_SHA256"
 T
+    # A language that the package manager speaks; what is built does not read it.
+    if [ -e "$root/usr/share/i18n/locales/ja_JP" ]; then chroot "$root" localedef -i ja_JP -f UTF-8 ja_JP.UTF-8; fi
+    # What Fedora calls dnf is dnf 5. Debian's keeps all that it installs in a repository of its own, for which it lacks the tools.
+    if [ -e "$root/usr/bin/dnf5" ]; then
+        ln -s dnf5 "$root/usr/bin/dnf"
+        rm "$root/etc/dnf/libdnf5-plugins/local.conf"
+    fi
     rm -f "$root"/etc/yum.repos.d/* "$root"/etc/distro.repos.d/* 2>/dev/null || true
     mkdir -p "$root/etc/dnf" "$root/etc/yum.repos.d"
     printf '[main]\ngpgcheck=0\ninstallonlypkgs=kernel kernel-core kernel-devel installonlypkg(kernel)\nreposdir=/etc/yum.repos.d\n' >"$root/etc/dnf/dnf.conf"
@@ -143,39 +169,54 @@ on_machine() {
 done_with() {
     umount "$M/repo" && umount "$M"
     if [ -s "$WORK/up/$1/var/hooks" ]; then
-        sed "s/^/$1 /" "$WORK/up/$1/var/hooks" >>"$WORK/table"
+        sed "s/^/$SUITE $1 /" "$WORK/up/$1/var/hooks" >>"$WORK/table"
     fi
     rm -rf "$WORK/up/$1" "$WORK/wk/$1"
 }
-# scenario NAME FUNCTION: one counted check on a machine of its own.
+# scenario NAME FUNCTION: one counted check on a machine of its own. With --long as the first argument: only with --full.
 scenario() {
+    local start=$SECONDS
+    if [ "$1" = --long ]; then
+        shift
+        [ $FULL = yes ] || return 0
+    fi
     on_machine "$2"
     check "rpm: $SUITE: $1" "$2"
     done_with "$2"
+    say "  $((SECONDS - start)) s"
 }
 
 mkdir -p "$WORK/case"
-suites=("bookworm rpm,dnf,dnf-plugins-core" "trixie rpm,dnf,dnf-plugins-core")
+: >"$WORK/table"
+# name, package manager's packages, libelf's name there
+suites=("bookworm rpm,dnf,dnf-plugins-core,locales libelf1" "trixie rpm,dnf,dnf-plugins-core libelf1" "forky rpm,dnf5 libelf1t64"
+    "bullseye rpm,dnf libelf1")
 for suite in "${suites[@]}"; do
-    SUITE=${suite%% *}
+    read -r SUITE packages libelf <<<"$suite"
     [ ${#only[@]} -eq 0 ] || [[ " ${only[*]} " = *" $SUITE "* ]] || continue
-    packages=${suite#* },gcc,make,kmod,libelf1,xz-utils,zstd,cpio,gzip,procps,systemd,util-linux,passwd
+    [ "$SUITE" != bullseye ] || [ $FULL = yes ] || continue
+    packages=$packages,gcc,make,kmod,$libelf,xz-utils,zstd,cpio,gzip,procps,systemd,util-linux,passwd
     start=$SECONDS
     if ! debian "$SUITE" "$packages"; then
-        skip "rpm/$SUITE" "mmdebstrap made no chroot of $SUITE"
+        skip "rpm/$SUITE" "mmdebstrap made no chroot of $SUITE from the host's mirror"
         continue
     fi
     BASE=$WORK/$SUITE
     furnish "$BASE"
     say "chroot of $SUITE: $((SECONDS - start)) s"
-    case $SUITE in
-    bookworm) dnf4_cases ;;
-    trixie) newer_dnf4_cases ;;
-    esac
+    install -m 755 "$binary" "$BASE/usr/bin/vfguard"
+    if ! chroot "$BASE" vfguard --version >/dev/null 2>"$OUT"; then
+        skip "rpm/$SUITE" "the vfguard under test does not run there: $(head -n 1 "$OUT")"
+        rm -rf "$BASE"
+        continue
+    fi
+    rm "$BASE/usr/bin/vfguard"
+    "${SUITE}_cases"
     rm -rf "$BASE"
 done
 
 echo
-echo "hooks that fired, with milliseconds and exit code of each call:"
-awk '{ key = $1 " " $2; n[key]++; ms[key] = ms[key] " " $3 "/" $4 } END { for (k in n) printf "  %-40s %d:%s\n", k, n[k], ms[k] }' "$WORK/table" | sort
+echo "hooks that fired: calls, seconds and lines printed by each call, exit codes"
+awk '{ key = sprintf("%-10s %-22s %-16s", $1, $2, $3); n[key]++; s[key] = s[key] sprintf(" %.1f", $4 / 1000); rc[key] = rc[key] " " $5; l[key] = l[key] " " $6 }
+    END { for (k in n) printf "  %s %d  s:%s  lines:%s  exit:%s\n", k, n[k], s[k], l[k], rc[k] }' "$WORK/table" | sort
 summary

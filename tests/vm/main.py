@@ -7,13 +7,13 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from cases import gate, grub, lockout, offline, oracle, powercut, xfs
+from cases import dnf, gate, grub, lockout, offline, oracle, powercut, xfs
 from vmlab.errors import LabError, Skip
 from vmlab.lab import Lab
 from vmlab.report import Report
 
 # In the order of the longest first, so that two at a time end together.
-STORIES = [*lockout.STORIES, *oracle.STORIES, *grub.STORIES, *powercut.STORIES, *xfs.STORIES, *gate.STORIES, *offline.STORIES]
+STORIES = [*lockout.STORIES, *dnf.STORIES, *oracle.STORIES, *grub.STORIES, *powercut.STORIES, *xfs.STORIES, *gate.STORIES, *offline.STORIES]
 
 
 def chosen(wanted):

@@ -61,9 +61,13 @@ class Machine:
         install_hooks(self.machine)
         self.shell.check("mkdir -p /etc/vfguard/drivers.d && cp /lab/story/igbvf.toml /etc/vfguard/drivers.d/")
         if broken:
-            self.shell.check("printf '#!/bin/sh\\necho no compiler today >&2; exit 1\\n' >/usr/local/bin/gcc-12; chmod +x /usr/local/bin/gcc-12; "
-                             "mv /usr/bin/gcc-12 /usr/bin/gcc-12.away; cp /usr/local/bin/gcc-12 /usr/bin/gcc-12; "
-                             "for n in gcc cc x86_64-linux-gnu-gcc-12; do ln -sf gcc-12 /usr/bin/$n; done")
+            self.break_compiler()
+
+    def break_compiler(self):
+        """Puts a compiler in place that fails."""
+        self.shell.check("printf '#!/bin/sh\\necho no compiler today >&2; exit 1\\n' >/usr/local/bin/gcc-12; chmod +x /usr/local/bin/gcc-12; "
+                         "mv /usr/bin/gcc-12 /usr/bin/gcc-12.away; cp /usr/local/bin/gcc-12 /usr/bin/gcc-12; "
+                         "for n in gcc cc x86_64-linux-gnu-gcc-12; do ln -sf gcc-12 /usr/bin/$n; done")
 
     def reboot(self, command="systemctl reboot", seconds=60):
         """Reboots as a person does; the kernel that came up, or None if the reboot did not happen."""

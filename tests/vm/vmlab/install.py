@@ -17,10 +17,10 @@ def install(machine):
 
 
 def install_hooks(machine):
-    """The hooks of a Debian kernel's scripts, as the package would install them."""
+    """The hooks of a Debian kernel's scripts, where README says they go."""
     machine.shell.check(
-        "printf '#!/bin/sh\\nvfguard reconcile --from postinst || true\\n' >/etc/kernel/postinst.d/zzz-vfguard; "
-        "chmod 755 /etc/kernel/postinst.d/zzz-vfguard")
+        f"cd {GUEST_DIRECTORY}/packaging/hooks && install -D -m 755 postinst /etc/kernel/postinst.d/zzz-vfguard && "
+        "install -D -m 755 prerm /etc/kernel/postrm.d/zzz-vfguard; cd /")
 
 
 def install_units(machine):

@@ -87,6 +87,7 @@ class Lab:
         return {
             "debian12": Disk("debian12", "bookworm", [first], [*BUILD, *headers]),
             "two-kernels": Disk("two-kernels", "bookworm", [first, last], headers),
+            "dnf": Disk("dnf", "bookworm", [first], [*BUILD, *headers, "rpm", "dnf"]),
             "debian13": Disk("debian13", "trixie", [last], megabytes=2000),
         }
 

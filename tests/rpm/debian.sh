@@ -1,0 +1,64 @@
+# shellcheck shell=bash
+# Debian's own hooks, in transactions of dpkg. Sourced by run.sh.
+
+# debian_name image|headers K: dpkg takes no underscore.
+debian_name() { echo "linux-$1-${2//_/-}"; }
+
+# debian_packages K DIR: linux-image and linux-headers of K, with the lines of Debian's maintainer scripts that run the hooks.
+debian_packages() {
+    local k=$1 out=$2 tree part when package
+    mkdir -p "$out"
+    for part in image headers; do
+        package=$(debian_name "$part" "$k") tree=$WORK/deb-$part
+        mkdir -p "$tree/DEBIAN"
+        printf 'Package: %s\nVersion: 1\nArchitecture: amd64\nMaintainer: lab <lab@localhost>\nDescription: a kernel\n' "$package" >"$tree/DEBIAN/control"
+    done
+    for when in postinst postrm; do
+        cat >"$WORK/deb-image/DEBIAN/$when" <<S
+#!/bin/sh
+set -e
+[ "\$1" != configure ] && [ "\$1" != remove ] && exit 0
+run-parts --report --exit-on-error --arg=$k --arg=/boot/vmlinuz-$k /etc/kernel/$when.d
+S
+        chmod 755 "$WORK/deb-image/DEBIAN/$when"
+    done
+    mkdir -p "$WORK/deb-image/usr/lib/modules" "$WORK/deb-image/boot" "$WORK/deb-headers/usr/src"
+    cp -al "$WORK/kernel-$k/lib/modules/$k" "$WORK/deb-image/usr/lib/modules"
+    echo image >"$WORK/deb-image/boot/vmlinuz-$k"
+    cp -al "$WORK/kernel-$k/usr/src/kernels" "$WORK/deb-headers/usr/src"
+    for part in image headers; do dpkg-deb -Znone -b "$WORK/deb-$part" "$out/$part.deb" >/dev/null; done
+    rm -rf "$WORK/deb-image" "$WORK/deb-headers"
+}
+
+# The machine with the hooks where README says they go; initramfs and boot entry are written between them, by name.
+debian_hooks() {
+    local plugins=/usr/lib/kernel/install.d
+    rm -f "$M"/etc/kernel/*.d/vfguard
+    mkdir -p "$M/etc/kernel/postinst.d" "$M/etc/kernel/postrm.d"
+    printf '#!/bin/sh\nexec %s\n' "$plugins/50-dracut.install add \$1" >"$M/etc/kernel/postinst.d/initramfs-tools"
+    printf '#!/bin/sh\nexec %s\n' "$plugins/20-grub.install add \$1 - \$2" >"$M/etc/kernel/postinst.d/zz-update-grub"
+    printf '#!/bin/sh\nexec %s\n' "$plugins/20-grub.install remove \$1" >"$M/etc/kernel/postrm.d/zz-update-grub"
+    chmod 755 "$M"/etc/kernel/*.d/*
+    install -m 755 "$TOP/packaging/hooks/postinst" "$M/etc/kernel/postinst.d/zzz-vfguard"
+    install -m 755 "$TOP/packaging/hooks/prerm" "$M/etc/kernel/postrm.d/zzz-vfguard"
+    # Debian's 20-grub copies the image; here the package brings it.
+    sed -i 's/^    cp .*/    :/' "$M/usr/lib/kernel/install.d/20-grub.install"
+}
+dpkg_installs_and_removes() {
+    debian_hooks
+    update 'dpkg -i /repo/deb/image.deb /repo/deb/headers.deb'
+    safe_on "$NEW"
+    fired postinst
+    update "dpkg -r $(debian_name image "$NEW") $(debian_name headers "$NEW")"
+    fired prerm
+    told '^GATE OPEN$'
+    told "$NEW was removed"
+    [ ! -e "$M/usr/lib/modules/$NEW" ]
+}
+dpkg_without_headers() {
+    debian_hooks
+    update "dpkg -i /repo/deb/image.deb; dpkg-query -W -f '\${db:Status-Status}\\n' $(debian_name image "$NEW")"
+    told '^installed$'
+    refused "$NEW"
+    told 'its headers are not there'
+}

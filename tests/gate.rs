@@ -249,6 +249,19 @@ fn early_at_boot_a_driver_that_udev_is_about_to_load_is_waited_for_and_no_other(
 }
 
 #[test]
+fn early_at_boot_a_network_device_is_waited_for_and_another_kind_is_not() {
+    use std::time::{Duration, Instant};
+    let decided_after = |modalias: &str| {
+        let machine = refused().file("run/udev/queue", "").file("sys/bus/virtio/devices/virtio0/modalias", modalias);
+        let start = Instant::now();
+        assert_eq!(machine.run(&["reconcile", "--from", "boot"]).code, 3);
+        start.elapsed()
+    };
+    let (entropy, network) = (decided_after("virtio:d00000004v00001AF4\n"), decided_after("virtio:d00000001v00001AF4\n"));
+    assert!(entropy < Duration::from_secs(4) && network > Duration::from_secs(4), "{entropy:?} {network:?}");
+}
+
+#[test]
 fn the_word_on_the_command_line_turns_all_of_it_off() {
     let machine = refused().file("proc/cmdline", "root=/dev/vda1 vfguard=off\n");
     assert_eq!(machine.run(&["reconcile"]).code, 0);

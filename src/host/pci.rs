@@ -69,8 +69,10 @@ pub fn devices(host: &Host) -> io::Result<Vec<Device>> {
 
 /// There while udev has events to handle (systemd's `udev_queue_is_empty()`, which `udevadm settle` asks).
 const UDEV_QUEUE: &str = "/run/udev/queue";
-/// Other buses that carry network devices.
-const OTHER_BUSES: [&str; 4] = ["virtio", "xen", "vmbus", "usb"];
+/// Other buses that carry network devices, and how the modalias of one begins: virtio's device number 1, Xen's vif, Hyper-V's
+/// HV_NIC_GUID as it lies in memory.
+const OTHER_BUSES: [(&str, &str); 3] =
+    [("virtio", "virtio:d00000001v"), ("xen", "xen:vif"), ("vmbus", "vmbus:635161f83edfc546913ff2d2f965ed0e")];
 const LOOK: Duration = Duration::from_millis(20);
 /// So often no queue in a row, and udev has nothing left: between two events there may be none for an instant.
 const QUIET_LOOKS: u32 = 5;
@@ -86,14 +88,15 @@ pub fn await_drivers(host: &Host, limit: Duration) {
     }
 }
 
-/// Whether some device that may be a network's has no driver.
+/// Whether some network device has no driver.
 fn any_unbound(host: &Host) -> bool {
     let unbound = |d: &Device| d.is_network() && d.driver.is_none();
     devices(host).is_ok_and(|all| all.iter().any(unbound))
-        || OTHER_BUSES.iter().any(|bus| {
+        || OTHER_BUSES.iter().any(|(bus, network)| {
             let dir = Path::new("/sys/bus").join(bus).join("devices");
             let names = host.read_dir(&dir).unwrap_or_default();
-            names.iter().any(|name| link_name(host, dir.join(name).join("driver")).is_none())
+            let is_network = |d: &Path| host.read_text(d.join("modalias")).is_ok_and(|m| m.starts_with(network));
+            names.iter().map(|n| dir.join(n)).any(|d| is_network(&d) && link_name(host, d.join("driver")).is_none())
         })
 }
 

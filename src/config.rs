@@ -234,7 +234,7 @@ fn fragments(host: &Host, file: Option<&Path>) -> Result<Vec<PathBuf>> {
 }
 
 /// Reads a file that decides what root does: it and its directory must belong to root (or to the caller), and nobody else may
-/// write the one or, unless it is sticky, the other.
+/// write the one or, unless it is sticky, the other (whose group may where it is root's or the caller's).
 /// The descriptor is checked, not the name.
 ///
 /// # Errors
@@ -263,8 +263,10 @@ pub fn read_trusted(path: &Path, shown: &Path) -> Result<String> {
     // Who may write the directory may put another file there, or take this one away.
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let dir = std::fs::metadata(parent).remedy(act.clone(), cure.clone())?;
-    let anyones = dir.mode() & 0o1002 == 0o002;
-    if (dir.uid() != 0 && dir.uid() != me) || anyones {
+    let ours = dir.gid() == 0 || dir.gid() == nix::unistd::getegid().as_raw();
+    let others = if ours { 0o002 } else { 0o022 };
+    let replaceable = dir.mode() & 0o1000 == 0 && dir.mode() & others != 0;
+    if (dir.uid() != 0 && dir.uid() != me) || replaceable {
         let above = shown.parent().unwrap_or(shown).display();
         return Err(advise(
             format!(
@@ -344,6 +346,21 @@ mod tests {
             let error = Config::load(&host, None).unwrap_err();
             assert!(format!("{error:#}").contains(word), "{error:#}");
             assert!(crate::error::remedy(&error).is_some());
+        }
+    }
+
+    #[test]
+    fn a_file_that_a_group_may_replace_is_refused_unless_the_group_is_ours() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o775)).unwrap();
+        assert!(read_trusted(&path, &path).is_ok());
+        if nix::unistd::geteuid().is_root() {
+            nix::unistd::chown(dir.path(), None, Some(nix::unistd::Gid::from_raw(65534))).unwrap();
+            assert!(read_trusted(&path, &path).is_err());
         }
     }
 

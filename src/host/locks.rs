@@ -46,7 +46,8 @@ pub fn wait(host: &Host, patience: Duration) -> Option<&'static str> {
     }
 }
 
-/// Whether another process holds a lock to write on a file (a query of rpm takes one to read). One that cannot be opened is held by nobody that we could wait for.
+/// Whether another process holds a lock to write on a file (a query of rpm takes one to read). One that cannot be opened is held
+/// by nobody that we could wait for.
 fn locked(path: &Path) -> bool {
     let Ok(file) = File::open(path) else { return false };
     let mut question = libc::flock {

@@ -144,7 +144,7 @@ T
         ln -s dnf5 "$root/usr/bin/dnf"
         rm "$root/etc/dnf/libdnf5-plugins/local.conf"
     fi
-    rm -f "$root"/etc/yum.repos.d/* "$root"/etc/distro.repos.d/* 2>/dev/null || true
+    rm -f "$root"/etc/yum.repos.d/* "$root"/etc/distro.repos.d/*
     mkdir -p "$root/etc/dnf" "$root/etc/yum.repos.d"
     printf '[main]\ngpgcheck=0\ninstallonlypkgs=kernel kernel-core kernel-devel installonlypkg(kernel)\nreposdir=/etc/yum.repos.d\n' >"$root/etc/dnf/dnf.conf"
     for repo in new bad; do

@@ -105,7 +105,7 @@ def root(headers, target, place, provider=None):
 
 
 def own(binary, headers, manifest, number, target, place):
-    """ixgbevf as vfguard itself builds it for the kernel: fetched, built in its sandbox, verified and installed; its bytes."""
+    """ixgbevf as vfguard itself builds it for the kernel: fetched, built in its sandbox, verified and installed; its file."""
     release = target.kernel
     for name in ("proc/sys/kernel", "sys/bus/pci/devices", "etc/vfguard/drivers.d", "srv"):
         (place / name).mkdir(parents=True)
@@ -124,7 +124,8 @@ def own(binary, headers, manifest, number, target, place):
         f'sha256 = "{manifest[f"IXGBEVF_{number}_SHA256"]}"', ""]))
     done = subprocess.run([str(binary), "--root", str(place), "--no-progress", "prepare", release, "--driver", "ixgbevf"],
                           capture_output=True, text=True, timeout=BUILD_SECONDS, stdin=subprocess.DEVNULL)
-    module = modules / "updates/vfguard/ixgbevf.ko"
-    if not module.exists():
-        raise LabError(f"vfguard prepare gave {done.returncode} and no module: {(done.stderr or done.stdout).strip()[-600:]}")
-    return module.read_bytes()
+    # Packed as the kernel's own modules are.
+    found = list((modules / "updates/vfguard").glob("ixgbevf.ko*"))
+    if len(found) != 1:
+        raise LabError(f"vfguard prepare gave {done.returncode} and {len(found)} modules: {(done.stderr or done.stdout).strip()[-600:]}")
+    return found[0]

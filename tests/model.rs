@@ -289,11 +289,16 @@ impl Model {
             }
             Step::Default(kernel) => {
                 // Setting it to what it is already, or to what it is held on by the record (of a run that was killed before it
-                // moved anything, too), tells nobody anything; `decline` is how to say that.
+                // moved anything, too), tells nobody anything; `decline` is how to say that. Where the record's wanted kernel is
+                // gone, the first of the menu is wanted.
                 let held = boot::Hold::read(&self.host).filter(|hold| hold.held.as_str() == kernel);
                 if self.entry("saved_entry").as_ref() != Some(kernel) {
                     self.set_default(kernel);
-                    self.wanted = Some(held.map_or_else(|| kernel.clone(), |hold| hold.wanted.to_string()));
+                    if let Some(hold) = held {
+                        let recorded = hold.wanted.to_string();
+                        let there = self.kernels.values().any(|(name, _)| *name == recorded);
+                        self.wanted = Some(if there { recorded } else { self.first() });
+                    }
                 }
                 self.dirty = true;
             }

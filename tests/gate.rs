@@ -317,6 +317,15 @@ fn declining_what_boots_next_moves_the_default_first() {
 }
 
 #[test]
+fn declining_a_safe_kernel_for_one_that_is_not_closes_the_gate() {
+    let machine = good(settled(), NEW).boot_default(NEW).file(&format!("lib/modules/{OLD}/modules.builtin.modinfo"), "");
+    let run = machine.run(&["decline", NEW]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!((gate(&machine).as_str(), machine.saved_entry().as_str()), ("closed", OLD));
+    assert!(run.stdout.contains("what may boot now is not safe"), "{}", run.stdout);
+}
+
+#[test]
 fn a_reboot_is_checked_and_refused_like_check() {
     assert_eq!(settled().run(&["reboot"]).code, 0);
     let machine = refused();

@@ -335,12 +335,17 @@ impl Model {
                 self.dirty = true;
             }
             Step::Decline(kernel) => {
+                let before = self.entry("saved_entry");
                 let run = self.machine.run(&["-q", "decline", kernel]);
-                if run.code == 0 && self.wanted.as_ref() == Some(kernel) {
-                    self.wanted = None;
-                }
                 assert!(matches!(run.code, 0 | 1), "decline ended with {}: {}", run.code, run.stderr);
-                self.dirty = true;
+                self.dirty |= run.code == 1;
+                if run.code == 0 {
+                    self.dirty = false;
+                    if self.wanted.as_ref() == Some(kernel) {
+                        // What the default was held on, or was moved to, is wanted now.
+                        self.wanted = before.filter(|b| b != kernel).or_else(|| self.entry("saved_entry"));
+                    }
+                }
             }
             Step::Later(seconds) => {
                 self.time(*seconds, *seconds);

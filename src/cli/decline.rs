@@ -8,7 +8,7 @@ use crate::gate::audit;
 use crate::host::lock::WriteLock;
 use crate::judge::Role;
 use crate::kernel::KernelRelease;
-use crate::reconcile;
+use crate::reconcile::{self, Effort};
 use crate::report::notices::{self, Topic};
 use crate::report::progress;
 use crate::survey::Survey;
@@ -24,7 +24,8 @@ pub struct Args {
     reason: String,
 }
 
-/// Declines, says so in the audit log, and opens the gate if nothing else refuses.
+/// Declines, says so in the audit log, and decides anew: opens the gate if nothing else refuses, and closes it if what boots
+/// instead is not safe either.
 ///
 /// # Errors
 /// When the kernel runs, is what boots next and cannot be held off, or another run holds the lock.
@@ -75,10 +76,11 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         &format!("{kernel} declined: {}", if args.reason.is_empty() { "no reason given" } else { &args.reason }),
         &[("VFGUARD_KERNEL", kernel.as_str()), ("VFGUARD_REASON", args.reason.as_str())],
     );
-    let outcome = reconcile::settle(host, config, lock, progress::new(context).as_ref())?;
+    drop(lock);
+    let outcome = reconcile::reconcile(host, config, Effort::Decide, progress::new(context).as_ref())?;
     done.iter().chain(&outcome.done).for_each(|line| context.say(line));
     if outcome.judgement.verdict != Verdict::Safe {
-        context.say("something else still refuses: vfguard check");
+        context.say("what may boot now is not safe: vfguard check");
     }
     if context.json() {
         super::check::report(context, &outcome.judgement, outcome.gate);

@@ -252,3 +252,27 @@ fn headers_that_nobody_has_are_tried_once_and_said_and_can_be_switched_off() {
     let calls = text(&machine, "var/calls");
     assert!(!calls.contains("apt-get") && !calls.contains("vfguard-headers"), "{calls}");
 }
+
+/// vfguard-boot.service's run, in its cgroup or in another one; logins are barred, as they are by then. What it started is traced.
+fn decided_early(machine: &Machine, cgroup: &str) -> (Run, usize) {
+    let script = format!(
+        "touch /run/nologin; echo '0::/system.slice/{cgroup}' >/var/cgroup; mount --bind /var/cgroup /proc/$$/cgroup; \
+         exec strace -D -f -qq -e trace=execve -e status=successful -o /var/trace vfguard --no-progress reconcile --no-build --from boot"
+    );
+    let run = enter(machine, &script);
+    // The first is vfguard itself.
+    (run, text(machine, "var/trace").matches("execve(").count() - 1)
+}
+
+#[test]
+fn early_at_boot_no_process_is_started_where_all_is_safe() {
+    let lab = Lab::open();
+    let (machine, _) = machine(&lab);
+    let run = enter(&machine, "vfguard reconcile --from service");
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    let (run, started) = decided_early(&machine, "vfguard-boot.service");
+    assert_eq!((run.code, started), (0, 0), "{}{}{}", run.stdout, run.stderr, text(&machine, "var/trace"));
+    // What is seen to be asked is not the test's own doing: any other run may be inside an offline update.
+    let (run, started) = decided_early(&machine, "vfguard.service");
+    assert!(run.code == 0 && started > 0, "{}{}", run.stdout, run.stderr);
+}

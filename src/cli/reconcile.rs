@@ -15,6 +15,8 @@ use std::time::Duration;
 const BOOT: &str = "boot";
 /// How long it waits for drivers that udev is about to load; logins wait with it.
 const DRIVERS: Duration = Duration::from_secs(5);
+/// A wait that is told.
+const NOTICED: Duration = Duration::from_millis(500);
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -36,7 +38,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let (host, config) = (&context.host, &context.config);
     let caller = Caller::of(args.from.as_deref());
     if args.from.as_deref() == Some(BOOT) {
-        pci::await_drivers(host, DRIVERS);
+        tell_waited(context, &pci::await_drivers(host, DRIVERS));
     }
     let outcome = match caller {
         _ if args.no_build => reconcile::reconcile(host, config, Effort::Decide, progress::lines(context).as_ref())
@@ -76,6 +78,16 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     Ok(if outcome.hands_off.is_some() { Exit::Done } else { check::exit(outcome.judgement.verdict) })
 }
 
+/// What a boot waited for, where it can be noticed or is asked for.
+fn tell_waited(context: &Context, waited: &pci::Waited) {
+    if waited.devices.is_empty() || (waited.time < NOTICED && !context.global.verbose) {
+        return;
+    }
+    let end = if waited.left.is_empty() { String::new() } else { format!(" ({} has none)", waited.left.join(", ")) };
+    let time = waited.time.as_secs_f32();
+    context.say(&format!("vfguard ({BOOT}): waited {time:.1} s for a driver of {}{end}", waited.devices.join(", ")));
+}
+
 /// The whole report, for whoever has time to read it.
 fn report(context: &Context, caller: Caller, args: &Args, outcome: &Outcome) {
     let from = args.from.as_deref().map(|f| format!(" ({f})")).unwrap_or_default();
@@ -86,7 +98,7 @@ fn report(context: &Context, caller: Caller, args: &Args, outcome: &Outcome) {
     if outcome.hands_off.is_none() {
         check::report(context, &outcome.judgement, outcome.gate);
         // Whoever reads "do not reboot" in rescue mode and the like is told that nothing refuses it.
-        let open = place::place(&context.host).hands_off().filter(|_| outcome.judgement.verdict != Verdict::Safe);
+        let open = (outcome.judgement.verdict != Verdict::Safe).then(|| place::place(&context.host).hands_off()).flatten();
         open.iter().for_each(|line| context.say(&format!("vfguard{from}: {line}")));
     }
 }

@@ -16,9 +16,11 @@ pub mod systemd;
 
 use crate::error::Remedy;
 use anyhow::Result;
+use nix::sys::statfs::{statfs, MSDOS_SUPER_MAGIC};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The largest file that is read whole: a vmlinuz or a module is never more (a debug module of amdgpu is 60 MB).
@@ -127,6 +129,23 @@ impl Host {
     /// Those of stat(2).
     pub fn metadata(&self, path: impl AsRef<Path>) -> io::Result<fs::Metadata> {
         fs::metadata(self.path(path))
+    }
+
+    /// What is another one once the file is: part of a name under which something about it is kept. None of it changes with a
+    /// boot. The number of the file's device would (NVMe disks get theirs as they answer, btrfs makes one up), so the path stands
+    /// for it; and FAT numbers its files anew whenever it is mounted.
+    ///
+    /// # Errors
+    /// Those of stat(2).
+    pub fn identity(&self, path: impl AsRef<Path>) -> io::Result<String> {
+        let (path, real) = (path.as_ref(), self.path(path.as_ref()));
+        let m = fs::metadata(&real)?;
+        let digest = ring::digest::digest(&ring::digest::SHA256, path.as_os_str().as_encoded_bytes());
+        let path: String = digest.as_ref().iter().take(8).map(|b| format!("{b:02x}")).collect();
+        let fat = statfs(&real).is_ok_and(|fs| fs.filesystem_type() == MSDOS_SUPER_MAGIC);
+        let number = if fat { 0 } else { m.ino() };
+        let times = [m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()].map(|t| format!("{t:x}")).join("-");
+        Ok(format!("{path}-{number:x}-{:x}-{times}", m.size()))
     }
 
     /// Whether something is there (a dangling link is not).

@@ -3,6 +3,7 @@
 
 use super::Host;
 use serde::Serialize;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -77,27 +78,52 @@ const LOOK: Duration = Duration::from_millis(20);
 /// So often no queue in a row, and udev has nothing left: between two events there may be none for an instant.
 const QUIET_LOOKS: u32 = 5;
 
-/// Early at boot: waits for drivers that udev is about to load, since a device without one does not count as in use. Over at
-/// once where each device has its driver, and soon where udev has nothing left to do.
-pub fn await_drivers(host: &Host, limit: Duration) {
-    let start = Instant::now();
-    let mut quiet = 0;
-    while quiet < QUIET_LOOKS && start.elapsed() < limit && any_unbound(host) {
-        quiet = if host.exists(UDEV_QUEUE) { 0 } else { quiet + 1 };
-        std::thread::sleep(LOOK);
-    }
+/// What early at boot was waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waited {
+    /// How long.
+    pub time: Duration,
+    /// The network devices that had no driver at first.
+    pub devices: Vec<String>,
+    /// Those that have none now either.
+    pub left: Vec<String>,
 }
 
-/// Whether some network device has no driver.
-fn any_unbound(host: &Host) -> bool {
-    let unbound = |d: &Device| d.is_network() && d.driver.is_none();
-    devices(host).is_ok_and(|all| all.iter().any(unbound))
-        || OTHER_BUSES.iter().any(|(bus, network)| {
-            let dir = Path::new("/sys/bus").join(bus).join("devices");
-            let names = host.read_dir(&dir).unwrap_or_default();
-            let is_network = |d: &Path| host.read_text(d.join("modalias")).is_ok_and(|m| m.starts_with(network));
-            names.iter().map(|n| dir.join(n)).any(|d| is_network(&d) && link_name(host, d.join("driver")).is_none())
-        })
+/// Early at boot: waits for drivers that udev is about to load, since a device without one does not count as in use. Over at
+/// once where each device has its driver, and soon where udev has nothing left to do.
+pub fn await_drivers(host: &Host, limit: Duration) -> Waited {
+    let start = Instant::now();
+    let devices = unbound(host);
+    let mut left = devices.clone();
+    let mut quiet = 0;
+    while quiet < QUIET_LOOKS && start.elapsed() < limit && !left.is_empty() {
+        quiet = if host.exists(UDEV_QUEUE) { 0 } else { quiet + 1 };
+        std::thread::sleep(LOOK);
+        left = unbound(host);
+    }
+    Waited { time: start.elapsed(), devices, left }
+}
+
+/// The network devices without a driver. Looked at again and again beside an udev that has work to do, so little is read.
+fn unbound(host: &Host) -> Vec<String> {
+    let text = |path: PathBuf| host.read_text(path).unwrap_or_default();
+    let network = |d: &Path| class(&text(d.join("class"))) >> 16 == CLASS_NETWORK;
+    let mut found = without_driver(host, Path::new(DEVICES), network);
+    for (bus, device) in OTHER_BUSES {
+        let dir = Path::new("/sys/bus").join(bus).join("devices");
+        found.extend(without_driver(host, &dir, |d| text(d.join("modalias")).starts_with(device)));
+    }
+    found
+}
+
+fn without_driver(host: &Host, dir: &Path, network: impl Fn(&Path) -> bool) -> Vec<String> {
+    let names = host.read_dir(dir).unwrap_or_default();
+    let wanted = |name: &OsString| link_name(host, dir.join(name).join("driver")).is_none() && network(&dir.join(name));
+    names.iter().filter(|n| wanted(n)).map(|n| n.to_string_lossy().into_owned()).collect()
+}
+
+fn class(text: &str) -> u32 {
+    u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).unwrap_or(0)
 }
 
 fn other_bus(host: &Host, interface: &str) -> Option<Device> {
@@ -126,7 +152,7 @@ fn device(host: &Host, address: &str) -> Option<Device> {
         interface: interface(host, &dir),
         driver: link_name(host, dir.join("driver")),
         module: link_name(host, dir.join("driver/module")),
-        class: text("class").and_then(|c| u32::from_str_radix(c.trim_start_matches("0x"), 16).ok()).unwrap_or(0),
+        class: text("class").map_or(0, |c| class(&c)),
         driver_override: text("driver_override").filter(|t| t != "(null)"),
     })
 }

@@ -74,7 +74,7 @@ impl Place {
 }
 
 /// Where this is. No process is started, but for one question to systemd where files alone cannot tell whether an offline
-/// update is running or only waiting for the next boot.
+/// update is running or only waiting for the next boot; never in an ordinary boot, where systemd has enough to do.
 ///
 /// Another root than `/` counts as a whole host with systemd.
 pub fn place(host: &Host) -> Place {
@@ -139,7 +139,8 @@ fn switched_to(host: &Host) -> Option<Place> {
 /// systemd-system-update-generator(8) turns the default target to system-update.target when `/system-update` exists. It does
 /// so at a daemon-reload too, while the update only waits for the next boot; and an update takes the link away first of all,
 /// so that the next daemon-reload turns the target back while it still runs. So systemd is asked, where a file gives cause:
-/// logins are barred (`/run/nologin`) until systemd-user-sessions.service has run, which it never does in an update.
+/// logins are barred (`/run/nologin`) until systemd-user-sessions.service has run, which it never does in an update. Early in
+/// every boot they are barred too; what runs then is vfguard-boot.service, which no update has.
 fn offline_update(host: &Host) -> bool {
     let link = |path: &str| host.path_of_link(path).symlink_metadata().is_ok();
     let turned = host
@@ -149,7 +150,7 @@ fn offline_update(host: &Host) -> bool {
     if !host.is_live() {
         return announced;
     }
-    if !turned && !host.exists("/run/nologin") {
+    if !turned && (!host.exists("/run/nologin") || in_boot_unit(host)) {
         return false;
     }
     // The target is reached after the updating service; until then it has a job. No answer where the files announce an update:
@@ -162,6 +163,12 @@ fn offline_update(host: &Host) -> bool {
                 || !(is("Job", "0") || is("Job", "") || !u.contains_key("Job"))
         })
     })
+}
+
+/// Whether this is vfguard-boot.service, by its cgroup (v1 or v2). multi-user.target alone wants it, which an offline update
+/// never reaches.
+fn in_boot_unit(host: &Host) -> bool {
+    host.read_text("/proc/self/cgroup").is_ok_and(|text| text.lines().any(|l| l.ends_with("/vfguard-boot.service")))
 }
 
 fn in_container(host: &Host) -> bool {

@@ -9,8 +9,7 @@ use super::KernelRelease;
 use crate::host::Host;
 use crate::module::decompress;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A certificate is some 1,400 bytes; this is more than any real one.
 const MAX_CERTIFICATE: usize = 16 << 10;
@@ -49,17 +48,8 @@ pub(crate) fn look(image: &[u8]) {
 }
 
 /// Named after all that changes when the image does.
-fn cache_of(host: &Host, image: &PathBuf) -> Option<PathBuf> {
-    let m = host.metadata(image).ok()?;
-    let name = format!(
-        "keys-{:x}-{:x}-{:x}-{:x}-{:x}",
-        m.dev(),
-        m.ino(),
-        m.size(),
-        m.mtime_nsec() ^ m.mtime(),
-        m.ctime_nsec() ^ m.ctime()
-    );
-    Some(PathBuf::from(CACHE).join(name))
+fn cache_of(host: &Host, image: &Path) -> Option<PathBuf> {
+    Some(Path::new(CACHE).join(format!("keys-{}", host.identity(image).ok()?)))
 }
 
 /// Certificates that lie one behind the other.

@@ -12,7 +12,6 @@ use crate::kernel::KernelRelease;
 use serde::{Deserialize, Serialize};
 use std::cell::OnceCell;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The largest initramfs that is read; a generic one with all firmware is 500 MB.
@@ -135,10 +134,7 @@ fn scan(host: &Host, target: &Target, file: &Path, name: &str) -> io::Result<Sca
 
 /// Named after all that changes when the initramfs does.
 fn cache_of(host: &Host, target: &Target, file: &Path, name: &str) -> io::Result<PathBuf> {
-    let m = host.metadata(file)?;
-    let times = [m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()].map(|t| format!("{t:x}")).join("-");
-    let file = format!("initramfs-{:x}-{:x}-{:x}-{times}-{}-{name}.json", m.dev(), m.ino(), m.size(), target.release);
-    Ok(PathBuf::from(CACHE).join(file))
+    Ok(Path::new(CACHE).join(format!("initramfs-{}-{}-{name}.json", host.identity(file)?, target.release)))
 }
 
 /// A digest of the plain bytes without a signature, and the build id: tools that make an initramfs may unpack a module or strip

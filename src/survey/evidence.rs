@@ -130,8 +130,8 @@ fn binding(host: &Host, device: &Device, running: Option<&KernelRelease>) -> Bin
         return if taint.contains('O') { Binding::OutOfTree } else { Binding::InTree };
     }
     let Some(running) = running else { return Binding::InTree };
-    let copies = module::on_disk(host, running, &name);
-    let Some(path) = Target::load(host, running).module_file(&name).or(copies.first().cloned()) else {
+    let copy = || module::on_disk(host, running, &name).into_iter().next();
+    let Some(path) = Target::load(host, running).module_file(&name).or_else(copy) else {
         return Binding::InTree;
     };
     match host.read(&path).ok().and_then(|bytes| Module::read(&bytes).ok()) {

@@ -99,7 +99,7 @@ def tell(lab, report):
     """Both ends of the line, on one machine that goes back in time between them."""
     with lab.exclusive():
         disk = payload(lab)
-    with lab.machine("dnf", direct=False, payload=disk, network=NIC, memory=1024) as machine:
+    with lab.machine("debian12", direct=False, payload=disk, network=NIC, memory=1024) as machine:
         guest = Guest(lab, report, machine)
         try:
             guest.prepare()

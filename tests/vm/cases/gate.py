@@ -165,6 +165,7 @@ def opened(subject):
         shown = machine.shell.check("systemctl show -p Requires reboot.target kexec.target; ls /run/systemd/system")
         require(UNIT not in shown, f"the gate is not seen open: {shown}")
     machine.save("open")
+    machine.forget("closed")
     for trigger in subject.offered(REFUSED):
         if not (subject.lab.full or trigger.sample):
             continue
@@ -174,6 +175,7 @@ def opened(subject):
             rows.append(["open", trigger.name, outcome.end, outcome.code, "stopped" if outcome.canary else "running",
                          short(outcome.message)])
             require(going(outcome), f"nothing happened: {outcome}")
+    machine.forget("open")
     return rows
 
 

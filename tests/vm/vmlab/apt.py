@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from .errors import LabError, Skip
+from .lock import FileLock
 
 # What each guest's packages come from; backports only where the lab needs one (QEMU, a newer kernel).
 SUITES = {
@@ -101,8 +102,9 @@ class Apt:
         if version is None:
             raise LabError(f"{self.release} has no package {package}")
         pattern = f"{package}_{version.replace(':', '%3a')}_*.deb"
-        if not list(self.archives.glob(pattern)):
-            self.run("download", "-q", f"{package}={version}")
+        with FileLock(self.directory / "lock"):
+            if not list(self.archives.glob(pattern)):
+                self.run("download", "-q", f"{package}={version}")
         return next(self.archives.glob(pattern))
 
 

@@ -105,6 +105,7 @@ class Images:
             shutil.copy(root / f"boot/vmlinuz-{first}", self.directory / f"{disk.name}-vmlinuz")
             shutil.copy(root / f"boot/initrd.img-{first}", self.directory / f"{disk.name}-initrd")
             self._disk(disk, root, part)
+            shutil.rmtree(root)
             self._first_boot(disk, part)
             part.rename(raw)
         finally:

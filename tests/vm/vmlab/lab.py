@@ -1,6 +1,5 @@
 """The lab as the stories see it: which guests there are, and how to start one."""
 
-import fcntl
 import os
 import re
 import shutil
@@ -13,6 +12,7 @@ from . import host
 from .apt import Apt, SUITES, extract
 from .errors import LabError, Skip
 from .image import BUILD, Disk, Images, release_of, run
+from .lock import FileLock
 from .machine import Machine
 
 LISTS_SECONDS = 24 * 3600       # package lists older than this are fetched again
@@ -85,9 +85,8 @@ class Lab:
         first, last = kernels[0], kernels[-1]
         headers = [name.replace("image", "headers") for name in (first, last)]
         return {
-            "debian12": Disk("debian12", "bookworm", [first], [*BUILD, *headers]),
+            "debian12": Disk("debian12", "bookworm", [first], [*BUILD, *headers, "rpm", "dnf"]),
             "two-kernels": Disk("two-kernels", "bookworm", [first, last], headers),
-            "dnf": Disk("dnf", "bookworm", [first], [*BUILD, *headers, "rpm", "dnf"]),
             "debian13": Disk("debian13", "trixie", [last], megabytes=2000),
         }
 
@@ -115,12 +114,12 @@ class Lab:
 
     def exclusive(self):
         """Keeps other runs on this host out of the cache while something in it is made."""
-        return _FileLock(self.cache / "lock", self.lock)
+        return FileLock(self.cache / "lock")
 
     def machine(self, name, *, direct=True, payload=None, network=(), memory=640, append=""):
         """A machine on a fresh overlay of a disk; `direct` starts the disk's first kernel without its boot loader."""
         disk = self.disks[name]
-        with self.exclusive():
+        with FileLock(self.cache / f"lock-{name}"):
             raw = self.images.disk(disk, self.report.say)
         boot = self.images.boot_files(disk)
         return Machine(self.runs, raw, self.accelerator(boot.image), kernel=boot if direct else None, payload=payload,
@@ -163,21 +162,3 @@ class Lab:
                 partial.rename(tree)
         return tree
 
-
-class _FileLock:
-    """A lock between the threads of this run and between runs."""
-
-    def __init__(self, path, threads):
-        self.path = path
-        self.threads = threads
-        self.file = None
-
-    def __enter__(self):
-        self.threads.acquire()
-        self.file = open(self.path, "w", encoding="ascii")
-        fcntl.flock(self.file, fcntl.LOCK_EX)
-        return self
-
-    def __exit__(self, *_):
-        self.file.close()
-        self.threads.release()

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -123,7 +124,14 @@ class Machine:
         """Keeps the whole machine, disk and memory, under a name."""
         said = self.qmp.human(f"savevm {tag}").strip()
         if said:
-            raise LabError(f"savevm: {said}")
+            free = shutil.disk_usage(self.directory).free >> 20
+            raise LabError(f"savevm: {said} ({free} MB free, the disk takes {self.overlay.stat().st_blocks >> 11} MB)")
+
+    def forget(self, tag):
+        """Drops a kept state that nothing goes back to: each takes as much room as the guest uses of its memory."""
+        said = self.qmp.human(f"delvm {tag}").strip()
+        if said:
+            raise LabError(f"delvm: {said}")
 
     def load(self, tag):
         """Goes back to a kept state and lets it run, also after the guest was shut down or reset."""

@@ -20,11 +20,11 @@ class Report:
         with self.lock:
             print(text, flush=True)
 
-    def ok(self, name):
+    def ok(self, name, seconds):
         """Counts a test that passed."""
         with self.lock:
             self.passed += 1
-            print(f"ok: {name}", flush=True)
+            print(f"ok: {name} [{seconds:.0f} s]", flush=True)
 
     def fail(self, name, why):
         """Counts a test that failed."""
@@ -51,7 +51,7 @@ class Report:
             kind = "" if isinstance(why, (Failure, LabError)) else f"{type(why).__name__}: "
             self.fail(name, f"{kind}{why} [{time.monotonic() - started:.0f} s]")
         else:
-            self.ok(name)
+            self.ok(name, time.monotonic() - started)
 
     def finish(self):
         """Prints the count; the exit code of the run."""

@@ -6,12 +6,16 @@ use crate::error::{advise_exit, Exit};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use std::fs::File;
+use std::fs::{self, File, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Where the lock is, below the root.
 const LOCK: &str = "/run/vfguard/lock";
+/// Whoever may open it may lock it: any user could keep vfguard from ever building or holding.
+const MODE: u32 = 0o600;
 /// How often a taken lock is tried again; flock(2) has no time limit of its own.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -33,8 +37,12 @@ impl WriteLock {
             .create(true)
             .truncate(false)
             .write(true)
+            .mode(MODE)
             .open(&path)
             .with_context(|| format!("opening the lock {}", path.display()))?;
+        // As an older vfguard made it, or another umask.
+        file.set_permissions(Permissions::from_mode(MODE))
+            .with_context(|| format!("closing the lock {} to others", path.display()))?;
         let start = Instant::now();
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -58,8 +66,19 @@ impl WriteLock {
 
 /// Whether some process holds the lock now; the caller must not. It is tried for a moment, as a reader.
 pub fn is_held(host: &Host) -> bool {
-    let Ok(file) = File::open(host.path(LOCK)) else { return false };
-    matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
+    let path = host.path(LOCK);
+    match File::open(&path) {
+        Ok(file) => matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK))),
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => is_listed(&path),
+        Err(_) => false,
+    }
+}
+
+/// Whether the kernel lists a lock of a file (proc_locks(5)), for those who may not open it.
+fn is_listed(path: &Path) -> bool {
+    let (Ok(meta), Ok(locks)) = (fs::metadata(path), fs::read_to_string("/proc/locks")) else { return false };
+    let (major, minor) = (nix::sys::stat::major(meta.dev()), nix::sys::stat::minor(meta.dev()));
+    locks.contains(&format!(" {major:02x}:{minor:02x}:{} ", meta.ino()))
 }
 
 #[cfg(test)]
@@ -73,9 +92,22 @@ mod tests {
         let first = WriteLock::take(&host, Duration::ZERO).unwrap();
         let error = WriteLock::take(&host, Duration::from_millis(150)).unwrap_err();
         assert_eq!(crate::error::exit(&error), Exit::Locked);
-        assert!(is_held(&host));
+        let path = host.path(LOCK);
+        assert!(is_held(&host) && is_listed(&path));
         drop(first);
-        assert!(!is_held(&host));
+        assert!(!is_held(&host) && !is_listed(&path));
         WriteLock::take(&host, Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn nobody_else_may_open_the_lock_even_if_an_older_vfguard_let_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        let mode = || fs::metadata(host.path(LOCK)).unwrap().mode() & 0o7777;
+        drop(WriteLock::take(&host, Duration::ZERO).unwrap());
+        assert_eq!(mode(), 0o600);
+        fs::set_permissions(host.path(LOCK), Permissions::from_mode(0o644)).unwrap();
+        drop(WriteLock::take(&host, Duration::ZERO).unwrap());
+        assert_eq!(mode(), 0o600);
     }
 }

@@ -20,6 +20,7 @@ use crate::host::Host;
 use crate::report::{human, json};
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use nix::sys::stat::{umask, Mode};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -191,8 +192,14 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
+/// What others may write: its group and the world.
+const OTHERS: Mode = Mode::S_IWGRP.union(Mode::S_IWOTH);
+
 /// Parses, runs, and reports an error; the value is the exit code.
 pub fn main(args: Vec<OsString>) -> Exit {
+    // Whatever the caller's is: nobody else may write what is made here. Bits that it takes away beside these stay away.
+    let asked = umask(OTHERS);
+    umask(asked | OTHERS);
     let wants_json = asks_for_json(&args);
     let cli = match Cli::command().try_get_matches_from(args).and_then(|m| Cli::from_arg_matches(&m)) {
         Ok(cli) => cli,

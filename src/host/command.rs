@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -103,6 +104,8 @@ pub fn run(spec: &Spec) -> Result<Outcome> {
             .create(true)
             .append(true)
             .read(true)
+            .mode(0o640)
+            .custom_flags(nix::libc::O_NOFOLLOW)
             .open(path)
             .with_context(|| format!("opening the log {}", path.display()))?,
         None => tempfile::tempfile().context("making a temporary file for a program's output")?,
@@ -194,5 +197,21 @@ mod tests {
         assert!(!outcome.tail.contains("CARGO"));
         let error = run_ok(&Spec::new("sh", ["-c", "echo why >&2; exit 7"], Duration::from_secs(5))).unwrap_err();
         assert!(error.to_string().contains("why"), "{error}");
+    }
+
+    #[test]
+    fn a_log_is_not_written_through_a_link_and_others_may_not_read_it() {
+        use std::os::unix::fs::{symlink, PermissionsExt};
+        let dir = tempfile::tempdir().unwrap();
+        let (log, other) = (dir.path().join("log"), dir.path().join("other"));
+        std::fs::write(&other, "").unwrap();
+        symlink(&other, &log).unwrap();
+        let mut spec = Spec::new("echo", ["evil"], Duration::from_secs(5));
+        spec.log = Some(log.clone());
+        assert!(run(&spec).is_err());
+        assert_eq!(std::fs::read(&other).unwrap(), b"");
+        std::fs::remove_file(&log).unwrap();
+        run(&spec).unwrap();
+        assert_eq!(log.metadata().unwrap().permissions().mode() & 0o007, 0);
     }
 }

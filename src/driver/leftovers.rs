@@ -4,7 +4,7 @@
 
 use super::install;
 use crate::host::lock::WriteLock;
-use crate::host::{files, Host};
+use crate::host::{files, remove, Host};
 use crate::kernel::{installed, KernelRelease};
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
@@ -37,7 +37,7 @@ const CACHE: &str = "/var/cache/vfguard";
 /// ours, so whoever made them is dead. What cannot be removed is left to the next run.
 pub fn sweep(host: &Host, _lock: &WriteLock) {
     for name in host.read_dir(super::prepare::WORK).unwrap_or_default() {
-        let _ = fs::remove_dir_all(host.path(super::prepare::WORK).join(name));
+        let _ = remove::tree(&host.path(super::prepare::WORK).join(name));
     }
     for kernel in host.read_dir("/lib/modules").unwrap_or_default().iter().filter_map(release) {
         let _ = install::sweep(&host.path(dir(&kernel).join(install::DIR)));

@@ -21,6 +21,7 @@ pub mod sandbox;
 mod sandbox_child;
 mod sandbox_landlock;
 mod sandbox_layout;
+mod sandbox_level;
 mod sandbox_run;
 mod sign;
 pub mod unpack;

@@ -13,7 +13,7 @@ use crate::error::{Advice, Exit};
 use crate::finding::{Code, Finding, Severity};
 use crate::host::lock::WriteLock;
 use crate::host::pci::Device;
-use crate::host::{failpoint, files, Host};
+use crate::host::{failpoint, files, remove, Host};
 use crate::kernel::tree::{build_tree, BuildTree};
 use crate::kernel::KernelRelease;
 use crate::module::Target;
@@ -167,6 +167,16 @@ struct Run<'a> {
     inputs: Option<String>,
 }
 
+/// The directory of a run, which is removed with whatever a build made of it.
+struct Work(PathBuf);
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        // What stays is swept by the next run.
+        let _ = remove::tree(&self.0);
+    }
+}
+
 /// What became of one release.
 enum Tried {
     Verified(Verified),
@@ -194,7 +204,7 @@ impl Run<'_> {
             }
         }
         let work = self.work_dir()?;
-        if let Err(finding) = preflight::preflight(host, &tree, work.path()) {
+        if let Err(finding) = preflight::preflight(host, &tree, &work.0) {
             return Err(self.refuse(vec![finding]));
         }
         let candidates: Vec<Option<&Release>> = match &request.source {
@@ -204,7 +214,7 @@ impl Run<'_> {
         let mut failures = Vec::new();
         let mut all_last = true;
         for (n, candidate) in candidates.iter().enumerate() {
-            let dir = work.path().join(n.to_string());
+            let dir = work.0.join(n.to_string());
             fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
             match self.one(&tree, *candidate, &dir)? {
                 Tried::Verified(verified) => return self.install(lock, &tree, verified, failures),
@@ -290,7 +300,7 @@ impl Run<'_> {
     }
 
     /// A private directory for this run.
-    fn work_dir(&self) -> Result<tempfile::TempDir> {
+    fn work_dir(&self) -> Result<Work> {
         let dir = self.host.path(WORK);
         // The build user goes through it where there are no namespaces.
         files::create_dirs(&dir, 0o711)?;
@@ -300,7 +310,7 @@ impl Run<'_> {
             .with_context(|| format!("making a directory in {}", dir.display()))?;
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(work.path(), fs::Permissions::from_mode(0o711))?;
-        Ok(work)
+        Ok(Work(work.keep()))
     }
 
     /// One release, up to modules that were verified.
@@ -336,9 +346,14 @@ impl Run<'_> {
         self.log = Some(log.name().to_owned());
         self.progress.begin(None, &format!("building {} {version} for {kernel}", recipe.name));
         let spec = build::make(tree, recipe, release, jobs, Duration::from_secs(config.build.timeout));
+        let promised = sandbox.containment();
         let built = self.stage("build", || build::build(&mut sandbox, tree, recipe, &source, &spec, &mut log));
         self.progress.end();
-        self.contained = Some(sandbox.containment());
+        let contained = sandbox.containment();
+        self.contained = Some(contained);
+        if contained != promised {
+            self.progress.note(&format!("{kernel}: the build was contained less than this system promised: {contained}"));
+        }
         match self.timed(built)? {
             Ok(modules) => self.verify(tree, work, version, modules),
             Err(Failure { finding, try_another, lasts }) => {

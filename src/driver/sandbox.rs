@@ -6,8 +6,9 @@
 //! kernel's headers.
 
 use super::sandbox_child::{Namespaces, Plan, Step};
-use super::sandbox_landlock::{self as landlock, Allowed, Rule};
+use super::sandbox_landlock::{Allowed, Rule};
 use super::sandbox_layout::{c, usr, Layout};
+pub use super::sandbox_level::{containment, Containment, Level};
 use crate::config::Build;
 use crate::error::{advise, Remedy};
 use crate::host::Host;
@@ -17,8 +18,6 @@ use anyhow::{Context, Result};
 use nix::sched::CloneFlags;
 use nix::sys::resource::Resource;
 use nix::unistd::{Gid, Pid, Uid, User};
-use serde::Serialize;
-use std::fmt;
 use std::fs;
 use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt;
@@ -30,6 +29,9 @@ pub const INSIDE: &str = "/build";
 /// DynamicUser (from 61184): nobody's, and not the shared `nobody`.
 pub const BUILD_UID: u32 = 61147;
 
+/// Of a core: less than a page, so none is written; and alone with 1 the kernel starts no program of root's on it either, where
+/// `core_pattern` names one (fs/coredump.c). With 0 it would.
+const MAX_CORE: u64 = 1;
 /// The largest file of a build: a module with debug information is a few MB, the linker's temporaries are no larger.
 const MAX_FILE: u64 = 256 << 20;
 /// Address space of one process: cc1 on a driver takes 0.2 GB, pahole with a vmlinux under 1 GB.
@@ -41,104 +43,6 @@ const PROCESSES: (u64, u64) = (128, 8);
 /// Processor seconds of one process: a compiler that takes ten minutes for one file will not end.
 const MAX_CPU: u64 = 3600;
 
-/// How well a build is contained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Level {
-    /// Namespaces of its own, and an unprivileged user that owns nothing else.
-    Full,
-    /// Namespaces of its own, but the caller's own user: vfguard does not run as root.
-    OwnUser,
-    /// An unprivileged user without namespaces: the kernel has none, or a container forbids them.
-    NoNamespaces,
-    /// Nothing but limits: neither root nor namespaces.
-    None,
-}
-
-/// A level, and whether Landlock stands behind it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Containment {
-    /// What user and namespaces hold.
-    pub level: Level,
-    /// The version of the kernel's Landlock; none where it has none.
-    pub landlock: Option<u32>,
-}
-
-impl fmt::Display for Containment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let in_reach = |abi: Option<u32>| match abi {
-            None => "the network and other files",
-            // TCP is held since version 4, signals and abstract sockets since 6.
-            Some(0..=3) => "the network and other processes",
-            Some(_) => "the network but TCP",
-        };
-        match (self.level, self.landlock) {
-            (Level::Full, _) => f.write_str("full: own user, no network, private file system")?,
-            (Level::OwnUser, _) => f.write_str("no network, private file system, but your own user (not root)")?,
-            (Level::NoNamespaces, None) => f.write_str("own user only")?,
-            (Level::NoNamespaces, Some(_)) => f.write_str("own user, other files out of reach")?,
-            (Level::None, None) => f.write_str("none: not root, and this system allows no user namespaces")?,
-            (Level::None, Some(_)) => f.write_str("other files out of reach, but your own user (not root)")?,
-        }
-        match (self.level, self.landlock) {
-            (Level::NoNamespaces, abi) | (Level::None, abi @ Some(_)) => {
-                write!(f, ": this system allows no namespaces, so {} are in reach", in_reach(abi))?;
-            }
-            (Level::Full | Level::OwnUser, _) | (Level::None, None) => {}
-        }
-        self.landlock.map_or(Ok(()), |abi| write!(f, "; Landlock {abi}"))
-    }
-}
-
-impl Level {
-    /// Whether the build has a file system, a network and processes of its own.
-    pub fn has_namespaces(self) -> bool {
-        matches!(self, Level::Full | Level::OwnUser)
-    }
-
-    /// The next weaker level, for a system that promised more than it holds.
-    pub(super) fn weaker(self) -> Option<Level> {
-        match self {
-            Level::Full => Some(Level::NoNamespaces),
-            Level::OwnUser => Some(Level::None),
-            Level::NoNamespaces | Level::None => None,
-        }
-    }
-}
-
-/// The bit of CAP_SYS_ADMIN (linux/capability.h), without which root makes no namespaces.
-const CAP_SYS_ADMIN: u32 = 21;
-
-/// How well this process could contain a build; looked up in /proc, no process is started. The sandbox is the building
-/// machine's, whatever root `host` has.
-pub fn level(_host: &Host) -> Level {
-    let kinds = ["mnt", "net", "pid", "ipc", "uts"];
-    let namespaces = kinds.iter().all(|kind| Path::new("/proc/self/ns").join(kind).exists());
-    if nix::unistd::geteuid().is_root() {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let capable = status
-            .lines()
-            .find_map(|l| l.strip_prefix("CapEff:"))
-            .is_some_and(|hex| u64::from_str_radix(hex.trim(), 16).is_ok_and(|set| set >> CAP_SYS_ADMIN & 1 == 1));
-        return if namespaces && capable { Level::Full } else { Level::NoNamespaces };
-    }
-    let number = |path: &str| fs::read_to_string(path).ok().and_then(|t| t.trim().parse::<u64>().ok());
-    let allowed = number("/proc/sys/user/max_user_namespaces") != Some(0)
-        && number("/proc/sys/kernel/unprivileged_userns_clone") != Some(0)
-        && number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").unwrap_or(0) == 0
-        && Path::new("/proc/self/ns/user").exists();
-    if namespaces && allowed {
-        Level::OwnUser
-    } else {
-        Level::None
-    }
-}
-
-/// [`level`], with what Landlock adds.
-pub fn containment(host: &Host) -> Containment {
-    Containment { level: level(host), landlock: landlock::version() }
-}
-
 /// A sandbox for the builds of one run.
 #[derive(Debug)]
 pub struct Sandbox<'a> {
@@ -147,7 +51,7 @@ pub struct Sandbox<'a> {
     pub(super) landlock: Option<u32>,
     work: &'a Path,
     tree: &'a BuildTree,
-    who: Option<(Uid, Gid)>,
+    pub(super) who: Option<(Uid, Gid)>,
     jobs: u32,
 }
 
@@ -222,7 +126,7 @@ impl<'a> Sandbox<'a> {
     pub(super) fn plan(&self, dir: &Path, report: RawFd) -> Result<Plan> {
         let namespaces = if self.level.has_namespaces() { Some(self.namespaces()?) } else { None };
         let mut limits = vec![
-            (Resource::RLIMIT_CORE, 0),
+            (Resource::RLIMIT_CORE, MAX_CORE),
             (Resource::RLIMIT_FSIZE, MAX_FILE),
             (Resource::RLIMIT_AS, MAX_MEMORY),
             (Resource::RLIMIT_CPU, MAX_CPU),
@@ -256,7 +160,7 @@ impl<'a> Sandbox<'a> {
             Step::ReadOnly(path, _) | Step::File(path, _) => Some(Rule { path, allowed: Allowed::Read }),
             Step::Device(path, _) => Some(Rule { path, allowed: Allowed::Device }),
             Step::Writable(path, _) => Some(Rule { path, allowed: Allowed::Write }),
-            Step::Memory(..) | Step::Dir(_) | Step::Link(..) | Step::Proc(_) => None,
+            Step::Memory(..) | Step::Dir(_) | Step::Link(..) | Step::Proc(_) | Step::Beneath(_) => None,
         });
         Ok(rules.collect())
     }
@@ -277,7 +181,7 @@ impl<'a> Sandbox<'a> {
     }
 
     fn layout(&self) -> Result<Layout> {
-        let mut layout = Layout::new(self.root_dir());
+        let mut layout = Layout::new(self.root_dir())?;
         layout.system()?;
         let kernels = self.kernel_dirs();
         layout.libraries(&kernels)?;

@@ -37,6 +37,8 @@ pub(super) enum Step {
     Link(CString, CString),
     /// A directory or file of the host, read-only: source, destination.
     ReadOnly(CString, CString),
+    /// What is mounted below a directory that was bound, made read-only too.
+    Beneath(CString),
     /// The build directory: source, destination.
     Writable(CString, CString),
     /// A file of the host onto a new empty one, read-only: source, destination.
@@ -57,6 +59,8 @@ pub(super) mod number {
     pub const USER: u16 = 0xff05;
     pub const PRIVILEGES: u16 = 0xff06;
     pub const LANDLOCK: u16 = 0xff07;
+    pub const SESSION: u16 = 0xff08;
+    pub const KEYRING: u16 = 0xff09;
 }
 
 /// Everything the child needs, made before the fork.
@@ -113,6 +117,7 @@ impl Plan {
         // Where memory runs out, the build goes first. Not everywhere writable; nothing depends on it.
         let _ = sys::write_file(c"/proc/self/oom_score_adj", b"1000");
         umask(Mode::from_bits_truncate(0o022));
+        new_session().map_err(|e| (number::SESSION, e))?;
         if let Some(namespaces) = &self.namespaces {
             namespaces.enter(self)?;
         } else {
@@ -135,6 +140,8 @@ impl Plan {
             unistd::setresgid(gid, gid, gid).map_err(user)?;
             unistd::setresuid(uid, uid, uid).map_err(user)?;
         }
+        // A change of user leaves it; who possesses it may read root's keys in it (session-keyring(7)).
+        sys::new_session_keyring().map_err(|e| (number::KEYRING, e))?;
         sys::drop_capabilities().map_err(|e| (number::PRIVILEGES, e))?;
         match prctl::set_no_new_privs() {
             // Linux before 3.5 has no such thing (EL6 before its own backport).
@@ -148,6 +155,14 @@ impl Plan {
         let _ = prctl::set_pdeathsig(Signal::SIGKILL);
         Ok(())
     }
+}
+
+/// A session of its own: none of it has the caller's terminal, into which something could be typed for root (TIOCSTI).
+fn new_session() -> nix::Result<()> {
+    // Who leads a group may not lead a session; into the parent's group and out again.
+    let group = unistd::getpgid(Some(unistd::getppid()))?;
+    unistd::setpgid(Pid::from_raw(0), group)?;
+    unistd::setsid().map(drop)
 }
 
 /// The signals that the monitor waits for.
@@ -224,6 +239,11 @@ impl Step {
                 bind(from, at)?;
                 read_only(at)
             }
+            Step::Beneath(at) => match read_only(at) {
+                // Under another mount, where nobody sees it.
+                Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EINVAL) => Ok(()),
+                result => result,
+            },
             Step::Writable(from, at) => {
                 bind(from, at)?;
                 remount(at, MsFlags::MS_NOSUID | MsFlags::MS_NODEV)

@@ -3,7 +3,19 @@
 //! Where a build has namespaces it is a second wall behind them, and one thing more: nothing can be mounted, in no further
 //! namespace either. Where there are none, as in many containers, it alone keeps a build from what anyone may read or write.
 //!
-//! A kernel holds as much of it as it knows; one without it (ENOSYS, EOPNOTSUPP) goes without, and that is said.
+//! A kernel holds as much of it as it knows; one without it (ENOSYS, EOPNOTSUPP) goes without, and that is said. What each version
+//! brought, of that which is asked for here:
+//!
+//! ```text
+//!  1  5.13  reading, writing, making and removing by path     5  6.10  ioctl(2) on devices
+//!  2  5.19  moving from one directory to another              6  6.12  abstract sockets, signals
+//!  3  6.2   truncating                                        9  7.1   sockets by path
+//!  4  6.7   TCP                                              10  7.2   UDP
+//! ```
+//!
+//! Versions 7 and 8 hold nothing more. Of the former's settings for the audit log none is touched: what a build is refused is not
+//! logged unless asked for, and a compiler looks for many files that are not its own. The latter restricts all threads of a
+//! process at once; between fork and exec there is one.
 
 use landlock::{
     Access, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, RestrictSelf, Ruleset, RulesetAttr,
@@ -14,8 +26,9 @@ use nix::fcntl::{open, OFlag};
 use nix::sys::stat::Mode;
 use std::ffi::CString;
 
-/// The version whose rights are asked for, of Linux 6.12: the newest that builds were tried with.
-const VERSION: ABI = ABI::V6;
+/// The version whose rights are asked for, the newest that the crate knows. Builds were tried with those up to 7 (Linux 6.18); a
+/// compiler needs nothing of what 9 and 10 hold.
+const VERSION: ABI = ABI::V10;
 
 /// What a build may do below a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

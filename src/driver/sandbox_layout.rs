@@ -25,18 +25,51 @@ pub(super) fn c(path: impl AsRef<OsStr>) -> Result<CString> {
     CString::new(path.as_bytes()).with_context(|| format!("{path:?} holds a NUL"))
 }
 
+/// The mount points of this process (proc_pid_mountinfo(5), the fifth field); none are known where /proc is not mounted.
+fn mounts() -> Result<Vec<PathBuf>> {
+    let text = match fs::read("/proc/self/mountinfo") {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).context("reading /proc/self/mountinfo"),
+    };
+    let field = |line: &[u8]| line.split(|&b| b == b' ').nth(4).map(unescape);
+    Ok(text.split(|&b| b == b'\n').filter_map(field).collect())
+}
+
+/// A space, tab, newline or backslash of a path is written as `\` and three octal digits.
+fn unescape(field: &[u8]) -> PathBuf {
+    let mut path = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        match (byte, after) {
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..]) => {
+                path.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = &after[3..];
+            }
+            _ => path.push(byte),
+        }
+    }
+    PathBuf::from(OsStr::from_bytes(&path))
+}
+
 /// Collects the steps that fill the private root.
 pub(super) struct Layout {
     root: PathBuf,
     /// In their order.
     pub steps: Vec<Step>,
     made: BTreeSet<PathBuf>,
+    /// Where something is mounted.
+    mounts: Vec<PathBuf>,
 }
 
 impl Layout {
     /// Nothing yet, of what will lie below `root`.
-    pub fn new(root: PathBuf) -> Layout {
-        Layout { root, steps: Vec::new(), made: BTreeSet::new() }
+    ///
+    /// # Errors
+    /// When it cannot be found out what is mounted.
+    pub fn new(root: PathBuf) -> Result<Layout> {
+        Ok(Layout { root, steps: Vec::new(), made: BTreeSet::new(), mounts: mounts()? })
     }
 
     /// The name outside of a name inside.
@@ -59,6 +92,11 @@ impl Layout {
     pub fn read_only(&mut self, from: &Path, at: &Path) -> Result<()> {
         self.dirs(at)?;
         self.steps.push(Step::ReadOnly(c(from)?, self.at(at)?));
+        // A bind takes along what is mounted below, and being read-only is a matter of each mount.
+        let real = fs::canonicalize(from).unwrap_or_else(|_| from.to_owned());
+        let beneath = self.mounts.iter().filter_map(|m| m.strip_prefix(&real).ok()).filter(|m| !m.as_os_str().is_empty());
+        let beneath: Vec<CString> = beneath.map(|m| self.at(&at.join(m))).collect::<Result<_>>()?;
+        self.steps.extend(beneath.into_iter().map(Step::Beneath));
         Ok(())
     }
 
@@ -129,5 +167,17 @@ impl Layout {
             self.entries(dir, &but)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_point_is_read_as_it_was_escaped() {
+        assert_eq!(unescape(br"/mnt/a\040b\134c\012"), Path::new("/mnt/a b\\c\n"));
+        assert_eq!(unescape(br"/mnt/\04"), Path::new("/mnt/\\04"));
+        assert!(mounts().unwrap().contains(&PathBuf::from("/proc")));
     }
 }

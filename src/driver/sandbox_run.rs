@@ -12,14 +12,14 @@ use nix::fcntl::{fcntl, FcntlArg, OFlag};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{kill, killpg, Signal};
 use nix::sys::statvfs::statvfs;
-use nix::unistd::{pipe2, Pid};
+use nix::unistd::{self, pipe2, Gid, Pid, Uid};
 use std::fs::{self, File};
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 /// How often a running build is looked at when it prints nothing.
@@ -147,6 +147,8 @@ impl Sandbox<'_> {
             number::DIRECTORY => "entering the build directory",
             number::USER => "becoming the build user",
             number::PRIVILEGES => "giving up privileges",
+            number::SESSION => "beginning a session",
+            number::KEYRING => "leaving the caller's keys",
             index => steps.get(usize::from(index)).map_or("an unknown step", String::as_str),
         };
         Err(Refused::Other(advise(format!("the build sandbox: {act}: {}", errno.desc()), "run `vfguard doctor`")))
@@ -189,33 +191,58 @@ impl Sandbox<'_> {
         };
         // ESRCH (nobody left) is the rule.
         let _ = killpg(group, Signal::SIGKILL);
-        self.end_strays();
+        self.end_strays()?;
         if open {
             drain(&mut reader, output, Duration::ZERO);
         }
         Ok(Ended { code: code(status), stopped: stopped.map(|(reason, _)| reason) })
     }
 
-    /// Without namespaces a process that left the group would go on; all of the build user's are ended, but those of another
-    /// vfguard that builds at the same time below another root.
-    fn end_strays(&self) {
-        let Some(user) = self.user().filter(|_| self.level == Level::NoNamespaces) else { return };
+    /// Without namespaces a process that left the group would go on; all of the build user's are ended at once. Where another
+    /// vfguard builds at the same time below another root, its processes are spared and the others ended one by one.
+    fn end_strays(&self) -> Result<()> {
+        let Some((uid, gid)) = self.who.filter(|_| self.level == Level::NoNamespaces) else { return Ok(()) };
+        let act = || format!("ending the processes of the build user (uid {uid})");
         for _ in 0..ROUNDS {
-            let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-            let strays: Vec<Pid> = processes
-                .filter(|e| e.metadata().is_ok_and(|m| m.uid() == user.as_raw()))
-                .filter_map(|e| e.file_name().to_str()?.parse().ok().map(Pid::from_raw))
-                .filter(|pid| !is_anothers(*pid, user.as_raw()))
-                .collect();
+            let (anothers, strays): (Vec<Pid>, Vec<Pid>) =
+                processes(uid).into_iter().partition(|pid| is_anothers(*pid, uid.as_raw()));
+            if anothers.is_empty() {
+                // What becomes another process each time one looks is in no list, so that none is believed.
+                return end_all(uid, gid).with_context(act);
+            }
             if strays.is_empty() {
-                return;
+                return Ok(());
             }
             for pid in strays {
                 let _ = kill(pid, Signal::SIGKILL);
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+        end_all(uid, gid).with_context(act)
     }
+}
+
+fn processes(user: Uid) -> Vec<Pid> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter(|e| e.metadata().is_ok_and(|m| m.uid() == user.as_raw()))
+        .filter_map(|e| e.file_name().to_str()?.parse().ok().map(Pid::from_raw))
+        .collect()
+}
+
+/// Sends SIGKILL to every process of a user, by a child that became that user. None can fork out of the way meanwhile (kill(2)).
+fn end_all(uid: Uid, gid: Gid) -> io::Result<()> {
+    let mut command = Command::new("/proc/self/exe");
+    sys::in_child(&mut command, move || {
+        unistd::setgroups(&[])?;
+        unistd::setresgid(gid, gid, gid)?;
+        unistd::setresuid(uid, uid, uid)?;
+        match kill(Pid::from_raw(-1), Signal::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => sys::exit_now(0),
+            Err(e) => Err(e.into()),
+        }
+    });
+    command.spawn()?.wait().map(drop)
 }
 
 /// Whether the first ancestor of another user is a living vfguard other than this one. What has lost its parents is nobody's.
@@ -319,7 +346,13 @@ fn usage(dir: &Path) -> (u64, u64) {
     let mut total = (0, 0);
     let mut todo = vec![dir.to_owned()];
     while let Some(dir) = todo.pop() {
-        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            // Deeper than a path may be long: no source is, and what lies there cannot be counted.
+            Err(e) if e.raw_os_error() == Some(Errno::ENAMETOOLONG as i32) => return (u64::MAX, u64::MAX),
+            Err(_) => continue,
+        };
+        for entry in entries.flatten() {
             let Ok(meta) = entry.metadata() else { continue };
             total.0 += meta.blocks() * 512;
             total.1 += 1;

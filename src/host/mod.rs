@@ -10,6 +10,7 @@ pub mod locks;
 pub mod packages;
 pub mod pci;
 pub mod place;
+pub mod remove;
 mod resolve;
 pub mod sys;
 pub mod systemd;

@@ -135,6 +135,36 @@ pub fn drop_capabilities() -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
+/// The effective capabilities of this process, a bit each. The kernel is asked itself: no file of /proc is read, so no error of
+/// reading can look like a lack of privilege.
+///
+/// # Errors
+/// Those of capget(2).
+pub fn capabilities() -> nix::Result<u64> {
+    let header = CapHeader { version: CAPABILITY_VERSION_3, pid: 0 };
+    let mut sets = [CapData { effective: 0, permitted: 0, inheritable: 0 }; 2];
+    // SAFETY: header and data have the layout of version 3 (two words) and live through the call.
+    let result = unsafe { libc::syscall(libc::SYS_capget, &header, sets.as_mut_ptr()) };
+    Errno::result(result)?;
+    Ok(u64::from(sets[1].effective) << 32 | u64::from(sets[0].effective))
+}
+
+/// KEYCTL_JOIN_SESSION_KEYRING of keyctl(2).
+const JOIN_SESSION_KEYRING: libc::c_int = 1;
+
+/// Takes a new empty session keyring in the place of the one that was inherited.
+///
+/// # Errors
+/// Those of keyctl(2); that the kernel has no keys, or a container's filter hides them, is none.
+pub fn new_session_keyring() -> nix::Result<()> {
+    // SAFETY: without a name the call reads no memory of ours.
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
+    match Errno::result(result) {
+        Ok(_) | Err(Errno::ENOSYS | Errno::EPERM) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
 /// Writes bytes to a descriptor that is only known by number: the report of a failing helper, or its own /proc file.
 pub fn write_raw(fd: RawFd, bytes: &[u8]) {
     // SAFETY: the slice is valid for its length; a bad descriptor is EBADF.
@@ -215,6 +245,13 @@ pub fn freeze_and_thaw(directory: &File) -> nix::Result<()> {
 mod tests {
     use std::fs;
     use std::path::Path;
+
+    #[test]
+    fn the_kernel_tells_the_same_capabilities_as_proc() {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let said = status.lines().find_map(|l| l.strip_prefix("CapEff:")).unwrap();
+        assert_eq!(super::capabilities(), Ok(u64::from_str_radix(said.trim(), 16).unwrap()));
+    }
 
     fn sources(dir: &Path, found: &mut Vec<(String, String)>) {
         for entry in fs::read_dir(dir).unwrap() {

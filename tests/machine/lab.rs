@@ -121,3 +121,34 @@ pub fn preload(machine: &Machine, text: &str) -> PathBuf {
     assert!(Command::new("gcc").args(gcc).arg(&library).arg(&source).arg("-ldl").status().unwrap().success());
     library
 }
+
+/// Runs a program behind a seccomp filter that answers some system calls with an error: first, last, errno, program…
+const FILTER: &str = r#"
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    struct sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, atoi(argv[1]), 0, 2),
+        BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, atoi(argv[2]), 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | atoi(argv[3])),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {sizeof rules / sizeof *rules, rules};
+    if (argc < 5 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter)) return 99;
+    execvp(argv[4], argv + 4);
+    return 98;
+}
+"#;
+
+/// Compiles that program.
+pub fn filter(machine: &Machine) -> PathBuf {
+    let (source, filter) = (machine.path("filter.c"), machine.path("filter"));
+    fs::write(&source, FILTER).unwrap();
+    assert!(Command::new("gcc").arg("-o").arg(&filter).arg(&source).status().unwrap().success());
+    filter
+}

@@ -1,0 +1,114 @@
+//! How well a build could be contained here, found out before one is started, for `status`, `doctor` and the sandbox itself.
+//!
+//! A weaker level is chosen only for what is known to be missing. What cannot be found out (a file of /proc that cannot be read)
+//! is taken to be there: making the sandbox then shows it, and what is refused there is told.
+
+use super::sandbox_landlock as landlock;
+use crate::host::{sys, Host};
+use serde::Serialize;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+/// How well a build is contained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// Namespaces of its own, and an unprivileged user that owns nothing else.
+    Full,
+    /// Namespaces of its own, but the caller's own user: vfguard does not run as root.
+    OwnUser,
+    /// An unprivileged user without namespaces: the kernel has none, or a container forbids them.
+    NoNamespaces,
+    /// Nothing but limits: neither root nor namespaces.
+    None,
+}
+
+/// A level, and whether Landlock stands behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Containment {
+    /// What user and namespaces hold.
+    pub level: Level,
+    /// The version of the kernel's Landlock; none where it has none.
+    pub landlock: Option<u32>,
+}
+
+/// What is in a build's reach where it has no namespaces, by the version of Landlock (what each holds: `sandbox_landlock`).
+fn in_reach(landlock: Option<u32>) -> &'static str {
+    match landlock {
+        None => "the network and other files are",
+        Some(0..=3) => "the network and other processes are",
+        Some(4..=5) => "the network but TCP, and other processes, are",
+        Some(6..=8) => "the network but TCP, and sockets that have a name, are",
+        Some(9) => "the network but TCP is",
+        Some(10..) => "the network but TCP and UDP is",
+    }
+}
+
+impl fmt::Display for Containment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.level, self.landlock) {
+            (Level::Full, _) => f.write_str("full: own user, no network, private file system")?,
+            (Level::OwnUser, _) => f.write_str("no network, private file system, but your own user (not root)")?,
+            (Level::NoNamespaces, None) => f.write_str("own user only")?,
+            (Level::NoNamespaces, Some(_)) => f.write_str("own user, other files out of reach")?,
+            (Level::None, None) => f.write_str("none: not root, and this system allows no user namespaces")?,
+            (Level::None, Some(_)) => f.write_str("other files out of reach, but your own user (not root)")?,
+        }
+        match (self.level, self.landlock) {
+            (Level::NoNamespaces, abi) | (Level::None, abi @ Some(_)) => {
+                write!(f, ": this system allows no namespaces, so {} in reach", in_reach(abi))?;
+            }
+            (Level::Full | Level::OwnUser, _) | (Level::None, None) => {}
+        }
+        self.landlock.map_or(Ok(()), |abi| write!(f, "; Landlock {abi}"))
+    }
+}
+
+impl Level {
+    /// Whether the build has a file system, a network and processes of its own.
+    pub fn has_namespaces(self) -> bool {
+        matches!(self, Level::Full | Level::OwnUser)
+    }
+
+    /// The next weaker level, for a system that promised more than it holds.
+    pub(super) fn weaker(self) -> Option<Level> {
+        match self {
+            Level::Full => Some(Level::NoNamespaces),
+            Level::OwnUser => Some(Level::None),
+            Level::NoNamespaces | Level::None => None,
+        }
+    }
+}
+
+/// The bit of CAP_SYS_ADMIN (linux/capability.h), without which root makes no namespaces.
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// How well this process could contain a build; no process is started. The sandbox is the building machine's, whatever root
+/// `host` has.
+fn level(_host: &Host) -> Level {
+    let missing = |path: &Path| path.try_exists().is_ok_and(|there| !there);
+    // Where /proc is not mounted nothing is known to be missing.
+    let told = !missing(Path::new("/proc/self"));
+    let has = |kind: &str| !(told && missing(&Path::new("/proc/self/ns").join(kind)));
+    let namespaces = ["mnt", "net", "pid", "ipc", "uts"].into_iter().all(has);
+    if nix::unistd::geteuid().is_root() {
+        let capable = sys::capabilities().map_or(true, |set| set >> CAP_SYS_ADMIN & 1 == 1);
+        return if namespaces && capable { Level::Full } else { Level::NoNamespaces };
+    }
+    let number = |path: &str| fs::read_to_string(path).ok().and_then(|t| t.trim().parse::<u64>().ok());
+    let allowed = number("/proc/sys/user/max_user_namespaces") != Some(0)
+        && number("/proc/sys/kernel/unprivileged_userns_clone") != Some(0)
+        && number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").unwrap_or(0) == 0
+        && has("user");
+    if namespaces && allowed {
+        Level::OwnUser
+    } else {
+        Level::None
+    }
+}
+
+/// How well this process could contain a build, with what Landlock adds.
+pub fn containment(host: &Host) -> Containment {
+    Containment { level: level(host), landlock: landlock::version() }
+}

@@ -1,0 +1,234 @@
+//! What ties a build to the machine around it, with namespaces and without: its limits, root's keys and terminal, mounts in what
+//! it is shown, what it leaves running and lying. Each attack is seen to succeed where nothing is done against it.
+
+mod machine;
+
+use machine::lab::{self, Lab};
+use machine::Machine;
+use nix::sys::resource::{getrlimit, Resource};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Who builds where no account is configured (BUILD_UID).
+const BUILDER: u32 = 61147;
+/// What an attack prints once it has succeeded; put together at run time, so that an echoed script is no success.
+const OK: &str = "ATTACK-OK";
+const SAY: &str = "printf 'ATTACK-%s\\n' OK";
+/// Landlock's three system calls answer ENOSYS, as on a kernel before 5.13.
+const NO_LANDLOCK: [&str; 3] = ["444", "446", "38"];
+
+/// One test at a time: at its end a build without namespaces ends whatever else the build user runs.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// A machine with one kernel, which every user may enter.
+struct Stage {
+    _alone: MutexGuard<'static, ()>,
+    machine: Machine,
+    kernel: String,
+    filter: PathBuf,
+}
+
+impl Stage {
+    fn new() -> Stage {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let lab = Lab::open();
+        let kernel = lab.get("K_NEW").to_owned();
+        let machine = lab.install(lab.machine(), &kernel);
+        fs::set_permissions(machine.root(), PermissionsExt::from_mode(0o755)).unwrap();
+        let filter = lab::filter(&machine);
+        Stage { _alone: alone, machine, kernel, filter }
+    }
+
+    /// vfguard on a kernel without Landlock, with the right to make namespaces or without, making a source whose makefile runs a
+    /// script; to be run as it is or by another program.
+    fn words(&self, namespaces: bool, script: &str) -> Vec<String> {
+        let (file, digest) = lab::archive(self.machine.root(), script, &[]);
+        let mut words = vec![self.filter.display().to_string()];
+        words.extend(NO_LANDLOCK.map(str::to_owned));
+        if !namespaces {
+            words.extend(["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"].map(str::to_owned));
+        }
+        words.extend([env!("CARGO_BIN_EXE_vfguard"), "--root"].map(str::to_owned));
+        words.push(self.machine.root().display().to_string());
+        words.extend(["prepare", &self.kernel, "--jobs", "2", "--source"].map(str::to_owned));
+        words.extend([file.display().to_string(), "--sha256".into(), digest]);
+        words
+    }
+
+    /// Runs the script in a build below another program, and says what the build printed.
+    fn below(&self, program: &[&str], namespaces: bool, script: &str) -> String {
+        let words = self.words(namespaces, script);
+        let all: Vec<&str> = program.iter().copied().chain(words.iter().map(String::as_str)).collect();
+        let output = Command::new(all[0]).args(&all[1..]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let log = self.machine.path(&format!("var/lib/vfguard/log/{}-ixgbevf-1.0.log", self.kernel));
+        let log = fs::read(&log).unwrap_or_else(|e| panic!("{e}: {text}"));
+        let log = String::from_utf8_lossy(&log).into_owned();
+        assert!(log.contains("vfguard: make"), "make was not even started: {log}{text}");
+        log + &text
+    }
+
+    fn inside(&self, namespaces: bool, script: &str) -> String {
+        self.below(&["env"], namespaces, script)
+    }
+}
+
+/// Runs a script as the build user and in no sandbox, below another program; what it printed.
+fn plainly(program: &[&str], script: &str) -> String {
+    let id = BUILDER.to_string();
+    let user = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "bash", "-c", script];
+    let all = [program, &user[..]].concat();
+    let output = Command::new(all[0]).args(&all[1..]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// Living processes of the build user.
+fn running() -> usize {
+    use std::os::unix::fs::MetadataExt;
+    let alive = |e: &fs::DirEntry| {
+        let stat = fs::read_to_string(e.path().join("stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z') && !rest.is_empty())
+    };
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes.filter(|e| e.metadata().is_ok_and(|m| m.uid() == BUILDER) && alive(e)).count()
+}
+
+#[test]
+fn every_limit_is_in_force_and_none_can_be_raised() {
+    let stage = Stage::new();
+    let script = "prlimit --pid $$ --raw --noheadings --output RESOURCE,SOFT,HARD | sed 's/^/LIMIT /'; \
+                  for l in c f v t u; do (ulimit -$l unlimited) 2>/dev/null && printf 'RAISED-%s\\n' $l; done; \
+                  (ulimit -n 5000) 2>/dev/null && printf 'RAISED-%s\\n' n; exit 1";
+    let limits = [
+        // Less than a page: nothing is written, and no program of root's is started on a core either (core(5)).
+        ("CORE", Resource::RLIMIT_CORE, 1),
+        ("FSIZE", Resource::RLIMIT_FSIZE, 256 << 20),
+        ("AS", Resource::RLIMIT_AS, 4 << 30),
+        ("CPU", Resource::RLIMIT_CPU, 3600),
+        ("NOFILE", Resource::RLIMIT_NOFILE, 4096),
+        ("NPROC", Resource::RLIMIT_NPROC, 128 + 8 * 2),
+    ];
+    for namespaces in [true, false] {
+        let log = stage.inside(namespaces, script);
+        for (name, resource, limit) in limits {
+            let limit = getrlimit(resource).unwrap().1.min(limit);
+            let line = format!("LIMIT {name} {limit} {limit}");
+            assert!(log.lines().any(|l| l == line), "namespaces: {namespaces}: no line {line:?}: {log}");
+        }
+        assert!(!log.contains("RAISED-"), "namespaces: {namespaces}: {log}");
+    }
+}
+
+/// Joins a new session keyring with a key in it, and then runs a program, as a login shell does.
+const WITH_KEY: [&str; 3] = [
+    "python3",
+    "-c",
+    "import ctypes, os, sys; c = ctypes.CDLL(None); ok = c.syscall(250, 1, None) > 0 and \
+     c.syscall(248, b'user', b'vfguard-test', b'top secret', 10, -3) > 0; ok or sys.exit('no keys'); os.execvp(sys.argv[1], sys.argv[1:])",
+];
+
+#[test]
+fn keys_of_the_session_that_runs_vfguard_are_out_of_reach() {
+    let stage = Stage::new();
+    // keyctl(2): KEYCTL_SEARCH in the session keyring, then KEYCTL_READ.
+    let perl = "($t, $d, $b) = (\"user\", \"vfguard-test\", \"x\" x 64); $id = syscall(250, 10, -3, $t, $d, 0); \
+                exit 1 if $id <= 0; $n = syscall(250, 11, $id, $b, 64); exit(substr($b, 0, $n) eq \"top secret\" ? 0 : 1)";
+    let script = format!("perl -e '{perl}' && {SAY}; exit 1");
+    let plain = plainly(&WITH_KEY, &script);
+    assert!(plain.contains(OK), "the build user cannot read it without the sandbox either, so it proves nothing: {plain}");
+    for namespaces in [true, false] {
+        let log = stage.below(&WITH_KEY, namespaces, &script);
+        assert!(!log.contains(OK), "namespaces: {namespaces}: {log}");
+    }
+}
+
+#[test]
+fn the_terminal_of_the_caller_is_out_of_reach() {
+    let stage = Stage::new();
+    // What is put into its input (TIOCSTI) is typed into root's shell once vfguard has ended.
+    let script = format!("exec 3<>/dev/tty && {SAY}; exit 1");
+    let log = stage.machine.path("typed");
+    let on_a_terminal = |words: &[String]| {
+        let quoted: Vec<String> = words.iter().map(|w| format!("'{}'", w.replace('\'', "'\\''"))).collect();
+        let status = Command::new("script").args(["-qec", &quoted.join(" ")]).arg(&log).output().unwrap();
+        drop(status);
+        fs::read_to_string(&log).unwrap()
+    };
+    let id = BUILDER.to_string();
+    let user = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "bash", "-c", &script].map(str::to_owned);
+    let plain = on_a_terminal(&user);
+    assert!(plain.contains(OK), "it is out of reach without the sandbox too, so it proves nothing: {plain}");
+    for namespaces in [true, false] {
+        on_a_terminal(&stage.words(namespaces, &script));
+        let log = stage.machine.path(&format!("var/lib/vfguard/log/{}-ixgbevf-1.0.log", stage.kernel));
+        let log = fs::read_to_string(log).unwrap();
+        assert!(log.contains("vfguard: make") && !log.contains(OK), "namespaces: {namespaces}: {log}");
+    }
+}
+
+#[test]
+fn a_file_system_mounted_in_what_a_build_is_shown_cannot_be_written_either() {
+    let stage = Stage::new();
+    let at = stage.machine.path(&format!("usr/src/linux-headers-{}/mounted here", stage.kernel));
+    fs::create_dir(&at).unwrap();
+    let script = format!("echo evil >'{}/file' && {SAY}; exit 1", at.display());
+    let mount = format!("mount -t tmpfs -o mode=1777 none '{}' && exec \"$@\"", at.display());
+    let mounted = ["unshare", "-m", "sh", "-c", &mount, "sh"];
+    let plain = plainly(&mounted, &script);
+    assert!(plain.contains(OK), "it fails without the sandbox too, so it proves nothing: {plain}");
+    let log = stage.below(&mounted, true, &script);
+    assert!(!log.contains(OK) && log.contains("Read-only file system"), "{log}");
+}
+
+#[test]
+fn a_process_that_is_always_another_one_does_not_survive_where_no_namespace_ends_it() {
+    let stage = Stage::new();
+    let hare = "use POSIX; setsid; for (1..2000000) { my $p = fork; next unless defined $p; exit if $p }";
+    let script = |hare: &str| format!("perl -e '{hare}' >/dev/null 2>&1 </dev/null & sleep 0.5; exit 1");
+    let end = || {
+        plainly(&["env"], "kill -9 -1");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    plainly(&["env"], &script(hare));
+    std::thread::sleep(Duration::from_millis(300));
+    let alive = (0..100).any(|_| running() > 0);
+    end();
+    assert!(alive, "it does not survive without the sandbox either, so it proves nothing");
+    stage.inside(false, &script(hare));
+    let alive = (0..100).any(|_| running() > 0);
+    end();
+    assert!(!alive, "it outlived its build");
+}
+
+#[test]
+fn directories_nested_beyond_every_limit_are_counted_and_removed() {
+    let stage = Stage::new();
+    // Longer than a path may be, and deeper than a process may have files open.
+    let nest = "for (1..5000) { mkdir \"d\" or die; chdir \"d\" or die }";
+    let fill = "for (1..7) { system(\"fallocate\", \"-l\", \"200M\", \"f$_\") == 0 or die }";
+    let work = stage.machine.path("var/cache/vfguard/build");
+    let log = stage.inside(true, &format!("perl -e '{nest} {fill} sleep 4' && {SAY}; exit 1"));
+    assert!(!log.contains(OK) && log.contains("too much of the disk"), "{log}");
+    assert_eq!(fs::read_dir(&work).unwrap().count(), 0, "the build directory was left behind");
+    // What a killed run left is no different.
+    let left = work.join("run-killed/0/build");
+    fs::create_dir_all(&left).unwrap();
+    assert!(Command::new("perl").args(["-e", nest]).current_dir(&left).status().unwrap().success());
+    stage.inside(true, "exit 1");
+    assert_eq!(fs::read_dir(&work).unwrap().count(), 0, "what a killed run left is still there");
+}
+
+#[test]
+fn whatever_the_callers_umask_is_nobody_else_may_write_what_is_made() {
+    let stage = Stage::new();
+    let bare = ["sh", "-c", "umask 0; exec \"$@\"", "sh"];
+    let log = stage.below(&bare, true, "stat -c 'MODE %a' /build . .. ../..; umask; exit 1");
+    assert!(log.contains("MODE 755") && !log.contains("MODE 777"), "{log}");
+    let made = ["var", "run", "boot"].map(|dir| stage.machine.path(dir));
+    let found = Command::new("find").args(&made).args(["-perm", "/022", "!", "-type", "l"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "", "others may write these");
+}

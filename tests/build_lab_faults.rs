@@ -7,12 +7,9 @@ mod machine;
 use machine::lab::{self, Lab};
 use machine::Machine;
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-const GATE: &str = "run/systemd/system/reboot.target.d/50-vfguard.conf";
+use std::time::Duration;
 
 /// A machine whose one kernel has a good module of ours.
 struct Stage {
@@ -118,6 +115,7 @@ const SHIM: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -130,7 +128,9 @@ static int hit(const char *call) {
         nth = n >= 8 && !strncmp(exe + n - 8, "/vfguard", 8) && at ? atoi(at) : -1;
     }
     const char *which = getenv("FAULT_CALL");
-    return nth >= 0 && which && !strcmp(which, call) && seen++ == nth;
+    if (nth < 0 || !which || strcmp(which, call) || seen++ != nth) return 0;
+    if (getenv("FAULT_HIT")) close(creat(getenv("FAULT_HIT"), 0600));
+    return 1;
 }
 static int short_writes(void) { const char *c = getenv("FAULT_CALL"); hit(""); return nth >= 0 && c && !strcmp(c, "short"); }
 ssize_t write(int fd, const void *b, size_t n) {
@@ -180,6 +180,64 @@ fn a_read_or_write_that_fails_at_any_place_costs_no_good_module() {
     let (done, told) = stage.under(":", &[("LD_PRELOAD", preload), ("FAULT_CALL", "short"), ("FAULT_AT", "0")]);
     assert!(done, "short writes are no failure: {told}");
     stage.recovers();
+}
+
+#[test]
+fn whatever_cannot_be_read_a_check_calls_no_unsafe_kernel_safe() {
+    let stage = Stage::new();
+    let Stage { machine, kernel, .. } = &stage;
+    let (shim, hit) = (lab::preload(machine, SHIM), machine.path("hit"));
+    let settings = machine.path("etc/modprobe.d/x.conf");
+    fs::create_dir_all(settings.parent().unwrap()).unwrap();
+    for why in ["modprobe is told not to load it", "it is not there"] {
+        if settings.exists() {
+            fs::remove_file(&settings).unwrap();
+            fs::remove_file(module(machine, kernel)).unwrap();
+            assert!(Command::new("depmod").arg("-b").arg(machine.root()).arg(kernel).status().unwrap().success());
+        } else {
+            fs::write(&settings, "install demo /bin/false\n").unwrap();
+        }
+        let mut places = 0;
+        loop {
+            let _ = fs::remove_file(&hit);
+            let mut check = machine.command(&["check"]);
+            check.env("LD_PRELOAD", &shim).env("FAULT_CALL", "read").env("FAULT_HIT", &hit);
+            let output = check.env("FAULT_AT", places.to_string()).output().unwrap();
+            let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+            assert!(matches!(output.status.code(), Some(1 | 3)), "{why}, and EIO in read {places}: {told}");
+            assert!(!told.contains("panicked"), "{told}");
+            if !hit.exists() {
+                break;
+            }
+            places += 1;
+        }
+        println!("EIO in a check of a kernel that is unsafe ({why}): {places} places, never safe");
+        assert!(places > 20, "{places}");
+    }
+}
+
+#[test]
+fn a_file_of_proc_that_cannot_be_read_makes_no_sandbox_weaker() {
+    let stage = Stage::new();
+    let said = |run: &str| run.lines().find_map(|l| l.trim().strip_prefix("sandbox: ")).unwrap_or_default().to_owned();
+    let run = |words: &[&str]| {
+        let output = Command::new(words[0]).args(&words[1..]).arg("-v").args(stage.rebuild()).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let root = stage.machine.root().to_str().unwrap();
+    let program = [env!("CARGO_BIN_EXE_vfguard"), "--root", root];
+    let whole = said(&run(&program).1);
+    assert!(whole.starts_with("full: "), "{whole}");
+    let trace = stage.machine.path("trace");
+    for file in ["status", "ns/mnt", "ns/net", "ns/pid", "ns/ipc", "ns/uts"] {
+        let file = format!("/proc/self/{file}");
+        let calls = ["-e", "inject=openat,read,statx,newfstatat,readlink:error=EIO", "-P", &file];
+        let strace = [&["strace", "-qq", "-o", trace.to_str().unwrap()], &calls[..], &program].concat();
+        let (done, told) = run(&strace);
+        assert!(done && said(&told) == whole, "EIO from {file}: {told}");
+        let hit = fs::read_to_string(&trace).unwrap().contains("(INJECTED)");
+        assert!(hit || file.ends_with("status"), "{file} is not looked at");
+    }
 }
 
 #[test]

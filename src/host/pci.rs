@@ -2,6 +2,7 @@
 //! network devices of other buses.
 
 use super::Host;
+use nix::errno::Errno;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io;
@@ -54,18 +55,40 @@ const NET: &str = "/sys/class/net";
 /// have an interface. A machine without PCI has none of the former.
 ///
 /// # Errors
-/// When there is no sysfs to look at: a machine whose devices cannot be seen is not a machine without devices.
+/// When there is no sysfs to look at, or something in it cannot be read: a machine whose devices cannot be seen is not a machine
+/// without devices.
 pub fn devices(host: &Host) -> io::Result<Vec<Device>> {
     let names = match host.read_dir(DEVICES) {
         Ok(names) => names,
         Err(e) if e.kind() == io::ErrorKind::NotFound && host.is_dir("/sys/bus") => Vec::new(),
         Err(e) => return Err(e),
     };
-    let mut devices: Vec<Device> = names.iter().filter_map(|name| device(host, name.to_str()?)).collect();
-    for name in host.read_dir(NET).unwrap_or_default() {
-        devices.extend(name.to_str().and_then(|interface| other_bus(host, interface)));
+    let mut devices = Vec::new();
+    for name in names.iter().filter_map(|n| n.to_str()) {
+        devices.extend(device(host, name)?);
+    }
+    let interfaces = there(Path::new(NET), host.read_dir(NET))?.unwrap_or_default();
+    for interface in interfaces.iter().filter_map(|n| n.to_str()) {
+        devices.extend(other_bus(host, interface)?);
     }
     Ok(devices)
+}
+
+/// What was read, or nothing where nothing is: a device may leave while one looks at it, and in a copied tree a plain directory
+/// may stand for a link. Any other error is one, with the path.
+fn there<T>(path: &Path, read: io::Result<T>) -> io::Result<Option<T>> {
+    let absent = [Errno::ENOENT, Errno::ENOTDIR, Errno::ENODEV, Errno::ENXIO, Errno::EINVAL];
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.raw_os_error().is_some_and(|raw| absent.contains(&Errno::from_raw(raw))) => Ok(None),
+        Err(e) => Err(io::Error::new(e.kind(), format!("{}: {e}", path.display()))),
+    }
+}
+
+/// A file's text; none where there is nothing.
+fn text(host: &Host, path: &Path) -> io::Result<Option<String>> {
+    let text = there(path, host.read_text(path))?.map(|t| t.trim().to_owned());
+    Ok(text.filter(|t| !t.is_empty()))
 }
 
 /// There while udev has events to handle (systemd's `udev_queue_is_empty()`, which `udevadm settle` asks).
@@ -118,7 +141,9 @@ fn unbound(host: &Host) -> Vec<String> {
 
 fn without_driver(host: &Host, dir: &Path, network: impl Fn(&Path) -> bool) -> Vec<String> {
     let names = host.read_dir(dir).unwrap_or_default();
-    let wanted = |name: &OsString| link_name(host, dir.join(name).join("driver")).is_none() && network(&dir.join(name));
+    let wanted = |name: &OsString| {
+        link_name(host, dir.join(name).join("driver")).is_ok_and(|n| n.is_none()) && network(&dir.join(name))
+    };
     names.iter().filter(|n| wanted(n)).map(|n| n.to_string_lossy().into_owned()).collect()
 }
 
@@ -126,50 +151,58 @@ fn class(text: &str) -> u32 {
     u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).unwrap_or(0)
 }
 
-fn other_bus(host: &Host, interface: &str) -> Option<Device> {
+fn other_bus(host: &Host, interface: &str) -> io::Result<Option<Device>> {
     let dir = Path::new(NET).join(interface).join("device");
-    let modalias = host.read_text(dir.join("modalias")).ok()?.trim().to_owned();
-    if modalias.is_empty() || modalias.starts_with("pci:") {
-        return None;
-    }
-    Some(Device {
-        address: link_name(host, dir.clone()).unwrap_or_else(|| interface.to_owned()),
+    let Some(modalias) = text(host, &dir.join("modalias"))?.filter(|m| !m.starts_with("pci:")) else { return Ok(None) };
+    Ok(Some(Device {
+        address: link_name(host, dir.clone())?.unwrap_or_else(|| interface.to_owned()),
         modalias,
         interface: Some(interface.to_owned()),
-        driver: link_name(host, dir.join("driver")),
-        module: link_name(host, dir.join("driver/module")),
+        driver: link_name(host, dir.join("driver"))?,
+        module: link_name(host, dir.join("driver/module"))?,
         class: CLASS_NETWORK << 16,
         driver_override: None,
-    })
+    }))
 }
 
-fn device(host: &Host, address: &str) -> Option<Device> {
+fn device(host: &Host, address: &str) -> io::Result<Option<Device>> {
     let dir = Path::new(DEVICES).join(address);
-    let text = |file: &str| host.read_text(dir.join(file)).ok().map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
-    Some(Device {
+    let text = |file: &str| text(host, &dir.join(file));
+    let Some(modalias) = text("modalias")? else { return Ok(None) };
+    Ok(Some(Device {
         address: address.to_owned(),
-        modalias: text("modalias")?,
-        interface: interface(host, &dir),
-        driver: link_name(host, dir.join("driver")),
-        module: link_name(host, dir.join("driver/module")),
-        class: text("class").map_or(0, |c| class(&c)),
-        driver_override: text("driver_override").filter(|t| t != "(null)"),
-    })
+        modalias,
+        interface: interface(host, &dir)?,
+        driver: link_name(host, dir.join("driver"))?,
+        module: link_name(host, dir.join("driver/module"))?,
+        class: text("class")?.map_or(0, |c| class(&c)),
+        driver_override: text("driver_override")?.filter(|t| t != "(null)"),
+    }))
 }
 
 /// `net/eth0` of a PCI driver, or one level down for virtio (`virtio0/net/eth0`).
-fn interface(host: &Host, dir: &Path) -> Option<String> {
-    let first = |d: PathBuf| host.read_dir(d).ok()?.first()?.to_str().map(str::to_owned);
-    first(dir.join("net")).or_else(|| {
-        let names = host.read_dir(dir).ok()?;
-        names.iter().filter(|n| n.to_string_lossy().starts_with("virtio")).find_map(|n| first(dir.join(n).join("net")))
-    })
+fn interface(host: &Host, dir: &Path) -> io::Result<Option<String>> {
+    let first = |d: PathBuf| -> io::Result<Option<String>> {
+        let names = there(&d, host.read_dir(&d))?.unwrap_or_default();
+        Ok(names.first().and_then(|n| n.to_str()).map(str::to_owned))
+    };
+    if let Some(name) = first(dir.join("net"))? {
+        return Ok(Some(name));
+    }
+    let names = there(dir, host.read_dir(dir))?.unwrap_or_default();
+    for name in names.iter().filter(|n| n.to_string_lossy().starts_with("virtio")) {
+        if let Some(name) = first(dir.join(name).join("net"))? {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }
 
 /// The last component of a link's target. In a copied tree a plain directory may stand for the link: then its own name is
 /// not the driver's, so only links count.
-fn link_name(host: &Host, path: PathBuf) -> Option<String> {
-    host.read_link(path).ok()?.file_name()?.to_str().map(str::to_owned)
+fn link_name(host: &Host, path: PathBuf) -> io::Result<Option<String>> {
+    let target = there(&path, host.read_link(&path))?;
+    Ok(target.and_then(|t| t.file_name()?.to_str().map(str::to_owned)))
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use super::fits;
 use crate::host::Host;
+use nix::errno::Errno;
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Where the files are; one of an earlier directory hides one of the same name in a later one.
@@ -27,16 +29,29 @@ pub(super) struct Modprobe {
     install: Vec<Line>,
     alias: Vec<Line>,
     softdep: Vec<Line>,
+    /// What is there and cannot be read, with the reason: it may say anything.
+    pub(super) unreadable: Vec<String>,
 }
 
 impl Modprobe {
     /// Reads all files in modprobe's order.
     pub(super) fn load(host: &Host) -> Modprobe {
         let mut settings = Modprobe::default();
-        for file in files(host, &DIRECTORIES, OLD) {
-            settings.add(&file, &host.read_text(&file).unwrap_or_default());
+        for file in files(host, &DIRECTORIES, OLD, |directory, e| settings.note(directory, &e)) {
+            match host.read_text(&file) {
+                Ok(text) => settings.add(&file, &text),
+                Err(e) => settings.note(&file, &e),
+            }
         }
         settings
+    }
+
+    /// Notes what is there and cannot be read. A link to nothing, or to /dev/null, is as good as nothing to modprobe too.
+    fn note(&mut self, path: &Path, error: &io::Error) {
+        let absent = [Errno::ENOENT, Errno::ENOTDIR, Errno::ELOOP];
+        if error.raw_os_error().is_some_and(|raw| !absent.contains(&Errno::from_raw(raw))) {
+            self.unreadable.push(format!("{} cannot be read: {error}", path.display()));
+        }
     }
 
     /// Takes in one file's text.
@@ -111,11 +126,16 @@ fn word_that_forbids<'c>(name: &str, cmdline: &'c str) -> Option<&'c str> {
     })
 }
 
-/// The `*.conf` files of a list of directories in the order of their names, an earlier directory hiding a later one.
-pub(super) fn files(host: &Host, directories: &[&str], old: &str) -> Vec<PathBuf> {
+/// The `*.conf` files of a list of directories in the order of their names, an earlier directory hiding a later one; `failed` is
+/// told of a directory that cannot be listed.
+pub(super) fn files(host: &Host, directories: &[&str], old: &str, mut failed: impl FnMut(&Path, io::Error)) -> Vec<PathBuf> {
     let mut by_name: BTreeMap<std::ffi::OsString, PathBuf> = BTreeMap::new();
     for directory in directories {
-        for name in host.read_dir(directory).unwrap_or_default() {
+        let names = host.read_dir(directory).unwrap_or_else(|e| {
+            failed(Path::new(directory), e);
+            Vec::new()
+        });
+        for name in names {
             if Path::new(&name).extension().is_some_and(|e| e == "conf") {
                 by_name.entry(name.clone()).or_insert_with(|| Path::new(directory).join(&name));
             }
@@ -154,6 +174,21 @@ mod tests {
         let s = settings("install ixgbevf /sbin/modprobe --ignore-install ixgbevf $CMDLINE_OPTS && /bin/true\n");
         assert!(s.refuses("ixgbevf", "").is_none());
         assert!(settings("install ixgbevf /sbin/modprobe igbvf\n").refuses("ixgbevf", "").is_some());
+    }
+
+    #[test]
+    fn what_is_there_and_cannot_be_read_is_noted_and_what_is_empty_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("etc/modprobe.d");
+        std::fs::create_dir_all(&at).unwrap();
+        std::os::unix::fs::symlink("nowhere", at.join("gone.conf")).unwrap();
+        // As /dev/null is: no regular file.
+        nix::unistd::mkfifo(&at.join("null.conf"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        assert_eq!(Modprobe::load(&host).unreadable, [""; 0]);
+        let mut settings = Modprobe::default();
+        settings.note(Path::new("/etc/modprobe.d/x.conf"), &Errno::EIO.into());
+        assert!(settings.unreadable[0].starts_with("/etc/modprobe.d/x.conf cannot be read: "), "{settings:?}");
     }
 
     #[test]

@@ -152,6 +152,10 @@ pub fn check_placement(
         let detail = format!("{name} will not be loaded: {why}");
         findings.push(Finding::refuse(Code::Blacklisted, detail, "take that line or word away"));
     }
+    for what in &target.index.modprobe().unreadable {
+        let detail = format!("{name} may be blacklisted: {what}");
+        findings.push(Finding::refuse(Code::Blacklisted, detail, "make it readable, or remove it"));
+    }
     if let Some(word) = early_blacklist(&name, cmdline) {
         let detail = format!("{name} is not loaded before the root is mounted: `{word}` on the kernel command line");
         findings.push(Finding::warn(Code::Blacklisted, detail, "take that word away"));

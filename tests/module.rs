@@ -73,7 +73,7 @@ fn every_module_that_a_distribution_ships_is_safe_for_its_own_kernel() {
         let start = Instant::now();
         let mut wrong = Vec::new();
         for file in &files {
-            match Module::read(&fs::read(file).unwrap()) {
+            match Module::read(fs::read(file).unwrap()) {
                 Err(finding) => wrong.push(format!("{}: {}", file.display(), finding.detail)),
                 Ok(module) => {
                     let findings = module::verify(&module, &target, &[]);
@@ -98,7 +98,7 @@ fn what_modprobe_would_load_is_found_in_real_tables() {
         assert_eq!(target.resolve_alias(vf), [Provider::Module("ixgbevf".into())]);
         let path = target.module_file("ixgbevf").unwrap();
         assert_eq!(module::on_disk(&host, &kernel, "ixgbevf"), std::slice::from_ref(&path));
-        let read = |path: &Path| Module::read(&host.read(path).unwrap()).unwrap();
+        let read = |path: &Path| Module::read(host.read(path).unwrap()).unwrap();
         let placed = |name: &str, path: &Path, cmdline: &str| {
             module::check_placement(&host, &target, name, path, Some(&read(path)), cmdline)
         };

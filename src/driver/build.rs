@@ -2,7 +2,8 @@
 //!
 //! What comes out is in memory, read through descriptors that were checked: from here on nobody but us can change it.
 
-use super::build_log::{Cause, Log};
+use super::build_cause::Cause;
+use super::build_log::Log;
 use super::sandbox::Sandbox;
 use super::sandbox_run::{Ended, Stop};
 use super::{Recipe, Release, SourceTree};

@@ -2,6 +2,7 @@
 //! [`Recipe`] → [`VerifiedArchive`] → [`SourceTree`] → built module → installed module.
 
 mod build;
+mod build_cause;
 mod build_log;
 pub mod digest;
 pub mod fetch;
@@ -13,6 +14,7 @@ mod install_file;
 pub mod leftovers;
 mod preflight;
 pub mod prepare;
+mod prepare_outcome;
 mod prepare_record;
 mod prepare_verify;
 pub mod progress;
@@ -29,7 +31,8 @@ pub mod unpack;
 pub use build_log::last_log;
 pub use digest::Digest;
 pub use fetch::{fetch, local_archive, Origin, VerifiedArchive};
-pub use prepare::{prepare, PrepareError, Prepared, Request};
+pub use prepare::{prepare, Request};
+pub use prepare_outcome::{PrepareError, Prepared};
 pub use prepare_record::{last_failure, would_fail_again};
 pub use progress::{Progress, Silent};
 pub use recipe::{recipes, KernelRange, Recipe, Release};

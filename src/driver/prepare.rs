@@ -1,8 +1,10 @@
 //! From a kernel to an installed, proven module: fetch → unpack → build → sign → verify → install, or a refusal that says why.
 
 use super::build::{self, BuiltModule, Failure};
-use super::build_log::{Cause, Log};
+use super::build_cause::Cause;
+use super::build_log::Log;
 use super::install::{self, VerifiedModule};
+use super::prepare_outcome::{PrepareError, Prepared};
 use super::prepare_record::{self as record, Entry};
 use super::sandbox::{Containment, Sandbox};
 use super::{
@@ -18,7 +20,6 @@ use crate::kernel::tree::{build_tree, BuildTree};
 use crate::kernel::KernelRelease;
 use crate::module::Target;
 use anyhow::{Context, Result};
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -44,70 +45,6 @@ pub struct Request<'a> {
     /// The initial ramdisks that the kernel's boot entry names; none: those of the usual names.
     pub initrds: &'a [PathBuf],
 }
-
-/// A module that is in place and proven.
-#[derive(Debug)]
-pub struct Prepared {
-    /// The release.
-    pub version: String,
-    /// The modules' files, below the root.
-    pub modules: Vec<PathBuf>,
-    /// What is worth knowing.
-    pub findings: Vec<Finding>,
-    /// How long each stage took.
-    pub stages: Vec<(&'static str, Duration)>,
-    /// The log of the build, below the root.
-    pub log: Option<PathBuf>,
-    /// How the build was contained; none when there was none.
-    pub sandbox: Option<Containment>,
-    /// Whether it was in place already.
-    pub reused: bool,
-}
-
-impl Prepared {
-    /// For people: one line, with `verbose` also stages, findings and the log.
-    pub fn summary(&self, kernel: &KernelRelease, recipe: &Recipe, verbose: bool) -> String {
-        let what = if self.reused { "was in place and is good" } else { "built, verified and installed" };
-        let mut text = format!("{kernel}: {} {} {what}", recipe.name, self.version);
-        if verbose {
-            for module in &self.modules {
-                text += &format!("\n  module: {}", module.display());
-            }
-            for (stage, time) in &self.stages {
-                text += &format!("\n  {stage}: {:.1} s", time.as_secs_f64());
-            }
-            for finding in &self.findings {
-                text += &format!("\n  {}", finding.detail);
-            }
-            if let Some(contained) = self.sandbox {
-                text += &format!("\n  sandbox: {contained}");
-            }
-            if let Some(log) = &self.log {
-                text += &format!("\n  log: {}", log.display());
-            }
-        }
-        text
-    }
-}
-
-/// Why a kernel could not be prepared; found in the [`anyhow::Error`] with `downcast_ref`.
-#[derive(Debug)]
-pub struct PrepareError {
-    /// At least one.
-    pub findings: Vec<Finding>,
-    /// The log of the last build, below the root.
-    pub log: Option<PathBuf>,
-}
-
-impl fmt::Display for PrepareError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let details: Vec<&str> =
-            self.findings.iter().filter(|x| x.severity == Severity::Unsafe).map(|x| x.detail.as_str()).collect();
-        f.write_str(&details.join("; "))
-    }
-}
-
-impl std::error::Error for PrepareError {}
 
 /// Prepares one driver for one kernel. Later releases that the recipe names as fallbacks are tried when the first does not
 /// compile, or compiles to something that does not serve.

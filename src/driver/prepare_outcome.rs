@@ -1,0 +1,73 @@
+//! What a preparation comes to: a module that is in place, or the reasons why none is.
+
+use super::sandbox::Containment;
+use super::Recipe;
+use crate::finding::{Finding, Severity};
+use crate::kernel::KernelRelease;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A module that is in place and proven.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The release.
+    pub version: String,
+    /// The modules' files, below the root.
+    pub modules: Vec<PathBuf>,
+    /// What is worth knowing.
+    pub findings: Vec<Finding>,
+    /// How long each stage took.
+    pub stages: Vec<(&'static str, Duration)>,
+    /// The log of the build, below the root.
+    pub log: Option<PathBuf>,
+    /// How the build was contained; none when there was none.
+    pub sandbox: Option<Containment>,
+    /// Whether it was in place already.
+    pub reused: bool,
+}
+
+impl Prepared {
+    /// For people: one line, with `verbose` also stages, findings and the log.
+    pub fn summary(&self, kernel: &KernelRelease, recipe: &Recipe, verbose: bool) -> String {
+        let what = if self.reused { "was in place and is good" } else { "built, verified and installed" };
+        let mut text = format!("{kernel}: {} {} {what}", recipe.name, self.version);
+        if verbose {
+            for module in &self.modules {
+                text += &format!("\n  module: {}", module.display());
+            }
+            for (stage, time) in &self.stages {
+                text += &format!("\n  {stage}: {:.1} s", time.as_secs_f64());
+            }
+            for finding in &self.findings {
+                text += &format!("\n  {}", finding.detail);
+            }
+            if let Some(contained) = self.sandbox {
+                text += &format!("\n  sandbox: {contained}");
+            }
+            if let Some(log) = &self.log {
+                text += &format!("\n  log: {}", log.display());
+            }
+        }
+        text
+    }
+}
+
+/// Why a kernel could not be prepared; found in the [`anyhow::Error`] with `downcast_ref`.
+#[derive(Debug)]
+pub struct PrepareError {
+    /// At least one.
+    pub findings: Vec<Finding>,
+    /// The log of the last build, below the root.
+    pub log: Option<PathBuf>,
+}
+
+impl fmt::Display for PrepareError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let details: Vec<&str> =
+            self.findings.iter().filter(|x| x.severity == Severity::Unsafe).map(|x| x.detail.as_str()).collect();
+        f.write_str(&details.join("; "))
+    }
+}
+
+impl std::error::Error for PrepareError {}

@@ -4,7 +4,6 @@
 use super::Host;
 use nix::errno::Errno;
 use serde::Serialize;
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -113,38 +112,49 @@ pub struct Waited {
 }
 
 /// Early at boot: waits for drivers that udev is about to load, since a device without one does not count as in use. Over at
-/// once where each device has its driver, and soon where udev has nothing left to do.
+/// once where each device has its driver, and soon where udev has nothing left to do. It takes next to nothing from a udev that
+/// is at work: only the devices that lack a driver are looked at again, and all of them once those have theirs (a virtio device
+/// comes with the driver of its PCI function).
 pub fn await_drivers(host: &Host, limit: Duration) -> Waited {
     let start = Instant::now();
-    let devices = unbound(host);
-    let mut left = devices.clone();
+    let mut left = unbound(host);
+    let devices = names(&left);
     let mut quiet = 0;
     while quiet < QUIET_LOOKS && start.elapsed() < limit && !left.is_empty() {
         quiet = if host.exists(UDEV_QUEUE) { 0 } else { quiet + 1 };
         std::thread::sleep(LOOK);
-        left = unbound(host);
+        left.retain(|d| !bound(host, d));
+        if left.is_empty() {
+            left = unbound(host);
+        }
     }
-    Waited { time: start.elapsed(), devices, left }
+    Waited { time: start.elapsed(), devices, left: names(&left) }
 }
 
-/// The network devices without a driver. Looked at again and again beside an udev that has work to do, so little is read.
-fn unbound(host: &Host) -> Vec<String> {
+fn names(devices: &[PathBuf]) -> Vec<String> {
+    devices.iter().filter_map(|d| Some(d.file_name()?.to_string_lossy().into_owned())).collect()
+}
+
+fn bound(host: &Host, device: &Path) -> bool {
+    link_name(host, device.join("driver")).map_or(true, |driver| driver.is_some())
+}
+
+/// The network devices without a driver.
+fn unbound(host: &Host) -> Vec<PathBuf> {
     let text = |path: PathBuf| host.read_text(path).unwrap_or_default();
-    let network = |d: &Path| class(&text(d.join("class"))) >> 16 == CLASS_NETWORK;
-    let mut found = without_driver(host, Path::new(DEVICES), network);
+    let mut found = without_driver(host, Path::new(DEVICES));
+    found.retain(|d| class(&text(d.join("class"))) >> 16 == CLASS_NETWORK);
     for (bus, device) in OTHER_BUSES {
-        let dir = Path::new("/sys/bus").join(bus).join("devices");
-        found.extend(without_driver(host, &dir, |d| text(d.join("modalias")).starts_with(device)));
+        let mut others = without_driver(host, &Path::new("/sys/bus").join(bus).join("devices"));
+        others.retain(|d| text(d.join("modalias")).starts_with(device));
+        found.append(&mut others);
     }
     found
 }
 
-fn without_driver(host: &Host, dir: &Path, network: impl Fn(&Path) -> bool) -> Vec<String> {
-    let names = host.read_dir(dir).unwrap_or_default();
-    let wanted = |name: &OsString| {
-        link_name(host, dir.join(name).join("driver")).is_ok_and(|n| n.is_none()) && network(&dir.join(name))
-    };
-    names.iter().filter(|n| wanted(n)).map(|n| n.to_string_lossy().into_owned()).collect()
+fn without_driver(host: &Host, dir: &Path) -> Vec<PathBuf> {
+    let devices = host.read_dir(dir).unwrap_or_default();
+    devices.iter().map(|name| dir.join(name)).filter(|d| !bound(host, d)).collect()
 }
 
 fn class(text: &str) -> u32 {
@@ -244,6 +254,27 @@ mod tests {
         symlink("../../../devices/vif-0", root.join("sys/class/net/eth0/device")).unwrap();
         let devices = devices(&Host::new(root).unwrap()).unwrap();
         assert_eq!(devices.iter().map(|d| d.address.as_str()).collect::<Vec<_>>(), ["vif-0"]);
+    }
+
+    #[test]
+    fn a_device_that_comes_with_the_driver_of_another_is_waited_for_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, host) = (dir.path(), Host::new(dir.path()).unwrap());
+        let (function, device) = ("sys/bus/pci/devices/0000:00:03.0", "sys/bus/virtio/devices/virtio0");
+        write(root, &format!("{function}/class"), "0x020000\n");
+        write(root, "run/udev/queue", "");
+        let bind = |device: &str| symlink("driver", root.join(device).join("driver")).unwrap();
+        let waited = std::thread::scope(|s| {
+            let waits = s.spawn(|| await_drivers(&host, Duration::from_secs(20)));
+            std::thread::sleep(Duration::from_millis(200));
+            write(root, &format!("{device}/modalias"), "virtio:d00000001v00001AF4\n");
+            bind(function);
+            std::thread::sleep(Duration::from_millis(300));
+            bind(device);
+            waits.join().unwrap()
+        });
+        assert_eq!((waited.devices, waited.left), (vec!["0000:00:03.0".to_owned()], vec![]));
+        assert!(waited.time > Duration::from_millis(400) && waited.time < Duration::from_secs(10), "{:?}", waited.time);
     }
 
     #[test]

@@ -70,7 +70,7 @@ def main():
     with Peak(lab.cache) as peak, ThreadPoolExecutor(options.jobs) as pool:
         for story in stories:
             pool.submit(tell, story, lab, report)
-    report.say(f"at most {peak.runs} MB in the machines' directories, {peak.images} MB in the images'")
+    report.say(f"on the disk: at most {peak.runs} MB of machines and payloads, {peak.images} MB of images")
     return report.finish()
 
 

@@ -77,11 +77,9 @@ def refused(guest):
 
 def payload(lab):
     """The disk that carries the story: the packages, the archive, the recipe."""
-    headers, manifest = headers_lab()
-    stage, rpms = lab.runs / "dnf-stage", lab.runs / "dnf-rpms"
-    for path in (stage, rpms):
-        shutil.rmtree(path, ignore_errors=True)
-    stage.mkdir()
+    with lab.exclusive():
+        headers, manifest = headers_lab()
+    stage, rpms = lab.stage("dnf"), lab.stage("rpms")
     old, new = lab.kernels()
     deb = lab.apts["bookworm"].download(f"linux-image-{new}")
     run([str(lab.project / "tests/rpm/guest.sh"), str(rpms), str(lab.binary), old, new, str(deb)])
@@ -97,8 +95,7 @@ def payload(lab):
 
 def tell(lab, report):
     """Both ends of the line, on one machine that goes back in time between them."""
-    with lab.exclusive():
-        disk = payload(lab)
+    disk = payload(lab)
     with lab.machine("debian12", direct=False, payload=disk, network=NIC, memory=1024) as machine:
         guest = Guest(lab, report, machine)
         try:

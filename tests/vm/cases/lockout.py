@@ -206,10 +206,9 @@ def cut(tree, settings):
 
 def payload(lab):
     """The disk that carries the story: vfguard, the archive, the second kernel's package."""
-    headers, manifest = headers_lab()
-    stage = lab.runs / "lockout-stage"
-    shutil.rmtree(stage, ignore_errors=True)
-    stage.mkdir()
+    with lab.exclusive():
+        headers, manifest = headers_lab()
+    stage = lab.stage("lockout")
     new = lab.kernels()[1]
     # The real package with its real scripts, without the modules that the guest's dpkg would throw away, and stored without
     # compression: xz in TCG would take minutes.
@@ -230,8 +229,7 @@ def payload(lab):
 
 def tell(lab, report):
     """The four parts, on one machine that goes back in time between them."""
-    with lab.exclusive():
-        disk = payload(lab)
+    disk = payload(lab)
     with lab.machine("debian12", direct=False, payload=disk, network=NIC, memory=1024) as machine:
         story = Machine(lab, report, machine)
         try:

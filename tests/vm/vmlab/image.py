@@ -91,6 +91,12 @@ class Images:
         record.write_text(json.dumps(wanted))
         return raw
 
+    def forget(self, name):
+        """Removes the files of a disk that no story wants any more."""
+        for path in self.directory.glob(f"{name}[.-]*"):
+            if path.is_file():
+                path.unlink()
+
     def boot_files(self, disk):
         """Kernel and initrd of the disk's first kernel, for starting it without the boot loader."""
         return DirectKernel(self.directory / f"{disk.name}-vmlinuz", self.directory / f"{disk.name}-initrd")

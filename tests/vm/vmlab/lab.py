@@ -50,6 +50,9 @@ class Lab:
             host.ensure_qemu(self._host_apt())
         self._forget_old_runs()
         self.disks = self._disks()
+        for path in self.images.directory.glob("*.raw"):
+            if path.stem not in self.disks:
+                self.images.forget(path.stem)
         self.binary = self._binary()
 
     def _host_apt(self):
@@ -128,6 +131,13 @@ class Lab:
     def guest_files(self):
         """What a guest needs for vfguard: `{path on the payload disk: path here}`."""
         return {"vfguard": self.binary, "packaging": PROJECT / "packaging"}
+
+    def stage(self, name):
+        """An empty directory of this run, for what a payload is made of."""
+        place = self.runs / f"stage-{name}-{os.getpid()}"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        return place
 
     def payload(self, name, files):
         """A read-only disk that carries files into a guest: `{path in the guest: path here}`."""

@@ -253,6 +253,24 @@ mod tests {
     }
 
     #[test]
+    fn the_boot_unit_is_told_by_its_cgroup_and_no_offline_update_has_it() {
+        for (group, told) in [
+            ("0::/system.slice/vfguard-boot.service", true),
+            ("7:pids:/\n1:name=systemd:/system.slice/vfguard-boot.service", true),
+            ("0::/system.slice/vfguard.service", false),
+            ("0::/user.slice/user-0.slice/session-1.scope", false),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let host = Host::new(dir.path()).unwrap();
+            host.write_atomic("/proc/self/cgroup", format!("{group}\n").as_bytes(), 0o644).unwrap();
+            assert_eq!(in_boot_unit(&host), told, "{group}");
+        }
+        let unit = include_str!("../../packaging/systemd/vfguard-boot.service");
+        let wanted: Vec<&str> = unit.split("[Install]").nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(wanted, ["WantedBy=multi-user.target"]);
+    }
+
+    #[test]
     fn only_a_normal_place_refuses() {
         for place in [
             Place::Normal,

@@ -320,6 +320,20 @@ fn declining_what_boots_next_moves_the_default_first() {
 }
 
 #[test]
+fn declining_what_is_set_for_one_boot_and_is_the_default_too_does_both() {
+    let machine = bad(settled(), NEW).boot_default(NEW);
+    let env = machine.path("boot/grub2/grubenv");
+    let block = fs::read_to_string(&env).unwrap();
+    let saved = block.lines().find(|l| l.starts_with("saved_entry=")).unwrap();
+    let once = saved.replace("saved_entry", "next_entry");
+    fs::write(&env, format!("# GRUB Environment Block\n{saved}\n{once}\n{:#<1$}", "", 1024 - 27 - saved.len() - once.len()))
+        .unwrap();
+    assert_eq!(machine.run(&["decline", NEW]).code, 0);
+    assert_eq!((gate(&machine).as_str(), machine.saved_entry().as_str()), ("open", OLD));
+    assert_eq!(machine.run(&["check"]).code, 0);
+}
+
+#[test]
 fn declining_a_safe_kernel_for_one_that_is_not_closes_the_gate() {
     let machine = good(settled(), NEW).boot_default(NEW).file(&format!("lib/modules/{OLD}/modules.builtin.modinfo"), "");
     let run = machine.run(&["decline", NEW]);

@@ -33,7 +33,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     context.must_be_root("decline")?;
     let (host, config, kernel) = (&context.host, &context.config, &args.kernel);
     let lock = WriteLock::take(host, config.hook.patience())?;
-    let survey = Survey::new(host, config)?;
+    let mut survey = Survey::new(host, config)?;
     survey.must_be_installed(kernel)?;
     if survey.running.as_ref() == Some(kernel) {
         return Err(advise(
@@ -42,11 +42,19 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         ));
     }
     let mut done = Vec::new();
-    match survey.roles().into_iter().find(|(k, _)| k == kernel) {
-        None => context.say(&format!("{kernel} is not about to boot: nothing is refused on its account")),
-        Some((_, Role::Wanted)) => {}
-        Some((_, Role::Once)) => done.push(boot::clear_once(host, &lock)?.what),
-        Some((_, Role::Next)) => {
+    let role = |survey: &Survey| survey.roles().into_iter().find(|(k, _)| k == kernel).map(|(_, role)| role);
+    let mut found = role(&survey);
+    if found == Some(Role::Once) {
+        done.push(boot::clear_once(host, &lock)?.what);
+        // It may be the default as well.
+        survey = Survey::new(host, config)?;
+        found = role(&survey);
+    }
+    match found {
+        None if done.is_empty() => {
+            context.say(&format!("{kernel} is not about to boot: nothing is refused on its account"));
+        }
+        Some(Role::Next) => {
             let refuge = survey.refuge(host).filter(|r| r != kernel);
             let Some(refuge) = refuge else {
                 return Err(advise(
@@ -56,7 +64,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
             };
             done.push(boot::hold(host, &lock, &refuge)?.what);
         }
-        Some((_, role @ (Role::Fallback | Role::Installed))) => {
+        Some(role @ (Role::Fallback | Role::Installed)) if done.is_empty() => {
             return Err(advise(
                 format!(
                     "{kernel} may boot because of the boot loader's own settings ({role:?}), which decline does not change"
@@ -64,6 +72,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
                 format!("remove {kernel} with the package manager, or `vfguard prepare {kernel}`"),
             ));
         }
+        None | Some(Role::Wanted | Role::Once | Role::Fallback | Role::Installed) => {}
     }
     audit::append(host, &audit::Event::now(host, audit::What::Decline, &args.reason, Some(kernel)))?;
     if boot::wanted(host, &boot::next_boot(host, &config.boot)).as_ref() == Some(kernel) {

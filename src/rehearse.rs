@@ -53,7 +53,7 @@ pub struct Rehearsal {
 pub fn choose(host: &Host, choice: &Choice) -> Result<KernelRelease> {
     match choice {
         Choice::Kernel(kernel) => Ok(kernel.clone()),
-        Choice::Available => Packages::of_this_machine()?.newest(),
+        Choice::Available => Packages::here()?.newest(),
         Choice::NewestInstalled => {
             let newest =
                 installed::installed(host).into_iter().map(|k| k.release).find(|k| tree::build_tree(host, k).is_ok());
@@ -131,7 +131,7 @@ fn lay_headers(host: &Host, stage: &Host, kernel: &KernelRelease) -> Result<&'st
         }
         return Ok("this machine's");
     }
-    Packages::of_this_machine()?.unpack_headers(kernel, stage.root())?;
+    Packages::here()?.unpack_headers(kernel, stage.root())?;
     let build = stage.root().join("lib/modules").join(kernel).join("build");
     let tree = stage.path(format!("/usr/src/kernels/{kernel}"));
     if build.symlink_metadata().is_err() && tree.is_dir() {

@@ -4,10 +4,10 @@
 mod machine;
 
 use machine::lab::Lab;
-use machine::{Machine, Run};
+use machine::live::enter;
+use machine::Machine;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 
 /// Stands in for systemd: `start UNIT` runs its ExecStart in a session of its own, or joins a run under way, as a job does; `show`
 /// answers from the files. A line for each call.
@@ -47,23 +47,6 @@ echo "apt-get $*" >>/var/calls
 [ -e /var/no-headers ] && { echo "E: Unable to locate package ${!#}"; exit 100; }
 mv /usr/src/hidden "/usr/src/${!#}"
 "#;
-/// Makes the root and enters it: this machine's /usr below the test's, everything else the test's.
-const ENTER: &str = r#"set -e
-N=$R/newroot; mkdir -p "$N"; mount -t tmpfs new "$N"
-mkdir "$N"/{upper,work,usr,proc,dev,tmp,root}
-chmod 1777 "$N/tmp"
-mount -t overlay usr -o "lowerdir=$R/usr:/usr,upperdir=$N/upper,workdir=$N/work" "$N/usr"
-for l in bin sbin lib lib64; do ln -s usr/$l "$N/$l"; done
-for d in etc boot var run sys srv; do mkdir -p "$R/$d" "$N/$d"; mount --bind "$R/$d" "$N/$d"; done
-for d in lib/modules; do mkdir -p "$N/usr/$d"; mount --bind "$R/$d" "$N/usr/$d"; done
-mkdir -p "$N/etc/alternatives"; mount --bind /etc/alternatives "$N/etc/alternatives"
-mount --rbind /dev "$N/dev"
-mount -t proc proc "$N/proc"
-mount --bind "$R/osrelease" "$N/proc/sys/kernel/osrelease"
-mount --bind "$R/cmdline" "$N/proc/cmdline"
-exec chroot "$N" /bin/bash -c "$1"
-"#;
-
 /// The demo driver's kernel is installed and nothing is built; the kernel that runs is another one.
 fn machine(lab: &Lab) -> (Machine, String) {
     let kernel = lab.get("K_NEW").to_owned();
@@ -72,12 +55,15 @@ fn machine(lab: &Lab) -> (Machine, String) {
         .demo(lab)
         .file("osrelease", "6.1.0-1-old\n")
         .file("cmdline", "ro\n")
+        // Debian's packages, by dpkg's own word: its menu here is a Red Hat one.
+        .file("var/lib/dpkg/info/dpkg.list", "/usr/bin/dpkg\n")
         .file("etc/passwd", "root:x:0:0::/root:/bin/sh\n")
         .file("etc/group", "root:x:0:\n");
     let mut machine = machine
         .file("usr/local/sbin/systemctl", SYSTEMCTL)
         .file("usr/local/sbin/apt-get", APT)
         .file("run/systemd/system/x", "");
+    fs::remove_file(machine.path("etc/os-release")).unwrap();
     let units = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/systemd");
     for entry in fs::read_dir(units).unwrap() {
         let path = entry.unwrap().path();
@@ -91,19 +77,6 @@ fn machine(lab: &Lab) -> (Machine, String) {
     fs::copy(env!("CARGO_BIN_EXE_vfguard"), machine.path("usr/bin/vfguard")).unwrap();
     fs::create_dir_all(machine.path("var/cache/vfguard")).unwrap();
     (machine, kernel)
-}
-
-fn enter(machine: &Machine, script: &str) -> Run {
-    let output = Command::new("unshare")
-        .args(["-m", "-p", "-f", "bash", "-c", ENTER, "enter", script])
-        .env("R", machine.root())
-        .output()
-        .unwrap();
-    Run {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
 }
 
 fn text(machine: &Machine, path: &str) -> String {

@@ -2,7 +2,7 @@
 //! looks. Where several could be, each is asked; if they disagree the answer is uncertain.
 
 use super::{efi, grub2, legacy, systemd_boot, NextBoot, Source};
-use crate::host::Host;
+use crate::host::{os_release, Host};
 use std::path::{Path, PathBuf};
 
 /// A loader with its configuration, below the root.
@@ -134,8 +134,7 @@ fn ranked(host: &Host, mut grub: Vec<(String, Loader)>, doubts: &mut Vec<(String
     if let Some(first) = known.first() {
         grub.retain(|(v, _)| v == first);
     } else {
-        let text = host.read_text("/etc/os-release").unwrap_or_default();
-        let id = grub2::os_release(&text, "ID");
+        let id = os_release::value(&os_release::text(host).unwrap_or_default(), "ID");
         let own = if matches!(id.as_str(), "rhel" | "ol") { "redhat".to_owned() } else { id };
         if grub.iter().any(|(v, _)| *v == own) {
             grub.retain(|(v, _)| *v == own || v == "systemd");

@@ -6,7 +6,7 @@ use super::image;
 use super::script::eval::{EnvFiles, Order};
 use super::script::{Choice, Flavor, Machine, Outcome, World};
 use super::{Candidate, NextBoot, Role, Source};
-use crate::host::{files, Host};
+use crate::host::{files, os_release, Host};
 use crate::kernel::{installed::modules_dir, KernelRelease};
 use std::path::{Path, PathBuf};
 
@@ -233,15 +233,14 @@ fn absent(spec: &str) -> PathBuf {
 
 /// Whose rules this machine's GRUB follows, from os-release(5); rhboot's branches differ, see [`Flavor`] and [`Order`].
 fn rules(host: &Host) -> (Flavor, Order) {
-    let text = ["/etc/os-release", "/usr/lib/os-release"].iter().find_map(|p| host.read_text(p).ok());
-    let Some(text) = text else {
+    let Some(text) = os_release::text(host) else {
         let old = host.read_text("/etc/redhat-release").ok();
         let seven = old.is_some_and(|t| t.contains("release 7"));
         return (if seven { Flavor::Upstream } else { Flavor::ByEntries }, Order::Name);
     };
-    let id = os_release(&text, "ID");
-    let major: u32 = os_release(&text, "VERSION_ID").split('.').next().and_then(|v| v.parse().ok()).unwrap_or(0);
-    let like = format!("{id} {}", os_release(&text, "ID_LIKE"));
+    let id = os_release::value(&text, "ID");
+    let major: u32 = os_release::value(&text, "VERSION_ID").split('.').next().and_then(|v| v.parse().ok()).unwrap_or(0);
+    let like = format!("{id} {}", os_release::value(&text, "ID_LIKE"));
     let red_hat = like.split(' ').any(|w| matches!(w, "rhel" | "centos" | "rocky" | "almalinux" | "ol" | "redhat"));
     match id.as_str() {
         "fedora" if major >= 31 => (Flavor::Fedora, Order::Name),
@@ -255,12 +254,6 @@ fn rules(host: &Host) -> (Flavor, Order) {
         _ if like.split(' ').any(|w| w == "fedora") => (Flavor::Unknown, Order::Unknown),
         _ => (Flavor::Upstream, Order::Name),
     }
-}
-
-/// A value of os-release(5), without its quotes.
-pub(super) fn os_release(text: &str, key: &str) -> String {
-    let line = text.lines().find_map(|l| l.trim().strip_prefix(key)?.strip_prefix('='));
-    line.unwrap_or_default().trim_matches(['"', '\'']).to_owned()
 }
 
 /// Whether a file is reached by a link from one file system into another: GRUB follows links inside a file system only

@@ -1,6 +1,7 @@
 //! Unified kernel images: sections of a PE file (the UAPI group's Unified Kernel Image Specification; Microsoft's PE format).
 
-use super::{grub2::os_release, image};
+use super::image;
+use crate::host::os_release;
 use crate::host::Host;
 use crate::kernel::KernelRelease;
 use std::fs::File;
@@ -29,7 +30,7 @@ pub struct Sections {
 pub fn sections(host: &Host, path: &Path) -> Sections {
     let text = |name: &str| read(host, path, name).unwrap_or_default();
     let (uname, osrel) = (text(".uname"), text(".osrel"));
-    let first = |keys: [&str; 2]| keys.iter().map(|k| os_release(&osrel, k)).find(|v| !v.is_empty());
+    let first = |keys: [&str; 2]| keys.iter().map(|k| os_release::value(&osrel, k)).find(|v| !v.is_empty());
     Sections {
         cmdline: text(".cmdline").trim().to_owned(),
         version: first(["IMAGE_VERSION", "VERSION_ID"]).unwrap_or_else(|| uname.trim().to_owned()),

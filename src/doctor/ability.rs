@@ -4,6 +4,7 @@ use super::Check;
 use crate::boot;
 use crate::config::{Config, Mode};
 use crate::driver::{self, sandbox};
+use crate::host::packages::Packages;
 use crate::host::{command, place, Host};
 use crate::kernel::tree::{build_tree, install_headers};
 use crate::survey::Survey;
@@ -54,8 +55,8 @@ fn compiler() -> Check {
     if missing.is_empty() {
         return Check::ok("compiler", "make, gcc, binutils and depmod are installed");
     }
-    let apt = command::find("apt-get").is_some();
-    let remedy = if apt { "apt-get install build-essential kmod" } else { "yum install gcc make binutils kmod" };
+    let rpms = "gcc make binutils kmod";
+    let remedy = Packages::here().map_or_else(|_| format!("install {rpms}"), |p| p.line("build-essential kmod", rpms));
     Check::failed("compiler", format!("not installed: {}", missing.join(", ")), remedy)
 }
 

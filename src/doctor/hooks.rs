@@ -3,9 +3,10 @@
 //! Where the plugins look, and what they obey: yum-plugin-post-transaction-actions and yum.conf(5); dnf-plugins-core
 //! (post-transaction-actions) and dnf.conf(5); libdnf5-actions(8); kernel-install(8); rpm's file triggers.
 
-use super::Check;
+use super::{Check, Status};
 use crate::gate::upstart;
 use crate::host::command::{self, Spec};
+use crate::host::packages::RPMDB;
 use crate::host::{systemd, Host};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,16 +14,7 @@ use std::time::Duration;
 /// What brings every hook back.
 const REINSTALL: &str = "reinstall the package vfguard";
 /// A hook's call as it stands in rpm's database, which holds scripts as plain text.
-const TRIGGER: &[u8] = b"reconcile --from rpm-trigger";
-/// rpm's databases, whichever backend.
-const RPMDB: [&str; 6] = [
-    "/usr/lib/sysimage/rpm/rpmdb.sqlite",
-    "/var/lib/rpm/rpmdb.sqlite",
-    "/usr/lib/sysimage/rpm/Packages.db",
-    "/var/lib/rpm/Packages.db",
-    "/usr/lib/sysimage/rpm/Packages",
-    "/var/lib/rpm/Packages",
-];
+const TRIGGER: &str = "reconcile --from rpm-trigger";
 /// rpm answers from its database at once.
 const ASK: Duration = Duration::from_secs(30);
 /// Units that must be enabled: what decides at boot, what notices a kernel that came through no hook, what looks now and then.
@@ -199,7 +191,7 @@ fn dnf4(host: &Host) -> Check {
     let good = |line: &str| matches!(line.split(':').nth(1), Some("in" | "any" | "out"));
     match action(host, name, "/etc/dnf/plugins/post-transaction-actions.d", ".action", good, "dnf wants key:in:command") {
         Ok(file) => Check::ok(name, file),
-        Err(check) => Check { status: super::Status::Warning, ..check },
+        Err(check) => Check { status: Status::Warning, ..check },
     }
 }
 
@@ -233,12 +225,12 @@ fn dnf5(host: &Host) -> Check {
         "dnf5 wants post_transaction:filter:direction:options:command",
     ) {
         Ok(file) => Check::ok(name, file),
-        Err(check) => Check { status: super::Status::Warning, ..check },
+        Err(check) => Check { status: Status::Warning, ..check },
     }
 }
 
-/// The trigger that fires under every package manager on rpm >= 4.13: looked for in the database's file, which needs no process;
-/// only where it is not found there is a live rpm asked, since a page boundary may cut it.
+/// The trigger that fires under every package manager on rpm >= 4.13. A live rpm is asked: in its database's file a page boundary may
+/// cut it, and what was removed may still stand there. The file is all that another root has.
 fn rpm_trigger(host: &Host) -> Check {
     let name = "hook-rpm-trigger";
     for conf in ["/etc/dnf/dnf.conf", "/etc/yum.conf"] {
@@ -248,14 +240,18 @@ fn rpm_trigger(host: &Host) -> Check {
             return Check::failed(name, detail, format!("take noscripts out of tsflags in {conf}"));
         }
     }
-    let holds = |db: &str| host.read(db).is_ok_and(|bytes| memchr::memmem::find(&bytes, TRIGGER).is_some());
-    if let Some(db) = RPMDB.iter().find(|db| holds(db)) {
-        return Check::ok(name, format!("in {db}"));
-    }
     let asked = host.is_live().then(|| command::run(&Spec::new("rpm", ["-q", "--filetriggers", "vfguard"], ASK)));
-    match asked {
-        Some(Ok(outcome)) if outcome.success() && outcome.tail.contains("rpm-trigger") => Check::ok(name, "rpm knows it"),
-        Some(_) | None => Check::failed(name, "rpm's database has no file trigger of vfguard", REINSTALL),
+    let known = match asked {
+        Some(Ok(outcome)) => (outcome.success() && outcome.tail.contains(TRIGGER)).then(|| "rpm knows it".to_owned()),
+        // Without an rpm to ask, the file is all there is.
+        Some(Err(_)) | None => {
+            let holds = |db: &str| host.read(db).is_ok_and(|b| memchr::memmem::find(&b, TRIGGER.as_bytes()).is_some());
+            RPMDB.iter().find(|db| holds(db)).map(|db| format!("in {db}"))
+        }
+    };
+    match known {
+        Some(detail) => Check::ok(name, detail),
+        None => Check::failed(name, "rpm's database has no file trigger of vfguard", REINSTALL),
     }
 }
 
@@ -298,7 +294,34 @@ fn units(host: &Host) -> Vec<Check> {
     for unit in UNITS.iter().filter(|u| !absent.contains(u)) {
         checks.push(enabled(host, unit));
     }
+    if host.is_live() && host.is_dir(systemd::BOOTED) {
+        checks.extend(idle(&checks));
+    }
     checks
+}
+
+/// Those that wait for something, are enabled and do not wait, as systemd itself says.
+fn idle(checks: &[Check]) -> Vec<Check> {
+    let name = "unit-active";
+    let enabled = |unit: &&str| checks.iter().any(|c| c.status == Status::Ok && c.detail == *unit);
+    let waiting: Vec<&str> =
+        UNITS.into_iter().filter(enabled).filter(|u| u.ends_with(".path") || u.ends_with(".timer")).collect();
+    if waiting.is_empty() {
+        return Vec::new();
+    }
+    let said = match systemd::show(&waiting, &["Id", "ActiveState"]) {
+        Ok(said) => said,
+        Err(e) => return vec![Check::failed(name, format!("{}: not known: {e:#}", waiting.join(", ")), "systemctl status")],
+    };
+    let is = |p: &systemd::Properties, key: &str, value: &str| p.get(key).is_some_and(|v| v == value);
+    let active = |unit: &str| said.iter().any(|p| is(p, "Id", unit) && is(p, "ActiveState", "active"));
+    waiting
+        .into_iter()
+        .map(|unit| match active(unit) {
+            true => Check::ok(name, unit),
+            false => Check::failed(name, format!("{unit} is enabled and not active"), format!("systemctl start {unit}")),
+        })
+        .collect()
 }
 
 fn enabled(host: &Host, unit: &str) -> Check {
@@ -320,14 +343,6 @@ fn enabled(host: &Host, unit: &str) -> Check {
         .any(|d| targets.iter().any(|t| host.path_of_link(Path::new(d).join(t).join(unit)).symlink_metadata().is_ok()));
     if !linked {
         return Check::failed(name, format!("{unit} is not enabled"), format!("systemctl enable --now {unit}"));
-    }
-    let waits = unit.ends_with(".path") || unit.ends_with(".timer");
-    if host.is_live() && waits && host.is_dir(systemd::BOOTED) {
-        let active = systemd::show(&[unit], &["ActiveState"])
-            .is_ok_and(|units| units.iter().any(|u| u.get("ActiveState").is_some_and(|s| s == "active")));
-        if !active {
-            return Check::failed(name, format!("{unit} is enabled and not active"), format!("systemctl start {unit}"));
-        }
     }
     Check::ok(name, unit)
 }

@@ -83,7 +83,7 @@ pub fn last_failure(host: &Host, kernel: &KernelRelease) -> Option<Finding> {
 /// # Errors
 /// When they are not there after the last try; kept for [`last_failure`].
 pub fn install(host: &Host, kernel: &KernelRelease, progress: &dyn Progress) -> Result<()> {
-    let packages = Packages::of_this_machine()?;
+    let packages = Packages::here()?;
     loop {
         if let Some(lock) = locks::wait(host, PATIENCE) {
             return Err(advise(

@@ -2,6 +2,7 @@
 
 use super::sandbox_run::free;
 use crate::finding::{Code, Finding};
+use crate::host::packages::Packages;
 use crate::host::{command, Host};
 use crate::kernel::tree::{install_headers, BuildTree};
 use std::path::Path;
@@ -70,13 +71,5 @@ pub(super) fn package(name: &str) -> String {
         "build-essential" => "gcc make binutils",
         other => other,
     };
-    if command::find("apt-get").is_some() {
-        format!("apt-get install {name}")
-    } else if command::find("dnf").is_some() {
-        format!("dnf install {name_rpm}")
-    } else if command::find("yum").is_some() {
-        format!("yum install {name_rpm}")
-    } else {
-        format!("install {name_rpm}")
-    }
+    Packages::here().map_or_else(|_| format!("install {name_rpm}"), |p| p.line(name, name_rpm))
 }

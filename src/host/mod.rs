@@ -7,6 +7,7 @@ pub mod failpoint;
 pub mod files;
 pub mod lock;
 pub mod locks;
+pub mod os_release;
 pub mod packages;
 pub mod pci;
 pub mod place;

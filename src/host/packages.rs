@@ -2,7 +2,7 @@
 //! directory, or the command that installs them.
 
 use super::command::{self, Spec};
-use super::files;
+use super::{files, os_release, Host};
 use crate::error::{advise, Remedy};
 use crate::kernel::KernelRelease;
 use anyhow::{Context, Result};
@@ -23,6 +23,16 @@ const UNPACK: Duration = Duration::from_secs(300);
 /// Headers need headers-common and kbuild; a chain longer than this is a mistake.
 const MAX_PACKAGES: usize = 16;
 
+/// rpm's databases, whichever backend.
+pub const RPMDB: [&str; 6] = [
+    "/usr/lib/sysimage/rpm/rpmdb.sqlite",
+    "/var/lib/rpm/rpmdb.sqlite",
+    "/usr/lib/sysimage/rpm/Packages.db",
+    "/var/lib/rpm/Packages.db",
+    "/usr/lib/sysimage/rpm/Packages",
+    "/var/lib/rpm/Packages",
+];
+
 /// A family of package managers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packages {
@@ -34,23 +44,71 @@ pub enum Packages {
     Yum,
 }
 
+/// What a system's packages are.
+#[derive(Clone, Copy)]
+enum Family {
+    Deb,
+    Rpm,
+}
+
+impl Family {
+    /// By os-release(5).
+    fn named(host: &Host) -> Option<Family> {
+        let text = os_release::text(host)?;
+        let like = format!("{} {}", os_release::value(&text, "ID"), os_release::value(&text, "ID_LIKE"));
+        like.split_whitespace().find_map(|word| match word {
+            "debian" | "ubuntu" => Some(Family::Deb),
+            "rhel" | "fedora" | "centos" | "rocky" | "almalinux" | "ol" | "amzn" | "redhat" => Some(Family::Rpm),
+            _ => None,
+        })
+    }
+
+    /// dpkg is a package of the system that it keeps, and of no other; of rpm it is enough to have a database then.
+    fn of_database(host: &Host) -> Option<Family> {
+        if host.exists("/var/lib/dpkg/info/dpkg.list") {
+            return Some(Family::Deb);
+        }
+        RPMDB.iter().any(|db| host.metadata(db).is_ok_and(|m| m.len() > 0)).then_some(Family::Rpm)
+    }
+}
+
 impl Packages {
-    /// The one that this machine has.
+    /// The one whose packages a machine is made of. Which programs are installed says little: Fedora offers apt, Debian dnf and rpm.
+    /// The distribution's own word counts first, then which package database knows its own manager or the system's files, and only
+    /// where neither is there, the programs.
+    pub fn of(host: &Host) -> Option<Packages> {
+        let has = |program: &str| {
+            let live = host.is_live() && command::find(program).is_some();
+            live || ["/usr/bin", "/bin"].iter().any(|dir| host.exists(format!("{dir}/{program}")))
+        };
+        let rpm = || [("dnf", Packages::Dnf), ("yum", Packages::Yum)].into_iter().find(|(p, _)| has(p)).map(|(_, m)| m);
+        match Family::named(host).or_else(|| Family::of_database(host)) {
+            Some(Family::Deb) => Some(Packages::Apt),
+            Some(Family::Rpm) => rpm(),
+            None if has("apt-get") => Some(Packages::Apt),
+            None => rpm(),
+        }
+    }
+
+    /// The one of the machine that vfguard runs on, whatever root it looks at.
     ///
     /// # Errors
     /// When there is none that is known.
-    pub fn of_this_machine() -> Result<Packages> {
-        if command::find("apt-get").is_some() && command::find("dpkg-deb").is_some() {
-            Ok(Packages::Apt)
-        } else if command::find("dnf").is_some() {
-            Ok(Packages::Dnf)
-        } else if command::find("yum").is_some() {
-            Ok(Packages::Yum)
-        } else {
-            Err(advise(
-                "neither apt nor dnf nor yum is here, so headers cannot be looked up",
+    pub fn here() -> Result<Packages> {
+        Packages::of(&Host::new(Path::new("/"))?).ok_or_else(|| {
+            advise(
+                "no package manager that is known (apt, dnf, yum) is in charge here, so headers cannot be looked up",
                 "name a kernel whose headers are installed: `vfguard rehearse KERNEL`",
-            ))
+            )
+        })
+    }
+
+    /// What a person types to install packages, by the names that each family has for them.
+    pub fn line(self, deb: &str, rpm: &str) -> String {
+        match self {
+            Packages::Apt => format!("apt-get install {deb}"),
+            Packages::Dnf => format!("dnf install {rpm}"),
+            Packages::Yum => format!("yum install {rpm}"),
         }
     }
 
@@ -211,6 +269,53 @@ fn depends(package: &str) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Each machine has the files that are named, and by its own word it is what the first column says.
+    #[test]
+    fn the_one_whose_packages_the_system_is_made_of_is_taken_whatever_else_is_installed() {
+        let (apt, dnf, yum) = ("usr/bin/apt-get", "usr/bin/dnf", "usr/bin/yum");
+        let (dpkg, rpmdb) = ("var/lib/dpkg/info/dpkg.list", "var/lib/rpm/rpmdb.sqlite");
+        let old = "var/lib/rpm/Packages";
+        for (what, os_release, files, expected) in [
+            ("Fedora with apt and dpkg to build with", "ID=fedora\n", vec![apt, dnf, rpmdb], Some(Packages::Dnf)),
+            (
+                "the same in other words",
+                "ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n",
+                vec![apt, dnf, yum, rpmdb],
+                Some(Packages::Dnf),
+            ),
+            ("Amazon Linux 2", "ID=\"amzn\"\nID_LIKE=\"centos rhel fedora\"\n", vec![apt, yum, old], Some(Packages::Yum)),
+            ("Debian with rpm and dnf to build with", "ID=debian\n", vec![apt, dnf, dpkg, rpmdb], Some(Packages::Apt)),
+            ("a child of Ubuntu", "ID=pop\nID_LIKE=\"ubuntu debian\"\n", vec![apt, dnf, rpmdb], Some(Packages::Apt)),
+            ("EL6, which has no os-release", "", vec![apt, yum, old], Some(Packages::Yum)),
+            ("a name that is not known, rpm's database and an apt", "ID=own\n", vec![apt, dnf, rpmdb], Some(Packages::Dnf)),
+            (
+                "the same with dpkg's own package in dpkg's database",
+                "ID=own\n",
+                vec![apt, dnf, dpkg, rpmdb],
+                Some(Packages::Apt),
+            ),
+            ("Fedora whose dnf is gone: no apt in its place", "ID=fedora\n", vec![apt, rpmdb], None),
+            ("nothing but a program", "", vec![apt], Some(Packages::Apt)),
+            ("nothing at all", "", vec![], None),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let host = Host::new(dir.path()).unwrap();
+            if !os_release.is_empty() {
+                host.write_atomic("/etc/os-release", os_release.as_bytes(), 0o644).unwrap();
+            }
+            for file in files {
+                host.write_atomic(Path::new("/").join(file), b"x", 0o755).unwrap();
+            }
+            assert_eq!(Packages::of(&host), expected, "{what}");
+        }
+        // An empty database is no one's.
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        host.write_atomic("/var/lib/rpm/rpmdb.sqlite", b"", 0o644).unwrap();
+        host.write_atomic("/usr/bin/apt-get", b"x", 0o755).unwrap();
+        assert_eq!(Packages::of(&host), Some(Packages::Apt));
+    }
 
     #[test]
     fn headers_are_asked_for_by_what_they_provide_and_their_absence_is_understood() {

@@ -7,6 +7,7 @@
 use super::installed::modules_dir;
 use super::KernelRelease;
 use crate::finding::{Code, Finding};
+use crate::host::packages::Packages;
 use crate::host::Host;
 use std::collections::BTreeSet;
 use std::fs;
@@ -195,15 +196,8 @@ fn missing(host: &Host, release: &KernelRelease, detail: &str) -> Finding {
 
 /// The command that installs K's headers, by the package manager that the machine has.
 pub fn install_headers(host: &Host, release: &KernelRelease) -> String {
-    if host.exists("/usr/bin/apt-get") || host.exists("/var/lib/dpkg/status") {
-        format!("apt-get install linux-headers-{release}")
-    } else if host.exists("/usr/bin/dnf") {
-        format!("dnf install kernel-devel-{release}")
-    } else if host.exists("/usr/bin/yum") {
-        format!("yum install kernel-devel-{release}")
-    } else {
-        format!("install the headers of {release} (linux-headers-{release}, kernel-devel-{release})")
-    }
+    let (deb, rpm) = (format!("linux-headers-{release}"), format!("kernel-devel-{release}"));
+    Packages::of(host).map_or_else(|| format!("install the headers of {release} ({deb}, {rpm})"), |p| p.line(&deb, &rpm))
 }
 
 fn reinstall(host: &Host, release: &KernelRelease) -> String {

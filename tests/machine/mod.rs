@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test file uses its part of it
 
 pub mod lab;
+pub mod live;
 
 use std::fs;
 use std::os::unix::fs::{symlink, PermissionsExt};

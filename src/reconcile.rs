@@ -360,14 +360,14 @@ impl Run<'_> {
 
     /// Promotes and opens, then looks once more. `Err` holds the judgement that says: not safe after all, or a hook came by.
     fn open(&mut self, survey: &Survey, judgement: Judgement, generation: u64) -> Result<Result<Judgement, Judgement>> {
-        let mut judgement = judgement;
+        let mut not_promoted = None;
         if self.acts() && self.place.may_hold() && held(self.host, survey) {
             match boot::promote(self.host, &self.lock) {
                 Ok(change) => {
                     let line = self.told(change);
                     self.done.push(line);
                 }
-                Err(e) => note_promote(&mut judgement, &e),
+                Err(e) => not_promoted = Some(e),
             }
         }
         if gate::generation::current(self.host) != generation {
@@ -380,9 +380,12 @@ impl Run<'_> {
             self.done.push("gate opened: all kernels that may boot are safe".into());
         }
         let survey = Survey::new(self.host, self.config)?;
-        let again = survey.judge();
+        let mut again = survey.judge();
         if again.verdict == Verdict::Safe {
-            return Ok(Ok(judgement));
+            if let Some(e) = not_promoted {
+                note_promote(&mut again, &e);
+            }
+            return Ok(Ok(again));
         }
         // At once: this may have been the last round.
         self.refuse(&survey, &again)?;

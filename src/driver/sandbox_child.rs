@@ -117,7 +117,8 @@ impl Plan {
         // Where memory runs out, the build goes first. Not everywhere writable; nothing depends on it.
         let _ = sys::write_file(c"/proc/self/oom_score_adj", b"1000");
         umask(Mode::from_bits_truncate(0o022));
-        new_session().map_err(|e| (number::SESSION, e))?;
+        // None of a session of its own has the caller's terminal, into which something could be typed for root (TIOCSTI).
+        unistd::setsid().map_err(|e| (number::SESSION, e))?;
         if let Some(namespaces) = &self.namespaces {
             namespaces.enter(self)?;
         } else {
@@ -155,14 +156,6 @@ impl Plan {
         let _ = prctl::set_pdeathsig(Signal::SIGKILL);
         Ok(())
     }
-}
-
-/// A session of its own: none of it has the caller's terminal, into which something could be typed for root (TIOCSTI).
-fn new_session() -> nix::Result<()> {
-    // Who leads a group may not lead a session; into the parent's group and out again.
-    let group = unistd::getpgid(Some(unistd::getppid()))?;
-    unistd::setpgid(Pid::from_raw(0), group)?;
-    unistd::setsid().map(drop)
 }
 
 /// The signals that the monitor waits for.

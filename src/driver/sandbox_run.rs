@@ -108,7 +108,7 @@ impl Sandbox<'_> {
         let (report, reporter) = pipe2(OFlag::O_CLOEXEC).context("making a pipe for the sandbox")?;
         let plan = self.plan(dir, reporter.as_raw_fd())?;
         let steps = plan.namespaces.as_ref().map_or(Vec::new(), |n| n.steps.iter().map(|s| format!("{s:?}")).collect());
-        let mut command = spec.command();
+        let mut command = spec.ungrouped();
         if !self.level.has_namespaces() {
             command.env("TMPDIR", self.temporary());
         }

@@ -18,7 +18,7 @@ pub use close::{close, close_by_hand, close_undecided, Closed};
 pub use override_::{active as active_override, Override, LONGEST, USUAL};
 
 use crate::error::{advise, Remedy};
-use crate::host::{command, failpoint, files, Host};
+use crate::host::{command, failpoint, files, lock, Host};
 use crate::judge::Judgement;
 use crate::kernel::KernelRelease;
 use crate::report::notices::{self, Topic};
@@ -318,8 +318,7 @@ impl Lock {
         let path = host.path(LOCK);
         let act = || format!("opening the gate's lock {LOCK}");
         files::create_dirs(path.parent().unwrap_or(Path::new("/")), 0o755).remedy(act(), "run this as root")?;
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let mut file = file.remedy(act(), "run this as root")?;
+        let mut file = lock::open(&path).remedy(act(), "run this as root")?;
         let start = Instant::now();
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

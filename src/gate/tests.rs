@@ -51,6 +51,15 @@ fn it_closes_opens_and_leaves_nothing() {
 }
 
 #[test]
+fn no_other_user_can_keep_it_from_closing_by_holding_its_lock() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_dir, host) = host();
+    host.write_atomic(LOCK, b"", 0o644).unwrap();
+    close(&host, &Settings::default(), &because("6.1.0-9", "no module ixgbevf")).unwrap();
+    assert_eq!(host.metadata(LOCK).unwrap().permissions().mode() & 0o7777, 0o600);
+}
+
+#[test]
 fn closing_again_for_the_same_reasons_changes_and_tells_nothing() {
     let (_dir, host) = host();
     let settings = Settings::default();

@@ -61,6 +61,13 @@ impl Spec {
 
     /// The [`Command`] with a clean environment in a process group of its own, not yet started.
     pub fn command(&self) -> Command {
+        let mut command = self.ungrouped();
+        command.process_group(0);
+        command
+    }
+
+    /// The same in our process group, for a child that begins a session: who leads a group may not.
+    pub fn ungrouped(&self) -> Command {
         let mut command = Command::new(&self.program);
         command
             .args(&self.args)
@@ -70,8 +77,7 @@ impl Spec {
             .env("HOME", "/")
             .envs(self.env.iter().map(|(k, v)| (k, v)))
             .current_dir(&self.dir)
-            .stdin(Stdio::null())
-            .process_group(0);
+            .stdin(Stdio::null());
         command
     }
 }

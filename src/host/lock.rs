@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File, Permissions};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -33,16 +33,7 @@ impl WriteLock {
     pub fn take(host: &Host, patience: Duration) -> Result<WriteLock> {
         let path = host.path(LOCK);
         files::create_dirs(path.parent().unwrap_or(Path::new("/")), 0o755)?;
-        let mut file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(MODE)
-            .open(&path)
-            .with_context(|| format!("opening the lock {}", path.display()))?;
-        // As an older vfguard made it, or another umask.
-        file.set_permissions(Permissions::from_mode(MODE))
-            .with_context(|| format!("closing the lock {} to others", path.display()))?;
+        let mut file = open(&path).with_context(|| format!("opening the lock {}", path.display()))?;
         let start = Instant::now();
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -62,6 +53,13 @@ impl WriteLock {
             }
         }
     }
+}
+
+/// Opens the file of a lock, made where it is missing, and closes it to others, as an older vfguard or another umask left it.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let file = File::options().create(true).truncate(false).write(true).mode(MODE).open(path)?;
+    file.set_permissions(Permissions::from_mode(MODE))?;
+    Ok(file)
 }
 
 /// Whether some process holds the lock now; the caller must not. It is tried for a moment, as a reader.

@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_millis(50);
 /// How often the disk is looked at.
 const DISK_TICK: Duration = Duration::from_millis(250);
+/// How often the directory is summed up in any case: what others free hides what a build takes. A driver's is 2,000 files.
+const COUNT_TICK: Duration = Duration::from_secs(2);
 /// The disk that a build may take: a driver's takes 30 MB.
 const MAX_DISK: u64 = 1 << 30;
 /// The files that it may make.
@@ -306,17 +308,18 @@ fn code(status: ExitStatus) -> i32 {
     status.code().or_else(|| status.signal().map(|s| SIGNALLED + s)).unwrap_or(1)
 }
 
-/// Watches what a build takes of the disk. The file system's own figures are cheap; the directory is only summed up when they
-/// have moved by more than a build may take, since others write to the same disk.
+/// Watches what a build takes of the disk. The file system's own figures are cheap; the directory is summed up now and then,
+/// and at once when they have moved by more than a build may take: others write to the same disk.
 struct DiskWatch<'a> {
     dir: &'a Path,
     at_start: Option<(u64, u64)>,
     last: Instant,
+    counted: Instant,
 }
 
 impl<'a> DiskWatch<'a> {
     fn new(dir: &'a Path) -> Self {
-        DiskWatch { dir, at_start: free(dir), last: Instant::now() }
+        DiskWatch { dir, at_start: free(dir), last: Instant::now(), counted: Instant::now() }
     }
 
     fn look(&mut self) -> Option<Stop> {
@@ -328,11 +331,13 @@ impl<'a> DiskWatch<'a> {
         let (bytes_now, files_now) = free(self.dir)?;
         let nearly_full = bytes_now < RESERVE && bytes_now < bytes;
         let suspicious = bytes.saturating_sub(bytes_now) > MAX_DISK || files.saturating_sub(files_now) > MAX_FILES;
-        let taken = || {
+        let mut too_much = nearly_full;
+        if suspicious || self.counted.elapsed() >= COUNT_TICK {
             let (bytes, files) = usage(self.dir);
-            bytes > MAX_DISK || files > MAX_FILES
-        };
-        (nearly_full || (suspicious && taken())).then_some(Stop::Disk)
+            self.counted = Instant::now();
+            too_much |= bytes > MAX_DISK || files > MAX_FILES;
+        }
+        too_much.then_some(Stop::Disk)
     }
 }
 

@@ -61,6 +61,7 @@ def built(guest):
 def refused(guest):
     """The build fails: dnf succeeds, the reboot of the same line is refused, nothing is stopped."""
     guest.machine.load("before")
+    guest.machine.forget("before")
     guest.guard(broken=True)
     came, answer = guest.update_and_reboot()
     require(came is None and guest.machine.running(), f"the machine rebooted, into {came}")

@@ -132,6 +132,7 @@ def refused(story):
     """(b) The build fails: every ordinary reboot is refused, and a reset lands on the old kernel with its network."""
     machine, shell = story.machine, story.shell
     machine.load("before")
+    machine.forget("before")
     story.guard(broken=True)
     done = story.install_kernel()
     require(done.code == 0, f"vfguard made dpkg fail with {done.code}: {done.output[-400:]}")

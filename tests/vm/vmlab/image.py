@@ -121,7 +121,8 @@ class Images:
     def _root(self, disk, root):
         apt = self.apts[disk.release]
         include = ",".join([*BASE, *BOOT, *disk.packages])
-        run(["mmdebstrap", "--mode=root", "--variant=minbase", "--quiet", f"--include={include}",
+        # In a mount namespace of its own: what it mounts is gone with it, also where somebody walks the tree meanwhile.
+        run(["unshare", "--mount", "mmdebstrap", "--mode=root", "--variant=minbase", "--quiet", f"--include={include}",
              f"--setup-hook=cp -a {GUEST}/. \"$1\"/", disk.release, str(root), str(apt.sources)])
         staging = root / "var/tmp/debs"
         staging.mkdir(parents=True)

@@ -65,6 +65,8 @@ fn a_held_kernel_whose_initramfs_is_not_there_is_not_promoted() {
     let run = machine.run(&["reconcile", "--from", "kernel-install"]);
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     assert!(machine.saved_entry().contains(NEW) && !machine.path(GATE).exists(), "{}", run.stdout);
+    // The verdict is on what boots now that the default was moved.
+    assert!(run.stdout.contains(&format!("({NEW} boots next)")), "{}", run.stdout);
 }
 
 #[test]

@@ -360,6 +360,9 @@ STEPS = ("units", "arrives", "told", "override_ends", "override_of_another", "gr
 # What is vfguard's own and not systemd's: once is enough, on the older one.
 ONCE = ("override_of_another", "grubenv", "settings", "hands_off", "floods")
 
+# systemd 257 itself wants a second task to start a service with TasksMax=1.
+OLDER = ("early",)
+
 
 def wired(subject):
     """The steps, one test each; what one leaves undone makes those after it fail, and says so."""
@@ -367,6 +370,8 @@ def wired(subject):
     subject.machine.forget("installed")
     steps = Wired(subject)
     for name in STEPS:
+        if name in OLDER and subject.systemd >= 257:
+            continue
         if name in ONCE and subject.systemd >= 257 and not subject.lab.full:
             continue
         with subject.report.case(f"{subject.name}/wired/{name.replace('_', '-')}"):

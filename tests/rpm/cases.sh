@@ -37,7 +37,7 @@ prepare_base() {
     M=$BASE
     mount --bind "$R" "$M/repo"
     check "rpm: $SUITE: the first install judges the kernel that is there, and builds for it" "${1:-first_install}"
-    umount "$M/repo"
+    unmounted "$M/repo"
     mkdir -p "$BASE/usr/libexec"
     mv "$BASE/usr/bin/vfguard" "$BASE/usr/libexec/vfguard.real"
     install -m 755 "$HERE/vfguard.wrapper" "$BASE/usr/bin/vfguard"

@@ -53,3 +53,11 @@ overridden() {
     told '"gate": "overridden"'
     default_is "$OLD"
 }
+# The package for EL7 has no file trigger; the database's file may still hold what was removed, so rpm is asked.
+doctor_asks_rpm() {
+    local ask="vfguard doctor | grep -A 1 hook-rpm-trigger"
+    update "$ask; rpm -U --force --nodeps $FORCE /repo/el7/*.rpm; $ask"
+    told '^ok: hook-rpm-trigger: rpm knows it'
+    told "^failed: hook-rpm-trigger: rpm's database has no file trigger of vfguard"
+    told '^  to mend it: reinstall the package vfguard'
+}

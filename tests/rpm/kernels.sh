@@ -24,10 +24,10 @@ as_el() {
     sed -i -E "s/^EXTRAVERSION =.*/EXTRAVERSION = -${k#*-}/" "$tree/Makefile"
 }
 
-# kernel_packages D K DIR: kernel, kernel-core and kernel-devel of K, which are Debian's D.
+# kernel_packages D K DIR [ROOT]: kernel, kernel-core and kernel-devel of K, which are Debian's D, unpacked below ROOT (the lab's).
 kernel_packages() {
     local d=$1 k=$2 root=$WORK/kernel-$2 release
-    el_headers "$root" "$d" "$LAB/$ROOT_DEB"
+    el_headers "$root" "$d" "${4:-$LAB/$ROOT_DEB}"
     as_el "$root" "$d" "$k"
     release=${k#*-}
     bb "$HERE/kernel.spec" "$3" --define "k $k" --define "v ${k%%-*}" --define "r ${release%.x86_64}" --define "root $root"
@@ -39,3 +39,6 @@ base_package() {
     provides=$(rpm -qp --requires "$1" | grep -v '^rpmlib(\|^config(' | sed 's/ >= 4.14/ = 99/' | sort -u | tr '\n' ',')
     bb "$HERE/base.spec" "$2" --define "provides_ ${provides%,}"
 }
+
+# repository DIR: the packages in it, as one.
+repository() { createrepo_c -q --compatibility "$1" 2>/dev/null || createrepo_c -q "$1"; }

@@ -4,7 +4,7 @@
 #   run.sh [--full] [SUITE…]
 #
 # bookworm: rpm 4.18, a dnf 4 whose action plugin is broken, and Debian's own hooks under dpkg; trixie: rpm 4.20, a dnf 4 whose plugin
-# works; forky: rpm 6, dnf 5; bullseye (with --full): rpm 4.16, a dnf 4 without plugins, for a vfguard that its old glibc takes.
+# works; forky: rpm 6, dnf 5; bullseye (with --full): rpm 4.16, a dnf 4 without plugins, kernels of its own.
 #
 # Debian's real headers, repackaged as EL's kernel, kernel-core and kernel-devel of three releases; the driver's source from the lab by
 # a recipe with a file URL. A chroot has no systemd: ./systemctl stands in for it (the vm tier has a real one).
@@ -26,6 +26,8 @@ TOP=$(cd "$HERE/../.." && pwd)
 . "$HERE/debian.sh"
 # shellcheck source=tests/rpm/suites.sh
 . "$HERE/suites.sh"
+# shellcheck source=tests/rpm/bullseye.sh
+. "$HERE/bullseye.sh"
 
 only=() FULL=no
 for word; do
@@ -51,8 +53,18 @@ rm -f "/tmp/vfguard-rpm.$$"
 # shellcheck source=/dev/null
 . "$LAB/manifest.env"
 WORK=$(mktemp -d "$LAB/rpm-work.XXXXXX")
+# unmounted DIR: umount(8), with patience for whoever looks at it just now (a du, an indexer).
+unmounted() {
+    local end=$((SECONDS + 20))
+    until umount "$1" 2>"$WORK/umount"; do
+        [ $SECONDS -lt $end ] || { cat "$WORK/umount" >&2 && return 1; }
+        sleep 0.2
+    done
+}
 cleanup() {
-    awk -v work="$WORK/" 'index($2, work) == 1 { print $2 }' /proc/mounts | sort -r | xargs -r umount
+    local dir
+    awk -v work="$WORK/" 'index($2, work) == 1 { print $2 }' /proc/mounts | sort -r >"$WORK/mounts"
+    while IFS= read -r dir; do unmounted "$dir"; done <"$WORK/mounts"
     rm -rf "$WORK"
 }
 trap cleanup EXIT
@@ -68,6 +80,7 @@ fi
 R=$WORK/repo
 mkdir "$R"
 RPM=$("$TOP/packaging/build-rpm.sh" --binary "$binary" --out "$R/vfguard")
+"$TOP/packaging/build-rpm.sh" --binary "$binary" --out "$R/el7" --el7 >/dev/null
 base_package "$RPM" "$R/base"
 OLD=6.1.0-55.el9.x86_64 NEW=6.1.0-56.el9.x86_64 BAD=6.12.117-1.el9.x86_64
 kernel_packages "$K_PREV" "$OLD" "$R/old"
@@ -76,16 +89,19 @@ kernel_packages "$K_612" "$BAD" "$R/bad"
 debian_packages "$NEW" "$R/deb"
 bb "$HERE/others.spec" "$R/new" --define "k $NEW"
 bb "$TOP/packaging/vfguard.spec" "$R/newer" --define "clone $TOP" --define "binary $binary" --define 'version_ 99'
-for repo in new bad; do createrepo_c -q --compatibility "$R/$repo" 2>/dev/null || createrepo_c -q "$R/$repo"; done
+for repo in new bad; do repository "$R/$repo"; done
+DRIVER=$LAB/$IXGBEVF_61 DRIVER_VERSION=$IXGBEVF_61_VERSION DRIVER_SHA256=$IXGBEVF_61_SHA256
 
 # --- The chroot -----------------------------------------------------------------------------------------------------
 # debian SUITE PACKAGES: its tree, kept in the cache for a week.
 debian() {
-    local tar=$LAB/rpm/$1.tar key=$1.$2
+    local tar=$LAB/rpm/$1.tar key=$1.$2 merged=()
+    # /lib is a link everywhere in the EL family; Debian 11 leaves the choice.
+    [ "$1" != bullseye ] || merged=(--setup-hook=/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh)
     mkdir -p "$LAB/rpm"
     if [ "$(cat "$tar.key" 2>/dev/null)" != "$key" ] || [ -n "$(find "$tar" -mtime +7)" ]; then
         # A mirror may be behind: an index of testing that has expired will do.
-        mmdebstrap --quiet --format=tar --variant=apt --aptopt='Acquire::Check-Valid-Until "false"' --include="$2" "$1" "$tar.tmp" "$mirror" >&2 ||
+        mmdebstrap "${merged[@]}" --quiet --format=tar --variant=apt --aptopt='Acquire::Check-Valid-Until "false"' --include="$2" "$1" "$tar.tmp" "$mirror" >&2 ||
             return "$EX_UNAVAILABLE"
         mv "$tar.tmp" "$tar" && printf '%s\n' "$key" >"$tar.key"
     fi
@@ -128,14 +144,14 @@ G
     install -m 755 "$HERE/systemctl" "$root/usr/bin/systemctl"
     ln -sf systemctl "$root/usr/bin/systemd-run"
     install -m 755 "$HERE/20-grub.install" "$HERE/50-dracut.install" "$root/usr/lib/kernel/install.d/"
-    cp "$LAB/$IXGBEVF_61" "$root/srv/ixgbevf.tar.gz"
+    cp "$DRIVER" "$root/srv/ixgbevf.tar.gz"
     cat >"$root/etc/vfguard/drivers.d/ixgbevf.toml" <<T
 name = "ixgbevf"
 devices = ["pci:v00008086d000010EDsv*sd*bc*sc*i*"]
 [[releases]]
-version = "$IXGBEVF_61_VERSION"
+version = "$DRIVER_VERSION"
 urls = ["file:///srv/ixgbevf.tar.gz"]
-sha256 = "$IXGBEVF_61_SHA256"
+sha256 = "$DRIVER_SHA256"
 T
     # A language that the package manager speaks; what is built does not read it.
     if [ -e "$root/usr/share/i18n/locales/ja_JP" ]; then chroot "$root" localedef -i ja_JP -f UTF-8 ja_JP.UTF-8; fi
@@ -167,7 +183,7 @@ on_machine() {
     mount --bind "$R" "$M/repo"
 }
 done_with() {
-    umount "$M/repo" && umount "$M"
+    unmounted "$M/repo" && unmounted "$M"
     if [ -s "$WORK/up/$1/var/hooks" ]; then
         sed "s/^/$SUITE $1 /" "$WORK/up/$1/var/hooks" >>"$WORK/table"
     fi
@@ -200,6 +216,16 @@ for suite in "${suites[@]}"; do
     if ! debian "$SUITE" "$packages"; then
         skip "rpm/$SUITE" "mmdebstrap made no chroot of $SUITE from the host's mirror"
         continue
+    fi
+    if [ "$SUITE" = bullseye ]; then
+        rc=0
+        bullseye_archive || rc=$?
+        if [ $rc -eq "$EX_UNAVAILABLE" ]; then
+            skip rpm/bullseye "the mirror does not offer its last two kernels and their source"
+            continue
+        fi
+        [ $rc -eq 0 ] || die "bullseye's kernels: exit code $rc"
+        bullseye_kernels
     fi
     BASE=$WORK/$SUITE
     furnish "$BASE"

@@ -22,6 +22,7 @@ bookworm_cases() {
     scenario "a transaction that fails before it begins changes nothing, and one that fails half-way is judged" transaction_fails
     scenario "vfguard is upgraded in the kernel's own transaction" upgrade_together
     scenario "an override outlives an upgrade of vfguard" overridden
+    scenario "doctor asks rpm for the trigger, and misses it" doctor_asks_rpm
     scenario "removal opens the gate and leaves the default on the held kernel" removal
     scenario "Debian's hooks: dpkg installs a kernel and its headers: built; removes them: nothing is left" dpkg_installs_and_removes
     scenario "Debian's hooks: a kernel without headers is refused, and its package is configured" dpkg_without_headers
@@ -61,23 +62,4 @@ dnf5_refuses() {
     [ "$(cat "$M"/var/said/dnf5.?????? | grep -c '^error=vfguard: ')" = 1 ]
     [ "$(cat "$M"/var/said/dnf5.?????? | wc -l)" = 1 ]
     [ -e "$M/usr/lib/modules/$BAD/vmlinuz" ]
-}
-
-# The tools in the headers of Debian 12's kernels want a newer glibc, so no build succeeds here: each hook fires, and refuses.
-bullseye_cases() {
-    FORCE=--force-debian
-    prepare_base first_install_refuses
-    scenario "dnf 4 without plugins, on rpm 4.16: each hook fires, dnf succeeds, what is not proven is refused" hooks_refuse
-}
-first_install_refuses() {
-    install_all
-    told '^GATE CLOSED$'
-    told "building ixgbevf .* for $OLD"
-}
-hooks_refuse() {
-    update "$DNF --enablerepo=new update kernel kernel-core kernel-devel"
-    refused "$NEW"
-    told "building ixgbevf .* for $NEW"
-    fired rpm-trigger
-    fired kernel-install
 }

@@ -323,9 +323,14 @@ fn asked_to_end_it_takes_its_children_along_and_the_gate_stays_closed() {
     let mut stage = Stage::new();
     let whole = whole_run(&stage);
     for signal in ["TERM", "INT", "HUP"] {
-        for part in [0.3, 0.5, 0.7] {
+        for part in [0.0, 0.1, 0.3] {
             stage = stage.again();
             let mut child = stage.start();
+            // From the moment at which it builds on.
+            while fs::read_dir(stage.machine.path("var/cache/vfguard/build")).map_or(0, Iterator::count) == 0 {
+                assert!(child.try_wait().unwrap().is_none(), "it ended before it built");
+                std::thread::sleep(Duration::from_millis(5));
+            }
             std::thread::sleep(whole.mul_f64(part));
             let id = child.id().to_string();
             assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
@@ -337,7 +342,8 @@ fn asked_to_end_it_takes_its_children_along_and_the_gate_stays_closed() {
             let when = format!("SIG{signal} at {part}");
             nothing_lives_on(&stage.machine, &when);
             let left = stage.holds(&when);
-            assert!(left == Left::Closed || child.wait().unwrap().success(), "{when}: {left:?}");
+            // On a fast machine the last may find it done, or about to end.
+            assert!(left == Left::Closed || (left == Left::Safe && part > 0.1), "{when}: {left:?}");
             stage.recovers(&when);
         }
         println!("SIG{signal}: 3 moments; children gone, gate closed, recovered");

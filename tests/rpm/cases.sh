@@ -32,15 +32,19 @@ first_install() {
     install_all
     safe_on "$OLD"
 }
-# The rest of the cases stand on it; from here on the hooks' calls are counted. prepare_base [CHECK]
+# counted ROOT: from here on the hooks' calls are counted.
+counted() {
+    mkdir -p "$1/usr/libexec"
+    mv "$1/usr/bin/vfguard" "$1/usr/libexec/vfguard.real"
+    install -m 755 "$HERE/vfguard.wrapper" "$1/usr/bin/vfguard"
+}
+# The rest of the cases stand on it. prepare_base [CHECK]
 prepare_base() {
     M=$BASE
     mount --bind "$R" "$M/repo"
     check "rpm: $SUITE: the first install judges the kernel that is there, and builds for it" "${1:-first_install}"
     unmounted "$M/repo"
-    mkdir -p "$BASE/usr/libexec"
-    mv "$BASE/usr/bin/vfguard" "$BASE/usr/libexec/vfguard.real"
-    install -m 755 "$HERE/vfguard.wrapper" "$BASE/usr/bin/vfguard"
+    counted "$BASE"
 }
 
 # --- Cases ----------------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Debian's own hooks, in transactions of dpkg. Sourced by run.sh.
+# vfguard's package for Debian and Debian's own hooks, in transactions of dpkg. Sourced by run.sh.
 
 # debian_name image|headers K: dpkg takes no underscore.
 debian_name() { echo "linux-$1-${2//_/-}"; }
@@ -22,6 +22,13 @@ run-parts --report --exit-on-error --arg=$k --arg=/boot/vmlinuz-$k /etc/kernel/$
 S
         chmod 755 "$WORK/deb-image/DEBIAN/$when"
     done
+    # As linux-headers' has it, in Perl there.
+    cat >"$WORK/deb-headers/DEBIAN/postinst" <<S
+#!/bin/sh
+set -e
+[ ! -d /etc/kernel/header_postinst.d ] || run-parts --report --exit-on-error --arg=$k /etc/kernel/header_postinst.d
+S
+    chmod 755 "$WORK/deb-headers/DEBIAN/postinst"
     mkdir -p "$WORK/deb-image/usr/lib/modules" "$WORK/deb-image/boot" "$WORK/deb-headers/usr/src"
     cp -al "$WORK/kernel-$k/lib/modules/$k" "$WORK/deb-image/usr/lib/modules"
     echo image >"$WORK/deb-image/boot/vmlinuz-$k"
@@ -30,22 +37,24 @@ S
     rm -rf "$WORK/deb-image" "$WORK/deb-headers"
 }
 
-# The machine with the hooks where README says they go; initramfs and boot entry are written between them, by name.
-debian_hooks() {
+# The machine with Debian's package in place of the RPM; initramfs and boot entry are written between the hooks, by name.
+DEB='dpkg -i --force-depends /repo/debian/vfguard_*.deb' # the lab's root has no ca-certificates
+debian_machine() {
     local plugins=/usr/lib/kernel/install.d
-    rm -f "$M"/etc/kernel/*.d/vfguard
-    mkdir -p "$M/etc/kernel/postinst.d" "$M/etc/kernel/postrm.d"
+    update "rpm -e vfguard; $DEB"
+    safe_on "$OLD"
+    # By deb-systemd-helper.
+    grep -q "preset .*vfguard-boot.service" "$M/var/calls"
+    counted "$M"
     printf '#!/bin/sh\nexec %s\n' "$plugins/50-dracut.install add \$1" >"$M/etc/kernel/postinst.d/initramfs-tools"
     printf '#!/bin/sh\nexec %s\n' "$plugins/20-grub.install add \$1 - \$2" >"$M/etc/kernel/postinst.d/zz-update-grub"
     printf '#!/bin/sh\nexec %s\n' "$plugins/20-grub.install remove \$1" >"$M/etc/kernel/postrm.d/zz-update-grub"
     chmod 755 "$M"/etc/kernel/*.d/*
-    install -m 755 "$TOP/packaging/hooks/postinst" "$M/etc/kernel/postinst.d/zzz-vfguard"
-    install -m 755 "$TOP/packaging/hooks/prerm" "$M/etc/kernel/postrm.d/zzz-vfguard"
     # Debian's 20-grub copies the image; here the package brings it.
     sed -i 's/^    cp .*/    :/' "$M/usr/lib/kernel/install.d/20-grub.install"
 }
 dpkg_installs_and_removes() {
-    debian_hooks
+    debian_machine
     update 'dpkg -i /repo/deb/image.deb /repo/deb/headers.deb'
     safe_on "$NEW"
     fired postinst
@@ -56,9 +65,25 @@ dpkg_installs_and_removes() {
     [ ! -e "$M/usr/lib/modules/$NEW" ]
 }
 dpkg_without_headers() {
-    debian_hooks
+    debian_machine
     update "dpkg -i /repo/deb/image.deb; dpkg-query -W -f '\${db:Status-Status}\\n' $(debian_name image "$NEW")"
     told '^installed$'
     refused "$NEW"
     told 'its headers are not there'
+    # /run is a new one each time.
+    update 'vfguard reconcile --no-build; ls /run/systemd/system/reboot.target.d; dpkg -r vfguard; /etc/kernel/postinst.d/zzz-vfguard'
+    told '^50-vfguard.conf$'
+    told '^GATE OPEN$'
+    default_is "$OLD"
+    not told 'not found'
+    update "$DEB"
+    refused "$NEW"
+    counted "$M"
+    update 'dpkg -i /repo/deb/headers.deb'
+    safe_on "$NEW"
+    fired postinst
+    update 'dpkg -P vfguard'
+    [ ! -e "$M/var/lib/vfguard" ]
+    [ ! -e "$M/etc/kernel/postinst.d/zzz-vfguard" ]
+    built "$NEW"
 }

@@ -81,6 +81,7 @@ R=$WORK/repo
 mkdir "$R"
 RPM=$("$TOP/packaging/build-rpm.sh" --binary "$binary" --out "$R/vfguard")
 "$TOP/packaging/build-rpm.sh" --binary "$binary" --out "$R/el7" --el7 >/dev/null
+"$TOP/packaging/build-deb.sh" --binary "$binary" --out "$R/debian" >/dev/null
 base_package "$RPM" "$R/base"
 OLD=6.1.0-55.el9.x86_64 NEW=6.1.0-56.el9.x86_64 BAD=6.12.117-1.el9.x86_64
 kernel_packages "$K_PREV" "$OLD" "$R/old"

@@ -24,8 +24,8 @@ bookworm_cases() {
     scenario "an override outlives an upgrade of vfguard" overridden
     scenario "doctor asks rpm for the trigger, and misses it" doctor_asks_rpm
     scenario "removal opens the gate and leaves the default on the held kernel" removal
-    scenario "Debian's hooks: dpkg installs a kernel and its headers: built; removes them: nothing is left" dpkg_installs_and_removes
-    scenario "Debian's hooks: a kernel without headers is refused, and its package is configured" dpkg_without_headers
+    scenario "Debian's package and hooks: dpkg installs a kernel and its headers: built; removes them: nothing is left" dpkg_installs_and_removes
+    scenario "Debian's package and hooks: a kernel without headers is refused, until vfguard goes; late headers end built" dpkg_without_headers
 }
 
 # With a plugin that runs actions, the action fires too, once.

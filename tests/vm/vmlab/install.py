@@ -17,7 +17,7 @@ def install(machine):
 
 
 def install_hooks(machine):
-    """The hooks of a Debian kernel's scripts, where README says they go."""
+    """The hooks of a Debian kernel's scripts, where the package puts them."""
     machine.shell.check(
         f"cd {GUEST_DIRECTORY}/packaging/hooks && install -D -m 755 postinst /etc/kernel/postinst.d/zzz-vfguard && "
         "install -D -m 755 prerm /etc/kernel/postrm.d/zzz-vfguard; cd /")

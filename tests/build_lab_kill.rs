@@ -89,7 +89,11 @@ impl Stage {
     }
 
     fn start(&self) -> Child {
-        quiet(self.machine.command(&["reconcile", "--from", "test"])).spawn().unwrap()
+        let reconcile = self.machine.command(&["reconcile", "--from", "test"]);
+        // A shell ignores some for what it starts in the background, as the tests may be.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT,TERM,HUP").arg(reconcile.get_program()).args(reconcile.get_args());
+        quiet(command).spawn().unwrap()
     }
 
     /// What must hold in however bad a state the run ended.

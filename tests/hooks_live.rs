@@ -5,7 +5,7 @@ mod machine;
 
 use machine::lab::Lab;
 use machine::live::enter;
-use machine::Machine;
+use machine::{Machine, Run};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 /// vfguard-boot.service's name for itself.
 const BOOT: &str = "boot";
 /// How long it waits for drivers that udev is about to load; logins wait with it.
-const DRIVERS: Duration = Duration::from_secs(5);
+const DRIVERS: Duration = Duration::from_secs(10);
 /// A wait that is told.
 const NOTICED: Duration = Duration::from_millis(500);
 
@@ -38,7 +38,16 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let (host, config) = (&context.host, &context.config);
     let caller = Caller::of(args.from.as_deref());
     if args.from.as_deref() == Some(BOOT) {
-        tell_waited(context, &pci::await_drivers(host, DRIVERS));
+        let waited = pci::await_drivers(host, DRIVERS);
+        tell_waited(context, &waited);
+        if waited.cut_short {
+            // Which of them will be in use is not known, and what is not known refuses: the unit fails, and the gate closes.
+            let left = waited.left.join(", ");
+            return Err(error::advise(
+                format!("udev is still at work, and {left} may yet get a driver"),
+                "vfguard reconcile, once the machine is up (vfguard.timer does so by itself)",
+            ));
+        }
     }
     let outcome = match caller {
         _ if args.no_build => reconcile::reconcile(host, config, Effort::Decide, progress::lines(context).as_ref())

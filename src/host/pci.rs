@@ -109,6 +109,8 @@ pub struct Waited {
     pub devices: Vec<String>,
     /// Those that have none now either.
     pub left: Vec<String>,
+    /// The time was over before udev was done: what is left may still get its driver.
+    pub cut_short: bool,
 }
 
 /// Early at boot: waits for drivers that udev is about to load, since a device without one does not count as in use. Over at
@@ -128,7 +130,8 @@ pub fn await_drivers(host: &Host, limit: Duration) -> Waited {
             left = unbound(host);
         }
     }
-    Waited { time: start.elapsed(), devices, left: names(&left) }
+    let cut_short = !left.is_empty() && quiet < QUIET_LOOKS;
+    Waited { time: start.elapsed(), devices, left: names(&left), cut_short }
 }
 
 fn names(devices: &[PathBuf]) -> Vec<String> {

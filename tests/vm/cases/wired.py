@@ -91,7 +91,7 @@ class Wired:
         require("vfguard.timer" in next_look, f"the timer is not armed: {next_look}")
         # From here on only the watch may notice anything; the doctor asks systemd, and misses the timer.
         for verdict in ("ok: unit-active: vfguard.timer", "failed: unit-active: vfguard.timer is enabled and not active"):
-            said = shell.run("vfguard doctor", 60).output
+            said = shell.run("vfguard --color never doctor", 60).output
             require(verdict in said and "ok: unit-active: vfguard-watch.path" in said, f"no {verdict!r} in {said}")
             shell.check("systemctl stop vfguard.timer")
         self.rests()

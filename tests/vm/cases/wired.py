@@ -210,7 +210,9 @@ class Wired:
         burst = self.starts("vfguard-watch.service") - before
         require(1 <= burst <= 3, f"a burst of 300 changes became {burst} runs")
         shell.check("for i in 1 2 3 4 5 6 7 8; do : >/boot/flood; sleep 2.5; done; rm /boot/flood", 60)
-        self.idle()
+        # systemd may not have come to the last change yet; a run for it that is under way would see the next one too.
+        count = "journalctl -b -o cat -u vfguard-watch.service --no-pager | grep -c '^Starting'"
+        shell.until(f"{IDLE} && n=$({count}) && sleep 4 && [ $({count}) = $n ] && {IDLE}", NOTICED)
         before = self.starts("vfguard-watch.service")
         shell.check("systemctl is-active vfguard-watch.path; : >/boot/flood; rm /boot/flood")
         shell.until(f"test $(journalctl -b -o cat -u vfguard-watch.service | grep -c '^Starting') -gt {before}", NOTICED)

@@ -46,10 +46,14 @@ impl Modprobe {
         settings
     }
 
-    /// Notes what is there and cannot be read. A link to nothing, or to /dev/null, is as good as nothing to modprobe too.
+    /// Notes what is there and cannot be read, or is larger than what is. A link to nothing, or to /dev/null (no regular file), is
+    /// as good as nothing to modprobe too.
     fn note(&mut self, path: &Path, error: &io::Error) {
-        let absent = [Errno::ENOENT, Errno::ENOTDIR, Errno::ELOOP];
-        if error.raw_os_error().is_some_and(|raw| !absent.contains(&Errno::from_raw(raw))) {
+        let nothing = match error.raw_os_error() {
+            Some(raw) => [Errno::ENOENT, Errno::ENOTDIR, Errno::ELOOP].contains(&Errno::from_raw(raw)),
+            None => error.kind() == io::ErrorKind::InvalidInput,
+        };
+        if !nothing {
             self.unreadable.push(format!("{} cannot be read: {error}", path.display()));
         }
     }
@@ -189,6 +193,9 @@ mod tests {
         let mut settings = Modprobe::default();
         settings.note(Path::new("/etc/modprobe.d/x.conf"), &Errno::EIO.into());
         assert!(settings.unreadable[0].starts_with("/etc/modprobe.d/x.conf cannot be read: "), "{settings:?}");
+        settings
+            .note(Path::new("/etc/modprobe.d/y.conf"), &io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 byte"));
+        assert_eq!(settings.unreadable.len(), 2, "{settings:?}");
     }
 
     #[test]

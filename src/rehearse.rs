@@ -170,8 +170,8 @@ fn lay_modules(host: &Host, stage: &Host, kernel: &KernelRelease, recipe: &Recip
 
 /// This machine's devices that the recipe claims, else one of the recipe's. Says whether they are this machine's.
 fn lay_devices(host: &Host, stage: &Host, recipe: &Recipe) -> Result<bool> {
-    let own: Vec<Device> =
-        pci::devices(host).unwrap_or_default().into_iter().filter(|d| recipe.claims(&d.modalias)).collect();
+    let mut own: Vec<Device> = pci::devices_if_any(host).context("looking at the devices of /sys/bus/pci")?;
+    own.retain(|d| recipe.claims(&d.modalias));
     let made_up = |pattern: &String| pattern.replace('*', "00000000");
     let devices: Vec<(String, String)> = if own.is_empty() {
         recipe.devices.first().map(|p| ("0000:00:03.0".to_owned(), made_up(p))).into_iter().collect()

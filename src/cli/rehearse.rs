@@ -4,7 +4,7 @@ use super::{check, Context};
 use crate::driver::{self, Digest};
 use crate::error::{Exit, Remedy};
 use crate::finding::Verdict;
-use crate::host::files;
+use crate::host::{files, pci};
 use crate::judge::KernelReport;
 use crate::kernel::KernelRelease;
 use crate::rehearse::{self, Choice, Rehearsal};
@@ -68,7 +68,8 @@ struct Stage {
 pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let host = &context.host;
     let recipes = driver::recipes(host)?;
-    let needed = crate::host::pci::devices(host).unwrap_or_default();
+    let needed =
+        pci::devices_if_any(host).remedy("looking at the devices of /sys/bus/pci", "see to what cannot be read there")?;
     let here = recipes.iter().find(|r| needed.iter().any(|d| r.claims(&d.modalias))).map(|r| r.name.clone());
     let name = args.driver.clone().or(here).unwrap_or_else(|| DEFAULT_DRIVER.to_owned());
     let recipe = recipes.iter().find(|r| r.name == name).ok_or_else(|| {

@@ -69,7 +69,8 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let host = &context.host;
     let target = Target::load(host, &args.kernel);
     let recipes = driver::recipes(host)?;
-    let devices = pci::devices(host).unwrap_or_default();
+    let devices =
+        pci::devices_if_any(host).remedy("looking at the devices of /sys/bus/pci", "see to what cannot be read there")?;
     let mut all = Vec::new();
     for path in &args.module {
         let below = host.path(path);

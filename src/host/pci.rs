@@ -73,6 +73,14 @@ pub fn devices(host: &Host) -> io::Result<Vec<Device>> {
     Ok(devices)
 }
 
+/// The same of a root that need not have a sysfs at all, where a module or a recipe alone is looked at.
+///
+/// # Errors
+/// When there is a sysfs, and something in it cannot be read.
+pub fn devices_if_any(host: &Host) -> io::Result<Vec<Device>> {
+    devices(host).or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(Vec::new()) } else { Err(e) })
+}
+
 /// What was read, or nothing where nothing is: a device may leave while one looks at it, and in a copied tree a plain directory
 /// may stand for a link. Any other error is one, with the path.
 fn there<T>(path: &Path, read: io::Result<T>) -> io::Result<Option<T>> {
@@ -285,7 +293,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         assert!(devices(&host).is_err());
+        assert_eq!(devices_if_any(&host).unwrap(), []);
         fs::create_dir_all(dir.path().join("sys/bus")).unwrap();
         assert_eq!(devices(&host).unwrap(), []);
+        // What is there and cannot be read is neither.
+        fs::create_dir_all(dir.path().join("sys/bus/pci/devices/0000:00:03.0/modalias")).unwrap();
+        assert!(devices(&host).is_err() && devices_if_any(&host).is_err());
     }
 }

@@ -9,7 +9,7 @@ use crate::judge::{Binding, KernelEvidence, ModuleEvidence, Need, Origin};
 use crate::kernel::{installed, KernelRelease};
 use crate::module::{self, Module, Provider, Target};
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -126,8 +126,11 @@ fn other_release(recipe: &Recipe, kernel: &KernelRelease, module: &ModuleEvidenc
 fn binding(host: &Host, device: &Device, running: Option<&KernelRelease>) -> Binding {
     let Some(driver) = &device.driver else { return Binding::Unbound };
     let name = device.module.as_ref().unwrap_or(driver).replace('-', "_");
-    if let Ok(taint) = host.read_text(format!("/sys/module/{name}/taint")) {
-        return if taint.contains('O') { Binding::OutOfTree } else { Binding::InTree };
+    match host.read_text(format!("/sys/module/{name}/taint")) {
+        Ok(taint) => return if taint.contains('O') { Binding::OutOfTree } else { Binding::InTree },
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+        // The one of which more is asked.
+        Err(_) => return Binding::OutOfTree,
     }
     let Some(running) = running else { return Binding::InTree };
     let copy = || module::on_disk(host, running, &name).into_iter().next();

@@ -87,7 +87,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     );
     drop(lock);
     let outcome = reconcile::reconcile(host, config, Effort::Decide, progress::new(context).as_ref())?;
-    done.iter().chain(&outcome.done).for_each(|line| context.say(line));
+    done.iter().chain(&outcome.done).chain(&outcome.hands_off).for_each(|line| context.say(line));
     if outcome.judgement.verdict != Verdict::Safe {
         context.say("what may boot now is not safe: vfguard check");
     }

@@ -36,7 +36,7 @@ enum Act {
 /// `gate close`
 #[derive(clap::Args)]
 pub struct Close {
-    /// For vfguard-fail-closed.service: a run died before it decided. Leaves an override, and the reasons of a closed gate
+    /// For vfguard-fail-closed.service: a run ended without a decision. Leaves an override, and the reasons of a closed gate
     #[arg(long)]
     undecided: bool,
 }
@@ -136,7 +136,7 @@ fn close(context: &Context, args: &Close) -> Result<Exit> {
     let (host, settings) = (&context.host, &context.config.gate);
     let remedy = "vfguard reconcile (opens it if all kernels that may boot are safe)".to_owned();
     let closed = if args.undecided {
-        let summary = "vfguard died before it decided (journalctl -b -u vfguard\\*)".to_owned();
+        let summary = "vfguard ended without a decision (journalctl -b -u vfguard\\*)".to_owned();
         gate::close_undecided(host, settings, Reason { kernel: None, summary, remedy })?
     } else {
         gate::close_by_hand(host, settings, &[Reason { kernel: None, summary: "closed by hand".into(), remedy }])?

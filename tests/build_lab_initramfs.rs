@@ -83,19 +83,15 @@ impl Stage {
     }
 
     fn inside(&self, program: &Path, args: &[&str]) -> Run {
-        let output = Command::new("unshare")
+        Command::new("unshare")
             .args(["--mount", "sh", "-euc", WITH_PROGRAMS, "sh"])
             .arg(self.machine.root())
             .arg(program)
             .args(args)
             .env("https_proxy", "http://127.0.0.1:9")
             .output()
-            .unwrap();
-        Run {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+            .unwrap()
+            .into()
     }
 
     fn vfguard(&self, args: &[&str]) -> Run {

@@ -10,17 +10,13 @@ use std::process::Command;
 /// Runs the binary in a mount namespace of its own, after `setup` (a shell line; `$R` is the root).
 fn run_after(machine: &Machine, setup: &str, args: &[&str]) -> Run {
     let script = format!("set -e; {setup}; exec \"$0\" --root \"$R\" \"$@\"");
-    let output = Command::new("unshare")
+    Command::new("unshare")
         .args(["-m", "sh", "-c", &script, env!("CARGO_BIN_EXE_vfguard")])
         .args(args)
         .env("R", machine.root())
         .output()
-        .unwrap();
-    Run {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+        .unwrap()
+        .into()
 }
 
 fn demo(lab: &Lab) -> (Machine, String) {

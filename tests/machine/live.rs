@@ -23,14 +23,10 @@ exec chroot "$N" /bin/bash -c "$1"
 
 /// Runs a script there. The tree has `osrelease` and `cmdline`, which the kernel seems to say.
 pub fn enter(machine: &Machine, script: &str) -> Run {
-    let output = Command::new("unshare")
+    Command::new("unshare")
         .args(["-m", "-p", "-f", "bash", "-c", ENTER, "enter", script])
         .env("R", machine.root())
         .output()
-        .unwrap();
-    Run {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+        .unwrap()
+        .into()
 }

@@ -461,7 +461,7 @@ fn what_a_shell_writes_where_vfguard_cannot_run_is_the_whole_gate() {
 fn a_run_that_died_closes_the_gate_and_overrules_nobody() {
     let machine = settled();
     assert_eq!(machine.run(&["gate", "close", "--undecided"]).code, 0);
-    assert!(shown(&machine)["reasons"][0].as_str().unwrap().contains("died"));
+    assert!(shown(&machine)["reasons"][0].as_str().unwrap().contains("ended without a decision"));
     assert_eq!(machine.run(&["reconcile"]).code, 0);
     assert_eq!(gate(&machine), "open", "the next decision opens it");
     let machine = refused();

@@ -80,7 +80,7 @@ impl Arena {
     /// The claim of most tests here.
     fn contains(&self, script: &str) {
         let (inside, code) = self.inside(script);
-        assert!(inside.contains("vfguard: make"), "make was not even started: {inside}");
+        assert!(inside.contains(lab::BEGUN), "its script was not even started: {inside}");
         assert!(!inside.contains(OK), "the attack succeeded inside: {inside}");
         assert_eq!(code, 1, "{inside}");
         assert!(!self.module().exists());

@@ -5,13 +5,16 @@ mod machine;
 
 use machine::lab::{self, Lab};
 use machine::Machine;
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{getrlimit, Resource};
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Who builds where no account is configured (BUILD_UID).
 const BUILDER: u32 = 61147;
@@ -68,7 +71,7 @@ impl Stage {
         let log = self.machine.path(&format!("var/lib/vfguard/log/{}-ixgbevf-1.0.log", self.kernel));
         let log = fs::read(&log).unwrap_or_else(|e| panic!("{e}: {text}"));
         let log = String::from_utf8_lossy(&log).into_owned();
-        assert!(log.contains("vfguard: make"), "make was not even started: {log}{text}");
+        assert!(log.contains(lab::BEGUN), "its script was not even started: {log}{text}");
         log + &text
     }
 
@@ -86,15 +89,68 @@ fn plainly(program: &[&str], script: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// Living processes of the build user.
-fn running() -> usize {
-    use std::os::unix::fs::MetadataExt;
-    let alive = |e: &fs::DirEntry| {
-        let stat = fs::read_to_string(e.path().join("stat")).unwrap_or_default();
-        stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z') && !rest.is_empty())
-    };
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    processes.filter(|e| e.metadata().is_ok_and(|m| m.uid() == BUILDER) && alive(e)).count()
+/// A file that an attack locks before it hides: all that descends from it holds the lock (flock(2)), however short each life is.
+struct Trace(PathBuf);
+
+impl Trace {
+    fn new(stage: &Stage) -> Trace {
+        let trace = Trace(stage.machine.path("trace"));
+        fs::write(&trace.0, "").unwrap();
+        fs::set_permissions(&trace.0, PermissionsExt::from_mode(0o666)).unwrap();
+        trace
+    }
+
+    /// A script that leaves a Perl program behind, in a session of its own.
+    fn script(&self, perl: &str) -> String {
+        let lock = format!("open(F, \"+<\", \"{}\") and flock(F, 6) and syswrite(F, \"ran\") or die", self.0.display());
+        format!("perl -MPOSIX -e 'setsid; {lock}; {perl}' >/dev/null 2>&1 </dev/null & sleep 0.5; exit 1")
+    }
+
+    /// Whether anything of what wrote "ran" is alive.
+    fn is_held(&self) -> bool {
+        assert_eq!(fs::read_to_string(&self.0).unwrap(), "ran", "the attack was not even begun");
+        Flock::lock(fs::File::open(&self.0).unwrap(), FlockArg::LockExclusiveNonblock).is_err()
+    }
+
+    /// That what the script leaves goes on without the sandbox, and ends in one without namespaces.
+    fn ends(&self, stage: &Stage, script: &str) {
+        plainly(&["env"], script);
+        assert!(self.is_held(), "it does not survive without the sandbox either, so it proves nothing");
+        end_builder();
+        fs::write(&self.0, "").unwrap();
+        stage.inside(false, script);
+        // What was killed may take a moment to go.
+        let gone = within(Duration::from_secs(5), || !self.is_held());
+        end_builder();
+        assert!(gone, "it outlived its build");
+    }
+}
+
+/// Ends all that the build user runs. The dead count against its limit of processes until init has read how they ended.
+fn end_builder() {
+    let gone = within(Duration::from_secs(60), || {
+        plainly(&["env"], "kill -9 -1");
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let builders = entries.filter(|e| e.metadata().is_ok_and(|m| m.uid() == BUILDER));
+        let pids: Vec<i32> = builders.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+        for pid in &pids {
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+        pids.is_empty()
+    });
+    assert!(gone, "processes of the build user cannot be ended");
+}
+
+/// Whether something comes true in time.
+fn within(limit: Duration, mut comes: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < limit {
+        if comes() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    false
 }
 
 #[test]
@@ -166,7 +222,7 @@ fn the_terminal_of_the_caller_is_out_of_reach() {
         on_a_terminal(&stage.words(namespaces, &script));
         let log = stage.machine.path(&format!("var/lib/vfguard/log/{}-ixgbevf-1.0.log", stage.kernel));
         let log = fs::read_to_string(log).unwrap();
-        assert!(log.contains("vfguard: make") && !log.contains(OK), "namespaces: {namespaces}: {log}");
+        assert!(log.contains(lab::BEGUN) && !log.contains(OK), "namespaces: {namespaces}: {log}");
     }
 }
 
@@ -187,21 +243,32 @@ fn a_file_system_mounted_in_what_a_build_is_shown_cannot_be_written_either() {
 #[test]
 fn a_process_that_is_always_another_one_does_not_survive_where_no_namespace_ends_it() {
     let stage = Stage::new();
-    let hare = "use POSIX; setsid; for (1..2000000) { my $p = fork; next unless defined $p; exit if $p }";
-    let script = |hare: &str| format!("perl -e '{hare}' >/dev/null 2>&1 </dev/null & sleep 0.5; exit 1");
-    let end = || {
-        plainly(&["env"], "kill -9 -1");
-        std::thread::sleep(Duration::from_millis(100));
-    };
-    plainly(&["env"], &script(hare));
-    std::thread::sleep(Duration::from_millis(300));
-    let alive = (0..100).any(|_| running() > 0);
-    end();
-    assert!(alive, "it does not survive without the sandbox either, so it proves nothing");
-    stage.inside(false, &script(hare));
-    let alive = (0..100).any(|_| running() > 0);
-    end();
-    assert!(!alive, "it outlived its build");
+    let trace = Trace::new(&stage);
+    let hare = trace.script("for (1..2000000) { my $p = fork; next unless defined $p; exit if $p }");
+    trace.ends(&stage, &hare);
+}
+
+#[test]
+fn a_process_that_ends_all_others_of_its_user_does_not_survive_either() {
+    let stage = Stage::new();
+    let trace = Trace::new(&stage);
+    let killer = trace.script("for (1..200000000) { kill 9, -1 }");
+    trace.ends(&stage, &killer);
+}
+
+#[test]
+fn a_build_user_that_runs_too_much_already_is_told_apart_from_a_missing_program() {
+    let stage = Stage::new();
+    plainly(&["env"], "for i in {1..200}; do sleep 300 >/dev/null 2>&1 & done");
+    let said = [true, false].map(|namespaces| {
+        let words = stage.words(namespaces, "exit 1");
+        let output = Command::new(&words[0]).args(&words[1..]).output().unwrap();
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    });
+    end_builder();
+    for said in said {
+        assert!(said.contains(&format!("(`ps -u {BUILDER}`)")) && !said.contains("install"), "{said}");
+    }
 }
 
 #[test]

@@ -36,7 +36,7 @@ const MAX_FILES: u64 = 100_000;
 const RESERVE: u64 = 32 << 20;
 /// How long a process group gets between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
-/// How often the processes of the build user are looked for where no namespace ends them.
+/// How often it is tried to end the processes of the build user where no namespace does.
 const ROUNDS: usize = 50;
 
 /// Why a build was stopped.
@@ -126,7 +126,10 @@ impl Sandbox<'_> {
         let mut told = [0; 6];
         if File::from(report).read_exact(&mut told).is_err() {
             let program = spec.program.to_string_lossy();
-            let cure = format!("install the package that holds {program}");
+            let cure = match error.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::EAGAIN) => self.too_many(),
+                _ => format!("install the package that holds {program}"),
+            };
             return Err(Refused::Other(
                 Err::<(), _>(error).remedy(format!("starting {program} in the sandbox"), cure).unwrap_err(),
             ));
@@ -153,7 +156,15 @@ impl Sandbox<'_> {
             number::KEYRING => "leaving the caller's keys",
             index => steps.get(usize::from(index)).map_or("an unknown step", String::as_str),
         };
-        Err(Refused::Other(advise(format!("the build sandbox: {act}: {}", errno.desc()), "run `vfguard doctor`")))
+        let cure = if errno == Errno::EAGAIN { self.too_many() } else { "run `vfguard doctor`".to_owned() };
+        Err(Refused::Other(advise(format!("the build sandbox: {act}: {}", errno.desc()), cure)))
+    }
+
+    /// What to do about EAGAIN, which fork(2), and execve(2) after setuid(2), say where a user has more processes than
+    /// RLIMIT_NPROC.
+    fn too_many(&self) -> String {
+        let uid = self.who.map_or(Uid::current(), |(uid, _)| uid);
+        format!("end what runs already as the user of builds (`ps -u {uid}`), and try again")
     }
 
     fn follow(
@@ -232,19 +243,25 @@ fn processes(user: Uid) -> Vec<Pid> {
         .collect()
 }
 
-/// Sends SIGKILL to every process of a user, by a child that became that user. None can fork out of the way meanwhile (kill(2)).
+/// Sends SIGKILL to every process of a user, by a child that became that user. None can fork out of the way meanwhile (kill(2)),
+/// but one of them may end the child before it came to it: then another one does it.
 fn end_all(uid: Uid, gid: Gid) -> io::Result<()> {
-    let mut command = Command::new("/proc/self/exe");
-    sys::in_child(&mut command, move || {
-        unistd::setgroups(&[])?;
-        unistd::setresgid(gid, gid, gid)?;
-        unistd::setresuid(uid, uid, uid)?;
-        match kill(Pid::from_raw(-1), Signal::SIGKILL) {
-            Ok(()) | Err(Errno::ESRCH) => sys::exit_now(0),
-            Err(e) => Err(e.into()),
+    for _ in 0..ROUNDS {
+        let mut command = Command::new("/proc/self/exe");
+        sys::in_child(&mut command, move || {
+            unistd::setgroups(&[])?;
+            unistd::setresgid(gid, gid, gid)?;
+            unistd::setresuid(uid, uid, uid)?;
+            match kill(Pid::from_raw(-1), Signal::SIGKILL) {
+                Ok(()) | Err(Errno::ESRCH) => sys::exit_now(0),
+                Err(e) => Err(e.into()),
+            }
+        });
+        if command.spawn()?.wait()?.success() {
+            return Ok(());
         }
-    });
-    command.spawn()?.wait().map(drop)
+    }
+    Err(io::Error::other("they end what is to end them"))
 }
 
 /// Whether the first ancestor of another user is a living vfguard other than this one. What has lost its parents is nobody's.

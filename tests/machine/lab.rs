@@ -70,11 +70,18 @@ impl Lab {
     }
 }
 
+/// What the makefile of [`write_source`] prints before its script.
+pub const BEGUN: &str = "here the script begins";
+
 /// Lays a source out whose `make` runs a shell script, beside further files.
 pub fn write_source(top: &Path, script: &str, files: &[(&str, &[u8])]) {
     let src = top.join("src");
     fs::create_dir_all(&src).unwrap();
-    fs::write(src.join("Makefile"), "default:\n\t@bash ./script.sh\ninstall:\n\ttouch /installed\n").unwrap();
+    fs::write(
+        src.join("Makefile"),
+        format!("default:\n\t@echo {BEGUN}\n\t@bash ./script.sh\ninstall:\n\ttouch /installed\n"),
+    )
+    .unwrap();
     fs::write(src.join("script.sh"), script).unwrap();
     for (name, content) in files {
         fs::write(src.join(name), content).unwrap();

@@ -132,7 +132,7 @@ fn each_cause_is_told_apart_in_what_real_builds_print() {
             "something else",
             "echo 'this driver wants a licence'; exit 3\n".into(),
             EMPTY,
-            "the build failed: this driver wants a licence (make: *** [Makefile:2: default] Error 3)",
+            "the build failed: this driver wants a licence (make: *** [Makefile:3: default] Error 3)",
             "",
             fits,
         ),

@@ -3,12 +3,13 @@
 # are (NAME-VERSION/src/Makefile honouring BUILD_KERNEL, KSRC and KOBJ), so that the whole road from an archive to a
 # loaded module can be walked on real code where Intel's own archives cannot be had.
 #
-#   intree-archive.sh --series 6.1 --out DIR [DRIVER…]     DRIVER: ixgbevf (default), igbvf
+#   intree-archive.sh --series 6.1 [--package FILE] --out DIR [DRIVER…]     DRIVER: ixgbevf (default), igbvf
 #   intree-archive.sh --demo SRCDIR --out DIR                the same packing for the tests' own little driver
 #
 # For each driver one line on stdout: NAME VERSION SHA256 FILE. The version ends in -intree: Intel never published it, and
-# nobody should think so. Needs room for the source package (150 MB) in DIR while it runs, and the distribution's package
-# manager: apt-get, or dnf with a source repository. Exit code 69: the source package cannot be had here.
+# nobody should think so. The source package is FILE (Debian's linux-source-6.1), else what the distribution's package manager
+# brings: apt-get, or dnf with a source repository; that needs 150 MB of room in DIR while it runs. Exit code 69: the source package
+# cannot be had here.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -22,10 +23,11 @@ unavailable() {
     exit 69
 }
 
-series='' out='' demo='' drivers=()
+series='' out='' demo='' package='' drivers=()
 while [ $# -gt 0 ]; do
     case $1 in
     --series) series=${2:?--series needs a kernel series, such as 6.1} && shift 2 ;;
+    --package) package=${2:?--package needs a file} && shift 2 ;;
     --out) out=${2:?--out needs a directory} && shift 2 ;;
     --demo) demo=${2:?--demo needs a directory} && shift 2 ;;
     -*) die "unknown option $1" ;;
@@ -68,16 +70,42 @@ fi
 
 # Each of the two sets $version and defines `stream`, which prints the kernel's source as a tar stream: it is never
 # unpacked as a whole (1.4 GB).
-package='' version='' top='' inner=''
+version='' top='' inner=''
+
+# fresh_lists: apt, where it is given "${apt[@]}", looks at a copy of the host's package lists that was brought up to date just now:
+# the host's own may be weeks old, name what the archive no longer has, and are another's to change.
+apt=()
+fresh_lists() {
+    mkdir -p "$work/lists/partial"
+    find /var/lib/apt/lists -maxdepth 1 -type f -size +0 -exec cp -p -t "$work/lists" {} + 2>/dev/null || true
+    # Without the hooks of the host's own update.
+    cat >"$work/apt.conf" <<C
+#clear APT::Update;
+Dir::State::Lists "$work/lists";
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+APT::Sandbox::User "root";
+APT::Get::AllowUnauthenticated "false";
+C
+    apt=(-qq -c "$work/apt.conf")
+    apt-get "${apt[@]}" -o APT::Update::Error-Mode=any update >&2 ||
+        say "the package lists could not be refreshed; going on with those of $(find /var/lib/apt/lists -name '*Release' -printf '%TF\n' | sort | tail -n 1)"
+}
 debian_source() {
-    package="linux-source-$series"
-    [ -n "$(apt-cache madison "$package" 2>/dev/null)" ] ||
-        unavailable "this distribution offers no package $package (if it should: apt-get update)"
-    say "downloading $package"
-    # apt checks the package against the signed index. The sandbox user could not write here, and apt would only warn.
-    (cd "$work" && apt-get -qq -o APT::Sandbox::User=root -o APT::Get::AllowUnauthenticated=false \
-        download "$package" >&2) || unavailable "$package could not be downloaded"
-    package=$(echo "$work/$package"_*.deb)
+    local name="linux-source-$series" offered
+    if [ -z "$package" ]; then
+        fresh_lists
+        # The newest first; its file may be gone, or not have come yet, where an older one is there.
+        for offered in $(apt-cache "${apt[@]}" madison "$name" 2>/dev/null | awk '!seen[$3]++ { print $3 }'); do
+            say "downloading $name $offered"
+            # apt checks the package against the signed index.
+            (cd "$work" && apt-get "${apt[@]}" download "$name=$offered" >&2) || continue
+            package=$(echo "$work/$name"_*.deb)
+            break
+        done
+        [ -n "${offered-}" ] || unavailable "this distribution offers no package $name"
+        [ -n "$package" ] || unavailable "$name is listed, and could not be downloaded"
+    fi
     version=$(dpkg-deb -f "$package" Version)
     version=${version%-*} top="linux-source-$series"
     stream() { dpkg-deb --fsys-tarfile "$package" | tar -xO "./usr/src/$top.tar.xz" | xz -dc -T2; }

@@ -26,16 +26,16 @@ if [ $manager = apt ]; then
     done
     # Kernels and their sources are looked up in the index too, so that it is needed although nothing is missing.
     [ -n "$(apt-cache madison linux-libc-dev)" ] || index=no
-    install="apt-get update && apt-get install --no-install-recommends ${missing[*]}"
+    by_hand="apt-get update && apt-get install --no-install-recommends ${missing[*]}"
 else
     for package in "${packages[@]}"; do
         rpm -q --whatprovides "$package" >/dev/null 2>&1 || missing+=("$package")
     done
-    install="dnf install ${missing[*]}"
+    by_hand="dnf install ${missing[*]}"
 fi
 [ ${#missing[@]} -gt 0 ] || [ $index = no ] || exit 0
 if [ "$(id -u)" -ne 0 ]; then
-    say "these packages are needed, and installing them needs root: $install"
+    say "these packages are needed, and installing them needs root: $by_hand"
     exit 1
 fi
 
@@ -51,8 +51,16 @@ say "installing: ${missing[*]:-the package index}"
 if [ $manager = apt ]; then
     # Another apt may be at work (unattended upgrades at boot): five minutes' patience.
     wait=(-o DPkg::Lock::Timeout=300)
-    run apt-get -q "${wait[@]}" update
-    [ ${#missing[@]} -eq 0 ] || DEBIAN_FRONTEND=noninteractive run apt-get -qy "${wait[@]}" install --no-install-recommends "${missing[@]}"
+    export DEBIAN_FRONTEND=noninteractive
+    update=(apt-get -q "${wait[@]}" update)
+    run "${update[@]}"
+    [ ${#missing[@]} -gt 0 ] || exit 0
+    install=(apt-get -qy "${wait[@]}" install --no-install-recommends "${missing[@]}")
+    # The mirror may move on between the two.
+    "${install[@]}" </dev/null >"$log" 2>&1 && exit 0
+    say "once more, with new package lists: $(grep '^E: ' "$log" | head -n 1)"
+    run "${update[@]}"
+    run "${install[@]}"
 else
     run dnf -q -y install "${missing[@]}"
 fi

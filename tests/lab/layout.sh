@@ -5,7 +5,7 @@
 debian_headers() {
     local root=$1 k=$2 package
     mkdir -p "$root"
-    for package in "linux-headers-$k" $(companions "$k"); do
+    for package in $(headers_of "$k"); do
         dpkg-deb -x "$(deb "$package")" "$root"
     done
     [ -L "$root/lib/modules/$k/build" ] || die "linux-headers-$k has no lib/modules/$k/build link: its layout has changed"

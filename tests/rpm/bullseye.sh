@@ -1,38 +1,26 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # what is set here is for run.sh and the cases, which set $mirror and more
 # Kernels for bullseye: Debian 12's want a newer compiler, and the tools in their headers a newer glibc, than it has; so it gets its own
-# two, 5.10, with the in-tree driver of their own source. From bullseye's archive, with lists of its own: the host's apt knows
-# another release. Sourced by run.sh.
+# two, 5.10, with the in-tree driver of their own source, from bullseye's archive. Sourced by run.sh.
 
-BULLSEYE_OLD=5.10.0-30-amd64 BULLSEYE_NEW=5.10.0-32-amd64 # the last two of a release that changes no more
-
-# bullseye_archive: the headers as one tree, `root`, and the driver, in the cache's directory $DIR; they stay there. Called where
-# errexit is off.
+# bullseye_archive: the headers of two kernels as one tree, `root`, and the driver, in the cache's directory $DIR; they stay there.
+# Called where errexit is off.
 bullseye_archive() {
     DIR=$LAB/rpm/bullseye-5.10
-    [ ! -e "$DIR/driver" ] || return 0
-    local new=$WORK/bullseye-5.10 package packages=() config version sha256 file
-    config=$new/apt/apt.conf
-    mkdir -p "$new"/apt/{lists/partial,archives/partial,parts,sources} "$new/debs" "$new/root"
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror bullseye main" >"$new/apt/sources.list"
-    cat >"$config" <<C
-Dir::Etc::sourcelist "$new/apt/sources.list";
-Dir::Etc::sourceparts "$new/apt/sources";
-Dir::State::lists "$new/apt/lists";
-Dir::State::status "/dev/null";
-Dir::Cache "$new/apt";
-APT::Sandbox::User "root";
-Acquire::Check-Valid-Until "false";
-C
-    APT_CONFIG=$config apt-get -qq update >&2 || return "$EX_UNAVAILABLE"
-    packages=("linux-headers-$BULLSEYE_OLD" "linux-headers-${BULLSEYE_OLD%-amd64}-common" "linux-headers-$BULLSEYE_NEW"
-        "linux-headers-${BULLSEYE_NEW%-amd64}-common" linux-kbuild-5.10)
-    (cd "$new/debs" && APT_CONFIG=$config apt-get -qq download "${packages[@]}" >&2) || return "$EX_UNAVAILABLE"
-    for package in "$new"/debs/*.deb; do dpkg-deb -x "$package" "$new/root" || return 1; done
-    APT_CONFIG=$config "$TOP/packaging/intree-archive.sh" --series 5.10 --out "$new" >"$new/driver.said" || return $?
+    # debs.sh's functions read the file that VFGUARD_CHOSEN names.
+    local new=$WORK/bullseye-5.10 VFGUARD_CHOSEN k package version sha256 file key
+    VFGUARD_CHOSEN=$(env -u VFGUARD_CHOSEN "$TOP/tests/archive/choose.py" --for bullseye) || return $?
+    key=$(awk '$1 == "package" { print $2, $3 }' "$VFGUARD_CHOSEN" | sha256sum)
+    BULLSEYE_OLD=$(release_of OLD) BULLSEYE_NEW=$(release_of NEW)
+    [ "$(cat "$DIR/key" 2>/dev/null)" != "$key" ] || return 0
+    mkdir -p "$new/root"
+    for k in "$BULLSEYE_OLD" "$BULLSEYE_NEW"; do
+        for package in $(headers_of "$k"); do dpkg-deb -x "$(deb "$package")" "$new/root" || return 1; done
+    done
+    "$TOP/packaging/intree-archive.sh" --series 5.10 --package "$(deb linux-source-5.10)" --out "$new" >"$new/driver.said" || return $?
     read -r _ version sha256 file <"$new/driver.said" || return 1
-    printf '%s %s %s\n' "$version" "$sha256" "${file##*/}" >"$new/driver.new"
-    rm -rf "$new/apt" "$new/debs" "$new/driver.said" "$DIR"
-    mv "$new" "$DIR" && mv "$DIR/driver.new" "$DIR/driver"
+    printf '%s %s %s\n' "$version" "$sha256" "${file##*/}" >"$new/driver"
+    rm -rf "$new/driver.said" "$DIR"
+    mv "$new" "$DIR" && printf '%s\n' "$key" >"$DIR/key"
 }
 
 # bullseye_kernels: OLD, NEW, BAD, the driver and the repositories become bullseye's, which is the last suite; BAD is one that its
@@ -41,7 +29,7 @@ bullseye_kernels() {
     local all=$R bad=$NEW file
     read -r DRIVER_VERSION DRIVER_SHA256 file <"$DIR/driver"
     DRIVER=$DIR/$file
-    OLD=5.10.0-30.el9.x86_64 NEW=5.10.0-32.el9.x86_64 BAD=$bad R=$WORK/repo-bullseye
+    OLD=$(el_name "$BULLSEYE_OLD") NEW=$(el_name "$BULLSEYE_NEW") BAD=$bad R=$WORK/repo-bullseye
     mkdir "$R"
     cp -al "$all/vfguard" "$all/base" "$R"
     cp -al "$all/new" "$R/bad"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# guest.sh OUT BINARY OLD NEW DEB: what a guest of the vm tier needs to be updated by dnf, into OUT: vfguard's RPM, what it requires, and
+# guest.sh OUT BINARY OLD NEW DEB…: what a guest of the vm tier needs to be updated by dnf, into OUT: vfguard's RPM, what it requires, and
 # a repository with the kernels OLD, which the guest has already, and NEW, from Debian's package DEB.
 set -euo pipefail
 
@@ -8,13 +8,14 @@ TOP=$(cd "$HERE/../.." && pwd)
 # shellcheck source=tests/rpm/kernels.sh
 . "$HERE/kernels.sh"
 
-out=$1 binary=$2 old=$3 new=$4 deb=$5
+out=$1 binary=$2 old=$3 new=$4
+shift 4
 "$TOP/packaging/need.sh" --apt rpm createrepo-c
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 mkdir -p "$out"
 base_package "$("$TOP/packaging/build-rpm.sh" --binary "$binary" --out "$out/vfguard")" "$out/base"
-dpkg-deb -x "$deb" "$WORK/root"
+for deb; do dpkg-deb -x "$deb" "$WORK/root"; done
 # Cut as the guests' own dpkg cuts it.
 rules=$TOP/tests/vm/guest/etc/dpkg/dpkg.cfg.d/lab
 (cd "$WORK/root" && find . -name 'evdev.ko*' -exec cp --parents {} "$WORK" ';')

@@ -24,6 +24,16 @@ as_el() {
     sed -i -E "s/^EXTRAVERSION =.*/EXTRAVERSION = -${k#*-}/" "$tree/Makefile"
 }
 
+# el_name D: the name that Debian's kernel D gets: `6.1.0-56-amd64` is 6.1.0-56.el9.x86_64, `6.12.117+deb12-amd64` 6.12.117-1.el9.x86_64.
+el_name() {
+    local base=${1%-amd64}
+    base=${base%%+*}
+    case $base in
+    *-*) printf '%s.el9.x86_64\n' "$base" ;;
+    *) printf '%s-1.el9.x86_64\n' "$base" ;;
+    esac
+}
+
 # kernel_packages D K DIR [ROOT]: kernel, kernel-core and kernel-devel of K, which are Debian's D, unpacked below ROOT (the lab's).
 kernel_packages() {
     local d=$1 k=$2 root=$WORK/kernel-$2 release

@@ -48,7 +48,8 @@ def main():
     """Runs the chosen stories, as many at a time as there are cores."""
     parser = argparse.ArgumentParser(prog="tests/vm/run.sh", description="vfguard in virtual machines")
     parser.add_argument("--full", action="store_true", default=os.environ.get("VFGUARD_FULL") == "1", help="the rare and slow cases too")
-    parser.add_argument("--jobs", type=int, default=max(1, min(2, os.cpu_count() or 1)), help="machines at a time")
+    parser.add_argument("--images", action="store_true", help="only make the guests' disks, so that a later run finds them")
+    parser.add_argument("--jobs", type=int, default=2, help="machines at a time")
     parser.add_argument("case", nargs="*", help="such as gate, or gate/debian12")
     options = parser.parse_args()
     # QEMU dies with its parent, and the next run clears away what is left; waiting for the stories would take minutes.
@@ -59,6 +60,10 @@ def main():
     stories = chosen(options.case)
     try:
         lab.prepare()
+        if options.images:
+            lab.make_images()
+            return report.finish()
+        lab.build()
     except Skip as why:
         for story in stories:
             report.skip(story.name, why)

@@ -2,6 +2,7 @@
 # vfguard in virtual machines: real systemds, real kernels, a real GRUB, real reboots.
 #
 #   tests/vm/run.sh [--full] [CASE…]      CASE: gate, gate/debian12, lockout…; all without one
+#   tests/vm/run.sh --images              only makes the guests' disks
 #
 # One line for each test (ok:, FAILED:, skipped NAME:), and at the end: N passed, N failed, N skipped. Exit code 1 on a failure.
 # Needs a Debian host; installs the packages below when it is root. Images are kept in
@@ -10,11 +11,10 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-# QEMU itself may have to come from backports: vmlab/host.py looks after it.
+# QEMU itself may have to come from backports: vmlab/host.py looks after it and its firmware.
 packages=(
     python3 mmdebstrap debian-archive-keyring e2fsprogs xfsprogs kmod cpio # images
-    gcc make busybox xz-utils zstd binutils pahole           # modules for the oracle
-    openssl qemu-system-x86 qemu-utils seabios ipxe-qemu
+    gcc make busybox xz-utils zstd binutils pahole openssl   # modules for the oracle
 )
 if [ "${1-}" = --packages ]; then
     printf '%s\n' "${packages[@]}"
@@ -29,19 +29,12 @@ skip() {
 [ -r /etc/debian_version ] || skip "the guests are Debian, and so has to be the host that makes them"
 [ "$(uname -m)" = x86_64 ] || skip "the guests are x86-64, and emulating them on $(uname -m) takes too long"
 [ "$(id -u)" = 0 ] || skip "making a guest's root needs root"
-missing=()
-for package in "${packages[@]}"; do
-    dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
-done
-if [ ${#missing[@]} -gt 0 ]; then
-    log=$(mktemp)
-    if ! { apt-get -q -o DPkg::Lock::Timeout=300 update && DEBIAN_FRONTEND=noninteractive apt-get -qy \
-        -o DPkg::Lock::Timeout=300 install --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 </dev/null; then
-        why=$(tail -n 1 "$log")
-        rm -f "$log"
-        skip "apt could not install ${missing[*]}: $why"
-    fi
-    rm -f "$log"
+said=$(mktemp)
+if ! "$here/../../packaging/need.sh" --apt "${packages[@]}" 2>"$said"; then
+    why=$(tail -n 1 "$said")
+    rm -f "$said"
+    skip "$why"
 fi
+rm -f "$said"
 cd "$here"
 exec python3 -B main.py "$@"

@@ -82,8 +82,7 @@ def payload(lab):
         headers, manifest = headers_lab()
     stage, rpms = lab.stage("dnf"), lab.stage("rpms")
     old, new = lab.kernels()
-    deb = lab.apts["bookworm"].download(f"linux-image-{new}")
-    run([str(lab.project / "tests/rpm/guest.sh"), str(rpms), str(lab.binary), old, new, str(deb)])
+    run([str(lab.project / "tests/rpm/guest.sh"), str(rpms), str(lab.binary), old, new, *map(str, lab.image_packages(new))])
     shutil.copy(headers / manifest["IGBVF_61"], stage / "igbvf.tar.gz")
     (stage / "igbvf.toml").write_text(recipe(manifest, "igbvf.tar.gz"))
     for path in (lab.project / "tests/vm/payload").iterdir():

@@ -213,8 +213,7 @@ def payload(lab):
     new = lab.kernels()[1]
     # The real package with its real scripts, without the modules that the guest's dpkg would throw away, and stored without
     # compression: xz in TCG would take minutes.
-    deb = lab.apts["bookworm"].download(f"linux-image-{new}")
-    run(["dpkg-deb", "-R", str(deb), str(stage / "deb")])
+    run(["dpkg-deb", "-R", str(lab.image_packages(new)[0]), str(stage / "deb")])
     cut(stage / "deb", (lab.project / "tests/vm/guest/etc/dpkg/dpkg.cfg.d/lab").read_text())
     run(["dpkg-deb", "-Znone", "-b", str(stage / "deb"), str(stage / f"linux-image-{new}.deb")])
     shutil.rmtree(stage / "deb")

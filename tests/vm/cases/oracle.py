@@ -161,7 +161,7 @@ def story(kind):
         if kind == "6.1":
             archives.append(headers / manifest["IGBVF_61"])
         try:
-            target = Target(kernel, lab.kernel_tree(f"linux-image-{kernel}"), archives)
+            target = Target(kernel, headers / manifest["ROOT_IMAGES"], archives)
             deb = headers / manifest["ROOT_DEB"]
             mine = own(lab.binary, deb, manifest, number, target, directory / "own")
             question = Question(lab, f"oracle/{kind}", target, deb, directory, mine)

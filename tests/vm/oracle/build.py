@@ -1,5 +1,6 @@
 """Real modules to break, and roots to judge them in: built from the lab's headers and archives (tests/lab/fetch.sh)."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -15,20 +16,22 @@ FETCH = HERE.parents[1] / "lab" / "fetch.sh"
 UNAVAILABLE = 69        # sysexits.h, as tests/lib/common.sh uses it
 FETCH_SECONDS = 1800
 BUILD_SECONDS = 600
+SHIPPED = ("modules.order", "modules.builtin", "modules.builtin.modinfo")       # the rest is depmod's
 
 
 @dataclass
 class Target:
-    """A kernel to ask: its release, its package's files, and the archives that build for it."""
+    """A kernel to ask, and the archives that build for it."""
 
     kernel: str
-    tree: Path
+    tree: Path          # where its image and modules lie, beside those of other kernels
     archives: list
 
 
+@functools.cache
 def headers_lab():
-    """The directory of tests/lab and its manifest."""
-    done = subprocess.run([str(FETCH)], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=FETCH_SECONDS)
+    """The directory of tests/lab and its manifest; looked at once a run, under the lab's lock."""
+    done = subprocess.run([str(FETCH), "--images"], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=FETCH_SECONDS)
     last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     if done.returncode == UNAVAILABLE:
         raise Skip(f"tests/lab/fetch.sh: {last}")
@@ -80,11 +83,22 @@ def intree(target, names):
     return found
 
 
+def lay(target, place):
+    """Puts a kernel's own image and modules below a root: links to the lab's files, which nothing writes to, and depmod's tables anew."""
+    (place / "lib/modules").mkdir(parents=True, exist_ok=True)
+    (place / "boot").mkdir(exist_ok=True)
+    run(["cp", "-al", str(target.tree / "lib/modules" / target.kernel), str(place / "lib/modules")])
+    run(["cp", "-al", *map(str, (target.tree / "boot").glob(f"*-{target.kernel}")), str(place / "boot")])
+    for table in (place / "lib/modules" / target.kernel).glob("modules.*"):
+        if table.name not in SHIPPED:
+            table.unlink()
+
+
 def root(headers, target, place, provider=None):
     """A root for `vfguard verify`: the kernel's own modules and headers, and one more module where a test wants it."""
     release = target.kernel
     place.mkdir(parents=True)
-    run(["cp", "-al", f"{target.tree}/lib", f"{target.tree}/boot", str(place)])
+    lay(target, place)
     modules = place / "lib/modules" / release
     for link in ("build", "source"):
         (modules / link).unlink(missing_ok=True)
@@ -109,7 +123,8 @@ def own(binary, headers, manifest, number, target, place):
     release = target.kernel
     for name in ("proc/sys/kernel", "sys/bus/pci/devices", "etc/vfguard/drivers.d", "srv"):
         (place / name).mkdir(parents=True)
-    run(["cp", "-al", f"{target.tree}/lib", f"{target.tree}/boot", str(headers / "usr"), str(place)])
+    lay(target, place)
+    run(["cp", "-al", str(headers / "usr"), str(place)])
     modules = place / "lib/modules" / release
     for link in ("build", "source"):
         (modules / link).unlink(missing_ok=True)

@@ -23,7 +23,7 @@ def qemu_version():
     return int(match.group(1)) if match else None
 
 
-def ensure_qemu(apt):
+def ensure_qemu(apt, release):
     """Installs a newer QEMU from the release's own suites or its backports when the one here is too old."""
     version = qemu_version()
     if version is not None and version >= QEMU_MAJOR:
@@ -31,9 +31,9 @@ def ensure_qemu(apt):
     if os.geteuid() != 0:
         raise Skip(f"QEMU >= {QEMU_MAJOR} is needed (found {version}) and only root can install it")
     arguments = ["install", "-y", "-q", "--no-install-recommends"]
-    if apt.release == "bookworm":
+    if release == "bookworm":
         arguments += ["-t", "bookworm-backports"]
-    apt.run(*arguments, "qemu-system-x86", "qemu-utils", check=False)
+    apt.run("apt-get", *arguments, "qemu-system-x86", "qemu-utils", "seabios", "ipxe-qemu")
     version = qemu_version()
     if version is None or version < QEMU_MAJOR:
         raise Skip(f"QEMU >= {QEMU_MAJOR} is needed (found {version}) and apt could not install it")

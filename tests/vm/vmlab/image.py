@@ -13,6 +13,7 @@ import os
 import shutil
 import struct
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,48 +23,47 @@ from .machine import DirectKernel, Machine
 HERE = Path(__file__).resolve().parent
 GUEST = HERE.parent / "guest"       # laid under the root before the first package is unpacked
 BUILD_SECONDS = 1200
+TRIES, TRY_SECONDS = 3, 20      # of making a root from a mirror that answers with what is gone
 FIRST_PARTITION = 2048          # sectors; GRUB's core image lies between the MBR and it
 FILESYSTEM_ID = "7666bd00-0000-4000-8000-000000000001"
 BASE = ["systemd", "systemd-sysv", "dbus", "udev", "kmod", "iproute2", "iputils-ping", "procps", "pciutils", "login", "util-linux",
         "polkitd", "libpam-systemd", "kexec-tools", "initramfs-tools", "zstd", "cpio", "gzip", "ca-certificates"]
 BOOT = ["grub2-common", "grub-pc-bin", "grub-pc"]
-BUILD = ["gcc", "make", "xz-utils", "bubblewrap"]
+HEADERS = ["gcc-12", "libelf1", "libssl3"]      # what the headers of a bookworm kernel depend on beside each other
+BUILD = ["gcc", "make", "xz-utils", "bubblewrap", *HEADERS]
 
 
 @dataclass
 class Disk:
-    """What a guest's disk holds; `kernels` are package names, the last one is installed last."""
+    """What a guest's disk holds.
+
+    `release`: Debian's, whose `packages` are installed; `kernels`: releases of the run's choice, the last one installed last;
+    `headers`: packages of the run's choice.
+    """
 
     name: str
     release: str
     kernels: list
     packages: list = field(default_factory=list)
+    headers: list = field(default_factory=list)
     megabytes: int = 3000
-
-
-def release_of(package):
-    """`linux-image-6.1.0-56-amd64` → `6.1.0-56-amd64`."""
-    return package.removeprefix("linux-image-")
 
 
 class Images:
     """Builds and finds disks."""
 
-    def __init__(self, cache, apts, accel):
-        self.directory = cache / "images"
+    def __init__(self, lab):
+        self.lab = lab
+        self.directory = lab.cache / "images"
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.apts = apts
-        self.accel = accel
-        self.runs = cache / "runs"
 
     def inputs(self, disk):
         """A digest of everything that shapes the disk."""
         digest = hashlib.sha256()
-        apt = self.apts[disk.release]
-        for package in [*BASE, *disk.packages]:
-            digest.update(f"{package}={apt.version(package)}\n".encode())
-        for package in disk.kernels:
-            digest.update(f"{package}={self.apts['bookworm'].version(package)}\n".encode())
+        for package, version in sorted(self.lab.apts[disk.release].versions([*BASE, *disk.packages]).items()):
+            digest.update(f"{package}={version}\n".encode())
+        for file in self._debs(disk):
+            digest.update(f"{file.name}\n".encode())
         files = [Path(__file__), *sorted(path for path in GUEST.rglob("*") if not path.is_dir() or path.is_symlink())]
         for path in files:
             digest.update(str(path.relative_to(HERE.parent)).encode())
@@ -73,6 +73,11 @@ class Images:
                 digest.update(path.read_bytes())
         digest.update(str(disk.megabytes).encode())
         return digest.hexdigest()
+
+    def _debs(self, disk):
+        """The files that dpkg installs, in this order."""
+        return [*(self.lab.chosen.deb(name) for name in disk.headers),
+                *(file for kernel in disk.kernels for file in reversed(self.lab.image_packages(kernel)))]
 
     def disk(self, disk, say=print):
         """The path of the raw disk, built if missing or made from other inputs."""
@@ -107,7 +112,7 @@ class Images:
         shutil.rmtree(root, ignore_errors=True)
         try:
             self._root(disk, root)
-            first = release_of(disk.kernels[0])
+            first = disk.kernels[0]
             shutil.copy(root / f"boot/vmlinuz-{first}", self.directory / f"{disk.name}-vmlinuz")
             shutil.copy(root / f"boot/initrd.img-{first}", self.directory / f"{disk.name}-initrd")
             self._disk(disk, root, part)
@@ -119,17 +124,31 @@ class Images:
             shutil.rmtree(root, ignore_errors=True)
 
     def _root(self, disk, root):
-        apt = self.apts[disk.release]
+        apt = self.lab.apts[disk.release]
         include = ",".join([*BASE, *BOOT, *disk.packages])
         # In a mount namespace of its own: what it mounts is gone with it, also where somebody walks the tree meanwhile.
-        run(["unshare", "--mount", "mmdebstrap", "--mode=root", "--variant=minbase", "--quiet", f"--include={include}",
-             f"--setup-hook=cp -a {GUEST}/. \"$1\"/", disk.release, str(root), str(apt.sources)])
+        command = ["unshare", "--mount", "mmdebstrap", "--mode=root", "--variant=minbase", "--quiet", f"--include={include}",
+                   f"--setup-hook=cp -a {GUEST}/. \"$1\"/", disk.release, str(root), str(apt.sources)]
+        for left in reversed(range(TRIES)):
+            try:
+                run(command)
+                break
+            except LabError:
+                # The mirror may be between two states: it fetches its lists anew each time.
+                if not left:
+                    raise
+                shutil.rmtree(root, ignore_errors=True)
+                time.sleep(TRY_SECONDS)
         staging = root / "var/tmp/debs"
         staging.mkdir(parents=True)
-        for package in disk.kernels:
-            shutil.copy(self.apts["bookworm"].download(package), staging)
-            deb = f"/var/tmp/debs/{self.apts['bookworm'].download(package).name}"
-            run(["chroot", str(root), "dpkg", "--install", deb])
+        debs = self._debs(disk)
+        for file in debs:
+            shutil.copy(file, staging)
+        headers = [f"/var/tmp/debs/{file.name}" for file in debs[:len(disk.headers)]]
+        if headers:
+            run(["chroot", str(root), "dpkg", "--install", *headers])
+        for file in debs[len(disk.headers):]:
+            run(["chroot", str(root), "dpkg", "--install", f"/var/tmp/debs/{file.name}"])
         shutil.rmtree(staging)
         shadow = root / "etc/shadow"
         shadow.write_text("".join("root::" + line.split(":", 2)[2] if line.startswith("root:") else line
@@ -168,7 +187,7 @@ class Images:
 
     def _first_boot(self, disk, part):
         """Boots the new disk once: grub.cfg, machine-id and caches are then those of a machine that has run."""
-        with Machine(self.runs, part, self.accel(self.directory / f"{disk.name}-vmlinuz"),
+        with Machine(self.lab.runs, part, self.lab.accelerator(self.directory / f"{disk.name}-vmlinuz"),
                      kernel=self.boot_files(disk), direct_disk=True) as machine:
             machine.settle()
             machine.shell.check("update-grub 2>&1", 180)

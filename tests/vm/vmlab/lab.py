@@ -5,17 +5,15 @@ import re
 import shutil
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 from . import host
-from .apt import Apt, SUITES, extract
+from .apt import RELEASES, chosen, lists
 from .errors import LabError, Skip
-from .image import BUILD, Disk, Images, release_of, run
+from .image import BUILD, HEADERS, Disk, Images, run
 from .lock import FileLock
 from .machine import Machine
 
-LISTS_SECONDS = 24 * 3600       # package lists older than this are fetched again
 KEPT_RUNS = 40                  # console logs kept for a look back
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -32,28 +30,30 @@ class Lab:
         self.runs.mkdir(parents=True, exist_ok=True)
         self.lock = threading.RLock()
         self.apts = {}
-        self.images = Images(self.cache, self.apts, self.accelerator)
+        self.chosen = None              # the kernels of this run
+        self.images = Images(self)
         self.disks = {}
         self.binary = None
         self.project = PROJECT
 
     def prepare(self):
         """Package lists, QEMU and the list of guests; raises Skip with the reason where the tier cannot run."""
+        self.chosen = chosen()
         with self.exclusive():
-            for release in SUITES:
-                apt = Apt(self.cache, release)
-                marker = apt.directory / "updated"
-                if not marker.exists() or time.time() - marker.stat().st_mtime > LISTS_SECONDS:
-                    apt.update()
-                    marker.touch()
-                self.apts[release] = apt
-            host.ensure_qemu(self._host_apt())
+            for release in RELEASES:
+                self.apts[release] = lists(self.cache.parent, release)
+            host.ensure_qemu(*self._host_apt())
         self._forget_old_runs()
         self.disks = self._disks()
         for path in self.images.directory.glob("*.raw"):
             if path.stem not in self.disks:
                 self.images.forget(path.stem)
-        self.binary = self._binary()
+
+    def make_images(self):
+        """Makes every disk, so that the stories find them."""
+        for disk in self.disks.values():
+            with FileLock(self.cache / f"lock-{disk.name}"):
+                self.images.disk(disk, self.report.say)
 
     def _host_apt(self):
         codename = ""
@@ -61,8 +61,8 @@ class Lab:
             if line.startswith("VERSION_CODENAME="):
                 codename = line.partition("=")[2].strip('"')
         if codename not in self.apts:
-            raise Skip(f"the VM tier runs on Debian {' or '.join(SUITES)}, not on {codename or 'this system'}")
-        return self.apts[codename]
+            raise Skip(f"the VM tier runs on Debian {' or '.join(RELEASES)}, not on {codename or 'this system'}")
+        return self.apts[codename], codename
 
     def _forget_old_runs(self):
         """Clears away what runs left that were killed (names carry their process), and all but the last console logs."""
@@ -79,36 +79,39 @@ class Lab:
             shutil.rmtree(path, ignore_errors=True)
 
     def _disks(self):
-        apt = self.apts["bookworm"]
-        pattern = r"linux-image-6\.1\.0-\d+-amd64"
-        kernels = [name for name in apt.names(pattern)
-                   if apt.version(name) and apt.version(name.replace("image", "headers"))]
-        if len(kernels) < 2:
-            raise Skip("the mirror has fewer than two 6.1 kernels with headers")
-        first, last = kernels[0], kernels[-1]
-        headers = [name.replace("image", "headers") for name in (first, last)]
+        old, new = self.kernels()
+        # The guest that builds has the headers of both kernels before the newer one is there.
+        headers = list(dict.fromkeys(name for kernel in (old, new) for name in self.chosen.parts(kernel)
+                                     if name.startswith(("linux-headers-", "linux-kbuild-", "linux-compiler-"))))
         return {
-            "debian12": Disk("debian12", "bookworm", [first], [*BUILD, *headers, "rpm", "dnf"]),
-            "two-kernels": Disk("two-kernels", "bookworm", [first, last], headers),
-            "debian13": Disk("debian13", "trixie", [last], megabytes=2000),
+            "debian12": Disk("debian12", "bookworm", [old], [*BUILD, "rpm", "dnf"], headers),
+            "two-kernels": Disk("two-kernels", "bookworm", [old, new], HEADERS, headers),
+            "debian13": Disk("debian13", "trixie", [new], megabytes=2000),
         }
 
     def kernels(self):
-        """The releases of the two 6.1 kernels, the older first."""
-        return [release_of(package) for package in self.disks["two-kernels"].kernels]
+        """The releases of the two 6.1 kernels, the older first; a module of one does not load on the other."""
+        return [self.chosen.kernel(role) for role in ("OLD", "NEW")]
 
-    def _binary(self):
-        """The vfguard under test: $VFGUARD_BIN, else a release build of this clone."""
+    def image_packages(self, release):
+        """The files of the packages that hold a kernel's image and modules, the image's first."""
+        names = self.chosen.parts(release)
+        return [self.chosen.deb(name) for name in names
+                if not name.startswith(("linux-headers-", "linux-kbuild-", "linux-compiler-"))]
+
+    def build(self):
+        """Finds the vfguard under test: $VFGUARD_BIN, else a release build of this clone."""
         given = os.environ.get("VFGUARD_BIN")
         if given:
-            return Path(given).resolve()
+            self.binary = Path(given).resolve()
+            return
         self.report.say("building vfguard (set VFGUARD_BIN to use another binary)")
         done = subprocess.run(["cargo", "build", "--release", "--locked", "--quiet", "--message-format=short"], cwd=PROJECT,
                               capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=1800)
         if done.returncode:
             raise LabError(f"cargo build: {done.stderr.strip()[-600:]}")
         target = Path(os.environ.get("CARGO_TARGET_DIR") or PROJECT / "target")
-        return target / "release" / "vfguard"
+        self.binary = target / "release" / "vfguard"
 
     def accelerator(self, kernel):
         """KVM or TCG, tried once for each boot of the host."""
@@ -158,17 +161,3 @@ class Lab:
         run(["mke2fs", "-q", "-t", "ext4", "-d", str(tree), str(image), f"{size * 5 // 4 + 8192}k"])
         shutil.rmtree(tree)
         return image
-
-    def kernel_tree(self, package):
-        """A kernel package's files unpacked in the cache (all of its modules, unlike in the guests)."""
-        apt = self.apts["bookworm"]
-        with self.exclusive():
-            deb = apt.download(package)
-            tree = self.cache / "trees" / deb.stem
-            if not tree.exists():
-                partial = tree.with_suffix(".part")
-                shutil.rmtree(partial, ignore_errors=True)
-                extract(deb, partial)
-                partial.rename(tree)
-        return tree
-

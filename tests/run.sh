@@ -14,6 +14,10 @@
 # Without a tier: all of them. --full: the long version of each. --ci, or CI=true: a skip that
 # tests/allowed-skips does not name is a failure. Big files are kept in VFGUARD_CACHE, by default ~/.cache/vfguard-tests.
 #
+# Which of the archive's kernels are used is decided once, at the start (tests/archive/choose.py), and told at the end. What later
+# tiers need from outside (packages, drivers, chroots, the guests' disks) is fetched and made beside the first ones; release runs
+# beside rpm.
+#
 # A tier script is given --full, prints "skipped NAME: WHY" for what it cannot run, ends with "N passed, N failed, N
 # skipped", and exits non-zero when something failed.
 set -euo pipefail
@@ -30,8 +34,10 @@ APT_PACKAGES=(
     pahole                          # headers of 6.12 and newer want it; brings libelf for objtool
     util-linux iproute2             # unshare, flock; a network of its own
     strace attr                     # system calls that fail; SELinux's labels
-    python3 python3-pip             # cargo-deny, and asking the kernel for Landlock
+    python3 python3-pip             # the archive's chooser, cargo-deny, and asking the kernel for Landlock
     initramfs-tools-core dracut-core # a real initramfs in the build tier's roots
+    debian-archive-keyring          # the archive's lists
+    binutils busybox                # the release tier
 )
 DNF_PACKAGES=(
     ca-certificates git gcc gcc-c++ make pkgconf-pkg-config
@@ -56,8 +62,16 @@ long=()
 [ $full = no ] || long=(--full)
 PATH=$PATH:/usr/sbin:/sbin
 
-log=$(mktemp)
-trap 'rm -f "$log"*' EXIT
+work=$(mktemp -d)
+log=$work/log
+# What runs beside, by name: a process group of its own each, ended with this script.
+declare -A beside
+cleanup() {
+    local name
+    for name in "${!beside[@]}"; do kill -- "-${beside[$name]}" 2>/dev/null || true; done
+    rm -rf "$work"
+}
+trap cleanup EXIT
 skips=()
 
 # skipped NAME WHY, failed WHAT: for what the runner itself finds out.
@@ -123,6 +137,11 @@ script() {
 # What a next build would be quicker for has no use in a clone that is thrown away, and fills its disk.
 [ $ci = no ] || export CARGO_INCREMENTAL=0
 
+wanted() { [[ " ${tiers[*]} " = *" $1 "* ]]; }
+# All at once, before anything runs beside something else: there is one lock for installing.
+for tier in rpm vm; do
+    if wanted $tier && [ "$(id -u)" = 0 ]; then mapfile -t -O ${#APT_PACKAGES[@]} APT_PACKAGES < <("tests/$tier/run.sh" --packages); fi
+done
 packaging/need.sh --apt "${APT_PACKAGES[@]}" --dnf "${DNF_PACKAGES[@]}"
 PATH=$(packaging/ensure-rust.sh):$PATH
 export PATH
@@ -210,6 +229,7 @@ dependencies() {
 
 unit() {
     cargo_tests
+    script tests/archive/selftest.py
     [ $full = no ] || script tests/fuzz/run.sh 60
 }
 
@@ -259,21 +279,23 @@ build() {
     cargo_tests --features failpoints "${killed[@]/#/--test=}" -- --nocapture
 }
 
-release() {
-    local built
+# The binary that ships is the one that packages and virtual machines are tested with.
+build_release() {
     rc=0
-    built=$(packaging/build-release.sh 2>"$log") || rc=$?
-    if [ $rc -eq "$EX_UNAVAILABLE" ]; then
-        skipped release "$(tail -n 1 "$log")"
-        return
-    elif [ $rc -ne 0 ]; then
-        tail -n 40 "$log"
+    built=$(packaging/build-release.sh 2>"$work/build-release") || rc=$?
+    [ $rc -ne 0 ] || export VFGUARD_BINARY=$built VFGUARD_BIN=$built
+    echo $rc >"$work/build-release.rc"
+}
+release() {
+    rc=$(cat "$work/build-release.rc")
+    if [ "$rc" -eq "$EX_UNAVAILABLE" ]; then
+        skipped release "$(tail -n 1 "$work/build-release")"
+    elif [ "$rc" -ne 0 ]; then
+        tail -n 40 "$work/build-release"
         failed "packaging/build-release.sh ended with exit code $rc"
-        return
+    else
+        script tests/release/run.sh
     fi
-    # What ships is what packages and virtual machines are tested with.
-    export VFGUARD_BINARY=$built VFGUARD_BIN=$built
-    script tests/release/run.sh
 }
 
 rpm() { tier_script rpm; }
@@ -288,12 +310,91 @@ tier_script() {
 
 # room: what is free where the clone and the cache lie; a full disk has many faces.
 room() { df -P -BM . "$(dirname "$(cache_dir)")" 2>/dev/null | awk 'NR > 1 { print $4 " free on " $6 }' | sort -u | paste -sd ';' | sed 's/;/, /g'; }
-for tier in "${tiers[@]}"; do
-    printf '\n== %s\n' "$tier"
-    start=$SECONDS
-    "$tier"
-    printf '== %s: %d s, %s\n' "$tier" $((SECONDS - start)) "$(room)"
-done
+
+# --- Beside -----------------------------------------------------------------------------------------------------------
+# begin NAME FUNCTION: runs it in a process group of its own; what it prints goes to $work/NAME.out.
+begin() {
+    set -m
+    ("$2") >"$work/$1.out" 2>&1 </dev/null &
+    set +m
+    beside[$1]=$!
+}
+# over NAME: waits for it.
+over() {
+    wait "${beside[$1]}" || true
+    unset "beside[$1]"
+}
+# step NAME COMMAND…: one of what is made ahead, with its seconds. That it fails is told by the tier that needs it and tries again.
+step() {
+    local name=$1 start=$SECONDS end=made
+    shift
+    "$@" >"$work/step" 2>&1 || end="ended with exit code $?"
+    printf 'ahead: %s: %s [%d s]\n' "$name" "$end" $((SECONDS - start))
+    [ "$end" = made ] || tail -n 5 "$work/step"
+    : >"$work/made.$name"
+}
+# Beside lint and unit, and what of it is not ready then, beside the tiers that do not need it.
+ahead() {
+    if wanted build || wanted release || wanted rpm || wanted vm; then step lab tests/lab/fetch.sh --images; fi
+    if wanted rpm && [ "$(id -u)" = 0 ]; then step chroots tests/rpm/chroots.sh bookworm trixie forky; fi
+    if wanted vm && [ "$(id -u)" = 0 ]; then step disks tests/vm/run.sh --images; fi
+}
+# ready NAME: waits until the step is done, or will not be.
+ready() {
+    local start=$SECONDS
+    while [ ! -e "$work/made.$1" ] && kill -0 "${beside[ahead]}" 2>/dev/null; do sleep 1; done
+    [ $((SECONDS - start)) -lt 2 ] || printf 'waited for what is made ahead: %s [%d s]\n' "$1" $((SECONDS - start))
+}
+
+# The tiers are functions of this script; each leaves its account in a file, for it may run beside another.
+tier() {
+    local name=$1 start=$SECONDS
+    log=$work/$name.log
+    "$name"
+    printf '== %s: %d s, %s\n' "$name" $((SECONDS - start)) "$(room)"
+    { printf '%d %d %d\n' "$PASSED" "$FAILED" "$SKIPPED" && printf '%s\n' "${skips[@]}"; } >"$work/$name.account"
+}
+for name in lint unit build release rpm vm; do eval "tier_$name() { tier $name; }"; done
+# ended NAME: shows a tier's output from its beginning to its end, and adds its account.
+ended() {
+    local passed failures skipped_ line
+    printf '\n== %s\n' "$1"
+    tail -n +1 -f --pid="${beside[$1]}" "$work/$1.out"
+    over "$1"
+    if ! [ -e "$work/$1.account" ]; then
+        failed "the tier $1 ended before its end"
+        return
+    fi
+    {
+        read -r passed failures skipped_
+        while IFS= read -r line; do [ -z "$line" ] || skips+=("$line"); done
+    } <"$work/$1.account"
+    PASSED=$((PASSED + passed)) FAILED=$((FAILED + failures)) SKIPPED=$((SKIPPED + skipped_))
+}
+alone() { begin "$1" "tier_$1" && ended "$1"; }
+
+# --- The run ----------------------------------------------------------------------------------------------------------
+start=$SECONDS
+if wanted build || wanted release || wanted rpm || wanted vm; then
+    if VFGUARD_CHOSEN=$(tests/archive/choose.py 2>"$log"); then
+        export VFGUARD_CHOSEN
+        printf 'ahead: the kernels of the day: chosen and brought [%d s]\n' $((SECONDS - start)) >"$work/choose.out"
+    else
+        unset VFGUARD_CHOSEN
+    fi
+    tail -n 1 "$log"
+fi
+begin ahead ahead
+for name in lint unit; do if wanted $name; then alone $name; fi; done
+if wanted build; then ready lab && alone build; fi
+if wanted release; then build_release; fi
+ready lab
+if wanted release; then begin release tier_release; fi
+if wanted rpm; then ready chroots && alone rpm; fi
+if wanted release; then ended release; fi
+if wanted vm; then ready disks && alone vm; fi
+over ahead
+cat "$work/ahead.out"
 
 # --- The account ----------------------------------------------------------------------------------------------------
 # allowed NAME: whether tests/allowed-skips has a line that begins with NAME.
@@ -306,4 +407,20 @@ for line in "${skips[@]}"; do
         printf 'skipped %s\n' "$line"
     fi
 done
+
+# seconds: `SECONDS what` for each step of every tier that says how long it took: checks, test programs, compilations.
+seconds() {
+    sed -nE '
+        s/^(ok|FAILED|ahead): (.*) \[([0-9]+) s\]$/\3 \2/p
+        s/^(waited for .*) \[([0-9]+) s\]$/\2 \1/p
+        /^ +Running /{s/^ +Running (unittests )?([^ ]*).*/\2/;h}
+        /^test result: /{s/.* finished in ([0-9]+)\..*/\1/;G;s/\n/ /p}
+        s/^ +Finished .* in ([0-9]+)\.[0-9]+s$/\1 compiling/p
+        s/^ +Finished .* in ([0-9]+)m ([0-9]+)s$/\1m\2 compiling/p' "$@" |
+        awk '$1 ~ /m/ { split($1, t, "m"); $1 = t[1] * 60 + t[2] } { print }'
+}
+echo "the ten slowest steps, in seconds:"
+seconds "$work"/*.out | sort -rn | awk 'NR <= 10'
+[ -z "${VFGUARD_CHOSEN-}" ] || tests/archive/choose.py --tell "$VFGUARD_CHOSEN"
+printf 'in all: %d s\n' "$SECONDS"
 summary

@@ -24,7 +24,7 @@ cache_dir() {
 # check NAME COMMAND…: one counted check of a test script. The output is shown only when the check fails.
 PASSED=0 FAILED=0 SKIPPED=0
 check() {
-    local name=$1 log
+    local name=$1 log start=$SECONDS
     shift
     log=$(mktemp)
     # In the background, then waited for: as the condition of an `if`, errexit would be off inside the function, and a
@@ -35,10 +35,10 @@ check() {
     ) >"$log" 2>&1 </dev/null &
     if wait $!; then
         PASSED=$((PASSED + 1))
-        printf 'ok: %s\n' "$name"
+        printf 'ok: %s [%d s]\n' "$name" $((SECONDS - start))
     else
         FAILED=$((FAILED + 1))
-        printf 'FAILED: %s\n' "$name"
+        printf 'FAILED: %s [%d s]\n' "$name" $((SECONDS - start))
         sed 's/^/    /' "$log" | tail -n 40
     fi
     rm -f "$log"

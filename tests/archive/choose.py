@@ -23,7 +23,7 @@ from symbols import crcs
 
 EX_UNAVAILABLE = 69
 PLANS = {"labs": ("bookworm", for_labs), "bullseye": ("bullseye", for_bullseye)}
-KEPT = 4        # choices, and with them the packages they name
+KEPT_SECONDS = 24 * 3600        # a choice, and with it the packages that it names: longer than any run that uses it
 
 
 def cache():
@@ -71,13 +71,15 @@ class MovedOn(Exception):
 
 
 def prune(directory):
-    """Forgets all but the last choices, packages that none of them names, and what killed runs left."""
+    """Forgets choices that no run can be using, packages that none of the rest names, and what killed runs left."""
     for partial in (directory / "debs").glob("partial-*"):
         shutil.rmtree(partial, ignore_errors=True)
-    files = sorted((directory / "chosen").iterdir(), key=lambda path: path.stat().st_mtime)
-    for file in files[:-KEPT]:
-        file.unlink()
-    kept = {str(deb) for file in files[-KEPT:] for deb in Chosen(file).files().values()}
+    kept = set()
+    for file in (directory / "chosen").iterdir():
+        if time.time() - file.stat().st_mtime > KEPT_SECONDS:
+            file.unlink()
+        else:
+            kept |= {str(deb) for deb in Chosen(file).files().values()}
     for deb in (directory / "debs").glob("*.deb"):
         if str(deb) not in kept:
             for suffix in ("", ".sha256", ".needed"):

@@ -153,8 +153,9 @@ fi
 
 # --- The manifest ---------------------------------------------------------------------------------------------------
 {
-    echo "# Written by tests/lab/fetch.sh. Paths are relative to this directory, so that the cache can be moved."
+    echo "# Written by tests/lab/fetch.sh. Paths are relative to this directory, but for CHOSEN."
     printf '%s\n' "K_NEW=$K_NEW" "K_PREV=$K_PREV" "K_OLD=$K_OLD" "K_612=$K_612"
+    echo "CHOSEN=$VFGUARD_CHOSEN"
     echo "ROOT_DEB=roots/deb"
     echo "ROOT_EL=roots/el"
     echo "K_EL=$K_NEW"

@@ -102,7 +102,7 @@ SUMS
 mends_itself() {
     local cache="$work/cache" victim part
     mkdir "$cache"
-    for part in archives roots modules debs; do
+    for part in archives roots modules; do
         cp -al "$LAB/$part" "$cache" 2>/dev/null || cp -a --reflink=auto "$LAB/$part" "$cache"
     done
     cp -a "$LAB"/*.stamp "$cache"
@@ -110,7 +110,7 @@ mends_itself() {
     head -c 100 "$LAB/$DEMO" >"$work/half"
     mv "$work/half" "$victim"
     mkdir "$cache/tmp.roots"
-    VFGUARD_CACHE=$cache "$here/fetch.sh"
+    VFGUARD_CHOSEN=$CHOSEN VFGUARD_CACHE=$cache "$here/fetch.sh"
     cmp "$victim" "$LAB/$DEMO"
     [ ! -e "$cache/tmp.roots" ]
 }

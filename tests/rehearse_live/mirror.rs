@@ -1,0 +1,109 @@
+//! A made-up Debian mirror on loopback: real packages, real lists.
+
+use super::support::{Reply, Server};
+use std::collections::HashMap;
+use std::fs;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+/// A Debian mirror. What is published is what apt sees, until something else is.
+pub struct Mirror {
+    files: Arc<Mutex<HashMap<String, Vec<u8>>>>,
+    pub server: Server,
+}
+
+/// Name, version, what it depends on.
+pub type Package = (String, &'static str, String);
+
+impl Mirror {
+    pub fn start() -> Mirror {
+        let files: Arc<Mutex<HashMap<String, Vec<u8>>>> = Arc::default();
+        let served = files.clone();
+        let server = Server::start(move |request, _| {
+            // As a proxy it is asked for whole addresses.
+            let path = request.path().trim_start_matches("http://mirror.invalid").replace("%2b", "+");
+            served.lock().unwrap().get(&path).map_or_else(|| Reply::status(404), |data| Reply::ok(data))
+        });
+        Mirror { files, server }
+    }
+
+    pub fn sources(&self) -> String {
+        format!("deb [trusted=yes] http://127.0.0.1:{} bookworm main\n", self.server.port())
+    }
+
+    /// Publishes packages; those that are lost are listed, and their files are not there.
+    pub fn publish(&self, packages: &[Package], lost: &[&str]) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = HashMap::new();
+        let mut listed = String::new();
+        for (name, version, depends) in packages {
+            let control = format!(
+                "Package: {name}\nVersion: {version}\nArchitecture: amd64\nMaintainer: test <test@example>\nDescription: made up\n{}",
+                if depends.is_empty() { String::new() } else { format!("Depends: {depends}\n") }
+            );
+            let (tree, deb) = (dir.path().join(name), dir.path().join(format!("{name}.deb")));
+            fs::create_dir_all(tree.join("DEBIAN")).unwrap();
+            fs::write(tree.join("DEBIAN/control"), &control).unwrap();
+            fs::create_dir_all(tree.join(format!("usr/src/{name}"))).unwrap();
+            let made = Command::new("dpkg-deb")
+                .args(["-Znone", "--build"])
+                .args([&tree, &deb])
+                .env("SOURCE_DATE_EPOCH", "1")
+                .output()
+                .unwrap();
+            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+            let (data, path) = (fs::read(&deb).unwrap(), format!("pool/{name}_{version}_amd64.deb"));
+            listed += &format!("{control}Filename: {path}\nSize: {}\nSHA256: {}\n\n", data.len(), digest(&data));
+            if !lost.contains(&name.as_str()) {
+                files.insert(format!("/{path}"), data);
+            }
+        }
+        let name = "main/binary-amd64/Packages";
+        let date = Command::new("date").args(["-u", "+%a, %d %b %Y %T UTC"]).env("LC_ALL", "C").output().unwrap();
+        let release = format!(
+            "Origin: test\nSuite: bookworm\nCodename: bookworm\nDate: {}Architectures: amd64\nComponents: main\nSHA256:\n {} {} {name}\n",
+            String::from_utf8(date.stdout).unwrap(),
+            digest(listed.as_bytes()),
+            listed.len()
+        );
+        files.insert(format!("/dists/bookworm/{name}"), listed.into_bytes());
+        files.insert("/dists/bookworm/Release".into(), release.into_bytes());
+        *self.files.lock().unwrap() = files;
+    }
+
+    /// Its lists are gone, its packages are not.
+    pub fn lose_lists(&self) {
+        self.files.lock().unwrap().retain(|path, _| !path.starts_with("/dists"));
+    }
+
+    /// How often packages were asked for.
+    pub fn downloads(&self, name: &str) -> usize {
+        self.server.requests().iter().filter(|r| r.path().contains(&format!("/pool/{name}_"))).count()
+    }
+}
+
+fn digest(data: &[u8]) -> String {
+    vfguard::driver::Digest::of(data).unwrap().to_string()
+}
+
+/// The headers of Debian's kernels of that number, as Debian packs them.
+pub fn kernel(number: u32) -> Vec<Package> {
+    let mut packages = Vec::new();
+    for (flavour, common) in [("amd64", "common"), ("cloud-amd64", "common"), ("rt-amd64", "common-rt")] {
+        let needs =
+            format!("linux-headers-6.1.0-{number}-{common} (= 1), linux-kbuild-6.1 (>= 1), linux-compiler-gcc-12-x86");
+        packages.push((format!("linux-headers-6.1.0-{number}-{flavour}"), "1", needs));
+    }
+    packages.extend(["common", "common-rt"].map(|c| (format!("linux-headers-6.1.0-{number}-{c}"), "1", String::new())));
+    packages
+}
+
+/// Headers of these kernels, a metapackage that names one of them, and a newer series.
+pub fn bookworm(numbers: &[u32], own: u32) -> Vec<Package> {
+    let mut packages: Vec<Package> = numbers.iter().flat_map(|n| kernel(*n)).collect();
+    packages.push(("linux-kbuild-6.1".into(), "1", String::new()));
+    packages.push(("linux-headers-amd64".into(), "1", format!("linux-headers-6.1.0-{own}-amd64 (= 1)")));
+    packages.push(("linux-headers-6.12.117+deb12-amd64".into(), "1", "linux-headers-6.12.117+deb12-common".into()));
+    packages.push(("linux-headers-6.12.117+deb12-common".into(), "1", String::new()));
+    packages
+}

@@ -5,24 +5,31 @@
 
 use crate::config::Config;
 use crate::driver::{self, Digest, Prepared, Progress, Recipe};
-use crate::host::packages::Packages;
+use crate::error::advise;
+use crate::host::packages::{Download, Freshness, Headers, Lists, Packages};
 use crate::host::pci::{self, Device};
 use crate::host::{files, Host};
 use crate::judge::KernelReport;
 use crate::kernel::{installed, tree, KernelRelease};
 use crate::survey::Survey;
 use anyhow::{Context, Result};
+use serde::Serialize;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+/// Kernels that are tried, newest first: a mirror between two states lacks one or two, one that has none of four is no mirror.
+const TRIES: usize = 4;
+/// For all downloads together: 10 to 100 MB of headers for each kernel.
+const DOWNLOADS: Duration = Duration::from_secs(900);
 
 /// Which kernel to rehearse for.
 #[derive(Clone, Debug)]
 pub enum Choice {
     /// This one.
     Kernel(KernelRelease),
-    /// The newest whose headers the package manager offers.
+    /// The newest whose headers the package manager offers, of the distribution's own series and flavour.
     Available,
     /// The newest that is installed here.
     NewestInstalled,
@@ -30,13 +37,11 @@ pub enum Choice {
 
 /// What a rehearsal showed.
 pub struct Rehearsal {
-    /// The kernel.
-    pub kernel: KernelRelease,
     /// Where the headers come from.
     pub headers: &'static str,
     /// The device is this machine's own, not one made up from the recipe.
     pub own_device: bool,
-    /// Time to lay out the scratch root.
+    /// Time to choose the kernel and to lay out the scratch root.
     pub layout: Duration,
     /// The bytes that were to be built: digest and where they came from; or why there are none.
     pub archive: Result<(Digest, String)>,
@@ -46,25 +51,124 @@ pub struct Rehearsal {
     pub report: KernelReport,
 }
 
-/// Chooses the kernel.
+/// A kernel that is on offer and was not taken.
+#[derive(Clone, Debug, Serialize)]
+pub struct PassedOver {
+    /// The kernel.
+    pub kernel: KernelRelease,
+    /// Why not.
+    pub why: String,
+}
+
+/// The kernel to rehearse for, and its headers where this machine does not have them.
+pub struct Chosen {
+    /// The kernel.
+    pub kernel: KernelRelease,
+    /// How fresh the package lists are, where they were needed.
+    pub lists: Option<Freshness>,
+    /// Newer ones that were not taken.
+    pub passed_over: Vec<PassedOver>,
+    /// The kernel that an update installs, where that is an older one.
+    pub update_installs: Option<KernelRelease>,
+    headers: Option<Headers>,
+    took: Duration,
+}
+
+impl Chosen {
+    /// A kernel whose headers are here: the package manager is not needed.
+    fn here(kernel: KernelRelease) -> Chosen {
+        let (lists, headers, update_installs) = (None, None, None);
+        Chosen { kernel, lists, passed_over: Vec::new(), update_installs, headers, took: Duration::ZERO }
+    }
+}
+
+/// Chooses the kernel, and downloads its headers where they are not here.
 ///
 /// # Errors
 /// When none can be found.
-pub fn choose(host: &Host, choice: &Choice) -> Result<KernelRelease> {
-    match choice {
-        Choice::Kernel(kernel) => Ok(kernel.clone()),
-        Choice::Available => Packages::here()?.newest(),
+pub fn choose(host: &Host, choice: &Choice, progress: &dyn Progress) -> Result<Chosen> {
+    let start = Instant::now();
+    let mut chosen = match choice {
+        Choice::Kernel(kernel) if tree::build_tree(host, kernel).is_ok() => Chosen::here(kernel.clone()),
+        Choice::Kernel(kernel) => named(kernel, progress)?,
+        Choice::Available => available(host, progress)?,
         Choice::NewestInstalled => {
             let newest =
                 installed::installed(host).into_iter().map(|k| k.release).find(|k| tree::build_tree(host, k).is_ok());
-            newest.ok_or_else(|| {
-                crate::error::advise(
+            Chosen::here(newest.ok_or_else(|| {
+                advise(
                     "no installed kernel has its headers here",
                     "name a kernel, or take the newest that is offered: `vfguard rehearse --available`",
                 )
-            })
+            })?)
         }
+    };
+    chosen.took = start.elapsed();
+    Ok(chosen)
+}
+
+/// A kernel whose headers are not here.
+fn named(kernel: &KernelRelease, progress: &dyn Progress) -> Result<Chosen> {
+    let lists = refresh(progress)?;
+    match download(&lists, kernel, DOWNLOADS, progress)? {
+        Download::Complete(headers) => {
+            let (headers, lists) = (Some(headers), Some(lists.freshness().clone()));
+            Ok(Chosen { headers, lists, ..Chosen::here(kernel.clone()) })
+        }
+        Download::Missing(why) => Err(advise(
+            format!("no headers of {kernel}: {why} (package lists: {})", lists.freshness()),
+            "name a kernel that is offered; `vfguard rehearse --available` takes the newest",
+        )),
     }
+}
+
+/// The newest kernel on offer whose headers can be had.
+fn available(host: &Host, progress: &dyn Progress) -> Result<Chosen> {
+    let lists = refresh(progress)?;
+    let offer = lists.offer()?;
+    let mut passed_over = Vec::new();
+    // What the metapackage names may have left the mirror, or not have come yet.
+    if let Some(own) = offer.update_installs.as_ref().filter(|own| offer.kernels.first().is_some_and(|k| k < own)) {
+        passed_over.push(PassedOver { kernel: own.clone(), why: "its headers are not on offer".to_owned() });
+    }
+    let start = Instant::now();
+    for kernel in offer.kernels.into_iter().take(TRIES) {
+        let headers = if tree::build_tree(host, &kernel).is_ok() {
+            None
+        } else {
+            let left = DOWNLOADS.saturating_sub(start.elapsed());
+            match download(&lists, &kernel, left, progress)? {
+                Download::Complete(headers) => Some(headers),
+                Download::Missing(why) => {
+                    passed_over.push(PassedOver { kernel, why });
+                    continue;
+                }
+            }
+        };
+        let update_installs = offer.update_installs.filter(|own| *own < kernel);
+        let lists = Some(lists.freshness().clone());
+        return Ok(Chosen { lists, passed_over, update_installs, headers, ..Chosen::here(kernel) });
+    }
+    let tried: Vec<String> = passed_over.iter().map(|p| format!("{}: {}", p.kernel, p.why)).collect();
+    Err(advise(
+        format!("no kernel's headers could be downloaded (package lists: {}); {}", lists.freshness(), tried.join("; ")),
+        "check the network and the package manager's mirrors (`apt-get update`, `dnf makecache`)",
+    ))
+}
+
+fn refresh(progress: &dyn Progress) -> Result<Lists> {
+    let packages = Packages::here()?;
+    progress.begin(None, "refreshing the package lists");
+    let lists = Lists::refresh(packages);
+    progress.end();
+    lists
+}
+
+fn download(lists: &Lists, kernel: &KernelRelease, within: Duration, progress: &dyn Progress) -> Result<Download> {
+    progress.begin(None, &format!("downloading the headers of {kernel}"));
+    let download = lists.download(kernel, within);
+    progress.end();
+    download
 }
 
 /// Does the whole job below `scratch`.
@@ -75,20 +179,21 @@ pub fn rehearse(
     host: &Host,
     config: &Config,
     scratch: &Path,
-    kernel: &KernelRelease,
+    chosen: &Chosen,
     recipe: &Recipe,
     source: Option<(PathBuf, Digest)>,
     progress: &dyn Progress,
 ) -> Result<Rehearsal> {
     let start = Instant::now();
+    let kernel = &chosen.kernel;
     let stage = Host::new(scratch)?;
-    let headers = lay_headers(host, &stage, kernel)?;
+    let headers = lay_headers(host, &stage, chosen)?;
     lay_modules(host, &stage, kernel, recipe)?;
     let own_device = lay_devices(host, &stage, recipe)?;
     for dir in ["/etc/vfguard/drivers.d", "/usr/lib/vfguard/drivers.d", "/var/lib/vfguard/sources"] {
         copy_files(host, &stage, Path::new(dir))?;
     }
-    let layout = start.elapsed();
+    let layout = chosen.took + start.elapsed();
     let devices = pci::devices(&stage)?;
     let meant: Vec<&Device> = devices.iter().filter(|d| recipe.claims(&d.modalias)).collect();
     let lock = crate::host::lock::WriteLock::take(&stage, Duration::ZERO)?;
@@ -96,7 +201,7 @@ pub fn rehearse(
     let request = driver::Request { kernel, recipe, devices: &meant, rebuild: true, source, jobs: None, initrds: &[] };
     let prepared = driver::prepare(&stage, config, &lock, &request, progress);
     let report = Survey::new(&stage, config)?.judge_one(kernel)?.kernels.remove(0);
-    Ok(Rehearsal { kernel: kernel.clone(), headers, own_device, layout, archive, prepared, report })
+    Ok(Rehearsal { headers, own_device, layout, archive, prepared, report })
 }
 
 /// The archive of the first release for the kernel; [`driver::prepare`] finds it in the cache then, and verifies it again.
@@ -116,9 +221,11 @@ fn obtain(
     Ok((archive.sha256(), archive.origin().to_string()))
 }
 
-/// K's build tree: a copy of this machine's, else from the package manager.
-fn lay_headers(host: &Host, stage: &Host, kernel: &KernelRelease) -> Result<&'static str> {
-    if let Ok(tree) = tree::build_tree(host, kernel) {
+/// K's build tree: what was downloaded, else a copy of this machine's.
+fn lay_headers(host: &Host, stage: &Host, chosen: &Chosen) -> Result<&'static str> {
+    let kernel = &chosen.kernel;
+    let Some(headers) = &chosen.headers else {
+        let tree = tree::build_tree(host, kernel).map_err(|finding| advise(finding.detail, finding.remedy))?;
         for dir in tree.directories() {
             copy_tree(dir, &stage.path(host.name(dir)))?;
         }
@@ -130,8 +237,8 @@ fn lay_headers(host: &Host, stage: &Host, kernel: &KernelRelease) -> Result<&'st
             }
         }
         return Ok("this machine's");
-    }
-    Packages::here()?.unpack_headers(kernel, stage.root())?;
+    };
+    headers.unpack(stage.root())?;
     let build = stage.root().join("lib/modules").join(kernel).join("build");
     let tree = stage.path(format!("/usr/src/kernels/{kernel}"));
     if build.symlink_metadata().is_err() && tree.is_dir() {

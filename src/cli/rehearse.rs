@@ -4,10 +4,11 @@ use super::{check, Context};
 use crate::driver::{self, Digest};
 use crate::error::{Exit, Remedy};
 use crate::finding::Verdict;
+use crate::host::packages::Freshness;
 use crate::host::{files, pci};
 use crate::judge::KernelReport;
 use crate::kernel::KernelRelease;
-use crate::rehearse::{self, Choice, Rehearsal};
+use crate::rehearse::{self, Choice, Chosen, PassedOver, Rehearsal};
 use crate::report::{human, json, progress};
 use anyhow::Result;
 use serde::Serialize;
@@ -20,10 +21,10 @@ const DEFAULT_DRIVER: &str = "ixgbevf";
 #[derive(clap::Args)]
 pub struct Args {
     /// The kernel; else the newest installed one whose headers are here. Only its headers are needed: they are taken from this
-    /// machine, else downloaded (not installed) with the package manager
+    /// machine, else downloaded (not installed) with the package manager, whose lists are refreshed first
     #[arg(conflicts_with = "available")]
     kernel: Option<KernelRelease>,
-    /// The newest kernel whose headers the package manager offers
+    /// The newest kernel whose headers the package manager offers, of the distribution's own series and flavour
     #[arg(long)]
     available: bool,
     /// Rehearse this driver; else the one that this machine needs, else ixgbevf
@@ -52,6 +53,10 @@ struct Report<'a> {
     stages: Vec<Stage>,
     kernels: [&'a KernelReport; 1],
     gate: &'a str,
+    /// Nothing where the package manager was not needed.
+    lists: Option<&'a Freshness>,
+    passed_over: &'a [PassedOver],
+    update_installs: Option<&'a KernelRelease>,
 }
 
 #[derive(Serialize)]
@@ -83,7 +88,6 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         (None, true) => Choice::Available,
         (None, false) => Choice::NewestInstalled,
     };
-    let kernel = rehearse::choose(host, &choice)?;
     let temporary;
     let scratch = match &args.scratch {
         Some(dir) => {
@@ -106,11 +110,12 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     };
     let progress = progress::new(context);
     let source = args.source.clone().zip(args.sha256);
-    let rehearsal = rehearse::rehearse(host, &context.config, scratch, &kernel, recipe, source, progress.as_ref())?;
-    report(context, args, recipe, &rehearsal)
+    let chosen = rehearse::choose(host, &choice, progress.as_ref())?;
+    let rehearsal = rehearse::rehearse(host, &context.config, scratch, &chosen, recipe, source, progress.as_ref())?;
+    report(context, args, recipe, &chosen, &rehearsal)
 }
 
-fn report(context: &Context, args: &Args, recipe: &driver::Recipe, rehearsal: &Rehearsal) -> Result<Exit> {
+fn report(context: &Context, args: &Args, recipe: &driver::Recipe, chosen: &Chosen, rehearsal: &Rehearsal) -> Result<Exit> {
     let kernel = &rehearsal.report;
     let provenance = rehearse::provenance(recipe, &rehearsal.archive, args.reason.as_deref());
     let mut stages =
@@ -133,12 +138,15 @@ fn report(context: &Context, args: &Args, recipe: &driver::Recipe, rehearsal: &R
             stages,
             kernels: [kernel],
             gate,
+            lists: chosen.lists.as_ref(),
+            passed_over: &chosen.passed_over,
+            update_installs: chosen.update_installs.as_ref(),
         };
         super::print(&json::object(&report));
         return Ok(check::exit(kernel.verdict));
     }
     let style = context.style();
-    let mut text = format!("{provenance}\nkernel {}\n", rehearsal.kernel);
+    let mut text = format!("{provenance}\n{}", of_choice(chosen));
     if !rehearsal.own_device {
         text += "this machine has no such device: one of the recipe's stands in\n";
     }
@@ -155,4 +163,19 @@ fn report(context: &Context, args: &Args, recipe: &driver::Recipe, rehearsal: &R
     text += &format!("the gate {gate}\n");
     super::print(&text);
     Ok(check::exit(kernel.verdict))
+}
+
+/// Which kernel it is and how it came to be that one.
+fn of_choice(chosen: &Chosen) -> String {
+    let mut text = format!("kernel {}\n", chosen.kernel);
+    if let Some(lists) = &chosen.lists {
+        text += &format!("package lists: {lists}\n");
+    }
+    for passed in &chosen.passed_over {
+        text += &format!("passed over {}: {}\n", passed.kernel, passed.why);
+    }
+    if let Some(own) = &chosen.update_installs {
+        text += &format!("{}: its headers are on offer; an update still installs {own}\n", chosen.kernel);
+    }
+    human::printable(&text)
 }

@@ -1,27 +1,26 @@
 //! The machine's own package manager, asked for the headers of a kernel: which are offered, a copy of them unpacked into a
-//! directory, or the command that installs them.
+//! directory ([`Lists`]), or the command that installs them.
+
+mod headers;
+mod lists;
+mod offer;
+
+pub use headers::{Download, Headers};
+pub use lists::{Freshness, Lists};
+pub use offer::Offer;
 
 use super::command::{self, Spec};
-use super::{files, os_release, Host};
-use crate::error::{advise, Remedy};
+use super::{os_release, Host};
+use crate::error::advise;
 use crate::kernel::KernelRelease;
-use anyhow::{Context, Result};
-use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use anyhow::Result;
+use std::path::Path;
 use std::time::Duration;
 
-/// Looking into the package lists; they may have to be refreshed first.
-const LOOK: Duration = Duration::from_secs(120);
-/// Downloading 10 to 100 MB of headers.
-const DOWNLOAD: Duration = Duration::from_secs(900);
+/// Refreshing the machine's own lists, with whatever else its `apt-get update` does.
+const REFRESH: Duration = Duration::from_secs(900);
 /// Installing them; a transaction is never cut short before that.
 const INSTALL: Duration = Duration::from_secs(1800);
-/// Unpacking them.
-const UNPACK: Duration = Duration::from_secs(300);
-/// Headers need headers-common and kbuild; a chain longer than this is a mistake.
-const MAX_PACKAGES: usize = 16;
 
 /// rpm's databases, whichever backend.
 pub const RPMDB: [&str; 6] = [
@@ -135,7 +134,7 @@ impl Packages {
     /// older than the kernel, or name what the mirror has no more.
     pub fn refresh(self) -> Option<Spec> {
         match self {
-            Packages::Apt => Some(Spec::new("apt-get", ["-q", "-o", "DPkg::Lock::Timeout=600", "update"], DOWNLOAD)),
+            Packages::Apt => Some(Spec::new("apt-get", ["-q", "-o", "DPkg::Lock::Timeout=600", "update"], REFRESH)),
             Packages::Dnf | Packages::Yum => None,
         }
     }
@@ -149,68 +148,6 @@ impl Packages {
         };
         words.iter().any(|w| output.contains(w))
     }
-
-    /// The newest kernel whose headers are offered.
-    ///
-    /// # Errors
-    /// When the package lists name none.
-    pub fn newest(self) -> Result<KernelRelease> {
-        let releases: BTreeSet<KernelRelease> = match self {
-            // The metapackage depends on the headers of the newest kernel of the distribution.
-            Packages::Apt => depends("linux-headers-amd64")?
-                .iter()
-                .filter_map(|p| p.strip_prefix("linux-headers-")?.parse().ok())
-                .collect(),
-            Packages::Yum => return Err(no_download()),
-            Packages::Dnf => {
-                let format = "%{VERSION}-%{RELEASE}.%{ARCH}\\n";
-                let spec = Spec::new("dnf", ["-q", "repoquery", "--latest-limit=1", "--qf", format, "kernel-devel"], LOOK);
-                command::run_ok(&spec)?.tail.lines().filter_map(|l| l.trim().parse().ok()).collect()
-            }
-        };
-        releases.into_iter().next_back().ok_or_else(|| {
-            advise(
-                "the package manager offers no kernel headers",
-                "refresh its lists (`apt-get update`, `dnf makecache`) and see that a repository with kernels is enabled",
-            )
-        })
-    }
-
-    /// Downloads the headers of a kernel and unpacks them below `root`.
-    ///
-    /// # Errors
-    /// When they are not offered, cannot be downloaded or unpacked.
-    pub fn unpack_headers(self, kernel: &KernelRelease, root: &Path) -> Result<()> {
-        let downloads =
-            tempfile::Builder::new().prefix("vfguard-headers-").tempdir().context("making a directory for headers")?;
-        let names = match self {
-            Packages::Apt => closure(&format!("linux-headers-{kernel}"))?,
-            Packages::Dnf => vec![format!("kernel-devel-{kernel}")],
-            Packages::Yum => return Err(no_download()),
-        };
-        let mut download = match self {
-            Packages::Apt => Spec::new("apt-get", ["-q", "download"], DOWNLOAD),
-            Packages::Dnf | Packages::Yum => Spec::new("dnf", ["-q", "download"], DOWNLOAD),
-        };
-        download.args.extend(names.iter().map(Into::into));
-        download.dir = downloads.path().to_owned();
-        command::run_ok(&download).remedy(
-            format!("downloading {}", names.join(", ")),
-            "refresh the package lists (`apt-get update`, `dnf makecache`); `vfguard rehearse --available` takes a kernel that is offered",
-        )?;
-        let packages: Vec<PathBuf> =
-            fs::read_dir(downloads.path())?.map(|e| e.map(|e| e.path())).collect::<std::io::Result<_>>()?;
-        for package in packages {
-            match self {
-                Packages::Apt => {
-                    let args = ["-x".as_ref(), package.as_os_str(), root.as_os_str()];
-                    command::run_ok(&Spec::new("dpkg-deb", args, UNPACK))?;
-                }
-                Packages::Dnf | Packages::Yum => unpack_rpm(&package, root)?,
-            }
-        }
-        Ok(())
-    }
 }
 
 /// yum 3 downloads only with a plugin that may not be there.
@@ -219,51 +156,6 @@ fn no_download() -> anyhow::Error {
         "yum 3 does not download packages without installing them",
         "name a kernel whose headers are installed: `vfguard rehearse KERNEL`",
     )
-}
-
-/// `rpm2cpio PACKAGE` into a file, then `cpio -idm` from it: no shell, no pipe that one end could leave.
-fn unpack_rpm(package: &Path, root: &Path) -> Result<()> {
-    files::create_dirs(root, 0o755)?;
-    let act = || format!("unpacking {}", package.display());
-    let archive = tempfile::NamedTempFile::new()?;
-    let mut rpm2cpio = Spec::new("rpm2cpio", [package], UNPACK).command();
-    let mut child = rpm2cpio.stdout(archive.reopen()?).stderr(Stdio::null()).spawn().with_context(act)?;
-    anyhow::ensure!(command::wait(&mut child, UNPACK)?.0.success(), "{}: rpm2cpio failed", act());
-    let mut spec = Spec::new("cpio", ["-idm", "--quiet"], UNPACK);
-    spec.dir = root.to_owned();
-    let mut child = spec
-        .command()
-        .stdin(File::open(archive.path())?)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .with_context(act)?;
-    anyhow::ensure!(command::wait(&mut child, UNPACK)?.0.success(), "{}: cpio failed", act());
-    Ok(())
-}
-
-/// A package and those of its dependencies that belong to the headers.
-fn closure(package: &str) -> Result<Vec<String>> {
-    let mut packages = vec![package.to_owned()];
-    let mut at = 0;
-    while at < packages.len() && packages.len() <= MAX_PACKAGES {
-        for name in depends(&packages[at])? {
-            let ours = name.starts_with("linux-headers-") || name.starts_with("linux-kbuild-");
-            if ours && !packages.contains(&name) {
-                packages.push(name);
-            }
-        }
-        at += 1;
-    }
-    Ok(packages)
-}
-
-/// The names that `apt-cache depends` gives for a package (lines `  Depends: NAME`).
-fn depends(package: &str) -> Result<Vec<String>> {
-    let spec = Spec::new("apt-cache", ["depends", "--no-recommends", "--no-suggests", package], LOOK);
-    let out =
-        command::run_ok(&spec).remedy(format!("looking up {package}"), "refresh the package lists: `apt-get update`")?.tail;
-    Ok(out.lines().filter_map(|l| l.trim().strip_prefix("Depends: ")).map(str::to_owned).collect())
 }
 
 #[cfg(test)]

@@ -89,14 +89,17 @@ APT::Get::AllowUnauthenticated "false";
 C
     apt=(-qq -c "$work/apt.conf")
     apt-get "${apt[@]}" -o APT::Update::Error-Mode=any update >&2 ||
-        say "the package lists could not be refreshed; going on with those of $(find /var/lib/apt/lists -name '*Release' -printf '%TF\n' | sort | tail -n 1)"
+        say "not all package lists could be refreshed; the newest are of $(find "$work/lists" -name '*Release' -printf '%TF\n' | sort | tail -n 1)"
 }
 debian_source() {
     local name="linux-source-$series" offered
     if [ -z "$package" ]; then
         fresh_lists
-        # The newest first; its file may be gone, or not have come yet, where an older one is there.
-        for offered in $(apt-cache "${apt[@]}" madison "$name" 2>/dev/null | awk '!seen[$3]++ { print $3 }'); do
+        # What apt would take first. Its file may be gone, or not have come yet, where another is there.
+        for offered in $({
+            LC_ALL=C apt-cache "${apt[@]}" policy "$name" | awk '$1 == "Candidate:" && $2 != "(none)" { print $2 }'
+            apt-cache "${apt[@]}" madison "$name" | awk '{ print $3 }'
+        } 2>/dev/null | awk '!seen[$1]++'); do
             say "downloading $name $offered"
             # apt checks the package against the signed index.
             (cd "$work" && apt-get "${apt[@]}" download "$name=$offered" >&2) || continue

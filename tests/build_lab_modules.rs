@@ -242,20 +242,19 @@ fn a_release_that_the_recipe_does_not_name_is_said() {
     assert_eq!(machine.run(&["check", k]).code, 0, "what loads is not refused for its version");
 }
 
-/// Every 6.1 kernel whose headers the lab has in its cache, with its Module.symvers and what vfguard needs beside it.
+/// Every 6.1 kernel whose headers arrived when the run's kernels were chosen (tests/archive), with its Module.symvers and what vfguard
+/// needs beside it.
 fn abis(lab: &Lab, root: &Path) -> Vec<String> {
-    let debs = lab.file("ROOT_DEB").parent().unwrap().parent().unwrap().join("debs");
+    let chosen = fs::read_to_string(lab.get("CHOSEN")).unwrap();
+    let rows = |word: &'static str| chosen.lines().filter(move |l| l.starts_with(word)).map(|l| l.splitn(5, ' '));
+    let deb = |package: &str| rows("package ").find(|row| row.clone().nth(1) == Some(package)).unwrap().nth(4).unwrap();
     let mut kernels = Vec::new();
-    for deb in fs::read_dir(debs).unwrap().map(|e| e.unwrap().path()) {
-        let name = deb.file_name().unwrap().to_str().unwrap().to_owned();
-        let Some(k) = name.strip_prefix("linux-headers-").and_then(|n| n.split_once('=')).map(|(k, _)| k) else { continue };
-        if !(k.starts_with("6.1.") && k.ends_with("-amd64") && name.ends_with(".deb")) {
-            continue;
-        }
+    for mut row in rows("symvers ") {
+        let (k, deb) = (row.nth(1).unwrap(), deb(row.next().unwrap()));
         let from = format!("./usr/src/linux-headers-{k}");
         let tar = Command::new("sh")
             .args(["-ec", "dpkg-deb --fsys-tarfile \"$1\" | tar -x -C \"$2\" \"$3/Module.symvers\" \"$3/.config\" \"$3/include/generated/utsrelease.h\"", "sh"])
-            .arg(&deb)
+            .arg(deb)
             .arg(root)
             .arg(&from)
             .output()

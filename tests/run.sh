@@ -318,14 +318,17 @@ room() { df -P -BM . "$(dirname "$(cache_dir)")" 2>/dev/null | awk 'NR > 1 { pri
 # --- Beside -----------------------------------------------------------------------------------------------------------
 # begin NAME FUNCTION: runs it in a process group of its own; what it prints goes to $work/NAME.out.
 begin() {
+    # There before whoever shows it looks for it.
+    : >"$work/$1.out"
     set -m
     ("$2") >"$work/$1.out" 2>&1 </dev/null &
     set +m
     beside[$1]=$!
 }
-# over NAME: waits for it.
+# over NAME: waits for it, and leaves nothing of it behind.
 over() {
     wait "${beside[$1]}" || true
+    kill -- "-${beside[$1]}" 2>/dev/null || true
     unset "beside[$1]"
 }
 # step NAME COMMAND…: one of what is made ahead, with its seconds. That it fails is told by the tier that needs it and tries again.
@@ -354,6 +357,7 @@ ready() {
 tier() {
     local name=$1 start=$SECONDS
     log=$work/$name.log
+    PASSED=0 FAILED=0 SKIPPED=0 skips=()
     "$name"
     printf '== %s: %d s, %s\n' "$name" $((SECONDS - start)) "$(room)"
     { printf '%d %d %d\n' "$PASSED" "$FAILED" "$SKIPPED" && printf '%s\n' "${skips[@]}"; } >"$work/$name.account"
@@ -363,7 +367,7 @@ for name in lint unit build release rpm vm; do eval "tier_$name() { tier $name; 
 ended() {
     local passed failures skipped_ line
     printf '\n== %s\n' "$1"
-    tail -n +1 -f --pid="${beside[$1]}" "$work/$1.out"
+    tail -n +1 -f --pid="${beside[$1]}" "$work/$1.out" || true
     over "$1"
     if ! [ -e "$work/$1.account" ]; then
         failed "the tier $1 ended before its end"
@@ -375,7 +379,11 @@ ended() {
     } <"$work/$1.account"
     PASSED=$((PASSED + passed)) FAILED=$((FAILED + failures)) SKIPPED=$((SKIPPED + skipped_))
 }
-alone() { begin "$1" "tier_$1" && ended "$1"; }
+# Not with &&, here and below: errexit would be off in all that follows.
+alone() {
+    begin "$1" "tier_$1"
+    ended "$1"
+}
 
 # --- The run ----------------------------------------------------------------------------------------------------------
 start=$SECONDS
@@ -385,18 +393,29 @@ if wanted build || wanted release || wanted rpm || wanted vm; then
         printf 'ahead: the kernels of the day: chosen and brought [%d s]\n' $((SECONDS - start)) >"$work/choose.out"
     else
         unset VFGUARD_CHOSEN
+        VFGUARD_NOT_CHOSEN=$(tail -n 1 "$log")
+        export VFGUARD_NOT_CHOSEN
     fi
     tail -n 1 "$log"
 fi
 begin ahead ahead
 for name in lint unit; do if wanted $name; then alone $name; fi; done
-if wanted build; then ready lab && alone build; fi
+if wanted build; then
+    ready lab
+    alone build
+fi
 if wanted release; then build_release; fi
 ready lab
 if wanted release; then begin release tier_release; fi
-if wanted rpm; then ready chroots && alone rpm; fi
+if wanted rpm; then
+    ready chroots
+    alone rpm
+fi
 if wanted release; then ended release; fi
-if wanted vm; then ready disks && alone vm; fi
+if wanted vm; then
+    ready disks
+    alone vm
+fi
 over ahead
 cat "$work/ahead.out"
 
@@ -425,6 +444,6 @@ seconds() {
 }
 echo "the ten slowest steps, in seconds:"
 seconds "$work"/*.out | sort -rn | awk 'NR <= 10'
-[ -z "${VFGUARD_CHOSEN-}" ] || tests/archive/choose.py --tell "$VFGUARD_CHOSEN"
+[ -z "${VFGUARD_CHOSEN-}" ] || tests/archive/choose.py --tell "$VFGUARD_CHOSEN" || true
 printf 'in all: %d s\n' "$SECONDS"
 summary

@@ -4,9 +4,9 @@
     choose.py [--for labs|bullseye]     prints the path of the file that says what was chosen (chosen.py has its form)
     choose.py --tell FILE               prints what was chosen, passed over and why, on one line
 
-With VFGUARD_CHOSEN set and its packages whole, that choice stands: all tiers of a run use one state of the archive. Packages and
-lists are kept in the cache (VFGUARD_CACHE). Exit code 69: it cannot be had here today; the last line on stderr says which kernel
-or relation is missing.
+With VFGUARD_CHOSEN set and its packages whole, that choice stands: all tiers of a run use one state of the archive. So does the
+reason in VFGUARD_NOT_CHOSEN. Packages and lists are kept in the cache (VFGUARD_CACHE). Exit code 69: it cannot be had here today;
+the last line on stderr says which kernel or relation is missing.
 """
 
 import argparse
@@ -22,6 +22,9 @@ from sets import Missing, NotThere, for_bullseye, for_labs
 from symbols import crcs
 
 EX_UNAVAILABLE = 69
+# What apt says of lists that are not of one state; it does not try these again by itself.
+IN_FLUX = ("Hash Sum mismatch", "unexpected size", "Mirror sync in progress")
+TRIES, PAUSE = 3, 20
 PLANS = {"labs": ("bookworm", for_labs), "bullseye": ("bullseye", for_bullseye)}
 KEPT_SECONDS = 24 * 3600        # a choice, and with it the packages that it names: longer than any run that uses it
 
@@ -38,7 +41,7 @@ def choose(apt, plan):
     A package that is listed and does not arrive may mean that the mirror has moved on: the lists are fetched once more, and all is
     looked at again.
     """
-    complaint = apt.update()
+    complaint = fresh(apt)
     moved = False
 
     def arrive(packages):
@@ -52,18 +55,30 @@ def choose(apt, plan):
             raise
 
     def versions(image, headers):
-        return crcs(apt.deb(image), apt.deb(headers))
+        return crcs(tuple(map(apt.deb, image)), apt.deb(headers))
 
     while True:
         try:
             return text(plan(apt.offer(), arrive, versions), apt, complaint)
         except MovedOn:
-            complaint = apt.update()
-        except Missing as why:
+            complaint = fresh(apt)
+        except (Missing, Unavailable) as why:
             if complaint:
-                raise Missing(f"{why} (the lists are {', '.join(sorted({age(date) for date in apt.dates().values()}))} old and "
-                              f"could not be fetched again: {complaint})") from None
+                ages = ", ".join(sorted({age(date) for date in apt.dates().values()}))
+                old = f"the lists are {ages} old and " if ages else "the lists "
+                raise Missing(f"{why} ({old}could not be fetched: {complaint})") from None
             raise
+
+
+def fresh(apt):
+    """Fetches the lists, again where the mirror is just being written; returns what is wrong with them then."""
+    complaint = apt.update()
+    for _ in range(TRIES):
+        if not any(word in complaint for word in IN_FLUX):
+            break
+        time.sleep(PAUSE)
+        complaint = apt.update()
+    return complaint
 
 
 class MovedOn(Exception):
@@ -76,8 +91,8 @@ def prune(directory):
         shutil.rmtree(partial, ignore_errors=True)
     kept = set()
     for file in (directory / "chosen").iterdir():
-        if time.time() - file.stat().st_mtime > KEPT_SECONDS:
-            file.unlink()
+        if not file.is_file() or time.time() - file.stat().st_mtime > KEPT_SECONDS:
+            (Path.unlink if file.is_file() else shutil.rmtree)(file)
         else:
             kept |= {str(deb) for deb in Chosen(file).files().values()}
     for deb in (directory / "debs").glob("*.deb"):
@@ -95,12 +110,15 @@ def main():
     if options.tell:
         print(Chosen(options.tell).summary())
         return 0
-    given = os.environ.get("VFGUARD_CHOSEN")
+    given, reason = os.environ.get("VFGUARD_CHOSEN"), os.environ.get("VFGUARD_NOT_CHOSEN")
     if given and options.plan == "labs":
-        if not Chosen(given).whole():
-            sys.exit(f"choose.py: packages that {given} names are gone or changed: unset VFGUARD_CHOSEN to choose again")
+        if not Path(given).is_file() or not Chosen(given).whole():
+            sys.exit(f"choose.py: {given} or a package that it names is gone or changed: unset VFGUARD_CHOSEN to choose again")
         print(given)
         return 0
+    if reason and options.plan == "labs":
+        print(reason, file=sys.stderr)
+        return EX_UNAVAILABLE
     release, plan = PLANS[options.plan]
     directory = cache()
     try:
@@ -116,6 +134,8 @@ def main():
     except (Missing, Unavailable) as why:
         print(why, file=sys.stderr)
         return EX_UNAVAILABLE
+    except (OSError, ValueError) as why:
+        sys.exit(f"choose.py: {why}")
     print(Chosen(file).summary(), file=sys.stderr)
     print(file)
     return 0

@@ -6,6 +6,7 @@ Which mirror serves Debian is read from the host's own sources with `apt-get ind
 import email.utils
 import fcntl
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -13,17 +14,18 @@ import tempfile
 import time
 from pathlib import Path
 
-from offer import Offer, read
+from offer import Offer, is_backport, read
 from sets import NotThere
 
-# What is taken from each release. A suite that the mirror does not have is done without; the first has to be there.
+# What is taken from each release. A suite that the mirror does not have is done without.
 SUITES = {
     "bookworm": ["bookworm", "bookworm-updates", "bookworm-security", "bookworm-backports"],
     "trixie": ["trixie", "trixie-updates", "trixie-security"],
     "bullseye": ["bullseye", "bullseye-security"],
 }
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-APT_SECONDS = 900
+APT_SECONDS = 900       # for one call
+ALL_SECONDS = 1800      # for all that one choice needs; 600 MB on a quiet day take half a minute
 DAY = 24 * 3600
 
 
@@ -52,8 +54,14 @@ def sources(release):
     for suite in SUITES[release]:
         uri = security if suite.endswith("-security") else main
         if uri:
-            lines.append(f"deb [signed-by={KEYRING}] {uri} {suite} main")
+            lines.append(entry(uri, suite, f"signed-by={KEYRING}"))
     return lines
+
+
+def entry(uri, suite, how):
+    """A line of a sources.list. The host may have other architectures, and wish for more than packages: neither is fetched, since one
+    list that is broken takes its whole suite away."""
+    return f"deb [arch=amd64 target=Packages {how}] {uri} {suite} main"
 
 
 class Apt:
@@ -68,8 +76,12 @@ class Apt:
         self.sources = self.directory / "sources.list"
         self.sources.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         self.config = self.directory / "apt.conf"
-        # The hooks of the host's own update are for its own lists.
+        self.deadline = time.monotonic() + ALL_SECONDS
+        # The hooks of the host's own update are for its own lists, and what it prefers is for its own packages.
         self.config.write_text(f'''#clear APT::Update;
+#clear APT::Default-Release;
+Dir::Etc::Preferences "/dev/null";
+Dir::Etc::PreferencesParts "/dev/null";
 Dir::Etc::SourceList "{self.sources}";
 Dir::Etc::SourceParts "/dev/null";
 Dir::State::Lists "{self.lists}";
@@ -80,17 +92,21 @@ APT::Get::AllowUnauthenticated "false";
 Acquire::Languages "none";
 Acquire::Retries "2";
 Acquire::Check-Valid-Until "false";
+Acquire::AllowReleaseInfoChange "true";
 DPkg::Lock::Timeout "300";
 ''', encoding="utf-8")
 
     def run(self, tool, *arguments, cwd=None):
         """Runs apt-get, apt-cache or apt-helper on these lists."""
         command = [tool, "-c", str(self.config), *map(str, arguments)]
+        left = min(APT_SECONDS, self.deadline - time.monotonic())
+        if left <= 0:
+            raise Unavailable(f"the mirror is too slow: not everything arrived within {ALL_SECONDS // 60} minutes")
         try:
-            return subprocess.run(command, capture_output=True, text=True, timeout=APT_SECONDS, stdin=subprocess.DEVNULL, cwd=cwd,
-                                  check=False)
+            return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=left, stdin=subprocess.DEVNULL,
+                                  cwd=cwd, check=False, env={**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"})
         except subprocess.TimeoutExpired:
-            return subprocess.CompletedProcess(command, 124, "", f"E: {tool} took longer than {APT_SECONDS} s\n")
+            return subprocess.CompletedProcess(command, 124, "", f"E: {tool} took longer than {left:.0f} s\n")
 
     def update(self):
         """Fetches the lists. Returns what apt complained of: lists that could not be fetched stay as they were."""
@@ -102,6 +118,12 @@ DPkg::Lock::Timeout "300";
         done = self.run("apt-get", "indextargets", "--format", "$(FILENAME) $(CODENAME)", "Created-By: Packages")
         found = (line.rpartition(" ") for line in done.stdout.splitlines())
         return [(Path(file), suite) for file, _, suite in found if Path(file).exists()]
+
+    def suites(self):
+        """The lines of the sources.list whose lists are here, without backports: what a root of the release can be made of."""
+        here = {suite for _, suite in self.targets()}
+        return [line for line in self.sources.read_text(encoding="utf-8").splitlines()
+                if line.split()[-2] in here and not is_backport(line.split()[-2])]
 
     def dates(self):
         """When the archive published each suite's lists: `{suite: seconds since 1970}`, from the `Date` of its Release file."""
@@ -120,12 +142,13 @@ DPkg::Lock::Timeout "300";
             text = self.run("/usr/lib/apt/apt-helper", "cat-file", file).stdout
             packages += read(text, suite)
         if not packages:
-            raise Unavailable(f"no package lists in {self.lists}")
+            raise Unavailable("there are no package lists of kernels")
         return Offer(packages)
 
     def versions(self, names):
         """The candidate version of each package: `{name: version}`; a name that is not on offer is left out."""
-        shown = self.run("apt-cache", "policy", *names).stdout
+        # What this host has installed is another's.
+        shown = self.run("apt-cache", "-o", "Dir::State::status=/dev/null", "policy", *names).stdout
         found = re.findall(r"^(\S+):\n(?:  .*\n)*?  Candidate: (\S+)", shown, re.MULTILINE)
         return {name: version for name, version in found if version != "(none)"}
 
@@ -176,8 +199,8 @@ DPkg::Lock::Timeout "300";
 
 def reason(stderr):
     """What apt said, in one line without the address of the mirror."""
-    lines = [line.partition(": ")[2] for line in stderr.splitlines() if line.startswith(("E: ", "W: "))]
-    text = re.sub(r"\w+://\S+/|\s*\[IP: [^]]*\]", "", lines[0] if lines else "apt-get did not say why")
+    lines = [line.partition(": ")[2] for mark in ("E: ", "W: ") for line in stderr.splitlines() if line.startswith(mark)]
+    text = re.sub(r"'?\w+://\S+/|'?\w+://[^\s']+|\s*\[IP: [^]]*\]", "", lines[0] if lines else "apt-get did not say why")
     return text.replace("Failed to fetch ", "")[:160]
 
 

@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+from debian import entry
 from symbols import DRIVER
 
 # The section that kbuild writes for CONFIG_MODVERSIONS: what `modprobe --dump-modversions` reads.
@@ -66,7 +67,7 @@ class Mirror:
     def lines(self, *suites):
         """For a sources.list."""
         host, port = self.server.server_address
-        return [f"deb [trusted=yes] http://{host}:{port} {suite} main" for suite in suites]
+        return [entry(f"http://{host}:{port}", suite, "trusted=yes") for suite in suites]
 
     def put(self, name, version, suite="bookworm-security", depends="", files=()):
         """Adds a package; `files` are `(path, bytes)`."""

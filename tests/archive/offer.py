@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass, field
 
 # Kernels and what belongs to one; the digit leaves the metapackages out.
-KERNEL_PACKAGE = re.compile(r"linux-(headers|image|kbuild|source|modules|binary|compiler)-\S*\d\S*")
+KERNEL_PACKAGE = re.compile(r"linux-(headers|image|kbuild|source|modules|binary|base|compiler)-\S*\d\S*")
 # One alternative of a dependency: a name, and perhaps a version with its relation.
 ALTERNATIVE = re.compile(r"\s*([a-z0-9][a-z0-9+.-]*)(?::\w+)?\s*(?:\(\s*(<<|<=|=|>=|>>)\s*([^)\s]+)\s*\))?")
 RELATION = {"<<": "lt", "<=": "le", "=": "eq", ">=": "ge", ">>": "gt"}
@@ -58,9 +58,9 @@ def read(text, suite):
         # A list has 60,000 of them; its first field is the name.
         if not stanza.lstrip().startswith("Package: linux-"):
             continue
-        fields = dict(re.findall(r"^(Package|Version|Depends): *(.*)$", stanza, re.MULTILINE))
+        fields = dict(re.findall(r"^(Package|Version|Architecture|Depends): *(.*)$", stanza, re.MULTILINE))
         name = fields.get("Package", "")
-        if KERNEL_PACKAGE.fullmatch(name) and "Version" in fields:
+        if KERNEL_PACKAGE.fullmatch(name) and "Version" in fields and fields.get("Architecture") in ("amd64", "all"):
             found.append(Package(name, fields["Version"], suite, dependencies(fields.get("Depends", ""))))
     return found
 
@@ -89,8 +89,9 @@ class Offer:
         return sorted(newest, key=lambda package: is_backport(package.suite))
 
     def releases(self, series):
-        """The plain amd64 kernels of a series (`6.1`) of which headers or an image are on offer, newest first, those of backports last."""
-        pattern = re.compile(rf"linux-(?:headers|image)-({re.escape(series)}\.[0-9.]+(?:-[0-9]+|\+[a-z0-9]+)-amd64)")
+        """The plain amd64 kernels of a series (`6.1`) of which headers or an image are on offer, newest first, those of backports last.
+        Debian's names: `6.1.0-57-amd64`, `6.12.115+deb12-amd64`, `6.12.115+deb12.1-amd64` (a further upload of the same)."""
+        pattern = re.compile(rf"linux-(?:headers|image)-({re.escape(series)}\.[0-9.]+(?:-[0-9]+|\+[a-z][a-z0-9.]*)-amd64)")
         found = {match.group(1) for match in map(pattern.fullmatch, self.packages) if match}
         return sorted(sorted(found, key=NEWEST_FIRST), key=self._only_backported)
 

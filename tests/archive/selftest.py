@@ -18,6 +18,8 @@ from pathlib import Path
 from unittest import mock
 
 import choose
+import sets
+import symbols
 from debian import DAY, Apt
 from chosen import Chosen
 from mirror import Mirror
@@ -123,17 +125,112 @@ class Lab(unittest.TestCase):
         chosen = self.takes(NEW="6.1.0-56-amd64", PREV="6.1.0-53-amd64")
         self.assertIn("on offer as 6.1.157-0 only, beside headers 6.1.157-1", chosen.summary())
 
-    def test_a_module_package_that_an_image_depends_on_is_a_part(self):
-        for abi in (57, 55):
-            release, version = f"6.1.0-{abi}-amd64", f"6.1.{100 + abi}-1"
-            self.mirror.put(f"linux-image-{release}", version, depends=f"linux-modules-{release} (= {version})",
-                            files=[(f"lib/modules/{release}/kernel/ixgbevf.ko", self.mirror.driver)])
-        self.mirror.put("linux-modules-6.1.0-55-amd64", "6.1.155-1")
+    def split(self, abi):
+        """An image as Debian has packed it since 7.2: what is in it lies in packages that it depends on."""
+        release, version = f"6.1.0-{abi}-amd64", f"6.1.{100 + abi}-1"
+        parts = [f"linux-{part}-{release}" for part in ("base", "binary", "modules")]
+        self.mirror.remove(f"linux-image-{release}")
+        self.mirror.put(f"linux-image-{release}", version, depends=", ".join(f"{part} (= {version})" for part in parts))
+        for part in parts:
+            files = [(f"lib/modules/{release}/kernel/ixgbevf.ko", self.mirror.driver)] if "modules" in part else []
+            self.mirror.put(part, version, files=files)
+        return parts
+
+    def test_packages_that_an_image_depends_on_are_parts(self):
+        parts = self.split(57)
+        self.mirror.publish()
+        chosen = self.takes(NEW="6.1.0-57-amd64", PREV="6.1.0-56-amd64")
+        self.assertEqual(chosen.image("6.1.0-57-amd64"), ["linux-image-6.1.0-57-amd64", *parts])
+        self.assertIn(parts[0], chosen.headers("6.1.0-57-amd64"))
+        for part in parts:
+            self.split(57)
+            self.mirror.remove(part)
+            self.mirror.kernel("6.1.0-53-amd64", "6.1.153-1", crc=2)
+            self.mirror.publish()
+            chosen = self.takes(NEW="6.1.0-56-amd64", PREV="6.1.0-53-amd64")
+            self.assertIn(f"{part} is not on offer", chosen.summary())
+
+    def test_an_image_without_the_driver_is_passed_over(self):
+        self.mirror.put("linux-image-6.1.0-57-amd64", "6.1.157-1")
         self.mirror.kernel("6.1.0-53-amd64", "6.1.153-1", crc=2)
         self.mirror.publish()
-        chosen = self.takes(NEW="6.1.0-56-amd64", PREV="6.1.0-53-amd64", OLD="6.1.0-55-amd64")
-        self.assertIn("linux-modules-6.1.0-55-amd64", chosen.parts("6.1.0-55-amd64"))
-        self.assertIn("linux-modules-6.1.0-57-amd64 is not on offer", chosen.summary())
+        chosen = self.takes(NEW="6.1.0-56-amd64", PREV="6.1.0-53-amd64")
+        self.assertIn("6.1.0-57-amd64 linux-image-6.1.0-57-amd64 has no ixgbevf with symbol versions", chosen.summary())
+
+    def test_headers_without_symbol_versions_are_related_to_nothing(self):
+        self.mirror.put("linux-headers-6.1.0-56-amd64", "6.1.156-1", depends="linux-headers-6.1.0-56-common, linux-kbuild-6.1")
+        self.mirror.kernel("6.1.0-53-amd64", "6.1.153-1", crc=2)
+        self.mirror.publish()
+        self.takes(NEW="6.1.0-57-amd64", PREV="6.1.0-53-amd64", OLD="6.1.0-55-amd64")
+
+    def test_a_list_of_needed_symbols_that_a_killed_run_left_empty_is_made_again(self):
+        self.mirror.publish()
+        image = self.choose().deb("linux-image-6.1.0-57-amd64")
+        Path(f"{image}.needed").write_text("", encoding="ascii")
+        symbols.needed.cache_clear()
+        symbols.crcs.cache_clear()
+        self.takes(NEW="6.1.0-57-amd64", PREV="6.1.0-56-amd64", OLD="6.1.0-55-amd64")
+
+    def test_a_further_upload_of_the_same_version_is_newer(self):
+        self.mirror.kernel("6.12.117+deb12.1-amd64", "6.12.117-2~deb12u1")
+        self.mirror.publish()
+        self.takes(_612="6.12.117+deb12.1-amd64")
+
+    def test_images_whose_headers_are_gone_hide_no_kernel_however_many_they_are(self):
+        for abi in range(60, 60 + 2 * sets.MOST):
+            self.mirror.kernel(f"6.1.0-{abi}-amd64", f"6.1.{100 + abi}-1", headers=False)
+        self.mirror.publish()
+        self.takes(NEW="6.1.0-57-amd64")
+
+    def test_other_flavours_and_architectures_are_no_kernels_of_the_labs(self):
+        for release in ("6.1.0-58-rt-amd64", "6.1.0-58-cloud-amd64", "6.1.0-0.deb11.58-amd64"):
+            self.mirror.kernel(release, "6.1.158-1")
+        self.mirror.publish()
+        self.takes(NEW="6.1.0-57-amd64")
+
+    def test_what_the_host_prefers_is_for_its_own_packages(self):
+        self.mirror.publish()
+        config = self.place / "host.conf"
+        (self.place / "preferences").write_text("Package: *\nPin: release *\nPin-Priority: -1\n", encoding="ascii")
+        config.write_text(f'APT::Default-Release "stable"; Dir::Etc::Preferences "{self.place}/preferences";\n', encoding="ascii")
+        with mock.patch.dict(os.environ, {"APT_CONFIG": str(config), "LANGUAGE": "de", "LC_ALL": "de_DE.UTF-8"}):
+            self.takes(NEW="6.1.0-57-amd64")
+            self.assertEqual(self.apt().versions(["linux-source-6.1"]), {"linux-source-6.1": "6.1.157-1"})
+
+    def test_one_package_in_two_versions_is_told_and_not_mixed(self):
+        for abi in (57, 56):
+            version = f"6.1.{100 + abi}-1"
+            needs = f"linux-headers-6.1.0-{abi}-common, linux-kbuild-6.1 (= {version})"
+            table = [("usr/src/headers/Module.symvers", b"0x1\tmodule_layout\tvmlinux\tEXPORT_SYMBOL\t\n")]
+            self.mirror.put(f"linux-headers-6.1.0-{abi}-amd64", version, depends=needs, files=table)
+        self.mirror.publish()
+        self.lacks("linux-kbuild-6.1 is needed in two versions")
+
+    def test_a_mirror_that_trickles_ends_the_choice_after_one_time_for_all(self):
+        self.mirror.publish()
+        apt = self.apt()
+        apt.update()
+        apt.deadline = time.monotonic()
+        with self.assertRaisesRegex(choose.Unavailable, "the mirror is too slow"):
+            choose.choose(apt, for_labs)
+
+    def test_another_architecture_of_the_host_changes_nothing(self):
+        self.mirror.publish()
+        config = self.place / "host.conf"
+        config.write_text('APT::Architectures { "amd64"; "i386"; };\n', encoding="ascii")
+        with mock.patch.dict(os.environ, {"APT_CONFIG": str(config)}):
+            chosen = self.takes(NEW="6.1.0-57-amd64")
+        self.assertNotIn("could be refreshed", chosen.summary())
+        self.assertNotIn("i386", " ".join(self.mirror.asked))
+
+    def test_every_kernel_that_is_looked_at_lends_its_symbol_versions(self):
+        self.mirror.lost = {"linux-headers-6.1.0-55-common", "linux-headers-6.1.0-54-amd64"}
+        self.mirror.kernel("6.1.0-53-amd64", "6.1.153-1", crc=5)
+        self.mirror.publish()
+        chosen = self.choose()
+        lines = [line.split() for line in chosen.path.read_text(encoding="utf-8").splitlines() if line.startswith("symvers ")]
+        self.assertEqual([row[1] for row in lines], [f"6.1.0-{abi}-amd64" for abi in (57, 56, 55, 53)])
+        self.assertTrue(all(chosen.deb(row[2]).exists() for row in lines))
 
     def test_numbers_of_two_and_three_digits_are_in_the_order_of_their_values(self):
         for abi, crc in ((99, 2), (100, 2), (101, 2), (9, 5)):
@@ -141,6 +238,13 @@ class Lab(unittest.TestCase):
         self.mirror.remove("linux-image-6.1.0-101-amd64")
         self.mirror.publish()
         self.takes(NEW="6.1.0-100-amd64", PREV="6.1.0-99-amd64", OLD="6.1.0-55-amd64")
+
+    def test_where_no_two_kernels_have_the_same_symbol_versions_the_newest_is_taken_alone_and_the_line_says_so(self):
+        self.mirror.kernel("6.1.0-57-amd64", "6.1.157-1", crc=9)
+        self.mirror.publish()
+        chosen = self.takes(NEW="6.1.0-57-amd64", OLD="6.1.0-56-amd64")
+        self.assertIsNone(chosen.kernel("PREV"))
+        self.assertIn("(none with the same symbol versions: one is made of 6.1.0-57-amd64)", chosen.summary())
 
     def test_a_newest_kernel_without_relations_gives_way_to_an_older_one(self):
         self.mirror.kernel("6.1.0-58-amd64", "6.1.158-1", crc=9)
@@ -162,6 +266,12 @@ class Lab(unittest.TestCase):
             self.mirror.remove(f"linux-image-6.1.0-{abi}-amd64")
         self.mirror.publish()
         self.lacks("6.1.0-57-amd64 is whole, and no older 6.1 kernel that is whole has other symbol versions")
+
+    def test_kernels_with_others_whose_image_is_gone_are_told(self):
+        for abi in (55, 54):
+            self.mirror.remove(f"linux-image-6.1.0-{abi}-amd64")
+        self.mirror.publish()
+        self.lacks("no older 6.1 kernel that is whole has other symbol versions: .*linux-image-6.1.0-55-amd64 is not on offer")
 
     def test_no_release_of_a_series_is_told_with_what_is_wrong_with_each(self):
         self.mirror.remove("linux-image-6.12.117+deb12-amd64")
@@ -257,6 +367,16 @@ class Lab(unittest.TestCase):
         chosen = self.takes(NEW="6.1.0-58-amd64", PREV="6.1.0-57-amd64")
         self.assertNotIn("not all lists could be refreshed", chosen.summary())
 
+    def test_lists_that_are_being_written_are_fetched_again(self):
+        self.mirror.publish()
+        listed = f"dists/{SECURITY}/main/binary-amd64/Packages"
+        whole = self.mirror.files[listed]
+        # Not what the Release file says, until the second look.
+        self.mirror.files[listed] = whole + b"\n"
+        with mock.patch.object(choose, "PAUSE", 0), mock.patch.object(choose.time, "sleep", lambda _: self.mirror.files.update({listed: whole})):
+            chosen = self.takes(NEW="6.1.0-57-amd64")
+        self.assertNotIn("could be refreshed", chosen.summary())
+
     def test_a_mirror_out_of_reach_leaves_what_the_cache_has_and_the_line_says_how_old_the_lists_are(self):
         old = time.time() - 21 * DAY
         self.mirror.publish(date=old)
@@ -271,11 +391,13 @@ class Lab(unittest.TestCase):
         self.mirror.publish(date=time.time() - 21 * DAY)
         self.assertEqual(self.apt().update(), "")
         self.mirror.files = {}
-        self.lacks("(?s)did not arrive.*the lists are 21 days old and could not be fetched again")
+        self.lacks("(?s)did not arrive.*the lists are 21 days old and could not be fetched: ")
 
     def test_no_lists_at_all_is_unavailable(self):
-        with self.assertRaisesRegex(choose.Unavailable, "no package lists"):
+        self.lacks("(?s)there are no package lists of kernels .the lists could not be fetched: .*404")
+        with self.assertRaises(Missing) as raised:
             self.choose()
+        self.assertNotIn("127.0.0.1", str(raised.exception))
 
     def test_a_mirror_that_moves_on_between_lists_and_packages_is_looked_at_again(self):
         self.mirror.publish()
@@ -328,6 +450,31 @@ class Lab(unittest.TestCase):
                                timeout=60, check=True).stdout.split()
         self.assertEqual(shown, ["6.1.0-57-amd64", str(Chosen(file).deb("linux-image-6.1.0-57-amd64")), "linux-headers-6.1.0-57-amd64",
                                  "linux-headers-6.1.0-57-common", "linux-kbuild-6.1", "6.1.157-1"])
+
+    def test_an_answer_that_is_gone_or_empty_is_told_with_what_to_do(self):
+        empty = self.place / "empty"
+        empty.write_text("", encoding="ascii")
+        for given in (empty, self.place / "gone"):
+            with self.assertRaisesRegex(SystemExit, "unset VFGUARD_CHOSEN"):
+                self.main(environment={"VFGUARD_CHOSEN": str(given)})
+
+    def test_a_reason_that_was_found_once_holds_for_the_whole_run(self):
+        self.assertEqual(self.main(environment={"VFGUARD_NOT_CHOSEN": "nothing today"}), (69, "", "nothing today"))
+        self.assertEqual(self.mirror.asked, [])
+
+    def test_what_lies_about_in_the_cache_stops_nothing(self):
+        self.mirror.publish()
+        for name in ("archive/chosen/stray/x", "archive/debs/partial-x/y"):
+            (self.place / "cache" / name).mkdir(parents=True)
+        (self.place / "cache/archive/chosen/junk").write_bytes(b"package\nkernel\n")
+        self.assertEqual(self.main()[0], 0)
+        self.assertEqual(list((self.place / "cache/archive/debs").glob("partial-*")), [])
+
+    def test_a_cache_that_cannot_be_written_is_one_line(self):
+        self.mirror.publish()
+        (self.place / "cache").write_text("a file", encoding="ascii")
+        with self.assertRaisesRegex(SystemExit, "choose.py: .*cache"):
+            self.main()
 
     def test_what_cannot_be_had_is_exit_code_69_and_one_line(self):
         self.mirror.remove("linux-source-6.1")

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 
 from offer import KERNEL_PACKAGE
 
-# The labs take so many kernels of a series into account; the archive keeps about ten.
+# So many kernels of a series whose headers are on offer are looked at. Images without headers are not counted: the archive keeps many.
 MOST = 8
 SAME, OTHERS = "the same symbol versions", "other symbol versions"
+# What a module is built with; base is what headers and image share since 7.2.
+HEADERS = ("linux-headers-", "linux-kbuild-", "linux-compiler-", "linux-base-")
 
 
 class Missing(Exception):
@@ -34,11 +36,11 @@ class Kernel:
 
     def headers(self):
         """The parts that a module is built with."""
-        return [part for part in self.parts if part.name.startswith(("linux-headers-", "linux-kbuild-", "linux-compiler-"))]
+        return [part for part in self.parts if part.name.startswith(HEADERS)]
 
     def image(self):
-        """The image, or None."""
-        return next((part for part in self.parts if part.name == f"linux-image-{self.release}"), None)
+        """The parts that hold image and modules."""
+        return [part for part in self.parts if not part.name.startswith(HEADERS)]
 
 
 @dataclass
@@ -47,6 +49,7 @@ class Choice:
 
     kernels: dict = field(default_factory=dict)         # role → Kernel
     sources: dict = field(default_factory=dict)         # series → Package
+    symvers: dict = field(default_factory=dict)         # release → the package with its Module.symvers, of every 6.1 kernel
     passed: dict = field(default_factory=dict)          # release → why it was passed over
 
 
@@ -99,8 +102,8 @@ def _image(offer, release, headers):
 class Chooser:
     """Looks for kernels with the relations that the tests need.
 
-    `arrive(packages)` brings packages and raises NotThere; `crcs(image, headers)` gives what a module of the image would find
-    with those headers: equal values mean that it loads there.
+    `arrive(packages)` brings packages and raises NotThere; `crcs(image, headers)` gives what a module of the image (its packages) would
+    find with those headers (one package): equal values mean that it loads there. It raises ValueError where there is nothing to look at.
     """
 
     def __init__(self, offer, arrive, crcs):
@@ -135,10 +138,20 @@ class Chooser:
                 self.offer.drop(package, str(why))
         raise Missing(self.offer.absent(name))
 
+    def looked_at(self, series):
+        """The releases of a series, newest first, until enough with headers are among them."""
+        left, releases = MOST, []
+        for release in self.offer.releases(series):
+            if not left:
+                break
+            left -= bool(self.offer.versions(f"linux-headers-{release}"))
+            releases.append(release)
+        return releases
+
     def newest(self, role, series, image, below=None):
         """The newest kernel of a series for a role; `below`: the newest one behind that release."""
-        releases = self.offer.releases(series)
-        for release in releases[releases.index(below) + 1 if below else 0:][:MOST]:
+        releases = self.looked_at(series)
+        for release in releases[releases.index(below) + 1 if below else 0:]:
             kernel = self.take(release, image)
             if kernel:
                 self.choice.kernels[role] = kernel
@@ -147,36 +160,69 @@ class Chooser:
 
     def related(self, series):
         """NEW, PREV and OLD of a series: the newest kernel that has both an older one for which a module of it is fine (no CRC
-        that it needs differs) and an older one, with an image too, for which it is not."""
-        releases = self.offer.releases(series)[:MOST]
-        best, best_lacks = None, None
+        that it needs differs) and an older one, with an image too, for which it is not.
+
+        The archive has two kernels with equal CRCs only after a small upload. Where it has none, the newest with an OLD is taken, and
+        without a PREV: the lab makes one of NEW's headers.
+        """
+        second, best, lacks = None, None, None
+        releases = self.looked_at(series)
         for at, release in enumerate(releases):
             new = self.take(release, image=True)
             if new is None:
                 continue
-            prev = old = None
-            own = self.crcs(new.image(), new.parts[0])
-            for older in releases[at + 1:]:
-                if prev and old:
-                    break
-                headers = self.take(older, image=False)
-                if headers is None:
-                    continue
-                if self.crcs(new.image(), headers.parts[0]) == own:
-                    prev = prev or headers
-                elif old is None:
-                    old = self.take(older, image=True)
+            try:
+                own = self.crcs(new.image(), new.parts[0])
+            except ValueError as why:
+                self.choice.passed[release] = str(why)
+                continue
+            prev, old = self._relatives(new, own, releases[at + 1:])
             if prev and old:
-                for taken in (new, prev, old):
-                    self.choice.passed.pop(taken.release, None)
-                self.choice.kernels.update(NEW=new, PREV=prev, OLD=old)
-                return
-            lacks = " and ".join(what for what, kernel in ((SAME, prev), (OTHERS, old)) if kernel is None)
-            self.choice.passed[release] = f"no older kernel that is whole has {lacks}"
-            best, best_lacks = best or release, best_lacks or lacks
+                return self._settle(releases, NEW=new, PREV=prev, OLD=old)
+            missing = " and ".join(what for what, kernel in ((SAME, prev), (OTHERS, old)) if kernel is None)
+            best, lacks = best or release, lacks or missing
+            second = second or (old and {"NEW": new, "OLD": old})
+            self.choice.passed[release] = f"no older kernel that is whole has {missing}"
+        if second:
+            return self._settle(releases, **second)
         if best is None:
             raise Missing(f"no {series} kernel is whole: {self._reasons(series)}")
-        raise Missing(f"{best} is whole, and no older {series} kernel that is whole has {best_lacks}: {self._reasons(series)}")
+        raise Missing(f"{best} is whole, and no older {series} kernel that is whole has {lacks}: {self._reasons(series)}")
+
+    def _relatives(self, new, own, older):
+        prev = old = None
+        for release in older:
+            if prev and old:
+                break
+            headers = self.take(release, image=False)
+            if headers is None:
+                continue
+            try:
+                same = self.crcs(new.image(), headers.parts[0]) == own
+            except ValueError as why:
+                self.choice.passed[release] = str(why)
+                continue
+            if same:
+                prev = prev or headers
+            elif old is None:
+                old = self.take(release, image=True)
+        return prev, old
+
+    def _settle(self, releases, **kernels):
+        """Takes these. What is no newer than NEW was not passed over for it."""
+        self.choice.kernels.update(kernels)
+        for release in releases[releases.index(kernels["NEW"].release):]:
+            self.choice.passed.pop(release, None)
+
+    def symvers(self, series):
+        """The packages with the Module.symvers of all kernels that are looked at, as far as they arrive."""
+        for release in self.looked_at(series):
+            for package in self.offer.versions(f"linux-headers-{release}")[:1]:
+                try:
+                    self.arrive([package])
+                    self.choice.symvers[release] = package
+                except NotThere:
+                    pass
 
     def _reasons(self, series):
         said = [f"{release}: {why}" for release, why in self.choice.passed.items() if release.startswith(f"{series}.")]
@@ -187,6 +233,7 @@ def for_labs(offer, arrive, crcs):
     """What build, rpm, vm and release are made of: three related 6.1 kernels, one of 6.12, and the source of both."""
     chooser = Chooser(offer, arrive, crcs)
     chooser.related("6.1")
+    chooser.symvers("6.1")
     chooser.newest("612", "6.12", image=True)
     for series in ("6.1", "6.12"):
         chooser.source(series)

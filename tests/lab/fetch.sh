@@ -45,6 +45,7 @@ rc=0
 VFGUARD_CHOSEN=$("$here/../archive/choose.py") || rc=$?
 [ $rc -eq 0 ] || exit $rc
 export VFGUARD_CHOSEN
+MADE_PREV=6.1.0-1-amd64 # older than any that the archive offers
 K_NEW=$(release_of NEW) K_PREV=$(release_of PREV) K_OLD=$(release_of OLD) K_612=$(release_of 612)
 # What an interrupted run left. All work is done in tmp.* and renamed, so nothing else can be half-written.
 rm -rf "$LAB"/tmp.*
@@ -106,14 +107,16 @@ archive() {
 # --- Roots ----------------------------------------------------------------------------------------------------------
 make_roots() {
     local out="$LAB/tmp.roots" k
-    say "laying out $K_NEW, $K_PREV, $K_OLD, $K_612"
-    for k in "$K_NEW" "$K_PREV" "$K_OLD" "$K_612"; do
+    say "laying out $K_NEW, ${K_PREV:-$MADE_PREV}, $K_OLD, $K_612"
+    for k in "$K_NEW" $K_PREV "$K_OLD" "$K_612"; do
         debian_headers "$out/deb" "$k"
     done
+    [ -n "$K_PREV" ] || renamed_headers "$out/deb" "$K_NEW" $MADE_PREV
     el_headers "$out/el" "$K_NEW" "$out/deb"
     settle roots
 }
 intact roots || make_roots
+K_PREV=${K_PREV:-$MADE_PREV}
 
 # --- Modules --------------------------------------------------------------------------------------------------------
 # Modules that plain make built, for tests that want a real .ko and not the ten seconds that one takes.

@@ -12,6 +12,19 @@ debian_headers() {
     installed_kernel "$root" "$k" "$root/usr/src/linux-headers-$k/.config"
 }
 
+# renamed_headers ROOT K NAME: the headers of K below ROOT once more, as those of a kernel NAME with the same symbol versions, for days
+# on which the archive has no such kernel.
+renamed_headers() {
+    local root=$1 k=$2 name=$3 from="$1/usr/src/linux-headers-" file
+    cp -a "$from${k%-amd64}-common" "$from${name%-amd64}-common"
+    cp -a "$from$k" "$from$name"
+    grep -rlF "${k%-amd64}" "$from$name" | while IFS= read -r file; do sed -i "s/${k%-amd64}/${name%-amd64}/g" "$file"; done
+    mkdir -p "$root/lib/modules/$name"
+    ln -s "/usr/src/linux-headers-$name" "$root/lib/modules/$name/build"
+    ln -s "/usr/src/linux-headers-${name%-amd64}-common" "$root/lib/modules/$name/source"
+    installed_kernel "$root" "$name" "$from$name/.config"
+}
+
 # installed_kernel ROOT K CONFIG: the least that makes K an installed kernel below ROOT (an image and a module directory
 # that depmod accepts). The image is an empty marker; a real one comes from the `images` root.
 installed_kernel() {
@@ -39,7 +52,7 @@ el_headers() {
     cp -a "$arch/.config" "$arch/Module.symvers" "$arch/arch" "$arch/include" "$tree"
     # Debian overrides KERNELRELEASE in a file that its makefile includes. EL's kernel has its release in the top makefile,
     # where `make kernelrelease` finds it, and in this file.
-    sed -i -E "s/^SUBLEVEL =.*/SUBLEVEL = $(cut -d- -f1 <<<"$k" | cut -d. -f3)/; s/^EXTRAVERSION =.*/EXTRAVERSION = -${k#*-}/" "$tree/Makefile"
+    sed -i -E "s/^SUBLEVEL =.*/SUBLEVEL = $(cut -d- -f1 <<<"$k" | cut -d. -f3-)/; s/^EXTRAVERSION =.*/EXTRAVERSION = -${k#*-}/" "$tree/Makefile"
     printf '%s\n' "$k" >"$tree/include/config/kernel.release"
     ln -s "/usr/src/kernels/$k" "$root/lib/modules/$k/build"
     ln -s build "$root/lib/modules/$k/source"

@@ -78,8 +78,10 @@ content_tools() {
     local root="$work/content" found
     "$here/newroot.sh" "$root" "$K_OLD"
     mkdir "$root/lib/modules/$K_OLD/updates"
-    # The vermagic's release is made the old kernel's, so that nothing but the CRCs tells.
-    sed "s/vermagic=$K_NEW/vermagic=$K_OLD/" "$LAB/$MODULE_IXGBEVF" >"$root/lib/modules/$K_OLD/updates/ixgbevf.ko"
+    # The vermagic's release is made the old kernel's, so that nothing but the CRCs tells. The two names need not be of one length.
+    objcopy --dump-section ".modinfo=$work/modinfo" "$LAB/$MODULE_IXGBEVF" "$work/copy.ko"
+    LC_ALL=C sed -i "s/vermagic=$K_NEW/vermagic=$K_OLD/" "$work/modinfo"
+    objcopy --update-section ".modinfo=$work/modinfo" "$work/copy.ko" "$root/lib/modules/$K_OLD/updates/ixgbevf.ko"
     built_for "$root/lib/modules/$K_OLD/updates/ixgbevf.ko" "$K_OLD"
     depmod -b "$root" "$K_OLD"
     found=$(modprobe -d "$root" -S "$K_OLD" -n --show-depends 'pci:v00008086d000010EDsv00008086sd00000000bc02sc00i00')

@@ -23,7 +23,7 @@ packages() {
 }
 
 # shellcheck disable=SC2016 # apt's own variables
-mirror=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' | awk '$1 == "Debian" && !n++ { print $2 }')
+mirror=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' | awk 'NF == 2 && $1 == "Debian" && !n++ { print $2 }')
 [ -n "$mirror" ] || unavailable "the host's apt knows no Debian mirror"
 dir=$(cache_dir)/rpm
 mkdir -p "$dir"
@@ -45,10 +45,10 @@ for suite; do
             fi
             [ $try -eq 1 ] || sleep $PAUSE
         done
-        if [ $try -eq 0 ] && [ "$(cat "$tar.key" 2>/dev/null)" = "$key" ]; then
+        [ $try -gt 0 ] || rm -f "$tar.tmp"
+        if [ $try -eq 0 ] && [ -e "$tar" ] && [ "$(cat "$tar.key" 2>/dev/null)" = "$key" ]; then
             say "no new chroot of $suite came from the host's mirror: going on with that of $(date -u -r "$tar" +%F)"
         elif [ $try -eq 0 ]; then
-            rm -f "$tar.tmp"
             unavailable "mmdebstrap made no chroot of $suite from the host's mirror"
         fi
     fi

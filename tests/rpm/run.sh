@@ -168,7 +168,8 @@ T
 # inside ROOT host|chroot COMMAND: output in $OUT, exit code of the command.
 OUT=$WORK/out
 inside() {
-    timeout 600 unshare -m -p -f env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG="${LANG_-C}" ${LANG_:+LC_ALL="$LANG_"} \
+    # In this script's process group, so that what ends the one ends the other.
+    timeout --foreground 600 unshare --kill-child -m -p -f env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG="${LANG_-C}" ${LANG_:+LC_ALL="$LANG_"} \
         "$HERE/enter.sh" "$@" >"$OUT" 2>&1 </dev/null
 }
 

@@ -44,7 +44,8 @@ def lists(cache, release):
                 complaint = apt.update()
                 if complaint and not apt.dates():
                     raise Skip(f"no package lists for {release}: {complaint}")
-                marker.touch()
+                if not complaint:
+                    marker.touch()
     except Unavailable as why:
         raise Skip(str(why)) from why
     return apt

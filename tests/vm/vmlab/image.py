@@ -77,7 +77,7 @@ class Images:
     def _debs(self, disk):
         """The files that dpkg installs, in this order."""
         return [*(self.lab.chosen.deb(name) for name in disk.headers),
-                *(file for kernel in disk.kernels for file in reversed(self.lab.image_packages(kernel)))]
+                *(file for kernel in disk.kernels for file in self.lab.image_packages(kernel))]
 
     def disk(self, disk, say=print):
         """The path of the raw disk, built if missing or made from other inputs."""
@@ -128,7 +128,7 @@ class Images:
         include = ",".join([*BASE, *BOOT, *disk.packages])
         # In a mount namespace of its own: what it mounts is gone with it, also where somebody walks the tree meanwhile.
         command = ["unshare", "--mount", "mmdebstrap", "--mode=root", "--variant=minbase", "--quiet", f"--include={include}",
-                   f"--setup-hook=cp -a {GUEST}/. \"$1\"/", disk.release, str(root), str(apt.sources)]
+                   f"--setup-hook=cp -a {GUEST}/. \"$1\"/", disk.release, str(root), *apt.suites()]
         for left in reversed(range(TRIES)):
             try:
                 run(command)
@@ -144,11 +144,7 @@ class Images:
         debs = self._debs(disk)
         for file in debs:
             shutil.copy(file, staging)
-        headers = [f"/var/tmp/debs/{file.name}" for file in debs[:len(disk.headers)]]
-        if headers:
-            run(["chroot", str(root), "dpkg", "--install", *headers])
-        for file in debs[len(disk.headers):]:
-            run(["chroot", str(root), "dpkg", "--install", f"/var/tmp/debs/{file.name}"])
+        run(["chroot", str(root), "dpkg", "--install", "--force-unsafe-io", *(f"/var/tmp/debs/{file.name}" for file in dict.fromkeys(debs))])
         shutil.rmtree(staging)
         shadow = root / "etc/shadow"
         shadow.write_text("".join("root::" + line.split(":", 2)[2] if line.startswith("root:") else line

@@ -81,8 +81,7 @@ class Lab:
     def _disks(self):
         old, new = self.kernels()
         # The guest that builds has the headers of both kernels before the newer one is there.
-        headers = list(dict.fromkeys(name for kernel in (old, new) for name in self.chosen.parts(kernel)
-                                     if name.startswith(("linux-headers-", "linux-kbuild-", "linux-compiler-"))))
+        headers = list(dict.fromkeys(name for kernel in (old, new) for name in self.chosen.headers(kernel)))
         return {
             "debian12": Disk("debian12", "bookworm", [old], [*BUILD, "rpm", "dnf"], headers),
             "two-kernels": Disk("two-kernels", "bookworm", [old, new], HEADERS, headers),
@@ -95,9 +94,7 @@ class Lab:
 
     def image_packages(self, release):
         """The files of the packages that hold a kernel's image and modules, the image's first."""
-        names = self.chosen.parts(release)
-        return [self.chosen.deb(name) for name in names
-                if not name.startswith(("linux-headers-", "linux-kbuild-", "linux-compiler-"))]
+        return [self.chosen.deb(name) for name in self.chosen.image(release)]
 
     def build(self):
         """Finds the vfguard under test: $VFGUARD_BIN, else a release build of this clone."""

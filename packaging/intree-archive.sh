@@ -73,7 +73,7 @@ fi
 version='' top='' inner=''
 
 # fresh_lists: apt, where it is given "${apt[@]}", looks at a copy of the host's package lists that was brought up to date just now:
-# the host's own may be weeks old, name what the archive no longer has, and are another's to change.
+# the host's own may be weeks old and name what the archive no longer has, and this script must not change them.
 apt=()
 fresh_lists() {
     mkdir -p "$work/lists/partial"

@@ -44,7 +44,7 @@ trap 'rm -f "$log"' EXIT
 run() {
     "$@" </dev/null >"$log" 2>&1 && return
     cat "$log" >&2
-    say "$* did not succeed"
+    say "$*: $({ grep -E '^(E|Error): ' "$log" || tail -n 1 "$log"; } | head -n 1)"
     exit 1
 }
 say "installing: ${missing[*]:-the package index}"

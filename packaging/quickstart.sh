@@ -52,17 +52,17 @@ if [ "$(id -u)" -eq 0 ] && ! setpriv --reuid 65534 --regid 65534 --clear-groups 
     say "$top is closed to other users: the scratch root is made in $scratch"
 fi
 
-# rehearse OPTIONS…: the report goes to $work/report, the exit code to $rc. The scratch root of the run before is removed:
+# rehearse WHAT OPTIONS…: the report goes to $work/report, the exit code to $rc. The scratch root of the run before is removed:
 # what is judged is what this run made.
 rc=0
 rehearse() {
     rc=0
     rm -rf "$scratch/root"
-    "$vfguard" rehearse --available --driver "$driver" --scratch "$scratch/root" "$@" </dev/null >"$work/report" || rc=$?
+    "$vfguard" rehearse "$@" --driver "$driver" --scratch "$scratch/root" </dev/null >"$work/report" || rc=$?
 }
 
 say "rehearsing $driver for the newest kernel on offer"
-rehearse
+rehearse --available
 if ! head -n 1 "$work/report" | grep -q '^NOT FETCHED'; then
     cat "$work/report"
     exit $rc
@@ -89,6 +89,7 @@ if ! { [ -e "$list" ] && read -r _ _ sha256 file <"$list" && echo "$sha256  $fil
     printf '%s\n' "$packed" >"$list"
     read -r _ _ sha256 file <"$list"
 fi
-rehearse --source "$file" --sha256 "$sha256" --reason "the recipe's release could not be fetched (${why:-no reason given})"
+# The same kernel, whatever the archive has by now.
+rehearse "$kernel" --source "$file" --sha256 "$sha256" --reason "the recipe's release could not be fetched (${why:-no reason given})"
 cat "$work/report"
 exit $rc

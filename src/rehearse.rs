@@ -19,7 +19,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Kernels that are tried, newest first: a mirror between two states lacks one or two, one that has none of four is no mirror.
+/// Kernels that are tried, newest first: a mirror between two states lacks one or two; if four in a row are missing, it is broken.
 const TRIES: usize = 4;
 /// For all downloads together: 10 to 100 MB of headers for each kernel.
 const DOWNLOADS: Duration = Duration::from_secs(900);
@@ -145,7 +145,8 @@ fn available(host: &Host, progress: &dyn Progress) -> Result<Chosen> {
                 }
             }
         };
-        let update_installs = offer.update_installs.filter(|own| *own < kernel);
+        let gone = passed_over.iter().any(|p| offer.update_installs.as_ref() == Some(&p.kernel));
+        let update_installs = offer.update_installs.filter(|own| *own < kernel && !gone);
         let lists = Some(lists.freshness().clone());
         return Ok(Chosen { lists, passed_over, update_installs, headers, ..Chosen::here(kernel) });
     }

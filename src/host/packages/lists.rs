@@ -29,15 +29,16 @@ const MAX_COPIED: u64 = 1 << 30;
 /// A reason is one line of a report.
 const MAX_REASON: usize = 200;
 /// Kernels that dnf is asked for: the newest may be listed before its package is there.
-const DNF_KERNELS: &str = "--latest-limit=3";
+const DNF_KERNELS: &str = "--latest-limit=4";
 /// Fedora's settings have dnf leave out a repository that does not answer, without a word of it and with exit code 0.
 const DNF_STRICT: &str = "--setopt=*.skip_if_unavailable=0";
+const DNF_LENIENT: &str = "--setopt=*.skip_if_unavailable=1";
 
 const APT_LISTS: &str = "/var/lib/apt/lists";
 const DNF_CACHES: [&str; 2] = ["/var/cache/dnf", "/var/cache/libdnf5"];
 
 /// Comes after the machine's own settings. Its hooks are for its own lists; nothing is installed, so descriptions in the user's
-/// language are of no use. A directory that is nobody else's is closed to the account that apt downloads as.
+/// language are of no use. apt's own download user cannot enter this private directory, so apt downloads as the caller.
 const APT_CONF: &str = "#clear APT::Update;\n\
     APT::Update::Error-Mode \"any\";\n\
     APT::Sandbox::User \"root\";\n\
@@ -45,7 +46,7 @@ const APT_CONF: &str = "#clear APT::Update;\n\
     Acquire::Languages \"none\";\n\
     Dir::Cache::srcpkgcache \"\";\n";
 
-/// What a person's own session says about the way out; a package manager without it reaches nothing where it is needed.
+/// Proxy settings of the session; without them the package manager may reach nothing.
 const PROXIES: [&str; 8] =
     ["http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
 
@@ -155,18 +156,31 @@ impl Lists {
     fn refresh_dnf(mut self) -> Result<Lists> {
         let format = "%{VERSION}-%{RELEASE}.%{ARCH}\\n";
         let query = ["repoquery", DNF_KERNELS, "--qf", format, "kernel-devel"];
-        let mut spec = self.dnf(["--refresh", DNF_STRICT].into_iter().chain(query));
-        spec.limit = REFRESH;
-        if !geteuid().is_root() {
-            // An ordinary user's dnf5 would copy root's lists, however old, and count them as fresh.
-            let mut elsewhere = OsString::from("--setopt=system_cachedir=");
-            elsewhere.push(self.dir.path().join("none"));
-            spec.args.push(elsewhere);
+        let refresh = |how| {
+            let mut spec = self.dnf(["--refresh", how].into_iter().chain(query));
+            spec.limit = REFRESH;
+            if !geteuid().is_root() {
+                // An ordinary user's dnf5 would copy root's lists, however old, and count them as fresh.
+                let mut elsewhere = OsString::from("--setopt=system_cachedir=");
+                elsewhere.push(self.dir.path().join("none"));
+                spec.args.push(elsewhere);
+            }
+            self.ask(spec)
+        };
+        let strict = refresh(DNF_STRICT)?;
+        if strict.ok {
+            self.kernels = offer::dnf_kernels(&strict.text);
+            return Ok(self);
         }
-        let mut said = self.ask(spec)?;
-        if !said.ok {
-            let why = reason(&said.text);
-            said = self.ask(self.dnf(std::iter::once("-C").chain(query)))?;
+        let why = reason(&strict.text);
+        // One repository that is gone is not to keep the others old.
+        let lenient = refresh(DNF_LENIENT)?;
+        let kernels = offer::dnf_kernels(&lenient.text);
+        if lenient.ok && !kernels.is_empty() {
+            self.freshness = old(true, why, std::iter::empty());
+            self.kernels = kernels;
+        } else {
+            let said = self.ask(self.dnf(std::iter::once("-C").chain(query)))?;
             if !said.ok {
                 return Err(advise(
                     format!("dnf has no package lists here, and they could not be fetched: {why}"),
@@ -178,8 +192,8 @@ impl Lists {
                 .flat_map(|cache| names(Path::new(cache)).map(move |name| Path::new(cache).join(name)))
                 .map(|repository| repository.join("repodata/repomd.xml"));
             self.freshness = old(false, why, repositories);
+            self.kernels = offer::dnf_kernels(&said.text);
         }
-        self.kernels = offer::dnf_kernels(&said.text);
         Ok(self)
     }
 

@@ -1,4 +1,4 @@
-//! Which kernels a package manager offers headers of, newest first; pure but for [`Lists::offer`]. The formats are those of
+//! Which kernels a package manager offers headers of, newest first. The formats are those of
 //! apt-cache(8), apt-get(8) and dnf(8).
 
 use super::lists::{reason, Lists};
@@ -23,8 +23,8 @@ pub struct Offer {
 }
 
 impl Lists {
-    /// What is on offer: of apt's the kernels of the series and flavour of the distribution's own one. Its metapackage names that,
-    /// and for hours or days not the newest: between two uploads.
+    /// What is on offer: of apt's the kernels of the series and flavour of the distribution's own one. Its metapackage names it,
+    /// but lags behind an upload by hours or days.
     ///
     /// # Errors
     /// When the lists name none.
@@ -45,7 +45,9 @@ impl Lists {
     fn apt_offer(&self) -> Result<Offer> {
         let mut own = None;
         for metapackage in METAPACKAGES {
-            own = own.or(self.depends(metapackage)?.and_then(|groups| groups.iter().flatten().find_map(Dependency::kernel)));
+            if own.is_none() {
+                own = self.depends(metapackage)?.and_then(|groups| groups.iter().flatten().find_map(Dependency::kernel));
+            }
         }
         let Some(own) = own else {
             return Ok(Offer { kernels: Vec::new(), update_installs: None });

@@ -26,6 +26,8 @@ top=$(cd "$(dirname "$0")/.." && pwd)
 cd "$top"
 # shellcheck source=tests/lib/common.sh
 . tests/lib/common.sh
+# shellcheck source=tests/lib/beside.sh
+. tests/lib/beside.sh
 
 APT_PACKAGES=(
     ca-certificates git build-essential pkg-config # the crate, with the C code of ring, zstd and liblzma
@@ -64,15 +66,13 @@ PATH=$PATH:/usr/sbin:/sbin
 
 work=$(mktemp -d)
 log=$work/log
-# What runs beside, by name: a process group of its own each, ended with this script.
-declare -A beside
 cleanup() {
-    local name
-    for name in "${!beside[@]}"; do kill -- "-${beside[$name]}" 2>/dev/null || true; done
+    end_beside
     rm -rf "$work"
 }
 trap cleanup EXIT
 skips=()
+unset VFGUARD_NOT_CHOSEN
 
 # skipped NAME WHY, failed WHAT: for what the runner itself finds out.
 skipped() {
@@ -103,7 +103,8 @@ add() {
         skips+=("$what/unnamed: it says that it skipped something, and not what")
         named=$((named + 1))
     done
-    PASSED=$((PASSED + $2)) FAILED=$((FAILED + $3)) SKIPPED=$((SKIPPED + $4))
+    # A test that can only say so itself (past libtest) was counted as passed.
+    PASSED=$((PASSED + $2)) FAILED=$((FAILED + $3)) SKIPPED=$((SKIPPED + named))
     if [ "$rc" -ne 0 ] && [ "$3" -eq 0 ]; then
         failed "$what ended with exit code $rc"
     elif [ "$rc" -eq 0 ] && [ "$3" -gt 0 ]; then
@@ -138,7 +139,7 @@ script() {
 [ $ci = no ] || export CARGO_INCREMENTAL=0
 
 wanted() { [[ " ${tiers[*]} " = *" $1 "* ]]; }
-# All at once, before anything runs beside something else: there is one lock for installing.
+# All at once, before anything runs in parallel: there is one lock for installing. What cannot be installed ends the run here.
 for tier in rpm vm; do
     if wanted $tier && [ "$(id -u)" = 0 ]; then mapfile -t -O ${#APT_PACKAGES[@]} APT_PACKAGES < <("tests/$tier/run.sh" --packages); fi
 done
@@ -220,7 +221,7 @@ dependencies() {
         return
     fi
     check "lint: cargo deny, licences, duplicates and sources" "$deny" --locked check licenses bans sources
-    if timeout 60 "$deny" fetch db >/dev/null 2>&1; then
+    if timeout --foreground 60 "$deny" fetch db >/dev/null 2>&1; then
         check "lint: cargo deny, advisories" "$deny" --locked check advisories
     else
         skipped lint/advisories "the database of advisories is out of reach"
@@ -285,8 +286,10 @@ build() {
 
 # The binary that ships is the one that packages and virtual machines are tested with.
 build_release() {
+    local built start=$SECONDS
     rc=0
     built=$(packaging/build-release.sh 2>"$work/build-release") || rc=$?
+    printf 'ahead: the binary that ships: made [%d s]\n' $((SECONDS - start)) >"$work/build-release.out"
     [ $rc -ne 0 ] || export VFGUARD_BINARY=$built VFGUARD_BIN=$built
     echo $rc >"$work/build-release.rc"
 }
@@ -315,45 +318,51 @@ tier_script() {
 # room: what is free where the clone and the cache lie; a full disk has many faces.
 room() { df -P -BM . "$(dirname "$(cache_dir)")" 2>/dev/null | awk 'NR > 1 { print $4 " free on " $6 }' | sort -u | paste -sd ';' | sed 's/;/, /g'; }
 
-# --- Beside -----------------------------------------------------------------------------------------------------------
-# begin NAME FUNCTION: runs it in a process group of its own; what it prints goes to $work/NAME.out.
-begin() {
-    # There before whoever shows it looks for it.
-    : >"$work/$1.out"
-    set -m
-    ("$2") >"$work/$1.out" 2>&1 </dev/null &
-    set +m
-    beside[$1]=$!
-}
-# over NAME: waits for it, and leaves nothing of it behind.
-over() {
-    wait "${beside[$1]}" || true
-    kill -- "-${beside[$1]}" 2>/dev/null || true
-    unset "beside[$1]"
-}
-# step NAME COMMAND…: one of what is made ahead, with its seconds. That it fails is told by the tier that needs it and tries again.
-step() {
-    local name=$1 start=$SECONDS end=made
-    shift
-    "$@" >"$work/step" 2>&1 || end="ended with exit code $?"
-    printf 'ahead: %s: %s [%d s]\n' "$name" "$end" $((SECONDS - start))
-    [ "$end" = made ] || tail -n 5 "$work/step"
-    : >"$work/made.$name"
-}
-# Beside lint and unit, and what of it is not ready then, beside the tiers that do not need it.
+# --- Ahead ------------------------------------------------------------------------------------------------------------
+# Runs in parallel with lint and unit; what is not ready then goes on beside later tiers.
 ahead() {
-    if wanted build || wanted release || wanted rpm || wanted vm; then step lab tests/lab/fetch.sh --images; fi
-    if wanted rpm && [ "$(id -u)" = 0 ]; then step chroots tests/rpm/chroots.sh bookworm trixie forky; fi
+    if labs; then
+        step kernels choose
+        VFGUARD_CHOSEN=$(cat "$work/chosen")
+        [ -z "$VFGUARD_CHOSEN" ] || export VFGUARD_CHOSEN
+    fi
+    # Images: for build and vm.
+    if wanted build || wanted vm; then step lab tests/lab/fetch.sh --images; elif labs; then step lab tests/lab/fetch.sh; fi
+    if wanted rpm && [ "$(id -u)" = 0 ]; then
+        local suite
+        for suite in bookworm trixie forky; do step "chroot-$suite" tests/rpm/chroots.sh $suite; done
+        : >"$work/made.chroots"
+    fi
     if wanted vm && [ "$(id -u)" = 0 ]; then step disks tests/vm/run.sh --images; fi
 }
-# ready NAME: waits until the step is done, or will not be.
-ready() {
-    local start=$SECONDS
-    while [ ! -e "$work/made.$1" ] && kill -0 "${beside[ahead]}" 2>/dev/null; do sleep 1; done
-    [ $((SECONDS - start)) -lt 2 ] || printf 'waited for what is made ahead: %s [%d s]\n' "$1" $((SECONDS - start))
+# labs: whether some tier needs kernels.
+labs() { wanted build || wanted release || wanted rpm || wanted vm; }
+# choose: which kernels all tiers use; the answer in $work/chosen, else why there is none.
+choose() {
+    local rc=0
+    tests/archive/choose.py >"$work/chosen" 2>"$work/choose.said" || rc=$?
+    echo $rc >"$work/choose.rc"
+    return $rc
+}
+# chosen: tells the tiers. That there is nothing to choose is theirs to skip; anything else is a failure.
+chosen() {
+    local rc=1
+    ready kernels
+    [ ! -e "$work/choose.rc" ] || rc=$(cat "$work/choose.rc")
+    if [ "$rc" -eq 0 ]; then
+        VFGUARD_CHOSEN=$(cat "$work/chosen")
+        export VFGUARD_CHOSEN
+        return
+    fi
+    unset VFGUARD_CHOSEN
+    VFGUARD_NOT_CHOSEN=$(tail -n 1 "$work/choose.said" 2>/dev/null || echo "tests/archive/choose.py gave no answer")
+    export VFGUARD_NOT_CHOSEN
+    printf 'no kernels: %s\n' "$VFGUARD_NOT_CHOSEN"
+    [ "$rc" -eq "$EX_UNAVAILABLE" ] || failed "tests/archive/choose.py ended with exit code $rc"
 }
 
-# The tiers are functions of this script; each leaves its account in a file, for it may run beside another.
+# --- The tiers, run -----------------------------------------------------------------------------------------------------
+# Each leaves its account in a file, because two may run in parallel.
 tier() {
     local name=$1 start=$SECONDS
     log=$work/$name.log
@@ -386,20 +395,9 @@ alone() {
 }
 
 # --- The run ----------------------------------------------------------------------------------------------------------
-start=$SECONDS
-if wanted build || wanted release || wanted rpm || wanted vm; then
-    if VFGUARD_CHOSEN=$(tests/archive/choose.py 2>"$log"); then
-        export VFGUARD_CHOSEN
-        printf 'ahead: the kernels of the day: chosen and brought [%d s]\n' $((SECONDS - start)) >"$work/choose.out"
-    else
-        unset VFGUARD_CHOSEN
-        VFGUARD_NOT_CHOSEN=$(tail -n 1 "$log")
-        export VFGUARD_NOT_CHOSEN
-    fi
-    tail -n 1 "$log"
-fi
 begin ahead ahead
 for name in lint unit; do if wanted $name; then alone $name; fi; done
+if labs; then chosen; fi
 if wanted build; then
     ready lab
     alone build
@@ -431,19 +429,12 @@ for line in "${skips[@]}"; do
     fi
 done
 
-# seconds: `SECONDS what` for each step of every tier that says how long it took: checks, test programs, compilations.
-seconds() {
-    sed -nE '
-        s/^(ok|FAILED|ahead): (.*) \[([0-9]+) s\]$/\3 \2/p
-        s/^(waited for .*) \[([0-9]+) s\]$/\2 \1/p
-        /^ +Running /{s/^ +Running (unittests )?([^ ]*).*/\2/;h}
-        /^test result: /{s/.* finished in ([0-9]+)\..*/\1/;G;s/\n/ /p}
-        s/^ +Finished .* in ([0-9]+)\.[0-9]+s$/\1 compiling/p
-        s/^ +Finished .* in ([0-9]+)m ([0-9]+)s$/\1m\2 compiling/p' "$@" |
-        awk '$1 ~ /m/ { split($1, t, "m"); $1 = t[1] * 60 + t[2] } { print }'
-}
 echo "the ten slowest steps, in seconds:"
 seconds "$work"/*.out | sort -rn | awk 'NR <= 10'
-[ -z "${VFGUARD_CHOSEN-}" ] || tests/archive/choose.py --tell "$VFGUARD_CHOSEN" || true
+if [ -n "${VFGUARD_CHOSEN-}" ]; then
+    tests/archive/choose.py --tell "$VFGUARD_CHOSEN" || failed "the choice of kernels cannot be read any more"
+elif [ -n "${VFGUARD_NOT_CHOSEN-}" ]; then
+    printf 'kernels: none: %s\n' "$VFGUARD_NOT_CHOSEN"
+fi
 printf 'in all: %d s\n' "$SECONDS"
 summary

@@ -12,11 +12,12 @@ the last line on stderr says which kernel or relation is missing.
 import argparse
 import os
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
 
-from debian import Apt, Locked, Unavailable, age, sources
+from lists import ALL_SECONDS, Apt, Locked, Unavailable, age, sources
 from chosen import Chosen, text
 from sets import Missing, NotThere, for_bullseye, for_labs
 from symbols import crcs
@@ -41,6 +42,7 @@ def choose(apt, plan):
     A package that is listed and does not arrive may mean that the mirror has moved on: the lists are fetched once more, and all is
     looked at again.
     """
+    apt.deadline = time.monotonic() + ALL_SECONDS
     complaint = fresh(apt)
     moved = False
 
@@ -127,14 +129,14 @@ def main():
             apt = Apt(directory / release, sources(release), directory / "debs")
             file = directory / "chosen" / f"{options.plan}-{time.time_ns()}"
             written = choose(apt, plan)
-            part = directory / f".{file.name}"
+            part = directory / "part"
             part.write_text(written, encoding="utf-8")
             part.rename(file)
             prune(directory)
     except (Missing, Unavailable) as why:
         print(why, file=sys.stderr)
         return EX_UNAVAILABLE
-    except (OSError, ValueError) as why:
+    except (OSError, ValueError, subprocess.SubprocessError) as why:
         sys.exit(f"choose.py: {why}")
     print(Chosen(file).summary(), file=sys.stderr)
     print(file)

@@ -15,7 +15,7 @@ One fact a line, so that shell and Python read it alike:
 import time
 from pathlib import Path
 
-from debian import digest
+from lists import digest
 from sets import HEADERS, Missing
 
 

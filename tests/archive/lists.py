@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from offer import Offer, is_backport, read
+from offer import Offer, read
 from sets import NotThere
 
 # What is taken from each release. A suite that the mirror does not have is done without.
@@ -59,8 +59,8 @@ def sources(release):
 
 
 def entry(uri, suite, how):
-    """A line of a sources.list. The host may have other architectures, and wish for more than packages: neither is fetched, since one
-    list that is broken takes its whole suite away."""
+    """A line of a sources.list. The host may have other architectures, and be configured for other lists (Contents, Translation): neither
+    is fetched, since one list that is broken takes its whole suite away."""
     return f"deb [arch=amd64 target=Packages {how}] {uri} {suite} main"
 
 
@@ -76,7 +76,7 @@ class Apt:
         self.sources = self.directory / "sources.list"
         self.sources.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         self.config = self.directory / "apt.conf"
-        self.deadline = time.monotonic() + ALL_SECONDS
+        self.deadline = None        # of a choice, by the monotonic clock
         # The hooks of the host's own update are for its own lists, and what it prefers is for its own packages.
         self.config.write_text(f'''#clear APT::Update;
 #clear APT::Default-Release;
@@ -99,7 +99,7 @@ DPkg::Lock::Timeout "300";
     def run(self, tool, *arguments, cwd=None):
         """Runs apt-get, apt-cache or apt-helper on these lists."""
         command = [tool, "-c", str(self.config), *map(str, arguments)]
-        left = min(APT_SECONDS, self.deadline - time.monotonic())
+        left = APT_SECONDS if self.deadline is None else min(APT_SECONDS, self.deadline - time.monotonic())
         if left <= 0:
             raise Unavailable(f"the mirror is too slow: not everything arrived within {ALL_SECONDS // 60} minutes")
         try:
@@ -118,12 +118,6 @@ DPkg::Lock::Timeout "300";
         done = self.run("apt-get", "indextargets", "--format", "$(FILENAME) $(CODENAME)", "Created-By: Packages")
         found = (line.rpartition(" ") for line in done.stdout.splitlines())
         return [(Path(file), suite) for file, _, suite in found if Path(file).exists()]
-
-    def suites(self):
-        """The lines of the sources.list whose lists are here, without backports: what a root of the release can be made of."""
-        here = {suite for _, suite in self.targets()}
-        return [line for line in self.sources.read_text(encoding="utf-8").splitlines()
-                if line.split()[-2] in here and not is_backport(line.split()[-2])]
 
     def dates(self):
         """When the archive published each suite's lists: `{suite: seconds since 1970}`, from the `Date` of its Release file."""
@@ -144,13 +138,6 @@ DPkg::Lock::Timeout "300";
         if not packages:
             raise Unavailable("there are no package lists of kernels")
         return Offer(packages)
-
-    def versions(self, names):
-        """The candidate version of each package: `{name: version}`; a name that is not on offer is left out."""
-        # What this host has installed is another's.
-        shown = self.run("apt-cache", "-o", "Dir::State::status=/dev/null", "policy", *names).stdout
-        found = re.findall(r"^(\S+):\n(?:  .*\n)*?  Candidate: (\S+)", shown, re.MULTILINE)
-        return {name: version for name, version in found if version != "(none)"}
 
     def deb(self, package):
         """Where a package is kept."""

@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-from debian import entry
+from lists import entry
 from symbols import DRIVER
 
 # The section that kbuild writes for CONFIG_MODVERSIONS: what `modprobe --dump-modversions` reads.
@@ -57,7 +57,7 @@ class Mirror:
                 """Silent."""
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self):
         """Stops answering."""

@@ -1,4 +1,4 @@
-"""What a Debian archive offers, read from its package lists. Pure: text in, records out.
+"""What a Debian archive offers, read from its package lists. Reads no file and no network; dpkg compares versions.
 
 The format of a list is deb822 (deb822(5)): stanzas of `Field: value`, separated by blank lines.
 """

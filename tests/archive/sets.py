@@ -1,4 +1,4 @@
-"""Which kernels the labs use: sets that are whole, with the relations that the tests need. Pure but for what it is given.
+"""Which kernels the labs use: sets that are whole, with the relations that the tests need. Reads nothing but what it is given.
 
 A *set* is all that a kernel cannot be used without: its headers with what they depend on, and its image where a tier boots it or
 reads its modules. It counts only when every part is on offer and arrives.
@@ -74,7 +74,7 @@ def _closure(offer, release, headers, image):
     while at < len(parts):
         for group in parts[at].depends:
             first = group[0][0]
-            # Headers of 6.12 name their image: who wants no image needs none.
+            # Headers of 6.12 depend on their image: skip it where only headers are wanted.
             if not KERNEL_PACKAGE.fullmatch(first) or (first.startswith("linux-image-") and not image):
                 continue
             if any(part.name == name for part in parts for name, _, _ in group):

@@ -151,7 +151,9 @@ if [ $images = yes ]; then
     intact images || make_images
 elif [ -e "$LAB/images" ]; then
     # Made for other kernels than these: better none than the wrong ones.
-    [ -e "$LAB/images/boot/vmlinuz-$K_NEW" ] || rm -rf "$LAB/images" "$LAB/images.stamp"
+    for k in "$K_NEW" "$K_612"; do
+        [ -e "$LAB/images/boot/vmlinuz-$k" ] || rm -rf "$LAB/images" "$LAB/images.stamp"
+    done
 fi
 
 # --- The manifest ---------------------------------------------------------------------------------------------------

@@ -90,6 +90,20 @@ compile_failure() {
 }
 rpm_i() { update "rpm -i $FORCE /repo/new/kernel-*.rpm"; safe_on "$NEW"; fired rpm-trigger; }
 noplugins() { update "$DNF --noplugins --enablerepo=new update kernel-core kernel-devel"; safe_on "$NEW"; }
+# What an update would bring, tried from the machine's own repositories by its own dnf.
+rehearsed() {
+    local rehearse="vfguard rehearse --available --driver ixgbevf --source /srv/ixgbevf.tar.gz --sha256 $DRIVER_SHA256"
+    sed -i 's/^enabled=0/enabled=1/' "$M/etc/yum.repos.d/new.repo"
+    update "$rehearse"
+    told '^REAL: '
+    told "^kernel $NEW\$"
+    told '^package lists: refreshed just now$'
+    printf '[gone]\nname=gone\nbaseurl=file:///gone\nenabled=1\ngpgcheck=0\n' >"$M/etc/yum.repos.d/gone.repo"
+    update "$rehearse"
+    told "^kernel $NEW\$"
+    told '^package lists: refreshed only in part: '
+    [ ! -e "$M/usr/lib/modules/$NEW" ]
+}
 two_kernels() {
     update "$DNF --enablerepo=new --enablerepo=bad install $(kernel_of "$NEW") $(kernel_of "$BAD")"
     built "$NEW"

@@ -40,7 +40,8 @@ for suite; do
             # An index of testing that has expired will do.
             if mmdebstrap "${merged[@]}" --quiet --format=tar --variant=apt --aptopt='Acquire::Check-Valid-Until "false"' \
                 --include="$include" "$suite" "$tar.tmp" "$mirror" >&2; then
-                mv "$tar.tmp" "$tar" && printf '%s\n' "$key" >"$tar.key"
+                mv "$tar.tmp" "$tar" || die "$tar cannot be written"
+                printf '%s\n' "$key" >"$tar.key"
                 break
             fi
             [ $try -eq 1 ] || sleep $PAUSE

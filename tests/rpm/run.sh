@@ -103,7 +103,7 @@ debian() {
     local tar
     tar=$("$HERE/chroots.sh" "$1") || return $?
     mkdir -p "$WORK/$1"
-    tar -xf "$tar" -C "$WORK/$1" --exclude='./dev/*'
+    tar -xf "$tar" -C "$WORK/$1" --exclude='./dev/*' || return 1
 }
 
 # furnish ROOT: makes it look like an EL 9 machine that runs OLD on an out-of-tree ixgbevf.
@@ -204,19 +204,18 @@ for SUITE in bookworm trixie forky bullseye; do
     [ ${#only[@]} -eq 0 ] || [[ " ${only[*]} " = *" $SUITE "* ]] || continue
     [ "$SUITE" != bullseye ] || [ $FULL = yes ] || continue
     start=$SECONDS
-    if ! debian "$SUITE" 2>"$WORK/why"; then
-        cat "$WORK/why" >&2
+    rc=0
+    debian "$SUITE" 2>"$WORK/why" || rc=$?
+    if [ $rc -eq 0 ] && [ "$SUITE" = bullseye ]; then
+        bullseye_archive 2>"$WORK/why" || rc=$?
+    fi
+    cat "$WORK/why" >&2
+    if [ $rc -eq "$EX_UNAVAILABLE" ]; then
         skip "rpm/$SUITE" "$(tail -n 1 "$WORK/why")"
         continue
     fi
+    [ $rc -eq 0 ] || die "$SUITE: exit code $rc: $(tail -n 1 "$WORK/why")"
     if [ "$SUITE" = bullseye ]; then
-        rc=0
-        bullseye_archive || rc=$?
-        if [ $rc -eq "$EX_UNAVAILABLE" ]; then
-            skip rpm/bullseye "the mirror does not offer its last two kernels and their source"
-            continue
-        fi
-        [ $rc -eq 0 ] || die "bullseye's kernels: exit code $rc"
         bullseye_kernels
     fi
     BASE=$WORK/$SUITE

@@ -13,6 +13,7 @@ bookworm_cases() {
     scenario "rpm -i alone builds" rpm_i
     scenario "dnf --noplugins builds" noplugins
     scenario "two kernels in one transaction" two_kernels
+    scenario "a rehearsal of the kernel that dnf 4 offers, also where another repository is gone" rehearsed
     scenario "a kernel that is removed leaves nothing" kernel_removed
     scenario "the old kernel goes by installonly_limit when the new one comes" limit_reached
     scenario "in a Japanese locale" japanese
@@ -46,6 +47,7 @@ forky_cases() {
     scenario "dnf 5 update builds, and its protocol hears nothing" dnf5_update
     scenario "a driver that does not compile: dnf 5 says why and fails, the packages stay, the reboot is refused" dnf5_refuses
     scenario "rpm 6 alone builds" rpm_i
+    scenario "a rehearsal of the kernel that dnf 5 offers, also where another repository is gone" rehearsed
 }
 dnf5_update() {
     dnf_update

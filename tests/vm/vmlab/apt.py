@@ -1,30 +1,32 @@
-"""Debian packages for the guests: kernels that were chosen for the run, and lists for the rest (tests/archive)."""
+"""Debian packages for the guests: the kernels that were chosen for the run, and apt on lists of its own (tests/archive)."""
 
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 ARCHIVE = Path(__file__).resolve().parents[2] / "archive"
 sys.path.insert(0, str(ARCHIVE))
 
 # pylint: disable=wrong-import-position
-from debian import Apt, Locked, Unavailable, sources  # noqa: E402
 from chosen import Chosen  # noqa: E402
+from lists import Apt, Locked, Unavailable, sources  # noqa: E402
+from offer import is_backport  # noqa: E402
 
 from .errors import LabError, Skip  # noqa: E402
 
 RELEASES = ("bookworm", "trixie")
-LISTS_SECONDS = 3600        # lists of this run, or of one that has only just ended
 UNAVAILABLE = 69            # sysexits.h, as tests/lib/common.sh uses it
-CHOOSE_SECONDS = 1800
+CHOOSE_SECONDS = 3600       # the chooser's own limit, and as long for the one before it
 
 
 def chosen():
     """The kernels of this run: chosen already (VFGUARD_CHOSEN), or now."""
-    done = subprocess.run([str(ARCHIVE / "choose.py")], capture_output=True, text=True, stdin=subprocess.DEVNULL,
-                          timeout=CHOOSE_SECONDS, check=False)
+    try:
+        done = subprocess.run([str(ARCHIVE / "choose.py")], capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                              timeout=CHOOSE_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise LabError(str(error)) from error
     last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     if done.returncode == UNAVAILABLE:
         raise Skip(f"no kernels for the guests: {last}")
@@ -34,18 +36,20 @@ def chosen():
     return Chosen(done.stdout.strip())
 
 
-def lists(cache, release):
-    """apt on lists of a release, fetched again if they are not of the last hour."""
+def suites(release):
+    """The sources that a guest's root is made of: a release without its backports."""
+    try:
+        return [line for line in sources(release) if not is_backport(line.split()[-2])]
+    except Unavailable as why:
+        raise Skip(str(why)) from why
+
+
+def install(cache, release, arguments):
+    """Installs packages on this host, from its own release and that one's backports; what apt said if it could not."""
     try:
         with Locked(cache / "archive"):
             apt = Apt(cache / "archive" / release, sources(release), cache / "archive" / "debs")
-            marker = apt.directory / "updated"
-            if not marker.exists() or time.time() - marker.stat().st_mtime > LISTS_SECONDS:
-                complaint = apt.update()
-                if complaint and not apt.dates():
-                    raise Skip(f"no package lists for {release}: {complaint}")
-                if not complaint:
-                    marker.touch()
+            apt.update()
+            return apt.run("apt-get", "install", "-y", "-q", "--no-install-recommends", *arguments).stderr
     except Unavailable as why:
         raise Skip(str(why)) from why
-    return apt

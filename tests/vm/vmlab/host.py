@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from .apt import install
 from .errors import Skip
 
 QEMU = "qemu-system-x86_64"
@@ -23,20 +24,18 @@ def qemu_version():
     return int(match.group(1)) if match else None
 
 
-def ensure_qemu(apt, release):
+def ensure_qemu(cache, release):
     """Installs a newer QEMU from the release's own suites or its backports when the one here is too old."""
     version = qemu_version()
     if version is not None and version >= QEMU_MAJOR:
         return
     if os.geteuid() != 0:
         raise Skip(f"QEMU >= {QEMU_MAJOR} is needed (found {version}) and only root can install it")
-    arguments = ["install", "-y", "-q", "--no-install-recommends"]
-    if release == "bookworm":
-        arguments += ["-t", "bookworm-backports"]
-    apt.run("apt-get", *arguments, "qemu-system-x86", "qemu-utils", "seabios", "ipxe-qemu")
+    wanted = ["qemu-system-x86", "qemu-utils", "seabios", "ipxe-qemu"]
+    said = install(cache, release, [*(["-t", "bookworm-backports"] if release == "bookworm" else []), *wanted])
     version = qemu_version()
     if version is None or version < QEMU_MAJOR:
-        raise Skip(f"QEMU >= {QEMU_MAJOR} is needed (found {version}) and apt could not install it")
+        raise Skip(f"QEMU >= {QEMU_MAJOR} is needed (found {version}) and apt could not install it: {said.strip()[-300:]}")
 
 
 def accelerator(cache, kernel):

@@ -4,7 +4,7 @@
     raw disk    MBR, GRUB's core image in the gap, one ext4 partition filled by `mke2fs -d` (no loop device, no mount)
     first boot  update-grub in the guest itself, which is the only place where grub-probe sees the disk
 
-A disk is taken from the cache only while its record names the same inputs: package versions, guest files, this code.
+A disk is taken from the cache for a week, and only while its record names the same inputs: kernels, package names, guest files, this code.
 """
 
 import hashlib
@@ -17,19 +17,21 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .apt import suites
 from .errors import LabError
 from .machine import DirectKernel, Machine
 
 HERE = Path(__file__).resolve().parent
 GUEST = HERE.parent / "guest"       # laid under the root before the first package is unpacked
 BUILD_SECONDS = 1200
+KEPT_SECONDS = 7 * 24 * 3600    # then a disk is made again, of the release as it is by then
 TRIES, TRY_SECONDS = 3, 20      # of making a root from a mirror that answers with what is gone
 FIRST_PARTITION = 2048          # sectors; GRUB's core image lies between the MBR and it
 FILESYSTEM_ID = "7666bd00-0000-4000-8000-000000000001"
 BASE = ["systemd", "systemd-sysv", "dbus", "udev", "kmod", "iproute2", "iputils-ping", "procps", "pciutils", "login", "util-linux",
         "polkitd", "libpam-systemd", "kexec-tools", "initramfs-tools", "zstd", "cpio", "gzip", "ca-certificates"]
 BOOT = ["grub2-common", "grub-pc-bin", "grub-pc"]
-HEADERS = ["gcc-12", "libelf1", "libssl3"]      # what the headers of a bookworm kernel depend on beside each other
+HEADERS = ["gcc-12", "libelf1", "libssl3"]      # what the headers of a bookworm kernel depend on, apart from other kernel packages
 BUILD = ["gcc", "make", "xz-utils", "bubblewrap", *HEADERS]
 
 
@@ -60,8 +62,7 @@ class Images:
     def inputs(self, disk):
         """A digest of everything that shapes the disk."""
         digest = hashlib.sha256()
-        for package, version in sorted(self.lab.apts[disk.release].versions([*BASE, *disk.packages]).items()):
-            digest.update(f"{package}={version}\n".encode())
+        digest.update(f"{disk.release} {[*BASE, *BOOT, *disk.packages]}\n".encode())
         for file in self._debs(disk):
             digest.update(f"{file.name}\n".encode())
         files = [Path(__file__), *sorted(path for path in GUEST.rglob("*") if not path.is_dir() or path.is_symlink())]
@@ -86,7 +87,8 @@ class Images:
         wanted = {"inputs": self.inputs(disk), "bytes": disk.megabytes << 20}
         if raw.exists() and record.exists():
             try:
-                if json.loads(record.read_text()) == wanted and raw.stat().st_size == wanted["bytes"]:
+                young = time.time() - record.stat().st_mtime < KEPT_SECONDS
+                if young and json.loads(record.read_text()) == wanted and raw.stat().st_size == wanted["bytes"]:
                     return raw
             except ValueError:
                 pass
@@ -124,11 +126,10 @@ class Images:
             shutil.rmtree(root, ignore_errors=True)
 
     def _root(self, disk, root):
-        apt = self.lab.apts[disk.release]
         include = ",".join([*BASE, *BOOT, *disk.packages])
         # In a mount namespace of its own: what it mounts is gone with it, also where somebody walks the tree meanwhile.
         command = ["unshare", "--mount", "mmdebstrap", "--mode=root", "--variant=minbase", "--quiet", f"--include={include}",
-                   f"--setup-hook=cp -a {GUEST}/. \"$1\"/", disk.release, str(root), *apt.suites()]
+                   f"--setup-hook=cp -a {GUEST}/. \"$1\"/", disk.release, str(root), *suites(disk.release)]
         for left in reversed(range(TRIES)):
             try:
                 run(command)

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from . import host
-from .apt import RELEASES, chosen, lists
+from .apt import RELEASES, chosen
 from .errors import LabError, Skip
 from .image import BUILD, HEADERS, Disk, Images, run
 from .lock import FileLock
@@ -29,7 +29,6 @@ class Lab:
         self.runs = self.cache / "runs"
         self.runs.mkdir(parents=True, exist_ok=True)
         self.lock = threading.RLock()
-        self.apts = {}
         self.chosen = None              # the kernels of this run
         self.images = Images(self)
         self.disks = {}
@@ -37,12 +36,11 @@ class Lab:
         self.project = PROJECT
 
     def prepare(self):
-        """Package lists, QEMU and the list of guests; raises Skip with the reason where the tier cannot run."""
+        """The run's kernels, QEMU and the list of guests; raises Skip with the reason where the tier cannot run."""
+        release = self._host_release()
         self.chosen = chosen()
         with self.exclusive():
-            for release in RELEASES:
-                self.apts[release] = lists(self.cache.parent, release)
-            host.ensure_qemu(*self._host_apt())
+            host.ensure_qemu(self.cache.parent, release)
         self._forget_old_runs()
         self.disks = self._disks()
         for path in self.images.directory.glob("*.raw"):
@@ -55,14 +53,14 @@ class Lab:
             with FileLock(self.cache / f"lock-{disk.name}"):
                 self.images.disk(disk, self.report.say)
 
-    def _host_apt(self):
+    def _host_release(self):
         codename = ""
         for line in Path("/etc/os-release").read_text().splitlines():
             if line.startswith("VERSION_CODENAME="):
                 codename = line.partition("=")[2].strip('"')
-        if codename not in self.apts:
+        if codename not in RELEASES:
             raise Skip(f"the VM tier runs on Debian {' or '.join(RELEASES)}, not on {codename or 'this system'}")
-        return self.apts[codename], codename
+        return codename
 
     def _forget_old_runs(self):
         """Clears away what runs left that were killed (names carry their process), and all but the last console logs."""

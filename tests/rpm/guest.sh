@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# guest.sh OUT BINARY OLD NEW DEB…: what a guest of the vm tier needs to be updated by dnf, into OUT: vfguard's RPM, what it requires, and
-# a repository with the kernels OLD, which the guest has already, and NEW, from Debian's package DEB.
+# What a guest of the vm tier needs to be updated by dnf, into OUT:
+#
+#   guest.sh vfguard OUT BINARY             vfguard's RPM, and what it requires
+#   guest.sh kernels OUT OLD NEW DEB…       the kernel OLD, which the guest has already, and a repository with NEW, of Debian's packages DEB
 set -euo pipefail
 
 HERE=$(cd "$(dirname "$0")" && pwd)
@@ -8,13 +10,18 @@ TOP=$(cd "$HERE/../.." && pwd)
 # shellcheck source=tests/rpm/kernels.sh
 . "$HERE/kernels.sh"
 
-out=$1 binary=$2 old=$3 new=$4
-shift 4
+what=$1 out=$2
+shift 2
 "$TOP/packaging/need.sh" --apt rpm createrepo-c
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 mkdir -p "$out"
-base_package "$("$TOP/packaging/build-rpm.sh" --binary "$binary" --out "$out/vfguard")" "$out/base"
+if [ "$what" = vfguard ]; then
+    base_package "$("$TOP/packaging/build-rpm.sh" --binary "$1" --out "$out/vfguard")" "$out/base"
+    exit
+fi
+old=$1 new=$2
+shift 2
 for deb; do dpkg-deb -x "$deb" "$WORK/root"; done
 # Cut as the guests' own dpkg cuts it.
 rules=$TOP/tests/vm/guest/etc/dpkg/dpkg.cfg.d/lab

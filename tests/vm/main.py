@@ -48,7 +48,7 @@ def main():
     """Runs the chosen stories, as many at a time as there are cores."""
     parser = argparse.ArgumentParser(prog="tests/vm/run.sh", description="vfguard in virtual machines")
     parser.add_argument("--full", action="store_true", default=os.environ.get("VFGUARD_FULL") == "1", help="the rare and slow cases too")
-    parser.add_argument("--images", action="store_true", help="only make the guests' disks, so that a later run finds them")
+    parser.add_argument("--images", action="store_true", help="only make the guests' disks and packages, so that a later run finds them")
     parser.add_argument("--jobs", type=int, default=2, help="machines at a time")
     parser.add_argument("case", nargs="*", help="such as gate, or gate/debian12")
     options = parser.parse_args()
@@ -62,6 +62,9 @@ def main():
         lab.prepare()
         if options.images:
             lab.make_images()
+            for story in stories:
+                if story.ahead:
+                    story.ahead(lab)
             return report.finish()
         lab.build()
     except Skip as why:

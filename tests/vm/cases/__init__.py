@@ -1,7 +1,7 @@
 """The stories, one file a subject."""
 
 from dataclasses import dataclass
-from typing import Callable
+from typing import Callable, Optional
 
 
 @dataclass
@@ -10,3 +10,4 @@ class Story:
 
     name: str
     run: Callable
+    ahead: Optional[Callable] = None        # makes what it needs beside a disk and vfguard itself, for main.py --images

@@ -76,13 +76,23 @@ def refused(guest):
     require(guest.shell.run("systemctl reboot", 20).code not in (0, None), "the gate is open")
 
 
+def kernels(lab):
+    """The two kernels as RPMs: `old` is there already, `repo` is the update."""
+    old, new = lab.kernels()
+    debs, scripts = lab.image_packages(new), [lab.project / "tests/rpm" / name for name in ("guest.sh", "guest.spec", "kernels.sh")]
+
+    def make(place):
+        run([str(scripts[0]), "kernels", str(place), old, new, *map(str, debs)])
+    return lab.kept("dnf", [old, *(deb.name for deb in debs), *scripts], make)
+
+
 def payload(lab):
     """The disk that carries the story: the packages, the archive, the recipe."""
     with lab.exclusive():
         headers, manifest = headers_lab()
     stage, rpms = lab.stage("dnf"), lab.stage("rpms")
-    old, new = lab.kernels()
-    run([str(lab.project / "tests/rpm/guest.sh"), str(rpms), str(lab.binary), old, new, *map(str, lab.image_packages(new))])
+    shutil.copytree(kernels(lab), rpms, dirs_exist_ok=True)
+    run([str(lab.project / "tests/rpm/guest.sh"), "vfguard", str(rpms), str(lab.binary)])
     shutil.copy(headers / manifest["IGBVF_61"], stage / "igbvf.tar.gz")
     (stage / "igbvf.toml").write_text(recipe(manifest, "igbvf.tar.gz"))
     for path in (lab.project / "tests/vm/payload").iterdir():
@@ -109,4 +119,4 @@ def tell(lab, report):
     disk.unlink()
 
 
-STORIES = [Story("dnf", tell)]
+STORIES = [Story("dnf", tell, kernels)]

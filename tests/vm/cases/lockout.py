@@ -6,10 +6,10 @@ whose hooks call vfguard.
 """
 
 import fnmatch
-import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 from oracle.build import headers_lab
 from vmlab.errors import LabError, require
@@ -205,18 +205,26 @@ def cut(tree, settings):
             path.unlink()
 
 
+def kernel(lab):
+    """The second kernel's package with its real scripts, without the modules that the guest's dpkg would throw away, and stored without
+    compression: xz in TCG would take minutes."""
+    new = lab.kernels()[1]
+    deb, settings = lab.image_packages(new)[0], lab.project / "tests/vm/guest/etc/dpkg/dpkg.cfg.d/lab"
+
+    def make(place):
+        run(["dpkg-deb", "-R", str(deb), str(place / "deb")])
+        cut(place / "deb", settings.read_text())
+        run(["dpkg-deb", "-Znone", "-b", str(place / "deb"), str(place / f"linux-image-{new}.deb")])
+        shutil.rmtree(place / "deb")
+    return lab.kept("lockout", [deb.name, settings, Path(__file__)], make) / f"linux-image-{new}.deb"
+
+
 def payload(lab):
     """The disk that carries the story: vfguard, the archive, the second kernel's package."""
     with lab.exclusive():
         headers, manifest = headers_lab()
     stage = lab.stage("lockout")
-    new = lab.kernels()[1]
-    # The real package with its real scripts, without the modules that the guest's dpkg would throw away, and stored without
-    # compression: xz in TCG would take minutes.
-    run(["dpkg-deb", "-R", str(lab.image_packages(new)[0]), str(stage / "deb")])
-    cut(stage / "deb", (lab.project / "tests/vm/guest/etc/dpkg/dpkg.cfg.d/lab").read_text())
-    run(["dpkg-deb", "-Znone", "-b", str(stage / "deb"), str(stage / f"linux-image-{new}.deb")])
-    shutil.rmtree(stage / "deb")
+    shutil.copy(kernel(lab), stage)
     shutil.copy(headers / manifest["IGBVF_61"], stage / "igbvf.tar.gz")
     (stage / "igbvf.toml").write_text(recipe(manifest, "igbvf.tar.gz"))
     here = lab.project / "tests/vm/payload"
@@ -244,4 +252,4 @@ def tell(lab, report):
     disk.unlink()
 
 
-STORIES = [Story("lockout", tell)]
+STORIES = [Story("lockout", tell, kernel)]

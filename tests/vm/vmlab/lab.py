@@ -1,5 +1,6 @@
 """The lab as the stories see it: which guests there are, and how to start one."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -112,6 +113,24 @@ class Lab:
         """KVM or TCG, tried once for each boot of the host."""
         with self.lock:
             return host.accelerator(self.cache, kernel)
+
+    def kept(self, name, inputs, make):
+        """A directory in the cache that `make(directory)` fills once for each state of `inputs`: files, and texts. Not to be written to."""
+        digest = hashlib.sha256()
+        for item in inputs:
+            digest.update(item.read_bytes() if isinstance(item, Path) else str(item).encode())
+        place = self.cache / "kept" / f"{name}-{digest.hexdigest()[:16]}"
+        place.parent.mkdir(exist_ok=True)
+        with FileLock(self.cache / f"lock-kept-{name}"):
+            if not place.exists():
+                for old in place.parent.glob(f"{name}-*"):
+                    shutil.rmtree(old)
+                part = place.with_name(f".{place.name}")
+                shutil.rmtree(part, ignore_errors=True)
+                part.mkdir()
+                make(part)
+                part.rename(place)
+        return place
 
     def exclusive(self):
         """Keeps other runs on this host out of the cache while something in it is made."""

@@ -1,5 +1,5 @@
-# shellcheck shell=bash
-# What tests/run.sh runs in parallel, and how its steps' seconds are told. Sourced by it; $work is its directory.
+# shellcheck shell=bash disable=SC2154 # $work is set by tests/run.sh
+# What tests/run.sh runs in parallel, and how its steps' seconds are told. Sourced by it.
 
 # By name: a process group of its own each, ended with the script.
 declare -A beside

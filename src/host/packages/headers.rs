@@ -1,6 +1,6 @@
 //! The headers of a kernel, downloaded and not installed, and unpacked into a directory.
 
-use super::lists::{reason, Lists};
+use super::lists::{reason, Lists, DNF_LENIENT};
 use super::offer::Dependency;
 use super::Packages;
 use crate::error::Remedy;
@@ -54,7 +54,8 @@ impl Lists {
         let words = std::iter::once("download").chain(names.iter().map(String::as_str));
         let mut spec = match self.packages() {
             Packages::Apt => self.apt("apt-get", words),
-            Packages::Dnf | Packages::Yum => self.dnf(words),
+            // Whatever repository has it: another that is gone does not matter.
+            Packages::Dnf | Packages::Yum => self.dnf(std::iter::once(DNF_LENIENT).chain(words)),
         };
         spec.dir = dir.path().to_owned();
         spec.limit = within;

@@ -32,7 +32,7 @@ const MAX_REASON: usize = 200;
 const DNF_KERNELS: &str = "--latest-limit=4";
 /// Fedora's settings have dnf leave out a repository that does not answer, without a word of it and with exit code 0.
 const DNF_STRICT: &str = "--setopt=*.skip_if_unavailable=0";
-const DNF_LENIENT: &str = "--setopt=*.skip_if_unavailable=1";
+pub(super) const DNF_LENIENT: &str = "--setopt=*.skip_if_unavailable=1";
 
 const APT_LISTS: &str = "/var/lib/apt/lists";
 const DNF_CACHES: [&str; 2] = ["/var/cache/dnf", "/var/cache/libdnf5"];

@@ -4,7 +4,7 @@ One fact a line, so that shell and Python read it alike:
 
     lists SUITE DATE                       when the archive published the lists that were read
     stale WHY…                             not all lists could be fetched again
-    kernel ROLE RELEASE VERSION SUITE      NEW, PREV, OLD, 612 (tests/lab/README.md); PREV may be missing
+    kernel ROLE RELEASE VERSION SUITE      NEW, PREV, OLD, 612 (tests/lab/README.md); PREV may be missing. For bullseye: LATER, EARLIER
     part RELEASE PACKAGE                   what the kernel of that release is made of, the headers first
     source SERIES PACKAGE
     symvers RELEASE PACKAGE                the package with its Module.symvers, of every 6.1 kernel

@@ -243,7 +243,7 @@ def for_labs(offer, arrive, crcs):
 def for_bullseye(offer, arrive, crcs):
     """For the long run of the rpm lab: two 5.10 kernels that only lend their headers, and their source."""
     chooser = Chooser(offer, arrive, crcs)
-    chooser.newest("NEW", "5.10", image=False)
-    chooser.newest("OLD", "5.10", image=False, below=chooser.choice.kernels["NEW"].release)
+    chooser.newest("LATER", "5.10", image=False)
+    chooser.newest("EARLIER", "5.10", image=False, below=chooser.choice.kernels["LATER"].release)
     chooser.source("5.10")
     return chooser.choice

@@ -10,7 +10,7 @@ bullseye_archive() {
     local new=$WORK/bullseye-5.10 VFGUARD_CHOSEN k package version sha256 file key
     VFGUARD_CHOSEN=$(env -u VFGUARD_CHOSEN "$TOP/tests/archive/choose.py" --for bullseye) || return $?
     key=$(awk '$1 == "package" { print $2, $3 }' "$VFGUARD_CHOSEN" | sha256sum)
-    BULLSEYE_OLD=$(release_of OLD) BULLSEYE_NEW=$(release_of NEW)
+    BULLSEYE_OLD=$(release_of EARLIER) BULLSEYE_NEW=$(release_of LATER)
     [ "$(cat "$DIR/key" 2>/dev/null)" != "$key" ] || return 0
     mkdir -p "$new/root"
     for k in "$BULLSEYE_OLD" "$BULLSEYE_NEW"; do

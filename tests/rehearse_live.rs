@@ -227,6 +227,16 @@ fn lists_that_cannot_be_refreshed_are_used_and_their_age_is_told() {
         assert!(run.stderr.contains("(package lists: 9 days old, and could not be refreshed: "), "{who}{}", run.stderr);
         assert!(run.stderr.contains("Connection refused"), "{who}{}", run.stderr);
 
+        // Lists of another mirror than the one that is configured now are none of this one's.
+        let sources = fs::read_to_string(machine.path("etc/apt/sources.list")).unwrap();
+        fs::write(machine.path("etc/apt/sources.list"), sources.replace("127.0.0.1", "127.0.0.2")).unwrap();
+        let run = rehearse(&machine, who, "--available");
+        assert!(
+            run.stderr.contains("there are no package lists here, and they could not be fetched: "),
+            "{who}{}",
+            run.stderr
+        );
+
         // A machine that has no lists at all.
         fs::remove_dir_all(machine.path("var/lib/apt/lists")).unwrap();
         let run = rehearse(&machine, who, "--available --format json");

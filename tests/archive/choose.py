@@ -105,11 +105,13 @@ def prune(directory):
 
 def main():
     """Parses, chooses, prints."""
-    parser = argparse.ArgumentParser(prog="tests/archive/choose.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--for", dest="plan", choices=PLANS, default="labs")
-    parser.add_argument("--tell", metavar="FILE")
+    parser = argparse.ArgumentParser(prog="tests/archive/choose.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--for", dest="plan", choices=PLANS, default="labs", help="whose kernels; 600 MB are brought for the labs")
+    parser.add_argument("--tell", metavar="FILE", help="only print what an answer says, on one line")
     options = parser.parse_args()
     if options.tell:
+        if not Path(options.tell).is_file() or not Chosen(options.tell).kernels():
+            sys.exit(f"choose.py: {options.tell} is no answer of choose.py (they lie in {cache() / 'chosen'})")
         print(Chosen(options.tell).summary())
         return 0
     given, reason = os.environ.get("VFGUARD_CHOSEN"), os.environ.get("VFGUARD_NOT_CHOSEN")

@@ -170,6 +170,15 @@ class Arrival(Lab):
             with self.assertRaisesRegex(SystemExit, "unset VFGUARD_CHOSEN"):
                 self.main(environment={"VFGUARD_CHOSEN": str(given)})
 
+    def test_only_an_answer_can_be_told(self):
+        other = self.place / "other"
+        other.write_text("# a text\n", encoding="ascii")
+        for file in (other, self.place / "gone"):
+            with self.assertRaisesRegex(SystemExit, "is no answer of choose.py"):
+                self.main("--tell", str(file))
+        self.mirror.publish()
+        self.assertEqual(self.main("--tell", str(self.choose().path))[0], 0)
+
     def test_a_reason_that_was_found_once_holds_for_the_whole_run(self):
         self.assertEqual(self.main(environment={"VFGUARD_NOT_CHOSEN": "nothing today"}), (69, "", "nothing today"))
         self.assertEqual(self.mirror.asked, [])

@@ -139,7 +139,10 @@ impl Lists {
         let said = self.ask(spec)?;
         if !said.ok || offer::update_complains(&said.text) {
             let why = reason(&said.text);
-            let any = names(&own).any(|name| name.to_string_lossy().contains("_Packages"));
+            // Of the repositories that are configured now; those of others may lie there too.
+            let targets =
+                self.ask(self.apt("apt-get", ["indextargets", "--format", "$(FILENAME)", "Created-By: Packages"]))?;
+            let any = targets.text.lines().any(|file| Path::new(file.trim()).exists());
             if !any {
                 return Err(advise(
                     format!("there are no package lists here, and they could not be fetched: {why}"),

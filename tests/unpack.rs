@@ -120,7 +120,8 @@ fn every_hostile_archive_is_refused_with_its_reason_and_nothing_is_written_outsi
         assert!(told.contains(word), "{claim}: {word:?} is not in {told:?}");
         assert!(!told.contains(|c: char| c.is_control()) && told.len() < 1000, "{claim}: {told:?}");
         assert!(vfguard::error::remedy(&error).is_some(), "{claim}: {told}");
-        assert!(start.elapsed() < Duration::from_secs(20), "{claim}: {:?}", start.elapsed());
+        // That it ends: five seconds on a quiet machine, five times that on a loaded one.
+        assert!(start.elapsed() < Duration::from_secs(120), "{claim}: {:?}", start.elapsed());
         case.assert_contained(claim);
         assert_plain(&case.private(), claim);
     }

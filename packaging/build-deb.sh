@@ -29,6 +29,7 @@ put() { install -D -m "$1" "$2" "$root$3"; }
 cd "$top/packaging"
 put 755 "$binary" /usr/bin/vfguard
 for unit in systemd/*.service systemd/*.path systemd/*.timer; do put 644 "$unit" "/usr/lib/systemd/system/${unit#*/}"; done
+put 755 systemd/fail-closed /usr/lib/vfguard/fail-closed
 put 644 systemd/85-vfguard.preset /usr/lib/systemd/system-preset/85-vfguard.preset
 put 644 vfguard.tmpfiles /usr/lib/tmpfiles.d/vfguard.conf
 for recipe in drivers.d/*.toml; do put 644 "$recipe" "/usr/lib/vfguard/$recipe"; done

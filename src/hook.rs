@@ -148,7 +148,7 @@ fn again(host: &Host, config: &Config, effort: Effort, progress: &dyn Progress, 
 fn meanwhile(outcome: &Outcome) -> &'static str {
     match outcome.gate {
         State::Closed => " (a reboot is refused meanwhile)",
-        State::Open | State::Overridden => "",
+        State::Open | State::Overridden | State::Unknown => "",
     }
 }
 
@@ -326,6 +326,7 @@ fn consequence(host: &Host, config: &Config, outcome: &Outcome) -> String {
             format!("a reboot is refused{held}; to reboot all the same: vfguard gate open --reason TEXT")
         }
         (State::Overridden, _) => format!("an override lets reboots through{held}"),
+        (State::Unknown, _) => format!("do not reboot: that it is refused is not confirmed (vfguard gate show){held}"),
         (State::Open, Mode::Observe) => "do not reboot (mode = \"observe\": nothing is refused)".into(),
         (State::Open, Mode::Enforce) => {
             let why = place::place(host).hands_off().unwrap_or("the gate is open");

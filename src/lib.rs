@@ -27,6 +27,7 @@ pub mod judge;
 pub mod kernel;
 pub mod module;
 pub mod reconcile;
+pub mod refuse;
 pub mod rehearse;
 pub mod report;
 pub mod survey;

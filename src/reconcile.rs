@@ -4,9 +4,11 @@
 //! ```text
 //!            judge ── safe, gate open, no hold ──► done (no process, no lock)
 //!              │
+//!          not safe ──► hold, close (src/refuse.rs: before any lock that a build holds)
+//!              │
 //!            lock ──► judge ── safe ──► promote ──► open ──► look once more ── not safe ──► (again)
 //!              │                                     ▲
-//!          not safe ──► close, hold ──► prepare ──► judge ── not safe ──► stays closed, says why
+//!          not safe ──► hold, close ──► prepare ──► judge ── not safe ──► stays closed, says why
 //! ```
 
 use crate::boot;
@@ -14,14 +16,14 @@ use crate::config::{Config, Mode};
 use crate::driver::{self, headers, leftovers, Progress, Recipe};
 use crate::error;
 use crate::finding::{Code, Finding, Verdict};
-use crate::gate::{self, audit};
-use crate::host::lock::WriteLock;
+use crate::gate;
+use crate::host::lock::{BootLock, WriteLock};
 use crate::host::pci::Device;
 use crate::host::place::{self, Place};
 use crate::host::Host;
 use crate::judge::{Judgement, KernelReport};
 use crate::kernel::KernelRelease;
-use crate::report::notices::{self, Topic};
+use crate::refuse::{self, Refused};
 use crate::survey::{self, Survey};
 use anyhow::Result;
 use std::time::Duration;
@@ -50,21 +52,27 @@ pub struct Outcome {
     pub gate: gate::State,
     /// One line for people where vfguard keeps its hands off.
     pub hands_off: Option<String>,
-    /// What was done, a line each.
+    /// What was done and what could not be, a line each.
     pub done: Vec<String>,
+    /// Why the gate is not seen closed, where it should be.
+    pub failed: Option<anyhow::Error>,
 }
 
 /// Brings the machine to the state that its kernels deserve. Idempotent.
 ///
 /// # Errors
-/// When it cannot be decided, another run holds the lock too long, or the gate cannot be closed or opened.
+/// When it cannot be decided, another run holds the lock too long, or the gate cannot be opened.
 pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Progress) -> Result<Outcome> {
-    gate::generation::bump(host)?;
+    // Neither of these decides: without the counter a run under way looks once more after it opened, and the list of kernels that
+    // have booted only helps to choose between safe ones.
+    let mut done: Vec<String> = Vec::new();
+    let mut note = |what: Result<()>| done.extend(what.err().map(|e| format!("{e:#}")));
+    note(gate::generation::bump(host).map(drop));
     let place = place::place(host);
     if let Some(line) = hands_off(place) {
         return outside(host, config, progress, place, line);
     }
-    survey::remember_running(host)?;
+    note(survey::remember_running(host));
     if config.mode == Mode::Observe && !gate::is_clear(host) {
         // Left from before the mode was changed; in this mode nothing is refused.
         gate::open(host)?;
@@ -73,13 +81,12 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
     let judgement = survey.judge();
     let idle = judgement.kernels.iter().all(|k| k.builds.is_empty()) && leftovers::removed(host).is_empty();
     if judgement.verdict == Verdict::Safe && idle && settled(host, &survey) {
-        return Ok(Outcome { judgement, gate: gate::State::Open, hands_off: None, done: vec![] });
+        done.extend(leave_ready(host, config, &survey));
+        return Ok(Outcome { judgement, gate: gate::State::Open, hands_off: None, done, failed: None });
     }
-    let mut scheduled = None;
-    if judgement.verdict != Verdict::Safe && config.mode == Mode::Enforce && place.may_close() {
-        // Another run may hold the lock for as long as a build takes; what is unsafe is refused before that.
-        scheduled = gate::close(host, &config.gate, &gate::reasons(&judgement))?.scheduled;
-    }
+    // Another run may hold the lock for as long as a build takes; what is unsafe is refused before that.
+    let Refused { done: said, failed, .. } = refuse::refuse(host, config, place, &survey, &judgement);
+    done.extend(said);
     let patience = match effort {
         Effort::Whole => config.hook.patience(),
         Effort::Decide => DECIDING,
@@ -87,26 +94,33 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
     let lock = match (WriteLock::take(host, patience), effort) {
         (Ok(lock), _) => lock,
         (Err(e), Effort::Decide) if error::exit(&e) == error::Exit::Locked => {
-            // The counter was raised: that run looks again before it opens, and holds the default then.
-            let done = vec!["another run is at work; it looks again before it opens the gate".into()];
-            return Ok(Outcome { judgement, gate: gate::state(host).state, hands_off: None, done });
+            // The counter was raised: that run looks again before it opens.
+            done.push("another run is at work; it looks again before it opens the gate".into());
+            return Ok(Outcome { judgement, gate: gate::state(host).state, hands_off: None, done, failed });
         }
-        (Err(e), _) => return Err(e),
+        (Err(e), _) => {
+            // What was refused stays refused, and is told beside the error.
+            done.iter().for_each(|line| progress.note(line));
+            return Err(e);
+        }
     };
-    let mut run = Run { host, config, progress, effort, place, lock, done: scheduled.into_iter().collect() };
+    let mut run = Run { host, config, progress, effort, place, lock, done, failed };
     run.clean();
     let judgement = run.rounds()?;
-    Ok(Outcome { gate: gate::state(host).state, judgement, hands_off: None, done: run.done })
+    if let Ok(survey) = Survey::new(host, config) {
+        run.done.extend(leave_ready(host, config, &survey));
+    }
+    Ok(Outcome { gate: gate::state(host).state, judgement, hands_off: None, done: run.done, failed: run.failed })
 }
 
-/// After something else changed a module under the lock (a `prepare` by hand): opens the gate if all is safe now; a gate that
-/// is closed stays closed otherwise, and nothing is built.
+/// After something else changed a module under the lock (a `prepare` by hand): opens the gate if all is safe now, and refuses
+/// otherwise; nothing is built.
 ///
 /// # Errors
 /// Those of [`reconcile`].
 pub fn settle(host: &Host, config: &Config, lock: WriteLock, progress: &dyn Progress) -> Result<Outcome> {
     let place = place::place(host);
-    let mut run = Run { host, config, progress, effort: Effort::Decide, place, lock, done: vec![] };
+    let mut run = Run { host, config, progress, effort: Effort::Decide, place, lock, done: vec![], failed: None };
     let generation = gate::generation::current(host);
     let survey = Survey::new(host, config)?;
     let judgement = survey.judge();
@@ -114,9 +128,13 @@ pub fn settle(host: &Host, config: &Config, lock: WriteLock, progress: &dyn Prog
         Verdict::Safe if hands_off(run.place).is_none() => {
             run.open(&survey, judgement, generation)?.unwrap_or_else(|again| again)
         }
-        Verdict::Safe | Verdict::Unknown | Verdict::Unsafe => judgement,
+        Verdict::Safe => judgement,
+        Verdict::Unknown | Verdict::Unsafe => {
+            run.refuse(&survey, &judgement);
+            judgement
+        }
     };
-    Ok(Outcome { gate: gate::state(host).state, judgement, hands_off: None, done: run.done })
+    Ok(Outcome { gate: gate::state(host).state, judgement, hands_off: None, done: run.done, failed: run.failed })
 }
 
 /// A driver that a kernel wants and that a build may still bring.
@@ -145,6 +163,12 @@ pub fn pending(host: &Host, judgement: &Judgement) -> Result<Vec<Pending>> {
         }
     }
     Ok(pending)
+}
+
+/// Leaves ready what holds the default should a later run die; that it cannot be left is a line.
+fn leave_ready(host: &Host, config: &Config, survey: &Survey) -> Option<String> {
+    let refuge = (config.mode == Mode::Enforce).then(|| survey.refuge(host)).flatten();
+    boot::ready::leave(host, &survey.next, refuge.as_ref()).err().map(|e| format!("no hold is left ready: {e:#}"))
 }
 
 /// Nothing of ours is in force: the gate is open and no default is held.
@@ -187,7 +211,7 @@ fn outside(host: &Host, config: &Config, progress: &dyn Progress, place: Place, 
         }
     }
     let judgement = Survey::new(host, config)?.judge();
-    Ok(Outcome { judgement, gate: gate::State::Open, hands_off: Some(line.into()), done })
+    Ok(Outcome { judgement, gate: gate::State::Open, hands_off: Some(line.into()), done, failed: None })
 }
 
 /// One run that holds the lock.
@@ -199,6 +223,8 @@ struct Run<'a> {
     place: Place,
     lock: WriteLock,
     done: Vec<String>,
+    /// Why the gate is not seen closed, as the last try left it.
+    failed: Option<anyhow::Error>,
 }
 
 impl Run<'_> {
@@ -218,9 +244,10 @@ impl Run<'_> {
             let mut survey = Survey::new(self.host, self.config)?;
             self.forget_stale_hold(&survey)?;
             let mut judgement = survey.judge();
-            let moved = judgement.verdict != Verdict::Safe && self.refuse(&survey, &judgement)?;
+            let moved = self.refuse(&survey, &judgement);
             // What boots may be another kernel now: an unsafe one that was set for one boot is not any more.
-            if self.prepare(&survey, &judgement) || moved {
+            let again = self.prepare(&survey, &judgement) || moved;
+            if again {
                 survey = Survey::new(self.host, self.config)?;
                 judgement = survey.judge();
             }
@@ -231,7 +258,9 @@ impl Run<'_> {
                 }
             } else {
                 // The reasons may be better known now.
-                self.refuse(&survey, &judgement)?;
+                if again {
+                    self.refuse(&survey, &judgement);
+                }
                 if gate::generation::current(self.host) == generation {
                     return Ok(judgement);
                 }
@@ -247,25 +276,16 @@ impl Run<'_> {
         self.config.mode == Mode::Enforce
     }
 
-    /// Closes the gate and holds the boot default, as far as mode, place and an override that covers the kernels allow. Says
-    /// whether the boot loader's choice was moved.
-    fn refuse(&mut self, survey: &Survey, judgement: &Judgement) -> Result<bool> {
-        if !self.acts() {
-            return Ok(false);
-        }
-        let unsafe_kernels: Vec<KernelRelease> = judgement.refused().map(|k| k.kernel.clone()).collect();
-        if gate::active_override(self.host).is_some_and(|o| o.covers(&unsafe_kernels)) {
-            return Ok(false);
-        }
-        if self.place.may_close() {
-            let closed = gate::close(self.host, &self.config.gate, &gate::reasons(judgement))?;
-            self.done.extend(closed.scheduled);
-            let line = "gate closed: a reboot is refused";
-            if !self.done.iter().any(|l| l == line) {
-                self.done.push(line.into());
+    /// Refuses what is not safe, and keeps what was done and what failed. Says whether the boot loader's choice was moved.
+    fn refuse(&mut self, survey: &Survey, judgement: &Judgement) -> bool {
+        let refused = refuse::refuse(self.host, self.config, self.place, survey, judgement);
+        for line in refused.done {
+            if !self.done.contains(&line) {
+                self.done.push(line);
             }
         }
-        Ok(self.place.may_hold() && self.hold(survey, judgement))
+        self.failed = refused.failed;
+        refused.moved
     }
 
     /// A hold whose default somebody moved since has ended; its record goes, lest it come to life again when the default is one
@@ -273,51 +293,9 @@ impl Run<'_> {
     fn forget_stale_hold(&self, survey: &Survey) -> Result<()> {
         let stale = |hold: boot::Hold| survey.next.lasting().is_some_and(|next| next.kernel != hold.held);
         if self.acts() && self.place.may_hold() && boot::Hold::read(self.host).is_some_and(stale) {
-            boot::release(self.host, &self.lock)?;
+            boot::release(self.host, &BootLock::take(self.host)?)?;
         }
         Ok(())
-    }
-
-    /// Keeps the boot loader away from a kernel that is not safe. The gate is closed already: that this second lock could not
-    /// be set is said, and no reason to leave the first undone. Says whether anything was moved.
-    fn hold(&mut self, survey: &Survey, judgement: &Judgement) -> bool {
-        let safe =
-            |kernel: &KernelRelease| judgement.kernels.iter().any(|k| &k.kernel == kernel && k.verdict == Verdict::Safe);
-        let moves = [
-            survey.starts_unsafe(boot::Role::Once, safe).then(|| boot::clear_once(self.host, &self.lock)),
-            survey.starts_unsafe(boot::Role::Next, safe).then(|| match survey.refuge(self.host) {
-                Some(kernel) => boot::hold(self.host, &self.lock, &kernel),
-                None => Err(error::advise(
-                    "no kernel is known to be good: neither the running one's files nor a safe one that has booted are there",
-                    "install a kernel that worked before a reboot",
-                )),
-            }),
-        ];
-        let mut any = false;
-        for moved in moves.into_iter().flatten() {
-            any |= moved.as_ref().is_ok_and(|change| change.changed);
-            let line = match moved {
-                Ok(change) => self.told(change),
-                Err(e) => format!("boot default not held: {e:#}"),
-            };
-            if !self.done.contains(&line) {
-                self.done.push(line);
-            }
-        }
-        any
-    }
-
-    /// A move of the boot default, in the journal and the audit log; the move stands even where neither can be written.
-    fn told(&self, change: boot::Change) -> String {
-        if !change.changed {
-            return change.what;
-        }
-        notices::journal(self.host, Topic::BootDefault, &change.what, &[("VFGUARD_KERNEL", change.kernel.as_str())]);
-        let event = audit::Event::now(self.host, audit::What::BootDefault, &change.what, Some(&change.kernel));
-        match audit::append(self.host, &event) {
-            Ok(()) => change.what,
-            Err(e) => format!("{} (not in the audit log: {e:#})", change.what),
-        }
     }
 
     /// Builds what the judgement asks for. Says whether anything may have changed.
@@ -362,11 +340,8 @@ impl Run<'_> {
     fn open(&mut self, survey: &Survey, judgement: Judgement, generation: u64) -> Result<Result<Judgement, Judgement>> {
         let mut not_promoted = None;
         if self.acts() && self.place.may_hold() && held(self.host, survey) {
-            match boot::promote(self.host, &self.lock) {
-                Ok(change) => {
-                    let line = self.told(change);
-                    self.done.push(line);
-                }
+            match BootLock::take(self.host).and_then(|lock| boot::promote(self.host, &lock)) {
+                Ok(change) => self.done.push(refuse::told(self.host, change)),
                 Err(e) => not_promoted = Some(e),
             }
         }
@@ -388,7 +363,7 @@ impl Run<'_> {
             return Ok(Ok(again));
         }
         // At once: this may have been the last round.
-        self.refuse(&survey, &again)?;
+        self.refuse(&survey, &again);
         Ok(Err(again))
     }
 }

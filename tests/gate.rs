@@ -415,6 +415,11 @@ fn each_unit_names_the_way_out_and_calls_what_there_is() {
             assert!(!enabled.is_empty() && enabled.iter().all(|unit| dir.join(unit).exists()), "{enabled:?}");
             continue;
         }
+        if path.extension().is_none() {
+            // The script of vfguard-fail-closed.service.
+            assert!(text.starts_with("#!/bin/sh\n"), "{}", path.display());
+            continue;
+        }
         let description = text.lines().find_map(|l| l.strip_prefix("Description=")).unwrap();
         assert!(description.contains("(way out: vfguard"), "{}: {description}", path.display());
         for unit in text.lines().filter_map(|l| l.strip_prefix("Unit=")) {
@@ -435,23 +440,8 @@ fn each_unit_names_the_way_out_and_calls_what_there_is() {
 }
 
 #[test]
-fn what_a_shell_writes_where_vfguard_cannot_run_is_the_whole_gate() {
-    let machine = settled();
-    assert_eq!(machine.run(&["gate", "close"]).code, 0);
-    let unit = include_str!("../packaging/systemd/vfguard-fail-closed.service");
-    let mut refused = 0;
-    for entry in fs::read_dir(machine.path("run/systemd/system")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        if let Some(name) = name.strip_suffix(".d") {
-            assert!(unit.contains(&format!(" {name}")), "{name} is not refused there");
-            refused += 1;
-        } else if name.starts_with("VFGUARD") {
-            assert!(unit.contains(&format!("/dev/null {name}")) && unit.contains(&format!("Requires={name}")), "{name}");
-        }
-    }
-    assert_eq!(refused, 6);
-    let decides = ["vfguard-boot.service", "vfguard.service"];
-    for name in decides {
+fn whatever_ends_a_run_that_decides_starts_the_unit_that_fails_closed() {
+    for name in ["vfguard-boot.service", "vfguard.service"] {
         let text = fs::read_to_string(format!("{}/packaging/systemd/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
         assert!(text.contains("\nOnFailure=vfguard-fail-closed.service\n"), "{name} may die and leave the gate open");
     }
@@ -472,7 +462,7 @@ fn a_run_that_died_closes_the_gate_and_overrules_nobody() {
     assert_eq!(machine.run(&["gate", "close", "--undecided"]).code, 0);
     assert_eq!(gate(&machine), "overridden");
     let machine = settled().file("etc/vfguard/config.toml", "mode = 'observe'\n");
-    assert_eq!(machine.run(&["gate", "close", "--undecided"]).code, 1);
+    assert_eq!(machine.run(&["gate", "close", "--undecided"]).code, 0, "what policy leaves open is no failure");
     assert_eq!(gate(&machine), "open");
 }
 

@@ -31,12 +31,12 @@ show)
     *ActiveState*) flock -n /run/unit.lock true && echo ActiveState=inactive || echo ActiveState=activating; exit ;;
     esac
     refuser=VFGUARD_blocks_reboot__run_vfguard_status.service
-    for f in /run/systemd/system/*.d/50-vfguard.conf; do
-        [ -e "$f" ] || continue
-        u=${f%/*}; u=${u##*/}
-        printf 'Id=%s\nLoadState=loaded\nRequires=%s\n\n' "${u%.d}" $refuser
-    done
-    printf 'Id=%s\nLoadState=masked\nRequires=\n' $refuser ;;
+    for u in "${@:3}"; do
+        loaded=loaded requires=
+        [ ! -e "/run/systemd/system/$u.d/50-vfguard.conf" ] || requires=$refuser
+        [ "$u" != $refuser ] || { loaded=not-found; [ ! -L "/run/systemd/system/$u" ] || loaded=masked; }
+        printf 'Id=%s\nLoadState=%s\nRequires=%s\n\n' "$u" $loaded "$requires"
+    done ;;
 esac
 "#;
 /// Stands in for apt-get: the headers come, or no repository has them.

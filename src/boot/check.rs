@@ -21,13 +21,13 @@ pub fn cross_check(host: &Host, answer: &mut NextBoot) {
     let outcome = match run(&Spec::new(grubby, ["--default-kernel"], LIMIT)) {
         Ok(outcome) if outcome.success() => outcome,
         Ok(outcome) => {
-            let last = outcome.tail.lines().last().unwrap_or("it printed nothing").to_owned();
+            let last = outcome.output.lines().last().unwrap_or("it printed nothing").to_owned();
             answer.note(format!("grubby --default-kernel: {last} ({})", outcome.status), "grubby --default-kernel");
             return;
         }
         Err(e) => return answer.note(format!("grubby --default-kernel: {e:#}"), "grubby --default-kernel"),
     };
-    weigh(answer, &outcome.tail);
+    weigh(answer, &outcome.output);
 }
 
 /// Compares with what grubby printed: the path of an image.

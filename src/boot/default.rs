@@ -4,7 +4,7 @@
 use super::choose::{self, Loader};
 use super::{moves, Candidate, NextBoot, Role, Source};
 use crate::error::{advise, Remedy};
-use crate::host::lock::WriteLock;
+use crate::host::lock::BootLock;
 use crate::host::{failpoint, files, Host};
 use crate::kernel::{installed, KernelRelease};
 use anyhow::{Context, Result};
@@ -64,8 +64,14 @@ fn in_charge(host: &Host) -> Result<(Loader, NextBoot)> {
 }
 
 /// Moves the default, resolves again and compares; puts everything back where it did not take.
-fn moved(host: &Host, loader: &Loader, to: &KernelRelease, entry: Option<&str>, held: bool) -> Result<()> {
-    let undo = moves::set(host, loader, to, entry, held)?;
+fn moved(
+    host: &Host,
+    loader: &Loader,
+    to: &KernelRelease,
+    entry: Option<&str>,
+    wanted: Option<&KernelRelease>,
+) -> Result<()> {
+    let undo = moves::make(host, moves::plan(host, loader, to, entry, wanted)?)?;
     let now = choose::ask(host, loader);
     let arrived = now.lasting().map(|c| &c.kernel);
     if arrived == Some(to) {
@@ -94,7 +100,7 @@ pub(super) fn remedy(loader: &Loader) -> String {
 ///
 /// # Errors
 /// When no loader is known, no entry starts `to`, or a write fails or does not take; the default then is as it was.
-pub fn hold(host: &Host, _lock: &WriteLock, to: &KernelRelease) -> Result<Change> {
+pub fn hold(host: &Host, _lock: &BootLock, to: &KernelRelease) -> Result<Change> {
     let (loader, now) = in_charge(host)?;
     let lasting = now.lasting();
     let before = Hold::read(host);
@@ -102,22 +108,14 @@ pub fn hold(host: &Host, _lock: &WriteLock, to: &KernelRelease) -> Result<Change
         let what = format!("the boot default is {to} already");
         return Ok(Change { changed: false, kernel: to.clone(), what });
     }
-    // A default that is not the held one was set since, by a package or a person: that is what is wanted now.
-    let (wanted, entry) = match (&before, lasting) {
-        (Some(b), Some(l)) if b.held == l.kernel => (b.wanted.clone(), b.entry.clone()),
-        (_, Some(l)) => (l.kernel.clone(), l.entry.clone()),
-        (Some(b), None) => (b.wanted.clone(), b.entry.clone()),
-        (None, None) => {
-            let first = moves::menu(host, &loader).into_iter().next();
-            (first.map_or_else(|| to.clone(), |c| c.kernel), String::new())
-        }
-    };
+    let (wanted, entry) = kept(host, &loader, &now, to);
     let when = jiff::Timestamp::now().to_string();
     let why = format!("{wanted} is not proven to come up with its network");
     let record = Hold { wanted: wanted.clone(), entry, held: to.clone(), when, why: why.clone() };
-    record.write(host)?;
+    // The mark in the loader's own files says the same, so a full disk hinders no hold.
+    let unrecorded = record.write(host).err();
     failpoint::hit("hold-recorded-before-move");
-    if let Err(error) = moved(host, &loader, to, None, true) {
+    if let Err(error) = moved(host, &loader, to, None, Some(&wanted)) {
         match before {
             Some(before) => before.write(host)?,
             None => {
@@ -126,15 +124,33 @@ pub fn hold(host: &Host, _lock: &WriteLock, to: &KernelRelease) -> Result<Change
         }
         return Err(error);
     }
-    let what = format!("the boot default is held on {to} ({wanted} is wanted): {why}");
+    let mut what = format!("the boot default is held on {to} ({wanted} is wanted): {why}");
+    if let Some(e) = unrecorded {
+        what += &format!(" (not recorded: {e:#})");
+    }
     Ok(Change { changed: true, kernel: to.clone(), what })
+}
+
+/// What is wanted, and by which entry, while the default is held on `to`: what is recorded of a hold that is on, else what boots `now`.
+pub(super) fn kept(host: &Host, loader: &Loader, now: &NextBoot, to: &KernelRelease) -> (KernelRelease, String) {
+    let (before, lasting) = (Hold::read(host), now.lasting());
+    match (before, lasting) {
+        // A default that is not the held one was set since, by a package or a person: that is what is wanted now.
+        (Some(b), Some(l)) if b.held == l.kernel => (b.wanted, b.entry),
+        (_, Some(l)) => (l.kernel.clone(), l.entry.clone()),
+        (Some(b), None) => (b.wanted, b.entry),
+        (None, None) => {
+            let first = moves::menu(host, loader).into_iter().next();
+            (first.map_or_else(|| to.clone(), |c| c.kernel), String::new())
+        }
+    }
 }
 
 /// Moves the default to the wanted kernel and ends the hold. Without a hold nothing is done.
 ///
 /// # Errors
 /// Those of [`hold`]; the hold then stays.
-pub fn promote(host: &Host, lock: &WriteLock) -> Result<Change> {
+pub fn promote(host: &Host, lock: &BootLock) -> Result<Change> {
     let (loader, now) = in_charge(host)?;
     let Some(wanted) = wanted(host, &now) else {
         release(host, lock)?;
@@ -143,7 +159,7 @@ pub fn promote(host: &Host, lock: &WriteLock) -> Result<Change> {
         return Ok(Change { changed: false, what: format!("no hold is on; the boot default stays {kernel}"), kernel });
     };
     let entry = Hold::read(host).map(|h| h.entry);
-    moved(host, &loader, &wanted, entry.as_deref(), false)?;
+    moved(host, &loader, &wanted, entry.as_deref(), None)?;
     failpoint::hit("promoted-before-record");
     files::remove(&host.path(RECORD))?;
     Ok(Change { changed: true, what: format!("the boot default is {wanted}, and the hold has ended"), kernel: wanted })
@@ -153,7 +169,7 @@ pub fn promote(host: &Host, lock: &WriteLock) -> Result<Change> {
 ///
 /// # Errors
 /// Those of reading and writing the loader's files.
-pub fn release(host: &Host, _lock: &WriteLock) -> Result<()> {
+pub fn release(host: &Host, _lock: &BootLock) -> Result<()> {
     if let Some(loader) = choose::loaders(host).0.first() {
         if moves::marked(host, loader).is_some() {
             moves::unmark(host, loader)?;
@@ -179,9 +195,12 @@ pub fn wanted(host: &Host, now: &NextBoot) -> Option<KernelRelease> {
         }
     } else {
         // A mark of a hold from which the default was moved since says nothing.
-        let held = moves::marked(host, loader)?;
-        if lasting.is_some_and(|l| l.as_str() != held) {
+        let mark = moves::marked(host, loader)?;
+        if lasting.is_some_and(|l| l.as_str() != mark.held) {
             return None;
+        }
+        if let Some(wanted) = mark.wanted.filter(there) {
+            return Some(wanted);
         }
     }
     moves::menu(host, loader).into_iter().map(|c| c.kernel).find(there)
@@ -200,7 +219,7 @@ pub fn wanted_entry(host: &Host, wanted: &KernelRelease) -> Option<Candidate> {
 ///
 /// # Errors
 /// When it cannot be written or does not take; it then is as it was.
-pub fn clear_once(host: &Host, _lock: &WriteLock) -> Result<Change> {
+pub fn clear_once(host: &Host, _lock: &BootLock) -> Result<Change> {
     let (loader, before) = in_charge(host)?;
     let once = before.kernels.iter().find(|c| c.role == Role::Once).map(|c| c.kernel.clone());
     let next = before.lasting().map(|c| c.kernel.clone());

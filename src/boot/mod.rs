@@ -17,6 +17,7 @@ pub mod image;
 pub mod legacy;
 pub mod limit;
 mod moves;
+pub mod ready;
 pub mod script;
 pub mod systemd_boot;
 pub mod uapi;

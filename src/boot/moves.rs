@@ -9,14 +9,17 @@ use crate::host::command::{run_ok, Spec};
 use crate::host::{failpoint, files, sys, Host};
 use crate::kernel::KernelRelease;
 use anyhow::{Context, Result};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The variable in GRUB's environment that says a hold is on, should its record be lost. GRUB does not know it.
+/// The variables in GRUB's environment that say a hold is on, and what would boot without it, should its record be lost or never
+/// have been written (a full disk). GRUB does not know them.
 pub const MARK: &str = "vfguard_hold";
-/// The same in text files.
+const MARK_WANTED: &str = "vfguard_wanted";
+/// The same in text files: the held kernel, then the wanted one.
 const COMMENT: &str = "# vfguard-hold ";
 /// bootctl writes one variable.
 const BOOTCTL_LIMIT: Duration = Duration::from_secs(30);
@@ -39,19 +42,77 @@ impl Undo {
     }
 }
 
+/// A hold as a loader's own files tell it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// The kernel that the default is held on.
+    pub held: String,
+    /// The kernel that would boot without the hold; older marks do not say.
+    pub wanted: Option<KernelRelease>,
+}
+
+/// How a default is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Over the bytes that are there: same size, same blocks.
+    InPlace,
+    /// As a new file under the old name.
+    Replace,
+    /// By bootctl(1), to which `at` is the entry's id: a variable of the firmware.
+    Bootctl,
+}
+
+/// A move that is worked out and not made yet.
+pub(super) struct Plan {
+    /// The file as it lies on the disk; the entry's id for bootctl.
+    pub at: PathBuf,
+    pub way: Way,
+    before: Option<Vec<u8>>,
+    /// What has to stand there; for bootctl what the variable holds then.
+    pub after: Vec<u8>,
+}
+
 /// The file that a path really is: links are followed, below the root.
 pub(super) fn real(host: &Host, path: &Path) -> PathBuf {
     let real = host.path(path);
     real.canonicalize().unwrap_or(real)
 }
 
-/// Makes `to` the default of a loader; `held` marks a hold (or ends it). `entry` is preferred among its entries.
-pub(super) fn set(host: &Host, loader: &Loader, to: &KernelRelease, entry: Option<&str>, held: bool) -> Result<Undo> {
+/// Works out how `to` becomes the default of a loader; with `wanted`, as a hold off that kernel, else as the end of one. `entry` is
+/// preferred among its entries.
+pub(super) fn plan(
+    host: &Host,
+    loader: &Loader,
+    to: &KernelRelease,
+    entry: Option<&str>,
+    wanted: Option<&KernelRelease>,
+) -> Result<Plan> {
     match loader {
-        Loader::Grub2(config) => set_grub2(host, config, to, entry, held),
-        Loader::Legacy(config) => set_legacy(host, config, to, held),
-        Loader::SystemdBoot(top) => set_systemd(host, top, to, held),
+        Loader::Grub2(config) => plan_grub2(host, config, to, entry, wanted),
+        Loader::Legacy(config) => plan_legacy(host, config, to, wanted),
+        Loader::SystemdBoot(top) => plan_systemd(host, top, to, wanted),
     }
+}
+
+/// Makes a move.
+pub(super) fn make(host: &Host, plan: Plan) -> Result<Undo> {
+    let Plan { at, way, before, after } = plan;
+    match way {
+        Way::InPlace if before.as_ref() == Some(&after) => {}
+        Way::InPlace => write_in_place(&at, &after)?,
+        Way::Replace => replace(host, &at, &after)?,
+        Way::Bootctl => {
+            let variable = host.path(efi::loader_path("LoaderEntryDefault"));
+            if host.is_live() {
+                // efivarfs guards its files by a flag; bootctl knows how to lift it.
+                run_ok(&Spec::new("bootctl", [OsStr::new("set-default"), at.as_os_str()], BOOTCTL_LIMIT))?;
+            } else {
+                files::write_atomic(&variable, &after, 0o644)?;
+            }
+            return Ok(Undo { path: variable, before, in_place: host.is_live() });
+        }
+    }
+    Ok(Undo { path: at, before, in_place: way == Way::InPlace })
 }
 
 fn no_entry(to: &KernelRelease) -> anyhow::Error {
@@ -80,11 +141,22 @@ fn pick(host: &Host, choices: &[Choice], to: &KernelRelease, entry: Option<&str>
     usable.min_by_key(rank).cloned()
 }
 
-fn set_grub2(host: &Host, config: &Path, to: &KernelRelease, entry: Option<&str>, held: bool) -> Result<Undo> {
+fn plan_grub2(
+    host: &Host,
+    config: &Path,
+    to: &KernelRelease,
+    entry: Option<&str>,
+    wanted: Option<&KernelRelease>,
+) -> Result<Plan> {
     let choices = grub2::survey(host, config, efi_config(host, config));
     let choice = pick(host, &choices, to, entry).ok_or_else(|| no_entry(to))?;
-    let mark = held.then_some(to.as_str());
-    edit_env(host, config, &[("saved_entry", Some(&choice.selector)), ("prev_saved_entry", None), (MARK, mark)])
+    let changes = [
+        ("saved_entry", Some(choice.selector.as_str())),
+        ("prev_saved_entry", None),
+        (MARK, wanted.map(|_| to.as_str())),
+        (MARK_WANTED, wanted.map(KernelRelease::as_str)),
+    ];
+    plan_env(host, config, &changes)
 }
 
 /// The environment file of a configuration, below the root.
@@ -93,20 +165,22 @@ pub(super) fn env_file(host: &Host, config: &Path) -> PathBuf {
     seen.first.env_file.unwrap_or_else(|| config.with_file_name("grubenv"))
 }
 
-/// Edits GRUB's environment file in place, so that GRUB's own block list and a link to it stay true.
+/// Edits GRUB's environment file.
 pub(super) fn edit_env(host: &Host, config: &Path, changes: &[(&str, Option<&str>)]) -> Result<Undo> {
+    plan_env(host, config, changes).and_then(|plan| make(host, plan))
+}
+
+/// Works out an edit of GRUB's environment file: in place, so that GRUB's own block list and a link to it stay true.
+fn plan_env(host: &Host, config: &Path, changes: &[(&str, Option<&str>)]) -> Result<Plan> {
     let name = env_file(host, config);
-    let path = real(host, &name);
+    let at = real(host, &name);
     let create = format!("grub2-editenv {} create", name.display());
-    if !path.exists() {
+    if !at.exists() {
         let mut empty = grubenv::SIGNATURE.to_vec();
         empty.resize(grubenv::SIZE, b'#');
-        let block = grubenv::edit(&empty, changes)?;
-        files::write_atomic(&path, &block, 0o600)?;
-        settle(host, &path)?;
-        return Ok(Undo { path, before: None, in_place: true });
+        return Ok(Plan { at, way: Way::Replace, before: None, after: grubenv::edit(&empty, changes)? });
     }
-    let before = files::read_bounded(&path, grubenv::MAX).remedy(format!("reading {}", name.display()), create.clone())?;
+    let before = files::read_bounded(&at, grubenv::MAX).remedy(format!("reading {}", name.display()), create.clone())?;
     if grubenv::get(&before, "env_block").is_some_and(|v| !v.is_empty()) {
         return Err(advise(
             format!("{} keeps its variables outside the file system (env_block)", name.display()),
@@ -115,10 +189,7 @@ pub(super) fn edit_env(host: &Host, config: &Path, changes: &[(&str, Option<&str
     }
     let after = grubenv::edit(&before, changes)
         .remedy(format!("editing {}", name.display()), format!("rm {}; {create}", name.display()))?;
-    if after != before {
-        write_in_place(&path, &after).with_context(|| format!("writing {}", name.display()))?;
-    }
-    Ok(Undo { path, before: Some(before), in_place: true })
+    Ok(Plan { at, way: Way::InPlace, before: Some(before), after })
 }
 
 fn write_in_place(path: &Path, block: &[u8]) -> Result<()> {
@@ -165,7 +236,7 @@ pub fn settle(host: &Host, path: &Path) -> Result<()> {
     }
 }
 
-fn set_legacy(host: &Host, config: &Path, to: &KernelRelease, held: bool) -> Result<Undo> {
+fn plan_legacy(host: &Host, config: &Path, to: &KernelRelease, wanted: Option<&KernelRelease>) -> Result<Plan> {
     let path = real(host, config);
     let before = files::read_bounded(&path, 4 << 20).with_context(|| format!("reading {}", config.display()))?;
     let text = String::from_utf8(before.clone())
@@ -177,8 +248,8 @@ fn set_legacy(host: &Host, config: &Path, to: &KernelRelease, held: bool) -> Res
     });
     let at = at.ok_or_else(|| no_entry(to))?;
     let mut head = format!("default={at}\n");
-    if held {
-        head.insert_str(0, &format!("{COMMENT}{to}\n"));
+    if let Some(wanted) = wanted {
+        head.insert_str(0, &format!("{COMMENT}{to} {wanted}\n"));
     }
     let mut lines: Vec<&str> = Vec::new();
     let mut entries = false;
@@ -196,38 +267,30 @@ fn set_legacy(host: &Host, config: &Path, to: &KernelRelease, held: bool) -> Res
         lines.push(line);
     }
     lines.insert(placed.unwrap_or(0), &head);
-    replace(host, &path, lines.concat().as_bytes())?;
-    Ok(Undo { path, before: Some(before), in_place: false })
+    Ok(Plan { at: path, way: Way::Replace, before: Some(before), after: lines.concat().into_bytes() })
 }
 
-fn set_systemd(host: &Host, top: &Path, to: &KernelRelease, held: bool) -> Result<Undo> {
+fn plan_systemd(host: &Host, top: &Path, to: &KernelRelease, wanted: Option<&KernelRelease>) -> Result<Plan> {
     let mut answer = NextBoot::new(Source::SystemdBoot);
     let entries = systemd_boot::entries(host, top, &mut answer);
     let entry = entries.iter().find(|e| systemd_boot::release(host, e).as_ref() == Some(to)).ok_or_else(|| no_entry(to))?;
     let variable = host.path(efi::loader_path("LoaderEntryDefault"));
     if variable.exists() {
         let before = files::read_bounded(&variable, 64 << 10).context("reading LoaderEntryDefault")?;
-        if host.is_live() {
-            // efivarfs guards its files by a flag; bootctl knows how to lift it.
-            run_ok(&Spec::new("bootctl", ["set-default", entry.id.as_str()], BOOTCTL_LIMIT))?;
-        } else {
-            let mut value = before.get(..4).unwrap_or(&[7, 0, 0, 0]).to_vec();
-            value.extend(entry.id.encode_utf16().chain([0]).flat_map(u16::to_le_bytes));
-            files::write_atomic(&variable, &value, 0o644)?;
-        }
-        return Ok(Undo { path: variable, before: Some(before), in_place: host.is_live() });
+        let mut value = before.get(..4).unwrap_or(&[7, 0, 0, 0]).to_vec();
+        value.extend(entry.id.encode_utf16().chain([0]).flat_map(u16::to_le_bytes));
+        return Ok(Plan { at: entry.id.clone().into(), way: Way::Bootctl, before: Some(before), after: value });
     }
     let path = real(host, &top.join("loader/loader.conf"));
     let before = files::read_bounded(&path, 1 << 20).ok();
     let text = String::from_utf8_lossy(before.as_deref().unwrap_or_default()).into_owned();
     let keep = |l: &&str| !l.starts_with(COMMENT) && l.trim_start().split([' ', '\t']).next() != Some("default");
     let mut lines: Vec<String> = text.lines().filter(keep).map(|l| format!("{l}\n")).collect();
-    if held {
-        lines.push(format!("{COMMENT}{to}\n"));
+    if let Some(wanted) = wanted {
+        lines.push(format!("{COMMENT}{to} {wanted}\n"));
     }
     lines.push(format!("default {}\n", entry.id));
-    replace(host, &path, lines.concat().as_bytes())?;
-    Ok(Undo { path, before, in_place: false })
+    Ok(Plan { at: path, way: Way::Replace, before, after: lines.concat().into_bytes() })
 }
 
 /// Ends what is set for the next boot only.
@@ -251,7 +314,7 @@ pub(super) fn clear_once(host: &Host, loader: &Loader) -> Result<Undo> {
 /// Takes the mark of a hold away and leaves the default where it is.
 pub(super) fn unmark(host: &Host, loader: &Loader) -> Result<()> {
     match loader {
-        Loader::Grub2(config) => edit_env(host, config, &[(MARK, None)]).map(|_| ()),
+        Loader::Grub2(config) => edit_env(host, config, &[(MARK, None), (MARK_WANTED, None)]).map(|_| ()),
         Loader::Legacy(config) => drop_comment(host, &real(host, config)),
         Loader::SystemdBoot(top) => drop_comment(host, &real(host, &top.join("loader/loader.conf"))),
     }
@@ -268,17 +331,20 @@ fn drop_comment(host: &Host, path: &Path) -> Result<()> {
     }
 }
 
-/// The kernel that a loader's files say the default is held on, if a hold is on.
-pub(super) fn marked(host: &Host, loader: &Loader) -> Option<String> {
+/// The hold that a loader's files tell, if one is on.
+pub(super) fn marked(host: &Host, loader: &Loader) -> Option<Mark> {
     let comment = |path: &Path| {
         let bytes = files::read_bounded(&host.path(path), 4 << 20).unwrap_or_default();
-        let line = bytes.split(|b| *b == b'\n').find_map(|l| l.strip_prefix(COMMENT.as_bytes()).map(<[u8]>::to_vec));
-        line.map(|l| String::from_utf8_lossy(&l).trim().to_owned())
+        let line = bytes.split(|b| *b == b'\n').find_map(|l| l.strip_prefix(COMMENT.as_bytes()).map(<[u8]>::to_vec))?;
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let mut words = line.split_ascii_whitespace();
+        Some(Mark { held: words.next()?.to_owned(), wanted: words.next().and_then(|w| w.parse().ok()) })
     };
     match loader {
         Loader::Grub2(config) => {
             let block = files::read_bounded(&real(host, &env_file(host, config)), grubenv::MAX).unwrap_or_default();
-            grubenv::get(&block, MARK).filter(|v| !v.is_empty())
+            let held = grubenv::get(&block, MARK).filter(|v| !v.is_empty())?;
+            Some(Mark { held, wanted: grubenv::get(&block, MARK_WANTED).and_then(|w| w.parse().ok()) })
         }
         Loader::Legacy(config) => comment(config),
         Loader::SystemdBoot(top) => comment(&top.join("loader/loader.conf")),

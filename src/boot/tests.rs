@@ -1,7 +1,7 @@
 //! Moves of the default on whole trees, and what no input may do to the resolver.
 
 use super::*;
-use crate::host::lock::WriteLock;
+use crate::host::lock::BootLock;
 use proptest::prelude::*;
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ const CFG: &str = "if [ -s $prefix/grubenv ]; then\n  load_env\nfi\nif [ \"${nex
 struct Machine {
     dir: tempfile::TempDir,
     host: Host,
-    lock: WriteLock,
+    lock: BootLock,
 }
 
 impl Machine {
@@ -30,7 +30,7 @@ impl Machine {
             put(dir.path(), path, text.as_bytes());
         }
         let host = Host::new(dir.path()).unwrap();
-        let lock = WriteLock::take(&host, Duration::ZERO).unwrap();
+        let lock = BootLock::take(&host).unwrap();
         Machine { dir, host, lock }
     }
 

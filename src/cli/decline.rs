@@ -5,7 +5,7 @@ use crate::boot;
 use crate::error::{advise, Exit};
 use crate::finding::Verdict;
 use crate::gate::audit;
-use crate::host::lock::WriteLock;
+use crate::host::lock::BootLock;
 use crate::judge::Role;
 use crate::kernel::KernelRelease;
 use crate::reconcile::{self, Effort};
@@ -32,7 +32,7 @@ pub struct Args {
 pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     context.must_be_root("decline")?;
     let (host, config, kernel) = (&context.host, &context.config, &args.kernel);
-    let lock = WriteLock::take(host, config.hook.patience())?;
+    let lock = BootLock::take(host)?;
     let mut survey = Survey::new(host, config)?;
     survey.must_be_installed(kernel)?;
     if survey.running.as_ref() == Some(kernel) {

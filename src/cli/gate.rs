@@ -3,16 +3,20 @@
 use super::{Context, Global};
 use crate::boot;
 use crate::config::{Config, Gate as Settings, Mode};
-use crate::error::{self, advise, Exit};
+use crate::error::{advise, Exit};
 use crate::gate::{self, audit, Gate, Override, Reason, State};
-use crate::host::lock::WriteLock;
+use crate::host::lock::BootLock;
 use crate::host::place;
 use crate::host::Host;
 use crate::kernel::{self, KernelRelease};
+use crate::refuse;
 use crate::report::{human, json};
 use anyhow::Result;
 use serde::Serialize;
 use std::time::Duration;
+
+/// What opens a gate that was closed without a kernel's fault.
+const TO_OPEN: &str = "vfguard reconcile (opens it if all kernels that may boot are safe)";
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -83,28 +87,21 @@ pub fn context(global: &Global) -> Result<Context> {
     Ok(Context { host, config, global: global.clone() })
 }
 
-/// Runs what decides about the gate. Where it cannot decide, the gate closes and says why: no verdict refuses like a bad one.
-/// Not so for a wrong command line, and not while another run holds the lock, which decides in its turn.
+/// Runs what decides. Where it cannot decide, the boot default is held and the gate closes and says why: no verdict refuses like a bad
+/// one.
 ///
 /// # Errors
 /// Those of `decide`.
 pub fn or_closed(global: &Global, decide: impl FnOnce(&Context) -> Result<Exit>) -> Result<Exit> {
     let context = Context::new(global);
-    let observed = context.as_ref().is_ok_and(|c| c.config.mode == Mode::Observe);
-    let settings = context.as_ref().map_or_else(|_| Settings::default(), |c| c.config.gate.clone());
-    context.and_then(|c| decide(&c)).inspect_err(|e| match error::exit(e) {
-        Exit::Usage | Exit::Locked => {}
-        Exit::Done | Exit::Undecided | Exit::Unsafe => {
-            let Ok(host) = Host::new(&global.root) else { return };
-            let root = nix::unistd::geteuid().is_root() || !host.is_live();
-            if observed || !root || !place::place(&host).may_close() {
-                return;
-            }
-            let remedy = error::remedy(e).unwrap_or("vfguard check").to_owned();
-            let reason = Reason { kernel: None, summary: format!("nothing could be decided: {e:#}"), remedy };
-            if let Err(worse) = gate::close(&host, &settings, &[reason]) {
-                eprintln!("vfguard: and the gate could not be closed: {worse:#}");
-            }
+    let config = context.as_ref().map_or_else(|_| Config::default(), |c| c.config.clone());
+    context.and_then(|c| decide(&c)).inspect_err(|e| {
+        let Ok(host) = Host::new(&global.root) else { return };
+        let root = nix::unistd::geteuid().is_root() || !host.is_live();
+        if root && refuse::leaves_undecided(e) {
+            let close = |settings: &Settings| gate::close(&host, settings, &[refuse::no_decision(e)]);
+            let refused = refuse::undecided(&host, &config, place::place(&host), close);
+            refused.done.iter().for_each(|line| eprintln!("vfguard: {line}"));
         }
     })
 }
@@ -123,27 +120,37 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
 }
 
 fn show(context: &Context) -> Result<Exit> {
-    let gate = seen(context);
+    let gate = gate::seen(&context.host);
     print(context, Report { gate, hands_off: hands_off(context), scheduled: None, done: Vec::new() }, false);
     Ok(Exit::Done)
 }
 
 fn close(context: &Context, args: &Close) -> Result<Exit> {
     context.must_be_root("gate close")?;
+    if args.undecided {
+        return undecided(context);
+    }
     if let Some(why) = hands_off(context) {
         return Err(advise(format!("the gate stays open: {why}"), "hold the boot default with the boot loader's own tool"));
     }
-    let (host, settings) = (&context.host, &context.config.gate);
-    let remedy = "vfguard reconcile (opens it if all kernels that may boot are safe)".to_owned();
-    let closed = if args.undecided {
-        let summary = "vfguard ended without a decision (journalctl -b -u vfguard\\*)".to_owned();
-        gate::close_undecided(host, settings, Reason { kernel: None, summary, remedy })?
-    } else {
-        gate::close_by_hand(host, settings, &[Reason { kernel: None, summary: "closed by hand".into(), remedy }])?
-    };
-    let report = Report { gate: seen(context), hands_off: None, scheduled: closed.scheduled, done: Vec::new() };
-    print(context, report, true);
+    let reason = Reason { kernel: None, summary: "closed by hand".into(), remedy: TO_OPEN.into() };
+    let closed = gate::close_by_hand(&context.host, &context.config.gate, &[reason])?;
+    let gate = gate::seen(&context.host);
+    print(context, Report { gate, hands_off: None, scheduled: closed.scheduled, done: Vec::new() }, true);
     Ok(Exit::Done)
+}
+
+/// Where policy keeps its hands off there is nothing to refuse, which is no failure: vfguard-fail-closed.service takes any failure as the
+/// sign that it has to do this itself.
+fn undecided(context: &Context) -> Result<Exit> {
+    let (host, config) = (&context.host, &context.config);
+    let summary = "vfguard ended without a decision (journalctl -b -u vfguard\\*)".to_owned();
+    let reason = Reason { kernel: None, summary, remedy: TO_OPEN.into() };
+    let refused =
+        refuse::undecided(host, config, place::place(host), |settings| gate::close_undecided(host, settings, reason));
+    let report = Report { gate: gate::seen(host), hands_off: hands_off(context), scheduled: None, done: refused.done };
+    print(context, report, true);
+    refused.failed.map_or(Ok(Exit::Done), Err)
 }
 
 fn remove(context: &Context) -> Result<Exit> {
@@ -155,7 +162,11 @@ fn remove(context: &Context) -> Result<Exit> {
         eprintln!("vfguard: {e:#}");
     }
     let held = boot::Hold::read(host).map(|h| format!("the boot default stays on {}, where it was held", h.held));
-    print(context, Report { gate: seen(context), hands_off: None, scheduled: None, done: held.into_iter().collect() }, true);
+    print(
+        context,
+        Report { gate: gate::seen(&context.host), hands_off: None, scheduled: None, done: held.into_iter().collect() },
+        true,
+    );
     Ok(Exit::Done)
 }
 
@@ -173,12 +184,11 @@ fn open_override(context: &Context, open: &Open) -> Result<Exit> {
     }
     gate::open_override(host, &open.reason, open.kernel.clone(), open.lasts)?;
     let done = open.kernel.iter().filter_map(|kernel| make_default(context, kernel)).collect();
-    print(context, Report { gate: seen(context), hands_off: hands_off(context), scheduled: None, done }, true);
+    print(context, Report { gate: gate::seen(&context.host), hands_off: hands_off(context), scheduled: None, done }, true);
     Ok(Exit::Done)
 }
 
-/// Undoes a hold that keeps the boot loader away from the kernel that an override names. Not while a build is under way: the
-/// boot default has one writer, and the override does not wait.
+/// Undoes a hold that keeps the boot loader away from the kernel that an override names.
 fn make_default(context: &Context, kernel: &KernelRelease) -> Option<String> {
     let host = &context.host;
     let wanted = boot::wanted(host, &boot::next_boot(host, &context.config.boot))?;
@@ -186,25 +196,8 @@ fn make_default(context: &Context, kernel: &KernelRelease) -> Option<String> {
     if &wanted != kernel {
         return Some(format!("{held}, not {kernel}; `vfguard next-boot` says what boots"));
     }
-    let moved = WriteLock::take(host, Duration::ZERO).and_then(|lock| boot::promote(host, &lock));
+    let moved = BootLock::take(host).and_then(|lock| boot::promote(host, &lock));
     Some(moved.map_or_else(|e| format!("{held}: {e:#}"), |change| change.what))
-}
-
-/// The gate from its files, and on a live machine as systemd sees it; where the two differ, systemd is right.
-fn seen(context: &Context) -> Gate {
-    let mut gate = gate::state(&context.host);
-    if !context.host.is_live() || !context.host.is_dir(crate::host::systemd::BOOTED) {
-        return gate;
-    }
-    match gate::confirm(&context.host) {
-        Ok(state) if state == gate.state => gate.seen += "; systemd, asked, says the same",
-        Ok(state) => {
-            gate.seen = format!("systemd, asked, says {}; but {}: systemctl daemon-reload", gate::word(state), gate.seen);
-            gate.state = state;
-        }
-        Err(e) => gate.seen += &format!("; systemd could not be asked ({e:#})"),
-    }
-    gate
 }
 
 fn hands_off(context: &Context) -> Option<&'static str> {
@@ -227,10 +220,17 @@ fn print(context: &Context, report: Report, acted: bool) {
 
 fn text(report: &Report) -> String {
     let gate = &report.gate;
-    let mut text = match gate.state {
-        State::Open => "gate: open; reboots go through\n".to_owned(),
-        State::Closed => "gate: closed; reboots are refused\n".to_owned(),
-        State::Overridden => "gate: overridden; reboots go through\n".to_owned(),
+    let mut text = match (gate.state, &gate.not_confirmed) {
+        (State::Open, None) => "gate: open; reboots go through\n".to_owned(),
+        (State::Closed, None) => "gate: closed; reboots are refused\n".to_owned(),
+        (State::Overridden, None) => "gate: overridden; reboots go through\n".to_owned(),
+        (State::Open | State::Closed | State::Overridden | State::Unknown, why) => {
+            let why = why.as_deref().unwrap_or("systemd was not asked");
+            format!(
+                "gate: not confirmed; do not rely on it to refuse or to allow a reboot\n  {why}\n  \
+                 to mend it: vfguard reconcile, once the cause is gone\n"
+            )
+        }
     };
     for reason in &gate.reason {
         text += &format!("  because of {reason}\n");

@@ -5,7 +5,7 @@ use crate::boot;
 use crate::error::{advise, Exit};
 use crate::finding::Verdict;
 use crate::gate::{self, audit, State};
-use crate::host::lock::WriteLock;
+use crate::host::lock::{BootLock, WriteLock};
 use crate::host::{command, systemd};
 use crate::judge::Judgement;
 use crate::report::notices::{self, Topic};
@@ -36,7 +36,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let (host, config) = (&context.host, &context.config);
     let patience = if args.wait { config.hook.patience() } else { Duration::ZERO };
     // Nobody builds or moves the boot default between the verdict and the reboot.
-    let lock = WriteLock::take(host, patience)?;
+    let locks = (WriteLock::take(host, patience)?, BootLock::take(host)?);
     let survey = Survey::new(host, config)?;
     let judgement = survey.judge();
     let over = gate::active_override(host).filter(|o| o.covers(judgement.refused().map(|k| &k.kernel)));
@@ -54,8 +54,9 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     };
     audit::append(host, &audit::Event::now(host, audit::What::Reboot, &why, held.as_ref()))?;
     notices::journal(host, Topic::Reboot, &format!("reboot asked for: {why}"), &[]);
-    if gate::state(host).state == State::Closed {
-        gate::open(host)?;
+    match gate::state(host).state {
+        State::Closed | State::Unknown => gate::open(host)?,
+        State::Open | State::Overridden => {}
     }
     if context.json() {
         check::report(context, &judgement, gate::state(host).state);
@@ -70,7 +71,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     } else {
         systemd::spec(["reboot"], ASK_LIMIT)
     });
-    drop(lock);
+    drop(locks);
     if let Err(e) = asked {
         // Whatever hindered the reboot, the gate is not left open on an unsafe kernel's account.
         if judgement.verdict != Verdict::Safe {

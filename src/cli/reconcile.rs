@@ -84,7 +84,12 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     } else {
         report(context, caller, args, &outcome);
     }
-    Ok(if outcome.hands_off.is_some() { Exit::Done } else { check::exit(outcome.judgement.verdict) })
+    Ok(match (&outcome.failed, &outcome.hands_off) {
+        // Not seen closed: worse than unsafe, and the unit fails, so that vfguard-fail-closed.service tries in its turn.
+        (Some(_), _) => Exit::Undecided,
+        (None, Some(_)) => Exit::Done,
+        (None, None) => check::exit(outcome.judgement.verdict),
+    })
 }
 
 /// What a boot waited for, where it can be noticed or is asked for.

@@ -242,7 +242,7 @@ fn rpm_trigger(host: &Host) -> Check {
     }
     let asked = host.is_live().then(|| command::run(&Spec::new("rpm", ["-q", "--filetriggers", "vfguard"], ASK)));
     let known = match asked {
-        Some(Ok(outcome)) => (outcome.success() && outcome.tail.contains(TRIGGER)).then(|| "rpm knows it".to_owned()),
+        Some(Ok(outcome)) => (outcome.success() && outcome.output.contains(TRIGGER)).then(|| "rpm knows it".to_owned()),
         // Without an rpm to ask, the file is all there is.
         Some(Err(_)) | None => {
             let holds = |db: &str| host.read(db).is_ok_and(|b| memchr::memmem::find(&b, TRIGGER.as_bytes()).is_some());

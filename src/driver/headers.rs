@@ -131,9 +131,9 @@ fn one_try(host: &Host, packages: Packages, kernel: &KernelRelease) -> Result<St
     spec.log = Some(log);
     let outcome = command::run(&spec).remedy(spec.line(), "run it by hand")?;
     if outcome.timed_out {
-        return Ok(format!("{}\n{} did not end within {} s", outcome.tail, spec.line(), spec.limit.as_secs()));
+        return Ok(format!("{}\n{} did not end within {} s", outcome.output, spec.line(), spec.limit.as_secs()));
     }
-    Ok(outcome.tail)
+    Ok(outcome.output)
 }
 
 fn last_line(text: &str) -> String {

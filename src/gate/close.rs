@@ -76,51 +76,74 @@ fn close_locked(host: &Host, settings: &Settings, reasons: &[Reason], _: &Lock) 
     let upstart = upstart::is_upstart(host);
     let initctl = if upstart { Initctl::default() } else { systemd::initctl_before(host, &kept.initctl) };
     let since = if whole { kept.since } else { audit::now() };
-    let mut new = Record { reasons: reasons.to_vec(), since, poweroff: settings.poweroff, initctl, confirmed: false };
-    // One that has ended, or that another kernel ended.
-    files::remove(&host.path(override_::FILE))?;
-    // The record first: it knows what to put back, whatever comes of the rest.
-    store(host, &new)?;
-    failpoint::hit("gate-recorded-before-files");
-    if upstart {
-        upstart::write(host, settings.poweroff, reasons)?;
-        if upstart::look(host, settings.poweroff) != Files::All {
-            return Err(advise(
-                format!("the gate is not seen closed: no wrapper around {}", upstart::unwrapped(host).join(", ")),
-                "do not reboot; vfguard-upstart install",
-            ));
-        }
-    } else {
-        systemd::write(host, settings.poweroff)?;
-        systemd::mask_initctl(host, &new.initctl)?;
+    let mut new =
+        Record { reasons: reasons.to_vec(), since, poweroff: settings.poweroff, initctl, confirmed: false, failed: None };
+    // One that has ended, or that another kernel ended. What refuses does not depend on its removal.
+    let _ = files::remove(&host.path(override_::FILE));
+    // The record first: it knows what to put back. Where it cannot be written (a full /run), nothing is masked that nobody would
+    // put back, and the reboot is refused all the same.
+    let recorded = store(host, &new);
+    if recorded.is_err() {
+        new.initctl = Initctl::default();
     }
-    failpoint::hit("gate-written-before-confirmed");
-    if host.is_live() && !upstart {
+    failpoint::hit("gate-recorded-before-files");
+    let effect = if upstart {
+        write_upstart(host, settings, reasons)
+    } else {
+        let written = systemd::write(host, settings.poweroff).and(systemd::mask_initctl(host, &new.initctl));
+        failpoint::hit("gate-written-before-confirmed");
         // Already seen closed and only the reasons are new: nothing for systemd to read.
-        let seen =
-            whole && kept.confirmed && kept.poweroff == settings.poweroff && systemd::ask(settings.poweroff)? == Files::All;
-        if !seen {
-            systemd::apply_closed(host, settings.poweroff)?;
-            let asked = systemd::ask(settings.poweroff)?;
-            if asked != Files::All {
-                notices::journal(host, Topic::GateFailed, "the gate was written and systemd does not refuse a reboot", &[]);
-                return Err(advise(
-                    format!("the gate is not seen closed ({asked:?} of its units refuse)"),
-                    format!(
-                        "do not reboot; systemctl daemon-reload; systemctl show -p Requires reboot.target must list {}",
-                        systemd::UNIT
-                    ),
-                ));
-            }
-        }
+        let known = whole && kept.confirmed && kept.poweroff == settings.poweroff;
+        // What was written refuses some ways to reboot even where the rest could not be.
+        let effect = if host.is_live() { take_effect(host, settings, known) } else { Ok(()) };
+        written.and(effect)
+    };
+    if let Err(e) = effect {
+        let why = format!("{e:#}");
+        notices::journal(host, Topic::GateFailed, &format!("the gate was written and is not confirmed: {why}"), &[]);
+        new.failed = Some(why);
+        let _ = store(host, &new);
+        return Err(e);
     }
     new.confirmed = true;
-    store(host, &new)?;
+    // Without a record systemd is asked each time, and says the same.
+    let _ = store(host, &new);
     let scheduled = (!told).then(|| scheduled(host, settings.poweroff)).flatten();
     if !told {
         tell_closed(host, reasons, scheduled.as_deref(), interrupt);
     }
     Ok(Closed { state: State::Closed, changed: !told, scheduled })
+}
+
+fn write_upstart(host: &Host, settings: &Settings, reasons: &[Reason]) -> Result<()> {
+    upstart::write(host, settings.poweroff, reasons)?;
+    if upstart::look(host, settings.poweroff) == Files::All {
+        return Ok(());
+    }
+    Err(advise(
+        format!("the gate is not seen closed: no wrapper around {}", upstart::unwrapped(host).join(", ")),
+        "do not reboot; vfguard-upstart install",
+    ))
+}
+
+/// Has systemd read what was written, and asks it whether it refuses: that counts, whatever became of the reload. `known`: it refused before.
+fn take_effect(host: &Host, settings: &Settings, known: bool) -> Result<()> {
+    if known && systemd::ask(settings.poweroff)? == Files::All {
+        return Ok(());
+    }
+    let applied = systemd::apply_closed(host, settings.poweroff);
+    let seen = match systemd::ask(settings.poweroff) {
+        Ok(Files::All) => return Ok(()),
+        Ok(asked) => advise(
+            format!("the gate is not seen closed ({asked:?} of its units refuse)"),
+            format!(
+                "do not reboot; systemctl daemon-reload; systemctl show -p Requires reboot.target must list {}",
+                systemd::UNIT
+            ),
+        ),
+        Err(e) => e,
+    };
+    Err(applied.err().unwrap_or(seen))
 }
 
 fn store(host: &Host, record: &Record) -> Result<()> {

@@ -40,8 +40,8 @@ const LOCK: &str = "/run/vfguard/gate.lock";
 const OVERRIDE_TIMER: &str = "vfguard-override-end-";
 /// All of them, for systemctl.
 const OVERRIDE_TIMERS: &str = "vfguard-override-end-*.timer";
-/// Longer than systemd may take to read its units.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Longer than whoever holds the lock may take: systemd reads its units (90 s), and is asked and told three times (25 s each).
+const PATIENCE: Duration = Duration::from_secs(180);
 const RETRY: Duration = Duration::from_millis(20);
 /// A record is a page of text.
 const MAX_RECORD: u64 = 1 << 20;
@@ -58,6 +58,8 @@ pub enum State {
     Closed,
     /// Reboots go through because a person said so.
     Overridden,
+    /// Not confirmed: its files are there or half there, and systemd, which reads them, gives no answer.
+    Unknown,
 }
 
 /// A state as the contract spells it.
@@ -66,6 +68,7 @@ pub fn word(state: State) -> &'static str {
         State::Open => "open",
         State::Closed => "closed",
         State::Overridden => "overridden",
+        State::Unknown => "unknown",
     }
 }
 
@@ -124,6 +127,9 @@ pub struct Gate {
     pub over: Option<Override>,
     /// How it was seen.
     pub seen: String,
+    /// Why what was written could not be confirmed: systemd does not answer, or does not do what the files say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_confirmed: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -135,6 +141,8 @@ struct Record {
     initctl: Initctl,
     /// Seen closed by asking the system after these files were written.
     confirmed: bool,
+    /// Why it was not, when it was asked last.
+    failed: Option<String>,
 }
 
 /// On whose account; `None` where it is no kernel's.
@@ -147,22 +155,77 @@ fn record(host: &Host) -> Option<Record> {
     serde_json::from_slice(&text).ok()
 }
 
-/// The gate from the files below the root; no process is started. An override that has ended is none.
+/// The gate. While its files and its record agree, which is the rule, no process is started; where a closing or an opening was not seen to
+/// take effect, a live systemd is asked. An override that has ended is none.
 pub fn state(host: &Host) -> Gate {
-    let over = active_override(host);
-    let (state, seen) = match (look(host, false), &over) {
-        (Files::All, _) => (State::Closed, "the files of the gate refuse"),
-        (Files::Some, Some(_)) => (State::Overridden, "some files of the gate refuse, others are missing"),
-        (Files::Some, None) => (State::Open, "some files of the gate refuse, others are missing"),
-        (Files::None, Some(_)) => (State::Overridden, "no file of the gate refuses"),
-        (Files::None, None) => (State::Open, "no file of the gate refuses"),
+    let agree = match look(host, false) {
+        Files::All => record(host).is_some_and(|r| r.confirmed),
+        Files::None => !host.exists(RECORD),
+        Files::Some => false,
     };
+    if agree {
+        by_files(host)
+    } else {
+        seen(host)
+    }
+}
+
+/// The gate as a live systemd sees it; of another root and on upstart the files tell. Where the two differ, systemd is right: it is the
+/// one that reboots.
+pub fn seen(host: &Host) -> Gate {
+    let mut gate = by_files(host);
+    if !host.is_live() || upstart::is_upstart(host) || !host.is_dir(crate::host::systemd::BOOTED) {
+        return gate;
+    }
+    let failed = || record(host).and_then(|r| r.failed).map(|why| format!("; closing it: {why}")).unwrap_or_default();
+    match systemd::ask(false).map(|files| state_of(files, gate.over.is_some())) {
+        Ok(state) if state == gate.state => gate.seen += "; systemd, asked, says the same",
+        Ok(state) => {
+            gate.not_confirmed = Some(format!(
+                "systemd, asked, says {}, but {}: systemctl daemon-reload{}",
+                word(state),
+                gate.seen,
+                failed()
+            ));
+            gate.seen = "by systemd, asked".into();
+            gate.state = state;
+        }
+        // No file and no answer: nothing was ever written that systemd could have read.
+        Err(e) if look(host, true) == Files::None && !host.exists(RECORD) => {
+            gate.seen += &format!("; systemd could not be asked ({e:#})");
+        }
+        Err(e) => {
+            gate.not_confirmed = Some(format!("systemd could not be asked ({e:#}){}", failed()));
+            gate.state = State::Unknown;
+        }
+    }
+    gate
+}
+
+fn state_of(files: Files, overridden: bool) -> State {
+    match (files, overridden) {
+        (Files::All, _) => State::Closed,
+        (Files::Some | Files::None, true) => State::Overridden,
+        (Files::Some | Files::None, false) => State::Open,
+    }
+}
+
+/// The gate from the files below the root.
+fn by_files(host: &Host) -> Gate {
+    let over = active_override(host);
+    let files = look(host, false);
+    let seen = match files {
+        Files::All => "the files of the gate refuse",
+        Files::Some => "some files of the gate refuse, others are missing",
+        Files::None => "no file of the gate refuses",
+    };
+    let state = state_of(files, over.is_some());
     let reason = match (state, record(host)) {
         (State::Closed, Some(record)) => record.reasons.iter().map(Reason::line).collect(),
         (State::Closed, None) => vec!["the record of why is lost; `vfguard check` says what is wrong now".into()],
-        (State::Open | State::Overridden, _) => Vec::new(),
+        (State::Open | State::Overridden | State::Unknown, _) => Vec::new(),
     };
-    Gate { state, reason, over, seen: format!("{seen} ({})", place_of_files(host)) }
+    Gate { state, reason, over, seen: format!("{seen} ({})", place_of_files(host)), not_confirmed: None }
 }
 
 /// The files that refuse, of whichever init this is.
@@ -185,20 +248,6 @@ fn place_of_files(host: &Host) -> &'static str {
 /// Whether nothing of the gate is left behind: no file, nothing to put back.
 pub fn is_clear(host: &Host) -> bool {
     look(host, true) == Files::None && !host.exists(RECORD)
-}
-
-/// The gate as the system itself sees it: a live one is asked, of another root the files tell.
-///
-/// # Errors
-/// When the live system does not answer.
-pub fn confirm(host: &Host) -> Result<State> {
-    let asked = host.is_live() && !upstart::is_upstart(host);
-    let files = if asked { systemd::ask(false)? } else { look(host, false) };
-    Ok(match (files, active_override(host)) {
-        (Files::All, _) => State::Closed,
-        (Files::Some | Files::None, Some(_)) => State::Overridden,
-        (Files::Some | Files::None, None) => State::Open,
-    })
 }
 
 /// Opens the gate: removes all that refuses, puts back what was masked, and asks whether it is open. Idempotent. An override

@@ -104,18 +104,14 @@ fn text() -> String {
     )
 }
 
-/// Writes what refuses. The drop-ins come after the unit that they require, reboot.target's first.
+/// Writes what refuses. The drop-ins come after the unit that they require, reboot.target's first. Each is tried, whatever became of
+/// the others.
 pub fn write(host: &Host, poweroff: bool) -> Result<()> {
-    mask(host, UNIT)?;
-    for unit in refused(poweroff) {
-        host.write_atomic(drop_in(unit), text().as_bytes(), 0o644)?;
-    }
-    if !poweroff {
-        for unit in POWEROFF {
-            remove_drop_in(host, unit)?;
-        }
-    }
-    Ok(())
+    let masked = mask(host, UNIT);
+    let written = refused(poweroff).map(|unit| host.write_atomic(drop_in(unit), text().as_bytes(), 0o644));
+    let written = written.fold(masked, Result::and);
+    let passed = POWEROFF.into_iter().filter(|_| !poweroff).map(|unit| remove_drop_in(host, unit));
+    passed.fold(written, Result::and)
 }
 
 fn mask(host: &Host, unit: &str) -> Result<()> {
@@ -251,6 +247,19 @@ mod tests {
         assert!(!run.join("poweroff.target.d").exists());
         remove(&host, &Initctl::default()).unwrap();
         assert_eq!(fs::read_dir(&run).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_shell_that_fails_closed_refuses_the_same_units_with_the_same_text() {
+        let script = include_str!("../../packaging/systemd/fail-closed");
+        let quoted = |name: &str| {
+            let rest = script.split(&format!("\n{name}=")).nth(1).unwrap();
+            rest[1..].split(&rest[..1]).next().unwrap().to_owned()
+        };
+        assert_eq!(quoted("refused").split(' ').collect::<Vec<_>>(), REBOOT);
+        assert!(script.contains(&format!("\nmessage={UNIT}\n")));
+        let drop_in = quoted("drop_in").replacen("\\\n", "", 1).replace("$message", UNIT);
+        assert_eq!(format!("{drop_in}\n"), text());
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! Describe, then run: a pure function makes a [`Spec`], this one runner runs it: no shell, a clean environment, a time
-//! limit, the whole output to a log, its tail in the error; the child's process group dies with us.
+//! limit, the whole output to a log or through a pipe, its last line in the error; the child's process group dies with us.
 
 use crate::error::Remedy;
 use anyhow::{Context, Result};
+use nix::fcntl::OFlag;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{killpg, Signal};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, ErrorKind, PipeReader, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -16,8 +19,13 @@ use std::time::{Duration, Instant};
 
 /// Where programs are looked for; the caller's PATH is not trusted.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Bytes of output kept for a message when there is no log.
+/// Bytes of a log's end that are kept for a message.
 const TAIL: u64 = 4096;
+/// Bytes of output kept where there is no log: `systemctl show` of every unit that the gate knows is 1 KiB, `grubby --info=ALL` of a full
+/// /boot 20 KiB. The end is kept, since that is where programs say why they failed.
+const MAX_OUTPUT: usize = 1 << 20;
+/// A piece that is read at once: as much as a pipe holds.
+const PIECE: usize = 64 << 10;
 /// How long a process group gets between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
 /// How often a running child is looked at.
@@ -36,7 +44,8 @@ pub struct Spec {
     pub dir: PathBuf,
     /// The process group is ended after this long.
     pub limit: Duration,
-    /// Where stdout and stderr go together; else a temporary file, of which the tail is kept.
+    /// Where stdout and stderr go together; else a pipe, which is read while the program runs. Never a file in /tmp: any user
+    /// can fill that.
     pub log: Option<PathBuf>,
 }
 
@@ -89,8 +98,11 @@ pub struct Outcome {
     pub status: ExitStatus,
     /// Whether the time limit ended it.
     pub timed_out: bool,
-    /// The end of what it printed.
-    pub tail: String,
+    /// What it printed, on stdout and stderr in order: all of it, or the end of it where it is more than a mebibyte; with a log, the
+    /// log's last 4 KiB.
+    pub output: String,
+    /// Whether something is missing from `output`: whoever reads an answer from it then has none.
+    pub cut: bool,
 }
 
 impl Outcome {
@@ -103,31 +115,72 @@ impl Outcome {
 /// Runs a program to its end. That it fails is an [`Outcome`]; that it cannot be run is an error.
 ///
 /// # Errors
-/// When it cannot be started, or its log cannot be written or read.
+/// When it cannot be started, or its output cannot be had.
 pub fn run(spec: &Spec) -> Result<Outcome> {
-    let mut log = match &spec.log {
-        Some(path) => File::options()
-            .create(true)
-            .append(true)
-            .read(true)
-            .mode(0o640)
-            .custom_flags(nix::libc::O_NOFOLLOW)
-            .open(path)
-            .with_context(|| format!("opening the log {}", path.display()))?,
-        None => tempfile::tempfile().context("making a temporary file for a program's output")?,
-    };
-    let mut command = spec.command();
-    command.stdout(log.try_clone()?).stderr(log.try_clone()?);
-    let mut child = command.spawn().remedy(
-        format!("starting {}", spec.program.to_string_lossy()),
-        format!("install the package that holds {}", spec.program.to_string_lossy()),
-    )?;
+    let Some(path) = &spec.log else { return piped(spec) };
+    let mut log = File::options()
+        .create(true)
+        .append(true)
+        .read(true)
+        .mode(0o640)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(path)
+        .with_context(|| format!("opening the log {}", path.display()))?;
+    let mut child = spawn(spec, log.try_clone()?, log.try_clone()?)?;
     let (status, timed_out) = wait(&mut child, spec.limit)?;
     let length = log.seek(SeekFrom::End(0))?;
     log.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
     let mut tail = Vec::new();
     log.take(TAIL).read_to_end(&mut tail)?;
-    Ok(Outcome { status, timed_out, tail: String::from_utf8_lossy(&tail).into_owned() })
+    Ok(Outcome { status, timed_out, output: String::from_utf8_lossy(&tail).into_owned(), cut: length > TAIL })
+}
+
+fn spawn(spec: &Spec, stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Result<Child> {
+    let program = spec.program.to_string_lossy();
+    let mut command = spec.command();
+    command.stdout(stdout).stderr(stderr);
+    command.spawn().remedy(format!("starting {program}"), format!("install the package that holds {program}"))
+}
+
+fn piped(spec: &Spec) -> Result<Outcome> {
+    let (reader, writer) = io::pipe().context("making a pipe for a program's output")?;
+    nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    // The command keeps its ends of the pipe until it is dropped, at the end of spawn.
+    let mut child = spawn(spec, writer.try_clone()?, writer)?;
+    let mut output = Output { reader: Some(reader), kept: Vec::new(), cut: false };
+    let (status, timed_out) = wait_with(&mut child, spec.limit, |pause| output.read(pause))?;
+    // What it wrote last. A grandchild that left the group may still hold the other end, so its end is not waited for.
+    output.read(Duration::ZERO);
+    Ok(Outcome { status, timed_out, output: String::from_utf8_lossy(&output.kept).into_owned(), cut: output.cut })
+}
+
+/// What came through a pipe so far.
+struct Output {
+    /// None once the other end is closed.
+    reader: Option<PipeReader>,
+    kept: Vec<u8>,
+    cut: bool,
+}
+
+impl Output {
+    /// Reads what is there, waiting at most `pause` for it.
+    fn read(&mut self, pause: Duration) {
+        let Some(reader) = &mut self.reader else { return std::thread::sleep(pause) };
+        let timeout = PollTimeout::try_from(pause).unwrap_or(PollTimeout::ZERO);
+        let _ = poll(&mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)], timeout);
+        let mut piece = [0; PIECE];
+        // One pipe full at a time: whoever prints without end does not keep us from looking at the clock.
+        match reader.read(&mut piece) {
+            Ok(0) => self.reader = None,
+            Ok(n) => self.kept.extend_from_slice(&piece[..n]),
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(_) => (self.reader, self.cut) = (None, true),
+        }
+        if let Some(over) = self.kept.len().checked_sub(MAX_OUTPUT).filter(|&n| n > 0) {
+            self.kept.drain(..over);
+            self.cut = true;
+        }
+    }
 }
 
 /// Runs a program that must succeed.
@@ -140,7 +193,7 @@ pub fn run_ok(spec: &Spec) -> Result<Outcome> {
         anyhow::bail!("{} did not end within {} s", spec.line(), spec.limit.as_secs());
     }
     if !outcome.success() {
-        let last = outcome.tail.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("it printed nothing");
+        let last = outcome.output.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("it printed nothing");
         anyhow::bail!("{}: {} ({})", spec.line(), last.trim(), outcome.status);
     }
     Ok(outcome)
@@ -152,6 +205,11 @@ pub fn run_ok(spec: &Spec) -> Result<Outcome> {
 /// # Errors
 /// Those of waitpid(2).
 pub fn wait(child: &mut Child, limit: Duration) -> io::Result<(ExitStatus, bool)> {
+    wait_with(child, limit, std::thread::sleep)
+}
+
+/// [`wait`], in which `meanwhile` passes the time, a little of it with each call.
+fn wait_with(child: &mut Child, limit: Duration, mut meanwhile: impl FnMut(Duration)) -> io::Result<(ExitStatus, bool)> {
     let group = Pid::from_raw(child.id() as i32);
     let start = Instant::now();
     let mut timed_out = false;
@@ -160,13 +218,13 @@ pub fn wait(child: &mut Child, limit: Duration) -> io::Result<(ExitStatus, bool)
             break status;
         }
         let elapsed = start.elapsed();
-        if elapsed >= limit + GRACE {
+        if elapsed >= limit.saturating_add(GRACE) {
             let _ = killpg(group, Signal::SIGKILL);
         } else if elapsed >= limit && !timed_out {
             timed_out = true;
             let _ = killpg(group, Signal::SIGTERM);
         }
-        std::thread::sleep(POLL);
+        meanwhile(POLL);
     };
     // ESRCH (nobody left) is the rule.
     let _ = killpg(group, Signal::SIGKILL);
@@ -197,12 +255,46 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_is_clean_and_the_tail_is_kept() {
+    fn the_environment_is_clean_and_the_output_is_kept() {
         let outcome = run(&Spec::new("env", [] as [&str; 0], Duration::from_secs(5))).unwrap();
-        assert!(outcome.tail.contains("LC_ALL=C"));
-        assert!(!outcome.tail.contains("CARGO"));
+        assert!(outcome.output.contains("LC_ALL=C"));
+        assert!(!outcome.output.contains("CARGO"));
         let error = run_ok(&Spec::new("sh", ["-c", "echo why >&2; exit 7"], Duration::from_secs(5))).unwrap_err();
         assert!(error.to_string().contains("why"), "{error}");
+    }
+
+    fn shell(script: &str) -> Outcome {
+        run(&Spec::new("sh", ["-c", script], Duration::from_secs(20))).unwrap()
+    }
+
+    #[test]
+    fn output_larger_than_a_pipe_is_read_whole_while_the_program_runs() {
+        let outcome = shell("seq 100000; echo end >&2");
+        assert!(outcome.success() && !outcome.cut);
+        assert!(outcome.output.starts_with("1\n2\n") && outcome.output.ends_with("\n100000\nend\n"));
+    }
+
+    #[test]
+    fn output_without_end_is_bounded_and_said_to_be_cut() {
+        let outcome = shell("head -c 3000000 /dev/zero | tr '\\0' x; echo end");
+        assert!(outcome.success() && outcome.cut);
+        assert!(outcome.output.len() == MAX_OUTPUT && outcome.output.ends_with("xend\n"));
+        let endless = run(&Spec::new("yes", ["x"], Duration::from_millis(300))).unwrap();
+        assert!(endless.timed_out && endless.cut && endless.output.len() == MAX_OUTPUT);
+    }
+
+    #[test]
+    fn a_grandchild_that_keeps_the_pipe_open_is_not_waited_for() {
+        let start = Instant::now();
+        let outcome = shell("echo said; setsid sleep 15 & exit 3");
+        assert_eq!((outcome.status.code(), outcome.output.as_str()), (Some(3), "said\n"));
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_program_that_closes_its_output_is_still_waited_for() {
+        let outcome = shell("exec >&- 2>&-; sleep 0.3; exit 4");
+        assert_eq!((outcome.status.code(), outcome.cut), (Some(4), false));
     }
 
     #[test]

@@ -1,8 +1,11 @@
-//! One writer at a time: an flock(2) on a file that is never renamed or removed, so that all callers lock the same inode.
-//! The kernel frees it when its holder dies.
+//! The locks: an flock(2) each, on a file that is never renamed or removed, so that all callers lock the same inode. The kernel frees it
+//! when its holder dies.
+//!
+//! Two of them, so that what must be quick never waits for what is slow: [`WriteLock`] is held through a build, [`BootLock`] for the
+//! moment in which the boot default moves. Who holds the first may take the second, never the other way round.
 
 use super::{files, Host};
-use crate::error::{advise_exit, Exit};
+use crate::error::{advise_exit, exit, Exit};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -12,14 +15,18 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Where the lock is, below the root.
+/// Where the lock of a build is, below the root.
 const LOCK: &str = "/run/vfguard/lock";
+/// Where the boot default's is, below the root.
+const BOOT_LOCK: &str = "/run/vfguard/boot.lock";
+/// A move writes one small file and syncs one file system; bootctl has 30 s.
+const MOVING: Duration = Duration::from_secs(40);
 /// Whoever may open it may lock it: any user could keep vfguard from ever building or holding.
 const MODE: u32 = 0o600;
 /// How often a taken lock is tried again; flock(2) has no time limit of its own.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Proof that this process is the one writer; what changes state takes it by reference.
+/// Proof that this process is the one that builds and installs; what does so takes it by reference.
 #[derive(Debug)]
 pub struct WriteLock {
     _file: Flock<File>,
@@ -31,26 +38,57 @@ impl WriteLock {
     /// # Errors
     /// [`Exit::Locked`] when another run still holds it; those of opening the file.
     pub fn take(host: &Host, patience: Duration) -> Result<WriteLock> {
-        let path = host.path(LOCK);
-        files::create_dirs(path.parent().unwrap_or(Path::new("/")), 0o755)?;
-        let mut file = open(&path).with_context(|| format!("opening the lock {}", path.display()))?;
-        let start = Instant::now();
-        loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(held) => return Ok(WriteLock { _file: held }),
-                Err((back, Errno::EWOULDBLOCK)) if start.elapsed() < patience => {
-                    file = back;
-                    std::thread::sleep(RETRY);
-                }
-                Err((_, Errno::EWOULDBLOCK)) => {
-                    return Err(advise_exit(
-                        Exit::Locked,
-                        format!("another vfguard run holds {} (waited {} s)", path.display(), patience.as_secs()),
-                        "wait until it is done (`vfguard status` shows its log), then run this again",
-                    ));
-                }
-                Err((_, e)) => return Err(e).with_context(|| format!("locking {}", path.display())),
+        take(&host.path(LOCK), patience).map(|file| WriteLock { _file: file })
+    }
+}
+
+/// Proof that nobody else moves the boot default.
+#[derive(Debug)]
+pub struct BootLock {
+    _file: Option<Flock<File>>,
+}
+
+impl BootLock {
+    /// Takes the lock. A move under way is waited for.
+    ///
+    /// # Errors
+    /// [`Exit::Locked`] when the other does not end; those of opening the file.
+    pub fn take(host: &Host) -> Result<BootLock> {
+        take(&host.path(BOOT_LOCK), MOVING).map(|file| BootLock { _file: Some(file) })
+    }
+
+    /// The same for a hold, which is the safe side: where the file cannot be made or opened (a /run that is full), the default is held
+    /// without it.
+    ///
+    /// # Errors
+    /// [`Exit::Locked`] when another move does not end.
+    pub fn take_to_hold(host: &Host) -> Result<BootLock> {
+        match BootLock::take(host) {
+            Err(e) if exit(&e) != Exit::Locked => Ok(BootLock { _file: None }),
+            taken => taken,
+        }
+    }
+}
+
+fn take(path: &Path, patience: Duration) -> Result<Flock<File>> {
+    files::create_dirs(path.parent().unwrap_or(Path::new("/")), 0o755)?;
+    let mut file = open(path).with_context(|| format!("opening the lock {}", path.display()))?;
+    let start = Instant::now();
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => return Ok(held),
+            Err((back, Errno::EWOULDBLOCK)) if start.elapsed() < patience => {
+                file = back;
+                std::thread::sleep(RETRY);
             }
+            Err((_, Errno::EWOULDBLOCK)) => {
+                return Err(advise_exit(
+                    Exit::Locked,
+                    format!("another vfguard run holds {} (waited {} s)", path.display(), patience.as_secs()),
+                    "wait until it is done (`vfguard status` shows its log), then run this again",
+                ));
+            }
+            Err((_, e)) => return Err(e).with_context(|| format!("locking {}", path.display())),
         }
     }
 }
@@ -95,6 +133,18 @@ mod tests {
         drop(first);
         assert!(!is_held(&host) && !is_listed(&path));
         WriteLock::take(&host, Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn the_boot_default_can_be_held_while_a_build_holds_its_lock_and_where_no_lock_can_be_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        let _build = WriteLock::take(&host, Duration::ZERO).unwrap();
+        drop(BootLock::take(&host).unwrap());
+        fs::remove_dir_all(dir.path().join("run")).unwrap();
+        fs::write(dir.path().join("run"), "").unwrap();
+        assert!(BootLock::take(&host).is_err());
+        assert!(BootLock::take_to_hold(&host).is_ok());
     }
 
     #[test]

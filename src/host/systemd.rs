@@ -2,7 +2,7 @@
 
 use super::command::{self, Outcome, Spec};
 use super::Host;
-use crate::error::Remedy;
+use crate::error::{advise, Remedy};
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,13 +37,20 @@ pub fn daemon_reload() -> Result<()> {
 /// Properties of units, asked from systemd itself; in the order of the units.
 ///
 /// # Errors
-/// When it does not answer.
+/// When it does not answer, or for fewer units than were asked for: half an answer is none.
 pub fn show(units: &[&str], properties: &[&str]) -> Result<Vec<Properties>> {
     let wanted = format!("--property={}", properties.join(","));
     let args = ["show", wanted.as_str()].into_iter().chain(units.iter().copied());
     let outcome = command::run_ok(&spec(args, ASK_LIMIT))
         .remedy("asking systemd about its units", "systemctl status; `journalctl -b -p err` says why it does not answer")?;
-    Ok(parse(&outcome.tail))
+    let answers = parse(&outcome.output);
+    if outcome.cut || answers.len() != units.len() {
+        return Err(advise(
+            format!("systemctl answered for {} of {} units", answers.len(), units.len()),
+            format!("{} says what is wrong", spec(["show"].into_iter().chain(units.iter().copied()), ASK_LIMIT).line()),
+        ));
+    }
+    Ok(answers)
 }
 
 /// The output of `systemctl show`: `key=value` lines, a blank line between units.

@@ -1,0 +1,49 @@
+//! The hold that is left ready: what vfguard-fail-closed.service writes where vfguard itself does not run.
+//!
+//! Each run that decides leaves it, so that a hold needs no judgement then, and no room: the first line is `WAY KERNEL WHERE`, the rest is
+//! what has to stand there, byte by byte. The shell that reads it is packaging/systemd/fail-closed.
+
+use super::moves::{self, Plan, Way};
+use super::{choose, default, grubenv, NextBoot};
+use crate::host::{files, Host};
+use crate::kernel::KernelRelease;
+use anyhow::{Context, Result};
+use std::path::Path;
+
+/// Where it is, below the root, in a directory that only root may enter. It is written while there is room, and read when there may be none.
+pub const FILE: &str = "/var/lib/vfguard/ready/hold";
+
+/// Leaves a hold on `to` ready, given what boots `now`; without a kernel that is known to be good, none. What is there already is not
+/// written again.
+///
+/// # Errors
+/// Those of writing. A loader by which nothing could be held is none: then none is left.
+pub fn leave(host: &Host, now: &NextBoot, to: Option<&KernelRelease>) -> Result<()> {
+    let Some((to, plan)) = to.and_then(|to| Some((to, plan(host, now, to).ok()?))) else {
+        return files::remove(&host.path(FILE)).map(drop);
+    };
+    let way = match plan.way {
+        Way::InPlace => "in-place",
+        Way::Replace => "replace",
+        Way::Bootctl => "bootctl",
+    };
+    let mut content = format!("{way} {to} {}\n", plan.at.display()).into_bytes();
+    content.extend(plan.after);
+    if host.read(FILE).is_ok_and(|ready| ready == content) {
+        return Ok(());
+    }
+    files::create_dirs(host.path(FILE).parent().unwrap_or(Path::new("/")), 0o700)?;
+    host.write_atomic(FILE, &content, 0o600)
+}
+
+fn plan(host: &Host, now: &NextBoot, to: &KernelRelease) -> Result<Plan> {
+    let (loaders, _) = choose::loaders(host);
+    let loader = loaders.first().context("no boot loader")?;
+    let (wanted, _) = default::kept(host, loader, now, to);
+    let mut plan = moves::plan(host, loader, to, None, Some(&wanted).filter(|w| *w != to))?;
+    if plan.way == Way::InPlace {
+        // What is set for one boot goes as well: nobody is there to judge it.
+        plan.after = grubenv::edit(&plan.after, &[("next_entry", None)])?;
+    }
+    Ok(plan)
+}

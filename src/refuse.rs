@@ -1,0 +1,165 @@
+//! The two locks on one door: the boot default stays on a proven kernel, and the reboot is refused. Each is tried whatever became of the
+//! other, and what became of each is told.
+//!
+//! The boot default comes first: it is a few bytes in /boot, where closing the gate waits for systemd, which may hang or be
+//! killed meanwhile. Neither waits for a build.
+
+use crate::boot;
+use crate::config::{Config, Gate as Settings, Mode};
+use crate::error::{advise, exit, Exit};
+use crate::finding::Verdict;
+use crate::gate::{self, audit, Closed, Reason};
+use crate::host::lock::BootLock;
+use crate::host::place::Place;
+use crate::host::Host;
+use crate::judge::Judgement;
+use crate::kernel::{installed, KernelRelease};
+use crate::report::notices::{self, Topic};
+use crate::survey::Survey;
+use anyhow::Result;
+
+/// What refusing came to.
+#[derive(Debug, Default)]
+pub struct Refused {
+    /// What was done and what could not be, a line each.
+    pub done: Vec<String>,
+    /// Whether the boot loader's choice was moved.
+    pub moved: bool,
+    /// Why the gate is not seen closed, if it is not.
+    pub failed: Option<anyhow::Error>,
+}
+
+impl Refused {
+    fn held(&mut self, host: &Host, moved: Result<boot::Change>) {
+        match moved {
+            Ok(change) => {
+                self.moved |= change.changed;
+                self.done.push(told(host, change));
+            }
+            Err(e) => self.done.push(format!("boot default not held: {e:#}")),
+        }
+    }
+
+    fn closed(&mut self, closed: Result<Closed>) {
+        match closed {
+            Ok(closed) if closed.state == gate::State::Closed => {
+                self.done.extend(closed.scheduled);
+                self.done.push("gate closed: a reboot is refused".into());
+            }
+            Ok(_) => {}
+            Err(e) => {
+                self.done.push(format!("gate not confirmed: {e:#}; do not reboot"));
+                self.failed = Some(e);
+            }
+        }
+    }
+}
+
+/// Refuses what a judgement does not allow, as far as mode, place and an override that covers the kernels let it.
+pub fn refuse(host: &Host, config: &Config, place: Place, survey: &Survey, judgement: &Judgement) -> Refused {
+    let mut refused = Refused::default();
+    let unsafe_kernels: Vec<KernelRelease> = judgement.refused().map(|k| k.kernel.clone()).collect();
+    let overridden = gate::active_override(host).is_some_and(|o| o.covers(&unsafe_kernels));
+    if judgement.verdict == Verdict::Safe || config.mode != Mode::Enforce || overridden {
+        return refused;
+    }
+    if place.may_hold() {
+        hold(host, survey, judgement, &mut refused);
+    }
+    if place.may_close() {
+        refused.closed(gate::close(host, &config.gate, &gate::reasons(judgement)));
+    }
+    refused
+}
+
+/// Keeps the boot loader away from a kernel that is not safe.
+fn hold(host: &Host, survey: &Survey, judgement: &Judgement, refused: &mut Refused) {
+    let safe = |kernel: &KernelRelease| judgement.kernels.iter().any(|k| &k.kernel == kernel && k.verdict == Verdict::Safe);
+    let (once, next) = (survey.starts_unsafe(boot::Role::Once, safe), survey.starts_unsafe(boot::Role::Next, safe));
+    if !once && !next {
+        return;
+    }
+    let lock = match BootLock::take_to_hold(host) {
+        Ok(lock) => lock,
+        Err(e) => return refused.held(host, Err(e)),
+    };
+    if once {
+        refused.held(host, boot::clear_once(host, &lock));
+    }
+    if next {
+        let refuge = survey.refuge(host).ok_or_else(|| {
+            advise(
+                "no kernel is known to be good: neither the running one's files nor a safe one that has booted are there",
+                "install a kernel that worked before a reboot",
+            )
+        });
+        refused.held(host, refuge.and_then(|kernel| boot::hold(host, &lock, &kernel)));
+    }
+}
+
+/// Refuses because nothing could be decided: the running kernel is the one that is known to work, so the default is held on it, whatever
+/// would boot; then `close` closes the gate.
+pub fn undecided(host: &Host, config: &Config, place: Place, close: impl FnOnce(&Settings) -> Result<Closed>) -> Refused {
+    let mut refused = Refused::default();
+    // An override is about what was known when it was given; that something failed since is not a kernel that it does not name.
+    if config.mode != Mode::Enforce || gate::active_override(host).is_some() {
+        return refused;
+    }
+    if place.may_hold() {
+        hold_running(host, config, &mut refused);
+    }
+    if place.may_close() {
+        refused.closed(close(&config.gate));
+    }
+    refused
+}
+
+fn hold_running(host: &Host, config: &Config, refused: &mut Refused) {
+    let Some(running) = installed::running(host).filter(|k| installed::image(host, k).is_some()) else {
+        return refused
+            .held(host, Err(advise("the running kernel's files are gone", "install a kernel that worked before a reboot")));
+    };
+    let next = boot::next_boot(host, &config.boot);
+    let leaves = |role| next.certain && next.kernels.iter().any(|c| c.role == role && c.kernel != running);
+    let (once, lasting) = (leaves(boot::Role::Once), leaves(boot::Role::Next));
+    if !once && !lasting {
+        return;
+    }
+    let lock = match BootLock::take_to_hold(host) {
+        Ok(lock) => lock,
+        Err(e) => return refused.held(host, Err(e)),
+    };
+    if once {
+        refused.held(host, boot::clear_once(host, &lock));
+    }
+    if lasting {
+        refused.held(host, boot::hold(host, &lock, &running));
+    }
+}
+
+/// An error after which nothing is decided: neither a wrong command line nor a lock that another run holds, which decides in its turn.
+pub fn leaves_undecided(error: &anyhow::Error) -> bool {
+    match exit(error) {
+        Exit::Usage | Exit::Locked => false,
+        Exit::Done | Exit::Undecided | Exit::Unsafe => true,
+    }
+}
+
+/// The reason of a gate that is closed because of an error.
+pub fn no_decision(error: &anyhow::Error) -> Reason {
+    let remedy = crate::error::remedy(error).unwrap_or("vfguard check").to_owned();
+    Reason { kernel: None, summary: format!("nothing could be decided: {error:#}"), remedy }
+}
+
+/// A move of the boot default, in the journal and the audit log; the move stands even where neither can be written.
+pub fn told(host: &Host, change: boot::Change) -> String {
+    if !change.changed {
+        return change.what;
+    }
+    notices::journal(host, Topic::BootDefault, &change.what, &[("VFGUARD_KERNEL", change.kernel.as_str())]);
+    let event = audit::Event::now(host, audit::What::BootDefault, &change.what, Some(&change.kernel));
+    match audit::append(host, &event) {
+        Ok(()) => change.what,
+        Err(e) => format!("{} (not in the audit log: {e:#})", change.what),
+    }
+}

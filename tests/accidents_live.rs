@@ -1,0 +1,270 @@
+//! Accidents around vfguard, on a live root of its own: a full /tmp, a full /run, a full disk, a systemd that does not do what it is told.
+//! The two locks fail one at a time, and what could not be confirmed is told as that. (With a real systemd: the vm tier.)
+
+mod machine;
+
+use machine::live::enter;
+use machine::{Machine, Run};
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+const OLD: &str = "6.1.0-53-amd64";
+const NEW: &str = "6.1.0-54-amd64";
+const NIC: &str = "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00";
+const DRIVER: &str = "ena.alias=pci:v00001D0Fd0000EC20sv*sd*bc*sc*i*\0ena.file=drivers/net/ena\0";
+
+/// Stands in for systemd, which a namespace has not: it knows what lay in /run/systemd/system at the last reload that went well.
+/// /srv/reload makes the next ones fail or hang, /srv/show makes it answer badly.
+const SYSTEMCTL: &str = r#"#!/bin/bash
+words=()
+for w in "$@"; do [[ $w = --* ]] || words+=("$w"); done
+case ${words[0]} in
+daemon-reload)
+    case $(cat /srv/reload 2>/dev/null) in
+    fails) echo 'Failed to reload daemon: Refusing to reload, not enough space available on /run/systemd.' >&2; exit 1 ;;
+    hangs) exec sleep 600 ;;
+    esac
+    rm -rf /srv/known; cp -a /run/systemd/system /srv/known ;;
+show)
+    [ "$(cat /srv/show 2>/dev/null)" != silent ] || { echo 'Failed to connect to bus: No such file or directory' >&2; exit 1; }
+    refuser=VFGUARD_blocks_reboot__run_vfguard_status.service
+    for u in "${words[@]:1}"; do
+        loaded=loaded requires=
+        [ ! -e "/srv/known/$u.d/50-vfguard.conf" ] || requires=$refuser
+        [ "$u" != $refuser ] || { loaded=not-found; [ ! -L "/srv/known/$u" ] || loaded=masked; }
+        printf 'Id=%s\nLoadState=%s\nRequires=%s\nActiveState=inactive\n\n' "$u" $loaded "$requires"
+        [ "$(cat /srv/show 2>/dev/null)" != half ] || exit 0
+    done ;;
+esac
+"#;
+
+/// OLD runs and drives the card; NEW came, is the boot default, and does not. Nothing was decided yet.
+fn machine() -> Machine {
+    let machine = Machine::new()
+        .grub()
+        .kernel(OLD)
+        .kernel(NEW)
+        .boot_entry(OLD)
+        .boot_entry(NEW)
+        .boot_default(NEW)
+        .device("0000:00:05.0", NIC, Some("ena"))
+        .file(&format!("lib/modules/{OLD}/modules.builtin.modinfo"), DRIVER)
+        .file("etc/os-release", "ID=rhel\nVERSION_ID=9.4\nID_LIKE=fedora\n")
+        .file("osrelease", &format!("{OLD}\n"))
+        .file("cmdline", "ro\n")
+        .file("run/systemd/system/x", "")
+        .file("usr/local/sbin/systemctl", SYSTEMCTL)
+        .file("usr/lib/vfguard/fail-closed", include_str!("../packaging/systemd/fail-closed"));
+    for program in ["usr/local/sbin/systemctl", "usr/lib/vfguard/fail-closed"] {
+        fs::set_permissions(machine.path(program), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::create_dir_all(machine.path("usr/bin")).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_vfguard"), machine.path("usr/bin/vfguard")).unwrap();
+    machine
+}
+
+/// What systemd knows refuses.
+fn refused(machine: &Machine) -> bool {
+    let known = machine.path("srv/known");
+    known.join("reboot.target.d/50-vfguard.conf").exists()
+        && fs::read_link(known.join("VFGUARD_blocks_reboot__run_vfguard_status.service")).is_ok()
+}
+
+/// The last line of a script's output as JSON.
+fn last_json(run: &Run) -> Value {
+    let line = run.stdout.lines().last().unwrap_or_default();
+    serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {}{}", run.stdout, run.stderr))
+}
+
+const SHOW: &str = "vfguard --format json gate show | tr -d '\\n'; echo";
+
+#[test]
+fn a_tmp_that_any_user_filled_stops_neither_lock() {
+    for full in ["size=4k", "size=1m,nr_inodes=1"] {
+        let machine = machine();
+        let run = enter(
+            &machine,
+            &format!(
+                "mount -t tmpfs -o mode=1777,{full} full /tmp; setpriv --reuid 1234 --clear-groups head -c 9000 /dev/zero >/tmp/x; \
+                 ! mktemp -d 2>/dev/null; ! head -c 5000 /dev/zero 2>/dev/null >/tmp/y || exit 9; \
+                 vfguard reconcile; echo \"code $?\"; {SHOW}"
+            ),
+        );
+        assert!(run.stdout.contains("code 3\n"), "{full}: {}{}", run.stdout, run.stderr);
+        assert!(refused(&machine), "{full}: {}{}", run.stdout, run.stderr);
+        assert_eq!(machine.saved_entry(), OLD, "{full}");
+        let shown = last_json(&run);
+        assert_eq!((&shown["gate"], &shown["not_confirmed"]), (&Value::from("closed"), &Value::Null), "{full}");
+    }
+}
+
+#[test]
+fn a_full_run_leaves_the_default_held_and_the_gate_not_confirmed() {
+    for full in ["size=16k", "nr_inodes=12"] {
+        let machine = machine();
+        let run = enter(
+            &machine,
+            &format!(
+                "mount -t tmpfs -o {full} full /run; mkdir -p /run/systemd/system; head -c 99999 /dev/zero >/run/x; \
+                 for i in $(seq 99); do mkdir /run/$i; done 2>/dev/null; \
+                 vfguard reconcile; echo \"code $?\"; vfguard gate show; {SHOW}"
+            ),
+        );
+        assert!(run.stdout.contains("code 1\n"), "{full}: {}{}", run.stdout, run.stderr);
+        let said = format!("{}{}", run.stdout, run.stderr);
+        assert!(said.contains("gate not confirmed: ") && said.contains("the boot default is held on"), "{full}: {said}");
+        assert_eq!(machine.saved_entry(), OLD, "{full}: {}{}", run.stdout, run.stderr);
+        let shown = last_json(&run);
+        assert_ne!(shown["gate"], "closed", "{full}: {shown}");
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_both_locks_on_and_the_wanted_kernel_known() {
+    let machine = machine();
+    let run = enter(
+        &machine,
+        "mkdir -p /var/lib; mount -t tmpfs -o size=4k full /var/lib; head -c 9999 /dev/zero >/var/lib/x; \
+         vfguard reconcile; echo \"code $?\"; umount /var/lib",
+    );
+    assert!(run.stdout.contains("code 3\n"), "{}{}", run.stdout, run.stderr);
+    assert!(refused(&machine) && machine.saved_entry() == OLD, "{}{}", run.stdout, run.stderr);
+    assert!(run.stdout.contains("not recorded: "), "{}", run.stdout);
+    // Mended: the mark in the loader's own file says what was wanted.
+    let machine = machine.file(&format!("lib/modules/{NEW}/modules.builtin.modinfo"), DRIVER);
+    let run = enter(&machine, "vfguard reconcile; echo \"code $?\"");
+    assert!(run.stdout.contains("code 0\n"), "{}{}", run.stdout, run.stderr);
+    assert!(!refused(&machine) && machine.saved_entry() == NEW, "{}{}", run.stdout, run.stderr);
+}
+
+#[test]
+fn a_reload_that_fails_holds_the_default_is_told_and_tried_again() {
+    let machine = machine().file("srv/reload", "fails\n");
+    let run = enter(&machine, &format!("vfguard reconcile; echo \"code $?\"; vfguard gate show; vfguard check; {SHOW}"));
+    assert!(run.stdout.contains("code 1\n"), "{}{}", run.stdout, run.stderr);
+    assert!(run.stdout.contains("gate: not confirmed; ") && run.stdout.contains("Refusing to reload"), "{}", run.stdout);
+    assert!(run.stdout.contains("(gate open)"), "check says what systemd would do: {}", run.stdout);
+    let shown = last_json(&run);
+    assert!(shown["gate"] == "open" && shown["not_confirmed"].as_str().unwrap().contains("Refusing to reload"), "{shown}");
+    assert!(machine.saved_entry() == OLD && !refused(&machine));
+    fs::remove_file(machine.path("srv/reload")).unwrap();
+    let run = enter(&machine, &format!("vfguard reconcile --no-build; echo \"code $?\"; {SHOW}"));
+    assert!(run.stdout.contains("code 3\n") && refused(&machine), "{}{}", run.stdout, run.stderr);
+    assert_eq!((&last_json(&run)["gate"], &last_json(&run)["not_confirmed"]), (&Value::from("closed"), &Value::Null));
+}
+
+#[test]
+fn a_reload_that_hangs_does_not_keep_the_default_from_being_held() {
+    let machine = machine().file("srv/reload", "hangs\n");
+    // As vfguard-boot.service's own limit would end it.
+    let run = enter(&machine, &format!("timeout -s KILL 5 vfguard reconcile --no-build; echo \"code $?\"; {SHOW}"));
+    assert!(run.stdout.contains("code 137\n"), "{}{}", run.stdout, run.stderr);
+    assert_eq!(machine.saved_entry(), OLD);
+    assert_eq!(last_json(&run)["gate"], "open", "systemd has not read it: {}", run.stdout);
+}
+
+#[test]
+fn half_an_answer_of_systemd_and_none_are_neither_open_nor_closed() {
+    for bad in ["half", "silent"] {
+        let machine = machine();
+        let run = enter(
+            &machine,
+            &format!(
+                "vfguard reconcile >/srv/first; echo {bad} >/srv/show; {SHOW}; rm -r /run/vfguard; vfguard gate show; \
+                 vfguard reconcile; echo \"code $?\""
+            ),
+        );
+        let first = run.stdout.lines().next().unwrap();
+        let shown: Value = serde_json::from_str(first).unwrap();
+        assert_eq!(shown["gate"], "unknown", "{bad}: {first}");
+        assert!(shown["not_confirmed"].as_str().unwrap().contains("systemd could not be asked"), "{bad}: {first}");
+        assert!(run.stdout.contains("gate: not confirmed"), "{bad}: {}", run.stdout);
+        assert!(run.stdout.contains("code 1\n"), "{bad}: not closed as far as can be seen: {}", run.stdout);
+    }
+}
+
+/// A run that decided has left a hold ready; then NEW came, and vfguard itself does not run any more.
+fn broken(ends: &str) -> Machine {
+    let machine = machine().boot_default(OLD);
+    let run = enter(
+        &machine,
+        "vfguard reconcile; echo \"code $?\"; stat -c '%a %u' /var/lib/vfguard/ready /var/lib/vfguard/ready/hold",
+    );
+    assert!(run.stdout.contains("code 0\n") && run.stdout.ends_with("700 0\n600 0\n"), "{}{}", run.stdout, run.stderr);
+    let machine = machine.boot_default(NEW).file("usr/bin/vfguard", &format!("#!/bin/sh\n{ends}\n"));
+    fs::set_permissions(machine.path("usr/bin/vfguard"), fs::Permissions::from_mode(0o755)).unwrap();
+    machine
+}
+
+#[test]
+fn whatever_end_vfguard_takes_the_shell_holds_the_default_and_refuses() {
+    for ends in ["exit 1", "exit 3", "exit 127", "kill -9 $$", "kill -SEGV $$", "kill -HUP $$"] {
+        let machine = broken(ends);
+        let ready = fs::read(machine.path("var/lib/vfguard/ready/hold")).unwrap();
+        let run = enter(&machine, "/usr/lib/vfguard/fail-closed");
+        assert!(run.code == 0 && refused(&machine), "{ends}: {}{}", run.stdout, run.stderr);
+        assert_eq!(machine.saved_entry(), OLD, "{ends}: {}{}", run.stdout, run.stderr);
+        assert!(ready.ends_with(&fs::read(machine.path("boot/grub2/grubenv")).unwrap()), "{ends}");
+    }
+}
+
+#[test]
+fn the_shell_holds_and_says_so_where_everything_it_could_write_to_is_full() {
+    let machine = broken("exit 1");
+    let full = "mount -t tmpfs -o size=16k full /run; mkdir -p /run/systemd/system; head -c 99999 /dev/zero >/run/x; \
+                mount -t tmpfs -o size=4k,mode=1777 full /tmp; head -c 9999 /dev/zero >/tmp/x; /usr/lib/vfguard/fail-closed";
+    let run = enter(&machine, full);
+    assert_eq!(machine.saved_entry(), OLD, "{}{}", run.stdout, run.stderr);
+    assert!(run.stdout.contains(&format!("the boot default is held on {OLD}")), "{}", run.stdout);
+    assert!(!refused(&machine) || run.stdout.contains("reboots are refused"), "{}", run.stdout);
+}
+
+#[test]
+fn the_shell_overrules_neither_an_override_nor_the_policy() {
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let over = |until: &str, boot: &str| {
+        format!("mkdir -p /run/vfguard; printf '{{\\n  \"reason\": \"x\",\\n  \"until\": %s,\\n  \"boot_id\": \"%s\"\\n}}\\n' {until} {} >/run/vfguard/override.json", boot.trim())
+    };
+    let cases = [
+        (over("$(($(date +%s) + 60))", &boot_id), false, NEW),
+        (over("$(($(date +%s) - 1))", &boot_id), true, OLD),
+        (over("$(($(date +%s) + 60))", "another"), true, OLD),
+        ("mkdir -p /etc/vfguard/config.d; echo 'mode = \"observe\"' >/etc/vfguard/config.toml".into(), false, NEW),
+        (
+            "mkdir -p /etc/vfguard/config.d; echo 'mode = \"observe\"' >/etc/vfguard/config.toml; \
+             echo 'mode = \"enforce\"' >/etc/vfguard/config.d/1.toml"
+                .into(),
+            true,
+            OLD,
+        ),
+        ("mkdir -p /sys/fs/cgroup/system.slice/rescue.service".into(), false, OLD),
+    ];
+    for (before, closed, default) in cases {
+        let machine = broken("exit 1");
+        let run = enter(&machine, &format!("{before}; /usr/lib/vfguard/fail-closed"));
+        let said = format!("{before}: {}{}", run.stdout, run.stderr);
+        assert_eq!((run.code, refused(&machine), machine.saved_entry().as_str()), (0, closed, default), "{said}");
+    }
+}
+
+#[test]
+fn the_real_vfguard_under_the_same_unit_holds_and_closes_too() {
+    let machine = machine();
+    let run = enter(&machine, &format!("/usr/lib/vfguard/fail-closed; {SHOW}"));
+    assert!(refused(&machine) && machine.saved_entry() == OLD, "{}{}", run.stdout, run.stderr);
+    assert!(last_json(&run)["reasons"][0].as_str().unwrap().contains("without a decision"), "{}", run.stdout);
+}
+
+/// The override that the program writes is one that the shell understands.
+#[test]
+fn the_shell_reads_an_override_as_the_program_writes_it() {
+    let machine = broken("exit 1");
+    fs::copy(env!("CARGO_BIN_EXE_vfguard"), machine.path("usr/bin/real")).unwrap();
+    let run = enter(
+        &machine,
+        "ln -sf /bin/true /usr/local/sbin/systemd-run; real gate open --reason because >&2; /usr/lib/vfguard/fail-closed",
+    );
+    assert!(run.code == 0 && !refused(&machine), "{}{}", run.stdout, run.stderr);
+    assert_eq!(machine.saved_entry(), NEW, "{}{}", run.stdout, run.stderr);
+}

@@ -1,0 +1,178 @@
+//! The two locks fail one at a time: whatever becomes of the gate, the boot default is held, and the other way round.
+
+mod machine;
+
+use machine::{Machine, Run};
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const OLD: &str = "6.1.0-53-amd64";
+const NEW: &str = "6.1.0-54-amd64";
+const LATER: &str = "6.1.0-55-amd64";
+const NIC: &str = "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00";
+const DRIVER: &str = "ena.alias=pci:v00001D0Fd0000EC20sv*sd*bc*sc*i*\0ena.file=drivers/net/ena\0";
+const DROP_IN: &str = "run/systemd/system/reboot.target.d/50-vfguard.conf";
+
+/// OLD runs and drives the card. NEW is the boot default and LATER is the first of the menu; neither does.
+fn machine() -> Machine {
+    Machine::new()
+        .grub()
+        .file("etc/os-release", "ID=rhel\nVERSION_ID=9.4\nID_LIKE=fedora\n")
+        .device("0000:00:05.0", NIC, Some("ena"))
+        .kernel(OLD)
+        .kernel(NEW)
+        .kernel(LATER)
+        .boot_entry(OLD)
+        .boot_entry(NEW)
+        .boot_entry(LATER)
+        .boot_default(NEW)
+        .file(&format!("lib/modules/{OLD}/modules.builtin.modinfo"), DRIVER)
+        .file("proc/sys/kernel/osrelease", &format!("{OLD}\n"))
+}
+
+fn mended(machine: Machine) -> Machine {
+    machine.file(&format!("lib/modules/{NEW}/modules.builtin.modinfo"), DRIVER)
+}
+
+fn said(run: &Run) -> String {
+    format!("{}{}", run.stdout, run.stderr)
+}
+
+#[test]
+fn a_gate_that_cannot_be_written_leaves_the_default_held_and_both_are_told() {
+    // A file where systemd's directory should be.
+    let machine = machine().file("run/systemd/system", "");
+    let run = machine.run(&["reconcile"]);
+    assert_eq!(run.code, 1, "{}", said(&run));
+    assert_eq!(machine.saved_entry(), OLD);
+    let text = said(&run);
+    assert!(text.contains("gate not confirmed: ") && text.contains(&format!("held on {OLD}")), "{text}");
+    fs::remove_file(machine.path("run/systemd/system")).unwrap();
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    assert!(machine.path(DROP_IN).exists(), "it is not tried again");
+}
+
+#[test]
+fn a_default_that_cannot_be_held_leaves_the_gate_closed_and_both_are_told() {
+    let machine = machine();
+    fs::remove_file(machine.path(&format!("boot/loader/entries/{}-{OLD}.conf", machine::MACHINE_ID))).unwrap();
+    let run = machine.run(&["reconcile"]);
+    assert_eq!(run.code, 3, "{}", said(&run));
+    let text = said(&run);
+    assert!(text.contains("gate closed") && text.contains("boot default not held: "), "{text}");
+    assert!(machine.path(DROP_IN).exists());
+}
+
+#[test]
+fn without_a_place_for_locks_counter_and_records_both_locks_are_on_all_the_same() {
+    // Files where the directories of our own should be.
+    let machine = machine().file("run/vfguard", "").file("var/lib/vfguard", "");
+    let run = machine.run(&["reconcile"]);
+    assert_eq!(run.code, 1, "{}", said(&run));
+    assert_eq!(machine.saved_entry(), OLD, "{}", said(&run));
+    let machine = self::machine().file("var/lib/vfguard", "");
+    let run = machine.run(&["reconcile"]);
+    assert_eq!((run.code, machine.saved_entry().as_str()), (3, OLD), "{}", said(&run));
+    assert!(machine.path(DROP_IN).exists());
+}
+
+#[test]
+fn a_hold_whose_record_could_not_be_written_still_promotes_the_kernel_that_was_wanted() {
+    let machine = machine().file("var/lib/vfguard", "");
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    fs::remove_file(machine.path("var/lib/vfguard")).unwrap();
+    // Not LATER, the first of the menu.
+    let machine = mended(machine);
+    let run = machine.run(&["reconcile"]);
+    assert_eq!((run.code, machine.saved_entry().as_str()), (0, NEW), "{}", said(&run));
+    let block = fs::read_to_string(machine.path("boot/grub2/grubenv")).unwrap();
+    assert!(!block.contains("vfguard"), "something of ours is left: {block}");
+}
+
+#[test]
+fn a_run_that_cannot_decide_holds_the_running_kernel_and_closes() {
+    let machine = machine().file("etc/vfguard/drivers.d/x.toml", "no recipe\n");
+    let run = machine.run(&["reconcile"]);
+    assert_eq!(run.code, 1, "{}", said(&run));
+    assert!(run.stderr.contains(&format!("held on {OLD}")) && run.stderr.contains("gate closed"), "{}", run.stderr);
+    assert!(machine.path(DROP_IN).exists() && machine.saved_entry() == OLD);
+    fs::remove_file(machine.path("etc/vfguard/drivers.d/x.toml")).unwrap();
+    let machine = mended(machine);
+    assert_eq!(machine.run(&["reconcile"]).code, 0);
+    assert_eq!(machine.saved_entry(), NEW, "the wanted kernel is lost");
+}
+
+/// Holds the lock of a build until it is dropped.
+struct Build(Child);
+
+impl Build {
+    fn start(machine: &Machine) -> Build {
+        fs::create_dir_all(machine.path("run/vfguard")).unwrap();
+        let mut flock = Command::new("flock");
+        flock.arg(machine.path("run/vfguard/lock")).args(["sh", "-c", "echo; read wait"]);
+        let mut child = flock.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+        Build(child)
+    }
+}
+
+impl Drop for Build {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_build_under_way_delays_neither_lock() {
+    let machine = machine();
+    let build = Build::start(&machine);
+    let start = Instant::now();
+    let run = machine.run(&["reconcile", "--no-build"]);
+    assert_eq!(run.code, 3, "{}", said(&run));
+    assert!(run.stdout.contains("another run is at work"), "{}", said(&run));
+    assert!(machine.path(DROP_IN).exists() && machine.saved_entry() == OLD, "{}", said(&run));
+    assert!(start.elapsed() < Duration::from_secs(60));
+    assert_eq!(machine.run(&["decline", NEW]).code, 0, "a person waits for the build");
+    drop(build);
+    assert_eq!(machine.saved_entry(), OLD);
+}
+
+#[test]
+fn a_prepare_by_hand_that_fails_refuses_what_is_not_safe() {
+    let recipe = "[[releases]]\nversion = '1.0'\nurls = ['http://127.0.0.1:9/x.tar.gz']\n\
+                  sha256 = '0000000000000000000000000000000000000000000000000000000000000000'\n";
+    let machine = machine().vf("ixgbevf").recipe(recipe);
+    let run = machine.run(&["prepare", NEW, "--driver", "ixgbevf"]);
+    assert_ne!(run.code, 0, "{}", said(&run));
+    assert!(machine.path(DROP_IN).exists() && machine.saved_entry() == OLD, "{}", said(&run));
+}
+
+#[test]
+fn each_run_that_decides_leaves_a_hold_ready_and_one_that_cannot_hold_leaves_none() {
+    let machine = machine().boot_default(OLD);
+    assert_eq!(machine.run(&["reconcile"]).code, 0);
+    let ready = machine.path("var/lib/vfguard/ready/hold");
+    let left = fs::read(&ready).unwrap();
+    let line = String::from_utf8_lossy(&left).lines().next().unwrap().to_owned();
+    let env = fs::canonicalize(machine.path("boot/grub2/grubenv")).unwrap();
+    assert_eq!(line, format!("in-place {OLD} {}", env.display()));
+    // Another default: the same kernel is held, and the mark names what is wanted.
+    let machine = machine.boot_default(NEW);
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    let (left, now) = (fs::read(&ready).unwrap(), fs::read(&env).unwrap());
+    assert!(left.ends_with(&now) && String::from_utf8_lossy(&now).contains(&format!("vfguard_wanted={NEW}\n")));
+    // What is set for one boot is not part of it.
+    let text = String::from_utf8(now).unwrap().replacen("saved_entry=", &format!("next_entry={LATER}\nsaved_entry="), 1);
+    let machine = machine.file("boot/grub2/grubenv", &text[..1024]);
+    machine.run(&["reconcile"]);
+    assert!(!String::from_utf8_lossy(&fs::read(&ready).unwrap()).contains("next_entry"));
+    // Nothing is written where nothing is new, and none is left where OLD cannot be started.
+    let before = fs::metadata(&ready).unwrap().modified().unwrap();
+    machine.run(&["reconcile"]);
+    assert_eq!(fs::metadata(&ready).unwrap().modified().unwrap(), before);
+    fs::remove_file(machine.path(&format!("boot/loader/entries/{}-{OLD}.conf", machine::MACHINE_ID))).unwrap();
+    machine.run(&["reconcile"]);
+    assert!(!ready.exists());
+}

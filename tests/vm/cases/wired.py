@@ -12,6 +12,7 @@ from pathlib import Path
 from vmlab.errors import require
 from vmlab.install import install_units
 
+from . import accidents
 from .triggers import Trigger, UNIT, detached
 
 GATE_CLOSED = "a004f79bec994dea9583ceb1624748e3"
@@ -175,6 +176,18 @@ class Wired:
         require(shell.run("vfguard gate close", 30).code == 1, "observe let itself be closed")
         shell.check("rm /etc/vfguard/config.d/1.toml")
         shell.until(CLOSED, NOTICED)
+        self.idle()
+
+    def accidents(self):
+        """What is full, and what hangs."""
+        shell = self.shell
+        shell.check("systemctl stop vfguard-watch.path vfguard.timer")
+        self.idle()
+        entry = ENTRY.format(self.second)
+        for name in accidents.FAULTS:
+            accidents.full(self, name, entry, CLOSED)
+        accidents.hangs(self, entry, CLOSED)
+        shell.check("systemctl start vfguard-watch.path vfguard.timer")
         self.idle()
 
     def hands_off(self):
@@ -355,10 +368,10 @@ def stops(outcome):
     return outcome.canary or outcome.end.startswith("gone")
 
 
-STEPS = ("units", "arrives", "told", "override_ends", "override_of_another", "grubenv", "settings", "hands_off", "leaves", "floods", "dies",
+STEPS = ("units", "arrives", "told", "override_ends", "override_of_another", "grubenv", "settings", "accidents", "hands_off", "leaves", "floods", "dies",
          "poweroff", "way_out", "reboots", "early")
 # What is vfguard's own and not systemd's: once is enough, on the older one.
-ONCE = ("override_of_another", "grubenv", "settings", "hands_off", "floods")
+ONCE = ("override_of_another", "grubenv", "settings", "accidents", "hands_off", "floods")
 
 # systemd 257 itself wants a second task to start a service with TasksMax=1.
 OLDER = ("early",)

@@ -1,5 +1,5 @@
-//! A second opinion: what `grubby` takes for the default. It ignores `next_entry` and may sort unlike GRUB, so that it can
-//! only raise a doubt.
+//! A second opinion: what `grubby` takes for the default. It ignores `next_entry`, may sort unlike GRUB and does not see every
+//! means of holding, so its opinion is told and decides nothing.
 
 use super::choose::{self, Loader};
 use super::{default, image, NextBoot, Problem, Source};
@@ -13,33 +13,35 @@ const GRUBBY: [&str; 2] = ["/usr/sbin/grubby", "/sbin/grubby"];
 /// It reads a few files.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Asks `grubby --default-kernel`, where it is installed and this is the live machine; a disagreement makes the answer
-/// uncertain. Apart from [`super::next_boot`], since it starts a process.
-pub fn cross_check(host: &Host, answer: &mut NextBoot) {
+/// Asks `grubby --default-kernel`, where it is installed and this is the live machine. A disagreement is something to tell a
+/// person: it changes neither certainty nor a verdict. Apart from [`super::next_boot`], since it starts a process.
+pub fn second_opinion(host: &Host, answer: &NextBoot) -> Option<Problem> {
     let grub = matches!(answer.source, Source::GrubLegacy | Source::Grub2 | Source::Bls);
-    let Some(grubby) = GRUBBY.iter().find(|p| host.is_file(p)).filter(|_| host.is_live() && grub) else { return };
-    let outcome = match run(&Spec::new(grubby, ["--default-kernel"], LIMIT)) {
-        Ok(outcome) if outcome.success() => outcome,
+    let grubby = GRUBBY.iter().find(|p| host.is_file(p)).filter(|_| host.is_live() && grub)?;
+    let silent = |why: String| {
+        let remedy = "grubby --default-kernel".to_owned();
+        Some(Problem { message: format!("grubby --default-kernel: {why}"), remedy })
+    };
+    match run(&Spec::new(grubby, ["--default-kernel"], LIMIT)) {
+        Ok(outcome) if outcome.success() => disagreement(answer, &outcome.output),
         Ok(outcome) => {
             let last = outcome.output.lines().last().unwrap_or("it printed nothing").to_owned();
-            answer.note(format!("grubby --default-kernel: {last} ({})", outcome.status), "grubby --default-kernel");
-            return;
+            silent(format!("{last} ({})", outcome.status))
         }
-        Err(e) => return answer.note(format!("grubby --default-kernel: {e:#}"), "grubby --default-kernel"),
-    };
-    weigh(answer, &outcome.output);
+        Err(e) => silent(format!("{e:#}")),
+    }
 }
 
 /// Compares with what grubby printed: the path of an image.
-fn weigh(answer: &mut NextBoot, printed: &str) {
-    let Some(ours) = answer.lasting().map(|c| c.kernel.clone()) else { return };
-    let theirs = printed.lines().rev().find_map(|l| image::release_of_name(Path::new(l.trim())));
-    if let Some(theirs) = theirs.filter(|t| *t != ours) {
-        answer.doubt(
-            format!("grubby takes {theirs} for the default, and by the boot loader's own rules it is {ours}"),
-            format!("grubby --set-default /boot/vmlinuz-{ours}"),
-        );
-    }
+fn disagreement(answer: &NextBoot, printed: &str) -> Option<Problem> {
+    let ours = &answer.lasting()?.kernel;
+    let theirs = printed.lines().rev().find_map(|l| image::release_of_name(Path::new(l.trim())))?;
+    (theirs != *ours).then(|| Problem {
+        message: format!(
+            "grubby reports {theirs} as the default; by the boot loader's own rules it is {ours}, which counts"
+        ),
+        remedy: format!("grubby --set-default /boot/vmlinuz-{ours} (optional: makes both agree)"),
+    })
 }
 
 /// Whether the boot default could be moved, without moving it: the loader in charge is known, obeys a saved default, and its files
@@ -95,18 +97,17 @@ mod tests {
     }
 
     #[test]
-    fn another_default_by_grubby_is_a_doubt_and_the_same_is_none() {
+    fn another_default_by_grubby_is_told_and_the_same_is_not() {
         let ours = "5.14.0-70.13.1.el9_0.x86_64";
-        for (printed, certain) in [
+        for (printed, agrees) in [
             ("/boot/vmlinuz-5.14.0-70.13.1.el9_0.x86_64\n", true),
             ("/boot/vmlinuz-5.14.0-503.11.1.el9_5.x86_64\n", false),
             ("grep: warning\n/boot/vmlinuz-5.14.0-503.11.1.el9_5.x86_64\n", false),
             ("", true),
         ] {
-            let mut answer = answer(ours);
-            weigh(&mut answer, printed);
-            assert_eq!(answer.certain, certain, "{printed:?}");
-            assert!(certain || answer.problems[0].message.contains("503.11.1"), "{printed:?}");
+            let told = disagreement(&answer(ours), printed);
+            assert_eq!(told.is_none(), agrees, "{printed:?}");
+            assert!(told.is_none_or(|p| p.message.contains("503.11.1")), "{printed:?}");
         }
     }
 }

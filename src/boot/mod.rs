@@ -23,7 +23,7 @@ pub mod systemd_boot;
 pub mod uapi;
 pub mod uki;
 
-pub use check::{cross_check, settable};
+pub use check::{second_opinion, settable};
 pub use default::{clear_once, hold, promote, release, wanted, wanted_entry, Change, Hold};
 pub use moves::settle;
 

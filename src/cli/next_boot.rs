@@ -17,7 +17,7 @@ pub struct Args {}
 /// None today; the signature is that of every verb.
 pub fn run(context: &Context, _: &Args) -> Result<Exit> {
     let mut next = boot::next_boot(&context.host, &context.config.boot);
-    boot::cross_check(&context.host, &mut next);
+    next.problems.extend(boot::second_opinion(&context.host, &next));
     if context.json() {
         super::print(&json::object(&next));
     } else if !(context.global.quiet && next.certain) {

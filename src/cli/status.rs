@@ -44,8 +44,7 @@ struct Report {
 /// Those of [`Survey::new`], and a kernel that is not installed.
 pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let host = &context.host;
-    let mut survey = Survey::new(host, &context.config)?;
-    boot::cross_check(host, &mut survey.next);
+    let survey = Survey::new(host, &context.config)?;
     let mut kernels = match &args.kernel {
         Some(kernel) => survey.judge_one(kernel)?.kernels,
         None => survey.judge_installed(),

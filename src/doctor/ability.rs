@@ -29,7 +29,7 @@ pub fn examine(host: &Host, config: &Config) -> Vec<Check> {
         }
     }
     checks.push(gate(host, config));
-    checks.push(boot_default(host, config));
+    checks.extend(boot_default(host, config));
     checks.extend(ROOM.iter().map(|(dir, room)| space(host, dir, *room)));
     checks.push(contained(host));
     checks
@@ -125,23 +125,24 @@ fn gate(host: &Host, config: &Config) -> Check {
     Check::ok("gate", "can be closed")
 }
 
-fn boot_default(host: &Host, config: &Config) -> Check {
+fn boot_default(host: &Host, config: &Config) -> Vec<Check> {
     let name = "boot-default";
     if config.boot.loader == crate::config::Loader::None {
-        return Check::ok(name, "boot.loader = \"none\": the kernel comes from outside");
+        return vec![Check::ok(name, "boot.loader = \"none\": the kernel comes from outside")];
     }
-    let mut next = boot::next_boot(host, &config.boot);
-    boot::cross_check(host, &mut next);
+    let next = boot::next_boot(host, &config.boot);
     if !next.certain {
         let problem = next.problems.first();
         let why = problem.map_or("no boot loader configuration was found".to_owned(), |p| p.message.clone());
         let remedy = problem.map(|p| p.remedy.clone()).filter(|r| !r.is_empty()).unwrap_or("vfguard next-boot".into());
-        return Check::failed(name, format!("what boots next is not certain: {why}"), remedy);
+        return vec![Check::failed(name, format!("what boots next is not certain: {why}"), remedy)];
     }
-    match boot::settable(host) {
+    let settable = match boot::settable(host) {
         Ok(file) => Check::ok(name, format!("{file} can be told")),
         Err(problem) => Check::failed(name, problem.message, problem.remedy),
-    }
+    };
+    let opinion = boot::second_opinion(host, &next).map(|p| Check::warning("grubby", p.message, p.remedy));
+    std::iter::once(settable).chain(opinion).collect()
 }
 
 fn space(host: &Host, dir: &str, room: u64) -> Check {

@@ -63,3 +63,138 @@ fn a_grubby_that_disagrees_is_told_and_changes_no_verdict() {
     };
     assert_eq!((of("boot-default"), of("grubby")), (vec!["ok".to_owned()], vec!["warning".to_owned()]), "{doctor}");
 }
+
+const EFIVARS: &str = "sys/firmware/efi/efivars";
+const LOADER: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+
+/// bootctl as far as it is needed: the files of efivarfs are immutable but for a moment, and get a value with its attributes in one
+/// write. What /var/junk holds is what the firmware makes of an entry of that name.
+const BOOTCTL: &str = r#"#!/bin/bash
+printf '%s\n' "bootctl $1 [$2]" >>/var/bootctl.log
+case $1 in
+set-default) name=LoaderEntryDefault ;;
+set-oneshot) name=LoaderEntryOneShot ;;
+*) exit 1 ;;
+esac
+file=/sys/firmware/efi/efivars/$name-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f
+value=$2
+[ ! -e /var/junk ] || [ "$value" != "$(cat /var/junk)" ] || value=junk.conf
+[ ! -e "$file" ] || chattr -i "$file"
+if [ -z "$value" ]; then rm -f "$file"; exit; fi
+python3 -c 'import sys
+open(sys.argv[1], "wb").write(bytes([7, 0, 0, 0]) + (sys.argv[2] + "\0").encode("utf-16-le"))' "$file" "$value"
+chattr +i "$file"
+"#;
+
+/// A machine with systemd-boot, and variables as efivarfs keeps them: nobody but its own tools writes, replaces or removes one.
+struct SystemdBoot(Machine);
+
+impl SystemdBoot {
+    fn new(variables: &[(&str, &str)]) -> SystemdBoot {
+        let entry = |k: &str| format!("title x\nversion {k}\nsort-key x\nlinux /vmlinuz-{k}\n");
+        let machine = machine()
+            .file("sys/firmware/efi/fw_platform_size", "64")
+            .file("boot/EFI/systemd/systemd-bootx64.efi", "")
+            .file("boot/loader/loader.conf", "timeout 3\n")
+            .file(&format!("boot/loader/entries/{OLD}.conf"), &entry(OLD))
+            .file(&format!("boot/loader/entries/{NEW}.conf"), &entry(NEW));
+        let machine = SystemdBoot(program(machine, "usr/local/sbin/bootctl", BOOTCTL));
+        fs::create_dir_all(machine.0.path(EFIVARS)).unwrap();
+        for (name, value) in variables {
+            let bytes = [7u8, 0, 0, 0].into_iter();
+            let bytes: Vec<u8> = bytes.chain(format!("{value}\0").encode_utf16().flat_map(u16::to_le_bytes)).collect();
+            fs::write(machine.path(name), bytes).unwrap();
+        }
+        machine.immutable("+i");
+        machine
+    }
+
+    fn path(&self, variable: &str) -> std::path::PathBuf {
+        self.0.path(&format!("{EFIVARS}/{variable}-{LOADER}"))
+    }
+
+    fn immutable(&self, flag: &str) {
+        for entry in fs::read_dir(self.0.path(EFIVARS)).unwrap() {
+            let status = std::process::Command::new("chattr").arg(flag).arg(entry.unwrap().path()).status();
+            assert!(status.unwrap().success(), "the file system of TMPDIR knows no immutable files");
+        }
+    }
+
+    fn value(&self, variable: &str) -> Option<String> {
+        let bytes = fs::read(self.path(variable)).ok()?;
+        let units: Vec<u16> =
+            bytes[4..].chunks(2).map(|c| u16::from_le_bytes([c[0], c[1]])).take_while(|u| *u != 0).collect();
+        Some(String::from_utf16(&units).unwrap())
+    }
+
+    fn calls(&self) -> Vec<String> {
+        fs::read_to_string(self.0.path("var/bootctl.log")).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for SystemdBoot {
+    fn drop(&mut self) {
+        self.immutable("-i");
+    }
+}
+
+#[test]
+fn systemd_boot_is_held_and_promoted_by_bootctl() {
+    let m =
+        SystemdBoot::new(&[("LoaderEntryDefault", &format!("{NEW}.conf")), ("LoaderEntryOneShot", &format!("{NEW}.conf"))]);
+    let (value, run) = told(&m.0, "reconcile");
+    assert_eq!(run.code, 3, "{value} {}", run.stderr);
+    assert_eq!(m.value("LoaderEntryDefault"), Some(format!("{OLD}.conf")));
+    assert_eq!(m.value("LoaderEntryOneShot"), None);
+    assert_eq!(m.calls(), ["bootctl set-oneshot []".to_owned(), format!("bootctl set-default [{OLD}.conf]")]);
+    fs::write(m.0.path(&format!("lib/modules/{NEW}/modules.builtin.modinfo")), DRIVER).unwrap();
+    let (value, run) = told(&m.0, "reconcile");
+    assert_eq!((run.code, m.value("LoaderEntryDefault")), (0, Some(format!("{NEW}.conf"))), "{value} {}", run.stderr);
+}
+
+#[test]
+fn a_variable_that_does_not_take_is_put_back_the_way_it_was_set() {
+    for before in [format!("{NEW}.conf"), "@saved".to_owned(), "*-54-*".to_owned()] {
+        let m = SystemdBoot::new(&[("LoaderEntryDefault", &before), ("LoaderEntryLastBooted", &format!("{NEW}.conf"))]);
+        fs::create_dir_all(m.0.path("var")).unwrap();
+        fs::write(m.0.path("var/junk"), format!("{OLD}.conf")).unwrap();
+        let run = enter(&m.0, "vfguard reconcile");
+        assert_eq!(run.code, 3, "{}{}", run.stdout, run.stderr);
+        assert!(run.stdout.contains("the boot loader would still start"), "{}{}", run.stdout, run.stderr);
+        assert_eq!(m.value("LoaderEntryDefault"), Some(before.clone()), "{}{}", run.stdout, run.stderr);
+        // A run tries twice: before it builds, and after.
+        let calls = m.calls();
+        assert_eq!(calls[..2], [format!("bootctl set-default [{OLD}.conf]"), format!("bootctl set-default [{before}]")]);
+        assert_eq!(calls[..2], calls[2..]);
+    }
+}
+
+#[test]
+fn a_one_shot_entry_that_does_not_go_is_put_back_the_way_it_was_removed() {
+    let m =
+        SystemdBoot::new(&[("LoaderEntryDefault", &format!("{OLD}.conf")), ("LoaderEntryOneShot", &format!("{NEW}.conf"))]);
+    // The firmware keeps a value where it was to remove one, and that value still names the kernel.
+    let stub = fs::read_to_string(m.0.path("usr/local/sbin/bootctl")).unwrap();
+    let kept = stub.replace("value=$2\n", &format!("value=${{2:-{NEW}*}}\n"));
+    fs::write(m.0.path("usr/local/sbin/bootctl"), kept).unwrap();
+    let run = enter(&m.0, "vfguard reconcile");
+    assert!(
+        run.stdout.contains("bootctl set-oneshot") || run.stdout.contains("it still is"),
+        "{}{}",
+        run.stdout,
+        run.stderr
+    );
+    assert_eq!(m.value("LoaderEntryOneShot"), Some(format!("{NEW}.conf")), "{}{}", run.stdout, run.stderr);
+    assert_eq!(m.calls()[..2], ["bootctl set-oneshot []".to_owned(), format!("bootctl set-oneshot [{NEW}.conf]")]);
+}
+
+#[test]
+fn a_default_in_loader_conf_is_held_there_and_no_variable_is_made() {
+    let m = SystemdBoot::new(&[]);
+    let conf = m.0.path("boot/loader/loader.conf");
+    fs::write(&conf, format!("timeout 3\ndefault {NEW}*\n")).unwrap();
+    let (value, run) = told(&m.0, "reconcile");
+    assert_eq!(run.code, 3, "{value} {}", run.stderr);
+    assert!(fs::read_to_string(&conf).unwrap().contains(&format!("default {OLD}.conf")));
+    assert_eq!((m.value("LoaderEntryDefault"), m.calls()), (None, vec![]));
+}

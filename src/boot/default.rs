@@ -2,7 +2,7 @@
 //! by the loader's own rules, and one that did not take is an error with everything put back.
 
 use super::choose::{self, Loader};
-use super::{moves, Candidate, NextBoot, Role, Source};
+use super::{moves, Candidate, NextBoot, Role};
 use crate::error::{advise, Remedy};
 use crate::host::lock::BootLock;
 use crate::host::{failpoint, files, Host};
@@ -228,17 +228,15 @@ pub fn clear_once(host: &Host, _lock: &BootLock) -> Result<Change> {
         let kernel = kernel.ok_or_else(|| advise("what boots next is not known", "vfguard next-boot"))?;
         return Ok(Change { changed: false, what: "nothing is set for one boot".into(), kernel });
     };
-    let undo = moves::clear_once(host, &loader).remedy(
-        "ending what is set for the next boot".to_owned(),
-        if before.source == Source::SystemdBoot { "bootctl set-oneshot ''" } else { "grub2-editenv - unset next_entry" },
-    )?;
+    let remedy = match loader {
+        Loader::SystemdBoot(_) => "bootctl set-oneshot ''",
+        Loader::Grub2(_) | Loader::Legacy(_) => "grub2-editenv - unset next_entry",
+    };
+    let undo = moves::clear_once(host, &loader).remedy("ending what is set for the next boot", remedy)?;
     let now = choose::ask(host, &loader);
     if now.first().map(|c| &c.kernel) != Some(&next) {
         undo.undo(host).context("putting the next boot back")?;
-        return Err(advise(
-            format!("{once} was set for the next boot, and it still is after clearing it"),
-            "grub2-editenv - unset next_entry",
-        ));
+        return Err(advise(format!("{once} was set for the next boot, and it still is after clearing it"), remedy));
     }
     Ok(Change { changed: true, what: format!("{once} is no longer set for the next boot; {next} is next"), kernel: next })
 }

@@ -1,8 +1,11 @@
 //! What the firmware keeps: EFI variables in efivarfs (4 bytes of attributes, then the value; kernel's
 //! Documentation/filesystems/efivarfs.rst) and the boot options in them (UEFI specification 3.1, `EFI_LOAD_OPTION`).
 
+use crate::host::command::{run_ok, Spec};
 use crate::host::{files, Host};
+use anyhow::{Context, Result};
 use std::path::Path;
+use std::time::Duration;
 
 /// Where efivarfs is mounted.
 const VARIABLES: &str = "/sys/firmware/efi/efivars";
@@ -12,6 +15,10 @@ const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 pub const LOADER: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 /// No variable that is read here is larger.
 const MAX_VARIABLE: u64 = 64 << 10;
+/// bootctl writes one variable.
+const BOOTCTL_LIMIT: Duration = Duration::from_secs(30);
+/// What a variable is kept with: non-volatile, for the boot and for the running system.
+const ATTRIBUTES: [u8; 4] = [7, 0, 0, 0];
 
 /// Where a variable of the Boot Loader Interface lies.
 pub fn loader_path(name: &str) -> String {
@@ -43,6 +50,63 @@ pub fn utf16(bytes: &[u8]) -> String {
 /// Those of [`variable`].
 pub fn loader_string(host: &Host, name: &str) -> Result<Option<String>, String> {
     Ok(variable(host, &loader_path(name))?.map(|v| utf16(&v)).filter(|s| !s.is_empty()))
+}
+
+/// A variable that says which entry systemd-boot starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// `LoaderEntryDefault`.
+    Default,
+    /// `LoaderEntryOneShot`.
+    OneShot,
+}
+
+impl Choice {
+    /// The variable's name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Choice::Default => "LoaderEntryDefault",
+            Choice::OneShot => "LoaderEntryOneShot",
+        }
+    }
+
+    /// The variable as it is, with its attributes; none if there is none.
+    pub(super) fn read(self, host: &Host) -> Result<Option<Vec<u8>>> {
+        match files::read_bounded(&host.path(loader_path(self.name())), MAX_VARIABLE) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).with_context(|| format!("reading {}", self.name())),
+        }
+    }
+
+    /// Makes the variable these bytes, attributes first, or removes it.
+    pub(super) fn put(self, host: &Host, bytes: Option<Vec<u8>>) -> Result<()> {
+        let path = host.path(loader_path(self.name()));
+        if host.is_live() {
+            let entry = bytes.map(|b| utf16(b.get(4..).unwrap_or_default()));
+            return run_ok(&self.bootctl(entry.as_deref())).map(|_| ());
+        }
+        match bytes {
+            Some(bytes) => files::write_atomic(&path, &bytes, 0o644),
+            None => files::remove(&path).map(|_| ()),
+        }
+    }
+
+    /// How a live machine sets it. efivarfs guards its files by a flag (no write, rename or removal) and takes a value only whole,
+    /// in one write with its attributes: bootctl(1) does that. The empty string removes the variable.
+    fn bootctl(self, entry: Option<&str>) -> Spec {
+        let verb = match self {
+            Choice::Default => "set-default",
+            Choice::OneShot => "set-oneshot",
+        };
+        Spec::new("bootctl", [verb, entry.unwrap_or_default()], BOOTCTL_LIMIT)
+    }
+}
+
+/// A string as the value of a variable, with the attributes that it had before.
+pub(super) fn value(text: &str, before: Option<&[u8]>) -> Vec<u8> {
+    let attributes = before.and_then(|b| b.get(..4)).unwrap_or(&ATTRIBUTES);
+    attributes.iter().copied().chain(text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes)).collect()
 }
 
 /// The loaders' files (`/EFI/redhat/shimx64.efi`) in the order in which the firmware tries them, and the one of `BootNext`.
@@ -98,6 +162,19 @@ mod tests {
         option.extend([0x7f, 0xff, 4, 0]);
         assert_eq!(load_option(&option).as_deref(), Some("/EFI/fedora/shimx64.efi"));
         assert_eq!(vendor("/EFI/fedora/shimx64.efi").as_deref(), Some("fedora"));
+    }
+
+    #[test]
+    fn a_live_machine_sets_and_removes_a_variable_by_bootctl() {
+        let words = |choice: Choice, entry| {
+            let spec = choice.bootctl(entry);
+            [vec![spec.program], spec.args].concat().iter().map(|w| w.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(words(Choice::Default, Some("a-6.1.conf")), ["bootctl", "set-default", "a-6.1.conf"]);
+        assert_eq!(words(Choice::Default, Some("@saved")), ["bootctl", "set-default", "@saved"]);
+        assert_eq!(words(Choice::Default, None), ["bootctl", "set-default", ""]);
+        assert_eq!(words(Choice::OneShot, Some("a.conf")), ["bootctl", "set-oneshot", "a.conf"]);
+        assert_eq!(words(Choice::OneShot, None), ["bootctl", "set-oneshot", ""]);
     }
 
     proptest! {

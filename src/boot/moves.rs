@@ -5,15 +5,12 @@ use super::choose::{efi_config, Loader};
 use super::script::Choice;
 use super::{efi, grub2, grubenv, image, legacy, systemd_boot, Candidate, NextBoot, Role, Source};
 use crate::error::{advise, Remedy};
-use crate::host::command::{run_ok, Spec};
 use crate::host::{failpoint, files, sys, Host};
 use crate::kernel::KernelRelease;
 use anyhow::{Context, Result};
-use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// The variables in GRUB's environment that say a hold is on, and what would boot without it, should its record be lost or never
 /// have been written (a full disk). GRUB does not know them.
@@ -21,23 +18,25 @@ pub const MARK: &str = "vfguard_hold";
 const MARK_WANTED: &str = "vfguard_wanted";
 /// The same in text files: the held kernel, then the wanted one.
 const COMMENT: &str = "# vfguard-hold ";
-/// bootctl writes one variable.
-const BOOTCTL_LIMIT: Duration = Duration::from_secs(30);
 
-/// A changed file as it was.
-pub(super) struct Undo {
-    path: PathBuf,
-    before: Option<Vec<u8>>,
-    in_place: bool,
+/// What was changed, as it was.
+pub(super) enum Undo {
+    /// A file that was replaced; none where there was none.
+    File { path: PathBuf, before: Option<Vec<u8>> },
+    /// GRUB's environment file.
+    Env { path: PathBuf, before: Vec<u8> },
+    /// A variable of systemd-boot, with its attributes.
+    Variable { choice: efi::Choice, before: Option<Vec<u8>> },
 }
 
 impl Undo {
-    /// Puts the file back.
+    /// Puts it back, the way it was changed.
     pub(super) fn undo(self, host: &Host) -> Result<()> {
-        match self.before {
-            None => files::remove(&self.path).map(|_| ()),
-            Some(bytes) if self.in_place => write_in_place(&self.path, &bytes),
-            Some(bytes) => replace(host, &self.path, &bytes),
+        match self {
+            Undo::File { path, before: None } => files::remove(&path).map(|_| ()),
+            Undo::File { path, before: Some(bytes) } => replace(host, &path, &bytes),
+            Undo::Env { path, before } => write_in_place(&path, &before),
+            Undo::Variable { choice, before } => choice.put(host, before),
         }
     }
 }
@@ -97,22 +96,22 @@ pub(super) fn plan(
 /// Makes a move.
 pub(super) fn make(host: &Host, plan: Plan) -> Result<Undo> {
     let Plan { at, way, before, after } = plan;
-    match way {
-        Way::InPlace if before.as_ref() == Some(&after) => {}
-        Way::InPlace => write_in_place(&at, &after)?,
-        Way::Replace => replace(host, &at, &after)?,
-        Way::Bootctl => {
-            let variable = host.path(efi::loader_path("LoaderEntryDefault"));
-            if host.is_live() {
-                // efivarfs guards its files by a flag; bootctl knows how to lift it.
-                run_ok(&Spec::new("bootctl", [OsStr::new("set-default"), at.as_os_str()], BOOTCTL_LIMIT))?;
-            } else {
-                files::write_atomic(&variable, &after, 0o644)?;
+    match (way, before) {
+        (Way::InPlace, Some(before)) => {
+            if before != after {
+                write_in_place(&at, &after)?;
             }
-            return Ok(Undo { path: variable, before, in_place: host.is_live() });
+            Ok(Undo::Env { path: at, before })
+        }
+        (Way::InPlace | Way::Replace, before) => {
+            replace(host, &at, &after)?;
+            Ok(Undo::File { path: at, before })
+        }
+        (Way::Bootctl, before) => {
+            efi::Choice::Default.put(host, Some(after))?;
+            Ok(Undo::Variable { choice: efi::Choice::Default, before })
         }
     }
-    Ok(Undo { path: at, before, in_place: way == Way::InPlace })
 }
 
 fn no_entry(to: &KernelRelease) -> anyhow::Error {
@@ -274,12 +273,10 @@ fn plan_systemd(host: &Host, top: &Path, to: &KernelRelease, wanted: Option<&Ker
     let mut answer = NextBoot::new(Source::SystemdBoot);
     let entries = systemd_boot::entries(host, top, &mut answer);
     let entry = entries.iter().find(|e| systemd_boot::release(host, e).as_ref() == Some(to)).ok_or_else(|| no_entry(to))?;
-    let variable = host.path(efi::loader_path("LoaderEntryDefault"));
-    if variable.exists() {
-        let before = files::read_bounded(&variable, 64 << 10).context("reading LoaderEntryDefault")?;
-        let mut value = before.get(..4).unwrap_or(&[7, 0, 0, 0]).to_vec();
-        value.extend(entry.id.encode_utf16().chain([0]).flat_map(u16::to_le_bytes));
-        return Ok(Plan { at: entry.id.clone().into(), way: Way::Bootctl, before: Some(before), after: value });
+    // Where the variable is set it counts before loader.conf.
+    if let Some(before) = efi::Choice::Default.read(host)? {
+        let after = efi::value(&entry.id, Some(&before));
+        return Ok(Plan { at: entry.id.clone().into(), way: Way::Bootctl, before: Some(before), after });
     }
     let path = real(host, &top.join("loader/loader.conf"));
     let before = files::read_bounded(&path, 1 << 20).ok();
@@ -299,14 +296,9 @@ pub(super) fn clear_once(host: &Host, loader: &Loader) -> Result<Undo> {
         Loader::Grub2(config) => edit_env(host, config, &[("next_entry", None), ("prev_saved_entry", None)]),
         Loader::Legacy(_) => anyhow::bail!("GRUB legacy has nothing set for one boot"),
         Loader::SystemdBoot(_) => {
-            let path = host.path(efi::loader_path("LoaderEntryOneShot"));
-            let before = files::read_bounded(&path, 64 << 10).context("reading LoaderEntryOneShot")?;
-            if host.is_live() {
-                run_ok(&Spec::new("bootctl", ["set-oneshot", ""], BOOTCTL_LIMIT))?;
-            } else {
-                files::remove(&path)?;
-            }
-            Ok(Undo { path, before: Some(before), in_place: false })
+            let before = efi::Choice::OneShot.read(host)?;
+            efi::Choice::OneShot.put(host, None)?;
+            Ok(Undo::Variable { choice: efi::Choice::OneShot, before })
         }
     }
 }

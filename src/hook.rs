@@ -320,7 +320,7 @@ pub fn verdict(host: &Host, config: &Config, outcome: &Outcome) -> Told {
 
 /// What follows for a reboot from what is not safe.
 fn consequence(host: &Host, config: &Config, outcome: &Outcome) -> String {
-    let held = boot::Hold::read(host).map(|h| format!(", and the boot default is held on {}", h.held)).unwrap_or_default();
+    let held = boot::held(host).map(|h| format!(", and the boot default is held on {}", h.held)).unwrap_or_default();
     match (outcome.gate, config.mode) {
         (State::Closed, _) => {
             format!("a reboot is refused{held}; to reboot all the same: vfguard gate open --reason TEXT")

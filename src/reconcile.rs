@@ -11,6 +11,10 @@
 //!          not safe ──► hold, close ──► prepare ──► judge ── not safe ──► stays closed, says why
 //! ```
 
+mod leave;
+
+pub use leave::left_over;
+
 use crate::boot;
 use crate::config::{Config, Mode};
 use crate::driver::{self, headers, leftovers, Progress, Recipe};
@@ -73,8 +77,8 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
         return outside(host, config, progress, place, line);
     }
     note(survey::remember_running(host));
-    if config.mode == Mode::Observe && !gate::is_clear(host) {
-        // Left from before the mode was changed; in this mode nothing is refused.
+    if (config.mode == Mode::Observe || !place.may_close()) && !gate::is_clear(host) {
+        // Left from before the mode or the place changed; now nothing is refused.
         gate::open(host)?;
     }
     let survey = Survey::new(host, config)?;
@@ -176,7 +180,7 @@ fn settled(host: &Host, survey: &Survey) -> bool {
     gate::is_clear(host) && !held(host, survey)
 }
 
-/// A hold is on: by its record, or, where that is lost, by its mark on the boot loader.
+/// A hold is on, or its record is left: by that, or, where it is lost, by its mark on the boot loader.
 fn held(host: &Host, survey: &Survey) -> bool {
     survey.wanted.is_some() || boot::Hold::read(host).is_some()
 }
@@ -190,7 +194,9 @@ fn hands_off(place: Place) -> Option<&'static str> {
     }
 }
 
-/// In an image build there is nothing to refuse: `drivers.required` are built for the kernels of the image.
+/// In an image build there is nothing to refuse: `drivers.required` are built for the kernels of the image. Turned off, or without
+/// the wrappers that upstart's gate needs, a hold from before ends. The state file of those wrappers stays: an update of upstart
+/// takes them away for a moment, and `vfguard-upstart remove` removes both for good.
 fn outside(host: &Host, config: &Config, progress: &dyn Progress, place: Place, line: &str) -> Result<Outcome> {
     let mut done = Vec::new();
     let survey = Survey::new(host, config)?;
@@ -210,7 +216,20 @@ fn outside(host: &Host, config: &Config, progress: &dyn Progress, place: Place, 
             }
         }
     }
-    let judgement = Survey::new(host, config)?.judge();
+    let mut survey = Survey::new(host, config)?;
+    let mut judgement = survey.judge();
+    let ours = place == Place::Off || (place == Place::NoInit && gate::upstart::is_upstart(host));
+    if ours && held(host, &survey) {
+        let left = BootLock::take(host).map(|lock| leave::leave(host, &lock, &survey, &judgement));
+        let (moved, line) = left.unwrap_or_else(|e| Some((false, format!("the hold was not ended: {e:#}")))).unzip();
+        done.extend(line);
+        if moved == Some(true) {
+            survey = Survey::new(host, config)?;
+            judgement = survey.judge();
+        }
+    } else {
+        done.extend(boot::held(host).and_then(|hold| left_over(config, place, &hold)));
+    }
     Ok(Outcome { judgement, gate: gate::State::Open, hands_off: Some(line.into()), done, failed: None })
 }
 
@@ -242,8 +261,11 @@ impl Run<'_> {
         for _ in 0..MAX_ROUNDS {
             let generation = gate::generation::current(self.host);
             let mut survey = Survey::new(self.host, self.config)?;
-            self.forget_stale_hold(&survey)?;
             let mut judgement = survey.judge();
+            if self.end_hold(&survey, &judgement)? {
+                survey = Survey::new(self.host, self.config)?;
+                judgement = survey.judge();
+            }
             let moved = self.refuse(&survey, &judgement);
             // What boots may be another kernel now: an unsafe one that was set for one boot is not any more.
             let again = self.prepare(&survey, &judgement) || moved;
@@ -288,14 +310,22 @@ impl Run<'_> {
         refused.moved
     }
 
-    /// A hold whose default somebody moved since has ended; its record goes, lest it come to life again when the default is one
-    /// day set to the kernel that it was held on.
-    fn forget_stale_hold(&self, survey: &Survey) -> Result<()> {
-        let stale = |hold: boot::Hold| survey.next.lasting().is_some_and(|next| next.kernel != hold.held);
-        if self.acts() && self.place.may_hold() && boot::Hold::read(self.host).is_some_and(stale) {
-            boot::release(self.host, &BootLock::take(self.host)?)?;
+    /// Forgets a hold from which the default was moved; where nothing is held, undoes one from before. Says whether the boot default
+    /// was moved.
+    fn end_hold(&mut self, survey: &Survey, judgement: &Judgement) -> Result<bool> {
+        if !held(self.host, survey) {
+            return Ok(false);
         }
-        Ok(())
+        let lock = BootLock::take(self.host)?;
+        if self.acts() {
+            boot::forget_stale(self.host, &lock, &survey.next)?;
+            return Ok(false);
+        }
+        let Some((moved, line)) = leave::leave(self.host, &lock, survey, judgement) else { return Ok(false) };
+        if !self.done.contains(&line) {
+            self.done.push(line);
+        }
+        Ok(moved)
     }
 
     /// Builds what the judgement asks for. Says whether anything may have changed.

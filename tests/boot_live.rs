@@ -198,3 +198,35 @@ fn a_default_in_loader_conf_is_held_there_and_no_variable_is_made() {
     assert!(fs::read_to_string(&conf).unwrap().contains(&format!("default {OLD}.conf")));
     assert_eq!((m.value("LoaderEntryDefault"), m.calls()), (None, vec![]));
 }
+
+/// systemctl that says what the drop-ins in /run say, and keeps a list of what it was told.
+const SYSTEMCTL: &str = r#"#!/bin/sh
+echo "$*" >>/var/systemctl.log
+[ "$1" = show ] || exit 0
+shift 2
+for unit; do
+    requires=
+    [ ! -e "/run/systemd/system/$unit.d/50-vfguard.conf" ] || requires=VFGUARD_blocks_reboot__run_vfguard_status.service
+    state=loaded
+    [ "$(readlink "/run/systemd/system/$unit")" != /dev/null ] || state=masked
+    printf 'Id=%s\nLoadState=%s\nRequires=%s\n\n' "$unit" "$state" "$requires"
+done
+"#;
+
+#[test]
+fn the_lock_that_refuses_a_poweroff_is_given_up_once_the_setting_is_gone() {
+    let machine = machine().grub().boot_entry(OLD).boot_entry(NEW).boot_default(NEW).file("cmdline", "ro\n");
+    let machine = program(machine, "usr/local/sbin/systemctl", SYSTEMCTL)
+        .file("usr/lib/systemd/system/vfguard-inhibit.service", "")
+        .file("usr/lib/systemd/libsystemd-shared-257.so", "")
+        .file("etc/vfguard/config.toml", "[gate]\npoweroff = true\n");
+    let orders = |machine: &Machine| {
+        let run = enter(machine, ": >/var/systemctl.log; vfguard reconcile --no-build >&2; cat /var/systemctl.log");
+        assert!(run.stderr.contains("gate closed"), "{}", run.stderr);
+        run.stdout
+    };
+    assert!(orders(&machine).contains("start --no-block vfguard-inhibit.service"));
+    let machine = machine.file("etc/vfguard/config.toml", "");
+    let told = orders(&machine);
+    assert!(told.lines().any(|l| l.starts_with("stop") && l.contains("vfguard-inhibit.service")), "{told}");
+}

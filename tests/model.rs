@@ -1,8 +1,9 @@
-//! The gate against a model: what may happen to a machine, in any order, and after each look of vfguard two things hold.
+//! The gate against a model: what may happen to a machine, in any order, and after each look of vfguard three things hold.
 //!
 //! 1. The gate is open only if what boots next, once, as fallback and what is wanted are all safe, or an override that is
 //!    about the unsafe ones is running, or the mode or the place says hands off.
 //! 2. If all of them are safe, the gate is open.
+//! 3. Where mode or command line says that nothing is held, no hold is left that keeps the default off a safe kernel.
 //!
 //! The model knows only what a person would: which kernels drive the card, what the packages made the default, what the boot
 //! loader's files say. `VFGUARD_MODEL_SEEDS=N` runs more sequences; a failure names its seed, and `VFGUARD_MODEL_SEED=S`
@@ -380,6 +381,10 @@ impl Model {
     fn check(&self) {
         if self.hands_off() {
             assert_ne!(gate::state(&self.host).state, State::Closed, "closed where nothing may be refused");
+            let left = (self.observed || self.word == "vfguard=off").then(|| boot::held(&self.host)).flatten();
+            if let Some(hold) = left.filter(|_| !self.dirty) {
+                assert!(!self.good(hold.wanted.as_str()), "left held where nothing is, though {} is safe", hold.wanted);
+            }
             return;
         }
         let bad = self.unsafe_ones();

@@ -222,6 +222,22 @@ fn an_update_that_brings_the_programs_anew_is_noticed_and_wrapped_again() {
 }
 
 #[test]
+fn without_the_wrappers_of_before_a_hold_is_said_and_ends_once_the_wanted_kernel_is_safe() {
+    let machine = closed();
+    tool(&machine, "remove");
+    let held = |machine: &Machine| fs::read_to_string(machine.path("boot/grub/grub.conf")).unwrap().contains("default=1");
+    let run = machine.run(&["reconcile", "--no-build"]);
+    assert!(run.code == 0 && run.stdout.contains(&format!("vfguard decline {NEW}")), "{}{}", run.stdout, run.stderr);
+    assert!(held(&machine));
+    // The driver is not in use any more, so the new kernel needs none.
+    fs::remove_dir_all(machine.path("sys/bus/pci/devices/0000:00:03.0")).unwrap();
+    assert_eq!(machine.run(&["reconcile", "--no-build"]).code, 0);
+    let conf = fs::read_to_string(machine.path("boot/grub/grub.conf")).unwrap();
+    assert!(!held(&machine) && !conf.contains("vfguard"), "{conf}");
+    assert!(!machine.path("var/lib/vfguard/records/hold.json").exists());
+}
+
+#[test]
 fn removal_puts_everything_back_as_it_was() {
     let before = el6();
     let list = |m: &Machine| {

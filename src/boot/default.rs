@@ -34,6 +34,12 @@ impl Hold {
         serde_json::from_slice(&host.read(RECORD).ok()?).ok()
     }
 
+    /// One line for people.
+    pub fn line(&self) -> String {
+        let since = if self.when.is_empty() { String::new() } else { format!(" since {}", self.when) };
+        format!("boot default: held on {} instead of {}{since}: {}", self.held, self.wanted, self.why)
+    }
+
     fn write(&self, host: &Host) -> Result<()> {
         host.write_atomic(RECORD, &serde_json::to_vec_pretty(self)?, 0o644)
     }
@@ -204,6 +210,34 @@ pub fn wanted(host: &Host, now: &NextBoot) -> Option<KernelRelease> {
         }
     }
     moves::menu(host, loader).into_iter().map(|c| c.kernel).find(there)
+}
+
+/// The hold that is on: by its record or, where that is lost, by its mark on the boot loader. None where the default was moved
+/// since.
+pub fn held(host: &Host) -> Option<Hold> {
+    let now = choose::resolve(host);
+    let record = Hold::read(host);
+    let wanted = wanted(host, &now);
+    if let Some(record) = record {
+        let moved = now.certain && now.lasting().is_some_and(|l| l.kernel != record.held);
+        return (!moved).then(|| Hold { wanted: wanted.unwrap_or_else(|| record.wanted.clone()), ..record });
+    }
+    let (wanted, held) = (wanted?, now.lasting()?.kernel.clone());
+    let entry = wanted_entry(host, &wanted).map(|c| c.entry).unwrap_or_default();
+    Some(Hold { wanted, entry, held, when: String::new(), why: "the record of why is lost".into() })
+}
+
+/// A hold whose default somebody moved since has ended; its record goes, so that it does not come to life again when the default
+/// is one day set to the kernel that it was held on.
+///
+/// # Errors
+/// Those of [`release`].
+pub fn forget_stale(host: &Host, lock: &BootLock, now: &NextBoot) -> Result<()> {
+    let stale = |hold: Hold| now.lasting().is_some_and(|next| next.kernel != hold.held);
+    if Hold::read(host).is_some_and(stale) {
+        release(host, lock)?;
+    }
+    Ok(())
 }
 
 /// The entry by which the wanted kernel would start, with its ramdisks and command line: a kernel is judged by them before the

@@ -24,7 +24,7 @@ pub mod uapi;
 pub mod uki;
 
 pub use check::{second_opinion, settable};
-pub use default::{clear_once, hold, promote, release, wanted, wanted_entry, Change, Hold};
+pub use default::{clear_once, forget_stale, held, hold, promote, release, wanted, wanted_entry, Change, Hold};
 pub use moves::settle;
 
 use crate::config;

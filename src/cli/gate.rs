@@ -6,9 +6,9 @@ use crate::config::{Config, Gate as Settings, Mode};
 use crate::error::{advise, Exit};
 use crate::gate::{self, audit, Gate, Override, Reason, State};
 use crate::host::lock::BootLock;
-use crate::host::place;
-use crate::host::Host;
+use crate::host::{files, place, Host};
 use crate::kernel::{self, KernelRelease};
+use crate::reconcile;
 use crate::refuse;
 use crate::report::{human, json};
 use anyhow::Result;
@@ -64,6 +64,11 @@ pub struct Open {
 struct Report {
     #[serde(flatten)]
     gate: Gate,
+    /// The boot default's hold, if one is on: the second lock.
+    hold: Option<boot::Hold>,
+    /// What ends the hold, where holds are not kept any more.
+    #[serde(skip)]
+    left_over: Option<String>,
     /// Why nothing is refused on this machine, if so.
     hands_off: Option<&'static str>,
     /// A shutdown that is scheduled and will be refused.
@@ -119,9 +124,17 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     }
 }
 
+impl Report {
+    fn new(context: &Context) -> Report {
+        let hold = boot::held(&context.host);
+        let left_over = hold.as_ref().and_then(|h| reconcile::left_over(&context.config, place::place(&context.host), h));
+        let gate = gate::seen(&context.host);
+        Report { gate, hold, left_over, hands_off: hands_off(context), scheduled: None, done: Vec::new() }
+    }
+}
+
 fn show(context: &Context) -> Result<Exit> {
-    let gate = gate::seen(&context.host);
-    print(context, Report { gate, hands_off: hands_off(context), scheduled: None, done: Vec::new() }, false);
+    print(context, Report::new(context), false);
     Ok(Exit::Done)
 }
 
@@ -135,8 +148,7 @@ fn close(context: &Context, args: &Close) -> Result<Exit> {
     }
     let reason = Reason { kernel: None, summary: "closed by hand".into(), remedy: TO_OPEN.into() };
     let closed = gate::close_by_hand(&context.host, &context.config.gate, &[reason])?;
-    let gate = gate::seen(&context.host);
-    print(context, Report { gate, hands_off: None, scheduled: closed.scheduled, done: Vec::new() }, true);
+    print(context, Report { scheduled: closed.scheduled, ..Report::new(context) }, true);
     Ok(Exit::Done)
 }
 
@@ -148,8 +160,7 @@ fn undecided(context: &Context) -> Result<Exit> {
     let reason = Reason { kernel: None, summary, remedy: TO_OPEN.into() };
     let refused =
         refuse::undecided(host, config, place::place(host), |settings| gate::close_undecided(host, settings, reason));
-    let report = Report { gate: gate::seen(host), hands_off: hands_off(context), scheduled: None, done: refused.done };
-    print(context, report, true);
+    print(context, Report { done: refused.done, ..Report::new(context) }, true);
     refused.failed.map_or(Ok(Exit::Done), Err)
 }
 
@@ -161,13 +172,21 @@ fn remove(context: &Context) -> Result<Exit> {
     if let Err(e) = audit::append(host, &audit::Event::now(host, audit::What::Remove, "", None)) {
         eprintln!("vfguard: {e:#}");
     }
-    let held = boot::Hold::read(host).map(|h| format!("the boot default stays on {}, where it was held", h.held));
-    print(
-        context,
-        Report { gate: gate::seen(&context.host), hands_off: None, scheduled: None, done: held.into_iter().collect() },
-        true,
-    );
+    let mut done: Vec<String> = boot::held(host).map(|hold| forget(host, &hold)).into_iter().collect();
+    // Nor a hold that was left ready.
+    done.extend(files::remove(&host.path(boot::ready::FILE)).err().map(|e| format!("{e:#}")));
+    print(context, Report { hands_off: None, done, ..Report::new(context) }, true);
     Ok(Exit::Done)
+}
+
+/// Ends a hold and leaves the default where it is: once vfguard is gone, nothing else would.
+fn forget(host: &Host, hold: &boot::Hold) -> String {
+    let ended = BootLock::take(host).and_then(|lock| boot::release(host, &lock));
+    let left = ended.map_or_else(|e| format!("; {} stays: {e:#}", boot::default::RECORD), |()| String::new());
+    format!(
+        "the boot default stays on {}, where it was held; for {} set it with grubby, grub-set-default or bootctl{left}",
+        hold.held, hold.wanted
+    )
 }
 
 fn open_override(context: &Context, open: &Open) -> Result<Exit> {
@@ -184,7 +203,7 @@ fn open_override(context: &Context, open: &Open) -> Result<Exit> {
     }
     gate::open_override(host, &open.reason, open.kernel.clone(), open.lasts)?;
     let done = open.kernel.iter().filter_map(|kernel| make_default(context, kernel)).collect();
-    print(context, Report { gate: gate::seen(&context.host), hands_off: hands_off(context), scheduled: None, done }, true);
+    print(context, Report { done, ..Report::new(context) }, true);
     Ok(Exit::Done)
 }
 
@@ -241,7 +260,9 @@ fn text(report: &Report) -> String {
     if let Some(line) = &report.scheduled {
         text += &format!("  {line}\n");
     }
-    for line in report.done.iter().map(String::as_str).chain(report.hands_off) {
+    let hold = report.hold.as_ref().map(boot::Hold::line);
+    let lines = report.done.iter().chain(&hold).chain(&report.left_over).map(String::as_str);
+    for line in lines.chain(report.hands_off) {
         text += &format!("  {line}\n");
     }
     text += &format!("  seen: {}\n", gate.seen);

@@ -6,9 +6,10 @@ use crate::driver::{self, sandbox::Containment};
 use crate::error::Exit;
 use crate::finding::Verdict;
 use crate::gate;
-use crate::host::lock;
+use crate::host::{lock, place};
 use crate::judge::{self, KernelReport};
 use crate::kernel::KernelRelease;
+use crate::reconcile;
 use crate::report::json;
 use crate::survey::Survey;
 use anyhow::Result;
@@ -60,7 +61,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         gate_reasons: gate.reason,
         running: survey.running.clone(),
         next_boot_certain: survey.next.certain,
-        held: boot::Hold::read(host),
+        held: boot::held(host),
         sandbox: contained.level,
         landlock: contained.landlock,
         last_log: driver::last_log(host),
@@ -86,8 +87,9 @@ fn text(context: &Context, report: &Report) -> String {
         "next boot: not certain (`vfguard next-boot` says why)\n"
     };
     if let Some(hold) = &report.held {
-        text +=
-            &format!("boot default: held on {} instead of {} since {}: {}\n", hold.held, hold.wanted, hold.when, hold.why);
+        text += &format!("{}\n", hold.line());
+        let left = reconcile::left_over(&context.config, place::place(&context.host), hold);
+        left.iter().for_each(|line| text += &format!("  {line}\n"));
     }
     text += &format!("gate: {}\n", gate::word(report.gate));
     report.gate_reasons.iter().for_each(|r| text += &format!("  {r}\n"));

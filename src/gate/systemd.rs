@@ -166,10 +166,9 @@ pub fn mask_initctl(host: &Host, initctl: &Initctl) -> Result<()> {
 /// Makes a live system notice what [`write`] wrote.
 pub fn apply_closed(host: &Host, poweroff: bool) -> Result<()> {
     systemd::daemon_reload()?;
-    command::run(&systemd::spec(
-        ["stop"].into_iter().chain(INITCTL.into_iter().filter(|unit| systemd::has_unit(host, unit))),
-        STOP_LIMIT,
-    ))?;
+    // The lock on poweroff may be held from before the setting was taken back.
+    let ended = INITCTL.into_iter().chain((!poweroff).then_some(INHIBIT)).filter(|unit| systemd::has_unit(host, unit));
+    command::run(&systemd::spec(["stop"].into_iter().chain(ended), STOP_LIMIT))?;
     // logind's block covers poweroff too, so it is held only where that is refused as well.
     if poweroff && systemd::version(host).is_some_and(|v| v >= INHIBIT_SINCE) && systemd::has_unit(host, INHIBIT) {
         systemd::order("start", &[INHIBIT])?;

@@ -1,0 +1,43 @@
+//! Leaving a mode undoes what it did. Where nothing is refused or held any more (`mode = "observe"`, `vfguard=off`, an init that
+//! cannot be gated now), the gate is opened, and a hold from before ends: the default goes to the wanted kernel if that is safe.
+//! Otherwise it stays where it is, since no act of ours leads into a kernel that is not proven, and each report says so.
+
+use crate::boot::{self, Hold};
+use crate::config::{Config, Mode};
+use crate::finding::Verdict;
+use crate::host::lock::BootLock;
+use crate::host::place::Place;
+use crate::host::Host;
+use crate::judge::Judgement;
+use crate::refuse;
+use crate::survey::Survey;
+
+/// What ends a hold that is left from before, where holds are not kept any more; none where they are.
+pub fn left_over(config: &Config, place: Place, hold: &Hold) -> Option<String> {
+    (config.mode == Mode::Observe || !place.may_hold()).then(|| stays(hold))
+}
+
+fn stays(hold: &Hold) -> String {
+    let (held, wanted) = (&hold.held, &hold.wanted);
+    format!(
+        "the boot default stays held on {held} from before: {wanted} is not proven (to keep {held}: vfguard decline {wanted}; to boot \
+         {wanted}: vfguard gate open --kernel {wanted} --reason TEXT)"
+    )
+}
+
+/// Ends a hold that is left from before, or says that it stays. Says whether anything was moved, and a line for people; none
+/// where no hold is on.
+pub(super) fn leave(host: &Host, lock: &BootLock, survey: &Survey, judgement: &Judgement) -> Option<(bool, String)> {
+    if let Err(e) = boot::forget_stale(host, lock, &survey.next) {
+        return Some((false, format!("the mark of a hold that has ended stays: {e:#}")));
+    }
+    let hold = boot::held(host)?;
+    let safe = judgement.kernels.iter().any(|k| k.kernel == hold.wanted && k.verdict == Verdict::Safe);
+    if !safe {
+        return Some((false, stays(&hold)));
+    }
+    Some(match boot::promote(host, lock) {
+        Ok(change) => (change.changed, refuse::told(host, change)),
+        Err(e) => (false, format!("{e:#}; {}", stays(&hold))),
+    })
+}

@@ -230,3 +230,36 @@ fn the_lock_that_refuses_a_poweroff_is_given_up_once_the_setting_is_gone() {
     let told = orders(&machine);
     assert!(told.lines().any(|l| l.starts_with("stop") && l.contains("vfguard-inhibit.service")), "{told}");
 }
+
+#[test]
+fn no_hold_is_lost_beside_the_real_grub_editenv() {
+    use std::process::Command;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    let named = |name: &&str| Command::new(name).arg("--version").output().is_ok();
+    let editor = ["grub-editenv", "grub2-editenv"].into_iter().find(named).expect("grub-editenv is not installed");
+    let machine = machine().grub().boot_entry(OLD).boot_entry(NEW).boot_default(NEW).running(OLD);
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    let env = machine.path("boot/grub2/grubenv");
+    let (done, writes) = (AtomicBool::new(false), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let n = writes.fetch_add(1, Ordering::Relaxed);
+                let status = Command::new(editor).arg(&env).args(["set", &format!("other={n}")]).status();
+                assert!(status.unwrap().success());
+            }
+        });
+        let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for n in 0..200 {
+                let run = machine.run(&["-q", "reconcile", "--no-build"]);
+                let hold = fs::read_to_string(machine.path("var/lib/vfguard/records/hold.json")).unwrap_or_default();
+                assert!(hold.contains(NEW) && hold.contains(OLD), "{n}: the hold is lost: {}{}", run.stdout, run.stderr);
+            }
+        }));
+        done.store(true, Ordering::Relaxed);
+        looked.unwrap_or_else(|e| std::panic::resume_unwind(e));
+    });
+    assert!(writes.load(Ordering::Relaxed) > 200, "{writes:?} writes beside 200 runs");
+    assert_eq!(machine.saved_entry(), OLD);
+    assert!(fs::read_to_string(&env).unwrap().contains(&format!("vfguard_hold={OLD}")));
+}

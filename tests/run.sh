@@ -40,11 +40,12 @@ APT_PACKAGES=(
     initramfs-tools-core dracut-core # a real initramfs in the build tier's roots
     debian-archive-keyring          # the archive's lists
     binutils busybox                # the release tier
+    grub-common                     # grub-editenv, beside which no hold may be lost
 )
 DNF_PACKAGES=(
     ca-certificates git gcc gcc-c++ make pkgconf-pkg-config
     kmod xz zstd cpio openssl
-    elfutils-libelf-devel dwarves util-linux iproute attr python3-pip strace e2fsprogs
+    elfutils-libelf-devel dwarves util-linux iproute attr python3-pip strace e2fsprogs grub2-tools-minimal
 )
 
 ci=no full=no tiers=()

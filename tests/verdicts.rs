@@ -25,7 +25,7 @@ fn machine(case: &Path, number: usize) -> Machine {
     let mut kernels: Vec<String> = kernels.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     kernels.sort();
     kernels.iter().enumerate().fold(machine, |machine, (n, kernel)| {
-        let text = if (n + number) % 2 == 0 { DRIVER } else { "" };
+        let text = if (n + number).is_multiple_of(2) { DRIVER } else { "" };
         let machine = ["modules.alias", "modules.dep", "modules.builtin"]
             .into_iter()
             .fold(machine, |machine, name| machine.file(&format!("lib/modules/{kernel}/{name}"), ""));

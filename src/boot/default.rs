@@ -2,13 +2,15 @@
 //! by the loader's own rules, and one that did not take is an error with everything put back.
 
 use super::choose::{self, Loader};
-use super::{moves, Candidate, NextBoot, Role};
+use super::moves::{self, Undo};
+use super::{Candidate, NextBoot, Role};
 use crate::error::{advise, Remedy};
 use crate::host::lock::BootLock;
 use crate::host::{failpoint, files, Host};
 use crate::kernel::{installed, KernelRelease};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// The record of a hold, below the root.
 pub const RECORD: &str = "/var/lib/vfguard/records/hold.json";
@@ -69,6 +71,30 @@ fn in_charge(host: &Host) -> Result<(Loader, NextBoot)> {
     Ok((loader, answer))
 }
 
+/// How often a move is made that another tool undoes.
+const ATTEMPTS: usize = 4;
+/// Between the two looks that say that the default was moved.
+const BETWEEN: Duration = Duration::from_millis(20);
+
+/// Writes, and looks whether that came to what it was to come to; once more after a moment, since another tool that had read the file
+/// before may write it after us. Whoever is overtaken puts back what is left of it, and writes again. `Err` holds how to undo what did
+/// not take.
+fn lastingly(host: &Host, write: impl Fn() -> Result<Undo>, arrived: impl Fn() -> bool) -> Result<Result<(), Undo>> {
+    let mut undo = write()?;
+    for _ in 1..ATTEMPTS {
+        match (arrived(), undo.overtaken()) {
+            (true, false) => return Ok(Ok(())),
+            (false, false) => return Ok(Err(undo)),
+            (true, true) if arrived() => return Ok(Ok(())),
+            (_, true) => {
+                undo.undo(host)?;
+                undo = write()?;
+            }
+        }
+    }
+    Ok(if arrived() { Ok(()) } else { Err(undo) })
+}
+
 /// Moves the default, resolves again and compares; puts everything back where it did not take.
 fn moved(
     host: &Host,
@@ -77,15 +103,32 @@ fn moved(
     entry: Option<&str>,
     wanted: Option<&KernelRelease>,
 ) -> Result<()> {
-    let undo = moves::make(host, moves::plan(host, loader, to, entry, wanted)?)?;
-    let now = choose::ask(host, loader);
-    let arrived = now.lasting().map(|c| &c.kernel);
-    if arrived == Some(to) {
-        return Ok(());
-    }
+    let lasting = || choose::ask(host, loader).lasting().map(|c| c.kernel.clone());
+    let mark = wanted.map(|_| to.as_str());
+    let marked =
+        || !matches!(loader, Loader::Grub2(_)) || moves::marked(host, loader).as_ref().map(|m| m.held.as_str()) == mark;
+    let arrived = || lasting().as_ref() == Some(to) && marked();
+    let write = || moves::make(host, moves::plan(host, loader, to, entry, wanted)?);
+    let Err(undo) = lastingly(host, write, arrived)? else { return Ok(()) };
+    let got = lasting().map_or("nothing that is known".to_owned(), |kernel| kernel.to_string());
     undo.undo(host).context("putting the boot default back")?;
-    let got = arrived.map_or("nothing that is known".to_owned(), ToString::to_string);
     Err(advise(format!("the boot default was set to {to}, and the boot loader would still start {got}"), remedy(loader)))
+}
+
+/// Whether the default was moved from the kernel that it was held on. Looked at twice, by files that are whole: a file that another
+/// tool is writing says nothing. With `named`, the files must name another default; else it is enough that another kernel boots.
+fn moved_away(host: &Host, hold: &Hold, named: bool) -> bool {
+    let look = || {
+        let loader = choose::loaders(host).0.into_iter().next()?;
+        let before = moves::named(host, &loader)?;
+        let lasting = choose::ask(host, &loader).lasting()?.kernel.clone();
+        let steady = moves::named(host, &loader).as_ref() == Some(&before);
+        (steady && lasting != hold.held && !(named && before.1.is_none())).then_some(())
+    };
+    look().is_some() && {
+        std::thread::sleep(BETWEEN);
+        look().is_some()
+    }
 }
 
 /// How to make a default settable.
@@ -111,6 +154,7 @@ pub fn hold(host: &Host, _lock: &BootLock, to: &KernelRelease) -> Result<Change>
     let lasting = now.lasting();
     let before = Hold::read(host);
     if lasting.is_some_and(|c| c.kernel == *to) {
+        complete(host, &loader, &now, to)?;
         let what = format!("the boot default is {to} already");
         return Ok(Change { changed: false, kernel: to.clone(), what });
     }
@@ -142,7 +186,7 @@ pub(super) fn kept(host: &Host, loader: &Loader, now: &NextBoot, to: &KernelRele
     let (before, lasting) = (Hold::read(host), now.lasting());
     match (before, lasting) {
         // A default that is not the held one was set since, by a package or a person: that is what is wanted now.
-        (Some(b), Some(l)) if b.held == l.kernel => (b.wanted, b.entry),
+        (Some(b), Some(l)) if b.held == l.kernel || !moved_away(host, &b, false) => (b.wanted, b.entry),
         (_, Some(l)) => (l.kernel.clone(), l.entry.clone()),
         (Some(b), None) => (b.wanted, b.entry),
         (None, None) => {
@@ -152,6 +196,28 @@ pub(super) fn kept(host: &Host, loader: &Loader, now: &NextBoot, to: &KernelRele
     }
 }
 
+/// Record and mark of a hold belong together: the one that is lost (another tool wrote the mark away) is made again.
+fn complete(host: &Host, loader: &Loader, now: &NextBoot, to: &KernelRelease) -> Result<()> {
+    let marked = moves::marked(host, loader).is_some_and(|mark| mark.held == to.as_str());
+    match Hold::read(host).filter(|hold| hold.held == *to) {
+        Some(_) if marked || !matches!(loader, Loader::Grub2(_)) => Ok(()),
+        Some(hold) => moved(host, loader, to, None, Some(&hold.wanted)),
+        None if marked => {
+            // Where there is no room for it, the mark alone keeps the hold.
+            let _ = recovered(host, now).map(|hold| hold.write(host));
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+/// The hold that only its mark tells of.
+fn recovered(host: &Host, now: &NextBoot) -> Option<Hold> {
+    let (wanted, held) = (wanted(host, now)?, now.lasting()?.kernel.clone());
+    let entry = wanted_entry(host, &wanted).map(|c| c.entry).unwrap_or_default();
+    Some(Hold { wanted, entry, held, when: String::new(), why: "the record of why is lost".into() })
+}
+
 /// Moves the default to the wanted kernel and ends the hold. Without a hold nothing is done.
 ///
 /// # Errors
@@ -159,6 +225,12 @@ pub(super) fn kept(host: &Host, loader: &Loader, now: &NextBoot, to: &KernelRele
 pub fn promote(host: &Host, lock: &BootLock) -> Result<Change> {
     let (loader, now) = in_charge(host)?;
     let Some(wanted) = wanted(host, &now) else {
+        if Hold::read(host).is_some_and(|hold| !moved_away(host, &hold, false)) {
+            return Err(advise(
+                "where the boot default points cannot be told now, so the hold stays recorded",
+                "vfguard next-boot",
+            ));
+        }
         release(host, lock)?;
         let kernel = now.lasting().map(|c| c.kernel.clone());
         let kernel = kernel.ok_or_else(|| advise("what boots next is not known", "vfguard next-boot"))?;
@@ -219,22 +291,20 @@ pub fn held(host: &Host) -> Option<Hold> {
     let record = Hold::read(host);
     let wanted = wanted(host, &now);
     if let Some(record) = record {
-        let moved = now.certain && now.lasting().is_some_and(|l| l.kernel != record.held);
+        let moved = now.lasting().is_some_and(|l| l.kernel != record.held) && moved_away(host, &record, false);
         return (!moved).then(|| Hold { wanted: wanted.unwrap_or_else(|| record.wanted.clone()), ..record });
     }
-    let (wanted, held) = (wanted?, now.lasting()?.kernel.clone());
-    let entry = wanted_entry(host, &wanted).map(|c| c.entry).unwrap_or_default();
-    Some(Hold { wanted, entry, held, when: String::new(), why: "the record of why is lost".into() })
+    recovered(host, &now)
 }
 
 /// A hold whose default somebody moved since has ended; its record goes, so that it does not come to life again when the default
-/// is one day set to the kernel that it was held on.
+/// is one day set to the kernel that it was held on. Only where the loader's files, read whole, name another default.
 ///
 /// # Errors
 /// Those of [`release`].
 pub fn forget_stale(host: &Host, lock: &BootLock, now: &NextBoot) -> Result<()> {
-    let stale = |hold: Hold| now.lasting().is_some_and(|next| next.kernel != hold.held);
-    if Hold::read(host).is_some_and(stale) {
+    let stale = |hold: &Hold| now.lasting().is_some_and(|next| next.kernel != hold.held) && moved_away(host, hold, true);
+    if Hold::read(host).as_ref().is_some_and(stale) {
         release(host, lock)?;
     }
     Ok(())
@@ -266,9 +336,9 @@ pub fn clear_once(host: &Host, _lock: &BootLock) -> Result<Change> {
         Loader::SystemdBoot(_) => "bootctl set-oneshot ''",
         Loader::Grub2(_) | Loader::Legacy(_) => "grub2-editenv - unset next_entry",
     };
-    let undo = moves::clear_once(host, &loader).remedy("ending what is set for the next boot", remedy)?;
-    let now = choose::ask(host, &loader);
-    if now.first().map(|c| &c.kernel) != Some(&next) {
+    let arrived = || choose::ask(host, &loader).first().is_some_and(|c| c.kernel == next);
+    let cleared = lastingly(host, || moves::clear_once(host, &loader), arrived);
+    if let Err(undo) = cleared.remedy("ending what is set for the next boot", remedy)? {
         undo.undo(host).context("putting the next boot back")?;
         return Err(advise(format!("{once} was set for the next boot, and it still is after clearing it"), remedy));
     }

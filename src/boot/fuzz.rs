@@ -4,7 +4,9 @@
 
 use crate::config;
 use crate::host::Host;
+use std::io::Write;
 use std::path::Path;
+use std::time::SystemTime;
 use std::{fs, io};
 
 const OLD: &str = "4.18.0-80.el8.x86_64";
@@ -78,7 +80,10 @@ impl Machine {
     fn put(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.dir.path().join(path.trim_start_matches('/'));
         fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
-        fs::write(path, bytes)
+        let mut file = fs::File::create(path)?;
+        file.write_all(bytes)?;
+        // As if long ago: what was written just now is read again for a moment.
+        file.set_modified(SystemTime::UNIX_EPOCH)
     }
 
     /// Resolves what boots with these bytes in this file.

@@ -1,7 +1,14 @@
 //! The GRUB environment block (GRUB's `grub-core/lib/envblk.c`, `grub-core/commands/loadenv.c`): 1024 bytes, a signature line,
 //! `name=value` lines with `\` and newline escaped by `\`, lines of comment, and `#` to the end.
+//!
+//! Other tools write it in two steps: grub-editenv (`util/grub-editenv.c`) makes the file empty and then writes it. Who reads between
+//! the two sees a block that nobody meant, so a block that is not whole and was written just now is read again.
 
+use crate::host::files;
 use std::fmt;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
 
 /// What every block starts with.
 pub const SIGNATURE: &[u8] = b"# GRUB Environment Block\n";
@@ -9,6 +16,11 @@ pub const SIGNATURE: &[u8] = b"# GRUB Environment Block\n";
 pub const SIZE: usize = 1024;
 /// More than any block that GRUB makes; a larger file is not read.
 pub const MAX: u64 = 64 << 10;
+/// How long a block that is being written is read again; grub-editenv needs less than a millisecond.
+const SETTLING: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(2);
+/// What was written longer ago is not being written. vfat keeps times to two seconds.
+const YOUNG: Duration = Duration::from_secs(3);
 
 /// Why a block cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +47,56 @@ impl fmt::Display for Bad {
 }
 
 impl std::error::Error for Bad {}
+
+/// Reads an environment file. One that another tool is writing is read again for a moment: what comes back then is whole, or stays
+/// as it is (see [`is_whole`]).
+///
+/// # Errors
+/// Those of reading, and when the file changes all the time.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let start = Instant::now();
+    loop {
+        let block = files::read_bounded(path, MAX)?;
+        let steady = files::read_bounded(path, MAX)? == block;
+        let late = start.elapsed() >= SETTLING || !is_young(path);
+        match (steady, is_whole(&block), late) {
+            (true, true, _) | (true, false, true) => return Ok(block),
+            (false, _, true) => return Err(io::Error::new(io::ErrorKind::ResourceBusy, "it changes while it is read")),
+            (_, _, false) => std::thread::sleep(PAUSE),
+        }
+    }
+}
+
+/// Whether the block is one that GRUB made or would write: its signature, its size, and every line ends.
+pub fn is_whole(block: &[u8]) -> bool {
+    block.len() == SIZE && variables(block).is_ok_and(|(_, whole)| whole)
+}
+
+/// Whether there is a file with something in it (`[ -s FILE ]`). One that was made empty just now is waited for; an error says that
+/// it stayed so, and that nobody knows whether it is being written.
+///
+/// # Errors
+/// As said.
+pub fn has_content(path: &Path) -> Result<bool, String> {
+    let start = Instant::now();
+    loop {
+        match path.metadata() {
+            Ok(meta) if meta.is_file() && meta.len() == 0 && is_young(path) => {}
+            Ok(meta) => return Ok(meta.is_file() && meta.len() > 0),
+            Err(_) => return Ok(false),
+        }
+        if start.elapsed() >= SETTLING {
+            return Err("it was made empty just now".into());
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Whether it was written so short a time ago that somebody may still be at it.
+fn is_young(path: &Path) -> bool {
+    let written = path.metadata().and_then(|m| m.modified());
+    written.is_ok_and(|at| SystemTime::now().duration_since(at).unwrap_or_else(|ahead| ahead.duration()) < YOUNG)
+}
 
 /// The variables of a block in order, as GRUB's `grub_envblk_iterate` sees them, and whether the walk met its end in order.
 ///
@@ -101,6 +163,16 @@ fn escape(value: &str) -> Vec<u8> {
 /// The value of the last variable of that name, as `load_env` leaves it.
 pub fn get(block: &[u8], name: &str) -> Option<String> {
     variables(block).ok()?.0.into_iter().rev().find(|(n, _)| n == name).map(|(_, v)| v)
+}
+
+/// The variables that one block has otherwise than another, with the other's values.
+pub fn differing(block: &[u8], other: &[u8]) -> Vec<(String, Option<String>)> {
+    let names = [block, other].into_iter().filter_map(|b| variables(b).ok()).flat_map(|(all, _)| all);
+    let mut differ: Vec<_> = names.map(|(name, _)| (name.clone(), get(other, &name))).collect();
+    differ.retain(|(name, value)| get(block, name) != *value);
+    differ.sort();
+    differ.dedup();
+    differ
 }
 
 /// A block of the same size with `changes` made: a value sets (in place, else at the end), none removes.

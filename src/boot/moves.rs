@@ -11,11 +11,14 @@ use anyhow::{Context, Result};
 use std::fs::File;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The variables in GRUB's environment that say a hold is on, and what would boot without it, should its record be lost or never
 /// have been written (a full disk). GRUB does not know them.
 pub const MARK: &str = "vfguard_hold";
 const MARK_WANTED: &str = "vfguard_wanted";
+/// grub-editenv reads and writes within a few milliseconds.
+const OVERTAKEN: Duration = Duration::from_millis(50);
 /// The same in text files: the held kernel, then the wanted one.
 const COMMENT: &str = "# vfguard-hold ";
 
@@ -24,7 +27,7 @@ pub(super) enum Undo {
     /// A file that was replaced; none where there was none.
     File { path: PathBuf, before: Option<Vec<u8>> },
     /// GRUB's environment file.
-    Env { path: PathBuf, before: Vec<u8> },
+    Env { path: PathBuf, before: Vec<u8>, after: Vec<u8> },
     /// A variable of systemd-boot, with its attributes.
     Variable { choice: efi::Choice, before: Option<Vec<u8>> },
 }
@@ -35,8 +38,30 @@ impl Undo {
         match self {
             Undo::File { path, before: None } => files::remove(&path).map(|_| ()),
             Undo::File { path, before: Some(bytes) } => replace(host, &path, &bytes),
-            Undo::Env { path, before } => write_in_place(&path, &before),
+            Undo::Env { path, before, after } => {
+                let now = grubenv::read(&path).with_context(|| format!("reading {}", path.display()))?;
+                if now == after {
+                    return write_in_place(&path, &before);
+                }
+                // Another tool wrote since; what it wrote stays.
+                let ours = grubenv::differing(&after, &before);
+                let ours: Vec<_> = ours.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+                write_in_place(&path, &grubenv::edit(&now, &ours)?)
+            }
             Undo::Variable { choice, before } => choice.put(host, before),
+        }
+    }
+
+    /// Whether another tool has written since, from what it had read before our write: then that is lost. Looked at after a moment,
+    /// in which such a tool comes to its end.
+    pub(super) fn overtaken(&self) -> bool {
+        match self {
+            Undo::Env { path, after, .. } => {
+                std::thread::sleep(OVERTAKEN);
+                grubenv::read(path).map_or(true, |now| now != *after)
+            }
+            // Nothing reads these, changes what it read and writes it back.
+            Undo::File { .. } | Undo::Variable { .. } => false,
         }
     }
 }
@@ -101,7 +126,7 @@ pub(super) fn make(host: &Host, plan: Plan) -> Result<Undo> {
             if before != after {
                 write_in_place(&at, &after)?;
             }
-            Ok(Undo::Env { path: at, before })
+            Ok(Undo::Env { path: at, before, after })
         }
         (Way::InPlace | Way::Replace, before) => {
             replace(host, &at, &after)?;
@@ -179,7 +204,7 @@ fn plan_env(host: &Host, config: &Path, changes: &[(&str, Option<&str>)]) -> Res
         empty.resize(grubenv::SIZE, b'#');
         return Ok(Plan { at, way: Way::Replace, before: None, after: grubenv::edit(&empty, changes)? });
     }
-    let before = files::read_bounded(&at, grubenv::MAX).remedy(format!("reading {}", name.display()), create.clone())?;
+    let before = grubenv::read(&at).remedy(format!("reading {}", name.display()), create.clone())?;
     if grubenv::get(&before, "env_block").is_some_and(|v| !v.is_empty()) {
         return Err(advise(
             format!("{} keeps its variables outside the file system (env_block)", name.display()),
@@ -323,6 +348,11 @@ fn drop_comment(host: &Host, path: &Path) -> Result<()> {
     }
 }
 
+/// GRUB's environment, where that is whole.
+fn whole_env(host: &Host, config: &Path) -> Option<Vec<u8>> {
+    grubenv::read(&real(host, &env_file(host, config))).ok().filter(|block| grubenv::is_whole(block))
+}
+
 /// The hold that a loader's files tell, if one is on.
 pub(super) fn marked(host: &Host, loader: &Loader) -> Option<Mark> {
     let comment = |path: &Path| {
@@ -334,12 +364,36 @@ pub(super) fn marked(host: &Host, loader: &Loader) -> Option<Mark> {
     };
     match loader {
         Loader::Grub2(config) => {
-            let block = files::read_bounded(&real(host, &env_file(host, config)), grubenv::MAX).unwrap_or_default();
+            let block = whole_env(host, config)?;
             let held = grubenv::get(&block, MARK).filter(|v| !v.is_empty())?;
             Some(Mark { held, wanted: grubenv::get(&block, MARK_WANTED).and_then(|w| w.parse().ok()) })
         }
         Loader::Legacy(config) => comment(config),
         Loader::SystemdBoot(top) => comment(&top.join("loader/loader.conf")),
+    }
+}
+
+/// What the loader's files say about the default, for telling whether it was moved: none where they cannot be read whole, as while
+/// another tool writes them. The second is the name that they give the default, if they do.
+pub(super) fn named(host: &Host, loader: &Loader) -> Option<(Vec<u8>, Option<String>)> {
+    match loader {
+        Loader::Grub2(config) => {
+            let block = whole_env(host, config)?;
+            let name = grubenv::get(&block, "saved_entry").filter(|v| !v.is_empty());
+            Some((block, name))
+        }
+        Loader::Legacy(config) => {
+            let text = host.read(config).ok()?;
+            let menu = legacy::parse(&String::from_utf8_lossy(&text));
+            (!menu.titles.is_empty()).then(|| (text, Some(menu.titles.len().to_string())))
+        }
+        Loader::SystemdBoot(top) => {
+            let name = match efi::loader_string(host, efi::Choice::Default.name()).ok()? {
+                None => systemd_boot::configured(host, top, "default").ok()?,
+                set => set,
+            };
+            Some((name.clone().unwrap_or_default().into_bytes(), name))
+        }
     }
 }
 

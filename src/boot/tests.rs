@@ -1,5 +1,7 @@
 //! Moves of the default on whole trees, and what no input may do to the resolver.
 
+mod beside;
+
 use super::*;
 use crate::host::lock::BootLock;
 use proptest::prelude::*;
@@ -52,7 +54,9 @@ impl Machine {
 fn put(root: &Path, path: &str, bytes: &[u8]) {
     let path = root.join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, bytes).unwrap();
+    fs::write(&path, bytes).unwrap();
+    // As if long ago: what was written just now is read again for a moment.
+    fs::File::options().write(true).open(path).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
 }
 
 fn env(text: &str) -> String {

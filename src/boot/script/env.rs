@@ -3,11 +3,7 @@
 
 use super::eval::Machine;
 use crate::boot::grubenv;
-use crate::host::files;
 use std::path::PathBuf;
-
-/// An environment file is read up to this size; GRUB would read any.
-const MAX_ENV: u64 = grubenv::MAX;
 
 impl Machine<'_> {
     /// The file of `load_env` and `save_env`, with the names after the options.
@@ -72,7 +68,7 @@ impl Machine<'_> {
     fn read_env(&mut self, path: &std::path::Path) -> Vec<(String, String)> {
         let name = path.display().to_string();
         let remedy = format!("rm {name} && grub2-editenv {name} create");
-        let block = match files::read_bounded(&self.world.host.path(path), MAX_ENV) {
+        let block = match grubenv::read(&self.world.host.path(path)) {
             Ok(block) => block,
             Err(e) => {
                 self.doubt(format!("reading {name}: {e}"), remedy);
@@ -93,6 +89,14 @@ impl Machine<'_> {
                 Vec::new()
             }
         }
+    }
+
+    /// `[ -s FILE ]`, by which grub.cfg asks whether there is an environment.
+    pub(super) fn has_content(&mut self, path: &std::path::Path) -> bool {
+        grubenv::has_content(&self.world.host.path(path)).unwrap_or_else(|why| {
+            self.doubt(format!("whether {} is empty cannot be told: {why}", path.display()), "vfguard next-boot, once more");
+            false
+        })
     }
 
     pub(super) fn save_env(&mut self, args: &[String]) -> i32 {

@@ -120,7 +120,7 @@ fn unary(machine: &mut Machine, operator: &str, operand: &str) -> Option<bool> {
         "-d" => found().is_some_and(|p| host.is_dir(p)),
         "-e" => found().is_some(),
         "-f" => found().is_some_and(|p| !host.is_dir(p)),
-        "-s" => found().and_then(|p| host.metadata(p).ok()).is_some_and(|m| m.is_file() && m.len() > 0),
+        "-s" => found().is_some_and(|p| machine.has_content(&p)),
         "-n" => !operand.is_empty(),
         "-z" => operand.is_empty(),
         _ => return None,

@@ -1,0 +1,158 @@
+//! The boot default beside other tools that write the same grubenv.
+
+use super::*;
+
+/// As grub-editenv does: it makes the file empty, and writes it a moment later.
+fn rewrite(path: &Path, block: &[u8], pause: Duration) {
+    let mut file = fs::File::create(path).unwrap();
+    std::thread::sleep(pause);
+    std::io::Write::write_all(&mut file, block).unwrap();
+}
+
+#[test]
+fn a_block_that_another_tool_is_writing_is_read_again_and_no_hold_is_lost_by_it() {
+    let m = saved();
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    let path = m.dir.path().join("boot/grub2/grubenv");
+    let block = m.read("boot/grub2/grubenv");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0.. {
+                rewrite(&path, &block, Duration::from_micros(n * 397 % 2500));
+                if done.load(std::sync::atomic::Ordering::Relaxed) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_micros(n * 211 % 1500));
+            }
+        });
+        let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for n in 0..300 {
+                let answer = next_boot(&m.host, &config::Boot::default());
+                let next = answer.lasting().map(|c| c.kernel.to_string());
+                assert!(!answer.certain || next.as_deref() == Some(OLD), "{n}: {answer:?}");
+                forget_stale(&m.host, &m.lock, &answer).unwrap();
+                assert!(m.host.exists(default::RECORD), "{n}: the hold is forgotten");
+                assert!(held(&m.host).is_some(), "{n}");
+            }
+            hold(&m.host, &m.lock, &k(OLD)).unwrap();
+        }));
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        looked.unwrap_or_else(|e| std::panic::resume_unwind(e));
+    });
+    assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)));
+    assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), moves::MARK).as_deref(), Some(OLD));
+}
+
+#[test]
+fn a_block_that_stays_cut_or_empty_ends_no_hold_and_an_entry_that_names_another_kernel_does() {
+    for block in ["", "# GRUB Env", &env(&format!("saved_entry={MID}-{NEW}\n"))[..600], &"x".repeat(1024)] {
+        let m = saved();
+        hold(&m.host, &m.lock, &k(OLD)).unwrap();
+        fs::write(m.dir.path().join("boot/grub2/grubenv"), block).unwrap();
+        let answer = next_boot(&m.host, &config::Boot::default());
+        assert!(!answer.certain, "{block:?}: {answer:?}");
+        forget_stale(&m.host, &m.lock, &answer).unwrap();
+        assert!(promote(&m.host, &m.lock).is_err(), "{block:?}");
+        assert_eq!(default::Hold::read(&m.host).map(|h| (h.wanted, h.held)), Some((k(NEW), k(OLD))), "{block:?}");
+    }
+    let m = saved();
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    let block = grubenv::edit(&m.read("boot/grub2/grubenv"), &[("saved_entry", Some(&format!("{MID}-{NEW}")))]).unwrap();
+    fs::write(m.dir.path().join("boot/grub2/grubenv"), block).unwrap();
+    forget_stale(&m.host, &m.lock, &next_boot(&m.host, &config::Boot::default())).unwrap();
+    assert!(!m.host.exists(default::RECORD) && held(&m.host).is_none());
+    assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), moves::MARK), None);
+}
+
+/// Once the file is other than it was, another tool that read it before writes what it read, and one variable more.
+fn overtake(m: &Machine, act: impl FnOnce()) {
+    let path = m.dir.path().join("boot/grub2/grubenv");
+    let before = fs::read(&path).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let start = Instant::now();
+            while fs::read(&path).unwrap() == before && start.elapsed() < Duration::from_secs(10) {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            let theirs = grubenv::edit(&before, &[("theirs", Some("1"))]).unwrap();
+            rewrite(&path, &theirs, Duration::from_millis(1));
+        });
+        act();
+    });
+}
+
+#[test]
+fn a_move_that_another_tool_undid_by_writing_what_it_had_read_before_is_made_again() {
+    let m = saved();
+    overtake(&m, || assert!(hold(&m.host, &m.lock, &k(OLD)).unwrap().changed));
+    let block = m.read("boot/grub2/grubenv");
+    assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)));
+    assert_eq!(grubenv::get(&block, moves::MARK).as_deref(), Some(OLD));
+    assert_eq!(grubenv::get(&block, "theirs").as_deref(), Some("1"), "what the other tool wrote is lost");
+    overtake(&m, || assert!(promote(&m.host, &m.lock).unwrap().changed));
+    assert_eq!((m.next().as_str(), m.wanted()), (NEW, None));
+    assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), moves::MARK), None);
+    let m = bls(&format!("saved_entry={MID}-{OLD}\nnext_entry={MID}-{NEW}\n"), &format!("{CFG}blscfg\n"));
+    overtake(&m, || assert!(clear_once(&m.host, &m.lock).unwrap().changed));
+    assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), "next_entry"), None);
+}
+
+#[test]
+fn a_move_that_does_not_take_leaves_nothing_of_ours_beside_a_tool_that_writes() {
+    // A literal default; the other tool reads what we wrote, and writes it again with more.
+    let m = bls(&format!("saved_entry={MID}-{NEW}\n"), "load_env\nset default=0\nblscfg\n");
+    let path = m.dir.path().join("boot/grub2/grubenv");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let start = Instant::now();
+            let ours = || fs::read(&path).ok().filter(|b| grubenv::get(b, moves::MARK).is_some());
+            while start.elapsed() < Duration::from_secs(10) {
+                if let Some(block) = ours() {
+                    let theirs = grubenv::edit(&block, &[("theirs", Some("1"))]).unwrap();
+                    return rewrite(&path, &theirs, Duration::from_millis(1));
+                }
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        });
+        assert!(hold(&m.host, &m.lock, &k(OLD)).is_err());
+    });
+    let block = m.read("boot/grub2/grubenv");
+    assert_eq!(grubenv::get(&block, "saved_entry"), Some(format!("{MID}-{NEW}")));
+    assert_eq!((grubenv::get(&block, moves::MARK), grubenv::get(&block, "theirs").as_deref()), (None, Some("1")));
+    assert!(!m.host.exists(default::RECORD));
+}
+
+#[test]
+fn what_another_tool_wrote_since_survives_an_undo() {
+    let m = saved();
+    let loader = choose::loaders(&m.host).0.remove(0);
+    let plan = moves::plan(&m.host, &loader, &k(OLD), None, Some(&k(NEW))).unwrap();
+    let undo = moves::make(&m.host, plan).unwrap();
+    let block = grubenv::edit(&m.read("boot/grub2/grubenv"), &[("theirs", Some("1"))]).unwrap();
+    put(m.dir.path(), "boot/grub2/grubenv", &block);
+    undo.undo(&m.host).unwrap();
+    let block = m.read("boot/grub2/grubenv");
+    assert_eq!((m.next().as_str(), grubenv::get(&block, "theirs").as_deref()), (NEW, Some("1")));
+    assert_eq!(grubenv::get(&block, moves::MARK), None);
+}
+
+#[test]
+fn a_hold_whose_record_or_mark_is_lost_gets_it_back_where_the_default_is_there_already() {
+    let m = saved();
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    let record = default::Hold::read(&m.host).unwrap();
+    let bare = grubenv::edit(&m.read("boot/grub2/grubenv"), &[(moves::MARK, None)]).unwrap();
+    put(m.dir.path(), "boot/grub2/grubenv", &bare);
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), moves::MARK).as_deref(), Some(OLD));
+    assert_eq!(default::Hold::read(&m.host), Some(record));
+    fs::remove_file(m.dir.path().join(&default::RECORD[1..])).unwrap();
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    assert_eq!(default::Hold::read(&m.host).map(|h| (h.wanted, h.held)), Some((k(NEW), k(OLD))));
+    // A default that nobody holds is a person's choice, and stays one.
+    let m = bls(&format!("saved_entry={MID}-{OLD}\n"), &format!("{CFG}blscfg\n"));
+    assert!(!hold(&m.host, &m.lock, &k(OLD)).unwrap().changed);
+    assert!(!m.host.exists(default::RECORD));
+    assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), moves::MARK), None);
+}

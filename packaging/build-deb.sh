@@ -6,6 +6,8 @@
 # --binary: a vfguard that is built already (default: build-release.sh's). Prints the package's path. What it brings is what the RPM
 # brings (vfguard.spec), with Debian's hooks; the scripts that dpkg runs are in deb/.
 set -euo pipefail
+# Directories in the package are for everybody, also where the one who builds it has a stricter umask.
+umask 022
 
 top=$(cd "$(dirname "$0")/.." && pwd)
 binary='' out=$top/target/deb

@@ -11,6 +11,7 @@ use std::process::Command;
 const OLD: &str = "2.6.32-431.el6.x86_64";
 const NEW: &str = "2.6.32-431.20.3.el6.x86_64";
 const STATE: &str = "run/vfguard/reboot-refused";
+const EL6: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/el6");
 const DEAF: &str = "etc/init/control-alt-delete.override";
 
 fn program(machine: Machine, name: &str, says: &str) -> Machine {
@@ -41,14 +42,27 @@ fn el6() -> Machine {
 }
 
 fn tool(machine: &Machine, verb: &str) {
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/el6");
-    let output = Command::new(format!("{dir}/vfguard-upstart"))
+    let output = Command::new(format!("{EL6}/vfguard-upstart"))
         .arg(verb)
         .arg(machine.root())
-        .env("VFGUARD_WRAPPER", format!("{dir}/wrapper"))
+        .env("VFGUARD_WRAPPER", format!("{EL6}/wrapper"))
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_real_programs_stay_everybodys_whatever_umask_the_tool_is_run_with() {
+    let machine = el6();
+    let output = Command::new("sh")
+        .args(["-c", "umask 077; exec \"$0\" install \"$1\"", &format!("{EL6}/vfguard-upstart")])
+        .arg(machine.root())
+        .env("VFGUARD_WRAPPER", format!("{EL6}/wrapper"))
+        .status()
+        .unwrap();
+    assert!(output.success());
+    let mode = fs::metadata(machine.path("sbin/.vfguard")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o755, "{mode:o}");
 }
 
 fn wrapped() -> Machine {

@@ -3,8 +3,13 @@
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+
+/// The modes of our own directories, as the packages have them (packaging/vfguard.tmpfiles), wherever one is made on the way.
+const OWN: [(&str, u32); 2] = [("var/lib/vfguard", 0o700), ("var/cache/vfguard", 0o711)];
+/// The mode of any other directory on the way: everybody's, as /var/lib and /lib/modules are.
+const PARENT: u32 = 0o755;
 
 /// Reads a regular file of at most `limit` bytes. A directory, a fifo or a device is an error, not a hang.
 ///
@@ -23,7 +28,6 @@ pub fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// Those of opening and reading; `InvalidInput` for what is no regular file.
 pub fn read_start(path: &Path, length: u64) -> io::Result<Vec<u8>> {
-    use std::os::unix::fs::OpenOptionsExt;
     let file = File::options().read(true).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC).open(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() {
@@ -56,12 +60,32 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     sync_dir(dir)
 }
 
-/// Makes a directory and its parents with a mode; what is there already is left as it is.
+/// Makes a directory with a mode, and the parents that are missing. A strict mode is the last directory's alone: parents are
+/// for everybody, but for our own. Modes do not depend on the umask; what is there already is left as it is.
 ///
 /// # Errors
-/// Those of mkdir(2), with the path.
+/// Those of mkdir(2) and fchmod(2), with the path.
 pub fn create_dirs(dir: &Path, mode: u32) -> Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(mode).create(dir).with_context(|| format!("making {}", dir.display()))
+    let missing: Vec<&Path> = dir.ancestors().take_while(|d| !d.as_os_str().is_empty() && !d.is_dir()).collect();
+    for &new in missing.iter().rev() {
+        let usual = if new == dir { mode } else { PARENT };
+        let mode = OWN.iter().find(|(own, _)| new.ends_with(own)).map_or(usual, |(_, mode)| *mode);
+        make_dir(new, mode).with_context(|| format!("making {}", new.display()))?;
+    }
+    Ok(())
+}
+
+fn make_dir(dir: &Path, mode: u32) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(mode).create(dir) {
+        Ok(()) => {
+            let flags = nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW;
+            let made = File::options().read(true).custom_flags(flags).open(dir)?;
+            made.set_permissions(fs::Permissions::from_mode(mode))
+        }
+        // Another run was faster.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        Err(e) => Err(e),
+    }
 }
 
 /// Makes the names in a directory durable.
@@ -99,6 +123,42 @@ mod tests {
         fs::write(&large, [0; 11]).unwrap();
         assert_eq!(read_bounded(&large, 10).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         assert_eq!(read_bounded(&large, 11).unwrap().len(), 11);
+    }
+
+    #[test]
+    fn a_strict_mode_is_the_last_directorys_alone_whatever_the_umask_is() {
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+        let made = [
+            create_dirs(&at("var/lib/vfguard/log"), 0o750),
+            create_dirs(&at("var/cache/vfguard/build"), 0o711),
+            create_dirs(&at("lib/modules/6.1/updates/vfguard"), 0o755),
+        ];
+        nix::sys::stat::umask(before);
+        made.into_iter().for_each(|made| made.unwrap());
+        for (path, want) in [
+            ("var", 0o755),
+            ("var/lib", 0o755),
+            ("var/lib/vfguard", 0o700),
+            ("var/lib/vfguard/log", 0o750),
+            ("var/cache", 0o755),
+            ("var/cache/vfguard", 0o711),
+            ("var/cache/vfguard/build", 0o711),
+            ("lib/modules/6.1/updates", 0o755),
+            ("lib/modules/6.1/updates/vfguard", 0o755),
+        ] {
+            assert_eq!(mode(&at(path)), want, "{path}: {:o} instead of {want:o}", mode(&at(path)));
+        }
+        // What is there is somebody's choice.
+        fs::set_permissions(at("var/lib"), fs::Permissions::from_mode(0o711)).unwrap();
+        create_dirs(&at("var/lib/vfguard/log"), 0o700).unwrap();
+        assert_eq!((mode(&at("var/lib")), mode(&at("var/lib/vfguard/log"))), (0o711, 0o750));
+        fs::write(at("file"), "").unwrap();
+        assert!(create_dirs(&at("file/below"), 0o755).is_err() && create_dirs(&at("file"), 0o755).is_err());
+        std::os::unix::fs::symlink("nowhere", at("dangling")).unwrap();
+        assert!(create_dirs(&at("dangling"), 0o755).is_err());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{check, Context};
 use crate::driver::{self, Digest, Recipe};
-use crate::error::{advise, Exit};
+use crate::error::{advise, advise_exit, Exit};
 use crate::host::lock::WriteLock;
 use crate::host::pci::Device;
 use crate::kernel::KernelRelease;
@@ -10,6 +10,7 @@ use crate::reconcile;
 use crate::report::progress;
 use crate::survey::Survey;
 use anyhow::Result;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// Arguments.
@@ -27,7 +28,7 @@ pub struct Args {
     /// Only this driver; else those that this machine needs
     #[arg(long, value_name = "NAME")]
     driver: Option<String>,
-    /// Build this archive instead of the recipe's release
+    /// Build this archive instead of the recipe's release; with --driver where more than one driver is to be built
     #[arg(long, value_name = "FILE", requires = "sha256")]
     source: Option<PathBuf>,
     /// The SHA-256 that the archive must have
@@ -49,10 +50,15 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     for kernel in &args.kernels {
         survey.must_be_installed(kernel)?;
     }
+    let work = work(&survey, args)?;
+    every_option_counts(&survey, args, &work)?;
     let lock = WriteLock::take(host, config.hook.patience())?;
     let progress = progress::new(context);
     let mut failure = None;
-    for (kernel, recipes) in work(&survey, args)? {
+    if work.is_empty() {
+        context.say(&nothing_to_do(args));
+    }
+    for (kernel, recipes) in work {
         for recipe in recipes {
             let devices: Vec<&Device> = survey.devices.iter().filter(|d| recipe.claims(&d.modalias)).collect();
             let source = args.source.clone().zip(args.sha256);
@@ -93,21 +99,22 @@ fn first(failure: Option<anyhow::Error>, e: anyhow::Error, context: &Context) ->
     }
 }
 
+/// What is to be built for a kernel.
+type Work<'s> = (KernelRelease, Vec<&'s Recipe>);
+
 /// Which drivers for which kernels.
-fn work<'s>(survey: &'s Survey, args: &Args) -> Result<Vec<(KernelRelease, Vec<&'s Recipe>)>> {
+fn work<'s>(survey: &'s Survey, args: &Args) -> Result<Vec<Work<'s>>> {
     let named = match &args.driver {
         Some(name) => Some(survey.recipe(name)?),
         None => None,
     };
     if args.kernels.is_empty() && !args.all {
-        let judged = survey.judge();
-        let wanting = judged.kernels.into_iter().filter(|k| args.rebuild || !k.builds.is_empty());
-        return Ok(wanting
-            .map(|k| {
-                let recipes = if args.rebuild { survey.needed() } else { survey.named(&k.builds) };
-                (k.kernel, named.map_or(recipes, |r| vec![r]))
-            })
-            .collect());
+        let needed = if args.rebuild { Some(survey.needed()) } else { None };
+        let wanted = |builds: &[String]| needed.clone().unwrap_or_else(|| survey.named(builds));
+        let work = survey.judge().kernels.into_iter().map(|k| (k.kernel, wanted(&k.builds)));
+        let only = |recipe: &&Recipe| named.is_none_or(|named| named.name == recipe.name);
+        let work = work.map(|(kernel, recipes)| (kernel, recipes.into_iter().filter(only).collect::<Vec<_>>()));
+        return Ok(work.filter(|(_, recipes)| !recipes.is_empty()).collect());
     }
     let recipes = match named {
         Some(recipe) => vec![recipe],
@@ -127,4 +134,55 @@ fn work<'s>(survey: &'s Survey, args: &Args) -> Result<Vec<(KernelRelease, Vec<&
     };
     let kernels = if args.all { survey.kernels.iter().map(|k| k.release.clone()).collect() } else { args.kernels.clone() };
     Ok(kernels.into_iter().map(|k| (k, recipes.clone())).collect())
+}
+
+/// An option that would be ignored, or taken for more than it was meant for, is a mistake and is told as one.
+fn every_option_counts(survey: &Survey, args: &Args, work: &[Work]) -> Result<()> {
+    let usage = |message: String, remedy: String| Err(advise_exit(Exit::Usage, message, remedy));
+    let drivers: BTreeSet<&str> = work.iter().flat_map(|(_, recipes)| recipes).map(|r| r.name.as_str()).collect();
+    let source = args.source.as_ref().zip(args.sha256.as_ref()).map(|(file, hex)| {
+        // A name that a shell would take apart is the caller's to type again.
+        let name = file.to_string_lossy();
+        let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._+-".contains(&b));
+        format!(" --source {} --sha256 {hex}", if plain { name.as_ref() } else { "FILE" })
+    });
+    if let (Some(source), true) = (&source, drivers.len() > 1) {
+        let names: Vec<&str> = drivers.into_iter().collect();
+        let kernels = args.kernels.iter().map(|k| format!(" {k}")).collect::<String>();
+        let [all, rebuild] =
+            [(args.all, " --all"), (args.rebuild, " --rebuild")].map(|(on, text)| if on { text } else { "" });
+        return usage(
+            format!("--source is the archive of one driver, and more than one is to be built: {}", names.join(", ")),
+            format!("say which one it is: vfguard prepare{kernels}{all}{rebuild} --driver {}{source}", names[0]),
+        );
+    }
+    let (source, true) = (source, args.kernels.is_empty()) else { return Ok(()) };
+    let kernel = survey.kernels.first().map_or("KERNEL", |k| k.release.as_str());
+    let driver = args.driver.as_ref().map(|name| format!(" --driver {name}")).unwrap_or_default();
+    if let (Some(source), true) = (&source, work.is_empty()) {
+        return usage(
+            format!("{}, so the archive would not be used", nothing_to_do(args)),
+            format!("name the kernel to build it for: vfguard prepare {kernel}{driver}{source}"),
+        );
+    }
+    if args.all {
+        return Ok(());
+    }
+    if let Some(name) = args.driver.as_ref().filter(|name| survey.needed().iter().all(|r| r.name != **name)) {
+        return usage(
+            format!(
+                "this machine does not need {name}: no device here is one of its, and drivers.required does not list it"
+            ),
+            format!("name the kernel to build it all the same: vfguard prepare {kernel}{driver}"),
+        );
+    }
+    Ok(())
+}
+
+fn nothing_to_do(args: &Args) -> String {
+    match &args.driver {
+        _ if args.all => "no kernel is installed, so there is nothing to build for".into(),
+        Some(name) => format!("no kernel that may boot next needs {name} built"),
+        None => "no kernel that may boot next needs a driver built".into(),
+    }
 }

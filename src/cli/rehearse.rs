@@ -2,7 +2,7 @@
 
 use super::{check, Context};
 use crate::driver::{self, Digest};
-use crate::error::{Exit, Remedy};
+use crate::error::{advise_exit, Exit, Remedy};
 use crate::finding::Verdict;
 use crate::host::packages::Freshness;
 use crate::host::{files, pci};
@@ -27,7 +27,7 @@ pub struct Args {
     /// The newest kernel whose headers the package manager offers, of the distribution's own series and flavour
     #[arg(long)]
     available: bool,
-    /// Rehearse this driver; else the one that this machine needs, else ixgbevf
+    /// Rehearse this driver; else the one that this machine needs (more than one: name it), else ixgbevf
     #[arg(long, value_name = "NAME")]
     driver: Option<String>,
     /// Build this archive instead of the recipe's release
@@ -75,8 +75,25 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let recipes = driver::recipes(host)?;
     let needed =
         pci::devices_if_any(host).remedy("looking at the devices of /sys/bus/pci", "see to what cannot be read there")?;
-    let here = recipes.iter().find(|r| needed.iter().any(|d| r.claims(&d.modalias))).map(|r| r.name.clone());
-    let name = args.driver.clone().or(here).unwrap_or_else(|| DEFAULT_DRIVER.to_owned());
+    let required = |r: &&driver::Recipe| context.config.drivers.required.contains(&r.name);
+    let here: Vec<&str> = recipes
+        .iter()
+        .filter(|r| required(r) || needed.iter().any(|d| r.claims(&d.modalias)))
+        .map(|r| r.name.as_str())
+        .collect();
+    let name = match (&args.driver, here.as_slice()) {
+        (Some(name), _) => name,
+        (None, []) => DEFAULT_DRIVER,
+        (None, [only]) => only,
+        // One of them alone would be judged, and the others not be looked at.
+        (None, [first, ..]) => {
+            return Err(advise_exit(
+                Exit::Usage,
+                format!("this machine needs more than one driver, and a rehearsal is for one: {}", here.join(", ")),
+                format!("name it, and rehearse the others after it: vfguard rehearse --driver {first}"),
+            ))
+        }
+    };
     let recipe = recipes.iter().find(|r| r.name == name).ok_or_else(|| {
         crate::error::advise(
             format!("there is no recipe {name}"),

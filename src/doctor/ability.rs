@@ -4,11 +4,13 @@ use super::Check;
 use crate::boot;
 use crate::config::{Config, Mode};
 use crate::driver::{self, sandbox};
+use crate::finding::Finding;
 use crate::host::packages::Packages;
 use crate::host::{command, place, Host};
 use crate::kernel::tree::{build_tree, install_headers};
 use crate::survey::Survey;
 use nix::unistd::{access, AccessFlags};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Room that is wanted where builds are made, where modules go and where records are: a build was measured at 40 MB.
@@ -17,14 +19,16 @@ const ROOM: [(&str, u64); 3] =
 
 /// Looks at everything that the work needs.
 pub fn examine(host: &Host, config: &Config) -> Vec<Check> {
-    let mut checks = vec![recipes(host), compiler()];
+    let mut checks = vec![recipes(host)];
     match Survey::new(host, config) {
         Ok(survey) => {
+            checks.extend(compilers(host, &survey));
             checks.extend(headers(host, &survey));
             checks.extend(sources(host, config, &survey));
         }
         Err(e) => {
             let remedy = crate::error::remedy(&e).unwrap_or("vfguard check").to_owned();
+            checks.push(compiler());
             checks.push(Check::failed("survey", format!("this machine cannot be judged: {e:#}"), remedy));
         }
     }
@@ -48,7 +52,36 @@ fn recipes(host: &Host) -> Check {
     }
 }
 
-/// The compiler is the building machine's, whatever root is looked at.
+/// What make will call for each kernel whose headers are here, as `prepare` asks it before it builds.
+fn compilers(host: &Host, survey: &Survey<'_>) -> Vec<Check> {
+    let name = "compiler";
+    let counts: Vec<_> = survey.roles().into_iter().map(|(k, _)| k).collect();
+    let mut checks = Vec::new();
+    for (kernel, tree) in survey.kernels.iter().filter_map(|k| Some((&k.release, build_tree(host, &k.release).ok()?))) {
+        for recipe in survey.needed() {
+            let missing = driver::missing(host, &tree, recipe);
+            let told = |text: fn(&Finding) -> &String| {
+                let texts: BTreeSet<&str> = missing.iter().map(|f| text(f).as_str()).collect();
+                texts.into_iter().collect::<Vec<_>>().join("; ")
+            };
+            let (detail, remedy) = (format!("{kernel}, {}: {}", recipe.name, told(|f| &f.detail)), told(|f| &f.remedy));
+            checks.push(if missing.is_empty() {
+                let programs: Vec<String> = driver::programs(&tree, recipe).into_iter().map(|(p, _)| p).collect();
+                Check::ok(name, format!("{kernel}, {}: {}", recipe.name, programs.join(", ")))
+            } else if counts.contains(kernel) {
+                Check::failed(name, detail, remedy)
+            } else {
+                Check::warning(name, detail, remedy)
+            });
+        }
+    }
+    if checks.is_empty() {
+        checks.push(compiler());
+    }
+    checks
+}
+
+/// What any build needs, where no kernel says more. The compiler is the building machine's, whatever root is looked at.
 fn compiler() -> Check {
     let missing: Vec<&str> =
         ["make", "gcc", "ld", "strip", "depmod"].into_iter().filter(|p| command::find(p).is_none()).collect();
@@ -92,9 +125,9 @@ fn sources(host: &Host, config: &Config, survey: &Survey<'_>) -> Vec<Check> {
             continue;
         };
         let remedy = format!(
-            "see to the network or name a mirror in fetch.mirrors; or bring the archive: vfguard prepare {kernel} --source FILE \
-             --sha256 {}",
-            release.sha256
+            "see to the network or name a mirror in fetch.mirrors; or bring the archive: vfguard prepare {kernel} \
+             --driver {} --source FILE --sha256 {}",
+            recipe.name, release.sha256
         );
         checks.push(match driver::fetch::reachable(host, &config.fetch, recipe, release) {
             Ok(place) => Check::ok("source", place),

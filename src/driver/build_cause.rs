@@ -65,8 +65,8 @@ impl Cause {
                 "name a release of the driver that fits: vfguard prepare {kernel} --source FILE --sha256 HEX; or stay on this kernel: vfguard decline {kernel}"
             ),
             Cause::Flag => "install the compiler that the kernel was built with, then: vfguard prepare".into(),
-            Cause::Pahole => super::preflight::package("dwarves"),
-            Cause::Tool => super::preflight::package("build-essential"),
+            Cause::Pahole => super::preflight::package("dwarves", "dwarves"),
+            Cause::Tool => super::preflight::package("build-essential", "gcc make binutils"),
             Cause::Disk => format!("free disk space (df -h /var/cache/vfguard), then: vfguard prepare {kernel}"),
             Cause::Killed => format!("free memory or use fewer jobs: vfguard prepare {kernel} --jobs 1"),
         }

@@ -31,6 +31,7 @@ pub mod unpack;
 pub use build_log::last_log;
 pub use digest::Digest;
 pub use fetch::{fetch, local_archive, Origin, VerifiedArchive};
+pub use preflight::{missing, programs};
 pub use prepare::{prepare, Request};
 pub use prepare_outcome::{PrepareError, Prepared};
 pub use prepare_record::{last_failure, would_fail_again};

@@ -1,34 +1,36 @@
-//! What a build needs, looked for before it starts: each thing with the command that installs it.
+//! What a build needs, looked for before it starts, and by `doctor` before anybody builds: each thing with the command that
+//! installs it. Asked of K's own tree, since what make will call is written there.
 
 use super::sandbox_run::free;
+use super::Recipe;
 use crate::finding::{Code, Finding};
 use crate::host::packages::Packages;
-use crate::host::{command, Host};
+use crate::host::{command, files, Host, MAX_FILE};
 use crate::kernel::tree::{install_headers, BuildTree};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Room that a build takes on the disk, with the module, its copies and the log: 40 MB were measured for ixgbevf.
 const DISK: u64 = 128 << 20;
+/// How Debian's headers name the compiler that they are to be used with, and what precedes the names of binutils.
+const KERNEL_VARIABLES: &str = ".kernelvariables";
+/// Programs of a tree that make runs for any module.
+const OWN_PROGRAMS: [&str; 2] = ["scripts/basic/fixdep", "scripts/mod/modpost"];
+/// One that it runs where `CONFIG_OBJTOOL` is set (since 5.19; older makefiles do without where it is not there).
+const OBJTOOL: &str = "tools/objtool/objtool";
+/// The library that objtool is linked with.
+const LIBELF: &str = "libelf.so.1";
+/// What the makefile of 4.15 to 4.20, and EL8's, says where the same library cannot be linked with, and ends.
+const ORC: &str = "$(error \"Cannot generate ORC metadata";
+/// Where a dynamic linker looks without being told (ld.so(8)), the machine's own name for 64 bits included.
+const LIBRARIES: [&str; 6] = ["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib", "/usr/local/lib64"];
 
-/// Looks for everything.
+/// Looks for everything, and for room to build in.
 ///
 /// # Errors
 /// The first thing that is missing.
-pub fn preflight(host: &Host, tree: &BuildTree, work: &Path) -> Result<(), Finding> {
-    for (program, what) in [("make", "make"), ("ld", "binutils"), ("strip", "binutils")] {
-        need(program, what)?;
-    }
-    let compiler = compiler(tree);
-    need(&compiler, without_target(&compiler))?;
-    if tree.script(host, "scripts/mod/modpost").is_none() {
-        return Err(Finding::refuse(
-            Code::HeadersMissing,
-            format!("{} has no scripts/mod/modpost: the headers of {} are incomplete", tree.ksrc.display(), tree.release),
-            install_headers(host, &tree.release),
-        ));
-    }
-    if tree.needs_pahole() {
-        need("pahole", "dwarves")?;
+pub fn preflight(host: &Host, tree: &BuildTree, recipe: &Recipe, work: &Path) -> Result<(), Finding> {
+    if let Some(finding) = missing(host, tree, recipe).into_iter().next() {
+        return Err(finding);
     }
     match free(work) {
         Some((bytes, _)) if bytes < DISK => Err(Finding::refuse(
@@ -40,24 +42,106 @@ pub fn preflight(host: &Host, tree: &BuildTree, work: &Path) -> Result<(), Findi
     }
 }
 
-fn need(program: &str, name: &str) -> Result<(), Finding> {
-    if command::find(program).is_some() {
-        return Ok(());
+/// What is missing of all that make will call for a kernel, and of what comes after it.
+pub fn missing(host: &Host, tree: &BuildTree, recipe: &Recipe) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for (program, names) in programs(tree, recipe) {
+        if command::find(&program).is_none() {
+            found.push(lacking(&format!("{program} is not installed"), names));
+        }
     }
-    Err(Finding::refuse(Code::BuildFailed, format!("{program} is not installed, and the build needs it"), package(name)))
+    let objtool = tree.is_set("CONFIG_OBJTOOL").then_some(OBJTOOL);
+    for program in OWN_PROGRAMS.into_iter().chain(objtool) {
+        let Some(file) = tree.script(host, program) else {
+            found.push(Finding::refuse(
+                Code::HeadersMissing,
+                format!("{} has no {program}: the headers of {} are incomplete", tree.ksrc.display(), tree.release),
+                install_headers(host, &tree.release),
+            ));
+            continue;
+        };
+        if wants(&file, LIBELF) && !library(LIBELF) {
+            found.push(lacking(&format!("{LIBELF}, which {program} is linked with, is not installed"), ELFUTILS));
+        }
+    }
+    let makefile = || files::read_bounded(&tree.ksrc.join("Makefile"), MAX_FILE).unwrap_or_default();
+    if tree.is_set("CONFIG_UNWINDER_ORC") && contains(&makefile(), ORC.as_bytes()) && !linkable("libelf") {
+        let what = format!("the kernel's makefile links with libelf, whose headers are not installed (for {OBJTOOL})");
+        found.push(lacking(&what, ELFUTILS_HEADERS));
+    }
+    found
 }
 
-/// The compiler that the build will call. Debian's headers name it with its version (`.kernelvariables`); elsewhere it is
-/// `gcc`, whatever its version.
-fn compiler(tree: &BuildTree) -> String {
-    let built_with = tree.compiler().and_then(|c| c.split_whitespace().next()).unwrap_or("gcc");
-    if tree.is_set("CONFIG_CC_IS_CLANG") {
-        return "clang".into();
+/// A package by the names that it has in deb and in rpm.
+type Names = (&'static str, &'static str);
+const BINUTILS: Names = ("binutils", "binutils");
+const ELFUTILS: Names = ("libelf1", "elfutils-libelf");
+const ELFUTILS_HEADERS: Names = ("libelf-dev", "elfutils-libelf-devel");
+
+/// The programs of this machine that make calls for a kernel, strip and depmod after it; each with its package in deb and rpm.
+pub fn programs(tree: &BuildTree, recipe: &Recipe) -> Vec<(String, (String, String))> {
+    let named = |(deb, rpm): Names| (deb.to_owned(), rpm.to_owned());
+    let tools = Toolchain::of(tree, recipe);
+    let mut all = vec![("make".to_owned(), named(("make", "make")))];
+    all.extend(tools.compiler.split_whitespace().filter(|word| !word.starts_with('-')).map(|program| {
+        let package = without_target(program).to_owned();
+        (program.to_owned(), (package.clone(), package))
+    }));
+    all.push((format!("{}ld", tools.prefix), named(BINUTILS)));
+    all.push(("strip".to_owned(), named(BINUTILS)));
+    if tree.needs_pahole() {
+        all.push(("pahole".to_owned(), named(("dwarves", "dwarves"))));
     }
-    if tree.objects().join(".kernelvariables").is_file() {
-        return built_with.to_owned();
+    all.push(("depmod".to_owned(), named(("kmod", "kmod"))));
+    all
+}
+
+/// The compiler that make will call for a kernel, where it is installed.
+pub(super) fn compiler(tree: &BuildTree, recipe: &Recipe) -> Option<PathBuf> {
+    let tools = Toolchain::of(tree, recipe);
+    command::find(tools.compiler.split_whitespace().last()?)
+}
+
+/// What the makefiles of a tree make of `CC` and `CROSS_COMPILE`.
+struct Toolchain {
+    compiler: String,
+    prefix: String,
+}
+
+impl Toolchain {
+    /// A recipe's own word counts first, as it does for make; then Debian's headers, which name it with its version; elsewhere
+    /// it is `gcc`, whatever its version.
+    fn of(tree: &BuildTree, recipe: &Recipe) -> Toolchain {
+        let settings = || recipe.make.iter().chain(recipe.releases.iter().flat_map(|r| &r.make));
+        let set = |name: &str| settings().find_map(|s| s.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned);
+        let variables = std::fs::read_to_string(tree.objects().join(KERNEL_VARIABLES)).unwrap_or_default();
+        let prefix = set("CROSS_COMPILE").or_else(|| assigned(&variables, "CROSS_COMPILE")).unwrap_or_default();
+        let told = assigned(&variables, "CC").and_then(|cc| {
+            let word = cc.split_whitespace().last()?.replace("$(CROSS_COMPILE)", &prefix);
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b"._+-/".contains(&b);
+            Some(word).filter(|w| w.bytes().all(plain))
+        });
+        let clang = || tree.is_set("CONFIG_CC_IS_CLANG").then(|| "clang".to_owned());
+        let compiler = set("CC").or_else(clang).or(told).unwrap_or_else(|| format!("{prefix}gcc"));
+        Toolchain { compiler, prefix }
     }
-    "gcc".into()
+}
+
+/// What a makefile gives a variable outside of any condition.
+fn assigned(makefile: &str, name: &str) -> Option<String> {
+    let mut depth = 0;
+    let mut found = None;
+    for line in makefile.lines().map(str::trim) {
+        match line.split_whitespace().next() {
+            Some("ifeq" | "ifneq" | "ifdef" | "ifndef") => depth += 1,
+            Some("endif") => depth -= 1,
+            Some(_) | None => {}
+        }
+        let line = line.strip_prefix("override ").unwrap_or(line);
+        let value = line.split_once('=').filter(|(left, _)| depth == 0 && left.trim_end_matches([' ', ':', '?']) == name);
+        found = value.map(|(_, value)| value.trim().to_owned()).or(found);
+    }
+    found
 }
 
 /// `gcc-12` of `x86_64-linux-gnu-gcc-12`: the package of the same name holds both programs.
@@ -65,11 +149,104 @@ fn without_target(program: &str) -> &str {
     program.find("gcc").map_or(program, |at| &program[at..])
 }
 
+fn lacking(what: &str, names: (impl AsRef<str>, impl AsRef<str>)) -> Finding {
+    let remedy = package(names.0.as_ref(), names.1.as_ref());
+    Finding::refuse(Code::BuildFailed, format!("{what}, and the build needs it"), remedy)
+}
+
+/// Whether a program is linked with a library: the name stands in its table of strings.
+fn wants(program: &Path, library: &str) -> bool {
+    files::read_bounded(program, MAX_FILE).is_ok_and(|bytes| contains(&bytes, format!("{library}\0").as_bytes()))
+}
+
+/// Whether the dynamic linker of this machine knows a library: in its cache, or where it looks without one.
+fn library(name: &str) -> bool {
+    let cached = || std::fs::read("/etc/ld.so.cache").is_ok_and(|cache| contains(&cache, format!("{name}\0").as_bytes()));
+    library_dirs().any(|dir| dir.join(name).is_file()) || cached()
+}
+
+/// Whether `-lNAME` finds something.
+fn linkable(name: &str) -> bool {
+    library_dirs().any(|dir| [".so", ".a"].iter().any(|suffix| dir.join(format!("{name}{suffix}")).is_file()))
+}
+
+fn library_dirs() -> impl Iterator<Item = PathBuf> {
+    let multiarch = ["/lib", "/usr/lib"].map(|d| PathBuf::from(format!("{d}/{}-linux-gnu", std::env::consts::ARCH)));
+    LIBRARIES.iter().map(PathBuf::from).chain(multiarch)
+}
+
+fn contains(bytes: &[u8], text: &[u8]) -> bool {
+    memchr::memmem::find(bytes, text).is_some()
+}
+
 /// The command that installs a package on the machine that builds.
-pub(super) fn package(name: &str) -> String {
-    let name_rpm = match name {
-        "build-essential" => "gcc make binutils",
-        other => other,
-    };
-    Packages::here().map_or_else(|_| format!("install {name_rpm}"), |p| p.line(name, name_rpm))
+pub(super) fn package(deb: &str, rpm: &str) -> String {
+    Packages::here().map_or_else(|_| format!("install {rpm}"), |p| p.line(deb, rpm))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Debian 12's headers of 6.1 and of 6.12 have it.
+    const DEBIAN_61: &str =
+        "override ARCH = x86\noverride KERNELRELEASE = 6.1.0-56-amd64\nCCACHE = ccache\nCC = $(if $(DEBIAN_KERNEL_USE_CCACHE),$(CCACHE)) \
+         $(CROSS_COMPILE)gcc-12\nifneq ($(DEB_BUILD_ARCH),$(DEB_HOST_ARCH))\noverride CROSS_COMPILE = $(DEB_HOST_GNU_TYPE)-\nendif\n";
+    const DEBIAN_612: &str =
+        "CC = $(if $(DEBIAN_KERNEL_USE_CCACHE),$(CCACHE)) $(CROSS_COMPILE)gcc-12\nDEB_BUILD_ARCH ?= $(shell dpkg \
+         --print-architecture)\noverride CROSS_COMPILE = x86_64-linux-gnu-\n";
+
+    /// The programs for a tree with these variables, configuration and makefile, by a recipe with these settings.
+    fn asked(variables: Option<&str>, config: &str, makefile: &str, make: &str) -> (Vec<String>, Vec<Finding>) {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        let tree = "/usr/src/kernels/6.1";
+        let write = |name: &str, text: &str| host.write_atomic(format!("{tree}/{name}"), text.as_bytes(), 0o755).unwrap();
+        write("include/generated/utsrelease.h", "#define UTS_RELEASE \"6.1\"\n");
+        write("include/linux/module.h", "");
+        write("include/config/auto.conf", config);
+        write("Module.symvers", "x");
+        write("Makefile", makefile);
+        OWN_PROGRAMS.iter().for_each(|program| write(program, ""));
+        variables.iter().for_each(|text| write(KERNEL_VARIABLES, text));
+        let recipe = format!(
+            "name = 'x'\ndevices = ['pci:v1*']\nmake = [{make}]\n[[releases]]\nversion = '1'\nurls = ['file:///x']\nsha256 = '{}'\n",
+            "a".repeat(64)
+        );
+        let recipe = Recipe::parse(&recipe, Path::new("x.toml")).unwrap();
+        let tree = crate::kernel::tree::build_tree(&host, &"6.1".parse().unwrap()).unwrap();
+        (programs(&tree, &recipe).into_iter().map(|(p, _)| p).collect(), missing(&host, &tree, &recipe))
+    }
+
+    #[test]
+    fn make_is_asked_for_what_it_will_really_call() {
+        for (variables, config, make, expected) in [
+            (None, "", "", "gcc ld"),
+            // EL names its compiler too, and its makefile calls gcc all the same.
+            (None, "CONFIG_CC_VERSION_TEXT=\"gcc (GCC) 11.4.1 20231218 (Red Hat 11.4.1-3)\"\n", "", "gcc ld"),
+            (Some(DEBIAN_61), "", "", "gcc-12 ld"),
+            (Some(DEBIAN_612), "", "", "x86_64-linux-gnu-gcc-12 x86_64-linux-gnu-ld"),
+            (Some("CC = $(if x,ccache) $(CROSS_COMPILE)gcc-4.9\n"), "", "", "gcc-4.9 ld"),
+            (Some("CC = $(shell which gcc)\n"), "", "", "gcc ld"),
+            (Some(DEBIAN_61), "", "'CC=ccache gcc-11 -m64'", "ccache gcc-11 ld"),
+            (None, "CONFIG_CC_IS_CLANG=y\n", "", "clang ld"),
+        ] {
+            let (programs, _) = asked(variables, config, "", make);
+            assert_eq!(programs.join(" "), format!("make {expected} strip depmod"), "{variables:?} {config} {make}");
+        }
+    }
+
+    #[test]
+    fn what_the_tree_itself_lacks_is_said() {
+        let (_, found) = asked(None, "CONFIG_OBJTOOL=y\n", "", "");
+        let found: Vec<_> = found.iter().filter(|f| f.code == Code::HeadersMissing).collect();
+        assert!(found.len() == 1 && found[0].detail.contains("has no tools/objtool/objtool"), "{found:?}");
+        // As EL8's makefile has it; its library is not linked with elsewhere.
+        let makefile =
+            format!("ifdef CONFIG_UNWINDER_ORC\n{ORC} for CONFIG_UNWINDER_ORC=y, please install libelf-dev\")\nendif\n");
+        for (config, wanted) in [("CONFIG_UNWINDER_ORC=y\n", !linkable("libelf")), ("", false)] {
+            let (_, found) = asked(None, config, &makefile, "");
+            assert_eq!(found.iter().any(|f| f.detail.contains("links with libelf")), wanted, "{found:?}");
+        }
+    }
 }

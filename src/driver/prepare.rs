@@ -141,7 +141,7 @@ impl Run<'_> {
             }
         }
         let work = self.work_dir()?;
-        if let Err(finding) = preflight::preflight(host, &tree, &work.0) {
+        if let Err(finding) = preflight::preflight(host, &tree, request.recipe, &work.0) {
             return Err(self.refuse(vec![finding]));
         }
         let candidates: Vec<Option<&Release>> = match &request.source {

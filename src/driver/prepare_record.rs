@@ -4,7 +4,7 @@
 use super::digest::Hasher;
 use super::Recipe;
 use crate::finding::Finding;
-use crate::host::{command, Host};
+use crate::host::Host;
 use crate::kernel::tree::BuildTree;
 use crate::kernel::KernelRelease;
 use anyhow::Result;
@@ -84,7 +84,7 @@ pub fn would_fail_again(host: &Host, kernel: &KernelRelease, recipe: &Recipe) ->
 pub(super) fn inputs(recipe: &Recipe, tree: &BuildTree) -> String {
     let mut hasher = Hasher::default();
     hasher.update(&serde_json::to_vec(recipe).unwrap_or_default());
-    let compiler = command::find("gcc").and_then(|p| fs::canonicalize(p).ok());
+    let compiler = super::preflight::compiler(tree, recipe).and_then(|p| fs::canonicalize(p).ok());
     for file in [Some(tree.symvers.clone()), compiler].into_iter().flatten() {
         let stamp = fs::metadata(&file).map(|m| (m.len(), m.mtime(), m.mtime_nsec(), m.ino()));
         hasher.update(format!("{} {stamp:?}\n", file.display()).as_bytes());

@@ -1,0 +1,131 @@
+//! What make really calls for a kernel is asked of the kernel's own headers, and by everybody alike: `doctor`, `prepare` and
+//! `rehearse` name the same program where it is really not there.
+
+mod machine;
+
+use machine::lab::Lab;
+use machine::{Machine, Run};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// Before the binary: this machine's programs and libraries as a layer that the test may take from.
+const LAYER: &str = "set -e; mount -t tmpfs layer /mnt; for d in usr etc; do mkdir -p /mnt/$d /mnt/$d.work; \
+    mount -t overlay $d -o lowerdir=/$d,upperdir=/mnt/$d,workdir=/mnt/$d.work /$d; done; cd /usr/bin; ";
+
+/// Runs the binary where `setup` (a shell line) took something away.
+fn run_without(machine: &Machine, setup: &str, args: &[&str]) -> Run {
+    let script = format!("{LAYER}{setup}; exec \"$0\" --root \"$R\" \"$@\"");
+    Command::new("unshare")
+        .args(["-m", "sh", "-c", &script, env!("CARGO_BIN_EXE_vfguard")])
+        .args(args)
+        .env("R", machine.root())
+        .output()
+        .unwrap()
+        .into()
+}
+
+/// The demo driver is needed for a kernel of the lab.
+fn machine(kernel: &str) -> (Machine, String) {
+    let lab = Lab::open();
+    let kernel = lab.get(kernel).to_owned();
+    (lab.install(lab.machine().grub(), &kernel).demo(&lab).offline(), kernel)
+}
+
+/// What `doctor` says of the programs for a kernel: status, detail, remedy.
+fn doctor(machine: &Machine, setup: &str) -> [String; 3] {
+    let run = run_without(machine, setup, &["--format", "json", "doctor"]);
+    let checks = run.json()["checks"].as_array().unwrap().clone();
+    let checks: Vec<_> = checks.iter().filter(|c| c["name"] == "compiler").collect();
+    assert_eq!(checks.len(), 1, "{checks:?}");
+    ["status", "detail", "remedy"].map(|key| checks[0][key].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_program_that_make_calls_for_a_kernel_is_missed_by_doctor_and_by_prepare_alike() {
+    for (kernel, cases) in [
+        (
+            "K_NEW",
+            &[
+                // Debian's headers name their compiler; that some gcc is there is no use.
+                ("ln -sf x86_64-linux-gnu-gcc-12 gcc; rm gcc-12", "gcc-12 is not installed", "apt-get install gcc-12"),
+                ("rm ld", "ld is not installed", "apt-get install binutils"),
+                ("rm strip", "strip is not installed", "apt-get install binutils"),
+                ("rm make", "make is not installed", "apt-get install make"),
+                ("rm /usr/sbin/depmod", "depmod is not installed", "apt-get install kmod"),
+                ("rm /usr/lib/*/libelf*; ldconfig", "libelf.so.1, which tools/objtool/objtool is", "install libelf1"),
+                // From the machine's own headers, and gone from here on.
+                (
+                    "rm -f \"$R\"/usr/lib/linux-kbuild-6.1/tools/objtool/objtool",
+                    "has no tools/objtool/objtool",
+                    "linux-headers-6.1",
+                ),
+                (
+                    "rm -f \"$R\"/usr/lib/linux-kbuild-6.1/scripts/basic/fixdep",
+                    "has no scripts/basic/fixdep",
+                    "linux-headers-6.1",
+                ),
+            ][..],
+        ),
+        (
+            "K_612",
+            &[
+                (
+                    "mv x86_64-linux-gnu-gcc-12 other; ln -sf other gcc; ln -sf other gcc-12",
+                    "x86_64-linux-gnu-gcc-12 is not installed",
+                    "apt-get install gcc-12",
+                ),
+                (
+                    "mv x86_64-linux-gnu-ld other; ln -sf other ld",
+                    "x86_64-linux-gnu-ld is not installed",
+                    "apt-get install binutils",
+                ),
+                ("rm pahole", "pahole is not installed", "apt-get install dwarves"),
+            ],
+        ),
+    ] {
+        let (machine, kernel) = machine(kernel);
+        let [status, told, mend] = doctor(&machine, ":");
+        assert!(
+            status == "ok" && told.starts_with(&format!("{kernel}, demo: make, ")) && mend.is_empty(),
+            "{status} {told}"
+        );
+        for (setup, detail, remedy) in cases {
+            let [status, told, mend] = doctor(&machine, setup);
+            assert!(status == "failed" && told.contains(&kernel) && told.contains(detail), "{setup}: {status} {told}");
+            assert!(mend.contains(remedy), "{setup}: {mend}");
+            let run = run_without(&machine, setup, &["prepare", &kernel]);
+            assert_eq!(run.code, 1, "{setup}: {}{}", run.stdout, run.stderr);
+            assert!(run.stderr.contains(detail) && run.stderr.contains(remedy), "{setup}: {}", run.stderr);
+            assert!(!machine.path("var/lib/vfguard/log").exists(), "{setup}: a build was begun");
+        }
+    }
+}
+
+#[test]
+fn a_rehearsal_misses_the_same_program() {
+    let (machine, kernel) = machine("K_NEW");
+    let setup = "ln -sf x86_64-linux-gnu-gcc-12 gcc; rm gcc-12";
+    let run = run_without(&machine, setup, &["rehearse", &kernel]);
+    assert_eq!(run.code, 3, "{}{}", run.stdout, run.stderr);
+    assert!(run.stdout.contains("gcc-12 is not installed, and the build needs it"), "{}", run.stdout);
+    assert!(run.stdout.contains("apt-get install gcc-12"), "{}", run.stdout);
+}
+
+#[test]
+fn a_recipe_that_names_its_compiler_is_asked_for_that_one() {
+    let (machine, kernel) = machine("K_NEW");
+    let recipe = "etc/vfguard/drivers.d/demo.toml";
+    let text = fs::read_to_string(machine.path(recipe)).unwrap();
+    let make = "make = ['BUILD_KERNEL={kernel}', 'KSRC={source}', 'KOBJ={build}', 'CC=gcc-of-our-own']\n";
+    let machine = machine.file(recipe, &text.replacen("[[releases]]", &format!("{make}[[releases]]"), 1));
+    let [status, told, mend] = doctor(&machine, ":");
+    assert!(status == "failed" && told.contains("gcc-of-our-own is not installed"), "{status} {told}");
+    assert!(mend.contains("gcc-of-our-own"), "{mend}");
+    // And where it is there, the kernel's own compiler need not be.
+    let setup = "mv x86_64-linux-gnu-gcc-12 gcc-of-our-own; rm gcc-12 gcc";
+    assert_eq!(doctor(&machine, setup)[0], "ok");
+    assert!(Path::new("/usr/bin/gcc-12").exists(), "the layer is the test's alone");
+    let run = run_without(&machine, setup, &["prepare", &kernel]);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+}

@@ -5,6 +5,7 @@ mod machine;
 use machine::lab::{self, Lab};
 use machine::Machine;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 /// A machine with one kernel, and what `prepare` made of a source there.
@@ -173,4 +174,85 @@ fn a_pahole_that_fails_is_told_from_a_source_that_does_not_fit() {
     assert!(!output.status.success());
     let (detail, remedy) = stage.told();
     assert!(detail.contains("pahole is not installed, and the build needs it") && remedy.contains("dwarves"), "{detail}");
+}
+
+/// Packs a real driver's archive anew, with another makefile; its digest.
+fn with_makefile(archive: &Path, makefile: &str, to: &Path) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(dir.path()).status().unwrap().success());
+    let top = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
+    fs::write(top.join("src/Makefile"), makefile).unwrap();
+    let name = top.file_name().unwrap().to_str().unwrap();
+    let status = Command::new("tar").arg("-czf").arg(to).arg("-C").arg(dir.path()).arg(name).status().unwrap();
+    assert!(status.success());
+    vfguard::driver::Digest::of(fs::File::open(to).unwrap()).unwrap().to_string()
+}
+
+#[test]
+fn a_makefile_that_knows_one_directory_alone_is_told_so_and_the_line_that_is_named_mends_it() {
+    let makefile = "default:\n\t$(MAKE) -C $(KSRC) M=$(CURDIR) modules\n";
+    for (kernel, archive) in [("K_NEW", "IXGBEVF_61"), ("K_612", "IXGBEVF_612")] {
+        let lab = Lab::open();
+        let mut stage = Stage::new(kernel);
+        let file = stage.machine.path("ixgbevf.tar.gz");
+        let digest = with_makefile(&lab.file(archive), makefile, &file);
+        // The recipe as a package brings it.
+        let packaged = "usr/lib/vfguard/drivers.d/ixgbevf.toml";
+        let recipe = format!(
+            "name = 'ixgbevf'\ndevices = ['pci:v00008086d000010EDsv*sd*bc*sc*i*']\n[[releases]]\nversion = '1'\n\
+             urls = ['file:///ixgbevf.tar.gz']\nsha256 = '{digest}'\n"
+        );
+        stage.machine = stage.machine.file(packaged, &recipe).vf("ixgbevf");
+        let command = ["prepare", &stage.kernel, "--driver", "ixgbevf"];
+        let run = stage.machine.run(&command);
+        assert_eq!(run.code, 1, "{}{}", run.stdout, run.stderr);
+        let (detail, remedy) = stage.told();
+        println!("{kernel}: {detail}\n  {remedy}");
+        assert!(detail.contains("this makefile ignores KOBJ") && !detail.contains("make oldconfig"), "{detail}");
+        let line = "make = [\"BUILD_KERNEL={kernel}\", \"KSRC={build}\"]";
+        assert!(remedy.contains(line) && run.stderr.contains(&remedy), "{remedy}{}", run.stderr);
+        // To the letter: the copy, the line in its place, the same command again.
+        let (copy, _) = remedy.split_once(';').unwrap();
+        let [cp, from, to] = copy.split(' ').collect::<Vec<_>>()[..] else { panic!("{copy}") };
+        assert_eq!((cp, from), ("cp", format!("/{packaged}").as_str()));
+        let own = to.trim_start_matches('/');
+        assert!(remedy.contains("above its first [[releases]]") && remedy.ends_with("then the same command again"));
+        let text = recipe.replacen("[[releases]]", &format!("{line}\n[[releases]]"), 1);
+        stage.machine = stage.machine.file(own, &text);
+        let run = stage.machine.run(&command);
+        assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+        let made = fs::read_dir(stage.machine.path(&format!("lib/modules/{}/updates/vfguard", stage.kernel))).unwrap();
+        assert!(made.flatten().any(|e| e.file_name().to_string_lossy().starts_with("ixgbevf.ko")));
+        // Undone, it is the file in /etc that is named.
+        stage.machine = stage.machine.file(own, &recipe);
+        assert_eq!(stage.machine.run(&[&command[..], &["--rebuild"]].concat()).code, 1);
+        assert!(stage.told().1.starts_with(&format!("write into {to}, above")), "{}", stage.told().1);
+    }
+}
+
+#[test]
+fn what_is_missing_in_the_kernels_tree_or_beside_it_is_not_blamed_on_the_source() {
+    let stage = Stage::new("K_NEW");
+    for (what, script, words, remedy) in [
+        (
+            "a script of the tree",
+            "sh -c ./scripts/mod/modpost\n",
+            "the kernel's headers are incomplete",
+            "linux-headers-6.1",
+        ),
+        (
+            "a library",
+            // A real program whose library is not there.
+            "echo 'int f(void); int main() { return f(); }' >p.c; echo 'int f(void) { return 0; }' >l.c\n\
+             gcc -Wl,-soname,libgone.so.1 -shared -fPIC -o libgone.so.1 l.c && gcc -o tool p.c ./libgone.so.1 && rm libgone.so.1\n\
+             ./tool\n",
+            "a library that the kernel's headers need is missing: ./tool: error while loading shared libraries: libgone.so.1",
+            "install the library libgone.so.1",
+        ),
+        ("a place that is not the build's", "touch \"$KSRC/x\"\n", "writes outside of its own directory", "name a release"),
+    ] {
+        let (detail, told) = stage.prepare(script, &[]);
+        println!("{what}: {detail}\n  {told}");
+        assert!(detail.contains(words) && told.contains(remedy), "{what}: {detail}; {told}");
+    }
 }

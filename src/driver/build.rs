@@ -2,7 +2,7 @@
 //!
 //! What comes out is in memory, read through descriptors that were checked: from here on nobody but us can change it.
 
-use super::build_cause::Cause;
+use super::build_cause::{Cause, Subject};
 use super::build_log::Log;
 use super::sandbox::Sandbox;
 use super::sandbox_run::{Ended, Stop};
@@ -11,7 +11,6 @@ use crate::finding::{Code, Finding};
 use crate::host::command::Spec;
 use crate::host::MAX_FILE;
 use crate::kernel::tree::BuildTree;
-use crate::kernel::KernelRelease;
 use anyhow::{Context, Result};
 use nix::fcntl::{open, openat, OFlag};
 use nix::sys::stat::Mode;
@@ -76,8 +75,7 @@ pub fn make(tree: &BuildTree, recipe: &Recipe, release: Option<&Release>, jobs: 
 /// When the sandbox cannot be made or files cannot be read. That the driver does not build is a [`Failure`].
 pub fn build(
     sandbox: &mut Sandbox<'_>,
-    tree: &BuildTree,
-    recipe: &Recipe,
+    on: Subject<'_>,
     source: &SourceTree,
     spec: &Spec,
     log: &mut Log,
@@ -87,14 +85,14 @@ pub fn build(
     let ended = sandbox.run(spec, dir, &mut |bytes| log.take(bytes))?;
     if !ended.success() {
         log.finish();
-        return Ok(Err(failure(ended, spec, &tree.release, log)));
+        return Ok(Err(failure(ended, spec, on, log)));
     }
     let mut modules = Vec::new();
-    for name in &recipe.modules {
+    for name in &on.recipe.modules {
         let Some(file) = find(dir, name)? else {
             log.finish();
             let detail = format!("make succeeded, but there is no {name}.ko (log: {})", log.name().display());
-            let remedy = Cause::Other.remedy(&tree.release);
+            let remedy = Cause::Other.remedy(on, "");
             return Ok(Err(Failure {
                 finding: Finding::refuse(Code::BuildFailed, detail, remedy),
                 try_another: true,
@@ -107,7 +105,7 @@ pub fn build(
         let ended = sandbox.run(&strip, dir, &mut |bytes| log.take(bytes))?;
         if !ended.success() {
             log.finish();
-            return Ok(Err(failure(ended, &strip, &tree.release, log)));
+            return Ok(Err(failure(ended, &strip, on, log)));
         }
         modules.push(BuiltModule { name: name.clone(), bytes: take(&sandbox.build_dir(), &file)? });
     }
@@ -115,8 +113,9 @@ pub fn build(
     Ok(Ok(modules))
 }
 
-fn failure(ended: Ended, spec: &Spec, kernel: &KernelRelease, log: &Log) -> Failure {
-    let told = log.diagnose();
+fn failure(ended: Ended, spec: &Spec, on: Subject<'_>, log: &Log) -> Failure {
+    let kernel = &on.tree.release;
+    let told = log.diagnose(on.tree.kobj.is_some());
     let (cause, detail) = match ended.stopped {
         Some(Stop::Time) => {
             let detail = format!("the build did not end within {} s and was stopped", spec.limit.as_secs());
@@ -133,7 +132,7 @@ fn failure(ended: Ended, spec: &Spec, kernel: &KernelRelease, log: &Log) -> Fail
     };
     let detail = format!("{detail} (log: {})", log.name().display());
     Failure {
-        finding: Finding::refuse(Code::BuildFailed, detail, cause.remedy(kernel)),
+        finding: Finding::refuse(Code::BuildFailed, detail, cause.remedy(on, &told.line)),
         try_another: cause.is_the_sources(),
         lasts: cause.lasts(),
     }

@@ -126,9 +126,9 @@ impl Log {
         self.tail.clear();
     }
 
-    /// What went wrong, by what was printed.
-    pub fn diagnose(&self) -> Diagnosis {
-        diagnose(&self.telling, self.failed.as_deref().unwrap_or(&self.last))
+    /// What went wrong, by what was printed; for a tree that is in one piece or `split`.
+    pub fn diagnose(&self, split: bool) -> Diagnosis {
+        diagnose(&self.telling, self.failed.as_deref().unwrap_or(&self.last), split)
     }
 }
 
@@ -188,7 +188,7 @@ mod tests {
             let mut log = Log::create(&host, "x").unwrap();
             log.take(printed.as_bytes());
             log.finish();
-            assert_eq!(log.diagnose(), Diagnosis { cause: Cause::Other, line: line.into() }, "{printed}");
+            assert_eq!(log.diagnose(false), Diagnosis { cause: Cause::Other, line: line.into() }, "{printed}");
         }
     }
 

@@ -102,6 +102,11 @@ pub(super) fn compiler(tree: &BuildTree, recipe: &Recipe) -> Option<PathBuf> {
     command::find(tools.compiler.split_whitespace().last()?)
 }
 
+/// The same by its name.
+pub(super) fn compiler_name(tree: &BuildTree, recipe: &Recipe) -> String {
+    Toolchain::of(tree, recipe).compiler
+}
+
 /// What the makefiles of a tree make of `CC` and `CROSS_COMPILE`.
 struct Toolchain {
     compiler: String,
@@ -179,6 +184,16 @@ fn contains(bytes: &[u8], text: &[u8]) -> bool {
     memchr::memmem::find(bytes, text).is_some()
 }
 
+/// The command that installs the library that a line of a build's output names.
+pub(super) fn library_package(line: &str) -> String {
+    let package = |(deb, rpm): Names| package(deb, rpm);
+    match line.split_once("shared libraries: ").and_then(|(_, rest)| rest.split(':').next()) {
+        Some(LIBELF) => package(ELFUTILS),
+        Some(other) => format!("install the library {other}"),
+        None => package(ELFUTILS_HEADERS),
+    }
+}
+
 /// The command that installs a package on the machine that builds.
 pub(super) fn package(deb: &str, rpm: &str) -> String {
     Packages::here().map_or_else(|_| format!("install {rpm}"), |p| p.line(deb, rpm))
@@ -234,6 +249,16 @@ mod tests {
             let (programs, _) = asked(variables, config, "", make);
             assert_eq!(programs.join(" "), format!("make {expected} strip depmod"), "{variables:?} {config} {make}");
         }
+    }
+
+    #[test]
+    fn a_library_is_named_as_the_linker_names_it() {
+        let said = |name: &str| format!("./x: error while loading shared libraries: {name}: cannot open shared object file");
+        assert!(
+            library_package(&said(LIBELF)).ends_with(" libelf1")
+                || library_package(&said(LIBELF)).ends_with("elfutils-libelf")
+        );
+        assert_eq!(library_package(&said("libother.so.3")), "install the library libother.so.3");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! From a kernel to an installed, proven module: fetch → unpack → build → sign → verify → install, or a refusal that says why.
 
 use super::build::{self, BuiltModule, Failure};
-use super::build_cause::Cause;
+use super::build_cause::{Cause, Subject};
 use super::build_log::Log;
 use super::install::{self, VerifiedModule};
 use super::prepare_outcome::{PrepareError, Prepared};
@@ -172,7 +172,7 @@ impl Run<'_> {
             failures.push(Finding::refuse(
                 Code::BuildFailed,
                 format!("no release of {} is known for {kernel}", request.recipe.name),
-                Cause::Api.remedy(kernel),
+                Cause::Api.remedy(Subject { host, recipe: request.recipe, tree: &tree }, ""),
             ));
         }
         // Every release was tried and none fits, for reasons that are in the digest: until something changes, another attempt would only take the same time.
@@ -284,7 +284,8 @@ impl Run<'_> {
         self.progress.begin(None, &format!("building {} {version} for {kernel}", recipe.name));
         let spec = build::make(tree, recipe, release, jobs, Duration::from_secs(config.build.timeout));
         let promised = sandbox.containment();
-        let built = self.stage("build", || build::build(&mut sandbox, tree, recipe, &source, &spec, &mut log));
+        let on = Subject { host, recipe, tree };
+        let built = self.stage("build", || build::build(&mut sandbox, on, &source, &spec, &mut log));
         self.progress.end();
         let contained = sandbox.containment();
         self.contained = Some(contained);

@@ -13,7 +13,7 @@ use crate::kernel::KernelRelease;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Recipes that the binary carries.
 const BUILT_IN: [(&str, &str); 1] = [("ixgbevf.toml", include_str!("../../packaging/drivers.d/ixgbevf.toml"))];
@@ -272,6 +272,17 @@ pub fn recipes(host: &Host) -> Result<Vec<Recipe>> {
         found.extend(here);
     }
     Ok(found.into_values().collect())
+}
+
+/// The file of the recipe that counts for a name, below the root; none where only the binary carries it.
+pub fn file_of(host: &Host, name: &str) -> Option<PathBuf> {
+    let is = |file: &Path| {
+        let text = read_trusted(&host.path(file), file).ok()?;
+        Some(Recipe::parse(&text, file).ok()?.name == name)
+    };
+    let files = |dir: &&str| host.read_dir(dir).unwrap_or_default().into_iter().map(|n| Path::new(dir).join(n)).collect();
+    let files = DIRECTORIES.iter().rev().flat_map(|dir| -> Vec<PathBuf> { files(&dir) });
+    files.filter(|f| f.extension().is_some_and(|e| e == "toml")).find(|f| is(f) == Some(true))
 }
 
 /// Names and versions become file names and module names: no separator, no option in disguise.

@@ -112,7 +112,7 @@ pub fn build_tree(host: &Host, release: &KernelRelease) -> Result<BuildTree, Fin
         return Err(Finding::refuse(
             Code::SymversMissing,
             format!("{}/Module.symvers is missing: what is built without it has no symbol versions", name.display()),
-            reinstall(host, release),
+            reinstall_headers(host, release),
         ));
     }
     let mut directories = BTreeSet::from([ksrc.clone()]);
@@ -200,7 +200,8 @@ pub fn install_headers(host: &Host, release: &KernelRelease) -> String {
     Packages::of(host).map_or_else(|| format!("install the headers of {release} ({deb}, {rpm})"), |p| p.line(&deb, &rpm))
 }
 
-fn reinstall(host: &Host, release: &KernelRelease) -> String {
+/// The command that brings back what is missing of K's headers.
+pub fn reinstall_headers(host: &Host, release: &KernelRelease) -> String {
     install_headers(host, release).replace("apt-get install", "apt-get install --reinstall").replacen(
         " install kernel",
         " reinstall kernel",

@@ -207,9 +207,7 @@ fn outside(host: &Host, config: &Config, progress: &dyn Progress, place: Place, 
         }
     } else {
         let lock = WriteLock::take(host, config.hook.patience())?;
-        for kernel in leftovers::removed(host) {
-            done.push(leftovers::clean(host, &lock, &kernel)?);
-        }
+        done.extend(leftovers::clean(host, &lock));
         for kernel in &survey.kernels {
             for recipe in survey.recipes.iter().filter(|r| config.drivers.required.contains(&r.name)) {
                 done.push(build(host, config, &lock, &survey, &kernel.release, recipe, progress));
@@ -249,11 +247,9 @@ struct Run<'a> {
 impl Run<'_> {
     /// What killed runs and removed kernels left behind. That it could not be removed is said and stops nothing.
     fn clean(&mut self) {
+        gate::generation::trim(self.host, &self.lock);
         leftovers::sweep(self.host, &self.lock);
-        for kernel in leftovers::removed(self.host) {
-            let cleaned = leftovers::clean(self.host, &self.lock, &kernel);
-            self.done.push(cleaned.unwrap_or_else(|e| format!("cleaning up after {kernel}: {e:#}")));
-        }
+        self.done.extend(leftovers::clean(self.host, &self.lock));
     }
 
     fn rounds(&mut self) -> Result<Judgement> {

@@ -12,7 +12,7 @@ use crate::host::pci::{self, Device};
 use crate::host::Host;
 use crate::judge::{self, Judgement, KernelReport, Role};
 use crate::kernel::{installed, Kernel, KernelRelease};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::path::PathBuf;
 
 /// What is known about the machine as a whole.
@@ -218,7 +218,10 @@ fn booted(host: &Host) -> Vec<KernelRelease> {
     text.lines().filter_map(|l| l.parse().ok()).collect()
 }
 
-/// Notes that the running kernel has booted.
+/// As many are remembered; only installed ones are ever asked for.
+const MAX_BOOTED: usize = 64;
+
+/// Notes that the running kernel has booted, which only helps to choose.
 ///
 /// # Errors
 /// Those of writing the record.
@@ -229,6 +232,29 @@ pub fn remember_running(host: &Host) -> Result<()> {
         return Ok(());
     }
     known.push(running);
-    let lines: String = known.iter().map(|k| format!("{k}\n")).collect();
-    host.write_atomic(BOOTED, lines.as_bytes(), 0o644)
+    let lines: String = known.iter().rev().take(MAX_BOOTED).rev().map(|k| format!("{k}\n")).collect();
+    host.write_atomic(BOOTED, lines.as_bytes(), 0o644).context("remembering that the running kernel has booted")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_that_have_booted_are_remembered_in_a_bounded_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        let boot = |n: usize| {
+            host.write_atomic("/proc/sys/kernel/osrelease", format!("6.1.0-{n}\n").as_bytes(), 0o644).unwrap();
+            remember_running(&host)
+        };
+        assert!((0..MAX_BOOTED * 3).chain([7]).all(|n| boot(n).is_ok()));
+        let known = booted(&host);
+        assert_eq!(known.len(), MAX_BOOTED);
+        assert_eq!(known.last().unwrap().as_str(), "6.1.0-7");
+        let records = host.path("/var/lib/vfguard/records");
+        std::fs::remove_dir_all(&records).unwrap();
+        std::fs::write(&records, "a file in the directory's place").unwrap();
+        assert!(format!("{:#}", boot(8).unwrap_err()).starts_with("remembering"));
+    }
 }

@@ -112,6 +112,7 @@ fn a_machine_in_order_is_called_so_and_nothing_is_written() {
         "gate",
         "boot-default",
         "space",
+        "audit-log",
         "sandbox",
     ] {
         assert!(all.iter().any(|c| c["name"] == name), "{name} was not looked at");
@@ -313,6 +314,26 @@ fn a_full_or_read_only_file_system_is_said() {
         "{text}"
     );
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn an_audit_log_that_grew_large_is_said_and_is_begun_anew_where_it_was_put_away() {
+    let machine = good();
+    let path = machine.path("var/lib/vfguard/audit.log");
+    assert_eq!(machine.run(&["gate", "open", "--reason", "first"]).code, 0);
+    expect(&machine, "audit-log", "ok", "1 KB");
+    let line = fs::read_to_string(&path).unwrap();
+    fs::write(&path, line.repeat((16 << 20) / line.len() + 1)).unwrap();
+    let large = fs::metadata(&path).unwrap().len();
+    expect(&machine, "audit-log", "warning", "16 MB");
+    // Nothing is lost by writing on, and what the remedy puts away stays.
+    assert_eq!(machine.run(&["gate", "open", "--reason", "second"]).code, 0);
+    assert!(fs::metadata(&path).unwrap().len() > large);
+    fs::rename(&path, machine.path("var/lib/vfguard/audit.log-then")).unwrap();
+    assert_eq!(machine.run(&["gate", "open", "--reason", "third"]).code, 0);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.lines().count() == 1 && text.contains("third"), "{text}");
+    assert!(fs::read_to_string(machine.path("var/lib/vfguard/audit.log-then")).unwrap().ends_with('\n'));
 }
 
 #[test]

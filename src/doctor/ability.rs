@@ -5,6 +5,7 @@ use crate::boot;
 use crate::config::{Config, Mode};
 use crate::driver::{self, sandbox};
 use crate::finding::Finding;
+use crate::gate::audit;
 use crate::host::packages::Packages;
 use crate::host::{command, place, Host};
 use crate::kernel::tree::{build_tree, install_headers};
@@ -35,6 +36,7 @@ pub fn examine(host: &Host, config: &Config) -> Vec<Check> {
     checks.push(gate(host, config));
     checks.extend(boot_default(host, config));
     checks.extend(ROOM.iter().map(|(dir, room)| space(host, dir, *room)));
+    checks.push(audit_log(host));
     checks.push(contained(host));
     checks
 }
@@ -198,6 +200,17 @@ fn space(host: &Host, dir: &str, room: u64) -> Check {
             Check::warning("space", format!("{dir}: its file system does not say how full it is"), format!("df -h {dir}"))
         }
     }
+}
+
+/// The one file of ours that nothing is ever taken out of.
+fn audit_log(host: &Host) -> Check {
+    let (name, file) = ("audit-log", audit::FILE);
+    let length = host.metadata(file).map_or(0, |m| m.len());
+    if length <= audit::LARGE {
+        return Check::ok(name, format!("{file}: {} KB", length.div_ceil(1024)));
+    }
+    let detail = format!("{file} has {} MB, and vfguard takes nothing out of it", length >> 20);
+    Check::warning(name, detail, format!("see who writes it, then put it away: mv -n {file} {file}-$(date +%F)"))
 }
 
 fn contained(host: &Host) -> Check {

@@ -8,6 +8,7 @@ mod redact;
 mod store;
 
 pub use redact::scrub;
+pub(super) use store::SOURCES;
 
 use super::{Digest, Progress, Recipe, Release};
 use crate::config::Fetch;
@@ -218,7 +219,7 @@ pub fn fetch_within(
 /// What each place says.
 pub fn reachable(host: &Host, config: &Fetch, recipe: &Recipe, release: &Release) -> Result<String> {
     let name = recipe.archive_name(release);
-    if local_archive(&host.path(Path::new(store::SOURCES).join(&name)), &release.sha256).is_ok() {
+    if local_archive(&host.path(Path::new(SOURCES).join(&name)), &release.sha256).is_ok() {
         return Ok(format!("{name} is in the cache"));
     }
     let (client, limits) = (http::Lazy::default(), Limits::of(config));

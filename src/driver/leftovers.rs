@@ -4,7 +4,7 @@
 
 use super::install;
 use crate::host::lock::WriteLock;
-use crate::host::{files, remove, Host};
+use crate::host::{cache, files, remove, Host};
 use crate::kernel::{installed, KernelRelease};
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
@@ -28,19 +28,34 @@ const DEPMOD: [&str; 13] = [
     "modules.weakdep",
     "modules.pcimap",
 ];
-/// Where build logs, caches and records are; the file names hold the kernel's.
+/// Where build logs and records are; the file names hold the kernel's.
 const LOGS: &str = "/var/lib/vfguard/log";
 const RECORDS: &str = "/var/lib/vfguard/records";
-const CACHE: &str = "/var/cache/vfguard";
+/// Other directories of ours in which files are written.
+const STATE: &str = "/var/lib/vfguard";
+const RUN: &str = "/run/vfguard";
 
-/// Removes what killed runs left: build directories, temporaries beside our modules, second names of former ones. The lock is
-/// ours, so whoever made them is dead. What cannot be removed is left to the next run.
+/// Archives that no recipe names any more, such as those of releases that an update of vfguard took out: the newest are kept.
+const MAX_UNNAMED: usize = 8;
+
+/// Removes what killed runs left (build directories, temporaries of files, second names of former modules) and the oldest of
+/// what would grow without end. The lock is ours, so whoever made them is dead. What cannot be removed is left to the next run.
 pub fn sweep(host: &Host, _lock: &WriteLock) {
     for name in host.read_dir(super::prepare::WORK).unwrap_or_default() {
         let _ = remove::tree(&host.path(super::prepare::WORK).join(name));
     }
     for kernel in host.read_dir("/lib/modules").unwrap_or_default().iter().filter_map(release) {
         let _ = install::sweep(&host.path(dir(&kernel).join(install::DIR)));
+    }
+    for dir in [STATE, RECORDS, super::headers::DIR, cache::DIR, RUN] {
+        files::sweep_temporaries(&host.path(dir));
+    }
+    // Where a recipe cannot be read, nobody knows which archives it names.
+    if let Ok(recipes) = super::recipes(host) {
+        let named: BTreeSet<String> =
+            recipes.iter().flat_map(|recipe| recipe.releases.iter().map(|r| recipe.archive_name(r))).collect();
+        let unnamed = |name: &str| name.ends_with(".tar.gz") && !named.contains(name);
+        files::keep_newest(&host.path(super::fetch::SOURCES), MAX_UNNAMED, unnamed);
     }
 }
 
@@ -49,7 +64,8 @@ pub fn removed(host: &Host) -> Vec<KernelRelease> {
     let running = installed::running(host);
     let ours = host.read_dir("/lib/modules").unwrap_or_default();
     let ours = ours.iter().filter_map(release).filter(|k| host.is_dir(dir(k).join(install::DIR)));
-    let recorded = host.read_dir(RECORDS).unwrap_or_default();
+    let mut recorded = host.read_dir(RECORDS).unwrap_or_default();
+    recorded.extend(host.read_dir(super::headers::DIR).unwrap_or_default());
     let recorded = recorded.iter().filter_map(|n| release(&n.to_str()?.strip_suffix(".json")?.into()));
     let mut found: BTreeSet<KernelRelease> = ours.chain(recorded).collect();
     found.retain(|k| running.as_ref() != Some(k) && gone(host, k));
@@ -80,11 +96,17 @@ fn gone(host: &Host, kernel: &KernelRelease) -> bool {
         && !host.exists(dir.join("build"))
 }
 
-/// Removes what is left of a kernel that [`removed`] named; what somebody else put there stays. Says what was done, as a line.
-///
-/// # Errors
-/// Those of removing; the rest stays for the next run.
-pub fn clean(host: &Host, _lock: &WriteLock, kernel: &KernelRelease) -> Result<String> {
+/// Removes what is left of each kernel that [`removed`] names; what somebody else put there stays. Says what was done, a line
+/// each. That something could not be removed is a line too: the rest stays for the next run.
+pub fn clean(host: &Host, _lock: &WriteLock) -> Vec<String> {
+    let line = |kernel: &KernelRelease| match clean_one(host, kernel) {
+        Ok(()) => format!("{kernel} was removed: its modules, records and logs are cleaned up"),
+        Err(e) => format!("cleaning up after {kernel}: {e:#}"),
+    };
+    removed(host).iter().map(line).collect()
+}
+
+fn clean_one(host: &Host, kernel: &KernelRelease) -> Result<()> {
     let top = host.path(dir(kernel));
     if top.is_dir() {
         let ours = top.join(install::DIR);
@@ -112,10 +134,10 @@ pub fn clean(host: &Host, _lock: &WriteLock, kernel: &KernelRelease) -> Result<S
         host.read_dir("/lib/modules").unwrap_or_default().iter().filter_map(release).map(|k| format!("{k}-")).collect();
     let theirs = |name: &str| others.iter().any(|k| k.len() > prefix.len() && name.starts_with(k));
     remove_named(host, LOGS, |name| name.starts_with(&prefix) && name.ends_with(".log") && !theirs(name))?;
-    remove_named(host, CACHE, |name| name.starts_with("initramfs-") && name.contains(&about))?;
+    remove_named(host, cache::DIR, |name| name.starts_with("initramfs-") && name.contains(&about))?;
     files::remove(&host.path(Path::new(super::headers::DIR).join(format!("{kernel}.json"))))?;
     files::remove(&host.path(record(kernel)))?;
-    Ok(format!("{kernel} was removed: its modules, records and logs are cleaned up"))
+    Ok(())
 }
 
 /// Whether nothing is left in a kernel's directory but what depmod writes and the links to headers, which dangle.
@@ -136,4 +158,93 @@ fn remove_named(host: &Host, dir: &str, ours: impl Fn(&str) -> bool) -> Result<(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, SystemTime};
+
+    fn host() -> (tempfile::TempDir, Host) {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        (dir, host)
+    }
+
+    /// A file that was last written so many hours ago.
+    fn write(host: &Host, path: &str, hours: u64) {
+        host.write_atomic(path, b"x", 0o644).unwrap();
+        let file = fs::File::options().write(true).open(host.path(path)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(hours * 3600)).unwrap();
+    }
+
+    #[test]
+    fn what_killed_runs_left_goes_and_what_is_being_written_or_is_somebody_elses_stays() {
+        let (_dir, host) = host();
+        let lock = WriteLock::take(&host, Duration::ZERO).unwrap();
+        let ours = [STATE, RECORDS, super::super::headers::DIR, cache::DIR, RUN];
+        for dir in ours {
+            for (name, hours) in
+                [(".vfguard-aB3dE9", 2), (".vfguard-young1", 0), (".vfguard-initramfs-6.1", 2), ("other", 2)]
+            {
+                write(&host, &format!("{dir}/{name}"), hours);
+            }
+        }
+        write(&host, "/var/cache/vfguard/build/run-1/deep/file", 2);
+        sweep(&host, &lock);
+        for dir in ours {
+            let there = |name: &str| host.exists(format!("{dir}/{name}"));
+            assert!(!there(".vfguard-aB3dE9"), "{dir}");
+            assert!(there(".vfguard-young1") && there(".vfguard-initramfs-6.1") && there("other"), "{dir}");
+        }
+        assert!(host.read_dir("/var/cache/vfguard/build").unwrap().is_empty());
+    }
+
+    #[test]
+    fn archives_that_no_recipe_names_are_bounded_and_those_that_one_names_stay() {
+        let (_dir, host) = host();
+        let lock = WriteLock::take(&host, Duration::ZERO).unwrap();
+        let at = |name: &str| format!("{}/{name}", super::super::fetch::SOURCES);
+        let recipes = crate::driver::recipes(&host).unwrap();
+        let named: Vec<String> = recipes[0].releases.iter().map(|r| recipes[0].archive_name(r)).collect();
+        named.iter().for_each(|name| write(&host, &at(name), 1000));
+        (0..30).for_each(|n| write(&host, &at(&format!("gone-{n}.tar.gz")), 100 + n));
+        write(&host, &at("a-note"), 2000);
+        // Nobody knows what a recipe that cannot be read names.
+        host.write_atomic("/etc/vfguard/drivers.d/bad.toml", b"[[[", 0o644).unwrap();
+        sweep(&host, &lock);
+        assert_eq!(host.read_dir(super::super::fetch::SOURCES).unwrap().len(), named.len() + 31);
+        fs::remove_file(host.path("/etc/vfguard/drivers.d/bad.toml")).unwrap();
+        sweep(&host, &lock);
+        assert!(named.iter().chain([&"a-note".to_owned()]).all(|name| host.exists(at(name))));
+        let unnamed = |n: &u64| host.exists(at(&format!("gone-{n}.tar.gz")));
+        assert_eq!((0..30).filter(unnamed).collect::<Vec<_>>(), (0..8).collect::<Vec<_>>(), "the newest stay");
+    }
+
+    #[test]
+    fn a_sweep_that_can_remove_nothing_stops_nothing() {
+        let (_dir, host) = host();
+        let lock = WriteLock::take(&host, Duration::ZERO).unwrap();
+        for path in [super::super::prepare::WORK, RECORDS, super::super::fetch::SOURCES] {
+            host.write_atomic(path, b"a file in a directory's place", 0o644).unwrap();
+        }
+        sweep(&host, &lock);
+        assert!(clean(&host, &lock).is_empty());
+    }
+
+    #[test]
+    fn what_was_tried_for_headers_of_a_kernel_that_is_gone_goes_with_it() {
+        let (_dir, host) = host();
+        let lock = WriteLock::take(&host, Duration::ZERO).unwrap();
+        write(&host, "/boot/vmlinuz-6.1.0-2", 0);
+        for kernel in ["6.1.0-1", "6.1.0-2"] {
+            write(&host, &format!("{}/{kernel}.json", super::super::headers::DIR), 0);
+        }
+        write(&host, "/var/lib/vfguard/log/6.1.0-1-headers.log", 0);
+        write(&host, "/var/cache/vfguard/initramfs-1234-6.1.0-1-x.json", 0);
+        let lines = clean(&host, &lock);
+        assert!(lines.len() == 1 && lines[0].starts_with("6.1.0-1 was removed"), "{lines:?}");
+        assert_eq!(host.read_dir(super::super::headers::DIR).unwrap(), ["6.1.0-2.json"]);
+        assert!(host.read_dir(LOGS).unwrap().is_empty() && host.read_dir(cache::DIR).unwrap().is_empty());
+    }
 }

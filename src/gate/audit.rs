@@ -1,4 +1,7 @@
 //! The audit log: who overrode or declined what, why and until when. JSON lines, only ever appended, for root's eyes.
+//!
+//! It has no bound of its own: a line is some 300 bytes and somebody's act, and what an auditor asks for is that none is lost. How
+//! long lines are kept is the site's to say; `doctor` warns where the file is [`LARGE`]. It may be moved away at any time.
 
 use crate::error::Remedy;
 use crate::host::{files, Host};
@@ -12,6 +15,8 @@ use std::path::Path;
 
 /// Where it is, below the root.
 pub const FILE: &str = "/var/lib/vfguard/audit.log";
+/// Fifty thousand lines: somebody should look at who writes them, and put them away.
+pub const LARGE: u64 = 16 << 20;
 /// What login(1) leaves in `loginuid` while nobody logged in: `(uid_t) -1`.
 const NO_LOGIN: u32 = u32::MAX;
 

@@ -4,6 +4,7 @@
 //! The number is the length of a file to which each hook appends one byte: `O_APPEND` makes that atomic without a lock,
 //! and a hook that is killed half-way has either raised it or not.
 
+use crate::host::lock::WriteLock;
 use crate::host::{files, Host};
 use anyhow::{Context, Result};
 use std::fs::File;
@@ -12,6 +13,9 @@ use std::path::Path;
 
 /// Where it is, below the root. /run is empty after a boot, and so are the runs that could have read it.
 pub const FILE: &str = "/run/vfguard/generation";
+
+/// /run is memory. A machine that is up for years and calls a hook each minute gets here.
+const MAX_LENGTH: u64 = 1 << 20;
 
 /// Raises the counter; the value is what it is now, which others may have raised too.
 ///
@@ -24,6 +28,14 @@ pub fn bump(host: &Host) -> Result<u64> {
     let mut file = File::options().create(true).append(true).open(&path).with_context(act)?;
     file.write_all(b".").with_context(act)?;
     Ok(file.metadata().with_context(act)?.len())
+}
+
+/// Begins anew with an empty file where it grew large. Who compares holds the lock, so nobody compares across this; a hook that
+/// came before it has its kernel seen by whoever looks after it.
+pub fn trim(host: &Host, _lock: &WriteLock) {
+    if current(host) > MAX_LENGTH {
+        let _ = File::options().write(true).open(host.path(FILE)).and_then(|file| file.set_len(0));
+    }
 }
 
 /// The counter's value; 0 where no hook ever ran since boot.
@@ -47,5 +59,19 @@ mod tests {
         });
         assert_eq!(current(&host), 400);
         assert_eq!(bump(&host).unwrap(), 401);
+    }
+
+    #[test]
+    fn it_begins_anew_under_the_lock_where_it_grew_large_and_not_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        let lock = WriteLock::take(&host, std::time::Duration::ZERO).unwrap();
+        trim(&host, &lock);
+        host.write_atomic(FILE, &vec![b'.'; MAX_LENGTH as usize], 0o644).unwrap();
+        trim(&host, &lock);
+        assert_eq!(current(&host), MAX_LENGTH);
+        bump(&host).unwrap();
+        trim(&host, &lock);
+        assert_eq!((current(&host), bump(&host).unwrap()), (0, 1));
     }
 }

@@ -5,9 +5,14 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 /// The modes of our own directories, as the packages have them (packaging/vfguard.tmpfiles), wherever one is made on the way.
 const OWN: [(&str, u32); 2] = [("var/lib/vfguard", 0o700), ("var/cache/vfguard", 0o711)];
+/// How the names of temporaries begin.
+const TEMPORARY: &str = ".vfguard-";
+/// No file takes as long to be written.
+const STALE: Duration = Duration::from_secs(3600);
 /// The mode of any other directory on the way: everybody's, as /var/lib and /lib/modules are.
 const PARENT: u32 = 0o755;
 
@@ -48,7 +53,7 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let dir = path.parent().context("a path without a directory")?;
     create_dirs(dir, 0o755)?;
     let mut temporary = tempfile::Builder::new()
-        .prefix(".vfguard-")
+        .prefix(TEMPORARY)
         .tempfile_in(dir)
         .with_context(|| format!("making a temporary file in {}", dir.display()))?;
     let act = || format!("writing {}", path.display());
@@ -105,6 +110,38 @@ pub fn remove(path: &Path) -> Result<bool> {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(e).with_context(|| format!("removing {}", path.display())),
+    }
+}
+
+/// Removes the oldest regular files of a directory whose names are `ours`, but for the newest `most`. What cannot be seen or
+/// removed stays.
+pub fn keep_newest(dir: &Path, most: usize, ours: impl Fn(&str) -> bool) {
+    let mut found: Vec<_> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().is_some_and(&ours))
+        .filter_map(|entry| Some((entry.metadata().ok().filter(|m| m.is_file())?.modified().ok()?, entry.path())))
+        .collect();
+    found.sort();
+    let surplus = found.len().saturating_sub(most);
+    for (_, path) in found.into_iter().take(surplus) {
+        let _ = remove(&path);
+    }
+}
+
+/// Removes the temporaries that [`write_atomic`] left in a directory when it was killed. One that is written right now is
+/// younger than [`STALE`]; what cannot be removed stays.
+pub fn sweep_temporaries(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        // tempfile's names: the prefix and letters and digits.
+        let random =
+            name.to_str().and_then(|n| n.strip_prefix(TEMPORARY)).filter(|r| r.bytes().all(|b| b.is_ascii_alphanumeric()));
+        let old = |m: &fs::Metadata| m.is_file() && m.modified().is_ok_and(|t| t.elapsed().is_ok_and(|age| age > STALE));
+        if random.is_some() && entry.metadata().as_ref().is_ok_and(old) {
+            let _ = remove(&entry.path());
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! [`Host`] holds the one root below which every path of the machine lies; it is made once in `main` and passed on.
 
+pub mod cache;
 pub mod command;
 pub mod failpoint;
 pub mod files;

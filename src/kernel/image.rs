@@ -6,10 +6,9 @@
 
 use super::installed;
 use super::KernelRelease;
-use crate::host::Host;
+use crate::host::{cache, Host};
 use crate::module::decompress;
 use std::io::Read;
-use std::path::{Path, PathBuf};
 
 /// A certificate is some 1,400 bytes; this is more than any real one.
 const MAX_CERTIFICATE: usize = 16 << 10;
@@ -21,21 +20,21 @@ const MAX_KERNEL: u64 = 512 << 20;
 const VERSION_3: &[u8] = &[0xa0, 0x03, 0x02, 0x01, 0x02, 0x02];
 /// The two headers: tag, form of the length, two bytes of length.
 const HEADERS: usize = 8;
-/// Where the results are kept, if there is such a directory: reading an image takes half a second.
-const CACHE: &str = "/var/cache/vfguard";
+/// What the results are kept as: reading an image takes half a second.
+const KEYS: &str = "keys";
 
 /// The DER certificates in K's image; none where there is no image or it cannot be read.
 pub fn certificates(host: &Host, release: &KernelRelease) -> Option<Vec<Vec<u8>>> {
     let path = installed::image(host, release)?;
-    let cache = cache_of(host, &path);
-    if let Some(known) = cache.as_ref().and_then(|c| host.read(c).ok()) {
+    // Named after all that changes when the image does.
+    let name = host.identity(&path).ok();
+    if let Some(known) = name.as_ref().and_then(|name| cache::read(host, KEYS, name)) {
         return Some(split(&known));
     }
     let image = host.read(&path).ok()?;
     let found = search(payload(&image))?;
-    if let Some(cache) = cache.filter(|_| host.is_dir(CACHE)) {
-        // Not being able to keep it costs time, nothing else.
-        let _ = host.write_atomic(cache, &found.concat(), 0o644);
+    if let Some(name) = name {
+        cache::keep(host, KEYS, &name, &found.concat());
     }
     Some(found)
 }
@@ -45,11 +44,6 @@ pub(crate) fn look(image: &[u8]) {
     let found = search(payload(image)).unwrap_or_default();
     split(&found.concat());
     split(image);
-}
-
-/// Named after all that changes when the image does.
-fn cache_of(host: &Host, image: &Path) -> Option<PathBuf> {
-    Some(Path::new(CACHE).join(format!("keys-{}", host.identity(image).ok()?)))
 }
 
 /// Certificates that lie one behind the other.
@@ -158,6 +152,26 @@ mod tests {
             }
         }
         assert_eq!(split(&[certificate(1), certificate(2)].concat()).len(), 2);
+    }
+
+    #[test]
+    fn images_that_come_and_go_leave_a_bounded_number_of_answers() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        crate::host::files::create_dirs(&host.path(cache::DIR), 0o711).unwrap();
+        let release: KernelRelease = "6.1".parse().unwrap();
+        let kept = || host.read_dir(cache::DIR).unwrap().len();
+        for n in 0..300u16 {
+            let mut image = b"\x7fELF".to_vec();
+            image.extend(certificate(n as u8));
+            image.resize(0x200 + usize::from(n), 0);
+            host.write_atomic("/boot/vmlinuz-6.1", &image, 0o644).unwrap();
+            for _ in 0..2 {
+                assert_eq!(certificates(&host, &release), Some(vec![certificate(n as u8)]));
+            }
+            assert!(kept() <= 128, "{} answers are kept", kept());
+        }
+        assert!(kept() > 1);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::modprobe::Modprobe;
 use super::target::Target;
 use super::{decompress, name_of};
 use crate::finding::{Code, Finding};
-use crate::host::{files, Host};
+use crate::host::{cache, files, Host};
 use crate::kernel::KernelRelease;
 use serde::{Deserialize, Serialize};
 use std::cell::OnceCell;
@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 
 /// The largest initramfs that is read; a generic one with all firmware is 500 MB.
 const MAX_INITRAMFS: u64 = 1 << 30;
-/// Where scans are kept, if there is such a directory: one takes up to a second.
-const CACHE: &str = "/var/cache/vfguard";
+/// What scans are kept as: one takes up to a second.
+const SCANS: &str = "initramfs";
 
 /// What an initramfs holds of one module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,8 +97,9 @@ pub fn initramfs_carries(host: &Host, target: &Target, initrd: &Path, name: &str
 }
 
 fn scan(host: &Host, target: &Target, file: &Path, name: &str) -> io::Result<Scan> {
-    let cache = cache_of(host, target, file, name)?;
-    if let Some(known) = host.read(&cache).ok().and_then(|text| serde_json::from_slice(&text).ok()) {
+    // Named after all that changes when the initramfs does.
+    let cached = format!("{}-{}-{name}.json", host.identity(file)?, target.release);
+    if let Some(known) = cache::read(host, SCANS, &cached).and_then(|text| serde_json::from_slice(&text).ok()) {
         return Ok(known);
     }
     let own = format!("lib/modules/{}/", target.release);
@@ -125,16 +126,8 @@ fn scan(host: &Host, target: &Target, file: &Path, name: &str) -> io::Result<Sca
         }
     }
     scan.refused = settings.refuses(name, "");
-    if host.is_dir(CACHE) {
-        // Not being able to keep it costs time, nothing else.
-        let _ = host.write_atomic(cache, &serde_json::to_vec(&scan).unwrap_or_default(), 0o644);
-    }
+    cache::keep(host, SCANS, &cached, &serde_json::to_vec(&scan).unwrap_or_default());
     Ok(scan)
-}
-
-/// Named after all that changes when the initramfs does.
-fn cache_of(host: &Host, target: &Target, file: &Path, name: &str) -> io::Result<PathBuf> {
-    Ok(Path::new(CACHE).join(format!("initramfs-{}-{}-{name}.json", host.identity(file)?, target.release)))
 }
 
 /// A digest of the plain bytes without a signature, and the build id: tools that make an initramfs may unpack a module or strip

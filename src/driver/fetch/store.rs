@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use tempfile::NamedTempFile;
 
 /// Where archives are kept, below the root.
-pub(super) const SOURCES: &str = "/var/lib/vfguard/sources";
+pub(in crate::driver) const SOURCES: &str = "/var/lib/vfguard/sources";
 /// What a killed run may leave begins so…
 const PART: &str = ".part-";
 /// …and is removed once nobody holds its lock; younger ones may not be locked yet.

@@ -45,6 +45,23 @@ fn the_same_machine_in_good_state_is_prepared() {
 }
 
 #[test]
+fn a_log_and_a_record_that_cannot_be_written_stop_no_build_and_hide_no_failure() {
+    let lab = Lab::open();
+    let (machine, kernel) = demo(&lab);
+    let machine = machine.file("var/lib/vfguard/log", "no directory").file("var/lib/vfguard/records", "no directory");
+    let run = machine.run(&["prepare", &kernel, "--driver", "demo"]);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    assert!(run.stderr.contains("no log is written: ") && run.stderr.contains("no record was written: "), "{}", run.stderr);
+    assert!(machine.path(&format!("lib/modules/{kernel}/updates/vfguard/demo.ko")).exists());
+    let (file, digest) = machine::lab::archive(machine.root(), "echo 'x.c:1:1: error: why'; exit 1\n", &[]);
+    let source = ["--source", file.to_str().unwrap(), "--sha256", &digest];
+    let run = machine.run(&[&["prepare", &kernel, "--driver", "demo"], &source[..]].concat());
+    assert_eq!(run.code, 1, "{}{}", run.stdout, run.stderr);
+    assert!(run.stderr.contains("x.c:1:1: error: why (no log could be written)"), "{}", run.stderr);
+    assert!(run.stderr.contains("no record was written: "), "{}", run.stderr);
+}
+
+#[test]
 fn read_only_modules_are_one_line_and_nothing_is_left() {
     let lab = Lab::open();
     let (machine, kernel) = demo(&lab);

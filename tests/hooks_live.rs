@@ -226,6 +226,21 @@ fn headers_that_nobody_has_are_tried_once_and_said_and_can_be_switched_off() {
     assert!(!calls.contains("apt-get") && !calls.contains("vfguard-headers"), "{calls}");
 }
 
+#[test]
+fn headers_come_though_neither_a_log_nor_a_record_of_it_can_be_written() {
+    let lab = Lab::open();
+    let (machine, _) = headless(&lab);
+    let machine = machine.file("var/lib/vfguard/log", "no directory").file("var/lib/vfguard/records", "no directory");
+    let run = enter(&machine, "vfguard reconcile --from headers; ls -d /usr/src/linux-headers-*-amd64");
+    assert!(run.code == 0 && run.stderr.contains("its headers are installed"), "{}{}", run.stdout, run.stderr);
+
+    let (machine, _) = headless(&lab);
+    let machine = machine.file("var/no-headers", "").file("var/lib/vfguard/records", "no directory");
+    let run = enter(&machine, "vfguard reconcile --from headers");
+    assert!(run.stderr.contains("this is not remembered: ") && run.stderr.contains("Unable to locate"), "{}", run.stderr);
+    assert_eq!(text(&machine, "var/calls").matches("install linux-headers").count(), 1);
+}
+
 /// vfguard-boot.service's run, in its cgroup or in another one; logins are barred, as they are by then. What it started is traced.
 fn decided_early(machine: &Machine, cgroup: &str) -> (Run, usize) {
     let script = format!(

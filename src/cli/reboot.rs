@@ -52,7 +52,13 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         (None, Some(over)) => format!("by the override: {}", over.reason),
         (None, None) => String::new(),
     };
-    audit::append(host, &audit::Event::now(host, audit::What::Reboot, &why, held.as_ref()))?;
+    match audit::append(host, &audit::Event::now(host, audit::What::Reboot, &why, held.as_ref())) {
+        // What goes against a verdict leaves a trace, or is not done.
+        Err(e) if judgement.verdict != Verdict::Safe => return Err(e),
+        // A full disk keeps nobody from a reboot that is safe.
+        Err(e) => context.say(&format!("not in the audit log: {e:#}")),
+        Ok(()) => {}
+    }
     notices::journal(host, Topic::Reboot, &format!("reboot asked for: {why}"), &[]);
     match gate::state(host).state {
         State::Closed | State::Unknown => gate::open(host)?,

@@ -91,7 +91,7 @@ pub fn build(
     for name in &on.recipe.modules {
         let Some(file) = find(dir, name)? else {
             log.finish();
-            let detail = format!("make succeeded, but there is no {name}.ko (log: {})", log.name().display());
+            let detail = format!("make succeeded, but there is no {name}.ko ({})", log.mention());
             let remedy = Cause::Other.remedy(on, "");
             return Ok(Err(Failure {
                 finding: Finding::refuse(Code::BuildFailed, detail, remedy),
@@ -121,7 +121,7 @@ fn failure(ended: Ended, spec: &Spec, on: Subject<'_>, log: &Log) -> Failure {
             let detail = format!("the build did not end within {} s and was stopped", spec.limit.as_secs());
             let finding = Finding::refuse(
                 Code::BuildFailed,
-                format!("{detail} (log: {})", log.name().display()),
+                format!("{detail} ({})", log.mention()),
                 format!("raise build.timeout in {}, then: vfguard prepare {kernel}", crate::config::CONFIG),
             );
             return Failure { finding, try_another: false, lasts: false };
@@ -130,7 +130,7 @@ fn failure(ended: Ended, spec: &Spec, on: Subject<'_>, log: &Log) -> Failure {
         None if ended.killed() => (Cause::Killed, Cause::Killed.words().to_owned()),
         None => (told.cause, format!("{}: {}", told.cause.words(), told.line)),
     };
-    let detail = format!("{detail} (log: {})", log.name().display());
+    let detail = format!("{detail} ({})", log.mention());
     Failure {
         finding: Finding::refuse(Code::BuildFailed, detail, cause.remedy(on, &told.line)),
         try_another: cause.is_the_sources(),

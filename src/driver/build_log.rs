@@ -4,7 +4,7 @@ use super::build_cause::{diagnose, is_makes_own, is_telling, makes_own, Diagnosi
 use crate::host::{files, Host};
 use anyhow::{Context, Result};
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,8 @@ const MAX_TELLING: usize = 200;
 #[derive(Debug)]
 pub struct Log {
     name: PathBuf,
-    file: File,
+    /// None where it could not be made: the build goes on without.
+    file: Option<File>,
     written: u64,
     tail: VecDeque<u8>,
     dropped: u64,
@@ -36,24 +37,15 @@ pub struct Log {
 }
 
 impl Log {
-    /// A new log, readable by root alone; the oldest of too many are removed. `stem` is a safe file name.
-    ///
-    /// # Errors
-    /// Those of making the directory and the file.
-    pub fn create(host: &Host, stem: &str) -> Result<Log> {
-        let dir = host.path(DIR);
-        files::create_dirs(&dir, 0o750)?;
-        let path = dir.join(format!("{stem}.log"));
-        files::remove(&path)?;
-        prune(&dir);
-        use std::os::unix::fs::OpenOptionsExt;
-        let file = File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o640)
-            .open(&path)
-            .with_context(|| format!("making the log {}", path.display()))?;
-        Ok(Log {
+    /// A new log, readable by root alone; the oldest of too many are removed. `stem` is a safe file name. A log only informs, so
+    /// the error that it could not be made with comes beside one that is kept nowhere.
+    pub fn create(host: &Host, stem: &str) -> (Log, Option<anyhow::Error>) {
+        let path = host.path(DIR).join(format!("{stem}.log"));
+        let (file, error) = match open(&path) {
+            Ok(file) => (Some(file), None),
+            Err(e) => (None, Some(e)),
+        };
+        let log = Log {
             name: host.name(&path),
             file,
             written: 0,
@@ -63,12 +55,18 @@ impl Log {
             telling: Vec::new(),
             last: String::new(),
             failed: None,
-        })
+        };
+        (log, error)
     }
 
-    /// Its path below the root.
-    pub fn name(&self) -> &Path {
-        &self.name
+    /// Its path below the root, where it is kept.
+    pub fn name(&self) -> Option<&Path> {
+        self.file.as_ref().map(|_| self.name.as_path())
+    }
+
+    /// Where to read on, for the end of a message.
+    pub fn mention(&self) -> String {
+        self.name().map_or_else(|| "no log could be written".to_owned(), |name| format!("log: {}", name.display()))
     }
 
     /// Takes what a build prints. A log that cannot be written does not stop the build; the disk is watched elsewhere.
@@ -101,7 +99,7 @@ impl Log {
 
     fn store(&mut self, bytes: &[u8]) {
         if self.written + bytes.len() as u64 <= MAX_HEAD && self.tail.is_empty() {
-            if self.file.write_all(bytes).is_ok() {
+            if self.file.as_mut().is_some_and(|file| file.write_all(bytes).is_ok()) {
                 self.written += bytes.len() as u64;
             }
             return;
@@ -118,11 +116,13 @@ impl Log {
         if !self.line.is_empty() {
             self.end_line();
         }
-        if self.dropped > 0 {
-            let _ = writeln!(self.file, "vfguard: {} bytes of output are left out here", self.dropped);
+        if let Some(file) = &mut self.file {
+            if self.dropped > 0 {
+                let _ = writeln!(file, "vfguard: {} bytes of output are left out here", self.dropped);
+            }
+            let (a, b) = self.tail.as_slices();
+            let _ = file.write_all(a).and_then(|()| file.write_all(b));
         }
-        let (a, b) = self.tail.as_slices();
-        let _ = self.file.write_all(a).and_then(|()| self.file.write_all(b));
         self.tail.clear();
     }
 
@@ -132,20 +132,19 @@ impl Log {
     }
 }
 
+fn open(path: &Path) -> Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let dir = path.parent().unwrap_or(path);
+    files::create_dirs(dir, 0o750)?;
+    files::remove(path)?;
+    prune(dir);
+    let file = File::options().write(true).create_new(true).mode(0o640).open(path);
+    file.with_context(|| format!("making the log {}", path.display()))
+}
+
 /// Removes the oldest logs, so that a new one has room.
-fn prune(dir: &Path) {
-    let mut logs: Vec<_> = fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|e| e.file_name().to_string_lossy().ends_with(".log"))
-        .filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path())))
-        .collect();
-    logs.sort();
-    let over = (logs.len() + 1).saturating_sub(MAX_LOGS);
-    for (_, path) in logs.into_iter().take(over) {
-        let _ = files::remove(&path);
-    }
+pub(super) fn prune(dir: &Path) {
+    files::keep_newest(dir, MAX_LOGS - 1, |name| name.ends_with(".log"));
 }
 
 /// The newest build log, below the root.
@@ -164,6 +163,7 @@ pub(super) fn harmless(text: &str) -> String {
 mod tests {
     use super::super::build_cause::Cause;
     use super::*;
+    use std::fs;
 
     #[test]
     fn what_is_not_understood_is_told_by_makes_own_line_and_by_what_came_before_an_exit_code() {
@@ -185,7 +185,7 @@ mod tests {
             ("only this\n", "only this"),
             ("", "it printed nothing"),
         ] {
-            let mut log = Log::create(&host, "x").unwrap();
+            let mut log = Log::create(&host, "x").0;
             log.take(printed.as_bytes());
             log.finish();
             assert_eq!(log.diagnose(false), Diagnosis { cause: Cause::Other, line: line.into() }, "{printed}");
@@ -196,7 +196,7 @@ mod tests {
     fn a_flood_is_bounded_and_its_beginning_and_end_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
-        let mut log = Log::create(&host, "x").unwrap();
+        let mut log = Log::create(&host, "x").0;
         log.take(b"first line\n");
         for _ in 0..100 {
             log.take(&[b'x'; 100_000]);
@@ -208,7 +208,7 @@ mod tests {
         }
         log.take(b"\x1b]0;owned\x07 last\x9b31m");
         log.finish();
-        let text = fs::read_to_string(host.path(log.name())).unwrap();
+        let text = fs::read_to_string(host.path(log.name().unwrap())).unwrap();
         assert!((text.len() as u64) < MAX_HEAD + MAX_TAIL as u64 + 200);
         assert!(text.starts_with("first line\n"), "the beginning is gone");
         assert!(text.contains("bytes of output are left out here"));
@@ -220,7 +220,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         for n in 0..MAX_LOGS + 10 {
-            Log::create(&host, &format!("{n}")).unwrap();
+            Log::create(&host, &format!("{n}"));
         }
         assert_eq!(host.read_dir(DIR).unwrap().len(), MAX_LOGS);
         assert!(last_log(&host).is_some());

@@ -1,7 +1,7 @@
 //! The headers of a kernel that came without them, installed by the machine's own package manager: never inside a transaction,
 //! bounded in time and tries, and every outcome is seen on the disk.
 
-use super::Progress;
+use super::{build_log, Progress};
 use crate::error::{advise, Remedy};
 use crate::finding::{Code, Finding};
 use crate::host::packages::Packages;
@@ -84,6 +84,7 @@ pub fn last_failure(host: &Host, kernel: &KernelRelease) -> Option<Finding> {
 /// When they are not there after the last try; kept for [`last_failure`].
 pub fn install(host: &Host, kernel: &KernelRelease, progress: &dyn Progress) -> Result<()> {
     let packages = Packages::here()?;
+    let mut before = read(host, kernel);
     loop {
         if let Some(lock) = locks::wait(host, PATIENCE) {
             return Err(advise(
@@ -94,12 +95,12 @@ pub fn install(host: &Host, kernel: &KernelRelease, progress: &dyn Progress) -> 
         progress.note(&format!("{kernel}: installing its headers"));
         let tried = one_try(host, packages, kernel);
         if !missing(host, kernel) {
-            files::remove(&host.path(path(kernel)))?;
+            // What it says counts only while they are missing.
+            let _ = files::remove(&host.path(path(kernel)));
             progress.note(&format!("{kernel}: its headers are installed"));
             return Ok(());
         }
         let said = tried.unwrap_or_else(|e| format!("{e:#}"));
-        let before = read(host, kernel);
         let rested = before.tries >= TRIES || before.absent;
         let record = Record {
             tries: if rested { 1 } else { before.tries + 1 },
@@ -107,13 +108,16 @@ pub fn install(host: &Host, kernel: &KernelRelease, progress: &dyn Progress) -> 
             absent: packages.says_absent(&said),
             said: last_line(&said),
         };
-        host.write_atomic(path(kernel), &serde_json::to_vec(&record)?, 0o644)?;
+        if let Err(e) = host.write_atomic(path(kernel), &serde_json::to_vec(&record)?, 0o644) {
+            progress.note(&format!("{kernel}: this is not remembered: {e:#}"));
+        }
         progress.note(&format!("{kernel}: its headers are not installed: {}", record.said));
         if record.absent || record.tries >= TRIES {
             let why = last_failure(host, kernel);
             let (detail, remedy) = why.map_or_else(|| (record.said, String::new()), |f| (f.detail, f.remedy));
             return Err(advise(detail, remedy));
         }
+        before = record;
         std::thread::sleep(PAUSE);
     }
 }
@@ -125,10 +129,13 @@ fn one_try(host: &Host, packages: Packages, kernel: &KernelRelease) -> Result<St
         let _ = command::run(&refresh);
     }
     let mut spec = packages.install_headers(kernel);
-    files::create_dirs(&host.path(LOGS), 0o750)?;
-    let log = host.path(LOGS).join(format!("{kernel}-headers.log"));
-    files::remove(&log)?;
-    spec.log = Some(log);
+    let dir = host.path(LOGS);
+    let log = dir.join(format!("{kernel}-headers.log"));
+    // Without one, the end of what is printed is all that is kept.
+    if files::create_dirs(&dir, 0o750).is_ok() && files::remove(&log).is_ok() {
+        build_log::prune(&dir);
+        spec.log = Some(log);
+    }
     let outcome = command::run(&spec).remedy(spec.line(), "run it by hand")?;
     if outcome.timed_out {
         return Ok(format!("{}\n{} did not end within {} s", outcome.output, spec.line(), spec.limit.as_secs()));

@@ -71,14 +71,11 @@ pub fn prepare(
     };
     let sandbox = run.contained.map_or(String::new(), |l| l.to_string());
     let entry = Entry { log: run.log.clone(), sandbox, ..entry };
-    match (record::write(host, request.kernel, request.recipe, entry), result) {
-        // A record explains; that there is none makes no module bad.
-        (Err(e), Ok(prepared)) => {
-            progress.note(&format!("no record was written: {e:#}"));
-            Ok(prepared)
-        }
-        (_, result) => result,
+    // A record explains; that there is none makes no module bad, and no failure another one.
+    if let Err(e) = record::write(host, request.kernel, request.recipe, entry) {
+        progress.note(&format!("no record was written: {e:#}"));
     }
+    result
 }
 
 /// The findings that an error carries; else one that is made of it.
@@ -279,8 +276,11 @@ impl Run<'_> {
             recipe.name,
             version.replace(|c: char| !c.is_ascii_alphanumeric() && !"._+~-".contains(c), "_")
         );
-        let mut log = Log::create(host, &stem)?;
-        self.log = Some(log.name().to_owned());
+        let (mut log, none) = Log::create(host, &stem);
+        self.log = log.name().map(Path::to_owned);
+        if let Some(e) = none {
+            self.progress.note(&format!("no log is written: {e:#}"));
+        }
         self.progress.begin(None, &format!("building {} {version} for {kernel}", recipe.name));
         let spec = build::make(tree, recipe, release, jobs, Duration::from_secs(config.build.timeout));
         let promised = sandbox.containment();

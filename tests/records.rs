@@ -1,0 +1,62 @@
+//! A record that only informs decides nothing: where it cannot be written, that is a line. One that decides is an error.
+
+mod machine;
+
+use machine::Machine;
+use std::fs;
+
+const K: &str = "6.1.0-56-amd64";
+const OLD: &str = "6.1.0-55-amd64";
+const RECORDS: &str = "var/lib/vfguard/records";
+const AUDIT: &str = "var/lib/vfguard/audit.log";
+const NOT_REMEMBERED: &str = "that the running kernel has booted is not remembered";
+
+/// K boots next, OLD runs.
+fn machine() -> Machine {
+    Machine::new().grub().kernel(OLD).boot_entry(OLD).kernel(K).boot_entry(K).boot_default(K).running(OLD).offline()
+}
+
+#[test]
+fn that_what_booted_cannot_be_remembered_is_a_line_and_the_verdict_is_the_same() {
+    let machine = machine().file(RECORDS, "no directory");
+    let run = machine.run(&["reconcile"]);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    assert!(run.stderr.contains(NOT_REMEMBERED), "{}", run.stderr);
+    assert!(machine.run(&["-q", "reconcile"]).stderr.is_empty(), "quiet means refusals and errors only");
+}
+
+#[test]
+fn an_unsafe_kernel_is_refused_whatever_cannot_be_written_and_what_a_hold_rests_on_is_said_to_be_missing() {
+    let machine = machine().vf("ixgbevf").file(RECORDS, "no directory").file("var/lib/vfguard/log", "no directory");
+    let run = machine.run(&["reconcile"]);
+    assert_eq!(run.code, 3, "{}{}", run.stdout, run.stderr);
+    assert!(run.stderr.contains(NOT_REMEMBERED), "{}", run.stderr);
+    assert!(machine.path("run/systemd/system/reboot.target.d").exists(), "the gate is open");
+    // What would boot without the hold is known from its record alone: without one nothing is moved.
+    assert!(run.stdout.contains("boot default not held: ") && run.stdout.contains("records"), "{}", run.stdout);
+    assert_eq!(machine.saved_entry(), K);
+}
+
+#[test]
+fn a_safe_reboot_needs_no_audit_log_and_one_against_the_verdict_does() {
+    let safe = machine();
+    fs::create_dir_all(safe.path(AUDIT)).unwrap();
+    let run = safe.run(&["reboot"]);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    assert!(
+        run.stdout.contains("not in the audit log: ") && run.stdout.contains("would reboot: all kernels"),
+        "{}",
+        run.stdout
+    );
+
+    let overridden = machine().vf("ixgbevf");
+    assert_eq!(overridden.run(&["reconcile", "--no-build"]).code, 3);
+    assert_eq!(overridden.run(&["gate", "open", "--reason", "a test"]).code, 0);
+    assert_eq!(overridden.run(&["reboot"]).code, 0);
+    fs::remove_file(overridden.path(AUDIT)).unwrap();
+    fs::create_dir_all(overridden.path(AUDIT)).unwrap();
+    let run = overridden.run(&["reboot"]);
+    assert!(run.code == 1 && run.stderr.contains("audit log"), "{} {}", run.code, run.stderr);
+    let run = overridden.run(&["gate", "open", "--reason", "once more"]);
+    assert!(run.code == 1 && run.stderr.contains("audit log"), "{} {}", run.code, run.stderr);
+}

@@ -226,7 +226,7 @@ impl Tail {
                 self.line.push(byte);
                 continue;
             }
-            progress.note(&crate::report::human::printable(&String::from_utf8_lossy(&self.line)));
+            progress.note(&crate::report::text::printable(&String::from_utf8_lossy(&self.line)));
             self.line.clear();
         }
     }

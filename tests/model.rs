@@ -8,6 +8,7 @@
 //! The model knows only what a person would: which kernels drive the card, what the packages made the default, what the boot
 //! loader's files say. `VFGUARD_MODEL_SEEDS=N` runs more sequences; a failure names its seed, and `VFGUARD_MODEL_SEED=S`
 //! repeats it with every step told.
+#![allow(clippy::print_stderr)] // that story
 
 mod machine;
 

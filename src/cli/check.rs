@@ -7,7 +7,8 @@ use crate::gate;
 use crate::host::lock;
 use crate::judge::{self, Judgement};
 use crate::kernel::KernelRelease;
-use crate::report::json;
+use crate::report::text::Text;
+use crate::report::{json, print};
 use crate::survey::Survey;
 use anyhow::Result;
 use serde::Serialize;
@@ -47,27 +48,27 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
 /// Prints a judgement in the format asked for.
 pub fn report(context: &Context, judgement: &Judgement, gate: gate::State) {
     if context.json() {
-        super::print(&json::object(&Report { judgement, gate }));
+        print::json(&json::object(&Report { judgement, gate }));
         return;
     }
     let style = context.style();
-    let mut text = String::new();
+    let mut text = Text::default();
     for kernel in &judgement.kernels {
         if kernel.verdict != Verdict::Safe || !context.global.quiet {
-            text += &style.kernel(kernel);
+            text.append(&style.kernel(kernel));
         }
     }
     if judgement.kernels.is_empty() {
-        text += "no kernel was found that could boot next\n";
+        text.line("no kernel was found that could boot next");
     }
     if judgement.verdict != Verdict::Safe || !context.global.quiet {
         let advice = match judgement.verdict {
             Verdict::Safe => "a reboot keeps the network",
             Verdict::Unknown | Verdict::Unsafe => "do not reboot",
         };
-        text += &format!("verdict: {}; {advice} (gate {})\n", style.verdict(judgement.verdict), gate::word(gate));
+        text.line_with("verdict: ", style.verdict(judgement.verdict), &format!("; {advice} (gate {})", gate::word(gate)));
     }
-    super::print(&text);
+    print::out(&text);
 }
 
 /// The exit code that a verdict stands for.

@@ -1,6 +1,8 @@
 //! `vfguard completions SHELL`
 
 use crate::error::Exit;
+use crate::report::print;
+use crate::report::text::Text;
 use anyhow::Result;
 
 /// Arguments.
@@ -17,6 +19,6 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Exit> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::command(), "vfguard", &mut script);
-    super::print(&String::from_utf8_lossy(&script));
+    print::out(&Text::document(&String::from_utf8_lossy(&script)));
     Ok(Exit::Done)
 }

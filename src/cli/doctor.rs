@@ -3,7 +3,8 @@
 use super::Context;
 use crate::doctor::{self, Check, Status};
 use crate::error::{self, Exit};
-use crate::report::{human, json};
+use crate::report::text::{Colour, Text};
+use crate::report::{json, print};
 use anyhow::Result;
 use serde::Serialize;
 
@@ -25,27 +26,24 @@ pub fn run(context: &Context, broken: Option<anyhow::Error>) -> Result<Exit> {
     checks.extend(doctor::examine(&context.host, &context.config));
     let failed = checks.iter().any(|c| c.status == Status::Failed);
     if context.json() {
-        super::print(&json::object(&Report { checks }));
+        print::json(&json::object(&Report { checks }));
     } else {
         let shown = checks.iter().filter(|c| !context.global.quiet || c.status == Status::Failed);
-        let text: String = shown.map(|c| line(context, c)).collect();
-        if !text.is_empty() {
-            super::print(&text);
-        }
+        let mut text = Text::default();
+        shown.for_each(|check| tell(context, check, &mut text));
+        print::out(&text);
     }
     Ok(if failed { Exit::Undecided } else { Exit::Done })
 }
 
-fn line(context: &Context, check: &Check) -> String {
-    let (mark, colour) = match check.status {
-        Status::Ok => ("ok", "32"),
-        Status::Warning => ("warning", "33"),
-        Status::Failed => ("failed", "31;1"),
+fn tell(context: &Context, check: &Check, text: &mut Text) {
+    let (colour, mark) = match check.status {
+        Status::Ok => (Colour::Green, "ok"),
+        Status::Warning => (Colour::Yellow, "warning"),
+        Status::Failed => (Colour::Red, "failed"),
     };
-    let mark = if context.colour() { format!("\u{1b}[{colour}m{mark}\u{1b}[0m") } else { mark.to_owned() };
-    let mut text = format!("{mark}: {}: {}\n", check.name, human::printable(&check.detail).replace('\n', " "));
+    text.line_with("", context.style().word(colour, mark), &format!(": {}: {}", check.name, check.detail));
     if !check.remedy.is_empty() {
-        text += &format!("  to mend it: {}\n", human::printable(&check.remedy));
+        text.line(&format!("  to mend it: {}", check.remedy));
     }
-    text
 }

@@ -10,7 +10,8 @@ use crate::host::{files, place, Host};
 use crate::kernel::{self, KernelRelease};
 use crate::reconcile;
 use crate::refuse;
-use crate::report::{human, json};
+use crate::report::text::Text;
+use crate::report::{json, print};
 use anyhow::Result;
 use serde::Serialize;
 use std::time::Duration;
@@ -86,7 +87,7 @@ struct Report {
 pub fn context(global: &Global) -> Result<Context> {
     let host = Host::new(&global.root)?;
     let config = Config::load(&host, global.config.as_deref()).unwrap_or_else(|e| {
-        eprintln!("vfguard: {e:#}; going on with the usual settings");
+        print::note(&format!("{e:#}; going on with the usual settings"));
         Config::default()
     });
     Ok(Context { host, config, global: global.clone() })
@@ -106,7 +107,7 @@ pub fn or_closed(global: &Global, decide: impl FnOnce(&Context) -> Result<Exit>)
         if root && refuse::leaves_undecided(e) {
             let close = |settings: &Settings| gate::close(&host, settings, &[refuse::no_decision(e)]);
             let refused = refuse::undecided(&host, &config, place::place(&host), close);
-            refused.done.iter().for_each(|line| eprintln!("vfguard: {line}"));
+            refused.done.iter().for_each(|line| print::note(line));
         }
     })
 }
@@ -134,7 +135,7 @@ impl Report {
 }
 
 fn show(context: &Context) -> Result<Exit> {
-    print(context, Report::new(context), false);
+    tell(context, Report::new(context), false);
     Ok(Exit::Done)
 }
 
@@ -148,7 +149,7 @@ fn close(context: &Context, args: &Close) -> Result<Exit> {
     }
     let reason = Reason { kernel: None, summary: "closed by hand".into(), remedy: TO_OPEN.into() };
     let closed = gate::close_by_hand(&context.host, &context.config.gate, &[reason])?;
-    print(context, Report { scheduled: closed.scheduled, ..Report::new(context) }, true);
+    tell(context, Report { scheduled: closed.scheduled, ..Report::new(context) }, true);
     Ok(Exit::Done)
 }
 
@@ -160,7 +161,7 @@ fn undecided(context: &Context) -> Result<Exit> {
     let reason = Reason { kernel: None, summary, remedy: TO_OPEN.into() };
     let refused =
         refuse::undecided(host, config, place::place(host), |settings| gate::close_undecided(host, settings, reason));
-    print(context, Report { done: refused.done, ..Report::new(context) }, true);
+    tell(context, Report { done: refused.done, ..Report::new(context) }, true);
     refused.failed.map_or(Ok(Exit::Done), Err)
 }
 
@@ -170,12 +171,12 @@ fn remove(context: &Context) -> Result<Exit> {
     gate::remove(host)?;
     // A log that cannot be written keeps nobody from being rid of vfguard.
     if let Err(e) = audit::append(host, &audit::Event::now(host, audit::What::Remove, "", None)) {
-        eprintln!("vfguard: {e:#}");
+        print::note(&format!("{e:#}"));
     }
     let mut done: Vec<String> = boot::held(host).map(|hold| forget(host, &hold)).into_iter().collect();
     // Nor a hold that was left ready.
     done.extend(files::remove(&host.path(boot::ready::FILE)).err().map(|e| format!("{e:#}")));
-    print(context, Report { hands_off: None, done, ..Report::new(context) }, true);
+    tell(context, Report { hands_off: None, done, ..Report::new(context) }, true);
     Ok(Exit::Done)
 }
 
@@ -203,7 +204,7 @@ fn open_override(context: &Context, open: &Open) -> Result<Exit> {
     }
     gate::open_override(host, &open.reason, open.kernel.clone(), open.lasts)?;
     let done = open.kernel.iter().filter_map(|kernel| make_default(context, kernel)).collect();
-    print(context, Report { done, ..Report::new(context) }, true);
+    tell(context, Report { done, ..Report::new(context) }, true);
     Ok(Exit::Done)
 }
 
@@ -226,48 +227,48 @@ fn hands_off(context: &Context) -> Option<&'static str> {
     }
 }
 
-fn print(context: &Context, report: Report, acted: bool) {
+fn tell(context: &Context, report: Report, acted: bool) {
     if context.json() {
-        super::print(&json::object(&report));
+        print::json(&json::object(&report));
         return;
     }
     if context.global.quiet && acted {
         return;
     }
-    super::print(&human::printable(&text(&report)));
+    print::out(&text(&report));
 }
 
-fn text(report: &Report) -> String {
+fn text(report: &Report) -> Text {
     let gate = &report.gate;
-    let mut text = match (gate.state, &gate.not_confirmed) {
-        (State::Open, None) => "gate: open; reboots go through\n".to_owned(),
-        (State::Closed, None) => "gate: closed; reboots are refused\n".to_owned(),
-        (State::Overridden, None) => "gate: overridden; reboots go through\n".to_owned(),
-        (State::Open | State::Closed | State::Overridden | State::Unknown, why) => {
-            let why = why.as_deref().unwrap_or("systemd was not asked");
-            format!(
-                "gate: not confirmed; do not rely on it to refuse or to allow a reboot\n  {why}\n  \
-                 to mend it: vfguard reconcile, once the cause is gone\n"
-            )
+    let mut text = Text::of(match (gate.state, &gate.not_confirmed) {
+        (State::Open, None) => "gate: open; reboots go through",
+        (State::Closed, None) => "gate: closed; reboots are refused",
+        (State::Overridden, None) => "gate: overridden; reboots go through",
+        (State::Open | State::Closed | State::Overridden | State::Unknown, _) => {
+            "gate: not confirmed; do not rely on it to refuse or to allow a reboot"
         }
-    };
+    });
+    if gate.not_confirmed.is_some() || gate.state == State::Unknown {
+        text.line(&format!("  {}", gate.not_confirmed.as_deref().unwrap_or("systemd was not asked")));
+        text.line("  to mend it: vfguard reconcile, once the cause is gone");
+    }
     for reason in &gate.reason {
-        text += &format!("  because of {reason}\n");
+        text.line(&format!("  because of {reason}"));
     }
     if let Some(over) = &gate.over {
-        text += &overridden(over);
+        text.line(&overridden(over));
     }
     if let Some(line) = &report.scheduled {
-        text += &format!("  {line}\n");
+        text.line(&format!("  {line}"));
     }
     let hold = report.hold.as_ref().map(boot::Hold::line);
     let lines = report.done.iter().chain(&hold).chain(&report.left_over).map(String::as_str);
     for line in lines.chain(report.hands_off) {
-        text += &format!("  {line}\n");
+        text.line(&format!("  {line}"));
     }
-    text += &format!("  seen: {}\n", gate.seen);
+    text.line(&format!("  seen: {}", gate.seen));
     if gate.state == State::Closed {
-        text += "  to mend it: vfguard check says how; to reboot all the same: vfguard gate open --reason TEXT\n";
+        text.line("  to mend it: vfguard check says how; to reboot all the same: vfguard gate open --reason TEXT");
     }
     text
 }
@@ -278,5 +279,5 @@ fn overridden(over: &Override) -> String {
         _ => format!("uid {}", over.who.uid),
     };
     let kernels = over.kernels.iter().map(|k| k.as_str()).collect::<Vec<_>>().join(", ");
-    format!("  override by {whom} until {}, for {kernels}: {}\n", audit::stamp(over.until), over.reason)
+    format!("  override by {whom} until {}, for {kernels}: {}", audit::stamp(over.until), over.reason)
 }

@@ -1,6 +1,8 @@
 //! `vfguard man`
 
 use crate::error::Exit;
+use crate::report::print;
+use crate::report::text::Text;
 use anyhow::Result;
 
 /// Arguments: none.
@@ -12,6 +14,6 @@ pub struct Args {}
 /// # Errors
 /// When stdout cannot be written.
 pub fn run(_: &Args) -> Result<Exit> {
-    super::print(&crate::report::man::page(&super::command())?);
+    print::out(&Text::document(&crate::report::man::page(&super::command())?));
     Ok(Exit::Done)
 }

@@ -17,17 +17,17 @@ mod verify;
 use crate::config::Config;
 use crate::error::{self, Exit};
 use crate::host::Host;
-use crate::report::{human, json};
+use crate::report::text::{printable, Text};
+use crate::report::{human, json, print};
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use nix::sys::stat::{umask, Mode};
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 /// Keeps a kernel update from locking you out of a machine whose only way in is an SR-IOV VF NIC.
 #[derive(Parser)]
-#[command(name = "vfguard", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "vfguard", bin_name = "vfguard", version, max_term_width = 100, after_help = EXIT_CODES)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -146,13 +146,13 @@ impl Context {
         match self.global.color {
             Color::Always => true,
             Color::Never => false,
-            Color::Auto => std::env::var_os("NO_COLOR").is_none() && std::io::stdout().is_terminal(),
+            Color::Auto => std::env::var_os("NO_COLOR").is_none() && print::out_is_terminal(),
         }
     }
 
     /// Whether progress bars are drawn: on a terminal, for people, unless told otherwise.
     pub fn progress(&self) -> bool {
-        !self.global.no_progress && !self.global.quiet && !self.json() && std::io::stderr().is_terminal()
+        !self.global.no_progress && !self.global.quiet && !self.json() && print::err_is_terminal()
     }
 
     /// How text for people looks.
@@ -172,19 +172,12 @@ impl Context {
         Ok(())
     }
 
-    /// Prints lines for people: not in JSON, and not when quiet.
-    pub fn say(&self, text: &str) {
+    /// Prints a line for people: not in JSON, and not when quiet.
+    pub fn say(&self, line: &str) {
         if !self.json() && !self.global.quiet {
-            print(text);
+            print::line(line);
         }
     }
-}
-
-/// Prints to stdout; a closed pipe is the reader's choice and no error.
-pub fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
-    let _ = out.flush();
 }
 
 /// The whole command definition, for man page and completions.
@@ -201,20 +194,25 @@ pub fn main(args: Vec<OsString>) -> Exit {
     let asked = umask(OTHERS);
     umask(asked | OTHERS);
     let wants_json = asks_for_json(&args);
+    let plain = args.iter().skip(1).map(|a| a.to_string_lossy()).all(|a| printable(&a) == a);
     let cli = match Cli::command().try_get_matches_from(args).and_then(|m| Cli::from_arg_matches(&m)) {
         Ok(cli) => cli,
         Err(e) => {
+            let text = e.render().to_string();
             if !e.use_stderr() {
-                print(&e.render().to_string());
+                print::out(&Text::document(&text));
                 return Exit::Done;
             }
-            let text = e.render().to_string();
-            let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            // An argument that is repeated in it may hold line ends of its own; then all of it is one line.
+            let line = if plain { text.lines().next().unwrap_or_default() } else { &text };
+            let line = printable(line.trim_start_matches("error: "));
             if wants_json {
-                print(&json::error(&line, "see `vfguard --help`"));
-                eprintln!("vfguard: {line}");
+                print::json(&json::error(line.trim(), "see `vfguard --help`"));
+            }
+            if wants_json || !plain {
+                print::note(&line);
             } else {
-                eprint!("{text}");
+                print::err(&Text::document(&text));
             }
             return Exit::Usage;
         }
@@ -222,12 +220,12 @@ pub fn main(args: Vec<OsString>) -> Exit {
     match run(&cli) {
         Ok(exit) => exit,
         Err(e) => {
-            let message = one_line(&format!("{e:#}"));
+            let message = printable(&format!("{e:#}"));
             let remedy = error::remedy(&e).unwrap_or("run the same with -v; `vfguard status` shows the machine").to_owned();
             if cli.global.format == Format::Json {
-                print(&json::error(&message, &remedy));
+                print::json(&json::error(message.trim(), &remedy));
             }
-            eprintln!("vfguard: {message}; {remedy}");
+            print::note(&format!("{message}; {remedy}"));
             error::exit(&e)
         }
     }
@@ -257,10 +255,4 @@ fn run(cli: &Cli) -> Result<Exit> {
 /// Whether the arguments ask for JSON, found even where they cannot be parsed.
 fn asks_for_json(args: &[OsString]) -> bool {
     args.iter().any(|a| a == "--format=json") || args.windows(2).any(|w| w[0] == "--format" && w[1] == "json")
-}
-
-/// An error is one line: what came from outside may hold line breaks and control characters.
-fn one_line(text: &str) -> String {
-    let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    joined.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

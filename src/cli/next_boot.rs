@@ -3,9 +3,9 @@
 use super::Context;
 use crate::boot::{self, NextBoot};
 use crate::error::Exit;
-use crate::report::json;
+use crate::report::text::Text;
+use crate::report::{json, print};
 use anyhow::Result;
-use std::fmt::Write;
 
 /// Arguments: none.
 #[derive(clap::Args)]
@@ -19,25 +19,25 @@ pub fn run(context: &Context, _: &Args) -> Result<Exit> {
     let mut next = boot::next_boot(&context.host, &context.config.boot);
     next.problems.extend(boot::second_opinion(&context.host, &next));
     if context.json() {
-        super::print(&json::object(&next));
+        print::json(&json::object(&next));
     } else if !(context.global.quiet && next.certain) {
-        super::print(&text(&next));
+        print::out(&text(&next));
     }
     Ok(if next.certain { Exit::Done } else { Exit::Undecided })
 }
 
-fn text(next: &NextBoot) -> String {
-    let mut text = String::new();
+fn text(next: &NextBoot) -> Text {
+    let mut text = Text::default();
     for candidate in &next.kernels {
         let role = format!("{:?}", candidate.role).to_lowercase();
-        let _ = writeln!(text, "{role}: {} (entry {}): {}", candidate.kernel, candidate.entry, candidate.why);
+        text.line(&format!("{role}: {} (entry {}): {}", candidate.kernel, candidate.entry, candidate.why));
     }
     for problem in &next.problems {
-        let _ = writeln!(text, "problem: {}", crate::report::human::printable(&problem.message));
+        text.line(&format!("problem: {}", problem.message));
         if !problem.remedy.is_empty() {
-            let _ = writeln!(text, "  to mend it: {}", problem.remedy);
+            text.line(&format!("  to mend it: {}", problem.remedy));
         }
     }
-    text += if next.certain { "certain: yes\n" } else { "certain: no; every installed kernel may boot\n" };
+    text.line(if next.certain { "certain: yes" } else { "certain: no; every installed kernel may boot" });
     text
 }

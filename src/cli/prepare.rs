@@ -72,7 +72,10 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
                 initrds: survey.initrds(&kernel),
             };
             match driver::prepare(host, config, &lock, &request, progress.as_ref()) {
-                Ok(prepared) => context.say(&prepared.summary(&kernel, recipe, context.global.verbose)),
+                Ok(prepared) => {
+                    let lines = prepared.summary(&kernel, recipe, context.global.verbose);
+                    lines.iter().for_each(|line| context.say(line));
+                }
                 Err(e) => failure = Some(first(failure, e, context)),
             }
         }

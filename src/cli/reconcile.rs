@@ -6,8 +6,7 @@ use crate::finding::Verdict;
 use crate::hook::{self, Caller};
 use crate::host::{pci, place, systemd};
 use crate::reconcile::{self, Effort, Outcome};
-use crate::report::human::printable;
-use crate::report::progress;
+use crate::report::{print, progress};
 use anyhow::Result;
 use std::time::Duration;
 
@@ -121,14 +120,13 @@ fn report(context: &Context, caller: Caller, args: &Args, outcome: &Outcome) {
 /// terminal.
 fn tell(context: &Context, caller: Caller, outcome: &Outcome) {
     let say = |line: &str, refuses: bool| {
-        let line = format!("vfguard: {}", printable(line));
         if context.global.quiet && !refuses {
             return;
         }
         if caller == Caller::Dnf5 {
-            eprintln!("{line}");
+            print::note(line);
         } else {
-            super::print(&line);
+            print::line(&format!("vfguard: {line}"));
         }
     };
     outcome.done.iter().chain(&outcome.hands_off).for_each(|line| say(line, false));
@@ -138,7 +136,7 @@ fn tell(context: &Context, caller: Caller, outcome: &Outcome) {
     let told = hook::verdict(&context.host, &context.config, outcome);
     told.lines.iter().for_each(|line| say(line, told.refusal.is_some()));
     if let (Caller::Dnf5, Some(refusal)) = (caller, told.refusal) {
-        super::print(&format!("error=vfguard: {}", super::one_line(&refusal)));
+        print::line(&format!("error=vfguard: {refusal}"));
     }
 }
 
@@ -146,6 +144,6 @@ fn tell(context: &Context, caller: Caller, outcome: &Outcome) {
 fn protocol(caller: Caller, error: &anyhow::Error) {
     if caller == Caller::Dnf5 {
         let remedy = error::remedy(error).unwrap_or("vfguard check");
-        super::print(&format!("error=vfguard: {}", super::one_line(&format!("{error:#}; {remedy}"))));
+        print::line(&format!("error=vfguard: {error:#}; {remedy}"));
     }
 }

@@ -9,7 +9,8 @@ use crate::host::{files, pci};
 use crate::judge::KernelReport;
 use crate::kernel::KernelRelease;
 use crate::rehearse::{self, Choice, Chosen, PassedOver, Rehearsal};
-use crate::report::{human, json, progress};
+use crate::report::text::Text;
+use crate::report::{json, print, progress};
 use anyhow::Result;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -159,40 +160,40 @@ fn report(context: &Context, args: &Args, recipe: &driver::Recipe, chosen: &Chos
             passed_over: &chosen.passed_over,
             update_installs: chosen.update_installs.as_ref(),
         };
-        super::print(&json::object(&report));
+        print::json(&json::object(&report));
         return Ok(check::exit(kernel.verdict));
     }
     let style = context.style();
-    let mut text = format!("{provenance}\n{}", of_choice(chosen));
+    let mut text = Text::of(&provenance);
+    of_choice(chosen, &mut text);
     if !rehearsal.own_device {
-        text += "this machine has no such device: one of the recipe's stands in\n";
+        text.line("this machine has no such device: one of the recipe's stands in");
     }
     for stage in &stages {
-        text += &format!("  {:8.2} s  {}\n", stage.seconds, stage.name);
+        text.line(&format!("  {:8.2} s  {}", stage.seconds, stage.name));
     }
-    text += &style.kernel(kernel);
+    text.append(&style.kernel(kernel));
     if let Err(e) = &rehearsal.prepared {
-        text += &format!("not prepared: {}\n", human::printable(&format!("{e:#}")));
+        text.line(&format!("not prepared: {e:#}"));
         if let Some(remedy) = crate::error::remedy(e) {
-            text += &format!("  to mend it: {remedy}\n");
+            text.line(&format!("  to mend it: {remedy}"));
         }
     }
-    text += &format!("the gate {gate}\n");
-    super::print(&text);
+    text.line(&format!("the gate {gate}"));
+    print::out(&text);
     Ok(check::exit(kernel.verdict))
 }
 
 /// Which kernel it is and how it came to be that one.
-fn of_choice(chosen: &Chosen) -> String {
-    let mut text = format!("kernel {}\n", chosen.kernel);
+fn of_choice(chosen: &Chosen, text: &mut Text) {
+    text.line(&format!("kernel {}", chosen.kernel));
     if let Some(lists) = &chosen.lists {
-        text += &format!("package lists: {lists}\n");
+        text.line(&format!("package lists: {lists}"));
     }
     for passed in &chosen.passed_over {
-        text += &format!("passed over {}: {}\n", passed.kernel, passed.why);
+        text.line(&format!("passed over {}: {}", passed.kernel, passed.why));
     }
     if let Some(own) = &chosen.update_installs {
-        text += &format!("{}: its headers are on offer; an update still installs {own}\n", chosen.kernel);
+        text.line(&format!("{}: its headers are on offer; an update still installs {own}", chosen.kernel));
     }
-    human::printable(&text)
 }

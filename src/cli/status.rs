@@ -10,7 +10,8 @@ use crate::host::{lock, place};
 use crate::judge::{self, KernelReport};
 use crate::kernel::KernelRelease;
 use crate::reconcile;
-use crate::report::json;
+use crate::report::text::Text;
+use crate::report::{json, print};
 use crate::survey::Survey;
 use anyhow::Result;
 use serde::Serialize;
@@ -68,35 +69,36 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         kernels,
     };
     if context.json() {
-        super::print(&json::object(&report));
+        print::json(&json::object(&report));
     } else {
-        super::print(&text(context, &report));
+        print::out(&text(context, &report));
     }
     Ok(Exit::Done)
 }
 
-fn text(context: &Context, report: &Report) -> String {
+fn text(context: &Context, report: &Report) -> Text {
     let style = context.style();
-    let mut text = String::new();
-    report.kernels.iter().for_each(|k| text += &style.kernel(k));
+    let mut text = Text::default();
+    report.kernels.iter().for_each(|k| text.append(&style.kernel(k)));
     let running = report.running.as_ref().map_or("unknown".into(), ToString::to_string);
-    text += &format!("running: {running}\n");
-    text += if report.next_boot_certain {
-        "next boot: certain\n"
+    text.line(&format!("running: {running}"));
+    text.line(if report.next_boot_certain {
+        "next boot: certain"
     } else {
-        "next boot: not certain (`vfguard next-boot` says why)\n"
-    };
+        "next boot: not certain (`vfguard next-boot` says why)"
+    });
     if let Some(hold) = &report.held {
-        text += &format!("{}\n", hold.line());
+        text.line(&hold.line());
         let left = reconcile::left_over(&context.config, place::place(&context.host), hold);
-        left.iter().for_each(|line| text += &format!("  {line}\n"));
+        left.iter().for_each(|line| text.line(&format!("  {line}")));
     }
-    text += &format!("gate: {}\n", gate::word(report.gate));
-    report.gate_reasons.iter().for_each(|r| text += &format!("  {r}\n"));
+    text.line(&format!("gate: {}", gate::word(report.gate)));
+    report.gate_reasons.iter().for_each(|r| text.line(&format!("  {r}")));
     let contained = Containment { level: report.sandbox, landlock: report.landlock };
-    text += &format!("builds run: {contained}\n");
+    text.line(&format!("builds run: {contained}"));
     if let Some(log) = &report.last_log {
-        text += &format!("last build log: {}\n", log.display());
+        text.line(&format!("last build log: {}", log.display()));
     }
-    text + &format!("verdict: {}\n", style.verdict(report.verdict))
+    text.line_with("verdict: ", style.verdict(report.verdict), "");
+    text
 }

@@ -7,7 +7,8 @@ use crate::finding::{Finding, Verdict};
 use crate::host::{files, pci};
 use crate::kernel::{installed, KernelRelease};
 use crate::module::{self, Module, Target};
-use crate::report::json;
+use crate::report::text::Text;
+use crate::report::{json, print};
 use anyhow::Result;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -99,30 +100,32 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     }
     let verdict = all.iter().map(|v| Verdict::of(&v.findings)).max().unwrap_or(Verdict::Unknown);
     match (context.json(), all.as_slice()) {
-        (true, [one]) => super::print(&json::object(&one.report(&args.kernel))),
+        (true, [one]) => print::json(&json::object(&one.report(&args.kernel))),
         (true, several) => {
             let modules = several.iter().map(|v| v.report(&args.kernel)).collect();
-            super::print(&json::object(&Reports { verdict, kernel: &args.kernel, modules }));
+            print::json(&json::object(&Reports { verdict, kernel: &args.kernel, modules }));
         }
         (false, several) => {
             let shown = |v: &&Verified<'_>| !context.global.quiet || Verdict::of(&v.findings) != Verdict::Safe;
-            let text: String = several.iter().filter(shown).map(|v| text(context, &args.kernel, v)).collect();
-            super::print(&text);
+            let mut all = Text::default();
+            several.iter().filter(shown).for_each(|v| all.append(&text(context, &args.kernel, v)));
+            print::out(&all);
         }
     }
     Ok(super::check::exit(verdict))
 }
 
-fn text(context: &Context, kernel: &KernelRelease, verified: &Verified<'_>) -> String {
+fn text(context: &Context, kernel: &KernelRelease, verified: &Verified<'_>) -> Text {
     let style = context.style();
     let verdict = Verdict::of(&verified.findings);
-    let mut text = format!("{} on {kernel}: {}\n", verified.path.display(), style.verdict(verdict));
+    let mut text = Text::default();
+    text.line_with(&format!("{} on {kernel}: ", verified.path.display()), style.verdict(verdict), "");
     if let Some(module) = &verified.module {
         let version = module.version.as_deref().unwrap_or("no version");
         let vermagic = module.vermagic.as_deref().unwrap_or("none");
-        text += &format!("  module {}, {version}, vermagic {}\n", module.name, vermagic.trim());
+        text.line(&format!("  module {}, {version}, vermagic {}", module.name, vermagic.trim()));
     }
     // All of them, infos too: the answer to a question about one file.
-    verified.findings.iter().for_each(|f| text += &style.finding(f, "  "));
+    verified.findings.iter().for_each(|f| text.append(&style.finding(f, "  ")));
     text
 }

@@ -29,27 +29,27 @@ pub struct Prepared {
 
 impl Prepared {
     /// For people: one line, with `verbose` also stages, findings and the log.
-    pub fn summary(&self, kernel: &KernelRelease, recipe: &Recipe, verbose: bool) -> String {
+    pub fn summary(&self, kernel: &KernelRelease, recipe: &Recipe, verbose: bool) -> Vec<String> {
         let what = if self.reused { "was in place and is good" } else { "built, verified and installed" };
-        let mut text = format!("{kernel}: {} {} {what}", recipe.name, self.version);
+        let mut lines = vec![format!("{kernel}: {} {} {what}", recipe.name, self.version)];
         if verbose {
             for module in &self.modules {
-                text += &format!("\n  module: {}", module.display());
+                lines.push(format!("  module: {}", module.display()));
             }
             for (stage, time) in &self.stages {
-                text += &format!("\n  {stage}: {:.1} s", time.as_secs_f64());
+                lines.push(format!("  {stage}: {:.1} s", time.as_secs_f64()));
             }
             for finding in &self.findings {
-                text += &format!("\n  {}", finding.detail);
+                lines.push(format!("  {}", finding.detail));
             }
             if let Some(contained) = self.sandbox {
-                text += &format!("\n  sandbox: {contained}");
+                lines.push(format!("  sandbox: {contained}"));
             }
             if let Some(log) = &self.log {
-                text += &format!("\n  log: {}", log.display());
+                lines.push(format!("  log: {}", log.display()));
             }
         }
-        text
+        lines
     }
 }
 

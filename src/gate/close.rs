@@ -8,6 +8,7 @@ use crate::error::{advise, Remedy};
 use crate::host::{failpoint, files, Host};
 use crate::kernel::KernelRelease;
 use crate::report::notices::{self, Topic};
+use crate::report::text::Text;
 use anyhow::Result;
 
 /// What closing came to.
@@ -157,14 +158,15 @@ fn scheduled(host: &Host, poweroff: bool) -> Option<String> {
 }
 
 fn tell_closed(host: &Host, reasons: &[Reason], scheduled: Option<&str>, interrupt: bool) {
-    let mut text = String::from("vfguard refuses to reboot this machine: it might come up without its network.\n");
+    let mut text = Text::of("vfguard refuses to reboot this machine: it might come up without its network.");
     for reason in reasons {
-        text += &format!("  {}\n    to mend it: {}\n", reason.line(), reason.remedy);
+        text.line(&format!("  {}", reason.line()));
+        text.line(&format!("    to mend it: {}", reason.remedy));
     }
     if let Some(line) = scheduled {
-        text += &format!("  {line}\n");
+        text.line(&format!("  {line}"));
     }
-    text += "  More: vfguard status. To reboot all the same: vfguard gate open --reason TEXT\n";
+    text.line("  More: vfguard status. To reboot all the same: vfguard gate open --reason TEXT");
     let lines = reasons.iter().map(Reason::line).collect::<Vec<_>>().join("; ");
     let kernels = kernels_of(reasons).into_iter().flatten().map(KernelRelease::as_str).collect::<Vec<_>>().join(" ");
     let fields =

@@ -22,6 +22,7 @@ use crate::host::{command, failpoint, files, lock, Host};
 use crate::judge::Judgement;
 use crate::kernel::KernelRelease;
 use crate::report::notices::{self, Topic};
+use crate::report::text::Text;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -262,7 +263,7 @@ pub fn open(host: &Host) -> Result<()> {
     let lock = Lock::take(host)?;
     if open_locked(host, &lock)? {
         notices::journal(host, Topic::GateOpened, "gate opened, reboots go through", &[("VFGUARD_GATE", "open")]);
-        notices::wall(host, "vfguard: this machine may be rebooted again.\n");
+        notices::wall(host, &Text::of("vfguard: this machine may be rebooted again."));
     }
     Ok(())
 }

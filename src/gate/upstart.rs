@@ -6,9 +6,8 @@
 use super::systemd::Files;
 use super::Reason;
 use crate::host::{files, Host};
-use crate::report::human::printable;
+use crate::report::text::Text;
 use anyhow::Result;
-use std::fmt::Write;
 
 /// What the wrappers read: the boot that it is about, whether poweroff is refused too, then what they print.
 const STATE: &str = "/run/vfguard/reboot-refused";
@@ -68,15 +67,15 @@ fn ours(host: &Host) -> bool {
 /// Those of writing.
 pub fn write(host: &Host, poweroff: bool, reasons: &[Reason]) -> Result<()> {
     let off = if poweroff { "yes" } else { "no" };
-    let mut text = format!(
-        "{}\npoweroff={off}\nvfguard refuses to reboot this machine: it might come up without its network.\n",
-        boot_id(host)
-    );
+    let mut text = Text::of(&boot_id(host));
+    text.line(&format!("poweroff={off}"));
+    text.line("vfguard refuses to reboot this machine: it might come up without its network.");
     for reason in reasons {
-        let _ = writeln!(text, "  {}\n    to mend it: {}", reason.line(), reason.remedy);
+        text.line(&format!("  {}", reason.line()));
+        text.line(&format!("    to mend it: {}", reason.remedy));
     }
-    text += "  More: vfguard status. To reboot all the same: vfguard gate open --reason TEXT, or --force\n";
-    host.write_atomic(STATE, printable(&text).as_bytes(), 0o644)?;
+    text.line("  More: vfguard status. To reboot all the same: vfguard gate open --reason TEXT, or --force");
+    host.write_atomic(STATE, text.as_str().as_bytes(), 0o644)?;
     if host.exists(CTRL_ALT_DEL) {
         return Ok(());
     }

@@ -2,9 +2,9 @@
 
 use crate::finding::{Finding, Severity, Verdict};
 use crate::judge::{KernelReport, Origin};
-use std::fmt::Write;
+use crate::report::text::{Colour, Text, Word};
 
-/// Text with or without colours (ECMA-48 SGR).
+/// Text with or without colours.
 #[derive(Clone, Copy, Debug)]
 pub struct Style {
     /// Whether to colour.
@@ -14,58 +14,52 @@ pub struct Style {
 }
 
 impl Style {
-    fn paint(self, code: &str, text: &str) -> String {
-        if self.colour {
-            format!("\u{1b}[{code}m{text}\u{1b}[0m")
-        } else {
-            text.to_owned()
-        }
+    /// A word in a colour, where there are any.
+    pub fn word(self, colour: Colour, word: &'static str) -> Word {
+        Word { word, colour: self.colour.then_some(colour) }
     }
 
     /// A verdict in its colour.
-    pub fn verdict(self, verdict: Verdict) -> String {
+    pub fn verdict(self, verdict: Verdict) -> Word {
         match verdict {
-            Verdict::Safe => self.paint("32", "safe"),
-            Verdict::Unknown => self.paint("33", "unknown (refuses like unsafe)"),
-            Verdict::Unsafe => self.paint("31;1", "unsafe"),
+            Verdict::Safe => self.word(Colour::Green, "safe"),
+            Verdict::Unknown => self.word(Colour::Yellow, "unknown (refuses like unsafe)"),
+            Verdict::Unsafe => self.word(Colour::Red, "unsafe"),
         }
     }
 
     /// One finding: its code and detail, then what to type next.
-    pub fn finding(self, finding: &Finding, indent: &str) -> String {
+    pub fn finding(self, finding: &Finding, indent: &str) -> Text {
         let mark = match finding.severity {
-            Severity::Info => "info",
-            Severity::Warning => "warning",
-            Severity::Unsafe => "unsafe",
+            Severity::Info => Word { word: "info", colour: None },
+            Severity::Warning => self.word(Colour::Yellow, "warning"),
+            Severity::Unsafe => self.word(Colour::Red, "unsafe"),
         };
-        let mark = match finding.severity {
-            Severity::Info => mark.to_owned(),
-            Severity::Warning => self.paint("33", mark),
-            Severity::Unsafe => self.paint("31;1", mark),
-        };
-        let mut text = format!("{indent}{mark}: {} [{}]\n", printable(&finding.detail), code(finding));
+        let mut text = Text::default();
+        text.line_with(indent, mark, &format!(": {} [{}]", finding.detail, code(finding)));
         if !finding.remedy.is_empty() {
-            let _ = writeln!(text, "{indent}  to mend it: {}", printable(&finding.remedy));
+            text.line(&format!("{indent}  to mend it: {}", finding.remedy));
         }
         text
     }
 
     /// One kernel with its devices, modules and findings.
-    pub fn kernel(self, report: &KernelReport) -> String {
+    pub fn kernel(self, report: &KernelReport) -> Text {
         let role = format!("{:?}", report.role).to_lowercase();
-        let mut text = format!("{role}: {} is {}\n", report.kernel, self.verdict(report.verdict));
+        let mut text = Text::default();
+        text.line_with(&format!("{role}: {} is ", report.kernel), self.verdict(report.verdict), "");
         for device in &report.devices {
             let interface = device.interface.as_deref().unwrap_or("no interface");
             let driver = device.driver.as_deref().unwrap_or("no driver bound");
-            let _ = writeln!(text, "  device {} {interface}, {driver}", device.address);
+            text.line(&format!("  device {} {interface}, {driver}", device.address));
         }
         for module in &report.modules {
             let version = if module.version.is_empty() { String::new() } else { format!(" {}", module.version) };
             let place = if module.path.is_empty() { "built in" } else { module.path.as_str() };
-            let _ = writeln!(text, "  module {}{version}, {}, {place}", module.name, origin(module.origin));
+            text.line(&format!("  module {}{version}, {}, {place}", module.name, origin(module.origin)));
         }
         for finding in report.findings.iter().filter(|f| self.verbose || f.severity > Severity::Info) {
-            text += &self.finding(finding, "  ");
+            text.append(&self.finding(finding, "  "));
         }
         text
     }
@@ -84,9 +78,4 @@ fn origin(origin: Origin) -> &'static str {
         Origin::InTree => "the kernel's own",
         Origin::Unknown => "origin unknown",
     }
-}
-
-/// Control characters that came from a file or a compiler never reach the terminal.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }

@@ -1,6 +1,8 @@
 //! The JSON of the contract: one object with `"schema": 1`; fields are added, never renamed.
 
+use super::text::is_printable;
 use serde::Serialize;
+use std::fmt::Write;
 
 /// The schema number of every object.
 pub const SCHEMA: u32 = 1;
@@ -13,14 +15,43 @@ struct Enveloped<'a, T: Serialize> {
     body: &'a T,
 }
 
+/// An object as it is printed. What could act on a terminal is written as its code (RFC 8259, section 7): the same data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Json(String);
+
+impl Json {
+    /// The object, without a line end after it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn new(serialized: &str) -> Json {
+        let mut text = String::with_capacity(serialized.len());
+        for c in serialized.chars() {
+            // Outside of strings JSON has none but its own signs, spaces and line ends; inside, line ends are escaped already.
+            if c == '\n' || is_printable(c) {
+                text.push(c);
+            } else {
+                let mut units = [0; 2];
+                c.encode_utf16(&mut units).iter().for_each(|unit| {
+                    let _ = write!(text, "\\u{unit:04x}");
+                });
+            }
+        }
+        Json(text)
+    }
+}
+
 /// One object, on several lines as people who read it with `less` like it.
-pub fn object<T: Serialize>(body: &T) -> String {
-    serde_json::to_string_pretty(&Enveloped { schema: SCHEMA, body })
-        .unwrap_or_else(|e| error(&format!("writing the report: {e}"), "report this as a defect"))
+pub fn object<T: Serialize>(body: &T) -> Json {
+    match serde_json::to_string_pretty(&Enveloped { schema: SCHEMA, body }) {
+        Ok(text) => Json::new(&text),
+        Err(e) => error(&format!("writing the report: {e}"), "report this as a defect"),
+    }
 }
 
 /// The object that stands for any error.
-pub fn error(message: &str, remedy: &str) -> String {
+pub fn error(message: &str, remedy: &str) -> Json {
     #[derive(Serialize)]
     struct Body<'a> {
         error: Inner<'a>,
@@ -37,7 +68,16 @@ pub fn error(message: &str, remedy: &str) -> String {
 mod tests {
     #[test]
     fn an_error_is_the_object_of_the_contract() {
-        let value: serde_json::Value = serde_json::from_str(&super::error("m", "r")).unwrap();
+        let value: serde_json::Value = serde_json::from_str(super::error("m", "r").as_str()).unwrap();
         assert_eq!(value, serde_json::json!({"schema": 1, "error": {"message": "m", "remedy": "r"}}));
+    }
+
+    #[test]
+    fn what_acts_on_a_terminal_is_the_same_data_and_shown_as_its_code() {
+        let foreign = "a\u{1b}[2J\u{9b}1m\u{202e}\u{200b}\u{7f}\u{e0041}\u{2028}\n\t\"\\ ü 😀";
+        let json = super::error(foreign, "");
+        assert!(json.as_str().chars().all(|c| c == '\n' || super::is_printable(c)), "{}", json.as_str());
+        let value: serde_json::Value = serde_json::from_str(json.as_str()).unwrap();
+        assert_eq!(value["error"]["message"], foreign);
     }
 }

@@ -1,6 +1,6 @@
 //! Telling people who did not ask: the journal, a wall message, the message of the day.
 
-use super::human::printable;
+use super::text::{printable, Text};
 use crate::host::command::{self, Spec};
 use crate::host::{files, Host};
 use anyhow::Result;
@@ -65,25 +65,29 @@ impl Topic {
 }
 
 /// Tells the journal, with fields beside the text (`VFGUARD_KERNEL` and the like); another root has none. That nobody
-/// listens is no error.
+/// listens is no error. The text is one line that makes no other in a syslog; the fields are data, each with its length.
 pub fn journal(host: &Host, topic: Topic, message: &str, fields: &[(&str, &str)]) {
     if !host.is_live() {
         return;
     }
     let sent = UnixDatagram::unbound().and_then(|socket| {
         socket.set_nonblocking(true)?;
-        socket.send_to(&datagram(topic, message, fields), JOURNAL).or_else(|_| {
-            // Facility daemon is 3.
-            socket.send_to(format!("<{}>vfguard: {message}", 3 << 3 | topic.priority()).as_bytes(), SYSLOG)
-        })
+        socket
+            .send_to(&datagram(topic, message, fields), JOURNAL)
+            .or_else(|_| socket.send_to(syslog(topic, message).as_bytes(), SYSLOG))
     });
     drop(sent);
 }
 
+/// A message of syslog(3); facility daemon is 3.
+fn syslog(topic: Topic, message: &str) -> String {
+    format!("<{}>vfguard: {}", 3 << 3 | topic.priority(), printable(message))
+}
+
 fn datagram(topic: Topic, message: &str, fields: &[(&str, &str)]) -> Vec<u8> {
-    let priority = topic.priority().to_string();
+    let (message, priority) = (printable(message), topic.priority().to_string());
     let fixed = [
-        ("MESSAGE", message),
+        ("MESSAGE", message.as_str()),
         ("MESSAGE_ID", topic.message_id()),
         ("PRIORITY", priority.as_str()),
         ("SYSLOG_IDENTIFIER", "vfguard"),
@@ -104,11 +108,11 @@ fn datagram(topic: Topic, message: &str, fields: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// Tells everybody who is logged in; another root has nobody. That it cannot be told is no error: other channels remain.
-pub fn wall(host: &Host, text: &str) {
+pub fn wall(host: &Host, text: &Text) {
     if !host.is_live() || command::find("wall").is_none() {
         return;
     }
-    if host.write_atomic(WALL, printable(text).as_bytes(), 0o644).is_ok() {
+    if host.write_atomic(WALL, text.as_str().as_bytes(), 0o644).is_ok() {
         let _ = command::run(&Spec::new("wall", [WALL], WALL_LIMIT));
         let _ = files::remove(&host.path(WALL));
     }
@@ -118,9 +122,9 @@ pub fn wall(host: &Host, text: &str) {
 ///
 /// # Errors
 /// When the file cannot be written or removed.
-pub fn motd(host: &Host, text: Option<&str>) -> Result<()> {
+pub fn motd(host: &Host, text: Option<&Text>) -> Result<()> {
     match text {
-        Some(text) => host.write_atomic(MOTD, printable(text).as_bytes(), 0o644),
+        Some(text) => host.write_atomic(MOTD, text.as_str().as_bytes(), 0o644),
         None => files::remove(&host.path_of_link(Path::new(MOTD))).map(drop),
     }
 }
@@ -131,11 +135,22 @@ mod tests {
 
     #[test]
     fn a_datagram_is_as_journald_reads_it() {
-        let bytes = datagram(Topic::GateClosed, "two\nlines", &[("VFGUARD_KERNEL", "6.1.0-9")]);
-        let mut want = b"MESSAGE\n\x09\0\0\0\0\0\0\0two\nlines\nMESSAGE_ID=".to_vec();
+        let fields = [("VFGUARD_KERNEL", "6.1.0-9"), ("VFGUARD_REASON", "two\nlines")];
+        let bytes = datagram(Topic::GateClosed, "closed", &fields);
+        let mut want = b"MESSAGE=closed\nMESSAGE_ID=".to_vec();
         want.extend_from_slice(Topic::GateClosed.message_id().as_bytes());
         want.extend_from_slice(b"\nPRIORITY=4\nSYSLOG_IDENTIFIER=vfguard\nVFGUARD_KERNEL=6.1.0-9\n");
+        want.extend_from_slice(b"VFGUARD_REASON\n\x09\0\0\0\0\0\0\0two\nlines\n");
         assert_eq!(bytes, want);
+    }
+
+    #[test]
+    fn a_message_is_one_line_of_the_journal_and_of_a_syslog() {
+        let foreign = "closed: \u{1b}[2J\nvfguard: gate opened\r\n<3>kernel: x\u{202e}";
+        let said = "closed: \u{fffd}[2J vfguard: gate opened <3>kernel: x\u{fffd}";
+        assert_eq!(syslog(Topic::GateClosed, foreign), format!("<28>vfguard: {said}"));
+        let bytes = datagram(Topic::GateClosed, foreign, &[]);
+        assert!(bytes.starts_with(format!("MESSAGE={said}\nMESSAGE_ID=").as_bytes()));
     }
 
     #[test]
@@ -162,7 +177,7 @@ mod tests {
     fn control_characters_never_reach_a_login() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
-        motd(&host, Some("closed: \u{1b}]0;x\u{7}\n")).unwrap();
+        motd(&host, Some(&Text::of("closed: \u{1b}]0;x\u{7}\n"))).unwrap();
         assert!(!host.read_text(MOTD).unwrap().contains('\u{1b}'));
         motd(&host, None).unwrap();
         motd(&host, None).unwrap();

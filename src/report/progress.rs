@@ -1,5 +1,7 @@
 //! How far a long step is: a bar on a terminal, lines in a pipe, nothing when quiet or in JSON.
 
+use super::print;
+use super::text::{printable, Text};
 use crate::cli::Context;
 use crate::driver::{Progress, Silent};
 use crate::host::files;
@@ -28,7 +30,7 @@ pub fn lines(context: &Context) -> Box<dyn Progress> {
     }
 }
 
-/// A bar that is redrawn.
+/// A bar that is redrawn. Indicatif drops what cannot be drawn, its thread that ticks too.
 #[derive(Default)]
 struct Bar(RefCell<Option<ProgressBar>>);
 
@@ -43,7 +45,7 @@ impl Progress for Bar {
                 ProgressStyle::with_template("{spinner} {msg} {elapsed}").unwrap_or(ProgressStyle::default_spinner()),
             ),
         };
-        bar.set_message(what.to_owned());
+        bar.set_message(printable(what));
         bar.enable_steady_tick(std::time::Duration::from_millis(120));
         *self.0.borrow_mut() = Some(bar);
     }
@@ -62,8 +64,8 @@ impl Progress for Bar {
 
     fn note(&self, text: &str) {
         match self.0.borrow().as_ref() {
-            Some(bar) => bar.println(text),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.println(printable(text)),
+            None => print::err(&Text::of(text)),
         }
     }
 }
@@ -85,7 +87,7 @@ impl Told {
 
     fn put(&self, text: &str) {
         if let Some(file) = self.file.borrow_mut().as_mut() {
-            let _ = writeln!(file, "{text}");
+            let _ = file.write_all(Text::of(text).as_str().as_bytes());
         }
     }
 }
@@ -112,11 +114,11 @@ struct Lines;
 
 impl Progress for Lines {
     fn begin(&self, _total: Option<u64>, what: &str) {
-        eprintln!("vfguard: {what}");
+        print::note(what);
     }
     fn advance(&self, _n: u64) {}
     fn end(&self) {}
     fn note(&self, text: &str) {
-        eprintln!("vfguard: {text}");
+        print::note(text);
     }
 }

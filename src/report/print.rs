@@ -1,0 +1,53 @@
+//! The one place that writes to stdout and stderr.
+//!
+//! The reader may be gone at any moment: an ssh session that drops during `yum update` takes the terminal with it (EIO), `| head`
+//! ends early (EPIPE), a disk is full. None of that may end or change what is being done, so no write here panics, and its error is
+//! dropped: the work and the exit code are what counts. `println!` and its kin would panic, and are denied elsewhere.
+
+#![allow(clippy::disallowed_methods)] // this is where stdout and stderr are
+
+use super::json::Json;
+use super::text::{printable, Text};
+use std::io::{stderr, stdout, IsTerminal, Write};
+
+/// Text for people, to stdout.
+pub fn out(text: &Text) {
+    put(stdout().lock(), text.as_str());
+}
+
+/// One line for people, to stdout.
+pub fn line(line: &str) {
+    out(&Text::of(line));
+}
+
+/// An object of the contract, to stdout.
+pub fn json(object: &Json) {
+    let mut text = object.as_str().to_owned();
+    text.push('\n');
+    put(stdout().lock(), &text);
+}
+
+/// Text for people, to stderr.
+pub fn err(text: &Text) {
+    put(stderr().lock(), text.as_str());
+}
+
+/// One line for people that begins with the program's name, to stderr.
+pub fn note(line: &str) {
+    err(&Text::of(&format!("vfguard: {}", printable(line))));
+}
+
+/// Whether stdout is a terminal.
+pub fn out_is_terminal() -> bool {
+    stdout().is_terminal()
+}
+
+/// Whether stderr is a terminal.
+pub fn err_is_terminal() -> bool {
+    stderr().is_terminal()
+}
+
+/// In one piece, so that lines of two programs do not mix.
+fn put(mut to: impl Write, text: &str) {
+    let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
+}

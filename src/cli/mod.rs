@@ -16,11 +16,12 @@ mod verify;
 
 use crate::config::Config;
 use crate::error::{self, Exit};
-use crate::host::Host;
+use crate::host::{sys, Host};
 use crate::report::text::{printable, Text};
 use crate::report::{human, json, print};
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use nix::sys::signal::Signal;
 use nix::sys::stat::{umask, Mode};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -190,6 +191,8 @@ const OTHERS: Mode = Mode::S_IWGRP.union(Mode::S_IWOTH);
 
 /// Parses, runs, and reports an error; the value is the exit code.
 pub fn main(args: Vec<OsString>) -> Exit {
+    // A terminal that goes away ends no run halfway; who wants it ended presses Ctrl-C, or sends SIGTERM.
+    sys::outlive(&[Signal::SIGHUP, Signal::SIGXFSZ]);
     // Whatever the caller's is: nobody else may write what is made here. Bits that it takes away beside these stay away.
     let asked = umask(OTHERS);
     umask(asked | OTHERS);

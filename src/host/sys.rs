@@ -7,6 +7,7 @@
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
 use nix::unistd::Pid;
 use std::ffi::CStr;
 use std::fs::File;
@@ -26,6 +27,29 @@ where
     // before the fork; they neither allocate nor lock nor unwind.
     unsafe {
         command.pre_exec(setup);
+    }
+}
+
+extern "C" fn nothing(_: libc::c_int) {}
+
+/// Has these signals do nothing to this process: a hangup of the terminal, a caller's limit on the size of files (the write fails
+/// then, and that is told). SIGPIPE is ignored by the standard library already.
+///
+/// They are caught rather than ignored, since execve(2) gives a caught signal its default back, and leaves an ignored one ignored: a
+/// package manager that is started here may start daemons, which reload their settings on SIGHUP. No hangup comes to the programs
+/// themselves: each has a process group or a session of its own. What the caller ignores (nohup(1)) stays ignored, here and there.
+/// System calls go on after it (SA_RESTART), but for poll(2) and sleeping, which their callers repeat.
+pub fn outlive(signals: &[Signal]) {
+    let caught = SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_RESTART, SigSet::empty());
+    for &signal in signals {
+        // SAFETY: the handler does nothing, so it is async-signal-safe; the old action is only put back.
+        unsafe {
+            if let Ok(old) = sigaction(signal, &caught) {
+                if matches!(old.handler(), SigHandler::SigIgn) {
+                    let _ = sigaction(signal, &old);
+                }
+            }
+        }
     }
 }
 

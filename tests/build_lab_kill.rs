@@ -44,8 +44,8 @@ const REPLACE: [&str; 6] = [
     "depmod-before-proof",
     "proven-before-settled",
 ];
-/// Those that need a story of their own: the last test here, and `build_lab_initramfs`.
-const ELSEWHERE: [&str; 2] = ["restored-before-depmod", "initramfs-before-rename"];
+/// Those that need a story of their own: the last test here, `build_lab_initramfs`, `freeze_live`.
+const ELSEWHERE: [&str; 3] = ["restored-before-depmod", "initramfs-before-rename", "frozen-before-thaw"];
 
 /// What a run that died left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -233,7 +233,9 @@ fn each_dangerous_instant_in_the_sources_is_one_at_which_something_is_killed() {
                 todo.push(entry.path());
             } else {
                 let text = fs::read_to_string(entry.path()).unwrap();
-                found.extend(text.split("failpoint::hit(\"").skip(1).map(|r| r.split('"').next().unwrap().to_owned()));
+                for call in ["failpoint::hit(\"", "failpoint::is_wanted(\""] {
+                    found.extend(text.split(call).skip(1).map(|r| r.split('"').next().unwrap().to_owned()));
+                }
             }
         }
     }

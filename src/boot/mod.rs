@@ -10,6 +10,7 @@ mod check;
 mod choose;
 pub mod default;
 pub mod efi;
+mod flush;
 pub mod fuzz;
 pub mod grub2;
 pub mod grubenv;
@@ -25,7 +26,7 @@ pub mod uki;
 
 pub use check::{second_opinion, settable};
 pub use default::{clear_once, forget_stale, held, hold, promote, release, wanted, wanted_entry, Change, Hold};
-pub use moves::settle;
+pub use flush::settle;
 
 use crate::config;
 use crate::host::Host;

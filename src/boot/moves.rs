@@ -2,10 +2,11 @@
 //! `default` or variable. Each move can be undone byte by byte.
 
 use super::choose::{efi_config, Loader};
+use super::flush::settle;
 use super::script::Choice;
 use super::{efi, grub2, grubenv, image, legacy, systemd_boot, Candidate, NextBoot, Role, Source};
 use crate::error::{advise, Remedy};
-use crate::host::{failpoint, files, sys, Host};
+use crate::host::{failpoint, files, Host};
 use crate::kernel::KernelRelease;
 use anyhow::{Context, Result};
 use std::fs::File;
@@ -230,34 +231,6 @@ fn replace(host: &Host, path: &Path, content: &[u8]) -> Result<()> {
     let mode = std::fs::metadata(path).map_or(0o644, |m| m.permissions().mode() & 0o7777);
     files::write_atomic(path, content, mode)?;
     settle(host, path)
-}
-
-/// Makes a change below /boot durable for GRUB: freeze and thaw where /boot is a file system of its own, else a sync of it.
-pub fn settle(host: &Host, path: &Path) -> Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let open = File::open(directory).with_context(|| format!("opening {}", directory.display()))?;
-    if host.is_live() && open.metadata()?.dev() != std::fs::metadata("/")?.dev() {
-        match sys::freeze_and_thaw(&open) {
-            Ok(()) => return Ok(()),
-            // vfat cannot be frozen on older kernels, and has no journal either.
-            Err(
-                nix::errno::Errno::EOPNOTSUPP
-                | nix::errno::Errno::ENOTTY
-                | nix::errno::Errno::EBUSY
-                | nix::errno::Errno::EPERM,
-            ) => {}
-            Err(e) => return Err(e).with_context(|| format!("freezing the file system of {}", directory.display())),
-        }
-    }
-    match nix::unistd::syncfs(&open) {
-        // Before Linux 2.6.39 there is no way to name one file system.
-        Err(nix::errno::Errno::ENOSYS) => {
-            nix::unistd::sync();
-            Ok(())
-        }
-        result => result.with_context(|| format!("syncing the file system of {}", directory.display())),
-    }
 }
 
 fn plan_legacy(host: &Host, config: &Path, to: &KernelRelease, wanted: Option<&KernelRelease>) -> Result<Plan> {

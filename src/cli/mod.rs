@@ -16,9 +16,9 @@ mod verify;
 
 use crate::config::Config;
 use crate::error::{self, Exit};
-use crate::host::{sys, Host};
+use crate::host::{freeze, sys, Host};
 use crate::report::text::{printable, Text};
-use crate::report::{human, json, print};
+use crate::report::{human, json, notices, print};
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use nix::sys::signal::Signal;
@@ -236,6 +236,8 @@ pub fn main(args: Vec<OsString>) -> Exit {
 
 fn run(cli: &Cli) -> Result<Exit> {
     let global = &cli.global;
+    // Before anything that may write to a file system that a killed run left frozen.
+    notices::complain(Host::new(&global.root).ok().filter(Host::is_live).map_or(Ok(()), |host| freeze::thaw_left(&host)));
     match &cli.verb {
         Verb::Reconcile(args) => gate::or_closed(global, |context| reconcile::run(context, args)),
         Verb::Prepare(args) => prepare::run(&Context::new(global)?, args),

@@ -7,10 +7,9 @@
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
+use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal};
 use nix::unistd::Pid;
 use std::ffi::CStr;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -246,23 +245,42 @@ mod raw {
     nix::ioctl_readwrite!(fithaw, b'X', 120, nix::libc::c_int);
 }
 
-/// Freezes the file system of an open directory and thaws it at once: its journal then is empty, and a boot loader that reads
-/// no journal (GRUB on XFS or ext4) sees what was written.
+/// Freezes the file system of an open file: its journal is empty when this returns, and every write waits until [`thaw`].
 ///
 /// # Errors
-/// Those of FIFREEZE (`EOPNOTSUPP` where the file system cannot, `EBUSY` where another has frozen it) and FITHAW.
-pub fn freeze_and_thaw(directory: &File) -> nix::Result<()> {
+/// Those of FIFREEZE: `EOPNOTSUPP` where the file system cannot be frozen, `EBUSY` where it is frozen already.
+pub fn freeze(fd: RawFd) -> nix::Result<()> {
     let mut unused = 0;
-    // SAFETY: the descriptor is open for the whole call, and the kernel neither reads nor writes the argument.
-    unsafe { raw::fifreeze(directory.as_raw_fd(), &mut unused) }?;
-    // A file system that stays frozen would hang the machine, so an interrupted thaw is tried again.
-    loop {
-        // SAFETY: as above.
-        match unsafe { raw::fithaw(directory.as_raw_fd(), &mut unused) } {
-            Err(Errno::EINTR) => {}
-            result => return result.map(|_| ()),
-        }
-    }
+    // SAFETY: the kernel neither reads nor writes the argument; a bad descriptor is EBADF.
+    unsafe { raw::fifreeze(fd, &mut unused) }.map(drop)
+}
+
+/// Thaws the file system of an open file.
+///
+/// # Errors
+/// Those of FITHAW: `EINVAL` where it is not frozen.
+pub fn thaw(fd: RawFd) -> nix::Result<()> {
+    let mut unused = 0;
+    // SAFETY: as for FIFREEZE.
+    unsafe { raw::fithaw(fd, &mut unused) }.map(drop)
+}
+
+/// Forks a helper that does `work` and ends with what it returns; no signal but SIGKILL ends it, since it begins with all
+/// others blocked. `work` must keep to system calls on memory that was there before: other threads may hold locks.
+///
+/// # Errors
+/// Those of fork(2).
+pub fn fork_helper(work: impl FnOnce() -> u8) -> nix::Result<Pid> {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    // SAFETY: the only caller (host::freeze) passes a closure of system calls on integers, which neither allocates nor locks
+    // nor unwinds; _exit(2) runs no destructor of what the parent owns.
+    let forked = match unsafe { libc::fork() } {
+        -1 => Err(Errno::last()),
+        0 => exit_now(i32::from(work())),
+        pid => Ok(Pid::from_raw(pid)),
+    };
+    before.thread_set_mask()?;
+    forked
 }
 
 #[cfg(test)]

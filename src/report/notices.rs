@@ -107,6 +107,14 @@ fn datagram(topic: Topic, message: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     bytes
 }
 
+/// Tells an error that ends nothing, with its remedy.
+pub fn complain(result: Result<()>) {
+    if let Err(e) = result {
+        let remedy = crate::error::remedy(&e).map(|r| format!("; {r}")).unwrap_or_default();
+        super::print::note(&format!("{e:#}{remedy}"));
+    }
+}
+
 /// Tells everybody who is logged in; another root has nobody. That it cannot be told is no error: other channels remain.
 pub fn wall(host: &Host, text: &Text) {
     if !host.is_live() || command::find("wall").is_none() {

@@ -2,6 +2,8 @@
 //!
 //! `/etc/vfguard/config.toml`, then `/etc/vfguard/config.d/*.toml` in order of name; later ones win key by key.
 
+mod numbers;
+
 use crate::error::{advise, Remedy};
 use crate::host::Host;
 use anyhow::Result;
@@ -92,10 +94,13 @@ pub struct Fetch {
     /// A PEM file with further certificate authorities.
     pub ca_file: Option<PathBuf>,
     /// The largest archive, in bytes. Intel's are 0.6 MB.
+    #[serde(deserialize_with = "numbers::max_bytes")]
     pub max_bytes: u64,
     /// Seconds for one attempt at one URL.
+    #[serde(deserialize_with = "numbers::fetch_timeout")]
     pub timeout: u64,
     /// Attempts at one URL before the next is tried.
+    #[serde(deserialize_with = "numbers::attempts")]
     pub attempts: u32,
 }
 
@@ -112,8 +117,10 @@ pub struct Build {
     /// The account that compiles; where it does not exist, the fixed uid of [`crate::driver`] does.
     pub user: String,
     /// Parallel jobs of make; from cores and free memory unless told.
+    #[serde(deserialize_with = "numbers::jobs")]
     pub jobs: Option<u32>,
     /// Seconds for one build.
+    #[serde(deserialize_with = "numbers::build_timeout")]
     pub timeout: u64,
     /// Whether headers that a kernel came without are installed by the machine's own package manager.
     pub install_headers: bool,
@@ -158,6 +165,7 @@ pub struct Hook {
     /// Whether a hook waits for the build; else it returns at once with the gate closed.
     pub wait: bool,
     /// Seconds that a run waits for another that holds the lock.
+    #[serde(deserialize_with = "numbers::lock_timeout")]
     pub lock_timeout: u64,
 }
 
@@ -178,7 +186,8 @@ impl Config {
     /// Reads the configuration: `file` alone if given, else [`CONFIG`] and its fragments below the root.
     ///
     /// # Errors
-    /// A file that cannot be read, is no TOML, holds an unknown key or a wrong type, or that others may write.
+    /// A file that cannot be read, is no TOML, holds an unknown key, a wrong type or a number out of its range, or that others may
+    /// write.
     pub fn load(host: &Host, file: Option<&Path>) -> Result<Config> {
         let mut merged = toml::Table::new();
         for path in fragments(host, file)? {
@@ -200,12 +209,6 @@ impl Config {
 
     fn validate(&self) -> Result<()> {
         let wrong = |key: &str, why: &str| Err(advise(format!("setting {key}: {why}"), format!("mend {key} in {CONFIG}")));
-        if self.build.jobs == Some(0) {
-            return wrong("build.jobs", "at least one job is needed");
-        }
-        if self.build.timeout == 0 || self.fetch.timeout == 0 || self.fetch.attempts == 0 || self.fetch.max_bytes == 0 {
-            return wrong("build.timeout, fetch.timeout, fetch.attempts, fetch.max_bytes", "must not be 0");
-        }
         if self.sign.key.is_some() != self.sign.certificate.is_some() {
             return wrong("sign", "key and certificate are only useful together");
         }
@@ -298,106 +301,4 @@ fn merge(into: &mut toml::Table, from: toml::Table) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-
-    fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
-        let dir = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = dir.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, text).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        }
-        let host = Host::new(dir.path()).unwrap();
-        (dir, host)
-    }
-
-    #[test]
-    fn nothing_on_disk_means_defaults() {
-        let (_dir, host) = host(&[]);
-        assert_eq!(Config::load(&host, None).unwrap(), Config::default());
-    }
-
-    #[test]
-    fn later_fragments_win_key_by_key() {
-        let (_dir, host) = host(&[
-            ("etc/vfguard/config.toml", "mode = 'observe'\n[fetch]\nattempts = 5\ntimeout = 7\n"),
-            ("etc/vfguard/config.d/20-b.toml", "[fetch]\nattempts = 2\n"),
-            ("etc/vfguard/config.d/10-a.toml", "mode = 'enforce'\n[fetch]\nattempts = 9\n"),
-            ("etc/vfguard/config.d/README", "not read"),
-        ]);
-        let config = Config::load(&host, None).unwrap();
-        assert_eq!((config.mode, config.fetch.attempts, config.fetch.timeout), (Mode::Enforce, 2, 7));
-    }
-
-    #[test]
-    fn mistakes_name_the_file_and_what_is_wrong() {
-        for (text, word) in [
-            ("mod = 'observe'", "mod"),
-            ("[gate]\npoweroff = 'yes'", "poweroff"),
-            ("mode = ", "config.toml"),
-            ("[build]\njobs = 0", "build.jobs"),
-            ("[sign]\nkey = '/k'", "sign"),
-        ] {
-            let (_dir, host) = host(&[("etc/vfguard/config.toml", text)]);
-            let error = Config::load(&host, None).unwrap_err();
-            assert!(format!("{error:#}").contains(word), "{error:#}");
-            assert!(crate::error::remedy(&error).is_some());
-        }
-    }
-
-    #[test]
-    fn a_file_that_a_group_may_replace_is_refused_unless_the_group_is_ours() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("config.toml");
-        std::fs::write(&path, "").unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o775)).unwrap();
-        assert!(read_trusted(&path, &path).is_ok());
-        if nix::unistd::geteuid().is_root() {
-            nix::unistd::chown(dir.path(), None, Some(nix::unistd::Gid::from_raw(65534))).unwrap();
-            assert!(read_trusted(&path, &path).is_err());
-        }
-    }
-
-    #[test]
-    fn a_file_that_others_may_replace_is_refused() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("config.toml");
-        std::fs::write(&path, "").unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        for (mode, trusted) in [(0o755, true), (0o777, false), (0o757, false), (0o1777, true), (0o700, true)] {
-            std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
-            let read = read_trusted(&path, Path::new("/etc/vfguard/config.toml"));
-            assert_eq!(read.is_ok(), trusted, "{mode:o}");
-            if let Err(error) = read {
-                let remedy = crate::error::remedy(&error).unwrap();
-                assert!(
-                    format!("{error:#}").contains("replaced by others") && remedy.contains("chmod go-w /etc/vfguard"),
-                    "{error:#}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_file_that_others_may_write_is_refused() {
-        let (dir, host) = host(&[("etc/vfguard/config.toml", "mode = 'observe'")]);
-        fs::set_permissions(dir.path().join("etc/vfguard/config.toml"), fs::Permissions::from_mode(0o666)).unwrap();
-        let error = Config::load(&host, None).unwrap_err();
-        assert!(format!("{error:#}").contains("written by others"), "{error:#}");
-    }
-
-    #[test]
-    fn a_dangling_link_is_an_error_and_not_a_default() {
-        let (dir, host) = host(&[]);
-        fs::create_dir_all(dir.path().join("etc/vfguard")).unwrap();
-        std::os::unix::fs::symlink("gone.toml", dir.path().join("etc/vfguard/config.toml")).unwrap();
-        assert!(Config::load(&host, None).is_err());
-    }
-}
+mod tests;

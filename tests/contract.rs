@@ -368,6 +368,43 @@ fn an_option_that_would_be_ignored_or_taken_for_too_much_is_a_usage_error_whose_
 }
 
 #[test]
+#[test]
+fn numbers_on_the_command_line_that_are_out_of_range_are_usage_errors_that_name_the_option() {
+    let machine = Machine::new().kernel(K);
+    let most = u64::MAX.to_string();
+    let more = format!("{most}0");
+    for jobs in ["0", "1025", "-1", "1.5", "four", "", &most, &more] {
+        let run = machine.run(&["prepare", K, &format!("--jobs={jobs}")]);
+        assert_eq!(run.code, 2, "--jobs={jobs}: {}", run.stderr);
+        assert!(run.stderr.contains("--jobs") && !run.stderr.contains("panicked"), "{}", run.stderr);
+    }
+    for jobs in ["1", "1024"] {
+        assert_ne!(machine.run(&["prepare", K, "--jobs", jobs]).code, 2, "--jobs {jobs}");
+    }
+    let times = [
+        "0s",
+        "999ms",
+        "24h 1s",
+        "-5m",
+        "1.5",
+        "5",
+        "",
+        "soon",
+        &format!("{most}s"),
+        &format!("{most}y"),
+        &format!("{more}s"),
+    ];
+    for time in times {
+        let run = machine.run(&["gate", "open", "--reason", "test", &format!("--for={time}")]);
+        assert_eq!(run.code, 2, "--for={time}: {}", run.stderr);
+        assert!(run.stderr.contains("--for") && !run.stderr.contains("panicked"), "{time}: {}", run.stderr);
+    }
+    for time in ["1s", "24h", "86400s"] {
+        assert_eq!(machine.run(&["gate", "open", "--reason", "test", "--for", time]).code, 0, "--for {time}");
+    }
+}
+
+#[test]
 fn a_driver_that_is_named_is_the_only_one_that_is_prepared_and_nothing_to_do_is_said() {
     let (machine, file, hex) = two_drivers();
     let record = machine.path(&format!("var/lib/vfguard/records/{K}.json"));
@@ -390,4 +427,22 @@ fn a_driver_that_is_named_is_the_only_one_that_is_prepared_and_nothing_to_do_is_
     assert_eq!(machine.run(&["prepare", "--all", "--driver", "ixgbevf"]).code, 1);
     let run = Machine::new().run(&["prepare", "--all", "--driver", "ixgbevf"]);
     assert!(run.code == 0 && run.stdout.contains("no kernel is installed"), "{}{}", run.stdout, run.stderr);
+}
+
+#[test]
+fn a_setting_that_is_out_of_range_ends_no_run_by_a_panic_and_closes_the_gate() {
+    for (section, setting) in [("fetch", "timeout"), ("build", "timeout"), ("hook", "lock_timeout")] {
+        let machine = Machine::new().grub().kernel(K).boot_entry(K).boot_default(K).running(K);
+        let machine = machine.file("etc/vfguard/config.toml", &format!("[{section}]\n{setting} = {}\n", u64::MAX));
+        for verb in [&["reconcile"][..], &["check"], &["prepare", K], &["doctor"], &["status"]] {
+            let run = machine.run(verb);
+            assert!(run.code == 1 && !run.stderr.contains("panicked"), "{verb:?}: {} {}", run.code, run.stderr);
+            assert!(
+                format!("{}{}", run.stdout, run.stderr).contains(&format!("{section}.{setting}")),
+                "{verb:?}: {}",
+                run.stderr
+            );
+        }
+        assert_eq!(machine.run(&["--format", "json", "gate", "show"]).json()["gate"], "closed", "{section}.{setting}");
+    }
 }

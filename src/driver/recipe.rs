@@ -21,6 +21,8 @@ const BUILT_IN: [(&str, &str); 1] = [("ixgbevf.toml", include_str!("../../packag
 const DIRECTORIES: [&str; 2] = ["/usr/lib/vfguard/drivers.d", "/etc/vfguard/drivers.d"];
 /// Names become parts of file names; 64 is more than any module's (`MODULE_NAME_LEN` is 56).
 const MAX_NAME: usize = 64;
+/// Numbers of a base version: 2.6.32.71 had the most.
+const MAX_BASE: usize = 4;
 
 /// What is known about a driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,8 +96,14 @@ impl Base {
 impl TryFrom<String> for Base {
     type Error = String;
     fn try_from(s: String) -> Result<Self, Self::Error> {
-        let numbers: Option<Vec<u32>> = s.split('.').map(|p| p.parse().ok().filter(|_| !p.starts_with('+'))).collect();
-        numbers.map(Base::new).ok_or_else(|| format!("`{s}` is no base version of a kernel, such as 2.6.32 or 5.10"))
+        let number = |p: &str| p.parse::<u16>().ok().filter(|_| !p.starts_with('+')).map(u32::from);
+        let numbers: Option<Vec<u32>> = s.split('.').map(number).collect();
+        numbers.filter(|n| n.len() <= MAX_BASE).map(Base::new).ok_or_else(|| {
+            format!(
+                "`{s}` is not a valid base version of a kernel, such as 2.6.32 or 5.10: 1 to {MAX_BASE} numbers from 0 to {}",
+                u16::MAX
+            )
+        })
     }
 }
 

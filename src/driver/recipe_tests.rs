@@ -261,3 +261,42 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn numbers_of_a_kernel_range_are_bounded_and_what_is_out_of_them_is_refused_with_the_bounds_and_a_remedy() {
+    for good in ["0", "1", "65535", "2.6.32.71", "65535.65535.65535.65535"] {
+        for key in ["from", "below"] {
+            let range =
+                if good == "0" && key == "below" { "{ below = '1' }".into() } else { format!("{{ {key} = '{good}' }}") };
+            recipe(&[("1", &range, false)]).unwrap_or_else(|e| panic!("{range}: {e:#}"));
+        }
+    }
+    let most = u64::MAX.to_string();
+    for wrong in [
+        "'65536'",
+        "'-1'",
+        "'+1'",
+        "''",
+        "'1.'",
+        "'.1'",
+        "'1.5e3'",
+        "'1 '",
+        "'six'",
+        "'1.2.3.4.5'",
+        &format!("'{most}.1'"),
+        "5.10",
+        "5",
+        "true",
+    ] {
+        for key in ["from", "below"] {
+            let error = recipe(&[("1", &format!("{{ {key} = {wrong} }}"), false)]).err();
+            let error = error.unwrap_or_else(|| panic!("{key} = {wrong} is taken"));
+            let text = format!("{error:#}");
+            assert!(text.contains(key) && text.contains("/etc/vfguard/drivers.d/x.toml"), "{text}");
+            if wrong.starts_with('\'') {
+                assert!(text.contains("1 to 4 numbers from 0 to 65535"), "{text}");
+            }
+            assert!(crate::error::remedy(&error).unwrap().starts_with("mend /etc/vfguard/drivers.d/x.toml"));
+        }
+    }
+}

@@ -300,3 +300,30 @@ fn whatever_the_callers_umask_is_nobody_else_may_write_what_is_made() {
     let found = Command::new("find").args(&made).args(["-perm", "/022", "!", "-type", "l"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&found.stdout), "", "others may write these");
 }
+
+#[test]
+fn a_build_ends_when_vfguard_is_killed() {
+    for namespaces in [true, false] {
+        let stage = Stage::new();
+        let trace = Trace::new(&stage);
+        // A shell of make's, what it waits for and what it has left in the background all hold the lock. A build in namespaces sees
+        // the file at another place, so it locks one of its own.
+        let file = if namespaces { "trace".to_owned() } else { trace.0.display().to_string() };
+        let script = format!("exec 9<>{file}; flock 9; printf ran >&9; sleep 1000 & bash -c 'sleep 1000; true'; true");
+        let words = stage.words(namespaces, &script);
+        let mut child = Command::new(&words[0]).args(&words[1..]).spawn().unwrap();
+        let builders = || {
+            let entries = fs::read_dir("/proc").unwrap().flatten();
+            entries.filter(|e| e.metadata().is_ok_and(|m| m.uid() == BUILDER)).count()
+        };
+        // make, its shell, and three that it has started.
+        assert!(within(Duration::from_secs(60), || builders() >= 5), "namespaces: {namespaces}: {} processes", builders());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let gone = within(Duration::from_secs(5), || builders() == 0);
+        let left = builders();
+        end_builder();
+        assert!(gone, "namespaces: {namespaces}: {left} processes outlived vfguard");
+        assert!(namespaces || !trace.is_held());
+    }
+}

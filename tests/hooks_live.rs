@@ -44,6 +44,7 @@ const APT: &str = r#"#!/bin/bash
 echo "apt-get $*" >>/var/calls
 [ "${!#}" = update ] && { touch /var/updated; exit; }
 [ -e /var/updated ] || { echo "E: Failed to fetch ${!#}  404  Not Found"; exit 100; }
+[ -e /var/slow ] && { sleep 1; sleep 1; }
 [ -e /var/no-headers ] && { echo "E: Unable to locate package ${!#}"; exit 100; }
 mv /usr/src/hidden "/usr/src/${!#}"
 "#;
@@ -197,6 +198,22 @@ fn without_headers_the_hook_returns_at_once_and_they_come_after_the_transaction(
         text(&machine, "var/journal")
     );
     assert!(!closed(&machine));
+}
+
+#[test]
+fn a_package_manager_that_installs_headers_goes_on_when_vfguard_is_killed_and_the_next_run_finds_them() {
+    let lab = Lab::open();
+    let (machine, kernel) = headless(&lab);
+    let machine = machine.file("var/slow", "");
+    let script =
+        "vfguard reconcile --from headers & main=$!; until grep -q 'apt-get.* install ' /var/calls; do sleep 0.05; done; \
+                  sleep 0.2; kill -9 $main; wait $main; echo \"killed $?\"; for i in {1..300}; do [ -e /usr/src/hidden ] || break; sleep 0.1; done; ls /usr/src; rm /var/slow; \
+                  systemctl start vfguard.service; vfguard check; echo \"check $?\"";
+    let run = enter(&machine, script);
+    assert!(run.stdout.contains("killed 137\n"), "{}{}", run.stdout, run.stderr);
+    assert!(run.stdout.contains(&format!("linux-headers-{kernel}\n")), "it was cut short: {}", run.stdout);
+    assert!(run.stdout.contains("check 0"), "{}{}", run.stdout, text(&machine, "var/journal"));
+    assert_eq!(text(&machine, "var/calls").matches(" install ").count(), 1);
 }
 
 #[test]

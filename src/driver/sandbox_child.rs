@@ -9,9 +9,12 @@
 //!              └─ init (PID 1 of the namespace; may not be traced; ends with the program, and everything with it)
 //!                   └─ program (make)
 //! ```
+//!
+//! Without namespaces the program has a reaper (host::tied), which ends the process group when vfguard is gone.
 
 use super::sandbox_landlock::{self as landlock, Rule};
 use crate::host::sys::{self, Fork};
+use crate::host::tied;
 use nix::errno::Errno;
 use nix::mount::{mount, umount2, MntFlags, MsFlags};
 use nix::sched::{unshare, CloneFlags};
@@ -122,6 +125,8 @@ impl Plan {
         if let Some(namespaces) = &self.namespaces {
             namespaces.enter(self)?;
         } else {
+            // The signal below ends make alone, and what it has started would go on.
+            tied::enter(self.parent).map_err(|e| (number::INIT, e))?;
             unistd::chdir(self.dir.as_c_str()).map_err(|e| (number::DIRECTORY, e))?;
             self.shed()?;
         }

@@ -1,6 +1,7 @@
 //! Describe, then run: a pure function makes a [`Spec`], this one runner runs it: no shell, a clean environment, a time
 //! limit, the whole output to a log or through a pipe, its last line in the error; the child's process group dies with us.
 
+use super::tied;
 use crate::error::Remedy;
 use anyhow::{Context, Result};
 use nix::fcntl::OFlag;
@@ -47,6 +48,10 @@ pub struct Spec {
     /// Where stdout and stderr go together; else a pipe, which is read while the program runs. Never a file in /tmp: any user
     /// can fill that.
     pub log: Option<PathBuf>,
+    /// Whether it goes on when vfguard is killed or the limit is over: a package manager in the middle of a transaction leaves half a
+    /// package when it is cut short. The next run finds it by its lock ([`super::locks`]) and waits for it. It wants a log: a pipe
+    /// ends with us, and who writes to it then.
+    pub outlives: bool,
 }
 
 impl Spec {
@@ -59,6 +64,7 @@ impl Spec {
             dir: "/".into(),
             limit,
             log: None,
+            outlives: false,
         }
     }
 
@@ -68,10 +74,13 @@ impl Spec {
         words.map(|w| w.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
     }
 
-    /// The [`Command`] with a clean environment in a process group of its own, not yet started.
+    /// The [`Command`] with a clean environment in a process group of its own, not yet started. The group ends with us.
     pub fn command(&self) -> Command {
         let mut command = self.ungrouped();
         command.process_group(0);
+        if !self.outlives {
+            tied::tie(&mut command);
+        }
         command
     }
 
@@ -127,7 +136,7 @@ pub fn run(spec: &Spec) -> Result<Outcome> {
         .open(path)
         .with_context(|| format!("opening the log {}", path.display()))?;
     let mut child = spawn(spec, log.try_clone()?, log.try_clone()?)?;
-    let (status, timed_out) = wait(&mut child, spec.limit)?;
+    let (status, timed_out) = if spec.outlives { await_end(&mut child, spec.limit) } else { wait(&mut child, spec.limit) }?;
     let length = log.seek(SeekFrom::End(0))?;
     log.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
     let mut tail = Vec::new();
@@ -229,6 +238,18 @@ fn wait_with(child: &mut Child, limit: Duration, mut meanwhile: impl FnMut(Durat
     // ESRCH (nobody left) is the rule.
     let _ = killpg(group, Signal::SIGKILL);
     Ok((status, timed_out))
+}
+
+/// Waits for a child that nothing may cut short; past the limit it goes on alone.
+fn await_end(child: &mut Child, limit: Duration) -> io::Result<(ExitStatus, bool)> {
+    let start = Instant::now();
+    loop {
+        match child.try_wait()? {
+            Some(status) => return Ok((status, false)),
+            None if start.elapsed() >= limit => return Ok((ExitStatus::default(), true)),
+            None => std::thread::sleep(POLL),
+        }
+    }
 }
 
 /// The full path of a program in [`PATH`], if it is there.

@@ -18,6 +18,7 @@ pub mod remove;
 mod resolve;
 pub mod sys;
 pub mod systemd;
+pub mod tied;
 
 use crate::error::Remedy;
 use anyhow::Result;

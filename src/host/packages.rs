@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// Refreshing the machine's own lists, with whatever else its `apt-get update` does.
 const REFRESH: Duration = Duration::from_secs(900);
-/// Installing them; a transaction is never cut short before that.
+/// How long their installation is waited for; it is not cut short then, nor when vfguard is killed.
 const INSTALL: Duration = Duration::from_secs(1800);
 
 /// rpm's databases, whichever backend.
@@ -115,7 +115,7 @@ impl Packages {
     /// kernel-uek-devel), provides `kernel-devel-uname-r = K`.
     pub fn install_headers(self, kernel: &KernelRelease) -> Spec {
         let provided = format!("kernel-devel-uname-r = {kernel}");
-        match self {
+        let mut spec = match self {
             Packages::Apt => {
                 let package = format!("linux-headers-{kernel}");
                 let wait = "DPkg::Lock::Timeout=600";
@@ -127,7 +127,10 @@ impl Packages {
             // The lists that dnf keeps for two days may be older than the kernel.
             Packages::Dnf => Spec::new("dnf", ["-y", "--refresh", "install", &provided], INSTALL),
             Packages::Yum => Spec::new("yum", ["-y", "install", &provided], INSTALL),
-        }
+        };
+        // A transaction that is cut short leaves half a package, and a package manager that refuses to work.
+        spec.outlives = true;
+        spec
     }
 
     /// The command that brings the package lists up to date, where [`Packages::install_headers`] does not do so itself: they may be

@@ -74,6 +74,14 @@ pub fn fork_in_child() -> nix::Result<Fork> {
     }
 }
 
+/// Gives a signal the effect that it has by default.
+pub fn default_action(signal: Signal) {
+    // SAFETY: a handler is taken away and none is set.
+    unsafe {
+        libc::signal(signal as libc::c_int, libc::SIG_DFL);
+    }
+}
+
 /// Ends this process at once, without destructors: the end of a forked helper that never executes a program.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit(2) has no precondition.

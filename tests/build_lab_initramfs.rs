@@ -280,3 +280,68 @@ fn killed_before_the_new_initramfs_has_its_name_the_old_one_is_whole_and_the_nex
     assert_eq!(stage.carried(), stage.installed());
     assert_eq!(stage.leftovers(), [] as [String; 0]);
 }
+
+/// Command lines of living processes below the machine's root, or with a word of it.
+fn living(machine: &Machine) -> Vec<String> {
+    let root = machine.root();
+    let word = root.display().to_string();
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let ours = processes.filter_map(|e| {
+        let line = String::from_utf8_lossy(&fs::read(e.path().join("cmdline")).ok()?).replace('\0', " ");
+        let inside = |link: &str| fs::read_link(e.path().join(link)).is_ok_and(|to| to.starts_with(root));
+        (inside("root") || inside("cwd") || line.contains(&word)).then_some(line)
+    });
+    ours.collect()
+}
+
+#[test]
+fn killed_while_the_new_initramfs_is_made_nothing_lives_on_and_the_next_run_sweeps_what_was_left() {
+    for stage in [Stage::new(), Stage::with_dracut()] {
+        let k = stage.kernel.as_str();
+        assert_eq!(stage.vfguard(&["prepare", k]).code, 0);
+        let (old, _) = stage.old_driver();
+        let ours = stage.machine.path(&format!("lib/modules/{k}/updates/vfguard"));
+        fs::rename(&ours, stage.machine.path("aside")).unwrap();
+        stage.depmod();
+        let dracut = !stage.machine.path("etc/kernel/postinst.d/initramfs-tools").exists();
+        stage.make_initramfs_by(if dracut { &["dracut", "--force"] } else { &["mkinitramfs", "-o"] });
+        fs::remove_file(&old).unwrap();
+        fs::rename(stage.machine.path("aside"), &ours).unwrap();
+        stage.depmod();
+        let before = fs::read(stage.image()).unwrap();
+        // What an older vfguard left, and another killed run.
+        for left in [format!("boot/.vfguard-initramfs-{k}"), "boot/.vfguard-initramfs-x".into()] {
+            fs::write(stage.machine.path(&left), "left").unwrap();
+        }
+        for moment in [50, 300, 800] {
+            let root = stage.machine.root().to_str().unwrap();
+            let mut child = Command::new("unshare")
+                .args(["--mount", "sh", "-euc", WITH_PROGRAMS, "sh", root, env!("CARGO_BIN_EXE_vfguard"), "--root", root])
+                .arg("reconcile")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let tool = if dracut { "dracut" } else { "mkinitramfs" };
+            while !living(&stage.machine).iter().any(|l| l.contains(tool)) {
+                assert!(child.try_wait().unwrap().is_none(), "it ended before {tool} was started");
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(moment));
+            let busy = living(&stage.machine).len();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let start = std::time::Instant::now();
+            while !living(&stage.machine).is_empty() {
+                let left = living(&stage.machine);
+                assert!(start.elapsed().as_secs() < 2, "{tool}, {moment} ms: {left:?} outlived vfguard");
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            println!("{tool}: killed after {moment} ms with {busy} processes; nothing lives on");
+            assert!(fs::read(stage.image()).unwrap() == before, "the initramfs that boots was touched");
+        }
+        let run = stage.vfguard(&["reconcile"]);
+        assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+        assert_eq!((stage.carried(), stage.leftovers()), (stage.installed(), vec![]));
+    }
+}

@@ -178,7 +178,10 @@ fn removed(machine: Machine) -> Machine {
 
 #[test]
 fn a_removed_kernel_leaves_nothing_of_ours_behind() {
-    let machine = removed(safe());
+    // A depmod that was killed leaves its unfinished tables, an older one under another name.
+    let machine = removed(safe())
+        .file(&format!("lib/modules/{NEW}/modules.dep.bin.4711.123456.1780000000"), "x")
+        .file(&format!("lib/modules/{NEW}/modules.alias.temp"), "x");
     let run = machine.run(&["reconcile", "--from", "rpm-trigger"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(run.stdout.contains(&format!("{NEW} was removed")), "{}", run.stdout);
@@ -200,6 +203,22 @@ fn a_removed_kernel_leaves_nothing_of_ours_behind() {
         assert!(machine.path(&kept).exists(), "{kept} is gone");
     }
     assert_eq!(machine.run(&["reconcile", "--from", "rpm-trigger"]).stdout.lines().count(), 0, "cleaned up twice");
+}
+
+#[test]
+fn what_a_killed_run_did_not_write_to_its_end_is_swept() {
+    let dirs = ["boot", "boot/grub2", "boot/loader", "run/vfguard", "var/lib/vfguard/records", "var/cache/vfguard"];
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 3600);
+    let mut machine = updated().file(&format!("boot/.vfguard-initramfs-{NEW}"), "x").file("boot/.vfguard-new", "x");
+    for dir in dirs {
+        machine = machine.file(&format!("{dir}/.vfguard-Ab12Cd"), "x");
+        fs::File::open(machine.path(&format!("{dir}/.vfguard-Ab12Cd"))).unwrap().set_modified(old).unwrap();
+    }
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    let left = |dir: &&str| fs::read_dir(machine.path(dir)).unwrap().flatten().map(|e| e.path()).collect::<Vec<_>>();
+    let left: Vec<_> = dirs.iter().flat_map(left).filter(|p| p.to_string_lossy().contains("/.vfguard")).collect();
+    // The last may be written by somebody now.
+    assert_eq!(left, [machine.path("boot/.vfguard-new")]);
 }
 
 #[test]

@@ -14,6 +14,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// How the new one is called until it is complete.
+const TEMPORARY: &str = ".vfguard-initramfs-";
 /// dracut takes a minute on a slow machine.
 const LIMIT: Duration = Duration::from_secs(900);
 
@@ -60,10 +62,15 @@ fn remake(host: &Host, target: &Target, file: &Path, modules: &[&str]) -> Result
     let carried: Vec<&&str> = modules.iter().filter(|m| carries(file, m).unwrap_or(false)).collect();
     let real = host.path(file);
     let dir = real.parent().unwrap_or(Path::new("/"));
-    let temporary = dir.join(format!(".vfguard-initramfs-{kernel}"));
+    sweep(dir);
+    // A name that no other run has, for a file that the tool makes. It is removed unless it is renamed.
+    let temporary = tempfile::Builder::new()
+        .prefix(TEMPORARY)
+        .make_in(dir, |_| Ok(()))
+        .remedy(format!("choosing a name in {}", dir.display()), "make /boot writable")?
+        .into_temp_path();
     let name = host.name(&temporary);
-    files::remove(&temporary)?;
-    let made = run_ok(&maker(host, kernel, &name)?)
+    run_ok(&maker(host, kernel, &name)?)
         .map(drop)
         .remedy(format!("making the initramfs of {kernel}"), format!("mend what it says, then: vfguard prepare {kernel}"))
         .and_then(|()| match carried.iter().find(|m| !carries(&name, m).unwrap_or(false)) {
@@ -76,18 +83,23 @@ fn remake(host: &Host, target: &Target, file: &Path, modules: &[&str]) -> Result
                 format!("the new initramfs of {kernel} does not carry {m}, and the old one does"),
                 "look into the settings of dracut or initramfs-tools that name modules, then: vfguard prepare",
             )),
-        });
-    if let Err(e) = made {
-        files::remove(&temporary)?;
-        return Err(e);
-    }
+        })?;
     std::fs::File::open(&temporary)
         .and_then(|f| f.sync_all())
         .remedy("syncing the new initramfs", "look at the disk of /boot")?;
     failpoint::hit("initramfs-before-rename");
-    std::fs::rename(&temporary, &real).remedy(format!("replacing {}", file.display()), "make /boot writable")?;
+    temporary.persist(&real).map_err(|e| e.error).remedy(format!("replacing {}", file.display()), "make /boot writable")?;
     files::sync_dir(dir)?;
     boot::settle(host, &real)
+}
+
+/// Removes what killed runs left in a directory. The caller holds the write lock, so whoever made it is dead.
+pub(super) fn sweep(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            let _ = files::remove(&entry.path());
+        }
+    }
 }
 
 /// The machine's own tool; below another root that root's, and inside of it.

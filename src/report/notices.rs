@@ -4,15 +4,17 @@ use super::text::{printable, Text};
 use crate::host::command::{self, Spec};
 use crate::host::{files, Host};
 use anyhow::Result;
+use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
+use tempfile::NamedTempFile;
 
 /// pam_motd(8) of Linux-PAM >= 1.3.1 (EL8, Debian 10 and later) shows every file of this directory at login; gone after a
 /// boot. Older ones read no directory: there the journal and wall tell.
 pub const MOTD: &str = "/run/motd.d/50-vfguard";
-/// What wall(1) is given, as a file: the one form that all its versions read.
-const WALL: &str = "/run/vfguard/wall";
+/// Where the file is that wall(1) is given: the one form that all its versions read.
+const WALL: &str = "/run/vfguard";
 /// journald's native protocol (systemd, docs/JOURNAL_NATIVE_PROTOCOL.md).
 const JOURNAL: &str = "/run/systemd/journal/socket";
 /// syslog(3)'s socket, where there is no journal.
@@ -120,10 +122,18 @@ pub fn wall(host: &Host, text: &Text) {
     if !host.is_live() || command::find("wall").is_none() {
         return;
     }
-    if host.write_atomic(WALL, text.as_str().as_bytes(), 0o644).is_ok() {
-        let _ = command::run(&Spec::new("wall", [WALL], WALL_LIMIT));
-        let _ = files::remove(&host.path(WALL));
+    if let Ok(file) = message(host, text) {
+        let _ = command::run(&Spec::new("wall", [file.path()], WALL_LIMIT));
     }
+}
+
+/// A text in a file of its own, removed at the end: two runs that tell something at once would take the other's.
+fn message(host: &Host, text: &Text) -> Result<NamedTempFile> {
+    let dir = host.path(WALL);
+    files::create_dirs(&dir, 0o755)?;
+    let mut file = tempfile::Builder::new().prefix(".vfguard-wall-").tempfile_in(dir)?;
+    file.write_all(text.as_str().as_bytes())?;
+    Ok(file)
 }
 
 /// Puts a text into the message of the day, or takes ours away.
@@ -140,6 +150,18 @@ pub fn motd(host: &Host, text: Option<&Text>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_walls_at_once_do_not_take_each_others_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        let (one, other) = (message(&host, &Text::of("one")).unwrap(), message(&host, &Text::of("other")).unwrap());
+        assert_eq!(std::fs::read_to_string(one.path()).unwrap(), "one\n");
+        drop(one);
+        assert_eq!(std::fs::read_to_string(other.path()).unwrap(), "other\n");
+        drop(other);
+        assert_eq!(host.read_dir(WALL).unwrap().len(), 0);
+    }
 
     #[test]
     fn a_datagram_is_as_journald_reads_it() {

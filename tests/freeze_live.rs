@@ -219,16 +219,20 @@ fn what_another_program_froze_is_not_thawed() {
 }
 
 #[test]
-fn a_marker_whose_writer_lives_is_left_to_it_and_one_that_nobody_holds_is_thawed() {
+fn a_marker_whose_writer_lives_is_waited_for_and_one_that_nobody_holds_is_thawed() {
     for kind in KINDS.into_iter().filter(|k| usable(k)) {
         let disk = Disk::new(kind);
         disk.leave_marker();
         let held = Flock::lock(File::open(disk.marker()).unwrap(), FlockArg::LockExclusive).map_err(|(_, e)| e).unwrap();
         assert!(disk.fsfreeze("--freeze"));
-        freeze::thaw_left(&disk.host).unwrap();
-        assert!(disk.marked() && !disk.fsfreeze("--freeze"), "{kind} was thawed while its writer lives");
-        drop(held);
-        freeze::thaw_left(&disk.host).unwrap();
+        std::thread::scope(|scope| {
+            let next = scope.spawn(|| freeze::thaw_left(&disk.host));
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            assert!(!next.is_finished(), "{kind}: a run goes on while its /boot is frozen");
+            assert!(disk.marked() && !disk.fsfreeze("--freeze"), "{kind} was thawed while its writer lives");
+            drop(held);
+            next.join().unwrap().unwrap();
+        });
         assert!(!disk.marked() && !disk.fsfreeze("--unfreeze"), "{kind} stayed frozen");
         // Killed before it froze anything.
         disk.leave_marker();

@@ -142,7 +142,11 @@ fn stuck(e: Errno, point: &Path) -> anyhow::Error {
 fn take(host: &Host) -> Option<Flock<File>> {
     let path = host.path(MARKER);
     files::create_dirs(path.parent()?, 0o755).ok()?;
-    let mut file = File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path).ok()?;
+    locked(File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path).ok()?)
+}
+
+/// The lock of the marker, as soon as nobody else has it.
+fn locked(mut file: File) -> Option<Flock<File>> {
     let start = Instant::now();
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -174,11 +178,8 @@ pub fn thaw_left(host: &Host) -> Result<()> {
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => return Ok(()),
         Err(e) => return Err(e).with_context(|| format!("reading {MARKER}")),
     };
-    match Flock::lock(marker, FlockArg::LockExclusiveNonblock) {
-        Ok(marker) => clear(&marker),
-        // Whoever froze it lives, and thaws it.
-        Err(_) => Ok(()),
-    }
+    // Whoever froze it lives, and thaws it; or it was killed, and is gone once the kernel has frozen, which no signal cuts short.
+    locked(marker).map_or(Ok(()), |marker| clear(&marker))
 }
 
 /// Thaws what a locked marker names, whose writer is gone, and empties it.

@@ -2,6 +2,9 @@
 
 The guest of the GRUB story is moved to such a /boot by its own tools, on a second disk. Then the boot default is held and promoted
 there by vfguard, and the reset button pressed in the very moment that vfguard ends, with nothing synced by anybody else.
+
+Freezing takes as long as the disk needs for what is not written yet. On a slow disk vfguard is killed meanwhile: alone, and with its
+guard, as systemd kills a unit. /boot must not stay frozen.
 """
 
 import subprocess
@@ -20,10 +23,42 @@ MKFS = ["mkfs.xfs", "-q", "-m", "bigtime=0,inobtcount=0", "-i", "nrext64=0", "-L
 # The guest's own tools move /boot, and GRUB with it.
 MOVE = ("mount -t xfs LABEL=xfsboot /mnt && cp -a /boot/. /mnt/ && umount /mnt && mount LABEL=xfsboot /boot && "
         "echo 'LABEL=xfsboot /boot xfs defaults 0 0' >>/etc/fstab && grub-install /dev/vda 2>&1 && update-grub 2>&1 && sync")
+MARKER = "/run/vfguard/frozen"
+# As after an update that brought an environment file: it is made anew, which freezes /boot. Without the units that would do so first.
+QUIET = "systemctl stop vfguard-watch.path vfguard.timer 'vfguard-kernel@*.path' vfguard-watch.service vfguard.service; true"
+SLOW = 64 << 10                 # bytes a second, so that freezing takes half a minute
+DIRTY = "dd if=/dev/urandom of=/boot/fill bs=64k count=32 2>&1"
+NO_STOP = "/run/systemd/system/vfguard.service.d/50-no-stop.conf"
+
+
+def throttle(machine, rate):
+    """Makes the disk of /boot write so many bytes a second; 0 is as fast as it can."""
+    said = machine.qmp.human(f"block_set_io_throttle d2 0 0 {rate} 0 0 0").strip()
+    require(not said, f"QEMU: {said}")
+
+
+def killed_in_freeze(machine, start, kill):
+    """Has vfguard freeze /boot on a slow disk and kills it meanwhile."""
+    shell = machine.shell
+    shell.check(f"rm -f /boot/grub/grubenv /boot/fill; sync; [ ! -s {MARKER} ]")
+    throttle(machine, SLOW)
+    shell.check(DIRTY)
+    shell.check(start)
+    shell.until(f"[ -s {MARKER} ]", 60)
+    shell.check(f"sleep 1; {kill}; sleep 1; [ -s {MARKER} ]")
+    throttle(machine, 0)
+
+
+def is_thawed(machine):
+    """Waits until nothing says that /boot is frozen, and sees that it is not: a write that hangs could not be ended."""
+    machine.shell.until(f"[ ! -s {MARKER} ]", 60)
+    answer = machine.shell.run("fsfreeze --unfreeze /boot")
+    require(answer.code != 0, "/boot stayed frozen")
+    machine.shell.check("touch /boot/fill && sync")
 
 
 def tell(lab, report):
-    """Boots from an XFS /boot, holds and promotes there."""
+    """Boots from an XFS /boot, holds and promotes there, and is killed while it is frozen."""
     old, new = lab.kernels()
     payload = lab.payload("xfs", lab.guest_files())
     disk = payload.with_suffix(".xfs")
@@ -54,6 +89,32 @@ def tell(lab, report):
             rows.append(["held", answer.code, came])
             require(answer.code == 3, f"a kernel without the NIC's driver: exit code {answer.code}: {answer.output}")
             require(came == old, f"held on {old}, and {came} booted: {answer.output}")
+        with report.case("grub/xfs/killed-while-frozen"):
+            machine.settle()
+            shell.check(QUIET)
+            killed_in_freeze(machine, "(vfguard reconcile </dev/null >/root/said 2>&1 & echo $! >/root/pid)", "kill -9 $(cat /root/pid)")
+            is_thawed(machine)
+        unit = "systemctl start --no-block vfguard.service", "systemctl kill -s KILL vfguard.service"
+        with report.case("grub/xfs/killed-with-its-guard-the-next-run-thaws"):
+            shell.check(f"mkdir -p {NO_STOP.rsplit('/', 1)[0]} && printf '[Unit]\\nOnFailure=\\n[Service]\\nExecStopPost=\\n' >{NO_STOP} && "
+                        "systemctl daemon-reload")
+            killed_in_freeze(machine, *unit)
+            # Killed, it still freezes to the end.
+            shell.until("! systemctl is-active -q vfguard.service && systemctl is-failed -q vfguard.service", 60)
+            shell.until("! pidof vfguard", 60)
+            answer = shell.run(f"[ -s {MARKER} ] && ! fsfreeze --freeze /boot")
+            require(answer.code == 0, "/boot is not frozen, so this proves nothing")
+            shell.check("vfguard gate show", 60)
+            is_thawed(machine)
+        with report.case("grub/xfs/killed-with-its-guard-the-units-end-thaws"):
+            shell.check(f"rm {NO_STOP} && systemctl daemon-reload && systemctl reset-failed")
+            killed_in_freeze(machine, *unit)
+            shell.until("systemctl is-failed -q vfguard.service", 120)
+            is_thawed(machine)
+            shell.check("rm /boot/fill; sync")
+            came = reset(machine)
+            rows.append(["killed while frozen", "", came])
+            require(came == old, f"held on {old}, and {came} booted")
         with report.case("grub/xfs/promotion-reaches-the-disk"):
             machine.settle()
             shell.check(f"mv /root/driver.ko $(cat /root/path); depmod {new}; sync")

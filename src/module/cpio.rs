@@ -1,7 +1,9 @@
 //! The names and files of an initramfs: cpio archives of the "newc" form one behind the other (cpio(5),
-//! `Documentation/driver-api/early-userspace/buffer-format.rst`), some plain (microcode comes first), the last one mostly packed.
+//! `Documentation/driver-api/early-userspace/buffer-format.rst`), plain or packed, in any number and order, as `unpack_to_rootfs` of
+//! `init/initramfs.c` reads them.
 
-use super::decompress;
+use super::decompress::{self, Source};
+use super::rootfs::{Entry, Tree};
 use std::io::{self, Read};
 
 /// Behind the magic there are thirteen numbers of eight hexadecimal digits.
@@ -12,64 +14,150 @@ const MAGICS: [&[u8]; 2] = [b"070701", b"070702"];
 const MAX_NAME: usize = 4096;
 /// A file that is wanted and larger than this is no module.
 const MAX_FILE: u64 = 256 << 20;
-/// The largest initramfs that is read through; a generic one with all firmware is 500 MB.
+/// The most that is read of one initramfs, unpacked; a generic one with all firmware is 500 MB.
 const MAX_TOTAL: u64 = 4 << 30;
-/// Entries of an archive; a full system in an initramfs has some 100,000.
+/// Entries of one initramfs; a full system has some 100,000.
 const MAX_ENTRIES: u32 = 4_000_000;
+/// Archives and packed streams one behind the other: microcode, firmware, modules, the rest; some tools pack in several streams.
+const MAX_PARTS: u32 = 4096;
 const S_IFMT: u64 = 0o170_000;
 const S_IFREG: u64 = 0o100_000;
+const S_IFDIR: u64 = 0o040_000;
+const S_IFLNK: u64 = 0o120_000;
 
-/// A file that was wanted: its name without a leading `/`, and its content.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub name: String,
-    pub content: Vec<u8>,
-}
-
-/// Reads an initramfs and keeps the files whose names are wanted.
+/// Unpacks an image behind what earlier ones left in `tree`, and keeps the content of the files whose names are wanted.
 ///
 /// # Errors
-/// A damaged archive, or one that goes on without end.
-pub(super) fn read(image: &[u8], wanted: impl Fn(&str) -> bool) -> io::Result<Vec<Entry>> {
-    let mut found = Vec::new();
-    let mut rest = image;
-    let mut seen_any = false;
-    loop {
+/// A damaged archive, one that the kernel would not read on at, one in a packing that is not known here, or one without end.
+pub(super) fn read(image: &[u8], tree: &mut Tree, wanted: impl Fn(&str) -> bool) -> io::Result<()> {
+    let mut reading = Reading { tree, wanted, bytes: 0, entries: 0 };
+    let source = Source::new(image);
+    let mut behind_plain = true;
+    for part in 0..MAX_PARTS {
         // Archives are padded with zeros to whatever their maker likes.
-        let start = rest.iter().position(|&b| b != 0).unwrap_or(rest.len());
-        rest = &rest[start..];
+        source.skip_zeros();
+        let rest = source.rest();
         if rest.is_empty() {
-            return if seen_any { Ok(found) } else { Err(invalid("it is empty")) };
+            return if part > 0 { Ok(()) } else { Err(invalid("it is empty")) };
         }
-        if MAGICS.iter().any(|m| rest.starts_with(m)) {
-            let mut stream = Counted { inner: rest, taken: 0 };
-            archive(&mut stream, &wanted, &mut found)?;
-            rest = &rest[usize::try_from(stream.taken).unwrap_or(rest.len()).min(rest.len())..];
+        let plain = MAGICS.iter().any(|m| rest.starts_with(m));
+        let at = image.len() - rest.len();
+        if (plain || behind_plain) && at % 4 != 0 {
+            return Err(invalid(&format!("what begins at byte {at} is not aligned, and the kernel stops there")));
+        }
+        if plain {
+            let mut stream = Counted { inner: source.clone(), taken: 0 };
+            let mut magic = [0; 6];
+            stream.read_exact(&mut magic)?;
+            reading.archive(&mut stream, magic)?;
+        } else if let Some(stream) = decompress::reader(&source)? {
+            reading.packed(stream)?;
+        } else if let Some(packing) = decompress::unread(rest) {
+            return Err(invalid(&format!("what begins at byte {at} is packed with {packing}, which vfguard does not read")));
         } else {
-            let Some(stream) = decompress::reader(rest)? else {
-                return Err(invalid("neither a cpio archive nor packed in a known way"));
-            };
-            packed(stream, &wanted, &mut found)?;
-            // What lies behind a packed archive (a second packed one) is not looked for: nobody makes that.
-            return Ok(found);
+            return Err(invalid(&format!("what begins at byte {at} is neither a cpio archive nor packed in a known way")));
         }
-        seen_any = true;
+        behind_plain = plain;
     }
+    Err(invalid("it has too many parts"))
 }
 
-/// The archives of one packed stream.
-fn packed(stream: impl Read, wanted: &impl Fn(&str) -> bool, found: &mut Vec<Entry>) -> io::Result<()> {
-    let mut stream = Counted { inner: io::BufReader::with_capacity(1 << 16, stream), taken: 0 };
-    let mut magic = [0; 6];
-    let mut any = false;
-    while next_magic(&mut stream, &mut magic)? {
-        archive_behind(&mut stream, magic, wanted, found)?;
-        any = true;
+struct Reading<'t, W> {
+    tree: &'t mut Tree,
+    wanted: W,
+    bytes: u64,
+    entries: u32,
+}
+
+impl<W: Fn(&str) -> bool> Reading<'_, W> {
+    /// The archives of one packed stream.
+    fn packed(&mut self, stream: impl Read) -> io::Result<()> {
+        let mut stream = Counted { inner: io::BufReader::with_capacity(1 << 16, stream), taken: 0 };
+        let mut magic = [0; 6];
+        let mut any = false;
+        while next_magic(&mut stream, &mut magic)? {
+            if stream.taken % 4 != 2 {
+                return Err(invalid("an archive inside a packed stream is not aligned"));
+            }
+            self.archive(&mut stream, magic)?;
+            any = true;
+        }
+        self.count(stream.taken)?;
+        if any {
+            Ok(())
+        } else {
+            Err(invalid("the packed archive is empty"))
+        }
     }
-    if any {
+
+    /// One archive, of which the first magic has been taken.
+    fn archive(&mut self, stream: &mut Counted<impl Read>, mut magic: [u8; 6]) -> io::Result<()> {
+        // Padding counts from the archive's start.
+        let base = stream.taken - 6;
+        loop {
+            if !MAGICS.contains(&&magic[..]) {
+                return Err(invalid("an entry does not begin as one"));
+            }
+            self.entries += 1;
+            if self.entries > MAX_ENTRIES {
+                return Err(invalid("it holds too many entries"));
+            }
+            let mut header = [0; HEADER - 6];
+            stream.read_exact(&mut header)?;
+            let number = |field: usize| {
+                let text = std::str::from_utf8(&header[field * 8..field * 8 + 8])
+                    .map_err(|_| invalid("an entry's header is no text"))?;
+                u64::from_str_radix(text, 16).map_err(|_| invalid("an entry's header holds no numbers"))
+            };
+            let (mode, size) = (number(1)?, number(6)?);
+            let name_size = usize::try_from(number(11)?).ok().filter(|n| (1..=MAX_NAME).contains(n));
+            let mut name = vec![0; name_size.ok_or_else(|| invalid("an entry's name is too long"))?];
+            stream.read_exact(&mut name)?;
+            // Some tools align contents by zeros behind the name.
+            name.truncate(name.iter().position(|&b| b == 0).unwrap_or(name.len() - 1));
+            stream.align(base)?;
+            if name == b"TRAILER!!!" {
+                self.tree.end_archive();
+                stream.skip(size)?;
+                return stream.align(base);
+            }
+            let name = String::from_utf8_lossy(&name).into_owned();
+            let entry = match mode & S_IFMT {
+                S_IFDIR => Entry::Directory,
+                S_IFLNK if size <= MAX_NAME as u64 => {
+                    Entry::Link(String::from_utf8_lossy(&stream.content(size)?).trim_end_matches('\0').to_owned())
+                }
+                S_IFREG => {
+                    let kept = size == 0 || (size <= MAX_FILE && (self.wanted)(&name));
+                    let content = if kept { Some(stream.content(size)?) } else { None };
+                    let inode = (number(0)?, number(7)?, number(8)?);
+                    if number(4)? > 1 {
+                        Entry::Shared(inode, content)
+                    } else {
+                        Entry::File(content)
+                    }
+                }
+                _ => Entry::Other,
+            };
+            // What is not kept, and what a directory may carry.
+            if matches!(entry, Entry::Directory | Entry::Other | Entry::File(None) | Entry::Shared(_, None)) {
+                stream.skip(size)?;
+            }
+            self.tree.add(&name, entry)?;
+            stream.align(base)?;
+            if self.bytes + stream.taken > MAX_TOTAL {
+                return Err(invalid("it goes on without end"));
+            }
+            stream.read_exact(&mut magic)?;
+        }
+    }
+
+    fn count(&mut self, taken: u64) -> io::Result<()> {
+        self.bytes += taken;
+        if self.bytes > MAX_TOTAL {
+            return Err(invalid("it goes on without end"));
+        }
         Ok(())
-    } else {
-        Err(invalid("the packed archive is empty"))
     }
 }
 
@@ -84,65 +172,6 @@ fn next_magic(stream: &mut impl Read, magic: &mut [u8; 6]) -> io::Result<bool> {
             return Ok(true);
         }
     }
-}
-
-fn archive(stream: &mut Counted<impl Read>, wanted: &impl Fn(&str) -> bool, found: &mut Vec<Entry>) -> io::Result<()> {
-    let mut magic = [0; 6];
-    stream.read_exact(&mut magic)?;
-    archive_behind(stream, magic, wanted, found)
-}
-
-fn archive_behind(
-    stream: &mut Counted<impl Read>,
-    mut magic: [u8; 6],
-    wanted: &impl Fn(&str) -> bool,
-    found: &mut Vec<Entry>,
-) -> io::Result<()> {
-    // Padding counts from the archive's start, of which the magic has been taken.
-    let base = stream.taken - 6;
-    for _ in 0..MAX_ENTRIES {
-        if !MAGICS.contains(&&magic[..]) {
-            return Err(invalid("an entry does not begin as one"));
-        }
-        let mut header = [0; HEADER - 6];
-        stream.read_exact(&mut header)?;
-        let number = |field: usize| {
-            let text = std::str::from_utf8(&header[field * 8..field * 8 + 8])
-                .map_err(|_| invalid("an entry's header is no text"))?;
-            u64::from_str_radix(text, 16).map_err(|_| invalid("an entry's header holds no numbers"))
-        };
-        let (mode, size, name_size) = (number(1)?, number(6)?, number(11)?);
-        let mut name = vec![
-            0;
-            usize::try_from(name_size)
-                .ok()
-                .filter(|n| (1..=MAX_NAME).contains(n))
-                .ok_or_else(|| invalid("an entry's name is too long"))?
-        ];
-        stream.read_exact(&mut name)?;
-        name.pop();
-        stream.align(base)?;
-        if name == b"TRAILER!!!" {
-            return Ok(());
-        }
-        let name = String::from_utf8_lossy(&name).trim_start_matches("./").trim_start_matches('/').to_owned();
-        if mode & S_IFMT == S_IFREG && size <= MAX_FILE && wanted(&name) {
-            let mut content = Vec::new();
-            stream.by_ref().take(size).read_to_end(&mut content)?;
-            if content.len() as u64 != size {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            found.push(Entry { name, content });
-        } else {
-            stream.skip(size)?;
-        }
-        stream.align(base)?;
-        if stream.taken > MAX_TOTAL {
-            return Err(invalid("it goes on without end"));
-        }
-        stream.read_exact(&mut magic)?;
-    }
-    Err(invalid("it holds too many entries"))
 }
 
 /// A reader that knows how much was read.
@@ -160,6 +189,16 @@ impl<R: Read> Read for Counted<R> {
 }
 
 impl<R: Read> Counted<R> {
+    fn content(&mut self, size: u64) -> io::Result<Vec<u8>> {
+        let mut content = Vec::new();
+        self.by_ref().take(size).read_to_end(&mut content)?;
+        if content.len() as u64 == size {
+            Ok(content)
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+    }
+
     fn skip(&mut self, n: u64) -> io::Result<()> {
         if io::copy(&mut self.by_ref().take(n), &mut io::sink())? == n {
             Ok(())
@@ -181,8 +220,14 @@ fn invalid(why: &str) -> io::Error {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::rootfs::Found;
     use super::*;
     use proptest::prelude::*;
+
+    fn unpack(image: &[u8]) -> io::Result<Tree> {
+        let mut tree = Tree::default();
+        read(image, &mut tree, |_| true).map(|()| tree)
+    }
 
     /// An archive of regular files.
     pub(in crate::module) fn write(files: &[(&str, &[u8])]) -> Vec<u8> {
@@ -209,9 +254,10 @@ pub(super) mod tests {
         let zst = zstd::stream::encode_all(&main[..], 1).unwrap();
         let zeros = vec![0; 512];
         for image in [main.clone(), [&early[..], &zeros, &main].concat(), [&early[..], &zeros, &zst].concat(), zst.clone()] {
-            let found = read(&image, |n| !n.contains("skipped") && !n.contains("microcode")).unwrap();
-            let names: Vec<_> = found.iter().map(|e| (e.name.as_str(), e.content.len())).collect();
-            assert_eq!(names, [("usr/lib/a.ko", 3), ("etc/b.conf", 5)]);
+            let mut tree = Tree::default();
+            read(&image, &mut tree, |n| n != "skipped").unwrap();
+            assert_eq!((tree.look("usr/lib/a.ko"), tree.look("etc/b.conf")), (Found::Kept(b"one"), Found::Kept(b"three")));
+            assert_eq!(tree.look("skipped"), Found::Unread("skipped"));
         }
     }
 
@@ -219,9 +265,9 @@ pub(super) mod tests {
     fn a_cut_archive_is_an_error() {
         let main = write(&[("a", b"one"), ("b", &[1; 100])]);
         for end in 1..main.len() - 4 {
-            assert!(read(&main[..end], |_| true).is_err(), "{end}");
+            assert!(unpack(&main[..end]).is_err(), "{end}");
         }
-        assert!(read(b"", |_| true).is_err() && read(b"\0\0\0\0", |_| true).is_err() && read(b"hello", |_| true).is_err());
+        assert!(unpack(b"").is_err() && unpack(b"\0\0\0\0").is_err() && unpack(b"hello").is_err());
     }
 
     proptest! {
@@ -232,8 +278,7 @@ pub(super) mod tests {
             for (n, i) in noise.iter().zip(&mut image[at..]) {
                 *i = *n;
             }
-            let _ = read(&image, |_| true);
-            let _ = read(&noise, |_| true);
+            let _ = (unpack(&image), unpack(&noise));
         }
     }
 }

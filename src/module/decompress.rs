@@ -1,7 +1,9 @@
-//! Plain, gzip, xz, zstd or lz4, told by content and not by name, within a bound.
+//! Plain, gzip, xz, lzma, zstd or lz4, told by content and not by name, within a bound.
 
 use std::borrow::Cow;
-use std::io::{self, Read};
+use std::cell::Cell;
+use std::io::{self, BufRead, Read};
+use std::rc::Rc;
 
 /// The largest module that is looked at; the largest of a debug kernel is some 60 MB.
 pub const MAX_MODULE: u64 = 256 << 20;
@@ -13,6 +15,10 @@ const MAX_WINDOW_LOG: u32 = 27;
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const XZ: &[u8] = &[0xfd, b'7', b'z', b'X', b'Z', 0];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+/// How the kernel tells lzma's old form, which has no magic: its usual properties, then the low byte of a power of two.
+const LZMA: &[u8] = &[0x5d, 0];
+/// What the kernel unpacks and this does not (`lib/decompress.c`): how it begins, and its name.
+const UNREAD: [(&[u8], &str); 3] = [(&[0x1f, 0x9e], "old gzip"), (b"BZ", "bzip2"), (&[0x89, 0x4c], "lzo")];
 const LZ4_FRAME: &[u8] = &[0x04, 0x22, 0x4d, 0x18];
 /// What `lz4 -l` writes, the form that the kernel reads (`lib/decompress_unlz4.c`): blocks behind their little-endian length.
 const LZ4_LEGACY: &[u8] = &[0x02, 0x21, 0x4c, 0x18];
@@ -44,27 +50,80 @@ impl Packing {
     }
 }
 
-/// A reader of the plain bytes of one stream; none where the bytes are not compressed in a known way. It may fail at once.
+/// Bytes of which a decoder takes its one stream and leaves the rest, which a copy of this still sees.
+#[derive(Clone)]
+pub struct Source<'b>(Rc<Cell<&'b [u8]>>);
+
+impl<'b> Source<'b> {
+    /// All of them.
+    pub fn new(bytes: &'b [u8]) -> Source<'b> {
+        Source(Rc::new(Cell::new(bytes)))
+    }
+
+    /// What nobody took yet.
+    pub fn rest(&self) -> &'b [u8] {
+        self.0.get()
+    }
+
+    /// Takes the zeros that it begins with.
+    pub fn skip_zeros(&self) {
+        self.advance(self.rest().iter().take_while(|&&b| b == 0).count());
+    }
+
+    fn advance(&self, n: usize) {
+        self.0.set(&self.0.get()[n..]);
+    }
+}
+
+impl Read for Source<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let n = self.rest().read(out)?;
+        self.advance(n);
+        Ok(n)
+    }
+}
+
+impl BufRead for Source<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        Ok(self.rest())
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.advance(n);
+    }
+}
+
+/// A reader of the plain bytes of the one stream that `source` begins with, which takes no byte behind that; none where it is not
+/// compressed in a known way. It may fail at once.
 ///
 /// # Errors
 /// A decoder that cannot be made.
-pub fn reader<'b>(bytes: &'b [u8]) -> io::Result<Option<Box<dyn Read + 'b>>> {
+pub fn reader<'b>(source: &Source<'b>) -> io::Result<Option<Box<dyn Read + 'b>>> {
+    let (bytes, source) = (source.rest(), source.clone());
     Ok(Some(if bytes.starts_with(GZIP) {
-        Box::new(flate2::read::GzDecoder::new(bytes))
+        Box::new(flate2::bufread::GzDecoder::new(source))
     } else if bytes.starts_with(XZ) {
         let stream = liblzma::stream::Stream::new_stream_decoder(MAX_WINDOW, 0)?;
-        Box::new(liblzma::read::XzDecoder::new_stream(bytes, stream))
+        Box::new(liblzma::bufread::XzDecoder::new_stream(source, stream))
+    } else if bytes.starts_with(LZMA) {
+        let stream = liblzma::stream::Stream::new_lzma_decoder(MAX_WINDOW)?;
+        Box::new(liblzma::bufread::XzDecoder::new_stream(source, stream))
     } else if bytes.starts_with(ZSTD) {
-        let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes)?.single_frame();
+        let mut decoder = zstd::stream::read::Decoder::with_buffer(source)?.single_frame();
         decoder.window_log_max(MAX_WINDOW_LOG)?;
         Box::new(decoder)
     } else if bytes.starts_with(LZ4_FRAME) {
-        Box::new(lz4_flex::frame::FrameDecoder::new(bytes))
-    } else if let Some(rest) = bytes.strip_prefix(LZ4_LEGACY) {
-        Box::new(Legacy { rest, block: io::Cursor::default() })
+        Box::new(lz4_flex::frame::FrameDecoder::new(source))
+    } else if bytes.starts_with(LZ4_LEGACY) {
+        Box::new(Legacy { source, block: Vec::new(), given: 0 })
     } else {
         return Ok(None);
     }))
+}
+
+/// The name of a packing that the kernel knows and this does not.
+pub fn unread(bytes: &[u8]) -> Option<&'static str> {
+    UNREAD.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, name)| *name)
 }
 
 /// The plain bytes; what is not compressed is handed back as it came, without a copy.
@@ -78,50 +137,57 @@ pub fn plain<'b>(bytes: impl Into<Cow<'b, [u8]>>, limit: u64) -> io::Result<Cow<
 }
 
 fn unpack(bytes: &[u8], limit: u64) -> io::Result<Option<Vec<u8>>> {
-    // Several gzip members are one file to zlib's gzread, which kmod uses.
-    let mut stream: Box<dyn Read> = if bytes.starts_with(GZIP) {
-        Box::new(flate2::read::MultiGzDecoder::new(bytes))
-    } else {
-        match reader(bytes)? {
-            Some(stream) => stream,
-            None => return Ok(None),
-        }
-    };
+    let (packing, source) = (Packing::of(bytes), Source::new(bytes));
     let mut plain = Vec::new();
-    stream.by_ref().take(limit + 1).read_to_end(&mut plain)?;
-    if plain.len() as u64 > limit {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it grows past {limit} bytes")));
+    let mut any = false;
+    // Several streams one behind the other are one file to kmod.
+    while !any || Packing::of(source.rest()) == packing {
+        let Some(stream) = reader(&source)? else { break };
+        stream.take(limit + 1 - plain.len() as u64).read_to_end(&mut plain)?;
+        if plain.len() as u64 > limit {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it grows past {limit} bytes")));
+        }
+        any = true;
+        if packing == Packing::Xz {
+            // Streams are padded with zeros.
+            source.skip_zeros();
+        }
     }
-    Ok(Some(plain))
+    if matches!(packing, Packing::Xz | Packing::Zstd) && !source.rest().is_empty() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "something lies behind the packed stream"));
+    }
+    Ok(any.then_some(plain))
 }
 
 struct Legacy<'b> {
-    rest: &'b [u8],
-    block: io::Cursor<Vec<u8>>,
+    source: Source<'b>,
+    /// The last block, of which so much has been given.
+    block: Vec<u8>,
+    given: usize,
 }
 
 impl Read for Legacy<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let n = self.block.read(out)?;
-            if n > 0 || out.is_empty() {
-                return Ok(n);
-            }
-            let Some((length, rest)) = self.rest.split_first_chunk::<4>() else { return Ok(0) };
+        while self.given == self.block.len() {
+            let rest = self.source.rest();
+            let Some((length, behind)) = rest.split_first_chunk::<4>() else { return Ok(0) };
             if length == LZ4_LEGACY {
-                self.rest = rest;
+                self.source.advance(4);
                 continue;
             }
             let length = u32::from_le_bytes(*length) as usize;
             // A kernel image ends with its plain size, which is no block.
-            let Some((block, rest)) = rest.split_at_checked(length).filter(|_| length > 0) else { return Ok(0) };
-            self.rest = rest;
-            let mut plain = vec![0; LZ4_BLOCK];
-            let n = lz4_flex::block::decompress_into(block, &mut plain)
+            let Some((block, _)) = behind.split_at_checked(length).filter(|_| length > 0) else { return Ok(0) };
+            self.block.resize(LZ4_BLOCK, 0);
+            let n = lz4_flex::block::decompress_into(block, &mut self.block)
                 .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-            plain.truncate(n);
-            self.block = io::Cursor::new(plain);
+            self.block.truncate(n);
+            self.given = 0;
+            self.source.advance(4 + length);
         }
+        let n = (&self.block[self.given..]).read(out)?;
+        self.given += n;
+        Ok(n)
     }
 }
 
@@ -148,6 +214,33 @@ mod tests {
         let content: Vec<u8> = (0..100_000u32).map(|i| (i / 7) as u8).collect();
         for bytes in packed(&content).into_iter().chain([content.clone()]) {
             assert_eq!(plain(&bytes, MAX_MODULE).unwrap(), content);
+        }
+    }
+
+    #[test]
+    fn streams_one_behind_the_other_are_one_file_and_junk_behind_them_is_an_error() {
+        let (first, second) = (packed(b"first "), packed(b"second"));
+        for (first, second) in first.iter().zip(&second).take(3) {
+            let both = [&first[..], second].concat();
+            assert_eq!(plain(&both, MAX_MODULE).unwrap(), &b"first second"[..]);
+            assert!(plain(&both, 11).is_err(), "the bound is that of the whole");
+        }
+        let padded = [&first[1][..], &[0; 8], &second[1]].concat();
+        assert_eq!(plain(padded, MAX_MODULE).unwrap(), &b"first second"[..]);
+        for stream in &first[1..3] {
+            assert!(plain([stream, &b"junk"[..]].concat(), MAX_MODULE).is_err());
+        }
+    }
+
+    #[test]
+    fn a_decoder_leaves_what_lies_behind_its_stream() {
+        for stream in packed(b"content") {
+            // A legacy lz4 stream ends at a block without length.
+            let bytes = [&stream[..], &[0; 4], b"behind"].concat();
+            let source = Source::new(&bytes);
+            let mut plain = Vec::new();
+            reader(&source).unwrap().unwrap().read_to_end(&mut plain).unwrap();
+            assert_eq!((&plain[..], source.rest()), (&b"content"[..], &b"\0\0\0\0behind"[..]));
         }
     }
 

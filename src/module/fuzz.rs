@@ -65,7 +65,7 @@ pub fn signature(bytes: &[u8]) {
 
 /// An initramfs.
 pub fn cpio(bytes: &[u8]) {
-    drop(super::cpio::read(bytes, |_| true));
+    let _ = super::cpio::read(bytes, &mut super::rootfs::Tree::default(), |_| true);
 }
 
 /// A file of modprobe.d, and the same text as a command line.

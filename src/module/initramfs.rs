@@ -4,7 +4,9 @@
 use super::cpio;
 use super::file::Module;
 use super::modprobe::Modprobe;
+use super::rootfs::{Found, Tree};
 use super::target::Target;
+use super::trie::Trie;
 use super::{decompress, name_of};
 use crate::finding::{Code, Finding};
 use crate::host::{cache, files, Host};
@@ -22,12 +24,11 @@ const SCANS: &str = "initramfs";
 /// What an initramfs holds of one module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Scan {
-    /// Each copy: its name in the archive, a digest of its plain bytes without the signature, its build id.
+    /// The copy that modprobe in there takes, or each of them where that cannot be told: its name in the archive, a digest of its
+    /// plain bytes without the signature, its build id.
     copies: Vec<(String, String, Option<Vec<u8>>)>,
     /// Why modprobe in there would not load it.
     refused: Option<String>,
-    /// Whether it holds modules of this kernel at all.
-    modules: bool,
 }
 
 /// The initramfs of a kernel: those that the boot entry names, else those of the usual names; they need not be there.
@@ -53,21 +54,23 @@ pub fn initramfs_driver(
     build_id: Option<&[u8]>,
 ) -> Vec<Finding> {
     let k = &target.release;
-    let files = initramfs_files(k, initrds);
+    let files: Vec<PathBuf> = initramfs_files(k, initrds).into_iter().filter(|f| host.is_file(f)).collect();
     let name = name.replace('-', "_");
     let remake = format!("vfguard reconcile, or dracut -f --kver {k} (EL, Fedora), update-initramfs -u -k {k} (Debian)");
     let mut findings = Vec::new();
-    for file in files.iter().filter(|f| host.is_file(f)) {
-        let scan = match scan(host, target, file, &name) {
+    // The files that an entry names are one behind the other to the kernel; those of the usual names are alternatives.
+    for files in files.chunks(if initrds.is_empty() { 1 } else { usize::MAX }) {
+        let shown: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+        let shown = shown.join(" with ");
+        let scan = match scan(host, target, files, &name) {
             Ok(scan) => scan,
             Err(e) => {
-                let detail = format!("{} cannot be read: {e}", file.display());
-                findings.push(Finding::refuse(Code::InitramfsStale, detail, &remake));
+                findings.push(Finding::refuse(Code::InitramfsStale, format!("{shown} cannot be read: {e}"), &remake));
                 continue;
             }
         };
         if let Some(why) = scan.refused {
-            let detail = format!("{} tells modprobe not to load {name}: {why}", file.display());
+            let detail = format!("{shown} tells modprobe not to load {name}: {why}");
             findings.push(Finding::warn(Code::Blacklisted, detail, format!("take that line away; then {remake}")));
         }
         let Some(path) = target.module_file(&name) else { continue };
@@ -80,8 +83,7 @@ pub fn initramfs_driver(
             !settled && disk.get_or_init(read).as_ref().is_some_and(|(d, own)| d != digest && !same(own))
         });
         if let Some((copy, ..)) = other {
-            let detail =
-                format!("{} carries another {name} ({copy}) than the disk, and that one is loaded first", file.display());
+            let detail = format!("{shown} carries another {name} ({copy}) than the disk, and that one is loaded first");
             findings.push(Finding::refuse(Code::InitramfsStale, detail, &remake));
         }
     }
@@ -93,41 +95,110 @@ pub fn initramfs_driver(
 /// # Errors
 /// An initramfs that cannot be read.
 pub fn initramfs_carries(host: &Host, target: &Target, initrd: &Path, name: &str) -> io::Result<bool> {
-    Ok(!scan(host, target, initrd, &name.replace('-', "_"))?.copies.is_empty())
+    Ok(!scan(host, target, &[initrd.to_owned()], &name.replace('-', "_"))?.copies.is_empty())
 }
 
-fn scan(host: &Host, target: &Target, file: &Path, name: &str) -> io::Result<Scan> {
-    // Named after all that changes when the initramfs does.
-    let cached = format!("{}-{}-{name}.json", host.identity(file)?, target.release);
+fn scan(host: &Host, target: &Target, files: &[PathBuf], name: &str) -> io::Result<Scan> {
+    let cached = cached_as(host, target, files, name)?;
     if let Some(known) = cache::read(host, SCANS, &cached).and_then(|text| serde_json::from_slice(&text).ok()) {
         return Ok(known);
     }
-    let own = format!("lib/modules/{}/", target.release);
-    let wanted = |entry: &str| {
-        let file = entry.rsplit('/').next().unwrap_or(entry);
-        (entry.contains(&own) && file.contains(".ko")) || (entry.contains("modprobe.d/") && file.ends_with(".conf"))
-    };
-    let image = files::read_bounded(&host.path(file), MAX_INITRAMFS)?;
-    let modules = std::cell::Cell::new(false);
-    let entries = cpio::read(&image, |entry| {
-        let kept = wanted(entry);
-        let module = kept && entry.contains(".ko");
-        modules.set(modules.get() || module);
-        kept && (!module || name_of(entry) == name)
-    })?;
-    let mut scan = Scan { modules: modules.get(), ..Scan::default() };
+    let images =
+        files.iter().map(|f| files::read_bounded(&host.path(f), MAX_INITRAMFS)).collect::<io::Result<Vec<Vec<u8>>>>()?;
+    let scan = look(files, &images, target, name)?;
+    cache::keep(host, SCANS, &cached, &serde_json::to_vec(&scan).unwrap_or_default());
+    Ok(scan)
+}
+
+fn look(files: &[PathBuf], images: &[Vec<u8>], target: &Target, name: &str) -> io::Result<Scan> {
+    let mut also = Vec::new();
+    let tree = unpack(files, images, name, &also)?;
+    let mut copies = copies(&tree, target, name);
+    // Links may lead to files of other names, which are read the second time.
+    also.extend(
+        copies.iter().filter_map(|c| if let Found::Unread(path) = tree.look(c) { Some(path.to_owned()) } else { None }),
+    );
+    let tree = if also.is_empty() { tree } else { unpack(files, images, name, &also)? };
+    let mut scan = Scan::default();
+    for copy in copies.drain(..) {
+        match tree.look(&copy) {
+            Found::Kept(content) => {
+                let (digest, build_id) = identity(content)?;
+                scan.copies.push((copy, digest, build_id));
+            }
+            Found::Nothing => {}
+            Found::Unread(path) => {
+                let why = format!("{copy} is {path}, whose content is not to be found");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            }
+        }
+    }
     let mut settings = Modprobe::default();
-    for entry in entries {
-        if entry.name.ends_with(".conf") {
-            settings.add(Path::new(&entry.name), &String::from_utf8_lossy(&entry.content));
-        } else {
-            let (digest, build_id) = identity(&entry.content)?;
-            scan.copies.push((entry.name, digest, build_id));
+    for conf in tree.names().into_iter().filter(|n| n.contains("modprobe.d/") && n.ends_with(".conf")) {
+        if let Found::Kept(content) = tree.look(conf) {
+            settings.add(Path::new(conf), &String::from_utf8_lossy(content));
         }
     }
     scan.refused = settings.refuses(name, "");
-    cache::keep(host, SCANS, &cached, &serde_json::to_vec(&scan).unwrap_or_default());
     Ok(scan)
+}
+
+/// The file system that the kernel makes of all files, with the content of what may matter.
+fn unpack(files: &[PathBuf], images: &[Vec<u8>], name: &str, also: &[String]) -> io::Result<Tree> {
+    let wanted = |entry: &str| {
+        let file = entry.rsplit('/').next().unwrap_or(entry);
+        (file.contains(".ko") && name_of(entry) == name)
+            || file.ends_with(".conf")
+            || file.starts_with("modules.dep")
+            || also.iter().any(|a| a.rsplit('/').next() == Some(file))
+    };
+    let mut tree = Tree::default();
+    for (file, image) in files.iter().zip(images) {
+        cpio::read(image, &mut tree, wanted).map_err(|e| {
+            let which = if files.len() > 1 { format!("{}: ", file.display()) } else { String::new() };
+            io::Error::new(e.kind(), format!("{which}{e}"))
+        })?;
+    }
+    Ok(tree)
+}
+
+/// The copy of a module that the table in there names; without one, each that lies there.
+fn copies(tree: &Tree, target: &Target, name: &str) -> Vec<String> {
+    let dir = format!("lib/modules/{}", target.release);
+    let dirs = [dir.clone(), format!("usr/{dir}")];
+    let listed = dirs.iter().find_map(|dir| {
+        let line = match tree.look(&format!("{dir}/modules.dep.bin")) {
+            Found::Kept(table) => {
+                let table = Trie::new(table.to_vec()).ok()?;
+                table.exact(name).ok()?.first().map(|line| (*line).to_owned())?
+            }
+            Found::Nothing | Found::Unread(_) => {
+                let Found::Kept(table) = tree.look(&format!("{dir}/modules.dep")) else { return None };
+                let text = String::from_utf8_lossy(table);
+                let found = text.lines().find(|l| l.split_once(':').is_some_and(|(file, _)| name_of(file) == name));
+                found.map(str::to_owned)?
+            }
+        };
+        let file = line.split_once(':').map_or(line.as_str(), |(file, _)| file);
+        let path = if file.starts_with('/') { file.trim_start_matches('/').to_owned() } else { format!("{dir}/{file}") };
+        (tree.look(&path) != Found::Nothing).then_some(path)
+    });
+    if let Some(listed) = listed {
+        return vec![listed];
+    }
+    let own = |path: &&str| path.starts_with(&format!("{}/", dirs[0])) || path.starts_with(&format!("{}/", dirs[1]));
+    let is = |path: &&str| {
+        let file = path.rsplit('/').next().unwrap_or(path);
+        file.contains(".ko") && name_of(path) == name
+    };
+    tree.names().into_iter().filter(own).filter(is).map(str::to_owned).collect()
+}
+
+/// Named after all that changes when the initramfs does.
+fn cached_as(host: &Host, target: &Target, files: &[PathBuf], name: &str) -> io::Result<String> {
+    let identities = files.iter().map(|f| host.identity(f)).collect::<io::Result<Vec<String>>>()?.join("+");
+    let digest = hex(ring::digest::digest(&ring::digest::SHA256, identities.as_bytes()).as_ref());
+    Ok(format!("{}-{}-{name}.json", &digest[..32], target.release))
 }
 
 /// A digest of the plain bytes without a signature, and the build id: tools that make an initramfs may unpack a module or strip
@@ -135,9 +206,12 @@ fn scan(host: &Host, target: &Target, file: &Path, name: &str) -> io::Result<Sca
 fn identity(bytes: &[u8]) -> io::Result<(String, Option<Vec<u8>>)> {
     let plain = decompress::plain(bytes, decompress::MAX_MODULE)?;
     let content = super::signature::split(&plain).map_or(&plain[..], |(content, _)| content);
-    let digest = ring::digest::digest(&ring::digest::SHA256, content);
-    let hex = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
-    Ok((hex, Module::read(bytes).ok().and_then(|m| m.build_id)))
+    let digest = hex(ring::digest::digest(&ring::digest::SHA256, content).as_ref());
+    Ok((digest, Module::read(bytes).ok().and_then(|m| m.build_id)))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod modinfo;
 mod modprobe;
 mod names;
 pub mod placement;
+mod rootfs;
 mod signature;
 mod target;
 mod trie;

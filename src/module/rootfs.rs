@@ -1,0 +1,226 @@
+//! What the kernel makes of the entries of its initramfs (`do_name`, `do_symlink`, `maybe_link` and `clean_path` of
+//! `init/initramfs.c`): later entries replace earlier ones of their path, links to directories are followed, hard links share
+//! their content.
+
+use rustc_hash::FxHashMap;
+use std::io;
+
+/// As many links as Linux follows in one look-up (path_resolution(7)).
+const MAX_LINKS: u32 = 40;
+/// Names and targets of links that are kept; a full system in an initramfs has some 10 MB of them.
+const MAX_NAMES: usize = 128 << 20;
+
+/// An entry of an archive.
+pub(super) enum Entry {
+    Directory,
+    /// With its target.
+    Link(String),
+    /// A file, with its content if that is wanted.
+    File(Option<Vec<u8>>),
+    /// One of several names of a file, told apart by inode and device; an entry without content may be followed by one that has it.
+    Shared(Inode, Option<Vec<u8>>),
+    Other,
+}
+
+/// What hard links of one archive have in common.
+pub(super) type Inode = (u64, u64, u64);
+
+enum Node {
+    /// And whether something lies in it.
+    Directory(bool),
+    Link(String),
+    /// Its content is in `Tree::contents`.
+    File(usize),
+    Other,
+}
+
+/// What lies at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found<'t> {
+    Nothing,
+    /// Content that was kept.
+    Kept(&'t [u8]),
+    /// A file, by its real path, whose content nobody wanted.
+    Unread(&'t str),
+}
+
+/// The file system that the entries make.
+#[derive(Default)]
+pub(super) struct Tree {
+    nodes: FxHashMap<String, Node>,
+    contents: Vec<Option<Vec<u8>>>,
+    inodes: FxHashMap<Inode, usize>,
+    names: usize,
+}
+
+impl Tree {
+    /// Takes in an entry, as the kernel unpacks it. A directory that no entry makes is taken for there.
+    ///
+    /// # Errors
+    /// More names than an initramfs has.
+    pub(super) fn add(&mut self, name: &str, entry: Entry) -> io::Result<()> {
+        let Some(path) = self.resolve(name, false).filter(|p| !p.is_empty()) else { return Ok(()) };
+        self.names += path.len() + if let Entry::Link(target) = &entry { target.len() } else { 0 };
+        if self.names > MAX_NAMES {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "its names take too much room"));
+        }
+        // Neither unlinked nor made anew: a directory with something in it stays.
+        let stays = matches!(self.nodes.get(&path), Some(Node::Directory(true)));
+        let node = match entry {
+            Entry::Directory if matches!(self.nodes.get(&path), Some(Node::Directory(_))) => return Ok(()),
+            Entry::Directory => Node::Directory(false),
+            _ if stays => return Ok(()),
+            Entry::Link(target) => Node::Link(target),
+            Entry::Other => Node::Other,
+            Entry::File(content) => {
+                self.contents.push(content);
+                Node::File(self.contents.len() - 1)
+            }
+            Entry::Shared(inode, content) => {
+                let contents = &mut self.contents;
+                let at = *self.inodes.entry(inode).or_insert_with(|| {
+                    contents.push(Some(Vec::new()));
+                    contents.len() - 1
+                });
+                // Without content it names what is there already.
+                if content.as_ref().is_none_or(|c| !c.is_empty()) {
+                    contents[at] = content;
+                }
+                Node::File(at)
+            }
+        };
+        let mut parent = path.as_str();
+        while let Some((above, _)) = parent.rsplit_once('/') {
+            if let Some(Node::Directory(full)) = self.nodes.get_mut(above) {
+                *full = true;
+            } else {
+                self.nodes.insert(above.to_owned(), Node::Directory(true));
+            }
+            parent = above;
+        }
+        self.nodes.insert(path, node);
+        Ok(())
+    }
+
+    /// The end of an archive: inodes of the next one are others.
+    pub(super) fn end_archive(&mut self) {
+        self.inodes.clear();
+    }
+
+    /// What lies at a path, all links followed.
+    pub(super) fn look(&self, path: &str) -> Found<'_> {
+        let Some((path, Node::File(at))) = self.resolve(path, true).and_then(|p| self.nodes.get_key_value(&p)) else {
+            return Found::Nothing;
+        };
+        self.contents[*at].as_ref().map_or(Found::Unread(path), |content| Found::Kept(content))
+    }
+
+    /// The paths of files and links, in order.
+    pub(super) fn names(&self) -> Vec<&str> {
+        let named = self.nodes.iter().filter(|(_, n)| matches!(n, Node::File(_) | Node::Link(_)));
+        let mut names: Vec<&str> = named.map(|(path, _)| path.as_str()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// A path without links, `.` and `..`; a link in the last component is followed or not.
+    fn resolve(&self, path: &str, follow_last: bool) -> Option<String> {
+        let mut real = String::new();
+        let mut todo: Vec<String> = path.rsplit('/').map(str::to_owned).collect();
+        let mut links = 0;
+        while let Some(part) = todo.pop() {
+            match part.as_str() {
+                "" | "." => continue,
+                ".." => {
+                    real.truncate(real.rfind('/').unwrap_or(0));
+                    continue;
+                }
+                _ => {}
+            }
+            let length = real.len();
+            if !real.is_empty() {
+                real.push('/');
+            }
+            real.push_str(&part);
+            let Some(Node::Link(target)) = self.nodes.get(&real).filter(|_| follow_last || !todo.is_empty()) else {
+                continue;
+            };
+            links += 1;
+            if links > MAX_LINKS {
+                return None;
+            }
+            real.truncate(if target.starts_with('/') { 0 } else { length });
+            todo.extend(target.rsplit('/').map(str::to_owned));
+        }
+        Some(real)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(entries: Vec<(&str, Entry)>) -> Tree {
+        let mut tree = Tree::default();
+        for (name, entry) in entries {
+            tree.add(name, entry).unwrap();
+        }
+        tree
+    }
+
+    fn file(content: &str) -> Entry {
+        Entry::File(Some(content.into()))
+    }
+
+    fn link(target: &str) -> Entry {
+        Entry::Link(target.into())
+    }
+
+    #[test]
+    fn a_later_entry_replaces_an_earlier_one_of_its_path_also_through_a_link() {
+        let t = tree(vec![
+            ("usr/lib", Entry::Directory),
+            ("./lib", link("usr/lib")),
+            ("lib/a.ko", file("old")),
+            ("usr/lib/a.ko", file("new")),
+        ]);
+        assert_eq!((t.look("lib/a.ko"), t.look("/usr//lib/./a.ko")), (Found::Kept(b"new"), Found::Kept(b"new")));
+        assert_eq!(t.names(), ["lib", "usr/lib/a.ko"]);
+    }
+
+    #[test]
+    fn a_directory_with_something_in_it_is_not_replaced_by_a_link_and_an_empty_one_is() {
+        let t = tree(vec![("lib/a", file("one")), ("lib", link("usr/lib")), ("usr/lib/a", file("two"))]);
+        assert_eq!(t.look("lib/a"), Found::Kept(b"one"));
+        let t = tree(vec![("lib", Entry::Directory), ("lib", link("/usr/lib")), ("lib/a", file("two"))]);
+        assert_eq!(t.look("usr/lib/a"), Found::Kept(b"two"));
+        let t = tree(vec![("a", link("b")), ("b", file("old")), ("a", file("new"))]);
+        assert_eq!(
+            (t.look("a"), t.look("b")),
+            (Found::Kept(b"new"), Found::Kept(b"old")),
+            "a link is replaced, not followed"
+        );
+    }
+
+    #[test]
+    fn hard_links_share_the_content_that_one_of_them_carries() {
+        let inode = (7, 0, 1);
+        let mut t = tree(vec![("a", Entry::Shared(inode, Some(vec![]))), ("b", Entry::Shared(inode, Some(b"x".into())))]);
+        assert_eq!((t.look("a"), t.look("b")), (Found::Kept(b"x"), Found::Kept(b"x")));
+        t.end_archive();
+        t.add("c", Entry::Shared(inode, Some(b"y".into()))).unwrap();
+        assert_eq!((t.look("a"), t.look("c")), (Found::Kept(b"x"), Found::Kept(b"y")), "another archive, another file");
+    }
+
+    #[test]
+    fn links_that_lead_nowhere_or_in_circles_hold_nothing() {
+        let t = tree(vec![
+            ("a", link("b")),
+            ("b", link("a")),
+            ("c", link("../../none")),
+            ("d", link("e")),
+            ("e", Entry::File(None)),
+        ]);
+        assert_eq!((t.look("a"), t.look("c"), t.look("d")), (Found::Nothing, Found::Nothing, Found::Unread("e")));
+    }
+}

@@ -78,7 +78,7 @@ pub struct KernelEvidence {
     pub needs: Vec<Need>,
     /// What was found about the kernel itself (initramfs, names of interfaces…).
     pub findings: Vec<Finding>,
-    /// It runs now, its devices are bound and up, and its module files are older than the boot.
+    /// It runs now, its devices are bound and up, and what the next boot would load is what is loaded, unchanged since boot.
     pub proven_by_use: bool,
     /// Why nothing can be decided, if so: an unreadable directory and the like.
     pub undecided: Option<Finding>,
@@ -186,7 +186,7 @@ pub fn judge_kernel(evidence: &KernelEvidence, role: Role, accept: AcceptInTree)
         }
     });
     if evidence.proven_by_use {
-        excuse(&mut report);
+        excuse(&mut report, &evidence.needs);
     }
     report.findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
     report.verdict = Verdict::of(&report.findings);
@@ -326,12 +326,14 @@ fn nothing_serves(need: &Need, release: &KernelRelease, what: &str) -> Finding {
     }
 }
 
-/// The running kernel drives its devices right now with files that have not changed since it booted: a strict rule's
-/// objection is said as a warning.
-fn excuse(report: &mut KernelReport) {
+/// The running kernel drives its devices right now with what the next boot would load: a strict rule's objection is said as a
+/// warning.
+fn excuse(report: &mut KernelReport, needs: &[Need]) {
     let mut excused = Vec::new();
+    // What runs is modprobe's own choice; what is said of another copy is not excused.
+    let running: Vec<&Finding> = needs.iter().filter_map(|n| n.candidates.first()).flat_map(|m| &m.findings).collect();
     for finding in report.findings.iter_mut().filter(|f| f.severity == Severity::Unsafe) {
-        if excusable(finding.code) {
+        if excusable(finding.code) && running.contains(&&*finding) {
             finding.severity = Severity::Warning;
             excused.push(finding.detail.clone());
         }

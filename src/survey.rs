@@ -2,6 +2,7 @@
 //! weighs. Read-only, and no process is started.
 
 mod evidence;
+mod proof;
 
 use crate::boot::{self, NextBoot};
 use crate::config::Config;

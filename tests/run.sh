@@ -32,7 +32,7 @@ cd "$top"
 APT_PACKAGES=(
     ca-certificates git build-essential pkg-config # the crate, with the C code of ring, zstd and liblzma
     shellcheck rpmlint rpm mandoc systemd # rpmlint reads a spec by rpmspec; systemd-analyze
-    kmod xz-utils zstd cpio openssl # modules as distributions pack and sign them; initramfs
+    kmod xz-utils zstd lz4 bzip2 cpio openssl # modules as distributions pack and sign them; initramfs
     pahole                          # headers of 6.12 and newer want it; brings libelf for objtool
     util-linux iproute2             # unshare, flock; a network of its own
     strace attr e2fsprogs           # system calls that fail; SELinux's labels; immutable files, as efivarfs has them
@@ -44,7 +44,7 @@ APT_PACKAGES=(
 )
 DNF_PACKAGES=(
     ca-certificates git gcc gcc-c++ make pkgconf-pkg-config
-    kmod xz zstd cpio openssl
+    kmod xz zstd lz4 bzip2 cpio openssl
     elfutils-libelf-devel dwarves util-linux iproute attr python3-pip strace e2fsprogs grub2-tools-minimal
 )
 

@@ -104,6 +104,14 @@ fn what_runs_well_now_may_run_again() {
 }
 
 #[test]
+fn what_is_said_of_a_copy_that_does_not_run_is_not_excused() {
+    let mut evidence =
+        kernel(Binding::OutOfTree, vec![module(Origin::InTree, vec![]), module(Origin::Prebuilt, vec![bad()])]);
+    evidence.proven_by_use = true;
+    assert_eq!(verdict(&evidence, AcceptInTree::Auto).0, Verdict::Unsafe);
+}
+
+#[test]
 fn no_kernel_to_judge_is_unknown() {
     assert_eq!(judge(vec![], None).verdict, Verdict::Unknown);
     assert_eq!(judge(vec![], Some(&Finding::warn(Code::BootUnknown, "x", "y"))).verdict, Verdict::Unknown);

@@ -6,10 +6,10 @@ use crate::host::Host;
 use crate::kernel::KernelRelease;
 use std::path::{Path, PathBuf};
 
-const DIRECTORIES: [&str; 5] =
+pub(super) const DIRECTORIES: [&str; 5] =
     ["/etc/depmod.d", "/run/depmod.d", "/usr/local/lib/depmod.d", "/usr/lib/depmod.d", "/lib/depmod.d"];
 /// EL6 and older.
-const OLD: &str = "/etc/depmod.conf";
+pub(super) const OLD: &str = "/etc/depmod.conf";
 /// What depmod does without a `search` line.
 const SEARCH: [&str; 2] = ["updates", "built-in"];
 

@@ -32,6 +32,22 @@ pub use signature::Signature;
 pub use target::Target;
 pub use verify::verify;
 
+/// Where the settings of modprobe and depmod are.
+pub struct Settings {
+    /// Of which the `*.conf` files count.
+    pub directories: Vec<&'static str>,
+    /// Single files of old systems.
+    pub files: Vec<&'static str>,
+}
+
+/// Where the settings that decide which file is loaded are.
+pub fn settings() -> Settings {
+    Settings {
+        directories: modprobe::DIRECTORIES.into_iter().chain(depmod::DIRECTORIES).collect(),
+        files: vec![modprobe::OLD, depmod::OLD],
+    }
+}
+
 /// Whether a modalias pattern of `.modinfo` or modules.alias fits: fnmatch(3) without flags, as libkmod uses it.
 pub fn fits(pattern: &str, modalias: &str) -> bool {
     glob(pattern.as_bytes(), modalias.as_bytes())

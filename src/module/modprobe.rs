@@ -8,10 +8,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Where the files are; one of an earlier directory hides one of the same name in a later one.
-const DIRECTORIES: [&str; 5] =
+pub(super) const DIRECTORIES: [&str; 5] =
     ["/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d"];
 /// EL6 and older.
-const OLD: &str = "/etc/modprobe.conf";
+pub(super) const OLD: &str = "/etc/modprobe.conf";
 
 /// A line that says something about a module, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -154,6 +154,11 @@ impl Target {
         self.index.path(name)
     }
 
+    /// The files that modprobe would load before a module.
+    pub fn dependencies(&self, name: &str) -> Vec<PathBuf> {
+        self.index.dependencies(name)
+    }
+
     /// What would drive a device, in the order in which modprobe tries.
     pub fn resolve_alias(&self, modalias: &str) -> Vec<Provider> {
         self.index.resolve(modalias)

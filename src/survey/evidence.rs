@@ -1,5 +1,6 @@
 //! The evidence about one kernel: for each device the modules that could serve it, read and verified.
 
+use super::proof::proven_by_use;
 use super::Survey;
 use crate::driver::Recipe;
 use crate::finding::{Code, Finding};
@@ -10,7 +11,6 @@ use crate::kernel::{installed, KernelRelease};
 use crate::module::{self, Module, Provider, Target};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 impl Survey<'_> {
@@ -45,7 +45,7 @@ impl Survey<'_> {
         for need in &needs {
             findings.extend(need.device.as_ref().and_then(|d| self.bound_by_hand(&target, d, &need.candidates)));
         }
-        let proven_by_use = self.running.as_ref() == Some(kernel) && proven_by_use(host, &needs);
+        let proven_by_use = self.running.as_ref() == Some(kernel) && proven_by_use(host, kernel, &target, &needs, &cmdline);
         KernelEvidence { release: kernel.clone(), needs, findings, proven_by_use, undecided }
     }
 
@@ -225,34 +225,4 @@ fn origin(host: &Host, path: &Path, module: Option<&Module>) -> Origin {
     } else {
         Origin::Unknown
     }
-}
-
-/// A kernel that runs now is proven for what it drives: each device is bound and its link is up, and the module files are older
-/// than the boot.
-fn proven_by_use(host: &Host, needs: &[Need]) -> bool {
-    let Some(booted) = boot_time(host) else { return false };
-    let up = |device: &Device| {
-        let Some(interface) = &device.interface else { return false };
-        let state = [
-            format!("/sys/bus/pci/devices/{}/net/{interface}/operstate", device.address),
-            format!("/sys/class/net/{interface}/operstate"),
-        ];
-        device.driver.is_some() && state.iter().any(|p| host.read_text(p).is_ok_and(|s| s.trim() == "up"))
-    };
-    let unchanged = |module: &ModuleEvidence| match &module.path {
-        Some(path) => host.metadata(path).is_ok_and(|m| m.ctime() <= booted && m.mtime() <= booted),
-        None => true,
-    };
-    let used = |need: &Need| {
-        let driver = need.device.as_ref().and_then(|d| d.module.as_ref().or(d.driver.as_ref())).map(|n| n.replace('-', "_"));
-        need.device.as_ref().is_some_and(up)
-            && need.candidates.first().is_some_and(|m| Some(&m.name) == driver.as_ref() && unchanged(m))
-    };
-    !needs.is_empty() && needs.iter().all(used)
-}
-
-/// Seconds since the epoch when the machine booted: `btime` of proc_stat(5).
-fn boot_time(host: &Host) -> Option<i64> {
-    let stat = host.read_text("/proc/stat").ok()?;
-    stat.lines().find_map(|l| l.strip_prefix("btime "))?.trim().parse().ok()
 }

@@ -2,6 +2,7 @@
 //! weighs. Read-only, and no process is started.
 
 mod evidence;
+mod origin;
 mod proof;
 
 use crate::boot::{self, NextBoot};

@@ -92,6 +92,9 @@ pub struct Module {
     /// Whether it carries type information that the kernel checks (`.BTF`).
     #[serde(skip)]
     pub(super) btf: bool,
+    /// Whether it holds a signature as a section, as those of EL6 do.
+    #[serde(skip)]
+    pub(super) signed_inside: bool,
     /// The bytes that the signature is about, for its check.
     #[serde(skip)]
     pub(super) signed_content: Vec<u8>,
@@ -170,6 +173,7 @@ impl Module {
             this_module: elf.size(".gnu.linkonce.this_module"),
             compiler: elf.compiler().and_then(Compiler::parse),
             btf: elf.count(".BTF") > 0,
+            signed_inside: elf.count(".module_sig") > 0,
             ..Module::default()
         })
     }
@@ -185,9 +189,9 @@ impl Module {
         self.aliases.iter().any(|pattern| fits(pattern, modalias))
     }
 
-    /// Whether a signature is appended.
+    /// Whether there is a signature, of whatever form.
     pub fn signed(&self) -> bool {
-        self.signature.is_some()
+        self.signature.is_some() || self.signed_inside
     }
 }
 

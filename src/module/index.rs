@@ -206,11 +206,13 @@ impl Index {
         found
     }
 
-    /// Modules that came with the kernel, for what they say of it; those of the text table below `kernel/`, in its order.
+    /// Modules that came with the kernel, for what they say of it; those of the text table below `kernel/`, in its order. Those of
+    /// network drivers come last: their makefiles install there too.
     pub(super) fn own_modules(&self) -> Vec<PathBuf> {
         let text = self.host.read_start(self.dir.join("modules.dep"), OWN_LINES).unwrap_or_default();
         let files = lines(&text).filter_map(|l| l.split(':').next()).filter(|f| f.starts_with("kernel/"));
-        files.take(OWN_MODULES).map(|f| self.absolute(f)).collect()
+        let (net, others): (Vec<&str>, Vec<&str>) = files.partition(|f| f.starts_with("kernel/drivers/net/"));
+        others.into_iter().chain(net).take(OWN_MODULES).map(|f| self.absolute(f)).collect()
     }
 }
 
@@ -239,4 +241,21 @@ fn underscores(alias: &str) -> String {
         }
     };
     alias.chars().map(change).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_beside_which_makefiles_install_are_asked_last_about_the_kernel() {
+        let dir = tempfile::tempdir().unwrap();
+        let modules = dir.path().join("lib/modules/6.1.0");
+        std::fs::create_dir_all(&modules).unwrap();
+        let table = "updates/a.ko:\nkernel/drivers/net/b.ko:\nkernel/fs/c.ko: kernel/fs/d.ko\nkernel/fs/d.ko:\n";
+        std::fs::write(modules.join("modules.dep"), table).unwrap();
+        let index = Index::load(&Host::new(dir.path()).unwrap(), &"6.1.0".parse().unwrap());
+        let names: Vec<String> = index.own_modules().iter().map(|p| name_of(&p.to_string_lossy())).collect();
+        assert_eq!(names, ["c", "d", "b"]);
+    }
 }

@@ -54,6 +54,15 @@ impl Files {
         Files { seen, dir, order }
     }
 
+    /// Whether the kernel's build made a file of this path below its module directory; not known without `modules.order`.
+    pub(super) fn lists(&self, inside: &Path) -> Option<bool> {
+        let name = inside.as_os_str().as_encoded_bytes();
+        let end = [".xz", ".gz", ".zst"].iter().find_map(|e| name.strip_suffix(e.as_bytes())).unwrap_or(name);
+        let mut own = self.order.split(|&b| b == b'\n').filter(|l| l.starts_with(b"kernel/")).peekable();
+        own.peek()?;
+        Some(own.any(|line| line == end))
+    }
+
     /// The copies of one module.
     pub(super) fn of(&self, host: &Host, name: &str) -> Vec<PathBuf> {
         let name = name.replace('-', "_");

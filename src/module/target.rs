@@ -42,6 +42,10 @@ pub(super) struct Own {
     pub this_module: Option<u64>,
     /// How it is packed.
     pub packed: Option<decompress::Packing>,
+    /// Whether it says that it is the kernel's own, which modules do since Linux 3.2.
+    pub intree: bool,
+    /// Whether it is signed.
+    pub signed: bool,
 }
 
 /// A symbol that the kernel or one of its modules offers.
@@ -121,10 +125,39 @@ impl Target {
             let read = |path: PathBuf| {
                 let module = Module::read(self.host.read(path).ok()?).ok()?;
                 let flags = module.vermagic.as_ref()?.strip_prefix(self.release.as_str())?.strip_prefix(' ')?.to_owned();
-                Some(Own { flags: Some(flags), this_module: module.this_module, packed: module.packed })
+                let (intree, signed) = (module.intree, module.signed());
+                Some(Own { flags: Some(flags), this_module: module.this_module, packed: module.packed, intree, signed })
             };
-            self.index.own_modules().into_iter().find_map(read).unwrap_or_default()
+            // One that was put beside them by hand does not say that it is the kernel's own, and is not asked if another one does.
+            let mut first = None;
+            for own in self.index.own_modules().into_iter().filter_map(read) {
+                if own.intree {
+                    return own;
+                }
+                first.get_or_insert(own);
+            }
+            first.unwrap_or_default()
         })
+    }
+
+    /// Whether the kernel's modules say of themselves that they are its own.
+    pub fn tags_its_own(&self) -> bool {
+        self.own().intree
+    }
+
+    /// Whether a module file came with the kernel. The makefile of a driver may install it in the place of the kernel's own, so
+    /// that the place says little: the kernel's build gives its modules a tag (`intree`), signs them all or none, lists them in
+    /// `modules.order`, and makes no links.
+    pub fn is_own(&self, path: &Path, module: &Module) -> bool {
+        let inside = path.strip_prefix(modules_dir(&self.release)).ok();
+        let (Some(inside), false) = (inside.filter(|p| p.starts_with("kernel")), module.intree) else {
+            return module.intree;
+        };
+        let own = self.own();
+        !own.intree
+            && (module.signed() || !own.signed)
+            && self.files().lists(inside) != Some(false)
+            && !self.host.path_of_link(path).is_symlink()
     }
 
     /// The compiler that made the kernel, if that is known.

@@ -1,5 +1,6 @@
 //! The evidence about one kernel: for each device the modules that could serve it, read and verified.
 
+use super::origin::{binding, origin};
 use super::proof::proven_by_use;
 use super::Survey;
 use crate::driver::Recipe;
@@ -10,7 +11,7 @@ use crate::judge::{Binding, KernelEvidence, ModuleEvidence, Need, Origin};
 use crate::kernel::{installed, KernelRelease};
 use crate::module::{self, Module, Provider, Target};
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::{Path, PathBuf};
 
 impl Survey<'_> {
@@ -106,7 +107,7 @@ impl Survey<'_> {
             device: device.cloned(),
             recipe: recipe.map(|r| r.name.clone()),
             required: recipe.is_some_and(|r| self.config.drivers.required.contains(&r.name)),
-            binding: device.map_or(Binding::Unbound, |d| binding(self.host, d, self.running.as_ref())),
+            binding: device.map_or(Binding::Unbound, |d| binding(self.host, d, recipe, self.running.as_ref())),
             candidates,
         }
     }
@@ -119,29 +120,6 @@ fn other_release(recipe: &Recipe, kernel: &KernelRelease, module: &ModuleEvidenc
     let first = named.first().filter(|_| !named.contains(&version))?;
     let detail = format!("{} {version} is not what the recipe names for {kernel} ({first})", module.name);
     Some(Finding::warn(Code::WrongVersion, detail, format!("vfguard prepare {kernel}, if {first} is wanted")))
-}
-
-/// How a device is driven now: `/sys/module/X/taint` carries O for an out-of-tree module; where there is no such file, the
-/// place of the running kernel's module and its `intree` tag tell.
-fn binding(host: &Host, device: &Device, running: Option<&KernelRelease>) -> Binding {
-    let Some(driver) = &device.driver else { return Binding::Unbound };
-    let name = device.module.as_ref().unwrap_or(driver).replace('-', "_");
-    match host.read_text(format!("/sys/module/{name}/taint")) {
-        Ok(taint) => return if taint.contains('O') { Binding::OutOfTree } else { Binding::InTree },
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
-        // The one of which more is asked.
-        Err(_) => return Binding::OutOfTree,
-    }
-    let Some(running) = running else { return Binding::InTree };
-    let copy = || module::on_disk(host, running, &name).into_iter().next();
-    let Some(path) = Target::load(host, running).module_file(&name).or_else(copy) else {
-        return Binding::InTree;
-    };
-    match host.read(&path).ok().and_then(|bytes| Module::read(&bytes).ok()) {
-        Some(module) if module.intree => Binding::InTree,
-        _ if path.components().any(|c| c.as_os_str() == "kernel") => Binding::InTree,
-        _ => Binding::OutOfTree,
-    }
 }
 
 /// The modules that could serve a need, as modprobe would try them; then copies of the recipe's modules that it would not load.
@@ -176,7 +154,7 @@ fn candidates(
         let mut seen = Vec::new();
         for path in paths {
             if !seen.contains(&path) {
-                found.push(examine(host, target, name, &path, device, cmdline));
+                found.push(examine(host, target, name, &path, device, recipe, cmdline));
                 seen.push(path);
             }
         }
@@ -185,7 +163,15 @@ fn candidates(
 }
 
 /// Reads, verifies and places one module file.
-fn examine(host: &Host, target: &Target, name: &str, path: &Path, device: Option<&Device>, cmdline: &str) -> ModuleEvidence {
+fn examine(
+    host: &Host,
+    target: &Target,
+    name: &str,
+    path: &Path,
+    device: Option<&Device>,
+    recipe: Option<&Recipe>,
+    cmdline: &str,
+) -> ModuleEvidence {
     let devices: Vec<&Device> = device.into_iter().collect();
     let read = host.read(path).map_err(|e| {
         let code = if e.kind() == io::ErrorKind::NotFound { Code::ModuleMissing } else { Code::ModuleUnreadable };
@@ -207,22 +193,7 @@ fn examine(host: &Host, target: &Target, name: &str, path: &Path, device: Option
         path: Some(path.to_owned()),
         version: module.as_ref().and_then(|m| m.version.clone()),
         build_id: module.as_ref().and_then(|m| m.build_id.clone()),
-        origin: origin(host, path, module.as_ref()),
+        origin: origin(host, target, recipe, path, module.as_ref()),
         findings,
-    }
-}
-
-fn origin(host: &Host, path: &Path, module: Option<&Module>) -> Origin {
-    let has = |part: &str| path.components().any(|c| c.as_os_str() == part);
-    if has("weak-updates") && host.path_of_link(path).is_symlink() {
-        Origin::Reused
-    } else if path.parent().is_some_and(|d| d.ends_with("updates/vfguard")) {
-        Origin::Built
-    } else if has("kernel") || module.is_some_and(|m| m.intree) {
-        Origin::InTree
-    } else if module.is_some() {
-        Origin::Prebuilt
-    } else {
-        Origin::Unknown
     }
 }

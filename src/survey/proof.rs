@@ -220,6 +220,12 @@ fn is_loaded(since: &Boot, target: &Target, module: &ModuleEvidence) -> bool {
         && std::iter::once(path).chain(&needs).all(|p| since.is_unchanged(p) && is_in_the_kernel(since.host, p))
 }
 
+/// The build id of the module that the kernel holds, if it shows one.
+pub(super) fn loaded_build(host: &Host, name: &str) -> Option<Vec<u8>> {
+    let note = host.read(Path::new("/sys/module").join(name).join("notes/.note.gnu.build-id")).ok()?;
+    build_id(&note).map(<[u8]>::to_vec)
+}
+
 /// By what the kernel shows of the module that it holds: the linker's digest, else that of the sources; and that it was not
 /// loaded by force, which no boot does.
 fn is_in_the_kernel(host: &Host, path: &Path) -> bool {

@@ -1,0 +1,71 @@
+//! Where a module comes from, and how a device is driven now.
+
+use super::proof::loaded_build;
+use crate::driver::Recipe;
+use crate::host::pci::Device;
+use crate::host::Host;
+use crate::judge::{Binding, Origin};
+use crate::kernel::KernelRelease;
+use crate::module::{self, Module, Target};
+use std::io::ErrorKind;
+use std::path::Path;
+
+/// Where a module file of K comes from.
+pub(super) fn origin(host: &Host, target: &Target, recipe: Option<&Recipe>, path: &Path, module: Option<&Module>) -> Origin {
+    let has = |part: &str| path.components().any(|c| c.as_os_str() == part);
+    if has("weak-updates") && host.path_of_link(path).is_symlink() {
+        return Origin::Reused;
+    }
+    if path.parent().is_some_and(|d| d.ends_with("updates/vfguard")) {
+        return Origin::Built;
+    }
+    match module {
+        Some(module) if is_own(target, recipe, path, module) => Origin::InTree,
+        Some(_) => Origin::Prebuilt,
+        // What cannot be read serves nobody, whatever it is.
+        None if has("kernel") => Origin::InTree,
+        None => Origin::Unknown,
+    }
+}
+
+/// Whether the kernel's own build made it. Where that leaves no tag, a version that the recipe has is the vendor's release: the
+/// kernel's own copies bear other ones (2.12.1-k).
+fn is_own(target: &Target, recipe: Option<&Recipe>, path: &Path, module: &Module) -> bool {
+    target.is_own(path, module) && (module.intree || !is_released(recipe, module.version.as_deref()))
+}
+
+fn is_released(recipe: Option<&Recipe>, version: Option<&str>) -> bool {
+    version.is_some_and(|version| recipe.is_some_and(|r| r.release(version.trim()).is_some()))
+}
+
+/// How a device is driven now: `/sys/module/X/taint` carries O for an out-of-tree module. Where there is no such file (before
+/// Linux 3.4), what the kernel shows of the module and the file on the disk tell; in doubt it is the one of which more is asked.
+pub(super) fn binding(host: &Host, device: &Device, recipe: Option<&Recipe>, running: Option<&KernelRelease>) -> Binding {
+    let Some(driver) = &device.driver else { return Binding::Unbound };
+    let name = device.module.as_ref().unwrap_or(driver).replace('-', "_");
+    let dir = Path::new("/sys/module").join(&name);
+    match host.read_text(dir.join("taint")) {
+        Ok(taint) => return if taint.contains('O') { Binding::OutOfTree } else { Binding::InTree },
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+        Err(_) => return Binding::OutOfTree,
+    }
+    let Some(running) = running else { return Binding::InTree };
+    let target = Target::load(host, running);
+    let loaded = host.read_text(dir.join("version")).ok();
+    if !target.tags_its_own() && is_released(recipe, loaded.as_deref()) {
+        return Binding::OutOfTree;
+    }
+    let copy = || module::on_disk(host, running, &name).into_iter().next();
+    let Some(path) = target.module_file(&name).or_else(copy) else {
+        // Nothing of it on the disk: built in, or gone.
+        return if host.exists(dir.join("initstate")) { Binding::OutOfTree } else { Binding::InTree };
+    };
+    match host.read(&path).ok().and_then(|bytes| Module::read(bytes).ok()) {
+        // What lies there now says nothing of another one that was loaded.
+        Some(file) if loaded_build(host, &name).is_some_and(|id| file.build_id.as_ref().is_some_and(|own| *own != id)) => {
+            Binding::OutOfTree
+        }
+        Some(file) if is_own(&target, recipe, &path, &file) => Binding::InTree,
+        _ => Binding::OutOfTree,
+    }
+}

@@ -147,6 +147,18 @@ fn a_kernels_own_driver_serves_where_one_is_bound_now_and_an_out_of_tree_one_wan
     let machine = machine.file("proc/cmdline", "root=/dev/vda1 ro net.ifnames=0\n");
     let (code, said) = findings(&machine, &["check", k2]);
     assert!(code == 0 && said.starts_with("warning interface-rename") && said.contains("net.ifnames=0"), "{code} {said}");
+    // Settings that know it by that name alone find nothing then.
+    let settings = "etc/sysconfig/network-scripts/ifcfg-eth0";
+    let machine = machine.file(settings, "DEVICE=eth0\nBOOTPROTO=dhcp\n").file("usr/sbin/grubby", "");
+    let (code, said) = findings(&machine, &["check", k2]);
+    assert!(code == 3 && said.starts_with("unsafe interface-rename"), "{code} {said}");
+    assert!(said.contains(settings) && said.contains("grubby --update-kernel=ALL --args=\"net.ifnames=0\""), "{said}");
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    assert_eq!(machine.saved_entry(), k1, "the boot default is held on what runs");
+    assert!(machine.path("run/systemd/system/reboot.target.d/50-vfguard.conf").exists());
+    let machine = machine.file(settings, "HWADDR=02:00:00:00:00:01\nBOOTPROTO=dhcp\n");
+    assert_eq!(machine.run(&["reconcile"]).code, 0);
+    assert_eq!(machine.saved_entry(), k2);
     let machine = machine.file("proc/cmdline", "root=/dev/vda1 ro\n");
 
     let machine = machine.file("sys/module/ixgbevf/taint", "OE\n");

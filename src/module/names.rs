@@ -1,46 +1,149 @@
 //! Whether a network interface keeps its name in K: addresses, firewalls and routes hang on it.
 //!
-//! The name comes from words of the command line (`net.ifnames=`, `biosdevname=`; systemd.net-naming-scheme(7)), from rules in
-//! `/etc/udev/rules.d` and from `/etc/systemd/network/*.link` (systemd.link(5)), of which some match the driver's name.
+//! The name comes from words of the command line (`net.ifnames=`, `biosdevname=`, dracut's `ifname=`; systemd.net-naming-scheme(7)),
+//! from rules in `/etc/udev/rules.d` and from `/etc/systemd/network/*.link` (systemd.link(5)), of which some match the driver's name.
+
+mod pins;
+mod settings;
 
 use crate::finding::{Code, Finding};
 use crate::host::pci::Device;
 use crate::host::Host;
 use std::path::Path;
 
-/// Words of the command line that decide how interfaces are named; the last of its kind counts.
-const WORDS: [&str; 3] = ["net.ifnames=", "biosdevname=", "net.naming-scheme="];
+/// Names that the firmware's and the slot's numbers give, and those in the order of discovery.
+const PREDICTABLE: [&str; 5] = ["ens3", "enp0s3", "enp39s0f0v1", "eno1", "enX0"];
+const DISCOVERED: [&str; 2] = ["eth0", "eth1"];
+const BIOSDEVNAME: [&str; 2] = ["em1", "p1p1_0"];
+/// Masked by a link to /dev/null, they leave the kernel's names.
+const NAMING: [&str; 3] = [
+    "/etc/systemd/network/99-default.link",
+    "/etc/udev/rules.d/80-net-setup-link.rules",
+    "/etc/udev/rules.d/80-net-name-slot.rules",
+];
+
+/// A word that decides how an interface is named and is another one in K.
+struct Change {
+    /// How it begins; the last of its kind counts.
+    word: &'static str,
+    /// The whole word that the kernel runs with, and the one that it would start with.
+    now: Option<String>,
+    then: Option<String>,
+    /// Names of the kind that it may lead to; empty where it changes nothing here.
+    leads_to: Vec<&'static str>,
+}
 
 /// Compares what names the interface of a device now with what will in K, whose driver for it is `driver`.
 pub fn interface_findings(host: &Host, device: &Device, driver: &str, cmdline: &str) -> Vec<Finding> {
     let Some(interface) = &device.interface else { return Vec::new() };
     let mut findings = Vec::new();
     let running = host.read_text("/proc/cmdline").unwrap_or_default();
-    for word in WORDS {
-        let (now, then) = (last(&running, word), last(cmdline, word));
-        if now != then && !running.trim().is_empty() {
-            let shown = |value: Option<&str>| value.map_or(format!("no `{word}…`"), |v| format!("`{word}{v}`"));
-            findings.push(Finding::warn(
-                Code::InterfaceRename,
-                format!("{interface} may get another name: the kernel runs with {} and would start with {}", shown(now), shown(then)),
-                "make the words of both command lines the same (GRUB_CMDLINE_LINUX in /etc/default/grub, or grubby --update-kernel)",
-            ));
-        }
+    let changes = if running.trim().is_empty() { Vec::new() } else { changes(host, interface, &running, cmdline) };
+    for change in &changes {
+        let shown = |word: &Option<String>| word.as_ref().map_or(format!("no `{}…`", change.word), |w| format!("`{w}`"));
+        let words = format!("the kernel runs with {} and would start with {}", shown(&change.now), shown(&change.then));
+        findings.push(renamed(host, device, interface, cmdline, &change.leads_to, &words, &put_back(host, change)));
     }
     let same = |name: &str| name.replace('-', "_") == driver;
     let bound = device.driver.as_deref().filter(|bound| !same(bound) && !device.module.as_deref().is_some_and(same));
     if let Some((file, bound)) = bound.and_then(|bound| Some((rule_by_driver(host, interface, bound)?, bound))) {
-        findings.push(Finding::warn(
-            Code::InterfaceRename,
-            format!("{interface} may get another name: {file} names it by the driver {bound}, and {driver} would drive it"),
-            format!("let {file} match the address of the device or of the card instead"),
-        ));
+        let why = format!("{file} names it by the driver {bound}, and {driver} would drive it");
+        let remedy = format!("let {file} match the address of the device or of the card instead");
+        let other: Vec<&str> = PREDICTABLE.into_iter().chain(DISCOVERED).collect();
+        findings.push(renamed(host, device, interface, cmdline, &other, &why, &remedy));
     }
     findings
 }
 
+/// Unsafe where nothing else gives the interface its name, and the network settings know it by that alone.
+fn renamed(
+    host: &Host,
+    device: &Device,
+    interface: &str,
+    cmdline: &str,
+    other: &[&str],
+    why: &str,
+    remedy: &str,
+) -> Finding {
+    let known = if other.is_empty() || pins::pinned(host, device, interface) {
+        None
+    } else {
+        settings::by_name(host, interface, cmdline, other)
+    };
+    match known {
+        Some(known) => {
+            Finding::refuse(Code::InterfaceRename, format!("{interface} may get another name, and {known}: {why}"), remedy)
+        }
+        None => Finding::warn(Code::InterfaceRename, format!("{interface} may get another name: {why}"), remedy),
+    }
+}
+
+fn changes(host: &Host, interface: &str, running: &str, cmdline: &str) -> Vec<Change> {
+    let discovered = interface.strip_prefix("eth").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    let masked = NAMING.iter().any(|f| host.read_link(f).is_ok_and(|to| to == Path::new("/dev/null")));
+    let off = |line: &str| {
+        let value = last(line, "net.ifnames=").map(|w| w["net.ifnames=".len()..].to_ascii_lowercase());
+        value.is_some_and(|v| ["0", "no", "n", "false", "f", "off"].contains(&v.as_str()))
+    };
+    let mut changes = Vec::new();
+    let mut add = |word: &'static str, differs: bool, leads_to: Vec<&'static str>| {
+        let (now, then) = (last(running, word), last(cmdline, word));
+        if differs && now != then {
+            changes.push(Change { word, now: now.map(str::to_owned), then: then.map(str::to_owned), leads_to });
+        }
+    };
+    let (now, then) = (off(running), off(cmdline));
+    let leads_to = match () {
+        () if masked => Vec::new(),
+        // It has such a name already: naming by slot is not at work here.
+        () if then && discovered => Vec::new(),
+        () if then => DISCOVERED.to_vec(),
+        () => PREDICTABLE.to_vec(),
+    };
+    add("net.ifnames=", now != then, leads_to);
+    let idle = masked || then || discovered;
+    add("net.naming-scheme=", true, if idle { Vec::new() } else { PREDICTABLE.to_vec() });
+    let there = ["/sbin/biosdevname", "/usr/sbin/biosdevname", "/usr/bin/biosdevname"].iter().any(|f| host.is_file(f));
+    let any: Vec<&str> = BIOSDEVNAME.into_iter().chain(PREDICTABLE).chain(DISCOVERED).collect();
+    add("biosdevname=", true, if there { any.clone() } else { Vec::new() });
+    let given = |line: &str| -> Vec<String> {
+        let words = line.split_whitespace().filter_map(|w| w.strip_prefix("ifname="));
+        words.filter(|w| w.split(':').next() == Some(interface)).map(str::to_ascii_lowercase).collect()
+    };
+    let (now, then) = (given(running), given(cmdline));
+    if !now.is_empty() && now != then {
+        let whole = |words: &[String]| words.last().map(|w| format!("ifname={w}"));
+        changes.push(Change { word: "ifname=", now: whole(&now), then: whole(&then), leads_to: any });
+    }
+    changes
+}
+
 fn last<'c>(cmdline: &'c str, word: &str) -> Option<&'c str> {
-    cmdline.split_whitespace().filter_map(|w| w.strip_prefix(word)).next_back()
+    cmdline.split_whitespace().rfind(|w| w.starts_with(word))
+}
+
+/// What makes the command line say what it says now, with this machine's own tool.
+fn put_back(host: &Host, change: &Change) -> String {
+    let there = |tool: &str| ["/usr/sbin", "/sbin", "/usr/bin"].iter().any(|dir| host.is_file(Path::new(dir).join(tool)));
+    let (word, verb) = match (&change.now, &change.then) {
+        (Some(now), _) => (now.as_str(), "put"),
+        (None, Some(then)) => (then.as_str(), "take"),
+        (None, None) => (change.word, "put"),
+    };
+    if there("grubby") {
+        let option = if verb == "put" { "args" } else { "remove-args" };
+        return format!("grubby --update-kernel=ALL --{option}=\"{word}\"");
+    }
+    let into = if verb == "put" { "into" } else { "out of" };
+    let edit = format!("{verb} {word} {into} GRUB_CMDLINE_LINUX in /etc/default/grub, then");
+    match () {
+        () if there("update-grub") => format!("{edit} update-grub"),
+        () if there("grub2-mkconfig") => format!("{edit} grub2-mkconfig -o /boot/grub2/grub.cfg"),
+        () if there("grub-mkconfig") => format!("{edit} grub-mkconfig -o /boot/grub/grub.cfg"),
+        () => format!(
+            "{verb} {word} {into} the kernel's line in the boot entry, and {into} /etc/kernel/cmdline if that is there"
+        ),
+    }
 }
 
 /// A file that gives the interface its name and does so by the driver's.
@@ -64,8 +167,9 @@ fn rule_by_driver(host: &Host, interface: &str, driver: &str) -> Option<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finding::Severity;
 
-    fn device() -> Device {
+    pub(super) fn device() -> Device {
         Device {
             address: "0000:00:03.0".into(),
             modalias: "pci:v0".into(),
@@ -77,7 +181,7 @@ mod tests {
         }
     }
 
-    fn root(files: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
+    pub(super) fn root(files: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
         let dir = tempfile::tempdir().unwrap();
         for (path, text) in files {
             let path = dir.path().join(path);
@@ -94,6 +198,86 @@ mod tests {
         assert_eq!(interface_findings(&host, &device(), "ixgbevf", "ro net.ifnames=0"), []);
         let findings = interface_findings(&host, &device(), "ixgbevf", "ro");
         assert_eq!((findings.len(), findings[0].code), (1, Code::InterfaceRename));
+        assert_eq!(findings[0].severity, Severity::Warning, "no settings name it");
+        assert_eq!(
+            interface_findings(&host, &device(), "ixgbevf", "net.ifnames=1 net.ifnames=0"),
+            [],
+            "the last one counts"
+        );
+    }
+
+    #[test]
+    fn words_that_mean_the_same_are_no_change() {
+        let (_dir, host) = root(&[("proc/cmdline", "ro\n")]);
+        assert_eq!(interface_findings(&host, &device(), "ixgbevf", "ro net.ifnames=1"), []);
+    }
+
+    /// A machine whose settings know eth0 by its name, and which runs with such a command line.
+    fn severity(running: &str, cmdline: &str, files: &[(&str, &str)]) -> Option<Severity> {
+        let settings = ("etc/network/interfaces", "auto eth0\niface eth0 inet dhcp\n");
+        let (_dir, host) = root(&[&[("proc/cmdline", running), settings], files].concat());
+        interface_findings(&host, &device(), "ixgbevf", cmdline).into_iter().map(|f| f.severity).max()
+    }
+
+    #[test]
+    fn a_lost_word_is_unsafe_where_it_gave_the_name() {
+        let (refused, warned) = (Some(Severity::Unsafe), Some(Severity::Warning));
+        let tool = ("usr/sbin/biosdevname", "");
+        let mac = "02:00:00:00:00:01";
+        let word = &format!("ro ifname=eth0:{mac}");
+        for (running, cmdline, files, expected) in [
+            ("ro net.ifnames=0", "ro", &[][..], refused),
+            ("ro net.ifnames=off", "ro net.ifnames=1", &[], refused),
+            ("ro net.ifnames=0 biosdevname=0", "ro net.ifnames=0", &[], warned),
+            ("ro net.ifnames=0 biosdevname=0", "ro net.ifnames=0", &[tool], refused),
+            ("ro", "ro biosdevname=1", &[tool], refused),
+            // Named eth0 without the word, it has no other name with it.
+            ("ro", "ro net.ifnames=0", &[], warned),
+            ("ro net.naming-scheme=v238", "ro", &[], warned),
+            (word, "ro", &[], refused),
+            (word, "ro ifname=eth0:02:00:00:00:00:02", &[], refused),
+            (word, "ro ifname=eth1:02:00:00:00:00:02 ifname=eth0:02:00:00:00:00:01", &[], None),
+        ] {
+            assert_eq!(severity(running, cmdline, files), expected, "{running} → {cmdline}");
+        }
+    }
+
+    #[test]
+    fn naming_that_is_masked_is_not_lost_with_the_word() {
+        let settings = ("etc/network/interfaces", "iface eth0 inet dhcp\n");
+        let (dir, host) = root(&[("proc/cmdline", "net.ifnames=0"), settings, ("etc/systemd/network/x", "")]);
+        assert_eq!(interface_findings(&host, &device(), "ixgbevf", "ro")[0].severity, Severity::Unsafe);
+        std::os::unix::fs::symlink("/dev/null", dir.path().join("etc/systemd/network/99-default.link")).unwrap();
+        assert_eq!(interface_findings(&host, &device(), "ixgbevf", "ro")[0].severity, Severity::Warning);
+    }
+
+    #[test]
+    fn the_remedy_names_the_word_and_the_tool_of_the_machine() {
+        for (tool, running, cmdline, remedy) in [
+            ("usr/sbin/grubby", "net.ifnames=0", "ro", "grubby --update-kernel=ALL --args=\"net.ifnames=0\""),
+            ("sbin/grubby", "ro", "net.ifnames=0", "grubby --update-kernel=ALL --remove-args=\"net.ifnames=0\""),
+            (
+                "usr/sbin/update-grub",
+                "net.ifnames=0",
+                "ro",
+                "put net.ifnames=0 into GRUB_CMDLINE_LINUX in /etc/default/grub, then update-grub",
+            ),
+            (
+                "usr/sbin/grub2-mkconfig",
+                "ro",
+                "net.ifnames=0",
+                "take net.ifnames=0 out of GRUB_CMDLINE_LINUX in /etc/default/grub, then grub2-mkconfig -o /boot/grub2/grub.cfg",
+            ),
+            (
+                "x",
+                "net.ifnames=0",
+                "ro",
+                "put net.ifnames=0 into the kernel's line in the boot entry, and into /etc/kernel/cmdline if that is there",
+            ),
+        ] {
+            let (_dir, host) = root(&[("proc/cmdline", running), (tool, "")]);
+            assert_eq!(interface_findings(&host, &device(), "ixgbevf", cmdline)[0].remedy, remedy);
+        }
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Survey<'_> {
         let drivers: BTreeMap<&str, Option<&[u8]>> = drivers.map(|m| (m.name.as_str(), m.build_id.as_deref())).collect();
         let carried = |(name, build_id)| module::initramfs_driver(host, &target, initrds, name, build_id);
         findings.extend(drivers.into_iter().flat_map(carried));
-        for need in needs.iter().filter(|_| self.running.as_ref() != Some(kernel)) {
+        for need in &needs {
             if let (Some(device), Some(module)) = (&need.device, need.candidates.first()) {
                 findings.extend(module::interface_findings(host, device, &module.name, &cmdline));
             }

@@ -152,7 +152,7 @@ fn how_a_program_ends_is_told_as_if_nothing_stood_between() {
     for (name, signal) in [("KILL", 9), ("TERM", 15), ("SEGV", 11), ("USR2", 12), ("HUP", 1)] {
         assert_eq!(end(&format!("kill -{name} $$")).status.signal(), Some(signal), "SIG{name}");
     }
-    assert!(end("echo said").tail.contains("said"));
+    assert!(end("echo said").output.contains("said"));
     let absent = run(&Spec::new("/nonexistent/program", [""; 0], LIMIT)).unwrap_err();
     assert!(format!("{absent:#}").contains("No such file"), "{absent:#}");
     // A reader of its output waits for the program and for nobody else.
@@ -160,7 +160,7 @@ fn how_a_program_ends_is_told_as_if_nothing_stood_between() {
     let output = Spec::new("echo", ["said"], LIMIT).command().output().unwrap();
     assert!(output.stdout == b"said\n" && start.elapsed() < Duration::from_secs(10));
     // It has the signals that a program begins with.
-    let masks = end("grep -E '^Sig(Blk|Ign)' /proc/self/status").tail;
+    let masks = end("grep -E '^Sig(Blk|Ign)' /proc/self/status").output;
     assert!(masks.contains("SigBlk:\t0000000000000000"), "{masks}");
 }
 

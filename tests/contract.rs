@@ -368,7 +368,6 @@ fn an_option_that_would_be_ignored_or_taken_for_too_much_is_a_usage_error_whose_
 }
 
 #[test]
-#[test]
 fn numbers_on_the_command_line_that_are_out_of_range_are_usage_errors_that_name_the_option() {
     let machine = Machine::new().kernel(K);
     let most = u64::MAX.to_string();

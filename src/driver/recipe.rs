@@ -289,7 +289,7 @@ pub fn file_of(host: &Host, name: &str) -> Option<PathBuf> {
         Some(Recipe::parse(&text, file).ok()?.name == name)
     };
     let files = |dir: &&str| host.read_dir(dir).unwrap_or_default().into_iter().map(|n| Path::new(dir).join(n)).collect();
-    let files = DIRECTORIES.iter().rev().flat_map(|dir| -> Vec<PathBuf> { files(&dir) });
+    let files = DIRECTORIES.iter().rev().flat_map(|dir| -> Vec<PathBuf> { files(dir) });
     files.filter(|f| f.extension().is_some_and(|e| e == "toml")).find(|f| is(f) == Some(true))
 }
 

@@ -136,8 +136,10 @@ pub fn sweep_temporaries(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
         // tempfile's names: the prefix, a word at most, and letters and digits.
-        let random =
-            name.to_str().and_then(|n| n.strip_prefix(TEMPORARY)).filter(|r| r.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
+        let random = name
+            .to_str()
+            .and_then(|n| n.strip_prefix(TEMPORARY))
+            .filter(|r| r.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
         let old = |m: &fs::Metadata| m.is_file() && m.modified().is_ok_and(|t| t.elapsed().is_ok_and(|age| age > STALE));
         if random.is_some() && entry.metadata().as_ref().is_ok_and(old) {
             let _ = remove(&entry.path());

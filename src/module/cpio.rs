@@ -42,7 +42,7 @@ pub(super) fn read(image: &[u8], tree: &mut Tree, wanted: impl Fn(&str) -> bool)
         }
         let plain = MAGICS.iter().any(|m| rest.starts_with(m));
         let at = image.len() - rest.len();
-        if (plain || behind_plain) && at % 4 != 0 {
+        if (plain || behind_plain) && !at.is_multiple_of(4) {
             return Err(invalid(&format!("what begins at byte {at} is not aligned, and the kernel stops there")));
         }
         if plain {

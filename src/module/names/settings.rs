@@ -204,8 +204,8 @@ fn interfaces(host: &Host) -> Vec<PathBuf> {
 
 /// The value that a shell assignment gives, without quotes; the last one counts.
 pub(super) fn assigned(text: &str, key: &str) -> Option<String> {
-    let values = text.lines().filter_map(|l| l.trim().strip_prefix(key)?.strip_prefix('='));
-    let value = values.last()?.split('#').next().unwrap_or_default().trim();
+    let mut values = text.lines().filter_map(|l| l.trim().strip_prefix(key)?.strip_prefix('='));
+    let value = values.next_back()?.split('#').next().unwrap_or_default().trim();
     Some(value.trim_matches(['"', '\'']).to_owned()).filter(|v| !v.is_empty())
 }
 

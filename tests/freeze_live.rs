@@ -1,6 +1,7 @@
 //! Freezing /boot on real file systems of its own: whatever is killed while it is frozen, it does not stay frozen, and what somebody
 //! else froze is left alone. Wants root and loop devices, and is built with `--features failpoints` (tests/run.sh build).
 #![cfg(feature = "failpoints")]
+#![allow(clippy::print_stdout)] // skips and progress are for the runner
 
 mod machine;
 

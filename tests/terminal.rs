@@ -20,10 +20,6 @@ fn updated() -> Machine {
     machine.kernel(OLD).boot_entry(OLD).kernel(NEW).boot_entry(NEW).boot_default(NEW)
 }
 
-fn lines(text: &str) -> usize {
-    text.matches('\n').count()
-}
-
 /// The verbs of which each way to lose the reader is tried, and the exit code of each.
 const VERBS: [(&[&str], i32); 14] = [
     (&["reconcile"], 3),
@@ -49,24 +45,34 @@ fn watched(args: &[&str]) -> Vec<String> {
     tree(&machine)
 }
 
+/// Each verb in a thread of its own: syncing to the disk takes most of the time.
+fn with_each_verb(run: impl Fn(&[&str], i32) + Sync) {
+    std::thread::scope(|scope| {
+        for (args, want) in VERBS {
+            let run = &run;
+            scope.spawn(move || run(args, want));
+        }
+    });
+}
+
 #[test]
 fn a_terminal_that_goes_away_at_any_line_changes_nothing_about_the_work() {
-    for (args, want) in VERBS {
+    with_each_verb(|args, want| {
         let state = watched(args);
         for line in 1.. {
             let machine = updated();
             let mut run = Watched::start(&machine, args);
-            let ended = run.read_until(|seen| lines(seen) >= line);
-            let seen = run.seen.clone();
+            let ended = run.read_until(|seen| seen.matches('\n').count() >= line);
+            let when = format!("{args:?}, closed after line {line}: {}", run.seen);
             run.hang_up();
-            assert_eq!(code(run.end()), Ok(want), "{args:?}, closed after line {line}: {seen}");
-            is_as(&machine, &state, &format!("{args:?}, closed after line {line}: {seen}"));
+            assert_eq!(code(run.end()), Ok(want), "{when}");
+            is_as(&machine, &state, &when);
             if ended {
                 assert!(line > 1, "{args:?} printed nothing");
                 break;
             }
         }
-    }
+    });
 }
 
 #[test]
@@ -80,14 +86,14 @@ fn output_that_cannot_be_written_changes_nothing_about_the_work() {
         r#""$@" 2>&1 >/dev/null | head -n 1 >/dev/null; exit "${PIPESTATUS[0]}""#,
         r#""$@" 2>&1 | :; exit "${PIPESTATUS[0]}""#,
     ];
-    for (args, want) in VERBS {
+    with_each_verb(|args, want| {
         let state = watched(args);
         for way in ways {
             let machine = updated();
             assert_eq!(code(redirected(&machine, args, way)), Ok(want), "{args:?}: {way}");
             is_as(&machine, &state, &format!("{args:?}: {way}"));
         }
-    }
+    });
 }
 
 /// A run that waits for another one's lock, and that lock.

@@ -284,13 +284,14 @@ pub fn recipes(host: &Host) -> Result<Vec<Recipe>> {
 
 /// The file of the recipe that counts for a name, below the root; none where only the binary carries it.
 pub fn file_of(host: &Host, name: &str) -> Option<PathBuf> {
-    let is = |file: &Path| {
-        let text = read_trusted(&host.path(file), file).ok()?;
-        Some(Recipe::parse(&text, file).ok()?.name == name)
+    let is = |file: &PathBuf| {
+        let recipe = read_trusted(&host.path(file), file).and_then(|text| Recipe::parse(&text, file));
+        recipe.is_ok_and(|r| r.name == name)
     };
-    let files = |dir: &&str| host.read_dir(dir).unwrap_or_default().into_iter().map(|n| Path::new(dir).join(n)).collect();
-    let files = DIRECTORIES.iter().rev().flat_map(|dir| -> Vec<PathBuf> { files(dir) });
-    files.filter(|f| f.extension().is_some_and(|e| e == "toml")).find(|f| is(f) == Some(true))
+    DIRECTORIES.iter().rev().find_map(|dir| {
+        let files = host.read_dir(dir).unwrap_or_default().into_iter().map(|n| Path::new(dir).join(n));
+        files.filter(|f| f.extension().is_some_and(|e| e == "toml")).find(is)
+    })
 }
 
 /// Names and versions become file names and module names: no separator, no option in disguise.

@@ -49,8 +49,8 @@ pub struct Spec {
     /// can fill that.
     pub log: Option<PathBuf>,
     /// Whether it goes on when vfguard is killed or the limit is over: a package manager in the middle of a transaction leaves half a
-    /// package when it is cut short. The next run finds it by its lock ([`super::locks`]) and waits for it. It wants a log: a pipe
-    /// ends with us, and who writes to it then.
+    /// package when it is cut short. The next run finds it by its lock ([`super::locks`]) and waits for it. Without a log nobody
+    /// hears it: a pipe ends with us, and so does who writes to it.
     pub outlives: bool,
 }
 
@@ -126,7 +126,9 @@ impl Outcome {
 /// # Errors
 /// When it cannot be started, or its output cannot be had.
 pub fn run(spec: &Spec) -> Result<Outcome> {
-    let Some(path) = &spec.log else { return piped(spec) };
+    let Some(path) = &spec.log else {
+        return if spec.outlives { unheard(spec) } else { piped(spec) };
+    };
     let mut log = File::options()
         .create(true)
         .append(true)
@@ -149,6 +151,12 @@ fn spawn(spec: &Spec, stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Res
     let mut command = spec.command();
     command.stdout(stdout).stderr(stderr);
     command.spawn().remedy(format!("starting {program}"), format!("install the package that holds {program}"))
+}
+
+fn unheard(spec: &Spec) -> Result<Outcome> {
+    let mut child = spawn(spec, Stdio::null(), Stdio::null())?;
+    let (status, timed_out) = await_end(&mut child, spec.limit)?;
+    Ok(Outcome { status, timed_out, output: String::new(), cut: true })
 }
 
 fn piped(spec: &Spec) -> Result<Outcome> {

@@ -172,7 +172,9 @@ pub fn pending(host: &Host, judgement: &Judgement) -> Result<Vec<Pending>> {
 /// Leaves ready what holds the default should a later run die; that it cannot be left is a line.
 fn leave_ready(host: &Host, config: &Config, survey: &Survey) -> Option<String> {
     let refuge = (config.mode == Mode::Enforce).then(|| survey.refuge(host)).flatten();
-    boot::ready::leave(host, &survey.next, refuge.as_ref()).err().map(|e| format!("no hold is left ready: {e:#}"))
+    boot::ready::leave(host, &survey.next, survey.wanted.as_ref(), refuge.as_ref())
+        .err()
+        .map(|e| format!("no hold is left ready: {e:#}"))
 }
 
 /// Nothing of ours is in force: the gate is open and no default is held.

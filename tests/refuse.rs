@@ -82,6 +82,12 @@ fn a_hold_whose_record_could_not_be_written_still_promotes_the_kernel_that_was_w
     let machine = machine().file("var/lib/vfguard", "");
     assert_eq!(machine.run(&["reconcile"]).code, 3);
     fs::remove_file(machine.path("var/lib/vfguard")).unwrap();
+    // Nor is it lost where a run died meanwhile and what it had left ready was written.
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    let _ = fs::remove_file(machine.path("var/lib/vfguard/records/hold.json"));
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    let ready = fs::read_to_string(machine.path("var/lib/vfguard/ready/hold")).unwrap();
+    assert!(ready.contains(&format!("vfguard_wanted={NEW}\n")), "{ready}");
     // Not LATER, the first of the menu.
     let machine = mended(machine);
     let run = machine.run(&["reconcile"]);

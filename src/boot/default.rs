@@ -182,7 +182,7 @@ pub fn hold(host: &Host, _lock: &BootLock, to: &KernelRelease) -> Result<Change>
 }
 
 /// What is wanted, and by which entry, while the default is held on `to`: what is recorded of a hold that is on, else what boots `now`.
-pub(super) fn kept(host: &Host, loader: &Loader, now: &NextBoot, to: &KernelRelease) -> (KernelRelease, String) {
+fn kept(host: &Host, loader: &Loader, now: &NextBoot, to: &KernelRelease) -> (KernelRelease, String) {
     let (before, lasting) = (Hold::read(host), now.lasting());
     match (before, lasting) {
         // A default that is not the held one was set since, by a package or a person: that is what is wanted now.

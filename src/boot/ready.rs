@@ -4,7 +4,7 @@
 //! what has to stand there, byte by byte. The shell that reads it is packaging/systemd/fail-closed.
 
 use super::moves::{self, Plan, Way};
-use super::{choose, default, grubenv, NextBoot};
+use super::{choose, grubenv, NextBoot};
 use crate::host::{files, Host};
 use crate::kernel::KernelRelease;
 use anyhow::{Context, Result};
@@ -13,13 +13,14 @@ use std::path::Path;
 /// Where it is, below the root, in a directory that only root may enter. It is written while there is room, and read when there may be none.
 pub const FILE: &str = "/var/lib/vfguard/ready/hold";
 
-/// Leaves a hold on `to` ready, given what boots `now`; without a kernel that is known to be good, none. What is there already is not
-/// written again.
+/// Leaves a hold on `to` ready, given what boots `now` and, where a hold is on, what is `wanted`; without a kernel that is known to be
+/// good, none. What is there already is not written again.
 ///
 /// # Errors
 /// Those of writing. A loader by which nothing could be held is none: then none is left.
-pub fn leave(host: &Host, now: &NextBoot, to: Option<&KernelRelease>) -> Result<()> {
-    let Some((to, plan)) = to.and_then(|to| Some((to, plan(host, now, to).ok()?))) else {
+pub fn leave(host: &Host, now: &NextBoot, wanted: Option<&KernelRelease>, to: Option<&KernelRelease>) -> Result<()> {
+    let wanted = wanted.or(now.lasting().map(|c| &c.kernel));
+    let Some((to, plan)) = to.and_then(|to| Some((to, plan(host, wanted, to).ok()?))) else {
         return files::remove(&host.path(FILE)).map(drop);
     };
     let way = match plan.way {
@@ -36,11 +37,10 @@ pub fn leave(host: &Host, now: &NextBoot, to: Option<&KernelRelease>) -> Result<
     host.write_atomic(FILE, &content, 0o600)
 }
 
-fn plan(host: &Host, now: &NextBoot, to: &KernelRelease) -> Result<Plan> {
+fn plan(host: &Host, wanted: Option<&KernelRelease>, to: &KernelRelease) -> Result<Plan> {
     let (loaders, _) = choose::loaders(host);
     let loader = loaders.first().context("no boot loader")?;
-    let (wanted, _) = default::kept(host, loader, now, to);
-    let mut plan = moves::plan(host, loader, to, None, Some(&wanted).filter(|w| *w != to))?;
+    let mut plan = moves::plan(host, loader, to, None, wanted.filter(|w| *w != to))?;
     if plan.way == Way::InPlace {
         // What is set for one boot goes as well: nobody is there to judge it.
         plan.after = grubenv::edit(&plan.after, &[("next_entry", None)])?;

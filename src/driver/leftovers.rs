@@ -32,7 +32,7 @@ const DEPMOD: [&str; 13] = [
 const LOGS: &str = "/var/lib/vfguard/log";
 const RECORDS: &str = "/var/lib/vfguard/records";
 /// Where files are written whole or not at all.
-const WRITTEN: [&str; 11] = [
+const WRITTEN: [&str; 12] = [
     "/boot",
     "/boot/grub",
     "/boot/grub2",
@@ -41,6 +41,7 @@ const WRITTEN: [&str; 11] = [
     "/efi/loader",
     "/run/vfguard",
     "/var/lib/vfguard",
+    "/var/lib/vfguard/ready",
     RECORDS,
     super::headers::DIR,
     cache::DIR,

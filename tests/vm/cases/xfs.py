@@ -96,8 +96,8 @@ def tell(lab, report):
             is_thawed(machine)
         unit = "systemctl start --no-block vfguard.service", "systemctl kill -s KILL vfguard.service"
         with report.case("grub/xfs/killed-with-its-guard-the-next-run-thaws"):
-            shell.check(f"mkdir -p {NO_STOP.rsplit('/', 1)[0]} && printf '[Unit]\\nOnFailure=\\n[Service]\\nExecStopPost=\\n' >{NO_STOP} && "
-                        "systemctl daemon-reload")
+            shell.check(f"mkdir -p {NO_STOP.rsplit('/', 1)[0]} && printf '[Service]\\nExecStopPost=\\n' >{NO_STOP} && "
+                        "systemctl mask --runtime vfguard-fail-closed.service 2>&1")
             killed_in_freeze(machine, *unit)
             # Killed, it still freezes to the end.
             shell.until("! systemctl is-active -q vfguard.service && systemctl is-failed -q vfguard.service", 60)
@@ -107,7 +107,8 @@ def tell(lab, report):
             shell.check("vfguard gate show", 60)
             is_thawed(machine)
         with report.case("grub/xfs/killed-with-its-guard-the-units-end-thaws"):
-            shell.check(f"rm {NO_STOP} && systemctl daemon-reload && systemctl reset-failed")
+            shell.check(f"rm {NO_STOP} && systemctl unmask --runtime vfguard-fail-closed.service 2>&1 && systemctl daemon-reload && "
+                        "systemctl reset-failed")
             killed_in_freeze(machine, *unit)
             shell.until("systemctl is-failed -q vfguard.service", 120)
             is_thawed(machine)

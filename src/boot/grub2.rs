@@ -58,7 +58,7 @@ pub fn resolve(host: &Host, config: &Path, efi: bool) -> Seen {
 }
 
 /// Every entry, with the kernel that it would start.
-pub(super) fn survey(host: &Host, config: &Path, efi: bool) -> Vec<Choice> {
+pub(super) fn survey(host: &Host, config: &Path, efi: bool) -> (Vec<Choice>, Option<PathBuf>) {
     let (flavor, order) = rules(host);
     let order = if order == Order::Unknown { Order::Name } else { order };
     let world = World { host, flavor, order, efi, writable: unwritable(host).is_none() };

@@ -173,7 +173,7 @@ fn plan_grub2(
     entry: Option<&str>,
     wanted: Option<&KernelRelease>,
 ) -> Result<Plan> {
-    let choices = grub2::survey(host, config, efi_config(host, config));
+    let (choices, env_file) = grub2::survey(host, config, efi_config(host, config));
     let choice = pick(host, &choices, to, entry).ok_or_else(|| no_entry(to))?;
     let changes = [
         ("saved_entry", Some(choice.selector.as_str())),
@@ -181,24 +181,28 @@ fn plan_grub2(
         (MARK, wanted.map(|_| to.as_str())),
         (MARK_WANTED, wanted.map(KernelRelease::as_str)),
     ];
-    plan_env(host, config, &changes)
+    plan_env(host, &env_file.unwrap_or_else(|| usual_env(config)), &changes)
 }
 
 /// The environment file of a configuration, below the root.
 pub(super) fn env_file(host: &Host, config: &Path) -> PathBuf {
     let seen = grub2::resolve(host, config, efi_config(host, config));
-    seen.first.env_file.unwrap_or_else(|| config.with_file_name("grubenv"))
+    seen.first.env_file.unwrap_or_else(|| usual_env(config))
+}
+
+/// Where it is by GRUB's own custom.
+fn usual_env(config: &Path) -> PathBuf {
+    config.with_file_name("grubenv")
 }
 
 /// Edits GRUB's environment file.
 pub(super) fn edit_env(host: &Host, config: &Path, changes: &[(&str, Option<&str>)]) -> Result<Undo> {
-    plan_env(host, config, changes).and_then(|plan| make(host, plan))
+    plan_env(host, &env_file(host, config), changes).and_then(|plan| make(host, plan))
 }
 
 /// Works out an edit of GRUB's environment file: in place, so that GRUB's own block list and a link to it stay true.
-fn plan_env(host: &Host, config: &Path, changes: &[(&str, Option<&str>)]) -> Result<Plan> {
-    let name = env_file(host, config);
-    let at = real(host, &name);
+fn plan_env(host: &Host, name: &Path, changes: &[(&str, Option<&str>)]) -> Result<Plan> {
+    let at = real(host, name);
     let create = format!("grub2-editenv {} create", name.display());
     if !at.exists() {
         let mut empty = grubenv::SIGNATURE.to_vec();
@@ -375,7 +379,7 @@ pub(super) fn menu(host: &Host, loader: &Loader) -> Vec<Candidate> {
     let mut answer = NextBoot::new(Source::Unknown);
     match loader {
         Loader::Grub2(config) => {
-            let choices = grub2::survey(host, config, efi_config(host, config));
+            let (choices, _) = grub2::survey(host, config, efi_config(host, config));
             let whole = choices.iter().filter(|c| c.failed.is_none());
             whole.for_each(|c| grub2::add(host, &mut answer, Role::Next, c, ""));
         }

@@ -149,12 +149,12 @@ impl<'a> Machine<'a> {
         machine.outcome(stop)
     }
 
-    /// What every entry of every menu would start, in the order of the menus.
-    pub fn survey(world: &'a World<'a>, config: &Path) -> Vec<Choice> {
+    /// What every entry of every menu would start, in the order of the menus; and the environment file that a plain `load_env` reads.
+    pub fn survey(world: &'a World<'a>, config: &Path) -> (Vec<Choice>, Option<PathBuf>) {
         let mut machine = Machine::new(world, config, EnvFiles::new());
         machine.surveyed = Some(Vec::new());
         machine.run(config);
-        machine.surveyed.unwrap_or_default()
+        (machine.surveyed.unwrap_or_default(), machine.state.env_file)
     }
 
     fn new(world: &'a World<'a>, config: &Path, env: EnvFiles) -> Machine<'a> {

@@ -1,7 +1,8 @@
 //! The hold that is left ready: what vfguard-fail-closed.service writes where vfguard itself does not run.
 //!
 //! Each run that decides leaves it, so that a hold needs no judgement then, and no room: the first line is `WAY KERNEL WHERE`, the rest is
-//! what has to stand there, byte by byte. The shell that reads it is packaging/systemd/fail-closed.
+//! what has to stand there. The shell that reads it, packaging/systemd/fail-closed, writes the hold's own lines of it and leaves the
+//! others as they are by then: on EL8 they hold the kernels' command line.
 
 use super::moves::{self, Plan, Way};
 use super::{choose, grubenv, NextBoot};

@@ -129,9 +129,15 @@ pub fn settle(host: &Host, config: &Config, lock: WriteLock, progress: &dyn Prog
     let survey = Survey::new(host, config)?;
     let judgement = survey.judge();
     let judgement = match judgement.verdict {
-        Verdict::Safe if hands_off(run.place).is_none() => {
-            run.open(&survey, judgement, generation)?.unwrap_or_else(|again| again)
-        }
+        Verdict::Safe if hands_off(run.place).is_none() => match run.open(&survey, judgement, generation)? {
+            Ok(opened) => opened,
+            Err(_) => {
+                let survey = Survey::new(host, config)?;
+                let again = survey.judge();
+                run.refuse(&survey, &again);
+                again
+            }
+        },
         Verdict::Safe => judgement,
         Verdict::Unknown | Verdict::Unsafe => {
             run.refuse(&survey, &judgement);
@@ -169,12 +175,11 @@ pub fn pending(host: &Host, judgement: &Judgement) -> Result<Vec<Pending>> {
     Ok(pending)
 }
 
-/// Leaves ready what holds the default should a later run die; that it cannot be left is a line.
+/// Leaves ready what holds the default should a later run die, and the mode; that it cannot be left is a line.
 fn leave_ready(host: &Host, config: &Config, survey: &Survey) -> Option<String> {
     let refuge = (config.mode == Mode::Enforce).then(|| survey.refuge(host)).flatten();
-    boot::ready::leave(host, &survey.next, survey.wanted.as_ref(), refuge.as_ref())
-        .err()
-        .map(|e| format!("no hold is left ready: {e:#}"))
+    let left = boot::ready::leave(host, &survey.next, survey.wanted.as_ref(), refuge.as_ref());
+    left.and(boot::ready::leave_mode(host, config.mode)).err().map(|e| format!("no hold is left ready: {e:#}"))
 }
 
 /// Nothing of ours is in force: the gate is open and no default is held.
@@ -287,7 +292,8 @@ impl Run<'_> {
                 last = Some(judgement);
             }
         }
-        last.ok_or_else(|| {
+        // One that was safe was not opened for.
+        last.filter(|j| j.verdict != Verdict::Safe).ok_or_else(|| {
             error::advise("kernels keep arriving", "run `vfguard reconcile` once the package manager is done")
         })
     }
@@ -368,7 +374,13 @@ impl Run<'_> {
     fn open(&mut self, survey: &Survey, judgement: Judgement, generation: u64) -> Result<Result<Judgement, Judgement>> {
         let mut not_promoted = None;
         if self.acts() && self.place.may_hold() && held(self.host, survey) {
-            match BootLock::take(self.host).and_then(|lock| boot::promote(self.host, &lock)) {
+            let lock = BootLock::take(self.host);
+            // Whoever held that lock may have held the default off another kernel meanwhile.
+            let wanted = boot::wanted(self.host, &boot::next_boot(self.host, &self.config.boot));
+            if gate::generation::current(self.host) != generation || wanted != survey.wanted {
+                return Ok(Err(judgement));
+            }
+            match lock.and_then(|lock| boot::promote(self.host, &lock, wanted.as_ref())) {
                 Ok(change) => self.done.push(refuse::told(self.host, change)),
                 Err(e) => not_promoted = Some(e),
             }
@@ -379,6 +391,7 @@ impl Run<'_> {
         let closed = gate::state(self.host).state == gate::State::Closed;
         // Clears away what a run that died left half-done, too.
         gate::open(self.host)?;
+        self.failed = None;
         if closed {
             self.done.push("gate opened: all kernels that may boot are safe".into());
         }

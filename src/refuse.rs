@@ -1,8 +1,8 @@
 //! The two locks on one door: the boot default stays on a proven kernel, and the reboot is refused. Each is tried whatever became of the
 //! other, and what became of each is told.
 //!
-//! The boot default comes first: it is a few bytes in /boot, where closing the gate waits for systemd, which may hang or be
-//! killed meanwhile. Neither waits for a build.
+//! Both at once: closing waits for systemd, which may hang until this process is killed, and holding writes to /boot, which a frozen file
+//! system or a dead disk may keep from ever ending. Neither waits for the other, nor for a build.
 
 use crate::boot;
 use crate::config::{Config, Gate as Settings, Mode};
@@ -27,6 +27,8 @@ pub struct Refused {
     pub moved: bool,
     /// Why the gate is not seen closed, if it is not.
     pub failed: Option<anyhow::Error>,
+    /// Whether the default should be held and is not.
+    pub not_held: bool,
 }
 
 impl Refused {
@@ -36,7 +38,10 @@ impl Refused {
                 self.moved |= change.changed;
                 self.done.push(told(host, change));
             }
-            Err(e) => self.done.push(format!("boot default not held: {e:#}")),
+            Err(e) => {
+                self.done.push(format!("boot default not held: {e:#}"));
+                self.not_held = true;
+            }
         }
     }
 
@@ -63,18 +68,39 @@ pub fn refuse(host: &Host, config: &Config, place: Place, survey: &Survey, judge
     if judgement.verdict == Verdict::Safe || config.mode != Mode::Enforce || overridden {
         return refused;
     }
-    if place.may_hold() {
-        hold(host, survey, judgement, &mut refused);
-    }
-    if place.may_close() {
-        refused.closed(gate::close(host, &config.gate, &gate::reasons(judgement)));
-    }
+    let close = || gate::close(host, &config.gate, &gate::reasons(judgement));
+    let close = place.may_close().then_some(close);
+    both(&mut refused, close, |refused| {
+        if place.may_hold() {
+            hold(host, survey, judgement, refused);
+        }
+    });
     refused
+}
+
+/// Closes the gate, if that is to be done, on a thread of its own while `hold` holds the default.
+fn both(refused: &mut Refused, close: Option<impl FnOnce() -> Result<Closed> + Send>, hold: impl FnOnce(&mut Refused)) {
+    let closed = std::thread::scope(|scope| {
+        let closing = close.map(|close| scope.spawn(close));
+        hold(refused);
+        closing.map(|closing| closing.join().unwrap_or_else(|_| Err(anyhow::anyhow!("closing the gate did not end well"))))
+    });
+    if let Some(closed) = closed {
+        refused.closed(closed);
+    }
+}
+
+/// Nobody could say what a move does where it is not known what boots.
+fn uncertain() -> anyhow::Error {
+    advise("what boots next is not certain, so it is not moved", "vfguard next-boot says why")
 }
 
 /// Keeps the boot loader away from a kernel that is not safe.
 fn hold(host: &Host, survey: &Survey, judgement: &Judgement, refused: &mut Refused) {
     let safe = |kernel: &KernelRelease| judgement.kernels.iter().any(|k| &k.kernel == kernel && k.verdict == Verdict::Safe);
+    if !survey.next.certain {
+        return refused.held(host, Err(uncertain()));
+    }
     let (once, next) = (survey.starts_unsafe(boot::Role::Once, safe), survey.starts_unsafe(boot::Role::Next, safe));
     if !once && !next {
         return;
@@ -97,20 +123,25 @@ fn hold(host: &Host, survey: &Survey, judgement: &Judgement, refused: &mut Refus
     }
 }
 
-/// Refuses because nothing could be decided: the running kernel is the one that is known to work, so the default is held on it, whatever
-/// would boot; then `close` closes the gate.
-pub fn undecided(host: &Host, config: &Config, place: Place, close: impl FnOnce(&Settings) -> Result<Closed>) -> Refused {
+/// Refuses because nothing could be decided: the running kernel is the one that is known to work, so the default is held on it, whichever
+/// other one would boot; `close` closes the gate.
+pub fn undecided(
+    host: &Host,
+    config: &Config,
+    place: Place,
+    close: impl FnOnce(&Settings) -> Result<Closed> + Send,
+) -> Refused {
     let mut refused = Refused::default();
     // An override is about what was known when it was given; that something failed since is not a kernel that it does not name.
     if config.mode != Mode::Enforce || gate::active_override(host).is_some() {
         return refused;
     }
-    if place.may_hold() {
-        hold_running(host, config, &mut refused);
-    }
-    if place.may_close() {
-        refused.closed(close(&config.gate));
-    }
+    let close = place.may_close().then_some(|| close(&config.gate));
+    both(&mut refused, close, |refused| {
+        if place.may_hold() {
+            hold_running(host, config, refused);
+        }
+    });
     refused
 }
 
@@ -120,7 +151,10 @@ fn hold_running(host: &Host, config: &Config, refused: &mut Refused) {
             .held(host, Err(advise("the running kernel's files are gone", "install a kernel that worked before a reboot")));
     };
     let next = boot::next_boot(host, &config.boot);
-    let leaves = |role| next.certain && next.kernels.iter().any(|c| c.role == role && c.kernel != running);
+    if !next.certain {
+        return refused.held(host, Err(uncertain()));
+    }
+    let leaves = |role| next.kernels.iter().any(|c| c.role == role && c.kernel != running);
     let (once, lasting) = (leaves(boot::Role::Once), leaves(boot::Role::Next));
     if !once && !lasting {
         return;

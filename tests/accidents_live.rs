@@ -31,7 +31,7 @@ show)
     refuser=VFGUARD_blocks_reboot__run_vfguard_status.service
     for u in "${words[@]:1}"; do
         loaded=loaded requires=
-        [ ! -e "/srv/known/$u.d/50-vfguard.conf" ] || requires=$refuser
+        ! grep -qs "^Requires=$refuser" "/srv/known/$u.d/50-vfguard.conf" || requires=$refuser
         [ "$u" != $refuser ] || { loaded=not-found; [ ! -L "/srv/known/$u" ] || loaded=masked; }
         printf 'Id=%s\nLoadState=%s\nRequires=%s\nActiveState=inactive\n\n' "$u" $loaded "$requires"
         [ "$(cat /srv/show 2>/dev/null)" != half ] || exit 0
@@ -67,7 +67,7 @@ fn machine() -> Machine {
 /// What systemd knows refuses.
 fn refused(machine: &Machine) -> bool {
     let known = machine.path("srv/known");
-    known.join("reboot.target.d/50-vfguard.conf").exists()
+    fs::read_to_string(known.join("reboot.target.d/50-vfguard.conf")).is_ok_and(|t| t.contains("\nRequires=VFGUARD_"))
         && fs::read_link(known.join("VFGUARD_blocks_reboot__run_vfguard_status.service")).is_ok()
 }
 
@@ -230,7 +230,7 @@ fn the_shell_writes_its_own_lines_and_leaves_those_that_are_newer_than_what_was_
         assert!(!block.contains("next_entry") && block.len() == 1024 && block.ends_with('#'), "{shell}: {block}");
         // GRUB's own tool reads it.
         let list = enter(&machine, "grub-editenv /boot/grub2/grubenv list");
-        assert_eq!((list.code, list.stdout.lines().count()), (0, 4), "{shell}: {}{}", list.stdout, list.stderr);
+        assert_eq!((list.code, list.stdout.lines().count()), (0, 6), "{shell}: {}{}", list.stdout, list.stderr);
         // One that no tool could read is replaced by what was left ready.
         let machine = machine.file("boot/grub2/grubenv", "");
         enter(&machine, &format!("{shell} /usr/lib/vfguard/fail-closed"));
@@ -252,34 +252,143 @@ fn systemd_executes_nothing_of_ours_that_selinux_would_not_let_it() {
 }
 
 #[test]
-fn the_shell_holds_and_says_so_where_everything_it_could_write_to_is_full() {
+fn the_shell_holds_and_says_what_it_could_not_confirm_where_everything_it_could_write_to_is_full() {
+    for full in ["size=16k", "nr_inodes=4"] {
+        let machine = broken("exit 1");
+        let run = enter(
+            &machine,
+            &format!(
+                "mount -t tmpfs -o {full} full /run; mkdir -p /run/systemd/system; head -c 99999 /dev/zero >/run/x; \
+                 mount -t tmpfs -o size=4k,mode=1777 full /tmp; head -c 9999 /dev/zero >/tmp/x; /usr/lib/vfguard/fail-closed"
+            ),
+        );
+        let said = format!("{full}: {}{}", run.stdout, run.stderr);
+        assert_eq!(machine.saved_entry(), OLD, "{said}");
+        assert!(run.stdout.contains(&format!("the boot default is held on {OLD}")), "{said}");
+        assert_eq!(
+            (refused(&machine), run.code == 0),
+            (run.stdout.contains("reboots are refused\n"), refused(&machine)),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn what_the_shell_held_off_is_promoted_once_it_is_mended() {
     let machine = broken("exit 1");
-    let full = "mount -t tmpfs -o size=16k full /run; mkdir -p /run/systemd/system; head -c 99999 /dev/zero >/run/x; \
-                mount -t tmpfs -o size=4k,mode=1777 full /tmp; head -c 9999 /dev/zero >/tmp/x; /usr/lib/vfguard/fail-closed";
-    let run = enter(&machine, full);
-    assert_eq!(machine.saved_entry(), OLD, "{}{}", run.stdout, run.stderr);
-    assert!(run.stdout.contains(&format!("the boot default is held on {OLD}")), "{}", run.stdout);
-    assert!(!refused(&machine) || run.stdout.contains("reboots are refused"), "{}", run.stdout);
+    enter(&machine, "/usr/lib/vfguard/fail-closed");
+    assert_eq!(machine.saved_entry(), OLD);
+    fs::copy(env!("CARGO_BIN_EXE_vfguard"), machine.path("usr/bin/vfguard")).unwrap();
+    let run = enter(&machine, &format!("vfguard reconcile; echo \"code $?\"; {SHOW}"));
+    assert!(run.stdout.contains("code 3\n") && machine.saved_entry() == OLD, "{}{}", run.stdout, run.stderr);
+    assert_eq!(last_json(&run)["hold"]["wanted"], NEW, "{}", run.stdout);
+    let machine = machine.file(&format!("lib/modules/{NEW}/modules.builtin.modinfo"), DRIVER);
+    let run = enter(&machine, "vfguard reconcile; echo \"code $?\"");
+    assert!(run.stdout.contains("code 0\n") && machine.saved_entry() == NEW, "{}{}", run.stdout, run.stderr);
+    let block = fs::read_to_string(machine.path("boot/grub2/grubenv")).unwrap();
+    assert!(!block.contains("vfguard_"), "{block}");
+}
+
+#[test]
+fn the_shell_does_not_say_held_where_nothing_is_held() {
+    let cases = [
+        (
+            "what was left ready is cut",
+            "head -n 1 /var/lib/vfguard/ready/hold >/srv/x; cat /srv/x >/var/lib/vfguard/ready/hold".to_owned(),
+        ),
+        ("its kernel's image is gone", format!("rm /boot/vmlinuz-{OLD}")),
+        ("nothing was left", "rm /var/lib/vfguard/ready/hold".to_owned()),
+    ];
+    for (what, before) in cases {
+        let machine = broken("exit 1");
+        let run = enter(&machine, &format!("{before}; /usr/lib/vfguard/fail-closed"));
+        assert!(
+            refused(&machine) && run.stdout.contains("the boot default is not held"),
+            "{what}: {}{}",
+            run.stdout,
+            run.stderr
+        );
+        assert_eq!(machine.saved_entry(), NEW, "{what}");
+    }
+}
+
+#[test]
+fn a_gate_that_the_shell_could_not_have_confirmed_is_not_told_as_closed() {
+    let machine = machine();
+    let way_out = "rm -f /run/systemd/system/VFGUARD* /run/systemd/system/*.d/50-vfguard.conf && systemctl daemon-reload";
+    let run = enter(
+        &machine,
+        &format!(
+            "vfguard reconcile >&2; {way_out}; cp /usr/bin/vfguard /srv/real; printf '#!/bin/sh\nexit 1\n' >/usr/bin/vfguard; \
+             echo fails >/srv/reload; /usr/lib/vfguard/fail-closed; echo \"shell $?\"; cat /srv/real >/usr/bin/vfguard; \
+             vfguard check; rm /srv/reload; vfguard reconcile --no-build >&2; {SHOW}"
+        ),
+    );
+    let said = format!("{}{}", run.stdout, run.stderr);
+    assert!(run.stdout.contains("shell 1\n") && run.stdout.contains("is not confirmed\n"), "{said}");
+    assert!(run.stdout.contains("(gate open)"), "check says what systemd would do: {said}");
+    assert!(last_json(&run)["gate"] == "closed" && refused(&machine), "{said}");
+}
+
+#[test]
+fn a_boot_that_is_frozen_keeps_neither_vfguard_nor_the_shell_from_closing_the_gate() {
+    if !std::path::Path::new("/dev/loop-control").exists() {
+        println!("skipped accidents_live/frozen: no loop devices here");
+        return;
+    }
+    let frozen = "mkfs.ext4 -q /srv/disk 16m >&2 && cp -a /boot /srv/boot && mount -o loop /srv/disk /boot && cp -a /srv/boot/. /boot && \
+                  fsfreeze -f /boot || exit 9; ";
+    for command in
+        ["vfguard reconcile --no-build", "printf '#!/bin/sh\nexit 1\n' >/usr/bin/vfguard; /usr/lib/vfguard/fail-closed"]
+    {
+        let machine = machine().boot_default(OLD);
+        let run = enter(
+            &machine,
+            &format!(
+                "vfguard reconcile >&2; cat /boot/grub2/grubenv | sed s/-53-/-54-/ >/srv/env; cp /srv/env /boot/grub2/grubenv; {frozen} \
+                 ({command}) >/srv/said 2>&1 & for i in $(seq 200); do [ -e /srv/known/reboot.target.d/50-vfguard.conf ] && break; \
+                 sleep 0.1; done; [ -e /srv/known/reboot.target.d/50-vfguard.conf ] && echo closed; fsfreeze -u /boot; wait; cat /srv/said; \
+                 grep saved_entry /boot/grub2/grubenv; umount /boot"
+            ),
+        );
+        let said = format!("{command}: {}{}", run.stdout, run.stderr);
+        assert!(run.stdout.starts_with("closed\n"), "{said}");
+        assert!(run.stdout.contains(&format!("saved_entry={}-{OLD}", machine::MACHINE_ID)), "{said}");
+    }
+}
+
+#[test]
+fn a_closing_that_failed_is_forgotten_once_the_gate_is_open() {
+    let machine = machine().file("srv/reload", "fails\n");
+    // The driver comes while the first closing fails.
+    let run = enter(
+        &machine,
+        &format!(
+            "printf '#!/bin/bash\n[ $1 != daemon-reload ] || [ -e /srv/once ] || {{ touch /srv/once; printf \"{}\" \
+             >/lib/modules/{NEW}/modules.builtin.modinfo; rm /srv/reload; exit 1; }}\nexec /srv/systemctl \"$@\"\n' >/srv/first; \
+             cp /usr/local/sbin/systemctl /srv/systemctl; cat /srv/first >/usr/local/sbin/systemctl; \
+             vfguard reconcile; echo \"code $?\"",
+            DRIVER.replace('\0', "\\\\0")
+        ),
+    );
+    assert!(run.stdout.contains("code 0\n") && machine.saved_entry() == NEW, "{}{}", run.stdout, run.stderr);
 }
 
 #[test]
 fn the_shell_overrules_neither_an_override_nor_the_policy() {
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    let over = |until: &str, boot: &str| {
-        format!("mkdir -p /run/vfguard; printf '{{\\n  \"reason\": \"x\",\\n  \"until\": %s,\\n  \"boot_id\": \"%s\"\\n}}\\n' {until} {} >/run/vfguard/override.json", boot.trim())
+    let over = |until: &str, uptime: &str, boot: &str| {
+        format!("mkdir -p /run/vfguard; printf '{{\\n  \"reason\": \"x\",\\n  \"until\": %s,\\n  \"until_uptime\": %s,\\n  \"boot_id\": \"%s\"\\n}}\\n' {until} {uptime} {} >/run/vfguard/override.json", boot.trim())
     };
     let cases = [
-        (over("$(($(date +%s) + 60))", &boot_id), false, NEW),
-        (over("$(($(date +%s) - 1))", &boot_id), true, OLD),
-        (over("$(($(date +%s) + 60))", "another"), true, OLD),
-        ("mkdir -p /etc/vfguard/config.d; echo 'mode = \"observe\"' >/etc/vfguard/config.toml".into(), false, NEW),
-        (
-            "mkdir -p /etc/vfguard/config.d; echo 'mode = \"observe\"' >/etc/vfguard/config.toml; \
-             echo 'mode = \"enforce\"' >/etc/vfguard/config.d/1.toml"
-                .into(),
-            true,
-            OLD,
-        ),
+        (over("$(($(date +%s) + 60))", "9999999999", &boot_id), false, NEW),
+        (over("$(($(date +%s) + 60))", "1", &boot_id), true, OLD),
+        (over("$(($(date +%s) - 1))", "9999999999", &boot_id), true, OLD),
+        (over("$(($(date +%s) + 60))", "9999999999", "another"), true, OLD),
+        ("echo observe >/var/lib/vfguard/ready/mode".into(), false, NEW),
+        // What nobody has read yet decides nothing.
+        ("mkdir -p /etc/vfguard; echo 'mode = \"observe\"' >/etc/vfguard/config.toml".into(), true, OLD),
+        ("mkdir -p /run/systemd/generator.early; ln -s /x/system-update.target /run/systemd/generator.early/default.target".into(), true, OLD),
         ("mkdir -p /sys/fs/cgroup/system.slice/rescue.service".into(), false, OLD),
     ];
     for (before, closed, default) in cases {

@@ -2,7 +2,7 @@
 //! by the loader's own rules, and one that did not take is an error with everything put back.
 
 use super::choose::{self, Loader};
-use super::moves::{self, Undo};
+use super::moves::{self, Purpose, Undo};
 use super::{Candidate, NextBoot, Role};
 use crate::error::{advise, Remedy};
 use crate::host::lock::BootLock;
@@ -96,19 +96,13 @@ fn lastingly(host: &Host, write: impl Fn() -> Result<Undo>, arrived: impl Fn() -
 }
 
 /// Moves the default, resolves again and compares; puts everything back where it did not take.
-fn moved(
-    host: &Host,
-    loader: &Loader,
-    to: &KernelRelease,
-    entry: Option<&str>,
-    wanted: Option<&KernelRelease>,
-) -> Result<()> {
+fn moved(host: &Host, loader: &Loader, to: &KernelRelease, entry: Option<&str>, purpose: Purpose) -> Result<()> {
     let lasting = || choose::ask(host, loader).lasting().map(|c| c.kernel.clone());
-    let mark = wanted.map(|_| to.as_str());
+    let mark = matches!(purpose, Purpose::Hold(_)).then(|| to.as_str());
     let marked =
         || !matches!(loader, Loader::Grub2(_)) || moves::marked(host, loader).as_ref().map(|m| m.held.as_str()) == mark;
     let arrived = || lasting().as_ref() == Some(to) && marked();
-    let write = || moves::make(host, moves::plan(host, loader, to, entry, wanted)?);
+    let write = || moves::make(host, moves::plan(host, loader, to, entry, purpose)?);
     let Err(undo) = lastingly(host, write, arrived)? else { return Ok(()) };
     let got = lasting().map_or("nothing that is known".to_owned(), |kernel| kernel.to_string());
     undo.undo(host).context("putting the boot default back")?;
@@ -165,13 +159,12 @@ pub fn hold(host: &Host, _lock: &BootLock, to: &KernelRelease) -> Result<Change>
     // The mark in the loader's own files says the same, so a full disk hinders no hold.
     let unrecorded = record.write(host).err();
     failpoint::hit("hold-recorded-before-move");
-    if let Err(error) = moved(host, &loader, to, None, Some(&wanted)) {
-        match before {
-            Some(before) => before.write(host)?,
-            None => {
-                files::remove(&host.path(RECORD))?;
-            }
-        }
+    if let Err(error) = moved(host, &loader, to, None, Purpose::Hold(Some(&wanted))) {
+        // That the record cannot be put back either (a full disk) is not the cause.
+        let _ = match before {
+            Some(before) => before.write(host),
+            None => files::remove(&host.path(RECORD)).map(drop),
+        };
         return Err(error);
     }
     let mut what = format!("the boot default is held on {to} ({wanted} is wanted): {why}");
@@ -201,7 +194,7 @@ fn complete(host: &Host, loader: &Loader, now: &NextBoot, to: &KernelRelease) ->
     let marked = moves::marked(host, loader).is_some_and(|mark| mark.held == to.as_str());
     match Hold::read(host).filter(|hold| hold.held == *to) {
         Some(_) if marked || !matches!(loader, Loader::Grub2(_)) => Ok(()),
-        Some(hold) => moved(host, loader, to, None, Some(&hold.wanted)),
+        Some(hold) => moved(host, loader, to, None, Purpose::Hold(Some(&hold.wanted))),
         None if marked => {
             // Where there is no room for it, the mark alone keeps the hold.
             let _ = recovered(host, now).map(|hold| hold.write(host));
@@ -218,13 +211,22 @@ fn recovered(host: &Host, now: &NextBoot) -> Option<Hold> {
     Some(Hold { wanted, entry, held, when: String::new(), why: "the record of why is lost".into() })
 }
 
-/// Moves the default to the wanted kernel and ends the hold. Without a hold nothing is done.
+/// Moves the default to the wanted kernel and ends the hold. Without a hold nothing is done. `judged` is what was wanted when the
+/// kernels were judged: another one would start unjudged.
 ///
 /// # Errors
-/// Those of [`hold`]; the hold then stays.
-pub fn promote(host: &Host, lock: &BootLock) -> Result<Change> {
+/// Those of [`hold`], and when another kernel is wanted by now; the hold then stays.
+pub fn promote(host: &Host, lock: &BootLock, judged: Option<&KernelRelease>) -> Result<Change> {
     let (loader, now) = in_charge(host)?;
-    let Some(wanted) = wanted(host, &now) else {
+    let found = wanted(host, &now);
+    if found.as_ref() != judged {
+        let name = |kernel: Option<&KernelRelease>| kernel.map_or("none".to_owned(), ToString::to_string);
+        return Err(advise(
+            format!("another kernel is wanted by now ({}) than was judged ({})", name(found.as_ref()), name(judged)),
+            "vfguard reconcile",
+        ));
+    }
+    let Some(wanted) = found else {
         if Hold::read(host).is_some_and(|hold| !moved_away(host, &hold, false)) {
             return Err(advise(
                 "where the boot default points cannot be told now, so the hold stays recorded",
@@ -237,7 +239,7 @@ pub fn promote(host: &Host, lock: &BootLock) -> Result<Change> {
         return Ok(Change { changed: false, what: format!("no hold is on; the boot default stays {kernel}"), kernel });
     };
     let entry = Hold::read(host).map(|h| h.entry);
-    moved(host, &loader, &wanted, entry.as_deref(), None)?;
+    moved(host, &loader, &wanted, entry.as_deref(), Purpose::Promotion)?;
     failpoint::hit("promoted-before-record");
     files::remove(&host.path(RECORD))?;
     Ok(Change { changed: true, what: format!("the boot default is {wanted}, and the hold has ended"), kernel: wanted })
@@ -327,7 +329,7 @@ pub fn clear_once(host: &Host, _lock: &BootLock) -> Result<Change> {
     let (loader, before) = in_charge(host)?;
     let once = before.kernels.iter().find(|c| c.role == Role::Once).map(|c| c.kernel.clone());
     let next = before.lasting().map(|c| c.kernel.clone());
-    let (Some(once), Some(next)) = (once, next) else {
+    let Some(once) = once else {
         let kernel = before.first().map(|c| c.kernel.clone());
         let kernel = kernel.ok_or_else(|| advise("what boots next is not known", "vfguard next-boot"))?;
         return Ok(Change { changed: false, what: "nothing is set for one boot".into(), kernel });
@@ -336,11 +338,16 @@ pub fn clear_once(host: &Host, _lock: &BootLock) -> Result<Change> {
         Loader::SystemdBoot(_) => "bootctl set-oneshot ''",
         Loader::Grub2(_) | Loader::Legacy(_) => "grub2-editenv - unset next_entry",
     };
-    let arrived = || choose::ask(host, &loader).first().is_some_and(|c| c.kernel == next);
+    let arrived = || {
+        let now = choose::ask(host, &loader);
+        now.kernels.iter().all(|c| c.role != Role::Once) && now.lasting().map(|c| &c.kernel) == next.as_ref()
+    };
     let cleared = lastingly(host, || moves::clear_once(host, &loader), arrived);
     if let Err(undo) = cleared.remedy("ending what is set for the next boot", remedy)? {
         undo.undo(host).context("putting the next boot back")?;
         return Err(advise(format!("{once} was set for the next boot, and it still is after clearing it"), remedy));
     }
-    Ok(Change { changed: true, what: format!("{once} is no longer set for the next boot; {next} is next"), kernel: next })
+    let then = next.as_ref().map_or("what is next is not known".to_owned(), |next| format!("{next} is next"));
+    let kernel = next.unwrap_or_else(|| once.clone());
+    Ok(Change { changed: true, what: format!("{once} is no longer set for the next boot; {then}"), kernel })
 }

@@ -18,6 +18,8 @@ use std::time::Duration;
 /// have been written (a full disk). GRUB does not know them.
 pub const MARK: &str = "vfguard_hold";
 const MARK_WANTED: &str = "vfguard_wanted";
+/// The default that a hold took the place of, where the shell of vfguard-fail-closed.service held: it knows entries and no kernels.
+const MARK_ENTRY: &str = "vfguard_entry";
 /// grub-editenv reads and writes within a few milliseconds.
 const OVERTAKEN: Duration = Duration::from_millis(50);
 /// The same in text files: the held kernel, then the wanted one.
@@ -72,8 +74,28 @@ impl Undo {
 pub(super) struct Mark {
     /// The kernel that the default is held on.
     pub held: String,
-    /// The kernel that would boot without the hold; older marks do not say.
+    /// The kernel that would boot without the hold, where the mark says so.
     pub wanted: Option<KernelRelease>,
+}
+
+/// What a move of the default is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose<'a> {
+    /// A hold, marked with what would boot without it, if that is known.
+    Hold(Option<&'a KernelRelease>),
+    /// The end of one.
+    Promotion,
+}
+
+impl Purpose<'_> {
+    /// The comment of a text file.
+    fn comment(self, held: &KernelRelease) -> Option<String> {
+        match self {
+            Purpose::Hold(Some(wanted)) => Some(format!("{COMMENT}{held} {wanted}\n")),
+            Purpose::Hold(None) => Some(format!("{COMMENT}{held}\n")),
+            Purpose::Promotion => None,
+        }
+    }
 }
 
 /// How a default is written.
@@ -103,19 +125,12 @@ pub(super) fn real(host: &Host, path: &Path) -> PathBuf {
     real.canonicalize().unwrap_or(real)
 }
 
-/// Works out how `to` becomes the default of a loader; with `wanted`, as a hold off that kernel, else as the end of one. `entry` is
-/// preferred among its entries.
-pub(super) fn plan(
-    host: &Host,
-    loader: &Loader,
-    to: &KernelRelease,
-    entry: Option<&str>,
-    wanted: Option<&KernelRelease>,
-) -> Result<Plan> {
+/// Works out how `to` becomes the default of a loader. `entry` is preferred among its entries.
+pub(super) fn plan(host: &Host, loader: &Loader, to: &KernelRelease, entry: Option<&str>, purpose: Purpose) -> Result<Plan> {
     match loader {
-        Loader::Grub2(config) => plan_grub2(host, config, to, entry, wanted),
-        Loader::Legacy(config) => plan_legacy(host, config, to, wanted),
-        Loader::SystemdBoot(top) => plan_systemd(host, top, to, wanted),
+        Loader::Grub2(config) => plan_grub2(host, config, to, entry, purpose),
+        Loader::Legacy(config) => plan_legacy(host, config, to, purpose),
+        Loader::SystemdBoot(top) => plan_systemd(host, top, to, purpose),
     }
 }
 
@@ -166,20 +181,19 @@ fn pick(host: &Host, choices: &[Choice], to: &KernelRelease, entry: Option<&str>
     usable.min_by_key(rank).cloned()
 }
 
-fn plan_grub2(
-    host: &Host,
-    config: &Path,
-    to: &KernelRelease,
-    entry: Option<&str>,
-    wanted: Option<&KernelRelease>,
-) -> Result<Plan> {
+fn plan_grub2(host: &Host, config: &Path, to: &KernelRelease, entry: Option<&str>, purpose: Purpose) -> Result<Plan> {
     let (choices, env_file) = grub2::survey(host, config, efi_config(host, config));
     let choice = pick(host, &choices, to, entry).ok_or_else(|| no_entry(to))?;
+    let (held, wanted) = match purpose {
+        Purpose::Hold(wanted) => (Some(to.as_str()), wanted.map(KernelRelease::as_str)),
+        Purpose::Promotion => (None, None),
+    };
     let changes = [
         ("saved_entry", Some(choice.selector.as_str())),
         ("prev_saved_entry", None),
-        (MARK, wanted.map(|_| to.as_str())),
-        (MARK_WANTED, wanted.map(KernelRelease::as_str)),
+        (MARK, held),
+        (MARK_WANTED, wanted),
+        (MARK_ENTRY, None),
     ];
     plan_env(host, &env_file.unwrap_or_else(|| usual_env(config)), &changes)
 }
@@ -237,7 +251,7 @@ fn replace(host: &Host, path: &Path, content: &[u8]) -> Result<()> {
     settle(host, path)
 }
 
-fn plan_legacy(host: &Host, config: &Path, to: &KernelRelease, wanted: Option<&KernelRelease>) -> Result<Plan> {
+fn plan_legacy(host: &Host, config: &Path, to: &KernelRelease, purpose: Purpose) -> Result<Plan> {
     let path = real(host, config);
     let before = files::read_bounded(&path, 4 << 20).with_context(|| format!("reading {}", config.display()))?;
     let text = String::from_utf8(before.clone())
@@ -249,9 +263,7 @@ fn plan_legacy(host: &Host, config: &Path, to: &KernelRelease, wanted: Option<&K
     });
     let at = at.ok_or_else(|| no_entry(to))?;
     let mut head = format!("default={at}\n");
-    if let Some(wanted) = wanted {
-        head.insert_str(0, &format!("{COMMENT}{to} {wanted}\n"));
-    }
+    head.insert_str(0, &purpose.comment(to).unwrap_or_default());
     let mut lines: Vec<&str> = Vec::new();
     let mut entries = false;
     let mut placed = None;
@@ -271,7 +283,7 @@ fn plan_legacy(host: &Host, config: &Path, to: &KernelRelease, wanted: Option<&K
     Ok(Plan { at: path, way: Way::Replace, before: Some(before), after: lines.concat().into_bytes() })
 }
 
-fn plan_systemd(host: &Host, top: &Path, to: &KernelRelease, wanted: Option<&KernelRelease>) -> Result<Plan> {
+fn plan_systemd(host: &Host, top: &Path, to: &KernelRelease, purpose: Purpose) -> Result<Plan> {
     let mut answer = NextBoot::new(Source::SystemdBoot);
     let entries = systemd_boot::entries(host, top, &mut answer);
     let entry = entries.iter().find(|e| systemd_boot::release(host, e).as_ref() == Some(to)).ok_or_else(|| no_entry(to))?;
@@ -285,9 +297,7 @@ fn plan_systemd(host: &Host, top: &Path, to: &KernelRelease, wanted: Option<&Ker
     let text = String::from_utf8_lossy(before.as_deref().unwrap_or_default()).into_owned();
     let keep = |l: &&str| !l.starts_with(COMMENT) && l.trim_start().split([' ', '\t']).next() != Some("default");
     let mut lines: Vec<String> = text.lines().filter(keep).map(|l| format!("{l}\n")).collect();
-    if let Some(wanted) = wanted {
-        lines.push(format!("{COMMENT}{to} {wanted}\n"));
-    }
+    lines.extend(purpose.comment(to));
     lines.push(format!("default {}\n", entry.id));
     Ok(Plan { at: path, way: Way::Replace, before, after: lines.concat().into_bytes() })
 }
@@ -308,7 +318,9 @@ pub(super) fn clear_once(host: &Host, loader: &Loader) -> Result<Undo> {
 /// Takes the mark of a hold away and leaves the default where it is.
 pub(super) fn unmark(host: &Host, loader: &Loader) -> Result<()> {
     match loader {
-        Loader::Grub2(config) => edit_env(host, config, &[(MARK, None), (MARK_WANTED, None)]).map(|_| ()),
+        Loader::Grub2(config) => {
+            edit_env(host, config, &[(MARK, None), (MARK_WANTED, None), (MARK_ENTRY, None)]).map(|_| ())
+        }
         Loader::Legacy(config) => drop_comment(host, &real(host, config)),
         Loader::SystemdBoot(top) => drop_comment(host, &real(host, &top.join("loader/loader.conf"))),
     }
@@ -343,11 +355,20 @@ pub(super) fn marked(host: &Host, loader: &Loader) -> Option<Mark> {
         Loader::Grub2(config) => {
             let block = whole_env(host, config)?;
             let held = grubenv::get(&block, MARK).filter(|v| !v.is_empty())?;
-            Some(Mark { held, wanted: grubenv::get(&block, MARK_WANTED).and_then(|w| w.parse().ok()) })
+            let wanted = grubenv::get(&block, MARK_WANTED).and_then(|w| w.parse().ok());
+            let entry = || grubenv::get(&block, MARK_ENTRY).filter(|e| !e.is_empty());
+            Some(Mark { held, wanted: wanted.or_else(|| started_by(host, config, &entry()?)) })
         }
         Loader::Legacy(config) => comment(config),
         Loader::SystemdBoot(top) => comment(&top.join("loader/loader.conf")),
     }
+}
+
+/// The kernel that the entry of this name or title starts.
+fn started_by(host: &Host, config: &Path, entry: &str) -> Option<KernelRelease> {
+    let (choices, _) = grub2::survey(host, config, efi_config(host, config));
+    let choice = choices.into_iter().find(|c| c.failed.is_none() && (c.selector == entry || c.entry == entry))?;
+    image::look(host, choice.image.as_deref()?).release
 }
 
 /// What the loader's files say about the default, for telling whether it was moved: none where they cannot be read whole, as while

@@ -4,8 +4,9 @@
 //! what has to stand there. The shell that reads it, packaging/systemd/fail-closed, writes the hold's own lines of it and leaves the
 //! others as they are by then: on EL8 they hold the kernels' command line.
 
-use super::moves::{self, Plan, Way};
+use super::moves::{self, Plan, Purpose, Way};
 use super::{choose, grubenv, NextBoot};
+use crate::config::Mode;
 use crate::host::{files, Host};
 use crate::kernel::KernelRelease;
 use anyhow::{Context, Result};
@@ -38,10 +39,30 @@ pub fn leave(host: &Host, now: &NextBoot, wanted: Option<&KernelRelease>, to: Op
     host.write_atomic(FILE, &content, 0o600)
 }
 
+/// The mode that the settings say, for the same shell, which does not read them.
+const MODE: &str = "/var/lib/vfguard/ready/mode";
+
+/// Leaves the mode ready.
+///
+/// # Errors
+/// Those of writing.
+pub fn leave_mode(host: &Host, mode: Mode) -> Result<()> {
+    let word = match mode {
+        Mode::Enforce => "enforce\n",
+        Mode::Observe => "observe\n",
+    };
+    if host.read_text(MODE).is_ok_and(|left| left == word) {
+        return Ok(());
+    }
+    files::create_dirs(host.path(MODE).parent().unwrap_or(Path::new("/")), 0o700)?;
+    host.write_atomic(MODE, word.as_bytes(), 0o600)
+}
+
 fn plan(host: &Host, wanted: Option<&KernelRelease>, to: &KernelRelease) -> Result<Plan> {
     let (loaders, _) = choose::loaders(host);
     let loader = loaders.first().context("no boot loader")?;
-    let mut plan = moves::plan(host, loader, to, None, wanted.filter(|w| *w != to))?;
+    // Where nothing is held off yet, the shell marks what it takes the place of.
+    let mut plan = moves::plan(host, loader, to, None, Purpose::Hold(wanted.filter(|w| *w != to)))?;
     if plan.way == Way::InPlace {
         // What is set for one boot goes as well: nobody is there to judge it.
         plan.after = grubenv::edit(&plan.after, &[("next_entry", None)])?;

@@ -46,6 +46,12 @@ impl Machine {
         wanted(&self.host, &answer).map(|k| k.to_string())
     }
 
+    /// Promotes what is wanted now.
+    fn promote(&self) -> anyhow::Result<Change> {
+        let answer = next_boot(&self.host, &config::Boot::default());
+        promote(&self.host, &self.lock, wanted(&self.host, &answer).as_ref())
+    }
+
     fn read(&self, path: &str) -> Vec<u8> {
         fs::read(self.dir.path().join(path)).unwrap()
     }
@@ -98,11 +104,11 @@ fn a_hold_moves_the_default_and_a_promotion_moves_it_back() {
     assert_eq!(grubenv::get(&block, "saved_entry"), Some(format!("{MID}-{OLD}")));
     assert_eq!(grubenv::get(&block, "kernelopts").as_deref(), Some("ro"));
     assert!(!hold(&m.host, &m.lock, &k(OLD)).unwrap().changed, "a second hold finds nothing to do");
-    assert!(promote(&m.host, &m.lock).unwrap().changed);
+    assert!(m.promote().unwrap().changed);
     assert_eq!((m.next().as_str(), m.wanted()), (NEW, None));
     assert!(!m.host.exists(default::RECORD));
     assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), moves::MARK), None);
-    assert!(!promote(&m.host, &m.lock).unwrap().changed, "a second promotion finds nothing to do");
+    assert!(!m.promote().unwrap().changed, "a second promotion finds nothing to do");
 }
 
 #[test]
@@ -111,7 +117,7 @@ fn a_lost_record_is_noticed_and_the_loaders_first_kernel_is_wanted() {
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     fs::remove_file(m.dir.path().join(&default::RECORD[1..])).unwrap();
     assert_eq!(m.wanted().as_deref(), Some(NEW));
-    promote(&m.host, &m.lock).unwrap();
+    m.promote().unwrap();
     assert_eq!((m.next().as_str(), m.wanted()), (NEW, None));
 }
 
@@ -127,7 +133,7 @@ fn a_default_that_was_set_since_is_what_is_wanted() {
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)));
     put(m.dir.path(), "boot/grub2/grubenv", &block);
-    assert!(!promote(&m.host, &m.lock).unwrap().changed);
+    assert!(!m.promote().unwrap().changed);
     assert!(!m.host.exists(default::RECORD));
     assert_eq!((m.next().as_str(), m.wanted()), (NEW, None));
 }
@@ -233,7 +239,7 @@ fn debian_entries_inside_a_submenu_are_held_by_their_ids() {
     assert_eq!(m.next(), OLD);
     let saved = grubenv::get(&m.read("boot/grub/grubenv"), "saved_entry").unwrap();
     assert_eq!(saved, format!("Advanced>gnulinux-{OLD}"));
-    promote(&m.host, &m.lock).unwrap();
+    m.promote().unwrap();
     assert_eq!(m.next(), NEW);
 }
 
@@ -246,7 +252,7 @@ fn grub_legacy_keeps_all_but_its_default() {
     let m = Machine::new(&[("boot/grub/grub.conf", &menu)]);
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)));
-    promote(&m.host, &m.lock).unwrap();
+    m.promote().unwrap();
     assert_eq!(String::from_utf8(m.read("boot/grub/grub.conf")).unwrap(), menu);
 }
 
@@ -265,7 +271,7 @@ fn systemd_boot_is_held_by_its_file_or_its_variable() {
     let m = Machine::new(&files);
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)));
-    promote(&m.host, &m.lock).unwrap();
+    m.promote().unwrap();
     assert_eq!(m.next(), NEW);
     let m = Machine::new(&files);
     let variable: Vec<u8> =

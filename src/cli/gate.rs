@@ -162,7 +162,10 @@ fn undecided(context: &Context) -> Result<Exit> {
     let refused =
         refuse::undecided(host, config, place::place(host), |settings| gate::close_undecided(host, settings, reason));
     tell(context, Report { done: refused.done, ..Report::new(context) }, true);
-    refused.failed.map_or(Ok(Exit::Done), Err)
+    match refused.failed {
+        Some(e) => Err(e),
+        None => Ok(if refused.not_held { Exit::Undecided } else { Exit::Done }),
+    }
 }
 
 fn remove(context: &Context) -> Result<Exit> {
@@ -216,7 +219,7 @@ fn make_default(context: &Context, kernel: &KernelRelease) -> Option<String> {
     if &wanted != kernel {
         return Some(format!("{held}, not {kernel}; `vfguard next-boot` says what boots"));
     }
-    let moved = BootLock::take(host).and_then(|lock| boot::promote(host, &lock));
+    let moved = BootLock::take(host).and_then(|lock| boot::promote(host, &lock, Some(kernel)));
     Some(moved.map_or_else(|e| format!("{held}: {e:#}"), |change| change.what))
 }
 

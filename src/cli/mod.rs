@@ -236,8 +236,15 @@ pub fn main(args: Vec<OsString>) -> Exit {
 
 fn run(cli: &Cli) -> Result<Exit> {
     let global = &cli.global;
-    // Before anything that may write to a file system that a killed run left frozen.
-    notices::complain(Host::new(&global.root).ok().filter(Host::is_live).map_or(Ok(()), |host| freeze::thaw_left(&host)));
+    // Before anything that may write to a file system that a killed run left frozen; told afterwards, since a reader that is stuck
+    // keeps who tells it something from going on.
+    let thawed = Host::new(&global.root).ok().filter(Host::is_live).map_or(Ok(()), |host| freeze::thaw_left(&host));
+    let exit = verb(cli, global);
+    notices::complain(thawed);
+    exit
+}
+
+fn verb(cli: &Cli, global: &Global) -> Result<Exit> {
     match &cli.verb {
         Verb::Reconcile(args) => gate::or_closed(global, |context| reconcile::run(context, args)),
         Verb::Prepare(args) => prepare::run(&Context::new(global)?, args),

@@ -28,7 +28,7 @@ pub struct Closed {
 /// # Errors
 /// When it is not seen closed afterwards; whatever refuses by then stays.
 pub fn close(host: &Host, settings: &Settings, reasons: &[Reason]) -> Result<Closed> {
-    let lock = Lock::take(host)?;
+    let lock = Lock::take_to_close(host)?;
     if active_override(host).is_some_and(|o| o.covers(reasons.iter().filter_map(|r| r.kernel.as_ref()))) {
         return Ok(Closed { state: State::Overridden, changed: false, scheduled: None });
     }
@@ -40,7 +40,7 @@ pub fn close(host: &Host, settings: &Settings, reasons: &[Reason]) -> Result<Clo
 /// # Errors
 /// Those of [`close`], and when the audit log cannot be written.
 pub fn close_by_hand(host: &Host, settings: &Settings, reasons: &[Reason]) -> Result<Closed> {
-    let lock = Lock::take(host)?;
+    let lock = Lock::take_to_close(host)?;
     let why = reasons.iter().map(Reason::line).collect::<Vec<_>>().join("; ");
     files::remove(&host.path(override_::FILE))?;
     let closed = close_locked(host, settings, reasons, &lock)?;
@@ -55,7 +55,7 @@ pub fn close_by_hand(host: &Host, settings: &Settings, reasons: &[Reason]) -> Re
 /// # Errors
 /// Those of [`close`].
 pub fn close_undecided(host: &Host, settings: &Settings, reason: Reason) -> Result<Closed> {
-    let lock = Lock::take(host)?;
+    let lock = Lock::take_to_close(host)?;
     if active_override(host).is_some() {
         return Ok(Closed { state: State::Overridden, changed: false, scheduled: None });
     }
@@ -67,7 +67,10 @@ fn close_locked(host: &Host, settings: &Settings, reasons: &[Reason], _: &Lock) 
     let old = record(host);
     let whole = look(host, settings.poweroff) == Files::All;
     let same = |r: &Record| r.reasons == reasons && r.poweroff == settings.poweroff && r.confirmed;
-    if whole && old.as_ref().is_some_and(same) {
+    // Somebody may have had systemd read its units while the files were not there.
+    let still =
+        || !host.is_live() || upstart::is_upstart(host) || systemd::ask(settings.poweroff).is_ok_and(|f| f == Files::All);
+    if whole && old.as_ref().is_some_and(same) && still() {
         return Ok(Closed { state: State::Closed, changed: false, scheduled: None });
     }
     let told = old.as_ref().is_some_and(|r| r.reasons == reasons) && whole;
@@ -129,7 +132,7 @@ fn write_upstart(host: &Host, settings: &Settings, reasons: &[Reason]) -> Result
 
 /// Has systemd read what was written, and asks it whether it refuses: that counts, whatever became of the reload. `known`: it refused before.
 fn take_effect(host: &Host, settings: &Settings, known: bool) -> Result<()> {
-    if known && systemd::ask(settings.poweroff)? == Files::All {
+    if known && systemd::ask(settings.poweroff).is_ok_and(|files| files == Files::All) {
         return Ok(());
     }
     let applied = systemd::apply_closed(host, settings.poweroff);

@@ -360,19 +360,32 @@ pub fn open_override(host: &Host, reason: &str, kernel: Option<KernelRelease>, l
 /// Closing or opening is under way.
 #[derive(Debug)]
 struct Lock {
-    _file: Flock<File>,
+    _file: Option<Flock<File>>,
 }
 
 impl Lock {
     fn take(host: &Host) -> Result<Lock> {
-        let path = host.path(LOCK);
         let act = || format!("opening the gate's lock {LOCK}");
-        files::create_dirs(path.parent().unwrap_or(Path::new("/")), 0o755).remedy(act(), "run this as root")?;
-        let mut file = lock::open(&path).remedy(act(), "run this as root")?;
+        let file = Lock::open(host).remedy(act(), "run this as root")?;
+        Lock::wait(file)
+    }
+
+    /// The same to close, which is the safe side: where the file cannot be made or opened (a /run that is full), it is closed without.
+    fn take_to_close(host: &Host) -> Result<Lock> {
+        Lock::open(host).map_or(Ok(Lock { _file: None }), Lock::wait)
+    }
+
+    fn open(host: &Host) -> Result<File> {
+        let path = host.path(LOCK);
+        files::create_dirs(path.parent().unwrap_or(Path::new("/")), 0o755)?;
+        Ok(lock::open(&path)?)
+    }
+
+    fn wait(mut file: File) -> Result<Lock> {
         let start = Instant::now();
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(held) => return Ok(Lock { _file: held }),
+                Ok(held) => return Ok(Lock { _file: Some(held) }),
                 Err((back, Errno::EWOULDBLOCK)) if start.elapsed() < PATIENCE => {
                     file = back;
                     std::thread::sleep(RETRY);

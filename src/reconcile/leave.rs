@@ -36,7 +36,7 @@ pub(super) fn leave(host: &Host, lock: &BootLock, survey: &Survey, judgement: &J
     if !safe {
         return Some((false, stays(&hold)));
     }
-    Some(match boot::promote(host, lock) {
+    Some(match boot::promote(host, lock, Some(&hold.wanted)) {
         Ok(change) => (change.changed, refuse::told(host, change)),
         Err(e) => (false, format!("{e:#}; {}", stays(&hold))),
     })

@@ -53,7 +53,7 @@ fn a_block_that_stays_cut_or_empty_ends_no_hold_and_an_entry_that_names_another_
         let answer = next_boot(&m.host, &config::Boot::default());
         assert!(!answer.certain, "{block:?}: {answer:?}");
         forget_stale(&m.host, &m.lock, &answer).unwrap();
-        assert!(promote(&m.host, &m.lock).is_err(), "{block:?}");
+        assert!(m.promote().is_err(), "{block:?}");
         assert_eq!(default::Hold::read(&m.host).map(|h| (h.wanted, h.held)), Some((k(NEW), k(OLD))), "{block:?}");
     }
     let m = saved();
@@ -90,7 +90,7 @@ fn a_move_that_another_tool_undid_by_writing_what_it_had_read_before_is_made_aga
     assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)));
     assert_eq!(grubenv::get(&block, moves::MARK).as_deref(), Some(OLD));
     assert_eq!(grubenv::get(&block, "theirs").as_deref(), Some("1"), "what the other tool wrote is lost");
-    overtake(&m, || assert!(promote(&m.host, &m.lock).unwrap().changed));
+    overtake(&m, || assert!(m.promote().unwrap().changed));
     assert_eq!((m.next().as_str(), m.wanted()), (NEW, None));
     assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), moves::MARK), None);
     let m = bls(&format!("saved_entry={MID}-{OLD}\nnext_entry={MID}-{NEW}\n"), &format!("{CFG}blscfg\n"));
@@ -127,7 +127,7 @@ fn a_move_that_does_not_take_leaves_nothing_of_ours_beside_a_tool_that_writes() 
 fn what_another_tool_wrote_since_survives_an_undo() {
     let m = saved();
     let loader = choose::loaders(&m.host).0.remove(0);
-    let plan = moves::plan(&m.host, &loader, &k(OLD), None, Some(&k(NEW))).unwrap();
+    let plan = moves::plan(&m.host, &loader, &k(OLD), None, moves::Purpose::Hold(Some(&k(NEW)))).unwrap();
     let undo = moves::make(&m.host, plan).unwrap();
     let block = grubenv::edit(&m.read("boot/grub2/grubenv"), &[("theirs", Some("1"))]).unwrap();
     put(m.dir.path(), "boot/grub2/grubenv", &block);

@@ -109,14 +109,18 @@ fn a_run_that_cannot_decide_holds_the_running_kernel_and_closes() {
     assert_eq!(machine.saved_entry(), NEW, "the wanted kernel is lost");
 }
 
-/// Holds the lock of a build until it is dropped.
+/// Holds a lock of vfguard's until it is dropped.
 struct Build(Child);
 
 impl Build {
     fn start(machine: &Machine) -> Build {
+        Build::holding(machine, "lock")
+    }
+
+    fn holding(machine: &Machine, lock: &str) -> Build {
         fs::create_dir_all(machine.path("run/vfguard")).unwrap();
         let mut flock = Command::new("flock");
-        flock.arg(machine.path("run/vfguard/lock")).args(["sh", "-c", "echo; read wait"]);
+        flock.arg(machine.path("run/vfguard").join(lock)).args(["sh", "-c", "echo; read wait"]);
         let mut child = flock.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
         Build(child)
@@ -181,4 +185,42 @@ fn each_run_that_decides_leaves_a_hold_ready_and_one_that_cannot_hold_leaves_non
     fs::remove_file(machine.path(&format!("boot/loader/entries/{}-{OLD}.conf", machine::MACHINE_ID))).unwrap();
     machine.run(&["reconcile"]);
     assert!(!ready.exists());
+}
+
+#[test]
+fn only_the_kernel_that_was_judged_is_promoted_whatever_is_wanted_by_then() {
+    for verb in [&["reconcile"][..], &["prepare"]] {
+        let machine = machine();
+        assert_eq!(machine.run(&["reconcile"]).code, 3);
+        let machine = mended(machine);
+        // Another one moves the default, and holds it off LATER.
+        let moving = Build::holding(&machine, "boot.lock");
+        let run = std::thread::scope(|scope| {
+            let run = scope.spawn(|| machine.run(verb));
+            std::thread::sleep(Duration::from_secs(2));
+            for file in ["var/lib/vfguard/records/hold.json", "boot/grub2/grubenv"] {
+                let text = fs::read_to_string(machine.path(file)).unwrap().replace(NEW, LATER);
+                fs::write(machine.path(file), text).unwrap();
+            }
+            let counter = machine.path("run/vfguard/generation");
+            fs::write(&counter, [fs::read(&counter).unwrap(), b".".to_vec()].concat()).unwrap();
+            drop(moving);
+            run.join().unwrap()
+        });
+        let text = said(&run);
+        assert_eq!(machine.saved_entry(), OLD, "{verb:?}: {text}");
+        assert!(machine.path(DROP_IN).exists(), "{verb:?}: the gate is open, and LATER may boot: {text}");
+    }
+}
+
+#[test]
+fn an_uncertain_next_boot_is_not_moved_and_that_is_told() {
+    let machine =
+        machine().file("boot/grub2/grub.cfg", "insmod blscfg\nset default=\"${saved_entry}\"\nunheard_of x\nblscfg\n");
+    let run = machine.run(&["reconcile"]);
+    assert_eq!((run.code, machine.saved_entry().as_str()), (3, NEW), "{}", said(&run));
+    assert!(said(&run).contains("boot default not held: what boots next is not certain"), "{}", said(&run));
+    let run = machine.run(&["gate", "close", "--undecided"]);
+    assert_eq!(run.code, 1, "vfguard-fail-closed.service would not try: {}", said(&run));
+    assert!(said(&run).contains("boot default not held: "), "{}", said(&run));
 }

@@ -16,7 +16,7 @@ const PLACE: &str = "kernel/drivers/net/ixgbevf/ixgbevf.ko";
 /// A module whose `.modinfo` is changed by a shell line on its text (entries are lines there), and which a signature of EL6's form
 /// is put into.
 fn module(kernel: &str, from: &str, change: &str, signed: bool, to: &str) {
-    let sign = if signed { "echo signature >s; objcopy --add-section .module_sig=s m.ko" } else { ":" };
+    let sign = if signed { "echo signature >s; objcopy --add-section .note.module.sig=s m.ko" } else { ":" };
     let script = format!(
         "d=$(mktemp -d); cp '{from}' $d/m.ko; cd $d; objcopy --dump-section .modinfo=i m.ko; tr '\\0' '\\n' <i | \
          sed \"/^vermagic=/s/=[^ ]*/=$K/\" | {change} | tr '\\n' '\\0' >j; objcopy --update-section .modinfo=j m.ko; {sign}; \

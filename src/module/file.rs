@@ -14,6 +14,8 @@ use std::collections::HashSet;
 const VERSION_RECORD: usize = 64;
 /// The CRC's part of it.
 const VERSION_CRC: usize = 8;
+/// Where kernels before the signature's trailer keep it: EL6 as an ELF note (`modsign.h`), others as a section.
+const SIGNATURES: [&str; 2] = [".note.module.sig", ".module_sig"];
 /// Where `struct module` holds its name on 64-bit kernels: after `enum module_state` and a `struct list_head`.
 const THIS_MODULE_NAME: usize = 24;
 /// No 64-bit kernel since 2.6.32 has a smaller `struct module`. Before 6.4 the kernel does not look, and writes past the end.
@@ -92,7 +94,7 @@ pub struct Module {
     /// Whether it carries type information that the kernel checks (`.BTF`).
     #[serde(skip)]
     pub(super) btf: bool,
-    /// Whether it holds a signature as a section, as those of EL6 do.
+    /// Whether it holds a signature as a section or a note, as those of EL6 do.
     #[serde(skip)]
     pub(super) signed_inside: bool,
     /// The bytes that the signature is about, for its check.
@@ -173,7 +175,7 @@ impl Module {
             this_module: elf.size(".gnu.linkonce.this_module"),
             compiler: elf.compiler().and_then(Compiler::parse),
             btf: elf.count(".BTF") > 0,
-            signed_inside: elf.count(".module_sig") > 0,
+            signed_inside: SIGNATURES.iter().any(|section| elf.count(section) > 0),
             ..Module::default()
         })
     }

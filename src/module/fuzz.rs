@@ -142,6 +142,42 @@ mod tests {
         out
     }
 
+    /// EL6 keeps the signature as an ELF note (modsign.h), other kernels of that time in a section of its own.
+    #[test]
+    fn a_signature_inside_of_the_module_is_known_by_its_section() {
+        for (section, signed) in
+            [("note.module.sig", true), ("module_sig", true), ("module_six", false), ("note.module.si", false)]
+        {
+            let mut bytes = module();
+            assert!(!super::super::Module::read(&bytes).unwrap().signed());
+            // One more section: names behind the old ones, and a header behind the last one.
+            let start = usize::try_from(u64::from_le_bytes(bytes[40..48].try_into().unwrap())).unwrap();
+            let names = start + 64;
+            let at = usize::try_from(u64::from_le_bytes(bytes[names + 24..names + 32].try_into().unwrap())).unwrap();
+            let size = usize::try_from(u64::from_le_bytes(bytes[names + 32..names + 40].try_into().unwrap())).unwrap();
+            let moved = bytes.len() as u64;
+            let mut table = bytes[at..at + size].to_vec();
+            table.extend(format!(".{section}\0").bytes());
+            let mut headers = bytes[start..].to_vec();
+            let content = moved + table.len() as u64;
+            headers[64 + 24..64 + 32].copy_from_slice(&moved.to_le_bytes());
+            headers[64 + 32..64 + 40].copy_from_slice(&(table.len() as u64).to_le_bytes());
+            let mut header = vec![0u8; 64];
+            header[..4].copy_from_slice(&u32::try_from(size).unwrap().to_le_bytes());
+            header[4..8].copy_from_slice(&1u32.to_le_bytes());
+            header[24..32].copy_from_slice(&content.to_le_bytes());
+            header[32..40].copy_from_slice(&4u64.to_le_bytes());
+            bytes.extend(table);
+            bytes.extend(b"sig!");
+            let start = bytes.len() as u64;
+            bytes.extend(headers);
+            bytes.extend(header);
+            bytes[40..48].copy_from_slice(&start.to_le_bytes());
+            bytes[60] += 1;
+            assert_eq!(super::super::Module::read(&bytes).unwrap().signed(), signed, ".{section}");
+        }
+    }
+
     #[test]
     fn the_least_module_is_one_and_each_cut_of_it_is_none() {
         let whole = module();

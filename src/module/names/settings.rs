@@ -1,6 +1,6 @@
 //! Whether a machine's network settings know an interface by its name alone: files of EL and SUSE (`ifcfg-*`), NetworkManager's
-//! keyfiles (nm-settings-keyfile(5)), systemd.network(5), netplan(5), interfaces(5), dracut.cmdline(7). Those that cloud-init writes
-//! are in these forms too. What cannot be read may say anything.
+//! keyfiles (nm-settings-keyfile(5)), systemd.network(5), netplan(5), interfaces(5), dhcpcd.conf(5), dracut.cmdline(7). Those that
+//! cloud-init writes are in these forms too. What cannot be read may say anything.
 
 use super::pins::NETWORK;
 use crate::host::Host;
@@ -17,10 +17,11 @@ const NETPLAN: [&str; 3] = ["/etc/netplan", "/usr/lib/netplan", "/lib/netplan"];
 const INTERFACES: &str = "/etc/network/interfaces";
 /// Read also where no `source` line names it.
 const INTERFACES_D: &str = "/etc/network/interfaces.d";
+const DHCPCD: &str = "/etc/dhcpcd.conf";
 /// What editors and package managers leave behind, which nobody reads.
 const LEFT: [&str; 7] = ["~", ".bak", ".orig", ".rpmsave", ".rpmnew", ".rpmorig", ".old"];
 
-/// Who knows the interface by its name, which would be like one of `other` in K: nobody where a pattern fits those too.
+/// Who knows the interface by its name, which would be like one of `other` in K: nobody where patterns fit those too.
 pub(super) fn by_name(host: &Host, interface: &str, cmdline: &str, other: &[&str]) -> Option<String> {
     let own = Own { interface, other };
     if let Some(word) = cmdline.split_whitespace().find(|w| own.in_word(w)) {
@@ -41,19 +42,61 @@ pub(super) fn by_name(host: &Host, interface: &str, cmdline: &str, other: &[&str
     all.extend(files(host, &NETPLAN, "yaml").into_iter().map(|f| (f, Form::Netplan)));
     all.extend(files(host, &NETWORK, "network").into_iter().map(|f| (f, Form::Network)));
     all.extend(interfaces(host).into_iter().map(|f| (f, Form::Interfaces)));
-    all.into_iter().find_map(|(file, form)| match host.read_text(&file) {
-        Ok(text) => own.known_in(&file, form, &text).then(|| format!("{} knows it by its name alone", file.display())),
-        Err(e) => unread(&file, &e),
-    })
+    all.push((DHCPCD.into(), Form::Dhcpcd));
+    let known = |file: &Path| Some(format!("{} knows it by its name alone", file.display()));
+    let mut patterns: Vec<(Form, PathBuf, Patterns)> = Vec::new();
+    for (file, form) in all {
+        match host.read_text(&file) {
+            Ok(text) => match own.read(&file, form, &text) {
+                Known::ByName => return known(&file),
+                Known::By(found) => patterns.extend(found.into_iter().map(|p| (form, file.clone(), p))),
+            },
+            Err(e) => {
+                if let Some(why) = unread(&file, &e) {
+                    return Some(why);
+                }
+            }
+        }
+    }
+    let needs_name = |(form, _, mine): &&(Form, PathBuf, Patterns)| {
+        let alike = patterns.iter().filter(|(f, _, p)| f == form && p.says == mine.says).map(|(.., p)| p);
+        own.needs_name(mine, alike)
+    };
+    patterns.iter().find(needs_name).and_then(|(_, file, _)| known(file))
 }
 
-#[derive(Clone, Copy)]
+/// Patterns of interfaces' names that stand for the same settings.
+struct Patterns {
+    names: Vec<String>,
+    /// The settings, and what else must fit, as they are written.
+    says: String,
+}
+
+impl Patterns {
+    fn new<'p>(names: impl IntoIterator<Item = &'p str>, says: String) -> Patterns {
+        Patterns { names: names.into_iter().filter(|p| !p.is_empty()).map(str::to_owned).collect(), says }
+    }
+
+    fn fit(&self, name: &str) -> bool {
+        self.names.iter().any(|p| fits(p, name))
+    }
+}
+
+/// How a file knows the interface.
+enum Known {
+    ByName,
+    /// By those of these that fit.
+    By(Vec<Patterns>),
+}
+
+#[derive(Clone, Copy, PartialEq)]
 enum Form {
     Ifcfg,
     Keyfile,
     Netplan,
     Network,
     Interfaces,
+    Dhcpcd,
 }
 
 struct Own<'a> {
@@ -62,20 +105,33 @@ struct Own<'a> {
 }
 
 impl Own<'_> {
-    /// Whether patterns fit the interface by its name, and no name that it might get.
-    fn need<'p>(&self, patterns: impl IntoIterator<Item = &'p str>) -> bool {
-        let patterns: Vec<&str> = patterns.into_iter().filter(|p| !p.is_empty()).collect();
-        let fit = |name: &str| patterns.iter().any(|p| fits(p, name));
-        fit(self.interface) && !self.other.iter().all(|name| fit(name))
+    /// Whether patterns fit the interface, and not each name that it might get. With other patterns that say the same (`en*` beside
+    /// `eth*`) they count together, but for a name that is written out.
+    fn needs_name<'p>(&self, mine: &Patterns, alike: impl Iterator<Item = &'p Patterns> + Clone) -> bool {
+        if !mine.fit(self.interface) {
+            return false;
+        }
+        let written = !mine.names.iter().any(|p| p.contains(['*', '?', '[']) && fits(p, self.interface));
+        !self.other.iter().all(|name| mine.fit(name) || (!written && alike.clone().any(|p| p.fit(name))))
     }
 
-    fn known_in(&self, file: &Path, form: Form, text: &str) -> bool {
-        match form {
+    fn read(&self, file: &Path, form: Form, text: &str) -> Known {
+        let mut found = Vec::new();
+        let by_name = match form {
             Form::Ifcfg => self.in_ifcfg(file, text, file.starts_with(IFCFG[0])),
-            Form::Keyfile => self.in_keyfile(text),
-            Form::Netplan => self.in_netplan(text),
-            Form::Network => self.in_network(text),
-            Form::Interfaces => self.in_interfaces(text),
+            Form::Keyfile => self.in_keyfile(text, &mut found),
+            Form::Netplan => self.in_netplan(text, &mut found),
+            Form::Network => {
+                found.extend(in_network(text));
+                false
+            }
+            Form::Interfaces => self.in_interfaces(text, &mut found),
+            Form::Dhcpcd => self.in_dhcpcd(text, &mut found),
+        };
+        if by_name {
+            Known::ByName
+        } else {
+            Known::By(found)
         }
     }
 
@@ -88,7 +144,7 @@ impl Own<'_> {
         }
     }
 
-    fn in_keyfile(&self, text: &str) -> bool {
+    fn in_keyfile(&self, text: &str, found: &mut Vec<Patterns>) -> bool {
         let is = |value: &str| value.trim() == self.interface;
         let named = section(text, "connection").iter().any(|(key, value)| key == "interface-name" && is(value));
         let parent = ["vlan", "macvlan", "ip-tunnel", "vxlan"]
@@ -97,23 +153,24 @@ impl Own<'_> {
         let matched = section(text, "match");
         let patterns = matched.iter().filter(|(key, _)| key == "interface-name");
         let patterns = patterns.flat_map(|(_, value)| value.split([';', ',', ' '])).filter(|p| !p.starts_with('!'));
-        named || parent || self.need(patterns.map(|p| p.trim_start_matches(['|', '&'])))
-    }
-
-    fn in_network(&self, text: &str) -> bool {
-        let matched = section(text, "Match");
-        let names: Vec<&str> =
-            matched.iter().filter(|(key, _)| key == "Name").flat_map(|(_, value)| value.split_whitespace()).collect();
-        !names.first().is_some_and(|n| n.starts_with('!')) && self.need(names)
+        let patterns = patterns.map(|p| p.trim_start_matches(['|', '&']));
+        found.push(Patterns::new(patterns, without(text, &["interface-name", "id", "uuid", "timestamp"])));
+        named || parent
     }
 
     /// A device under `ethernets:` without `match:` is known by its key; with one by `name:` alone, or by what `set-name:` makes of it.
-    fn in_netplan(&self, text: &str) -> bool {
+    fn in_netplan(&self, text: &str, found: &mut Vec<Patterns>) -> bool {
         let Some(block) = child(&lines(text), "network").and_then(|network| child(&network, "ethernets")) else {
-            // Written in one line, which is read no further.
+            // Written in one line, of which what a pattern stands for is not read.
+            let patterns = text.match_indices("match:").filter_map(|(at, _)| Some((at, flow_match(&text[at..])?.0)));
+            found.extend(patterns.map(|(at, name)| Patterns::new([name.as_str()], format!("{at}: {text}"))));
             return text.contains("ethernets") && text.contains(self.interface);
         };
         children(&block).into_iter().any(|(key, rest, inside)| {
+            let text = if rest.is_empty() { shown(&inside) } else { rest.clone() };
+            if let Some((name, says)) = flow_match(&text) {
+                found.push(Patterns::new([name.as_str()], says));
+            }
             if !rest.is_empty() {
                 return key == self.interface || rest.contains(self.interface);
             }
@@ -122,26 +179,68 @@ impl Own<'_> {
                 return key == self.interface && !(flow && inside.iter().any(|(_, l)| l.contains("macaddress")));
             };
             let name = children(&matched).into_iter().find(|(key, ..)| key == "name").map(|(_, value, _)| value);
-            name.is_some_and(|name| self.need([name.as_str()]))
+            let says: Vec<_> = inside.into_iter().filter(|(_, line)| !line.starts_with("name:")).collect();
+            found.extend(name.map(|name| Patterns::new([name.as_str()], shown(&says))));
+            false
         })
     }
 
-    /// `auto`, `allow-hotplug` and `iface` lines; a pattern begins with `/`.
-    fn in_interfaces(&self, text: &str) -> bool {
-        text.replace("\\\n", " ").lines().any(|line| {
-            let mut words = line.split_whitespace();
-            let verb = words.next().unwrap_or_default();
-            let names: Vec<&str> = match verb {
-                "iface" | "mapping" => words.take(1).collect(),
-                _ if verb == "auto" || verb.starts_with("allow-") => words.collect(),
-                _ => return false,
+    /// `auto`, `allow-hotplug`, `iface` and `mapping`; a pattern begins with `/`.
+    fn in_interfaces(&self, text: &str, found: &mut Vec<Patterns>) -> bool {
+        let text = text.replace("\\\n", " ");
+        let lines: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
+        let stanza = |verb: &str| ["iface", "mapping"].contains(&verb);
+        let begins =
+            |verb: &str| stanza(verb) || verb == "auto" || ["allow-", "no-", "source"].iter().any(|v| verb.starts_with(v));
+        for (i, line) in lines.iter().enumerate() {
+            let Some((verb, names)) = line.split_first().filter(|(verb, _)| begins(verb)) else { continue };
+            let (names, says) = match *verb {
+                verb if stanza(verb) => names.split_at(names.len().min(1)),
+                verb if verb == "auto" || verb.starts_with("allow-") => (names, &[][..]),
+                _ => continue,
             };
-            names.iter().any(|name| match name.split('/').collect::<Vec<_>>()[..] {
-                ["", pattern, ..] => self.need([pattern.split('=').next().unwrap_or(pattern)]),
-                _ if verb == "mapping" => self.need([*name]),
-                _ => name.split('=').next() == Some(self.interface),
-            })
-        })
+            let inside = lines[i + 1..].iter().take_while(|l| stanza(verb) && !l.first().is_some_and(|verb| begins(verb)));
+            let says = [verb].into_iter().chain(says).chain(inside.flatten()).copied().collect::<Vec<_>>().join(" ");
+            for name in names {
+                match name.strip_prefix('/') {
+                    Some(pattern) => {
+                        let (pattern, rest) = pattern.split_at(pattern.find(['/', '=']).unwrap_or(pattern.len()));
+                        found.push(Patterns::new([pattern], format!("{says}{rest}")));
+                    }
+                    None if *verb == "mapping" => found.push(Patterns::new([*name], says.clone())),
+                    None if name.split('=').next() == Some(self.interface) => return true,
+                    None => {}
+                }
+            }
+        }
+        false
+    }
+
+    /// `interface` begins what is said of one; `allowinterfaces` and `denyinterfaces` choose those that dhcpcd sets up.
+    fn in_dhcpcd(&self, text: &str, found: &mut Vec<Patterns>) -> bool {
+        let (mut allowed, mut denied, mut block) = (Vec::new(), Vec::new(), false);
+        for line in text.lines().map(|l| l.split('#').next().unwrap_or_default().trim()).filter(|l| !l.is_empty()) {
+            let (option, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+            let values = || value.split([' ', '\t', ',']).filter(|v| !v.is_empty());
+            match option {
+                "allowinterfaces" => allowed.extend(values()),
+                "denyinterfaces" => denied.extend(values()),
+                "interface" => {
+                    found.push(Patterns::new([value.trim()], String::new()));
+                    block = true;
+                }
+                "profile" | "ssid" => block = false,
+                _ => {
+                    if let Some(last) = found.last_mut().filter(|_| block) {
+                        last.says += line;
+                        last.says.push('\n');
+                    }
+                }
+            }
+        }
+        let any = |patterns: &[&str], name: &str| patterns.iter().any(|p| fits(p, name));
+        let takes = |name: &str| (allowed.is_empty() || any(&allowed, name)) && !any(&denied, name);
+        self.other.iter().any(|name| takes(name) != takes(self.interface))
     }
 
     /// dracut's `ip=…:eth0:dhcp`, `bootdev=eth0` and what is built on an interface.
@@ -150,6 +249,15 @@ impl Own<'_> {
         let value = keys.iter().find_map(|key| word.strip_prefix(key));
         value.is_some_and(|v| v.split([':', ',']).any(|part| part == self.interface))
     }
+}
+
+/// `Name=` of systemd.network(5); where it begins with `!` it fits all others.
+fn in_network(text: &str) -> Option<Patterns> {
+    let matched = section(text, "Match");
+    let names: Vec<&str> =
+        matched.iter().filter(|(key, _)| key == "Name").flat_map(|(_, value)| value.split_whitespace()).collect();
+    let inverted = names.first().is_some_and(|n| n.starts_with('!'));
+    (!inverted).then(|| Patterns::new(names, without(text, &["Name"])))
 }
 
 /// The files of directories that end so, an earlier directory hiding a later one; any for an empty ending. systemd's drop-ins are among
@@ -222,6 +330,13 @@ pub(super) fn section(text: &str, name: &str) -> Vec<(String, String)> {
     found
 }
 
+/// The lines of such a file without comments and without the assignments of these keys.
+fn without(text: &str, keys: &[&str]) -> String {
+    let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with(['#', ';']));
+    let kept = lines.filter(|l| !l.split_once('=').is_some_and(|(key, _)| keys.contains(&key.trim())));
+    kept.collect::<Vec<_>>().join("\n")
+}
+
 /// The lines of a YAML text with their indentation, without comments and empty ones.
 fn lines(text: &str) -> Vec<(usize, String)> {
     let line = |l: &str| {
@@ -249,6 +364,21 @@ fn children(block: &[(usize, String)]) -> Vec<Child> {
         }
     }
     found
+}
+
+/// A block, wherever it is indented.
+fn shown(block: &[(usize, String)]) -> String {
+    let level = block.iter().map(|(indent, _)| *indent).min().unwrap_or(0);
+    block.iter().map(|(indent, line)| format!("{:1$}{line}\n", "", indent - level)).collect()
+}
+
+/// `match: {name: "eth*", …}`: the name, and the text without it.
+fn flow_match(text: &str) -> Option<(String, String)> {
+    let open = text.find("match:")? + "match:".len();
+    let inside = text[open..].trim_start().strip_prefix('{')?.split('}').next()?;
+    let term = inside.split(',').find(|term| term.trim_start().starts_with("name:"))?;
+    let name = term.trim_start()["name:".len()..].trim().trim_matches(['"', '\'']);
+    Some((name.to_owned(), text.replacen(term, "", 1)))
 }
 
 /// What is inside of a key that has a block.

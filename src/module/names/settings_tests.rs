@@ -51,6 +51,15 @@ fn settings_that_know_the_interface_by_its_name_alone_need_the_word() {
         ("etc/network/interfaces", "auto lo eth0\n"),
         ("etc/network/interfaces", "auto /eth*\n"),
         ("etc/network/interfaces.d/50-cloud-init", "auto lo\niface lo inet loopback\n\nauto eth0\niface eth0 inet dhcp\n"),
+        ("etc/netplan/01.yaml", "network:\n  ethernets:\n    all:\n      match: {name: \"eth*\"}\n      dhcp4: true\n"),
+        ("etc/netplan/01.yaml", "network:\n  ethernets:\n    all: {match: {name: eth*}, dhcp4: true}\n"),
+        ("etc/dhcpcd.conf", "hostname\ninterface eth0\nstatic ip_address=10.0.0.2/24\n"),
+        ("etc/dhcpcd.conf", "  interface\teth0 # the first\n\tmetric 100\n"),
+        ("etc/dhcpcd.conf", "allowinterfaces eth0 wlan0\n"),
+        ("etc/dhcpcd.conf", "allowinterfaces wlan0,eth*\n"),
+        // It leaves alone what it would take under another name, and the other way round.
+        ("etc/dhcpcd.conf", "denyinterfaces eth0\n"),
+        ("etc/dhcpcd.conf", "denyinterfaces veth* en*\n"),
     ] {
         assert!(unsafe_with(&[(path, text)]), "{path}: {text}");
     }
@@ -92,8 +101,68 @@ fn settings_that_find_the_card_otherwise_do_not() {
         ("etc/netplan/01.yaml", "network:\n  ethernets:\n    eth1:\n      dhcp4: true\n"),
         ("etc/network/interfaces", "auto lo\niface lo inet loopback\nauto eth1\n# iface eth0 inet dhcp\n"),
         ("etc/network/interfaces", "auto /e*\n"),
+        ("etc/netplan/01.yaml", "network:\n  ethernets:\n    all: {match: {name: \"e*\"}, dhcp4: true}\n"),
+        ("etc/dhcpcd.conf", "hostname\nclientid\npersistent\noption rapid_commit\nslaac private\n"),
+        ("etc/dhcpcd.conf", "#interface eth0\n#static ip_address=10.0.0.2/24\ninterface eth1\nnoipv6\n"),
+        ("etc/dhcpcd.conf", "allowinterfaces e*\ndenyinterfaces veth* docker0\n"),
     ] {
         assert!(!unsafe_with(&[(path, text)]), "{path}: {text}");
+    }
+}
+
+/// Netplan's file of Debian's cloud images (/etc/netplan/90-default.yaml).
+const DEBIAN: &str = "network:\n    version: 2\n    ethernets:\n        all-en:\n            match:\n                name: en*\n            \
+                      dhcp4: true\n            dhcp4-overrides:\n                use-domains: true\n            dhcp6: true\n            \
+                      dhcp6-overrides:\n                use-domains: true\n        all-eth:\n            match:\n                \
+                      name: eth*\n            dhcp4: true\n            dhcp4-overrides:\n                use-domains: true\n            \
+                      dhcp6: true\n            dhcp6-overrides:\n                use-domains: true\n";
+
+/// Patterns stand for each other only where they lead to the same settings.
+#[test]
+fn patterns_count_together_where_they_say_the_same() {
+    let netplan = |name: &str, says: &str| {
+        format!("network:\n  ethernets:\n    a:\n      match:\n        name: {name}\n      {says}\n")
+    };
+    let network = |name: &str, says: &str| format!("[Match]\nName={name}\n{says}\n");
+    let keyfile = |id: &str, name: &str, says: &str| {
+        format!("[connection]\nid={id}\nuuid={id}\ntype=ethernet\n[match]\ninterface-name={name}\n[ipv4]\n{says}\n")
+    };
+    let (one, two) = ("etc/netplan/1.yaml", "etc/netplan/2.yaml");
+    let (first, second) = ("etc/systemd/network/1.network", "etc/systemd/network/2.network");
+    let (a, b) =
+        ("etc/NetworkManager/system-connections/a.nmconnection", "etc/NetworkManager/system-connections/b.nmconnection");
+    let (auto, dhcpcd) = ("etc/network/interfaces", "etc/dhcpcd.conf");
+    let dhcp = "[Network]\nDHCP=yes";
+    for (files, refused) in [
+        (vec![("etc/netplan/90-default.yaml", DEBIAN.to_owned())], false),
+        (vec![("etc/netplan/90-default.yaml", DEBIAN.replacen("dhcp6: true", "dhcp6: false", 1))], true),
+        (vec![("etc/netplan/90-default.yaml", DEBIAN.replace("en*", "ens*"))], true),
+        (vec![(one, netplan("en*", "dhcp4: true")), (two, netplan("eth*", "dhcp4: true"))], false),
+        (vec![(one, netplan("en*", "dhcp4: true")), (two, netplan("eth*", "addresses: [10.0.0.2/24]"))], true),
+        (vec![(one, netplan("en*", "dhcp4: true")), (two, netplan("eth0", "dhcp4: true"))], true),
+        (vec![(first, network("en*", dhcp)), (second, network("eth*", dhcp))], false),
+        (vec![(first, network("en*", dhcp)), (second, network("eth*", "[Network]\nAddress=10.0.0.2/24"))], true),
+        (vec![(first, network("en*", "Driver=ena\n[Network]\nDHCP=yes")), (second, network("eth*", dhcp))], true),
+        (vec![(first, network("en*", dhcp)), (second, network("eth0", dhcp))], true),
+        (vec![(first, network("en*", dhcp)), (one, netplan("eth*", "dhcp4: true"))], true),
+        (vec![(a, keyfile("a", "en*", "method=auto")), (b, keyfile("b", "eth*", "method=auto"))], false),
+        (vec![(a, keyfile("a", "en*", "method=auto")), (b, keyfile("b", "eth*", "method=manual"))], true),
+        (vec![(auto, "allow-hotplug /en*\nallow-hotplug /eth*\n".into())], false),
+        (vec![(auto, "allow-hotplug /en* /eth*\n".into())], false),
+        (vec![(auto, "auto /en*=net\nauto /eth*=net\niface net inet dhcp\n".into())], false),
+        (vec![(auto, "auto /en*=a\nauto /eth*=b\niface a inet dhcp\niface b inet manual\n".into())], true),
+        (vec![(auto, "auto /en*\nallow-hotplug /eth*\n".into())], true),
+        (vec![(auto, "iface /en* inet6 auto\n autoconf 1\niface /eth* inet6 auto\n autoconf 1\n".into())], false),
+        (vec![(auto, "iface /en* inet6 auto\n autoconf 1\niface /eth* inet6 auto\n autoconf 0\n".into())], true),
+        (vec![(one, "network: {ethernets: {a: {match: {name: e*}}, b: {match: {name: eth*}}}}\n".into())], true),
+        (vec![(one, "network: {ethernets: {a: {match: {name: e*}}}}\n".into())], false),
+        (vec![(auto, "allow-hotplug /en*\n".into()), ("etc/network/interfaces.d/b", "allow-hotplug /eth*\n".into())], false),
+        (vec![(auto, "allow-hotplug /en*\nallow-hotplug /eth*\niface eth0 inet dhcp\n".into())], true),
+        (vec![(dhcpcd, "allowinterfaces en* eth*\n".into())], false),
+        (vec![(dhcpcd, "allowinterfaces eth0,en*\n".into())], false),
+    ] {
+        let named: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+        assert_eq!(unsafe_with(&named), refused, "{files:?}");
     }
 }
 

@@ -18,8 +18,8 @@ const MAX_FILE: u64 = 256 << 20;
 const MAX_TOTAL: u64 = 4 << 30;
 /// Entries of one initramfs; a full system has some 100,000.
 const MAX_ENTRIES: u32 = 4_000_000;
-/// Archives and packed streams one behind the other: microcode, firmware, modules, the rest; some tools pack in several streams.
-const MAX_PARTS: u32 = 4096;
+/// Packed streams one behind the other: firmware, modules, the rest; some tools pack in several.
+const MAX_STREAMS: u32 = 4096;
 const S_IFMT: u64 = 0o170_000;
 const S_IFREG: u64 = 0o100_000;
 const S_IFDIR: u64 = 0o040_000;
@@ -32,13 +32,13 @@ const S_IFLNK: u64 = 0o120_000;
 pub(super) fn read(image: &[u8], tree: &mut Tree, wanted: impl Fn(&str) -> bool) -> io::Result<()> {
     let mut reading = Reading { tree, wanted, bytes: 0, entries: 0 };
     let source = Source::new(image);
-    let mut behind_plain = true;
-    for part in 0..MAX_PARTS {
+    let (mut behind_plain, mut empty, mut streams) = (true, true, 0);
+    loop {
         // Archives are padded with zeros to whatever their maker likes.
         source.skip_zeros();
         let rest = source.rest();
         if rest.is_empty() {
-            return if part > 0 { Ok(()) } else { Err(invalid("it is empty")) };
+            return if empty { Err(invalid("it is empty")) } else { Ok(()) };
         }
         let plain = MAGICS.iter().any(|m| rest.starts_with(m));
         let at = image.len() - rest.len();
@@ -49,17 +49,21 @@ pub(super) fn read(image: &[u8], tree: &mut Tree, wanted: impl Fn(&str) -> bool)
             let mut stream = Counted { inner: source.clone(), taken: 0 };
             let mut magic = [0; 6];
             stream.read_exact(&mut magic)?;
-            reading.archive(&mut stream, magic)?;
+            reading.entry(&mut stream, magic)?;
+            reading.count(stream.taken)?;
         } else if let Some(stream) = decompress::reader(&source)? {
+            streams += 1;
+            if streams > MAX_STREAMS {
+                return Err(invalid("it has too many parts"));
+            }
             reading.packed(stream)?;
         } else if let Some(packing) = decompress::unread(rest) {
             return Err(invalid(&format!("what begins at byte {at} is packed with {packing}, which vfguard does not read")));
         } else {
             return Err(invalid(&format!("what begins at byte {at} is neither a cpio archive nor packed in a known way")));
         }
-        behind_plain = plain;
+        (behind_plain, empty) = (plain, false);
     }
-    Err(invalid("it has too many parts"))
 }
 
 struct Reading<'t, W> {
@@ -70,16 +74,16 @@ struct Reading<'t, W> {
 }
 
 impl<W: Fn(&str) -> bool> Reading<'_, W> {
-    /// The archives of one packed stream.
+    /// The entries of one packed stream.
     fn packed(&mut self, stream: impl Read) -> io::Result<()> {
         let mut stream = Counted { inner: io::BufReader::with_capacity(1 << 16, stream), taken: 0 };
         let mut magic = [0; 6];
         let mut any = false;
         while next_magic(&mut stream, &mut magic)? {
             if stream.taken % 4 != 2 {
-                return Err(invalid("an archive inside a packed stream is not aligned"));
+                return Err(invalid("an entry inside a packed stream is not aligned"));
             }
-            self.archive(&mut stream, magic)?;
+            self.entry(&mut stream, magic)?;
             any = true;
         }
         self.count(stream.taken)?;
@@ -90,80 +94,82 @@ impl<W: Fn(&str) -> bool> Reading<'_, W> {
         }
     }
 
-    /// One archive, of which the first magic has been taken.
-    fn archive(&mut self, stream: &mut Counted<impl Read>, mut magic: [u8; 6]) -> io::Result<()> {
-        // Padding counts from the archive's start.
-        let base = stream.taken - 6;
-        loop {
-            if !MAGICS.contains(&&magic[..]) {
-                return Err(invalid("an entry does not begin as one"));
-            }
-            self.entries += 1;
-            if self.entries > MAX_ENTRIES {
-                return Err(invalid("it holds too many entries"));
-            }
-            let mut header = [0; HEADER - 6];
-            stream.read_exact(&mut header)?;
-            let number = |field: usize| {
-                let text = std::str::from_utf8(&header[field * 8..field * 8 + 8])
-                    .map_err(|_| invalid("an entry's header is no text"))?;
-                u64::from_str_radix(text, 16).map_err(|_| invalid("an entry's header holds no numbers"))
-            };
-            let (mode, size) = (number(1)?, number(6)?);
-            let name_size = usize::try_from(number(11)?).ok().filter(|n| (1..=MAX_NAME).contains(n));
-            let mut name = vec![0; name_size.ok_or_else(|| invalid("an entry's name is too long"))?];
-            stream.read_exact(&mut name)?;
-            // Some tools align contents by zeros behind the name.
-            name.truncate(name.iter().position(|&b| b == 0).unwrap_or(name.len() - 1));
-            stream.align(base)?;
-            if name == b"TRAILER!!!" {
-                self.tree.end_archive();
-                stream.skip(size)?;
-                return stream.align(base);
-            }
-            let name = String::from_utf8_lossy(&name).into_owned();
-            let entry = match mode & S_IFMT {
-                S_IFDIR => Entry::Directory,
-                S_IFLNK if size <= MAX_NAME as u64 => {
-                    Entry::Link(String::from_utf8_lossy(&stream.content(size)?).trim_end_matches('\0').to_owned())
-                }
-                S_IFREG => {
-                    let kept = size == 0 || (size <= MAX_FILE && (self.wanted)(&name));
-                    let content = if kept { Some(stream.content(size)?) } else { None };
-                    let inode = (number(0)?, number(7)?, number(8)?);
-                    if number(4)? > 1 {
-                        Entry::Shared(inode, content)
-                    } else {
-                        Entry::File(content)
-                    }
-                }
-                _ => Entry::Other,
-            };
-            // What is not kept, and what a directory may carry.
-            if matches!(entry, Entry::Directory | Entry::Other | Entry::File(None) | Entry::Shared(_, None)) {
-                stream.skip(size)?;
-            }
-            self.tree.add(&name, entry)?;
-            stream.align(base)?;
-            if self.bytes + stream.taken > MAX_TOTAL {
-                return Err(invalid("it goes on without end"));
-            }
-            stream.read_exact(&mut magic)?;
+    /// One entry, of which the magic has been taken. As the kernel has it, zeros and the data's end may follow each, and a trailer
+    /// only ends what hard links have in common.
+    fn entry(&mut self, stream: &mut Counted<impl Read>, magic: [u8; 6]) -> io::Result<()> {
+        if !MAGICS.contains(&&magic[..]) {
+            return Err(invalid("an entry does not begin as one"));
         }
+        self.entries += 1;
+        if self.entries > MAX_ENTRIES {
+            return Err(invalid("it holds too many entries"));
+        }
+        let mut header = [0; HEADER - 6];
+        stream.read_exact(&mut header)?;
+        let number = |field: usize| {
+            let text = std::str::from_utf8(&header[field * 8..field * 8 + 8])
+                .map_err(|_| invalid("an entry's header is no text"))?;
+            u64::from_str_radix(text, 16).map_err(|_| invalid("an entry's header holds no numbers"))
+        };
+        let (mode, size) = (number(1)?, number(6)?);
+        let name_size = usize::try_from(number(11)?).ok().filter(|n| (1..=MAX_NAME).contains(n));
+        let mut name = vec![0; name_size.ok_or_else(|| invalid("an entry's name is too long"))?];
+        stream.read_exact(&mut name)?;
+        // Some tools align contents by zeros behind the name.
+        name.truncate(name.iter().position(|&b| b == 0).unwrap_or(name.len() - 1));
+        stream.align()?;
+        if name == b"TRAILER!!!" {
+            self.tree.end_archive();
+            stream.skip(size)?;
+            return stream.align();
+        }
+        let name = String::from_utf8_lossy(&name).into_owned();
+        let entry = match mode & S_IFMT {
+            S_IFDIR => Entry::Directory,
+            S_IFLNK if size <= MAX_NAME as u64 => {
+                Entry::Link(String::from_utf8_lossy(&stream.content(size)?).trim_end_matches('\0').to_owned())
+            }
+            S_IFREG => {
+                let kept = size == 0 || (size <= MAX_FILE && (self.wanted)(&name));
+                let content = if kept { Some(stream.content(size)?) } else { None };
+                let inode = (number(0)?, number(7)?, number(8)?);
+                if number(4)? > 1 {
+                    Entry::Shared(inode, content)
+                } else {
+                    Entry::File(content)
+                }
+            }
+            _ => Entry::Other,
+        };
+        // What is not kept, and what a directory may carry.
+        if matches!(entry, Entry::Directory | Entry::Other | Entry::File(None) | Entry::Shared(_, None)) {
+            stream.skip(size)?;
+        }
+        self.tree.add(&name, entry)?;
+        stream.align()?;
+        self.within(stream.taken)
     }
 
     fn count(&mut self, taken: u64) -> io::Result<()> {
         self.bytes += taken;
-        if self.bytes > MAX_TOTAL {
+        self.within(0)
+    }
+
+    /// Whether that much more is still a size that is read.
+    fn within(&self, taken: u64) -> io::Result<()> {
+        if self.bytes + taken > MAX_TOTAL {
             return Err(invalid("it goes on without end"));
         }
         Ok(())
     }
 }
 
-/// Skips the zeros between two archives; says whether there is another one.
-fn next_magic(stream: &mut impl Read, magic: &mut [u8; 6]) -> io::Result<bool> {
+/// Skips the zeros between two entries; says whether there is another one.
+fn next_magic(stream: &mut Counted<impl Read>, magic: &mut [u8; 6]) -> io::Result<bool> {
     loop {
+        if stream.taken > MAX_TOTAL {
+            return Err(invalid("it goes on without end"));
+        }
         if stream.read(&mut magic[..1])? == 0 {
             return Ok(false);
         }
@@ -207,9 +213,9 @@ impl<R: Read> Counted<R> {
         }
     }
 
-    /// Names and contents are padded to four bytes.
-    fn align(&mut self, base: u64) -> io::Result<()> {
-        let over = (self.taken - base) % 4;
+    /// Names and contents are padded to four bytes, counted from where an entry or a packed stream begins.
+    fn align(&mut self) -> io::Result<()> {
+        let over = self.taken % 4;
         self.skip((4 - over) % 4)
     }
 }
@@ -229,22 +235,35 @@ pub(super) mod tests {
         read(image, &mut tree, |_| true).map(|()| tree)
     }
 
-    /// An archive of regular files.
-    pub(in crate::module) fn write(files: &[(&str, &[u8])]) -> Vec<u8> {
+    /// One entry.
+    fn entry(name: &str, mode: usize, content: &[u8]) -> Vec<u8> {
+        let mut fields = [0usize; 13];
+        (fields[1], fields[6], fields[11]) = (mode, content.len(), name.len() + 1);
+        let mut out = b"070701".to_vec();
+        fields.iter().for_each(|f| out.extend(format!("{f:08X}").bytes()));
+        out.extend(name.bytes());
+        out.push(0);
+        out.resize(out.len().next_multiple_of(4), 0);
+        out.extend(content);
+        out.resize(out.len().next_multiple_of(4), 0);
+        out
+    }
+
+    /// Regular files behind the directories that they lie in, without a trailer.
+    fn entries(files: &[(&str, &[u8])]) -> Vec<u8> {
         let mut out = Vec::new();
-        for (name, content) in files.iter().copied().chain([("TRAILER!!!", &b""[..])]) {
-            let mode = if name == "TRAILER!!!" { 0 } else { 0o100_644 };
-            let mut fields = [0usize; 13];
-            (fields[1], fields[6], fields[11]) = (mode, content.len(), name.len() + 1);
-            out.extend(b"070701");
-            fields.iter().for_each(|f| out.extend(format!("{f:08X}").bytes()));
-            out.extend(name.bytes());
-            out.push(0);
-            out.resize(out.len().next_multiple_of(4), 0);
-            out.extend(content);
-            out.resize(out.len().next_multiple_of(4), 0);
+        for (name, content) in files {
+            for (end, _) in name.match_indices('/') {
+                out.extend(entry(&name[..end], 0o040_755, b""));
+            }
+            out.extend(entry(name, 0o100_644, content));
         }
         out
+    }
+
+    /// An archive of regular files.
+    pub(in crate::module) fn write(files: &[(&str, &[u8])]) -> Vec<u8> {
+        [entries(files), entry("TRAILER!!!", 0, b"")].concat()
     }
 
     #[test]
@@ -262,12 +281,38 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_cut_archive_is_an_error() {
-        let main = write(&[("a", b"one"), ("b", &[1; 100])]);
-        for end in 1..main.len() - 4 {
+    fn a_cut_entry_is_an_error() {
+        let (a, b) = (entry("a", 0o100_644, b"one"), entry("b", 0o100_644, &[1; 100]));
+        let main = [&a[..], &b].concat();
+        for end in (1..main.len()).filter(|end| *end != a.len()) {
             assert!(unpack(&main[..end]).is_err(), "{end}");
+            // The stream is whole, and what it holds is not.
+            assert!(unpack(&zstd::stream::encode_all(&main[..end], 1).unwrap()).is_err(), "{end} in a packed stream");
         }
         assert!(unpack(b"").is_err() && unpack(b"\0\0\0\0").is_err() && unpack(b"hello").is_err());
+    }
+
+    /// `do_name` sets the state to `Reset` behind each entry, which skips zeros and takes whatever may begin an archive.
+    #[test]
+    fn an_archive_needs_no_trailer_and_may_have_zeros_between_its_entries() {
+        let (a, b) = (entries(&[("a", b"one")]), entries(&[("b", &[1; 100])]));
+        let packed = zstd::stream::encode_all(&b[..], 1).unwrap();
+        for (what, image) in [
+            ("without a trailer", [&a[..], &b].concat()),
+            ("zeros between entries", [&a[..], &[0; 512], &b, &[0; 4]].concat()),
+            ("zeros before the trailer", [&a[..], &b, &[0; 8], &entry("TRAILER!!!", 0, b"")].concat()),
+            ("a packed stream behind an entry", [&a[..], &packed].concat()),
+        ] {
+            for image in [
+                image.clone(),
+                if what.starts_with("a packed") { image } else { zstd::stream::encode_all(&image[..], 1).unwrap() },
+            ] {
+                let tree = unpack(&image).unwrap_or_else(|e| panic!("{what}: {e}"));
+                assert_eq!((tree.look("a"), tree.look("b")), (Found::Kept(b"one"), Found::Kept(&[1; 100])), "{what}");
+            }
+        }
+        assert!(unpack(&[&a[..], &[0; 2], &b].concat()).is_err(), "the kernel says: broken padding");
+        assert!(unpack(&[&a[..], b"junk"].concat()).is_err());
     }
 
     proptest! {

@@ -46,7 +46,10 @@ if [ -d "$LAB/images/lib/modules" ]; then
         echo 0x020000 >"$device/class"
         ln -s "../../drivers/$driver" "$device/driver"
     done
-    (cd "$whole" && find "lib/modules/$K_NEW/kernel/drivers/net" | cpio -o -H newc 2>/dev/null | zstd -q -o "boot/initrd.img-$K_NEW")
+    (cd "$whole" && {
+        printf '%s\n' lib lib/modules "lib/modules/$K_NEW" "lib/modules/$K_NEW/kernel" "lib/modules/$K_NEW/kernel/drivers"
+        find "lib/modules/$K_NEW/kernel/drivers/net"
+    } | cpio -o -H newc 2>/dev/null | zstd -q -o "boot/initrd.img-$K_NEW")
 else
     echo "verify and check on whole kernels: skipped, no images in $LAB (tests/lab/fetch.sh --images)"
 fi

@@ -140,6 +140,41 @@ fn what_cannot_be_read_behind_an_archive_is_never_taken_for_nothing() {
     assert!(said(&machine(&[image])).unwrap().contains("too many parts"));
 }
 
+/// The same archive up to its trailer, which newc does not need.
+fn without_trailer(archive: &[u8]) -> &[u8] {
+    let name = archive.windows(10).position(|w| w == b"TRAILER!!!").unwrap();
+    &archive[..name - 110]
+}
+
+#[test]
+fn an_archive_without_a_trailer_is_read_to_its_end() {
+    let (base, old, new) = (cpio(&[File("init", "x")]), driver("old"), driver("new"));
+    let gzip = |c: &[u8]| packed("gzip -c", c);
+    let base = without_trailer(&base);
+    for (text, stale) in [(&old, true), (&new, false)] {
+        let text = without_trailer(text);
+        for image in [
+            [base, text].concat(),
+            [base, &[0; 512], text].concat(),
+            gzip(&[base, &[0; 512], text].concat()),
+            [base, &gzip(text)].concat(),
+        ] {
+            let said = said(&machine(&[image]));
+            assert_eq!(said.as_ref().is_some_and(|s| s.contains("another ixgbevf")), stale, "{said:?}");
+            assert_eq!(said.is_some(), stale, "{said:?}");
+        }
+    }
+}
+
+#[test]
+fn a_driver_in_a_directory_that_no_entry_makes_is_never_unpacked() {
+    let own = format!("usr/lib/modules/{K}/updates/ixgbevf.ko");
+    let (files, base) = (archive(&[File(&own, "old")], "-type f"), cpio(&[File("init", "x")]));
+    assert_eq!(said(&machine(&[[&files[..], &base].concat()])), None);
+    let directories = archive(&[File(&own, "old")], "-type d");
+    assert!(said(&machine(&[[&directories[..], &files, &base].concat()])).unwrap().contains("another ixgbevf"));
+}
+
 #[test]
 fn links_in_an_initramfs_lead_where_the_kernel_takes_them() {
     let gzip = |items: &[Item]| packed("gzip -c", &cpio(items));

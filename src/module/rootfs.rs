@@ -1,5 +1,5 @@
 //! What the kernel makes of the entries of its initramfs (`do_name`, `do_symlink`, `maybe_link` and `clean_path` of
-//! `init/initramfs.c`): later entries replace earlier ones of their path, links to directories are followed, hard links share
+//! `init/initramfs.c`): an entry whose directory is not there is none, later entries replace earlier ones of their path, links to directories are followed, hard links share
 //! their content.
 
 use rustc_hash::FxHashMap;
@@ -45,21 +45,35 @@ pub(super) enum Found<'t> {
 }
 
 /// The file system that the entries make.
-#[derive(Default)]
 pub(super) struct Tree {
     nodes: FxHashMap<String, Node>,
     contents: Vec<Option<Vec<u8>>>,
-    inodes: FxHashMap<Inode, usize>,
+    /// Nothing for one whose first name could not be made: the kernel makes its other names as links to that one.
+    inodes: FxHashMap<Inode, Option<usize>>,
     names: usize,
 }
 
+impl Default for Tree {
+    /// What every kernel has before it unpacks the first entry (`usr/default_cpio_list`, `init/noinitramfs.c`).
+    fn default() -> Tree {
+        let own = [("dev", Node::Directory(true)), ("dev/console", Node::Other), ("root", Node::Directory(false))];
+        let nodes = own.into_iter().map(|(path, node)| (path.to_owned(), node)).collect();
+        Tree { nodes, contents: Vec::new(), inodes: FxHashMap::default(), names: 0 }
+    }
+}
+
 impl Tree {
-    /// Takes in an entry, as the kernel unpacks it. A directory that no entry makes is taken for there.
+    /// Takes in an entry, as the kernel unpacks it: not at all where its directory is not there.
     ///
     /// # Errors
     /// More names than an initramfs has.
     pub(super) fn add(&mut self, name: &str, entry: Entry) -> io::Result<()> {
-        let Some(path) = self.resolve(name, false).filter(|p| !p.is_empty()) else { return Ok(()) };
+        let Some(path) = self.resolve(name, false).filter(|p| !p.is_empty()) else {
+            if let Entry::Shared(inode, _) = entry {
+                self.inodes.entry(inode).or_insert(None);
+            }
+            return Ok(());
+        };
         self.names += path.len() + if let Entry::Link(target) = &entry { target.len() } else { 0 };
         if self.names > MAX_NAMES {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "its names take too much room"));
@@ -80,8 +94,9 @@ impl Tree {
                 let contents = &mut self.contents;
                 let at = *self.inodes.entry(inode).or_insert_with(|| {
                     contents.push(Some(Vec::new()));
-                    contents.len() - 1
+                    Some(contents.len() - 1)
                 });
+                let Some(at) = at else { return Ok(()) };
                 // Without content it names what is there already.
                 if content.as_ref().is_none_or(|c| !c.is_empty()) {
                     contents[at] = content;
@@ -89,14 +104,8 @@ impl Tree {
                 Node::File(at)
             }
         };
-        let mut parent = path.as_str();
-        while let Some((above, _)) = parent.rsplit_once('/') {
-            if let Some(Node::Directory(full)) = self.nodes.get_mut(above) {
-                *full = true;
-            } else {
-                self.nodes.insert(above.to_owned(), Node::Directory(true));
-            }
-            parent = above;
+        if let Some(Node::Directory(full)) = path.rsplit_once('/').and_then(|(above, _)| self.nodes.get_mut(above)) {
+            *full = true;
         }
         self.nodes.insert(path, node);
         Ok(())
@@ -123,12 +132,16 @@ impl Tree {
         names
     }
 
-    /// A path without links, `.` and `..`; a link in the last component is followed or not.
+    /// A path without links, `.` and `..`; a link in the last component is followed or not. Nothing where a component before the
+    /// last is no directory.
     fn resolve(&self, path: &str, follow_last: bool) -> Option<String> {
         let mut real = String::new();
         let mut todo: Vec<String> = path.rsplit('/').map(str::to_owned).collect();
         let mut links = 0;
         while let Some(part) = todo.pop() {
+            if !real.is_empty() && !part.is_empty() && !matches!(self.nodes.get(&real), Some(Node::Directory(_))) {
+                return None;
+            }
             match part.as_str() {
                 "" | "." => continue,
                 ".." => {
@@ -179,6 +192,7 @@ mod tests {
     #[test]
     fn a_later_entry_replaces_an_earlier_one_of_its_path_also_through_a_link() {
         let t = tree(vec![
+            ("usr", Entry::Directory),
             ("usr/lib", Entry::Directory),
             ("./lib", link("usr/lib")),
             ("lib/a.ko", file("old")),
@@ -190,9 +204,10 @@ mod tests {
 
     #[test]
     fn a_directory_with_something_in_it_is_not_replaced_by_a_link_and_an_empty_one_is() {
-        let t = tree(vec![("lib/a", file("one")), ("lib", link("usr/lib")), ("usr/lib/a", file("two"))]);
+        let usr = || [("usr", Entry::Directory), ("usr/lib", Entry::Directory), ("lib", Entry::Directory)].into_iter();
+        let t = tree(usr().chain([("lib/a", file("one")), ("lib", link("usr/lib")), ("usr/lib/a", file("two"))]).collect());
         assert_eq!(t.look("lib/a"), Found::Kept(b"one"));
-        let t = tree(vec![("lib", Entry::Directory), ("lib", link("/usr/lib")), ("lib/a", file("two"))]);
+        let t = tree(usr().chain([("lib", link("/usr/lib")), ("lib/a", file("two"))]).collect());
         assert_eq!(t.look("usr/lib/a"), Found::Kept(b"two"));
         let t = tree(vec![("a", link("b")), ("b", file("old")), ("a", file("new"))]);
         assert_eq!(
@@ -210,6 +225,38 @@ mod tests {
         t.end_archive();
         t.add("c", Entry::Shared(inode, Some(b"y".into()))).unwrap();
         assert_eq!((t.look("a"), t.look("c")), (Found::Kept(b"x"), Found::Kept(b"y")), "another archive, another file");
+    }
+
+    /// `filp_open`, `init_mkdir`, `init_symlink` and `init_link` fail there, and the kernel goes on with the next entry.
+    #[test]
+    fn an_entry_whose_directory_is_not_there_yet_is_not_there() {
+        let (dir, inode) = (|| Entry::Directory, (7, 0, 1));
+        for (what, entries, there) in [
+            ("no directory", vec![("lib/a", file("x"))], false),
+            ("no directory, a link", vec![("b", file("x")), ("lib/a", link("/b"))], false),
+            ("the directory above alone", vec![("lib", dir()), ("lib/x/a", file("x")), ("lib/a", link("x/a"))], false),
+            ("a directory below none", vec![("lib/x", dir()), ("lib/x/a", file("x")), ("lib/a", link("x/a"))], false),
+            ("the directory behind it", vec![("lib/a", file("x")), ("lib", dir())], false),
+            ("the directory before it", vec![("lib", dir()), ("lib/a", file("x"))], true),
+            ("a file in its place", vec![("lib", file("y")), ("lib/a", file("x"))], false),
+            ("a link to nothing", vec![("lib", link("usr/lib")), ("lib/a", file("x"))], false),
+            ("out of nothing", vec![("lib", dir()), ("none/../lib/a", file("x"))], false),
+            ("out of a directory", vec![("lib", dir()), ("usr", dir()), ("usr/../lib/a", file("x"))], true),
+            ("what the kernel itself has", vec![("lib", dir()), ("dev/a", file("x")), ("lib/a", link("/dev/a"))], true),
+            ("home", vec![("lib", dir()), ("root/a", file("x")), ("lib/a", link("/root/a"))], true),
+            (
+                "another name of what is not there",
+                vec![
+                    ("lib", dir()),
+                    ("none/a", Entry::Shared(inode, Some(vec![]))),
+                    ("lib/a", Entry::Shared(inode, Some(b"x".into()))),
+                ],
+                false,
+            ),
+        ] {
+            let t = tree(entries);
+            assert_eq!(t.look("lib/a"), if there { Found::Kept(b"x") } else { Found::Nothing }, "{what}");
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ fn is_released(recipe: Option<&Recipe>, version: Option<&str>) -> bool {
 }
 
 /// How a device is driven now: `/sys/module/X/taint` carries O for an out-of-tree module. Where there is no such file (before
-/// Linux 3.4), what the kernel shows of the module and the file on the disk tell; in doubt it is the one of which more is asked.
+/// Linux 3.3), what the kernel shows of the module and the file on the disk tell; in doubt it is the one of which more is asked.
 pub(super) fn binding(host: &Host, device: &Device, recipe: Option<&Recipe>, running: Option<&KernelRelease>) -> Binding {
     let Some(driver) = &device.driver else { return Binding::Unbound };
     let name = device.module.as_ref().unwrap_or(driver).replace('-', "_");

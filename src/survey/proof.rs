@@ -234,7 +234,7 @@ fn is_in_the_kernel(host: &Host, path: &Path) -> bool {
     let text = |name: &str| host.read_text(dir.join(name)).ok().map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
     let forced = match host.read_text(dir.join("taint")) {
         Ok(taint) => Some(taint.contains('F')),
-        // Before Linux 3.4 no module has its own.
+        // Before Linux 3.3 no module has its own.
         Err(_) => {
             let all = host.read_text("/proc/sys/kernel/tainted").ok();
             all.and_then(|t| t.trim().parse::<u64>().ok()).map(|t| t & FORCED != 0)

@@ -158,7 +158,7 @@ fn a_reload_that_fails_holds_the_default_is_told_and_tried_again() {
 fn a_reload_that_hangs_does_not_keep_the_default_from_being_held() {
     let machine = machine().file("srv/reload", "hangs\n");
     // As vfguard-boot.service's own limit would end it.
-    let run = enter(&machine, &format!("timeout -s KILL 5 vfguard reconcile --no-build; echo \"code $?\"; {SHOW}"));
+    let run = enter(&machine, &format!("timeout -s KILL 15 vfguard reconcile --no-build; echo \"code $?\"; {SHOW}"));
     assert!(run.stdout.contains("code 137\n"), "{}{}", run.stdout, run.stderr);
     assert_eq!(machine.saved_entry(), OLD);
     assert_eq!(last_json(&run)["gate"], "open", "systemd has not read it: {}", run.stdout);

@@ -175,7 +175,7 @@ fn the_end_of_the_thread_that_started_a_program_is_not_the_end_of_the_program() 
 fn a_limit_ends_a_program_gently_first() {
     let stage = Stage::new();
     let script = format!("trap 'touch {0}/asked; exit 0' TERM; while :; do sleep 0.05; done # {0}", stage.text());
-    let outcome = run(&Spec::new("bash", ["-c", &script], Duration::from_millis(300))).unwrap();
+    let outcome = run(&Spec::new("bash", ["-c", &script], Duration::from_secs(2))).unwrap();
     assert!(outcome.timed_out && stage.path("asked").exists());
     stage.nothing_lives_on("what is past its limit");
 }

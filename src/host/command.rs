@@ -165,9 +165,16 @@ fn piped(spec: &Spec) -> Result<Outcome> {
     // The command keeps its ends of the pipe until it is dropped, at the end of spawn.
     let mut child = spawn(spec, writer.try_clone()?, writer)?;
     let mut output = Output { reader: Some(reader), kept: Vec::new(), cut: false };
-    let (status, timed_out) = wait_with(&mut child, spec.limit, |pause| output.read(pause))?;
-    // What it wrote last. A grandchild that left the group may still hold the other end, so its end is not waited for.
-    output.read(Duration::ZERO);
+    let (status, timed_out) = wait_with(&mut child, spec.limit, |pause| {
+        output.read(pause);
+    })?;
+    // What it wrote last: a pipe may hold a mebibyte. A grandchild that left the group may still hold the other end, so its end is not
+    // waited for, and what it goes on writing is not read for ever.
+    for _ in 0..2 * MAX_OUTPUT / PIECE {
+        if !output.read(Duration::ZERO) {
+            break;
+        }
+    }
     Ok(Outcome { status, timed_out, output: String::from_utf8_lossy(&output.kept).into_owned(), cut: output.cut })
 }
 
@@ -180,9 +187,13 @@ struct Output {
 }
 
 impl Output {
-    /// Reads what is there, waiting at most `pause` for it.
-    fn read(&mut self, pause: Duration) {
-        let Some(reader) = &mut self.reader else { return std::thread::sleep(pause) };
+    /// Reads what is there, waiting at most `pause` for it. Says whether there was anything.
+    fn read(&mut self, pause: Duration) -> bool {
+        let Some(reader) = &mut self.reader else {
+            std::thread::sleep(pause);
+            return false;
+        };
+        let before = self.kept.len();
         let timeout = PollTimeout::try_from(pause).unwrap_or(PollTimeout::ZERO);
         let _ = poll(&mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)], timeout);
         let mut piece = [0; PIECE];
@@ -193,10 +204,12 @@ impl Output {
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(_) => (self.reader, self.cut) = (None, true),
         }
+        let grown = self.kept.len() > before;
         if let Some(over) = self.kept.len().checked_sub(MAX_OUTPUT).filter(|&n| n > 0) {
             self.kept.drain(..over);
             self.cut = true;
         }
+        grown
     }
 }
 
@@ -308,7 +321,7 @@ mod tests {
         let outcome = shell("head -c 3000000 /dev/zero | tr '\\0' x; echo end");
         assert!(outcome.success() && outcome.cut);
         assert!(outcome.output.len() == MAX_OUTPUT && outcome.output.ends_with("xend\n"));
-        let endless = run(&Spec::new("yes", ["x"], Duration::from_millis(300))).unwrap();
+        let endless = run(&Spec::new("yes", ["x"], Duration::from_secs(2))).unwrap();
         assert!(endless.timed_out && endless.cut && endless.output.len() == MAX_OUTPUT);
     }
 

@@ -42,7 +42,7 @@ struct Case {
 const NO_TAG: &str = "grep -v ^intree=";
 const VENDORS: &str = "sed '1iversion=2.14.2' | grep -v ^intree=";
 const KERNELS: &str = "sed '1iversion=2.12.1-k' | grep -v ^intree=";
-const UNKNOWN: &str = "sed '1iversion=3.1.2' | grep -v ^intree=";
+const UNKNOWN: &str = "sed '1iversion=9.9.9' | grep -v ^intree=";
 const AMAZONS: &str = "sed '1iversion=2.14.2'";
 const LISTED: &str = "kernel/crypto/own.ko\nkernel/drivers/net/ixgbevf/ixgbevf.ko\n";
 const UNLISTED: &str = "kernel/crypto/own.ko\nkernel/drivers/net/ethernet/intel/ixgbevf/ixgbevf.ko\n";

@@ -26,6 +26,7 @@ use anyhow::Result;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
+use std::thread;
 use std::time::Duration;
 
 /// The unit that builds; its file is packaging/systemd's.
@@ -174,11 +175,13 @@ fn follow(host: &Host, progress: &dyn Progress) -> Result<Ran> {
         .is_ok_and(|units| units.iter().any(|u| u.get("ActiveState").is_some_and(|s| s == "activating")));
     let before = identity(host);
     let mut tail = Tail { skip: before.filter(|_| !at_work), ..Tail::default() };
-    let outcome = std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| systemd::run_unit(WORKER, WAIT));
+    let wait = || systemd::run_unit(WORKER, WAIT);
+    let outcome = thread::scope(|scope| {
+        // Where no thread can be made, its progress is shown at its end.
+        let Ok(waiting) = thread::Builder::new().spawn_scoped(scope, wait) else { return wait() };
         while !waiting.is_finished() {
             tail.show(host, progress);
-            std::thread::sleep(LOOK);
+            thread::sleep(LOOK);
         }
         waiting.join().unwrap_or_else(|_| Err(anyhow::anyhow!("waiting for {WORKER}")))
     })?;

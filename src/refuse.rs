@@ -17,6 +17,8 @@ use crate::kernel::{installed, KernelRelease};
 use crate::report::notices::{self, Topic};
 use crate::survey::Survey;
 use anyhow::Result;
+use std::sync::Mutex;
+use std::thread;
 
 /// What refusing came to.
 #[derive(Debug, Default)]
@@ -78,12 +80,20 @@ pub fn refuse(host: &Host, config: &Config, place: Place, survey: &Survey, judge
     refused
 }
 
-/// Closes the gate, if that is to be done, on a thread of its own while `hold` holds the default.
+/// Closes the gate, if that is to be done, on a thread of its own while `hold` holds the default; one after the other where no thread can
+/// be made.
 fn both(refused: &mut Refused, close: Option<impl FnOnce() -> Result<Closed> + Send>, hold: impl FnOnce(&mut Refused)) {
-    let closed = std::thread::scope(|scope| {
-        let closing = close.map(|close| scope.spawn(close));
+    let close = Mutex::new(close);
+    let closing = || close.lock().ok().and_then(|mut close| close.take()).map(|close| close());
+    let closed = thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, closing);
         hold(refused);
-        closing.map(|closing| closing.join().unwrap_or_else(|_| Err(anyhow::anyhow!("closing the gate did not end well"))))
+        match thread {
+            Ok(thread) => {
+                thread.join().unwrap_or_else(|_| Some(Err(anyhow::anyhow!("closing the gate did not end as it should"))))
+            }
+            Err(_) => closing(),
+        }
     });
     if let Some(closed) = closed {
         refused.closed(closed);

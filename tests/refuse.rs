@@ -224,3 +224,23 @@ fn an_uncertain_next_boot_is_not_moved_and_that_is_told() {
     assert_eq!(run.code, 1, "vfguard-fail-closed.service would not try: {}", said(&run));
     assert!(said(&run).contains("boot default not held: "), "{}", said(&run));
 }
+
+#[test]
+fn where_no_thread_can_be_made_both_locks_are_set_one_after_the_other() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped refuse/threads: a limit on processes needs a user of its own");
+        return;
+    }
+    let machine = machine();
+    fs::copy(env!("CARGO_BIN_EXE_vfguard"), machine.path("vfguard")).unwrap();
+    assert!(Command::new("chown").args(["-R", "43210:43210"]).arg(machine.root()).status().unwrap().success());
+    let limited = |processes: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=43210", "--regid=43210", "--clear-groups", "prlimit", &format!("--nproc={processes}")]);
+        command.arg(machine.path("vfguard")).arg("--root").arg(machine.root()).args(["reconcile", "--no-build"]);
+        Run::from(command.output().unwrap())
+    };
+    let run = limited("1");
+    assert_eq!((run.code, machine.saved_entry().as_str()), (3, OLD), "{}", said(&run));
+    assert!(machine.path(DROP_IN).exists(), "{}", said(&run));
+}

@@ -9,6 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::Write;
+use std::thread;
+use std::time::Duration;
 
 /// What suits the output.
 pub fn new(context: &Context) -> Box<dyn Progress> {
@@ -30,6 +32,9 @@ pub fn lines(context: &Context) -> Box<dyn Progress> {
     }
 }
 
+/// How often a bar is redrawn.
+const TICK: Duration = Duration::from_millis(120);
+
 /// A bar that is redrawn. Indicatif drops what cannot be drawn, its thread that ticks too.
 #[derive(Default)]
 struct Bar(RefCell<Option<ProgressBar>>);
@@ -46,7 +51,10 @@ impl Progress for Bar {
             ),
         };
         bar.set_message(printable(what));
-        bar.enable_steady_tick(std::time::Duration::from_millis(120));
+        // Indicatif's ticker panics where no thread can be made; the bar then stands still.
+        if thread::Builder::new().spawn(|| ()).is_ok_and(|tried| tried.join().is_ok()) {
+            bar.enable_steady_tick(TICK);
+        }
         *self.0.borrow_mut() = Some(bar);
     }
 

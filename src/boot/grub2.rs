@@ -2,9 +2,9 @@
 //! entry for the next boot only (`next_entry`, `prev_saved_entry`) shows itself. Sources: rhboot/grub2 (its rhel-7, rhel-8,
 //! rhel-9 and fedora branches) and GNU GRUB; `util/grub.d/00_header.in`, `08_fallback_counting.in`, `10_linux.in`.
 
-use super::image;
 use super::script::eval::{EnvFiles, Order};
 use super::script::{Choice, Flavor, Machine, Outcome, World};
+use super::{grubenv, image};
 use super::{Candidate, NextBoot, Role, Source};
 use crate::host::{files, os_release, Host};
 use crate::kernel::{installed::modules_dir, KernelRelease};
@@ -63,6 +63,16 @@ pub(super) fn survey(host: &Host, config: &Path, efi: bool) -> (Vec<Choice>, Opt
     let order = if order == Order::Unknown { Order::Name } else { order };
     let world = World { host, flavor, order, efi, writable: unwritable(host).is_none() };
     Machine::survey(&world, config)
+}
+
+/// The kernel that a configuration starts with another block in its environment file.
+pub(super) fn started_with(host: &Host, config: &Path, efi: bool, env_file: &Path, block: &[u8]) -> Option<KernelRelease> {
+    let (flavor, order) = rules(host);
+    let order = if order == Order::Unknown { Order::Name } else { order };
+    let world = World { host, flavor, order, efi, writable: unwritable(host).is_none() };
+    let env = EnvFiles::from([(env_file.to_owned(), grubenv::variables(block).ok()?.0)]);
+    let choice = Machine::boot(&world, config, env).choice?;
+    image::look(host, choice.image.as_deref()?).release
 }
 
 /// The order that the installed GRUB has, told by the debug messages of its blscfg.c: the module that grub2-install copies, or

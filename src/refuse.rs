@@ -41,7 +41,7 @@ impl Refused {
                 self.done.push(told(host, change));
             }
             Err(e) => {
-                self.done.push(format!("boot default not held: {e:#}"));
+                self.done.push(format!("boot default not held: {e:#}{}", remedy(&e)));
                 self.not_held = true;
             }
         }
@@ -55,11 +55,29 @@ impl Refused {
             }
             Ok(_) => {}
             Err(e) => {
-                self.done.push(format!("gate not confirmed: {e:#}; do not reboot"));
+                self.done.push(format!("gate not confirmed: {e:#}; do not reboot{}", remedy(&e)));
                 self.failed = Some(e);
             }
         }
     }
+}
+
+fn remedy(error: &anyhow::Error) -> String {
+    crate::error::remedy(error).map(|remedy| format!(" ({remedy})")).unwrap_or_default()
+}
+
+/// Holds the default where what boots is not safe, and leaves the gate as it is: for a gate that a person closes.
+///
+/// # Errors
+/// Those of [`Survey::new`].
+pub fn hold_only(host: &Host, config: &Config, place: Place) -> Result<Vec<String>> {
+    let mut refused = Refused::default();
+    let survey = Survey::new(host, config)?;
+    let judgement = survey.judge();
+    if judgement.verdict != Verdict::Safe && config.mode == Mode::Enforce && place.may_hold() {
+        hold(host, &survey, &judgement, &mut refused);
+    }
+    Ok(refused.done)
 }
 
 /// Refuses what a judgement does not allow, as far as mode, place and an override that covers the kernels let it.

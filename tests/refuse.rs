@@ -259,3 +259,27 @@ fn where_no_thread_can_be_made_both_locks_are_set_one_after_the_other() {
     assert_eq!((run.code, machine.saved_entry().as_str()), (3, OLD), "{}", said(&run));
     assert!(machine.path(DROP_IN).exists(), "{}", said(&run));
 }
+
+#[test]
+fn a_gate_that_a_person_closes_holds_the_default_that_an_override_had_let_go() {
+    let machine = machine();
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    assert_eq!(machine.run(&["gate", "open", "--kernel", NEW, "--reason", "x"]).code, 0);
+    assert_eq!(machine.saved_entry(), NEW);
+    let run = machine.run(&["gate", "close"]);
+    assert_eq!((run.code, machine.saved_entry().as_str()), (0, OLD), "{}", said(&run));
+    assert!(run.stdout.contains(&format!("held on {OLD}")), "{}", said(&run));
+}
+
+#[test]
+fn a_gate_that_is_there_in_part_is_not_confirmed() {
+    let machine = machine();
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    fs::remove_dir_all(machine.path("run/systemd/system/reboot.target.d")).unwrap();
+    let shown = machine.run(&["--format", "json", "gate", "show"]).json();
+    assert_eq!(shown["gate"], "open", "{shown}");
+    assert!(shown["not_confirmed"].as_str().unwrap().contains("some ways to reboot are refused"), "{shown}");
+    assert!(machine.run(&["gate", "show"]).stdout.starts_with("gate: not confirmed; "));
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    assert_eq!(machine.run(&["--format", "json", "gate", "show"]).json()["not_confirmed"], serde_json::Value::Null);
+}

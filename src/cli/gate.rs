@@ -149,7 +149,10 @@ fn close(context: &Context, args: &Close) -> Result<Exit> {
     }
     let reason = Reason { kernel: None, summary: "closed by hand".into(), remedy: TO_OPEN.into() };
     let closed = gate::close_by_hand(&context.host, &context.config.gate, &[reason])?;
-    tell(context, Report { scheduled: closed.scheduled, ..Report::new(context) }, true);
+    // An override that ended with it may have left the default on the kernel that it was about.
+    let held = refuse::hold_only(&context.host, &context.config, place::place(&context.host));
+    let done = held.unwrap_or_else(|e| vec![format!("boot default not held: {e:#}")]);
+    tell(context, Report { scheduled: closed.scheduled, done, ..Report::new(context) }, true);
     Ok(Exit::Done)
 }
 

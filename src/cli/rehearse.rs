@@ -88,11 +88,17 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         (None, [only]) => only,
         // One of them alone would be judged, and the others not be looked at.
         (None, [first, ..]) => {
+            let kernel = args.kernel.as_ref().map(|k| format!("{k} ")).unwrap_or_default();
+            let offer = if args.available { "--available " } else { "" };
+            let source = args.source.as_ref().zip(args.sha256.as_ref());
+            let source = source.map(|(f, hex)| format!(" --source {} --sha256 {hex}", f.display())).unwrap_or_default();
             return Err(advise_exit(
                 Exit::Usage,
                 format!("this machine needs more than one driver, and a rehearsal is for one: {}", here.join(", ")),
-                format!("name it, and rehearse the others after it: vfguard rehearse --driver {first}"),
-            ))
+                format!(
+                    "name it, and rehearse the others after it: vfguard rehearse {kernel}{offer}--driver {first}{source}"
+                ),
+            ));
         }
     };
     let recipe = recipes.iter().find(|r| r.name == name).ok_or_else(|| {

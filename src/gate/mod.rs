@@ -226,7 +226,9 @@ fn by_files(host: &Host) -> Gate {
         (State::Closed, None) => vec!["the record of why is lost; `vfguard check` says what is wrong now".into()],
         (State::Open | State::Overridden | State::Unknown, _) => Vec::new(),
     };
-    Gate { state, reason, over, seen: format!("{seen} ({})", place_of_files(host)), not_confirmed: None }
+    let half = || format!("{seen}: some ways to reboot are refused, others are not");
+    let not_confirmed = (files == Files::Some).then(half);
+    Gate { state, reason, over, seen: format!("{seen} ({})", place_of_files(host)), not_confirmed }
 }
 
 /// The files that refuse, of whichever init this is.

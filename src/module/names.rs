@@ -3,12 +3,16 @@
 //! The name comes from words of the command line (`net.ifnames=`, `biosdevname=`, dracut's `ifname=`; systemd.net-naming-scheme(7)),
 //! from rules in `/etc/udev/rules.d` and from `/etc/systemd/network/*.link` (systemd.link(5)), of which some match the driver's name.
 
+mod card;
+mod link;
 mod pins;
+mod rules;
 mod settings;
 
 use crate::finding::{Code, Finding};
 use crate::host::pci::Device;
 use crate::host::Host;
+use card::Card;
 use std::path::Path;
 
 /// Names that the firmware's and the slot's numbers give, and those in the order of discovery.
@@ -16,11 +20,9 @@ const PREDICTABLE: [&str; 5] = ["ens3", "enp0s3", "enp39s0f0v1", "eno1", "enX0"]
 const DISCOVERED: [&str; 2] = ["eth0", "eth1"];
 const BIOSDEVNAME: [&str; 2] = ["em1", "p1p1_0"];
 /// Masked by a link to /dev/null, they leave the kernel's names.
-const NAMING: [&str; 3] = [
-    "/etc/systemd/network/99-default.link",
-    "/etc/udev/rules.d/80-net-setup-link.rules",
-    "/etc/udev/rules.d/80-net-name-slot.rules",
-];
+const NAMING: [&str; 2] = ["/etc/udev/rules.d/80-net-setup-link.rules", "/etc/udev/rules.d/80-net-name-slot.rules"];
+/// The same, where no other `.link` file names the interface.
+const DEFAULT_LINK: &str = "/etc/systemd/network/99-default.link";
 
 /// A word that decides how an interface is named and is another one in K.
 struct Change {
@@ -38,11 +40,12 @@ pub fn interface_findings(host: &Host, device: &Device, driver: &str, cmdline: &
     let Some(interface) = &device.interface else { return Vec::new() };
     let mut findings = Vec::new();
     let running = host.read_text("/proc/cmdline").unwrap_or_default();
-    let changes = if running.trim().is_empty() { Vec::new() } else { changes(host, interface, &running, cmdline) };
+    let card = Card::new(host, device, interface, driver);
+    let changes = if running.trim().is_empty() { Vec::new() } else { changes(&card, &running, cmdline) };
     for change in &changes {
         let shown = |word: &Option<String>| word.as_ref().map_or(format!("no `{}…`", change.word), |w| format!("`{w}`"));
         let words = format!("the kernel runs with {} and would start with {}", shown(&change.now), shown(&change.then));
-        findings.push(renamed(host, device, interface, cmdline, &change.leads_to, &words, &put_back(host, change)));
+        findings.push(renamed(&card, cmdline, &change.leads_to, &words, &put_back(host, change)));
     }
     let same = |name: &str| name.replace('-', "_") == driver;
     let bound = device.driver.as_deref().filter(|bound| !same(bound) && !device.module.as_deref().is_some_and(same));
@@ -50,26 +53,16 @@ pub fn interface_findings(host: &Host, device: &Device, driver: &str, cmdline: &
         let why = format!("{file} names it by the driver {bound}, and {driver} would drive it");
         let remedy = format!("let {file} match the address of the device or of the card instead");
         let other: Vec<&str> = PREDICTABLE.into_iter().chain(DISCOVERED).collect();
-        findings.push(renamed(host, device, interface, cmdline, &other, &why, &remedy));
+        findings.push(renamed(&card, cmdline, &other, &why, &remedy));
     }
     findings
 }
 
 /// Unsafe where nothing else gives the interface its name, and the network settings know it by that alone.
-fn renamed(
-    host: &Host,
-    device: &Device,
-    interface: &str,
-    cmdline: &str,
-    other: &[&str],
-    why: &str,
-    remedy: &str,
-) -> Finding {
-    let known = if other.is_empty() || pins::pinned(host, device, interface) {
-        None
-    } else {
-        settings::by_name(host, interface, cmdline, other)
-    };
+fn renamed(card: &Card, cmdline: &str, other: &[&str], why: &str, remedy: &str) -> Finding {
+    let interface = card.interface;
+    let known =
+        if other.is_empty() || pins::pinned(card) { None } else { settings::by_name(card.host, interface, cmdline, other) };
     match known {
         Some(known) => {
             Finding::refuse(Code::InterfaceRename, format!("{interface} may get another name, and {known}: {why}"), remedy)
@@ -78,9 +71,11 @@ fn renamed(
     }
 }
 
-fn changes(host: &Host, interface: &str, running: &str, cmdline: &str) -> Vec<Change> {
+fn changes(card: &Card, running: &str, cmdline: &str) -> Vec<Change> {
+    let (host, interface) = (card.host, card.interface);
     let discovered = interface.strip_prefix("eth").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
-    let masked = NAMING.iter().any(|f| host.read_link(f).is_ok_and(|to| to == Path::new("/dev/null")));
+    let masked = NAMING.iter().any(|f| pins::masked(host, f))
+        || (pins::masked(host, DEFAULT_LINK) && link::given(card) == link::Given::Nothing);
     let off = |line: &str| {
         let value = last(line, "net.ifnames=").map(|w| w["net.ifnames=".len()..].to_ascii_lowercase());
         value.is_some_and(|v| ["0", "no", "n", "false", "f", "off"].contains(&v.as_str()))

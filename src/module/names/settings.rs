@@ -2,7 +2,6 @@
 //! keyfiles (nm-settings-keyfile(5)), systemd.network(5), netplan(5), interfaces(5), dhcpcd.conf(5), dracut.cmdline(7). Those that
 //! cloud-init writes are in these forms too. What cannot be read may say anything.
 
-use super::pins::NETWORK;
 use crate::host::Host;
 use crate::module::fits;
 use std::collections::BTreeMap;
@@ -11,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 /// EL's, then SUSE's.
 const IFCFG: [&str; 2] = ["/etc/sysconfig/network-scripts", "/etc/sysconfig/network"];
-/// What is in /run is made anew at each boot.
+/// Those of systemd-networkd. What is in /run is made anew at each boot.
+const NETWORK: [&str; 4] =
+    ["/etc/systemd/network", "/usr/local/lib/systemd/network", "/usr/lib/systemd/network", "/lib/systemd/network"];
 const KEYFILES: [&str; 2] = ["/etc/NetworkManager/system-connections", "/usr/lib/NetworkManager/system-connections"];
 const NETPLAN: [&str; 3] = ["/etc/netplan", "/usr/lib/netplan", "/lib/netplan"];
 const INTERFACES: &str = "/etc/network/interfaces";

@@ -191,6 +191,138 @@ fn a_name_that_something_else_gives_is_kept() {
     assert!(unsafe_with(&[other, HELPER]));
 }
 
+/// systemd.link(5): the first file in the order of their names that fits counts, and no later one.
+#[test]
+fn only_the_first_link_file_that_fits_gives_the_name() {
+    let known = ("etc/network/interfaces", "iface eth0 inet dhcp\n");
+    let own = "[Match]\nMACAddress=0a:1b:2c:3d:4e:5f\n[Link]\nName=eth0\n";
+    let pin = ("etc/systemd/network/20-eth0.link", own);
+    let usual = "[Match]\nOriginalName=*\n[Link]\nNamePolicy=keep kernel database onboard slot path\n";
+    let usb = ("usr/lib/systemd/network/73-usb-net-by-mac.link", "[Match]\nPath=*-usb-*\n[Link]\nNamePolicy=mac\n");
+    let policy = |matched: &str| format!("[Match]\n{matched}\n[Link]\nNamePolicy=path\n");
+    for (path, text, kept) in [
+        ("usr/lib/systemd/network/99-default.link", usual.to_owned(), true),
+        ("etc/systemd/network/99-default.link", usual.to_owned(), true),
+        ("usr/lib/systemd/network/10-all.link", policy("OriginalName=*"), false),
+        ("etc/systemd/network/10-all.link", policy("OriginalName=eth*"), false),
+        ("etc/systemd/network/10.link", policy("MACAddress=0a:1b:2c:3d:4e:00"), true),
+        ("etc/systemd/network/10.link", policy("MACAddress=0a:1b:2c:3d:4e:00\nMACAddress=0a1b.2c3d.4e5f"), false),
+        (
+            "etc/systemd/network/10.link",
+            policy("MACAddress=0a:1b:2c:3d:4e:5f\nMACAddress=\nMACAddress=0a:1b:2c:3d:4e:00"),
+            true,
+        ),
+        ("etc/systemd/network/10.link", policy("Driver=virtio_net ena"), true),
+        ("etc/systemd/network/10.link", policy("Driver=ixgbe*"), false),
+        ("etc/systemd/network/10.link", policy("Driver=!ixgbevf"), true),
+        ("etc/systemd/network/10.link", policy("Type=wlan"), true),
+        ("etc/systemd/network/10.link", policy("Type=ether"), false),
+        ("usr/lib/systemd/network/10-ve.link", policy("Kind=veth"), true),
+        ("etc/systemd/network/10.link", policy("Path=platform-*"), false),
+        ("etc/systemd/network/10.link", policy("Path=pci-0000:00:04.0"), true),
+        ("etc/systemd/network/10.link", policy("OriginalName=eth1"), true),
+        // Who knows.
+        ("etc/systemd/network/10.link", policy("Property=ID_X=1"), false),
+        ("etc/systemd/network/10.link", policy("KernelVersion=>=6.1"), false),
+        ("etc/systemd/network/10.link", policy("Virtualization=container\nType=wlan"), true),
+        ("etc/systemd/network/10.link", "[Link]\nMTUBytes=9000\n".into(), false),
+        // It gives no name, and no later file does.
+        ("etc/systemd/network/10.link", "[Match]\nOriginalName=*\n[Link]\nMTUBytes=9000\n".into(), false),
+        ("etc/systemd/network/10.link", String::new(), true),
+        ("etc/systemd/network/10.link.d/a.conf", policy("OriginalName=*"), true),
+        ("run/systemd/network/10.link", policy("OriginalName=*"), false),
+        ("run/systemd/network/10-netplan-eth0.link", own.replace("MAC", "PermanentMAC"), true),
+        ("run/systemd/network/10-netplan-eth1.link", own.replace("5f", "00").replace("eth0", "eth1"), true),
+        ("usr/lib/systemd/network/20-eth0.link", policy("OriginalName=*"), true),
+        ("etc/systemd/network/20-eth0.link.d/a.conf", "[Link]\nNamePolicy=path\n".into(), false),
+        ("usr/lib/systemd/network/20-eth0.link.d/a.conf", "[Link]\nName=lan0\n".into(), false),
+        ("etc/systemd/network/20-eth0.link.d/a.conf", "[Link]\nMTUBytes=9000\n".into(), true),
+    ] {
+        assert_eq!(!unsafe_with(&[known, pin, usb, (path, &text)]), kept, "{path}: {text}");
+    }
+    let run = ("run/systemd/network/20-eth0.link", own);
+    assert!(unsafe_with(&[known, run]), "what is in /run may be gone at the next boot");
+    let policy = own.replace("Name=", "NamePolicy=path\nName=");
+    assert!(unsafe_with(&[known, (pin.0, &policy)]), "a policy counts before the name");
+}
+
+#[test]
+fn a_link_file_that_is_masked_decides_nothing() {
+    let pin = ("etc/systemd/network/20-eth0.link", "[Match]\nMACAddress=0a:1b:2c:3d:4e:5f\n[Link]\nName=eth0\n");
+    let all = "[Match]\nOriginalName=*\n[Link]\nNamePolicy=path\n";
+    let known = ("etc/network/interfaces", "iface eth0 inet dhcp\n");
+    let (dir, host) = root(&[("proc/cmdline", "net.ifnames=0"), MAC, known, pin, ("usr/lib/systemd/network/10.link", all)]);
+    let severity = || interface_findings(&host, &device(), "ixgbevf", "ro")[0].severity;
+    assert_eq!(severity(), Severity::Unsafe);
+    let mask = |name: &str| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink("/dev/null", path).unwrap();
+    };
+    mask("run/systemd/network/10.link");
+    assert_eq!(severity(), Severity::Unsafe, "what is in /run may be gone at the next boot");
+    mask("etc/systemd/network/10.link");
+    assert_eq!(severity(), Severity::Warning);
+    mask("etc/udev/rules.d/80-net-setup-link.rules");
+    let biosdevname = dir.path().join("usr/sbin/biosdevname");
+    std::fs::create_dir_all(biosdevname.parent().unwrap()).unwrap();
+    std::fs::write(biosdevname, "").unwrap();
+    let findings = interface_findings(&host, &device(), "ixgbevf", "net.ifnames=0 biosdevname=1");
+    assert_eq!(findings[0].severity, Severity::Unsafe, "no .link file counts without that rule");
+}
+
+#[test]
+fn another_link_file_names_it_where_only_the_default_one_is_masked() {
+    let known = ("etc/network/interfaces", "iface eth0 inet dhcp\n");
+    for (text, severity) in [
+        ("[Match]\nOriginalName=*\n[Link]\nNamePolicy=path\n", Severity::Unsafe),
+        ("[Match]\nMACAddress=0a:1b:2c:3d:4e:00\n[Link]\nNamePolicy=path\n", Severity::Warning),
+    ] {
+        let (dir, host) = root(&[("proc/cmdline", "net.ifnames=0"), MAC, known, ("etc/systemd/network/10.link", text)]);
+        std::os::unix::fs::symlink("/dev/null", dir.path().join("etc/systemd/network/99-default.link")).unwrap();
+        assert_eq!(interface_findings(&host, &device(), "ixgbevf", "ro")[0].severity, severity, "{text}");
+    }
+}
+
+#[test]
+fn a_udev_rule_counts_only_with_all_its_terms() {
+    let known = ("etc/network/interfaces", "iface eth0 inet dhcp\n");
+    let vendor = ("sys/bus/pci/devices/0000:00:03.0/vendor", "0x8086\n");
+    let mac = "ATTR{address}==\"0a:1b:2c:3d:4e:5f\"";
+    let name = "NAME=\"eth0\"";
+    for (rule, kept) in [
+        (format!("{mac}, {name}"), true),
+        (format!("ACTION==\"add|change\", {mac}, {name}"), true),
+        (format!("ACTION==\"remove\", {mac}, {name}"), false),
+        (format!("ACTION!=\"remove\" {mac} {name}, RUN+=\"/bin/sh -c 'a, b'\""), true),
+        (format!("SUBSYSTEM==\"net\", DRIVERS==\"?*\", {mac}, {name}"), true),
+        (format!("DRIVERS==\"ixgbevf\", {mac}, {name}"), true),
+        (format!("DRIVERS==\"other\", {mac}, {name}"), false),
+        (format!("SUBSYSTEM==\"usb\", {mac}, {name}"), false),
+        (format!("KERNEL==\"eth*\", {mac}, {name}"), true),
+        (format!("KERNEL==\"wlan*\", {mac}, {name}"), false),
+        (format!("ATTR{{type}}==\"1\", ATTR{{dev_id}}==\"0x0\", {mac}, {name}"), true),
+        (format!("ATTR{{type}}==\"32\", {mac}, {name}"), false),
+        (format!("ATTR{{dev_id}}==\"0x1\", {mac}, {name}"), false),
+        (format!("SUBSYSTEMS==\"pci\", ATTRS{{vendor}}==\"0x8086\", {mac}, {name}"), true),
+        (format!("ATTRS{{vendor}}==\"0x15b3\", {mac}, {name}"), false),
+        // Not of one parent.
+        (format!("DRIVERS==\"?*\", ATTRS{{address}}==\"0a:1b:2c:3d:4e:5f\", {name}"), false),
+        (format!("ATTRS{{address}}==\"0a:1b:2c:3d:4e:5f\", {name}"), true),
+        // Who knows.
+        (format!("ENV{{net.ifnames}}==\"0\", {mac}, {name}"), false),
+        (format!("PROGRAM=\"/bin/x\", {mac}, {name}"), false),
+        (format!("ATTR{{mtu}}==\"1500\", {mac}, {name}"), false),
+        (format!("SUBSYSTEM!=\"net\", GOTO=\"end\"\n{mac}, {name}\nLABEL=\"end\""), true),
+        (format!("ENV{{X}}==\"1\", GOTO=\"end\"\n{mac}, {name}\nLABEL=\"end\""), false),
+        (format!("GOTO=\"end\"\nACTION==\"add\"\nLABEL=\"end\"\n{mac}, {name}"), true),
+    ] {
+        assert_eq!(!unsafe_with(&[known, vendor, ("etc/udev/rules.d/70.rules", &rule)]), kept, "{rule}");
+    }
+    let ifname = format!("{mac}, {name}\n");
+    assert!(unsafe_with(&[known, ("run/udev/rules.d/80-ifname.rules", &ifname)]), "dracut made it of the word that is lost");
+}
+
 #[test]
 fn a_word_that_is_added_takes_the_slots_name_away() {
     let mut card = device();

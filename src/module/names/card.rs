@@ -1,0 +1,111 @@
+//! What is known of an interface before it has its name, and whether a condition of udev or of a `.link` file fits it.
+
+use crate::host::pci::Device;
+use crate::host::Host;
+use crate::module::fits;
+
+/// Whether a condition fits. All of several is the least of them, any is the greatest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fit {
+    No,
+    /// It is not understood, or what it asks for is not known.
+    May,
+    Yes,
+}
+
+impl From<bool> for Fit {
+    fn from(fits: bool) -> Fit {
+        if fits {
+            Fit::Yes
+        } else {
+            Fit::No
+        }
+    }
+}
+
+impl std::ops::Not for Fit {
+    type Output = Fit;
+
+    fn not(self) -> Fit {
+        match self {
+            Fit::No => Fit::Yes,
+            Fit::May => Fit::May,
+            Fit::Yes => Fit::No,
+        }
+    }
+}
+
+/// An interface that has a name now.
+pub(super) struct Card<'a> {
+    pub host: &'a Host,
+    pub device: &'a Device,
+    pub interface: &'a str,
+    /// Its address, in lower case.
+    pub mac: Option<String>,
+    /// Whether K's driver is the one that is bound now.
+    same_driver: bool,
+}
+
+impl<'a> Card<'a> {
+    /// `driver` is K's.
+    pub fn new(host: &'a Host, device: &'a Device, interface: &'a str, driver: &str) -> Card<'a> {
+        let same = |name: &str| name.replace('-', "_") == driver.replace('-', "_");
+        let same_driver = [&device.driver, &device.module].into_iter().flatten().any(|name| same(name));
+        let mut card = Card { host, device, interface, mac: None, same_driver };
+        card.mac = card.attribute("address").map(|m| m.to_ascii_lowercase()).filter(|m| !m.is_empty());
+        card
+    }
+
+    /// An attribute of the interface.
+    pub fn attribute(&self, name: &str) -> Option<String> {
+        let (interface, address) = (self.interface, &self.device.address);
+        [format!("/sys/class/net/{interface}/{name}"), format!("/sys/bus/pci/devices/{address}/net/{interface}/{name}")]
+            .iter()
+            .find_map(|path| self.host.read_text(path).ok())
+            .map(|text| text.trim().to_owned())
+    }
+
+    /// The name that the kernel gives: one in the order of discovery, which nothing else tells once it was changed.
+    pub fn kernel_name(&self, pattern: &str) -> Fit {
+        let number = self.interface.strip_prefix("eth").filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+        if number.is_some() {
+            return fits(pattern, self.interface).into();
+        }
+        match () {
+            () if ["eth0", "eth9", "eth10"].iter().all(|name| fits(pattern, name)) => Fit::Yes,
+            () if fits(pattern, self.interface) => Fit::May,
+            // What stands before the first special character is written out.
+            () => {
+                let written = &pattern[..pattern.find(['*', '?', '[', '\\']).unwrap_or(pattern.len())];
+                if written.starts_with("eth") || (written.len() < pattern.len() && "eth".starts_with(written)) {
+                    Fit::May
+                } else {
+                    Fit::No
+                }
+            }
+        }
+    }
+
+    /// udev's `ID_PATH`, which may begin with the bus that the card's own bus hangs on.
+    pub fn path(&self, pattern: &str) -> Fit {
+        match () {
+            () if fits(pattern, &format!("pci-{}", self.device.address)) => Fit::Yes,
+            () if pattern.starts_with("pci-") || pattern.contains("-usb-") => Fit::No,
+            () => Fit::May,
+        }
+    }
+
+    /// The name of the driver in K.
+    pub fn driver(&self, pattern: &str) -> Fit {
+        match &self.device.driver {
+            _ if ["*", "?*"].contains(&pattern) => Fit::Yes,
+            Some(driver) if self.same_driver => fits(pattern, driver).into(),
+            _ => Fit::May,
+        }
+    }
+
+    /// Whether it is no more and no less than an Ethernet card.
+    pub fn is_ethernet(&self) -> bool {
+        self.device.class >> 8 == 0x0200
+    }
+}

@@ -73,9 +73,16 @@ fn machine(images: &[Vec<u8>]) -> Machine {
 
 /// What is said of the initramfs.
 fn said(machine: &Machine) -> Option<String> {
+    finding(machine).map(|(detail, _)| detail)
+}
+
+/// The same with its remedy.
+fn finding(machine: &Machine) -> Option<(String, String)> {
     let value = machine.run(&["--format", "json", "check", K]).json();
     let all = value["kernels"][0]["findings"].as_array().unwrap();
-    all.iter().find(|f| f["code"] == "initramfs-stale").map(|f| f["detail"].as_str().unwrap().to_owned())
+    let found = all.iter().find(|f| f["code"] == "initramfs-stale")?;
+    let text = |key: &str| found[key].as_str().unwrap().to_owned();
+    Some((text("detail"), text("remedy")))
 }
 
 fn driver(text: &str) -> Vec<u8> {
@@ -138,6 +145,64 @@ fn what_cannot_be_read_behind_an_archive_is_never_taken_for_nothing() {
     // Parts without end.
     let image = packed("gzip -c", &cpio(&[])).repeat(5000);
     assert!(said(&machine(&[image])).unwrap().contains("too many parts"));
+}
+
+/// It would be made again in the same packing: its setting is named before the command.
+#[test]
+fn a_packing_that_is_not_read_is_said_with_the_setting_that_changes_it() {
+    let old = driver("old");
+    for (program, why) in
+        [("bzip2 -c", "bzip2, which vfguard does not read"), ("lz4 -c", "lz4 in frames, which the kernel does not read")]
+    {
+        let (detail, remedy) = finding(&machine(&[packed(program, &old)])).unwrap_or_else(|| panic!("{program}"));
+        assert!(detail.contains(why), "{program}: {detail}");
+        let command = remedy.find(&format!("update-initramfs -u -k {K}")).unwrap();
+        for setting in ["COMPRESS=gzip in /etc/initramfs-tools/initramfs.conf", "compress=\"gzip\" in /etc/dracut.conf.d/"] {
+            assert!(remedy.find(setting).is_some_and(|at| at < command), "{program}: {remedy}");
+        }
+    }
+    let same = packed("lz4 -c", &driver("new"));
+    assert!(said(&machine(&[same])).is_some(), "the kernel does not unpack it, whatever it holds");
+    let (_, remedy) = finding(&machine(&[b"no archive".to_vec()])).unwrap();
+    assert!(!remedy.contains("compress"), "{remedy}");
+}
+
+/// What `bootconfig -a` (tools/bootconfig of the kernel) puts behind an initrd.
+fn bootconfig(text: &str, before: usize) -> Vec<u8> {
+    let mut config = [text.as_bytes(), b"\0"].concat();
+    config.resize((before + config.len() + 20).next_multiple_of(4) - before - 20, 0);
+    let sum = config.iter().fold(0u32, |sum, b| sum.wrapping_add(u32::from(*b)));
+    let size = u32::try_from(config.len()).unwrap();
+    [&config[..], &size.to_le_bytes(), &sum.to_le_bytes(), b"#BOOTCONFIG\n"].concat()
+}
+
+#[test]
+fn a_boot_configuration_behind_the_initrd_is_no_part_of_it() {
+    let base = cpio(&[File("init", "x")]);
+    for (text, stale) in [("old", true), ("new", false)] {
+        for image in [packed("gzip -c", &driver(text)), packed("zstd -qc", &driver(text)), driver(text)] {
+            let footer = bootconfig("kernel.quiet\nfeature.x = 1\n", image.len());
+            for padding in 0..4 {
+                // A boot loader may align the size.
+                let image = [&image[..], &footer, &vec![0; padding]].concat();
+                let said = said(&machine(&[base.clone(), image]));
+                assert_eq!(said.is_some(), stale, "{said:?}");
+                assert_eq!(said.is_some_and(|s| s.contains("another ixgbevf")), stale);
+            }
+        }
+    }
+    // The kernel leaves one that is damaged, and one that is not at the end.
+    let image = packed("gzip -c", &driver("new"));
+    let footer = bootconfig("kernel.quiet\n", image.len());
+    let mut damaged = footer.clone();
+    damaged[0] ^= 1;
+    let mut too_large = footer.clone();
+    let at = too_large.len() - 17;
+    too_large[at] = 0x7f;
+    for footer in [damaged, too_large] {
+        assert!(said(&machine(&[[&image[..], &footer].concat()])).is_some());
+    }
+    assert!(said(&machine(&[[&image[..], &footer].concat(), base])).is_some());
 }
 
 /// The same archive up to its trailer, which newc does not need.

@@ -73,6 +73,14 @@ fn remake(host: &Host, target: &Target, file: &Path, modules: &[&str]) -> Result
     run_ok(&maker(host, kernel, &name)?)
         .map(drop)
         .remedy(format!("making the initramfs of {kernel}"), format!("mend what it says, then: vfguard prepare {kernel}"))
+        .and_then(|()| match modules.iter().find_map(|m| module::initramfs_carries(host, target, &name, m).err()) {
+            None => Ok(()),
+            Some(e) => {
+                let remedy = module::initramfs_repack(kernel, &e);
+                let remedy = remedy.unwrap_or_else(|| format!("look into what made it, then: vfguard prepare {kernel}"));
+                Err(advise(format!("the new initramfs of {kernel} cannot be read: {e}"), remedy))
+            }
+        })
         .and_then(|()| match carried.iter().find(|m| !carries(&name, m).unwrap_or(false)) {
             None if !stale(host, target, &name, modules) => Ok(()),
             None => Err(advise(

@@ -20,15 +20,33 @@ const MAX_TOTAL: u64 = 4 << 30;
 const MAX_ENTRIES: u32 = 4_000_000;
 /// Packed streams one behind the other: firmware, modules, the rest; some tools pack in several.
 const MAX_STREAMS: u32 = 4096;
+/// How a boot configuration ends, behind its size and its checksum (`Documentation/admin-guide/bootconfig.rst`).
+const BOOTCONFIG: &[u8] = b"#BOOTCONFIG\n";
 const S_IFMT: u64 = 0o170_000;
 const S_IFREG: u64 = 0o100_000;
 const S_IFDIR: u64 = 0o040_000;
 const S_IFLNK: u64 = 0o120_000;
 
+/// The last image of a boot entry without the boot configuration that may end it, which the kernel takes away before it unpacks
+/// (`get_boot_config_from_initrd` of `init/main.c`).
+pub(super) fn without_bootconfig(image: &[u8]) -> &[u8] {
+    let cut = |padding: usize| {
+        // Boot loaders may align the size.
+        let footer = image.get(..image.len().checked_sub(padding)?)?.strip_suffix(BOOTCONFIG)?;
+        let (rest, sum) = footer.split_last_chunk::<4>()?;
+        let (rest, size) = rest.split_last_chunk::<4>()?;
+        let at = rest.len().checked_sub(u32::from_le_bytes(*size) as usize)?;
+        let (archive, config) = rest.split_at(at);
+        let counted = config.iter().fold(0u32, |sum, b| sum.wrapping_add(u32::from(*b)));
+        (counted == u32::from_le_bytes(*sum)).then_some(archive)
+    };
+    (0..4).find_map(cut).unwrap_or(image)
+}
+
 /// Unpacks an image behind what earlier ones left in `tree`, and keeps the content of the files whose names are wanted.
 ///
 /// # Errors
-/// A damaged archive, one that the kernel would not read on at, one in a packing that is not known here, or one without end.
+/// A damaged archive, one that the kernel would not read on at, one without end; `Unsupported` for a known packing that is not read.
 pub(super) fn read(image: &[u8], tree: &mut Tree, wanted: impl Fn(&str) -> bool) -> io::Result<()> {
     let mut reading = Reading { tree, wanted, bytes: 0, entries: 0 };
     let source = Source::new(image);
@@ -58,7 +76,8 @@ pub(super) fn read(image: &[u8], tree: &mut Tree, wanted: impl Fn(&str) -> bool)
             }
             reading.packed(stream)?;
         } else if let Some(packing) = decompress::unread(rest) {
-            return Err(invalid(&format!("what begins at byte {at} is packed with {packing}, which vfguard does not read")));
+            let why = format!("what begins at byte {at} is packed with {packing}");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
         } else {
             return Err(invalid(&format!("what begins at byte {at} is neither a cpio archive nor packed in a known way")));
         }

@@ -1,4 +1,4 @@
-//! Plain, gzip, xz, lzma, zstd or lz4, told by content and not by name, within a bound.
+//! Plain, gzip, xz, lzma, zstd or lz4's legacy form, told by content and not by name, within a bound.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -17,9 +17,13 @@ const XZ: &[u8] = &[0xfd, b'7', b'z', b'X', b'Z', 0];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// How the kernel tells lzma's old form, which has no magic: its usual properties, then the low byte of a power of two.
 const LZMA: &[u8] = &[0x5d, 0];
-/// What the kernel unpacks and this does not (`lib/decompress.c`): how it begins, and its name.
-const UNREAD: [(&[u8], &str); 3] = [(&[0x1f, 0x9e], "old gzip"), (b"BZ", "bzip2"), (&[0x89, 0x4c], "lzo")];
-const LZ4_FRAME: &[u8] = &[0x04, 0x22, 0x4d, 0x18];
+/// What is not read here: how it begins, and what it is. The kernel (`lib/decompress.c`) unpacks all but the last.
+const UNREAD: [(&[u8], &str); 4] = [
+    (&[0x1f, 0x9e], "old gzip, which vfguard does not read"),
+    (b"BZ", "bzip2, which vfguard does not read"),
+    (&[0x89, 0x4c], "lzo, which vfguard does not read"),
+    (&[0x04, 0x22, 0x4d, 0x18], "lz4 in frames, which the kernel does not read (only what lz4 -l writes)"),
+];
 /// What `lz4 -l` writes, the form that the kernel reads (`lib/decompress_unlz4.c`): blocks behind their little-endian length.
 const LZ4_LEGACY: &[u8] = &[0x02, 0x21, 0x4c, 0x18];
 /// The plain size of a legacy lz4 block.
@@ -112,8 +116,6 @@ pub fn reader<'b>(source: &Source<'b>) -> io::Result<Option<Box<dyn Read + 'b>>>
         let mut decoder = zstd::stream::read::Decoder::with_buffer(source)?.single_frame();
         decoder.window_log_max(MAX_WINDOW_LOG)?;
         Box::new(decoder)
-    } else if bytes.starts_with(LZ4_FRAME) {
-        Box::new(lz4_flex::frame::FrameDecoder::new(source))
     } else if bytes.starts_with(LZ4_LEGACY) {
         Box::new(Legacy { source, block: Vec::new(), given: 0 })
     } else {
@@ -121,9 +123,9 @@ pub fn reader<'b>(source: &Source<'b>) -> io::Result<Option<Box<dyn Read + 'b>>>
     }))
 }
 
-/// The name of a packing that the kernel knows and this does not.
+/// A packing that is known and not read: its name, and who does not read it.
 pub fn unread(bytes: &[u8]) -> Option<&'static str> {
-    UNREAD.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, name)| *name)
+    UNREAD.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, what)| *what)
 }
 
 /// The plain bytes; what is not compressed is handed back as it came, without a copy.
@@ -201,12 +203,10 @@ mod tests {
         gz.write_all(content).unwrap();
         let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
         xz.write_all(content).unwrap();
-        let mut frame = lz4_flex::frame::FrameEncoder::new(Vec::new());
-        frame.write_all(content).unwrap();
         let block = lz4_flex::block::compress(content);
         let legacy = [LZ4_LEGACY, &u32::try_from(block.len()).unwrap().to_le_bytes()[..], &block].concat();
         let zst = zstd::stream::encode_all(content, 3).unwrap();
-        vec![gz.finish().unwrap(), xz.finish().unwrap(), zst, frame.finish().unwrap(), legacy]
+        vec![gz.finish().unwrap(), xz.finish().unwrap(), zst, legacy]
     }
 
     #[test]

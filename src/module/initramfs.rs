@@ -56,7 +56,7 @@ pub fn initramfs_driver(
     let k = &target.release;
     let files: Vec<PathBuf> = initramfs_files(k, initrds).into_iter().filter(|f| host.is_file(f)).collect();
     let name = name.replace('-', "_");
-    let remake = format!("vfguard reconcile, or dracut -f --kver {k} (EL, Fedora), update-initramfs -u -k {k} (Debian)");
+    let remake = format!("vfguard reconcile, or {}", by_hand(k));
     let mut findings = Vec::new();
     // The files that an entry names are one behind the other to the kernel; those of the usual names are alternatives.
     for files in files.chunks(if initrds.is_empty() { 1 } else { usize::MAX }) {
@@ -65,7 +65,8 @@ pub fn initramfs_driver(
         let scan = match scan(host, target, files, &name) {
             Ok(scan) => scan,
             Err(e) => {
-                findings.push(Finding::refuse(Code::InitramfsStale, format!("{shown} cannot be read: {e}"), &remake));
+                let remedy = initramfs_repack(k, &e).unwrap_or_else(|| remake.clone());
+                findings.push(Finding::refuse(Code::InitramfsStale, format!("{shown} cannot be read: {e}"), remedy));
                 continue;
             }
         };
@@ -88,6 +89,21 @@ pub fn initramfs_driver(
         }
     }
     findings
+}
+
+fn by_hand(k: &KernelRelease) -> String {
+    format!("dracut -f --kver {k} (EL, Fedora), update-initramfs -u -k {k} (Debian)")
+}
+
+/// What to do about an initramfs that cannot be read for its packing: made anew it would be packed the same.
+pub fn initramfs_repack(k: &KernelRelease, why: &io::Error) -> Option<String> {
+    (why.kind() == io::ErrorKind::Unsupported).then(|| {
+        format!(
+            "set compress=\"gzip\" in /etc/dracut.conf.d/ (EL, Fedora) or COMPRESS=gzip in /etc/initramfs-tools/initramfs.conf (Debian), \
+             then {}",
+            by_hand(k)
+        )
+    })
 }
 
 /// Whether K's initramfs carries the driver, which `prepare` then makes anew.
@@ -153,7 +169,8 @@ fn unpack(files: &[PathBuf], images: &[Vec<u8>], name: &str, also: &[String]) ->
             || also.iter().any(|a| a.rsplit('/').next() == Some(file))
     };
     let mut tree = Tree::default();
-    for (file, image) in files.iter().zip(images) {
+    for (i, (file, image)) in files.iter().zip(images).enumerate() {
+        let image = if i + 1 == images.len() { cpio::without_bootconfig(image) } else { image };
         cpio::read(image, &mut tree, wanted).map_err(|e| {
             let which = if files.len() > 1 { format!("{}: ", file.display()) } else { String::new() };
             io::Error::new(e.kind(), format!("{which}{e}"))

@@ -131,6 +131,18 @@ fn saved(host: &Host, config: &Path, answer: &mut NextBoot) -> usize {
     }
 }
 
+/// The number of the default entry, which may be past the last one, and where it is from.
+pub(super) fn default(host: &Host, config: &Path, menu: &Menu, answer: &mut NextBoot) -> (usize, String) {
+    match menu.default.as_deref() {
+        None => (0, "no default is set, so the first entry".to_owned()),
+        Some("saved") => {
+            let n = saved(host, config, answer);
+            (n, format!("default=saved, and {n} is saved"))
+        }
+        Some(n) => (number(n).unwrap_or(0), format!("default={n}")),
+    }
+}
+
 /// What boots with this menu, a path below the root.
 pub fn resolve(host: &Host, config: &Path) -> NextBoot {
     let mut answer = NextBoot::new(Source::GrubLegacy);
@@ -151,14 +163,7 @@ pub fn resolve(host: &Host, config: &Path) -> NextBoot {
         return answer;
     }
     let valid: Vec<usize> = menu.fallback.iter().copied().filter(|n| *n < menu.titles.len()).collect();
-    let (wanted, said) = match menu.default.as_deref() {
-        None => (0, "no default is set, so the first entry".to_owned()),
-        Some("saved") => {
-            let n = saved(host, config, &mut answer);
-            (n, format!("default=saved, and {n} is saved"))
-        }
-        Some(n) => (number(n).unwrap_or(0), format!("default={n}")),
-    };
+    let (wanted, said) = default(host, config, &menu, &mut answer);
     let mut rest = valid.as_slice();
     let (at, why) = match (wanted < menu.titles.len(), rest.split_first()) {
         (true, _) => (wanted, said),

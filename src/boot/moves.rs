@@ -372,7 +372,7 @@ fn started_by(host: &Host, config: &Path, entry: &str) -> Option<KernelRelease> 
 }
 
 /// What the loader's files say about the default, for telling whether it was moved: none where they cannot be read whole, as while
-/// another tool writes them. The second is the name that they give the default, if they do.
+/// another tool writes them. The second is the name or number that they give the default, if they do.
 pub(super) fn named(host: &Host, loader: &Loader) -> Option<(Vec<u8>, Option<String>)> {
     match loader {
         Loader::Grub2(config) => {
@@ -383,7 +383,9 @@ pub(super) fn named(host: &Host, loader: &Loader) -> Option<(Vec<u8>, Option<Str
         Loader::Legacy(config) => {
             let text = host.read(config).ok()?;
             let menu = legacy::parse(&String::from_utf8_lossy(&text));
-            (!menu.titles.is_empty()).then(|| (text, Some(menu.titles.len().to_string())))
+            // Without `default=` it is the first entry.
+            let (number, _) = legacy::default(host, config, &menu, &mut NextBoot::new(Source::GrubLegacy));
+            (!menu.titles.is_empty()).then(|| (text, Some(number.to_string())))
         }
         Loader::SystemdBoot(top) => {
             let name = match efi::loader_string(host, efi::Choice::Default.name()).ok()? {

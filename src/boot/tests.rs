@@ -257,6 +257,20 @@ fn grub_legacy_keeps_all_but_its_default() {
 }
 
 #[test]
+fn the_number_of_the_default_is_what_grub_legacy_s_files_name() {
+    let entries = "title a\ntitle b\ntitle c\n";
+    for (head, saved, number) in [("default=1\n", "2\n", "1"), ("default=saved\n", "2\n", "2"), ("", "2\n", "0")] {
+        let menu = format!("{head}{entries}");
+        let m = Machine::new(&[("boot/grub/grub.conf", &menu), ("boot/grub/default", saved)]);
+        let loader = choose::Loader::Legacy("/boot/grub/grub.conf".into());
+        assert_eq!(moves::named(&m.host, &loader), Some((menu.into_bytes(), Some(number.into()))), "{head}");
+    }
+    let m = Machine::new(&[("boot/grub/grub.conf", "default=1\n")]);
+    let cut = choose::Loader::Legacy("/boot/grub/grub.conf".into());
+    assert_eq!(moves::named(&m.host, &cut), None, "a file that is being written names nothing");
+}
+
+#[test]
 fn systemd_boot_is_held_by_its_file_or_its_variable() {
     let entry = |k: &str| format!("title x\nversion {k}\nsort-key x\nlinux /vmlinuz-{k}\n");
     let (new, old) = (format!("boot/loader/entries/{NEW}.conf"), format!("boot/loader/entries/{OLD}.conf"));

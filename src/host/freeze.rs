@@ -73,7 +73,7 @@ pub fn freeze_and_thaw(host: &Host, directory: &File, mount: &Mount) -> Result<b
         }
         Ok(Ok(WaitStatus::Exited(_, 0))) => Ok(true),
         Ok(Ok(WaitStatus::Exited(_, code))) if code != i32::from(STILL_FROZEN) => refused(Errno::from_raw(code), mount),
-        // It was killed, or nobody can say how it ended (a caller may ignore SIGCHLD).
+        // It was killed. Or nobody can say how it ended: main.rs resets an ignored SIGCHLD, another user of the library may not.
         Ok(_) => {
             thaw(fd).and_then(|()| marker.set_len(0).map_err(|_| Errno::EIO)).map_err(|e| stuck(e, &mount.point))?;
             Ok(false)

@@ -3,6 +3,8 @@
 //! One [`KernelEvidence`] a kernel says, for each [`Need`] of the machine, what that kernel would drive it with;
 //! [`judge_kernel`] weighs it, [`judge`] takes the worst of the kernels that may start.
 
+mod proven;
+
 use crate::config::AcceptInTree;
 use crate::finding::{Code, Finding, Severity, Verdict};
 use crate::host::pci::Device;
@@ -186,7 +188,7 @@ pub fn judge_kernel(evidence: &KernelEvidence, role: Role, accept: AcceptInTree)
         }
     });
     if evidence.proven_by_use {
-        excuse(&mut report, &evidence.needs);
+        proven::excuse(&mut report, &evidence.needs);
     }
     report.findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
     report.verdict = Verdict::of(&report.findings);
@@ -323,73 +325,6 @@ fn nothing_serves(need: &Need, release: &KernelRelease, what: &str) -> Finding {
             ),
             format!("install {release}'s package of extra modules (kernel-modules-extra, linux-modules-extra) or the driver's own package for {release}"),
         ),
-    }
-}
-
-/// The running kernel drives its devices right now with what the next boot would load: a strict rule's objection is said as a
-/// warning.
-fn excuse(report: &mut KernelReport, needs: &[Need]) {
-    let mut excused = Vec::new();
-    // What runs is modprobe's own choice; what is said of another copy is not excused.
-    let running: Vec<&Finding> = needs.iter().filter_map(|n| n.candidates.first()).flat_map(|m| &m.findings).collect();
-    for finding in report.findings.iter_mut().filter(|f| f.severity == Severity::Unsafe) {
-        if excusable(finding.code) && running.contains(&&*finding) {
-            finding.severity = Severity::Warning;
-            excused.push(finding.detail.clone());
-        }
-    }
-    if !excused.is_empty() {
-        report.findings.push(Finding::warn(
-            Code::ProvenByUse,
-            format!(
-                "{} is running with its devices up and its modules unchanged since boot, although: {}",
-                report.kernel,
-                excused.join("; ")
-            ),
-            format!("vfguard prepare {}", report.kernel),
-        ));
-    }
-}
-
-/// Which objections the proof by use answers: those about a file that loaded and works. Not those about what a new boot
-/// would find elsewhere (a missing or shadowed file, another initramfs, a blacklist added since).
-fn excusable(code: Code) -> bool {
-    match code {
-        Code::ModuleUnreadable
-        | Code::NotElf
-        | Code::WrongArch
-        | Code::Stripped
-        | Code::VermagicRelease
-        | Code::VermagicFlags
-        | Code::SymbolCrc
-        | Code::SymbolMissing
-        | Code::SymbolUnversioned
-        | Code::VersionsMissing
-        | Code::SymversMissing
-        | Code::WrongVersion
-        | Code::Unsigned
-        | Code::SignerUntrusted
-        | Code::SignatureInvalid
-        | Code::SymbolRestricted
-        | Code::CompilerMismatch
-        | Code::HeadersMissing
-        | Code::BuildFailed => true,
-        Code::ModuleMissing
-        | Code::DeviceUnclaimed
-        | Code::DependencyMissing
-        | Code::DepmodStale
-        | Code::Shadowed
-        | Code::Blacklisted
-        | Code::InitramfsStale
-        | Code::InterfaceRename
-        | Code::BuildPending
-        | Code::BoundByHand
-        | Code::BootUnknown
-        | Code::InTree
-        | Code::ModversionsOff
-        | Code::ProvenByUse
-        | Code::LastSafeKernel
-        | Code::PromoteFailed => false,
     }
 }
 

@@ -59,7 +59,7 @@ fn stale(host: &Host, target: &Target, file: &Path, modules: &[&str]) -> bool {
 fn remake(host: &Host, target: &Target, file: &Path, modules: &[&str]) -> Result<()> {
     let kernel = &target.release;
     let carries = |image: &Path, m: &str| module::initramfs_carries(host, target, image, m);
-    let carried: Vec<&&str> = modules.iter().filter(|m| carries(file, m).unwrap_or(false)).collect();
+    let carried: Vec<&str> = modules.iter().copied().filter(|m| carries(file, m).unwrap_or(false)).collect();
     let real = host.path(file);
     let dir = real.parent().unwrap_or(Path::new("/"));
     sweep(dir);
@@ -73,25 +73,7 @@ fn remake(host: &Host, target: &Target, file: &Path, modules: &[&str]) -> Result
     run_ok(&maker(host, kernel, &name)?)
         .map(drop)
         .remedy(format!("making the initramfs of {kernel}"), format!("mend what it says, then: vfguard prepare {kernel}"))
-        .and_then(|()| match modules.iter().find_map(|m| module::initramfs_carries(host, target, &name, m).err()) {
-            None => Ok(()),
-            Some(e) => {
-                let remedy = module::initramfs_repack(kernel, &e);
-                let remedy = remedy.unwrap_or_else(|| format!("look into what made it, then: vfguard prepare {kernel}"));
-                Err(advise(format!("the new initramfs of {kernel} cannot be read: {e}"), remedy))
-            }
-        })
-        .and_then(|()| match carried.iter().find(|m| !carries(&name, m).unwrap_or(false)) {
-            None if !stale(host, target, &name, modules) => Ok(()),
-            None => Err(advise(
-                format!("the new initramfs of {kernel} carries another module than the disk"),
-                format!("depmod {kernel}; then: vfguard prepare {kernel}"),
-            )),
-            Some(m) => Err(advise(
-                format!("the new initramfs of {kernel} does not carry {m}, and the old one does"),
-                "look into the settings of dracut or initramfs-tools that name modules, then: vfguard prepare",
-            )),
-        })?;
+        .and_then(|()| serves(host, target, &name, &carried, modules))?;
     std::fs::File::open(&temporary)
         .and_then(|f| f.sync_all())
         .remedy("syncing the new initramfs", "look at the disk of /boot")?;
@@ -99,6 +81,28 @@ fn remake(host: &Host, target: &Target, file: &Path, modules: &[&str]) -> Result
     temporary.persist(&real).map_err(|e| e.error).remedy(format!("replacing {}", file.display()), "make /boot writable")?;
     files::sync_dir(dir)?;
     boot::settle(host, &real)
+}
+
+/// Whether a new initramfs can take the place of the old one, which carried these modules.
+fn serves(host: &Host, target: &Target, new: &Path, carried: &[&str], modules: &[&str]) -> Result<()> {
+    let kernel = &target.release;
+    let carries = |m: &str| module::initramfs_carries(host, target, new, m);
+    if let Some(e) = modules.iter().find_map(|m| carries(m).err()) {
+        let remedy = module::initramfs_repack(kernel, &e);
+        let remedy = remedy.unwrap_or_else(|| format!("look into what made it, then: vfguard prepare {kernel}"));
+        return Err(advise(format!("the new initramfs of {kernel} cannot be read: {e}"), remedy));
+    }
+    match carried.iter().find(|m| !carries(m).unwrap_or(false)) {
+        None if !stale(host, target, new, modules) => Ok(()),
+        None => Err(advise(
+            format!("the new initramfs of {kernel} carries another module than the disk"),
+            format!("depmod {kernel}; then: vfguard prepare {kernel}"),
+        )),
+        Some(m) => Err(advise(
+            format!("the new initramfs of {kernel} does not carry {m}, and the old one does"),
+            "look into the settings of dracut or initramfs-tools that name modules, then: vfguard prepare",
+        )),
+    }
 }
 
 /// Removes what killed runs left in a directory. The caller holds the write lock, so whoever made it is dead.
@@ -134,4 +138,28 @@ fn maker(host: &Host, kernel: &KernelRelease, to: &Path) -> Result<Spec> {
     }
     let program = words.remove(0);
     Ok(Spec::new(&program.to_string_lossy(), words, LIMIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error;
+
+    #[test]
+    fn a_new_initramfs_in_a_packing_that_is_not_read_names_the_setting_and_not_a_module() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("boot")).unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        let target = Target::load(&host, &"6.1.0-56-amd64".parse().unwrap());
+        let new = Path::new("/boot/new");
+        for (content, why, remedy) in [
+            (&b"BZh9"[..], "packed with bzip2", "COMPRESS=gzip in /etc/initramfs-tools"),
+            (b"junk", "neither", "look into what made it"),
+        ] {
+            std::fs::write(host.path(new), content).unwrap();
+            let e = serves(&host, &target, new, &["ixgbevf"], &["ixgbevf"]).unwrap_err();
+            assert!(format!("{e:#}").contains(why), "{e:#}");
+            assert!(error::remedy(&e).is_some_and(|r| r.contains(remedy)), "{:?}", error::remedy(&e));
+        }
+    }
 }

@@ -165,7 +165,9 @@ class Wired:
         shell.until(CLOSED, NOTICED)
         self.idle()
         saved = shell.check("grub-editenv - list")
-        require("saved_entry=" in saved and self.second not in saved, f"the default was not held: {saved}")
+        held = re.findall("^saved_entry=.*", saved, re.M)
+        require(held and self.second not in held[0], f"the default was not held: {saved}")
+        require(f"vfguard_wanted={self.second}" in saved, f"what is wanted is not marked: {saved}")
 
     def settings(self):
         """mode = observe lets go, and enforce refuses again, without a word from anybody."""
@@ -255,6 +257,8 @@ class Wired:
         shell, machine = self.shell, self.machine
         inhibited = self.subject.systemd >= 257
         shell.check("systemctl stop vfguard-watch.path")
+        # A run that is still under way would open what is closed by hand.
+        self.idle()
         if inhibited:
             self.block_covers_poweroff()
         shell.check("mkdir -p /etc/vfguard; printf '[gate]\\npoweroff = true\\n' >/etc/vfguard/config.toml; vfguard gate close", 60)

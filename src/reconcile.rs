@@ -293,9 +293,13 @@ impl Run<'_> {
                 last = Some(judgement);
             }
         }
-        // One that was safe was not opened for.
+        // One that was safe was not opened for. What is closed stays closed, and what is unsafe was refused by whoever came with it.
         last.filter(|j| j.verdict != Verdict::Safe).ok_or_else(|| {
-            error::advise("kernels keep arriving", "run `vfguard reconcile` once the package manager is done")
+            error::advise_exit(
+                error::Exit::Locked,
+                "other runs keep coming, so this one neither opened the gate nor moved the boot default",
+                "run `vfguard reconcile` once the package manager is done",
+            )
         })
     }
 

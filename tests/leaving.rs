@@ -203,6 +203,11 @@ fn removing_the_gate_for_good_leaves_the_default_where_it_is_and_no_mark_of_ours
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(run.stdout.contains(&format!("stays on {OLD}")) && run.stdout.contains(NEW), "{}", run.stdout);
     assert_eq!(machine.saved_entry(), OLD);
-    nothing_of_ours(&machine);
+    let block = fs::read_to_string(machine.path("boot/grub2/grubenv")).unwrap();
+    assert!(!block.contains("vfguard_"), "{block}");
     assert!(!machine.path("var/lib/vfguard/ready/hold").exists());
+    // Installed again: what was wanted is known, and refused as before.
+    let run = machine.run(&["reconcile"]);
+    assert_eq!(run.code, 3, "{}{}", run.stdout, run.stderr);
+    assert_eq!((gate(&machine).as_str(), machine.saved_entry().as_str()), ("closed", OLD));
 }

@@ -258,6 +258,21 @@ pub fn release(host: &Host, _lock: &BootLock) -> Result<()> {
     files::remove(&host.path(RECORD)).map(|_| ())
 }
 
+/// Takes the marks of a hold out of the loader's files, for the removal of vfguard, and leaves default and record where they are: should
+/// it be installed again, what was wanted is known.
+///
+/// # Errors
+/// Those of reading and writing the loader's files and the record.
+pub fn unmark(host: &Host, _lock: &BootLock, hold: &Hold) -> Result<()> {
+    if Hold::read(host).is_none() {
+        hold.write(host)?;
+    }
+    match choose::loaders(host).0.first() {
+        Some(loader) if moves::marked(host, loader).is_some() => moves::unmark(host, loader),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// What would boot without our hold, while one is on: from its record; if that is lost or its kernel gone, the first kernel of
 /// the loader's menu. None if no hold is on: then what boots is what is wanted.
 pub fn wanted(host: &Host, now: &NextBoot) -> Option<KernelRelease> {

@@ -25,7 +25,7 @@ pub mod uapi;
 pub mod uki;
 
 pub use check::{second_opinion, settable};
-pub use default::{clear_once, forget_stale, held, hold, promote, release, wanted, wanted_entry, Change, Hold};
+pub use default::{clear_once, forget_stale, held, hold, promote, release, unmark, wanted, wanted_entry, Change, Hold};
 pub use flush::settle;
 
 use crate::config;

@@ -186,10 +186,10 @@ fn remove(context: &Context) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Ends a hold and leaves the default where it is: once vfguard is gone, nothing else would.
+/// Takes the marks of a hold away and leaves the default where it is: once vfguard is gone, nobody else would.
 fn forget(host: &Host, hold: &boot::Hold) -> String {
-    let ended = BootLock::take(host).and_then(|lock| boot::release(host, &lock));
-    let left = ended.map_or_else(|e| format!("; {} stays: {e:#}", boot::default::RECORD), |()| String::new());
+    let ended = BootLock::take(host).and_then(|lock| boot::unmark(host, &lock, hold));
+    let left = ended.map_or_else(|e| format!("; its mark stays: {e:#}"), |()| String::new());
     format!(
         "the boot default stays on {}, where it was held; for {} set it with grubby, grub-set-default or bootctl{left}",
         hold.held, hold.wanted

@@ -135,7 +135,12 @@ fn text(machine: &Machine, name: &str, content: &[u8]) -> String {
         // The linker's digest in it is one of where the root is, too.
         return format!("{} bytes", content.len());
     }
-    let text = String::from_utf8_lossy(content).replace(&machine.root().display().to_string(), "ROOT");
+    let mut text = String::from_utf8_lossy(content).replace(&machine.root().display().to_string(), "ROOT");
+    if name.ends_with("ready/hold") {
+        // The third word says which configuration it is, by place and times.
+        let words: Vec<&str> = text.splitn(4, ' ').collect();
+        text = [words[0], words[1], words[3]].join(" ");
+    }
     let times = ["var/lib/vfguard/", "run/vfguard/", "var/cache/vfguard/"].iter().any(|dir| name.starts_with(dir));
     if !times {
         return text;

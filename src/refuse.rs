@@ -130,6 +130,19 @@ fn hold(host: &Host, survey: &Survey, judgement: &Judgement, refused: &mut Refus
         return refused.held(host, Err(uncertain()));
     }
     let (once, next) = (survey.starts_unsafe(boot::Role::Once, safe), survey.starts_unsafe(boot::Role::Next, safe));
+    let refuge = || {
+        survey.refuge(host).ok_or_else(|| {
+            advise(
+                "no kernel is known to be good: neither the running one's files nor a safe one that has booted are there",
+                "install a kernel that worked before a reboot",
+            )
+        })
+    };
+    keep_off(host, refused, once, next, refuge);
+}
+
+/// Ends what is set for one boot (`once`), and holds the default on `to` (`next`), where either leads where it must not.
+fn keep_off(host: &Host, refused: &mut Refused, once: bool, next: bool, to: impl FnOnce() -> Result<KernelRelease>) {
     if !once && !next {
         return;
     }
@@ -141,13 +154,7 @@ fn hold(host: &Host, survey: &Survey, judgement: &Judgement, refused: &mut Refus
         refused.held(host, boot::clear_once(host, &lock));
     }
     if next {
-        let refuge = survey.refuge(host).ok_or_else(|| {
-            advise(
-                "no kernel is known to be good: neither the running one's files nor a safe one that has booted are there",
-                "install a kernel that worked before a reboot",
-            )
-        });
-        refused.held(host, refuge.and_then(|kernel| boot::hold(host, &lock, &kernel)));
+        refused.held(host, to().and_then(|kernel| boot::hold(host, &lock, &kernel)));
     }
 }
 
@@ -184,19 +191,7 @@ fn hold_running(host: &Host, config: &Config, refused: &mut Refused) {
     }
     let leaves = |role| next.kernels.iter().any(|c| c.role == role && c.kernel != running);
     let (once, lasting) = (leaves(boot::Role::Once), leaves(boot::Role::Next));
-    if !once && !lasting {
-        return;
-    }
-    let lock = match BootLock::take_to_hold(host) {
-        Ok(lock) => lock,
-        Err(e) => return refused.held(host, Err(e)),
-    };
-    if once {
-        refused.held(host, boot::clear_once(host, &lock));
-    }
-    if lasting {
-        refused.held(host, boot::hold(host, &lock, &running));
-    }
+    keep_off(host, refused, once, lasting, || Ok(running));
 }
 
 /// An error after which nothing is decided: neither a wrong command line nor a lock that another run holds, which decides in its turn.

@@ -28,6 +28,8 @@ use crate::host::place::{self, Place};
 use crate::host::Host;
 use crate::judge::{Judgement, KernelReport};
 use crate::kernel::KernelRelease;
+use crate::look::Look;
+use crate::plan::{Plan, Rights};
 use crate::refuse::{self, Refused};
 use crate::survey::{self, Survey};
 use anyhow::Result;
@@ -44,8 +46,10 @@ const DECIDING: Duration = Duration::from_secs(3);
 pub enum Effort {
     /// Judge, refuse, build, open.
     Whole,
-    /// Judge, and refuse or open; build nothing: early at boot, and for hooks that do not wait.
+    /// Judge, and refuse or open; build nothing: for hooks that do not wait.
     Decide,
+    /// The same while the machine starts: devices may still be on their way, so the boot default is moved to no other kernel.
+    Early,
 }
 
 /// What a run came to.
@@ -82,26 +86,31 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
         // Left from before the mode or the place changed; now nothing is refused.
         gate::open(host)?;
     }
-    let survey = Survey::new(host, config)?;
-    let judgement = survey.judge();
-    let idle = judgement.kernels.iter().all(|k| k.builds.is_empty()) && leftovers::removed(host).is_empty();
-    if judgement.verdict == Verdict::Safe && idle && settled(host, &survey) {
-        done.extend(leave_ready(host, config, &survey));
-        return Ok(Outcome { judgement, gate: gate::State::Open, hands_off: None, done, failed: None });
+    let rights = Rights::new(config.mode, place, effort == Effort::Early, false);
+    let look = Look::new(host, config)?;
+    let plan = look.plan(rights);
+    let idle = look.judgement.kernels.iter().all(|k| k.builds.is_empty()) && leftovers::removed(host).is_empty();
+    if plan == Plan::Rest && idle {
+        done.extend(leave_ready(host, config, &look.survey));
+        return Ok(Outcome { judgement: look.judgement, gate: gate::State::Open, hands_off: None, done, failed: None });
     }
     // Another run may hold the lock for as long as a build takes; what is unsafe is refused before that.
-    let Refused { done: said, failed, .. } = refuse::refuse(host, config, place, &survey, &judgement);
+    let Refused { done: said, failed, .. } = match &plan {
+        Plan::Refuse(refusal) => refuse::refuse(host, config, refusal, &look.judgement),
+        Plan::Rest | Plan::Allow { .. } | Plan::Tell => Refused::default(),
+    };
     done.extend(said);
     let patience = match effort {
         Effort::Whole => config.hook.patience(),
-        Effort::Decide => DECIDING,
+        Effort::Decide | Effort::Early => DECIDING,
     };
     let lock = match (WriteLock::take(host, patience), effort) {
         (Ok(lock), _) => lock,
-        (Err(e), Effort::Decide) if error::exit(&e) == error::Exit::Locked => {
+        (Err(e), Effort::Decide | Effort::Early) if error::exit(&e) == error::Exit::Locked => {
             // The counter was raised: that run looks again before it opens.
             done.push("another run is at work; it looks again before it opens the gate".into());
-            return Ok(Outcome { judgement, gate: gate::state(host).state, hands_off: None, done, failed });
+            let gate = gate::state(host).state;
+            return Ok(Outcome { judgement: look.judgement, gate, hands_off: None, done, failed });
         }
         (Err(e), _) => {
             // What was refused stays refused, and is told beside the error.
@@ -109,7 +118,7 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
             return Err(e);
         }
     };
-    let mut run = Run { host, config, progress, effort, place, lock, done, failed };
+    let mut run = Run { host, config, progress, effort, rights, lock, done, failed };
     run.clean();
     let judgement = run.rounds()?;
     if let Ok(survey) = Survey::new(host, config) {
@@ -124,25 +133,22 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
 /// # Errors
 /// Those of [`reconcile`].
 pub fn settle(host: &Host, config: &Config, lock: WriteLock, progress: &dyn Progress) -> Result<Outcome> {
-    let place = place::place(host);
-    let mut run = Run { host, config, progress, effort: Effort::Decide, place, lock, done: vec![], failed: None };
-    let generation = gate::generation::current(host);
-    let survey = Survey::new(host, config)?;
-    let judgement = survey.judge();
-    let judgement = match judgement.verdict {
-        Verdict::Safe if hands_off(run.place).is_none() => match run.open(&survey, judgement, generation)? {
+    let rights = Rights::new(config.mode, place::place(host), false, false);
+    let mut run = Run { host, config, progress, effort: Effort::Decide, rights, lock, done: vec![], failed: None };
+    let look = Look::new(host, config)?;
+    let judgement = match look.plan(rights) {
+        Plan::Rest | Plan::Allow { .. } if hands_off(place::place(host)).is_some() => look.judgement,
+        Plan::Rest | Plan::Allow { .. } => match run.allow(look)? {
             Ok(opened) => opened,
             Err(_) => {
-                let survey = Survey::new(host, config)?;
-                let again = survey.judge();
-                run.refuse(&survey, &again);
-                again
+                let look = Look::new(host, config)?;
+                run.refuse(&look);
+                look.judgement
             }
         },
-        Verdict::Safe => judgement,
-        Verdict::Unknown | Verdict::Unsafe => {
-            run.refuse(&survey, &judgement);
-            judgement
+        Plan::Refuse(_) | Plan::Tell => {
+            run.refuse(&look);
+            look.judgement
         }
     };
     Ok(Outcome { gate: gate::state(host).state, judgement, hands_off: None, done: run.done, failed: run.failed })
@@ -183,16 +189,6 @@ fn leave_ready(host: &Host, config: &Config, survey: &Survey) -> Option<String> 
     left.and(boot::ready::leave_mode(host, config.mode)).err().map(|e| format!("no hold is left ready: {e:#}"))
 }
 
-/// Nothing of ours is in force: the gate is open and no default is held.
-fn settled(host: &Host, survey: &Survey) -> bool {
-    gate::is_clear(host) && !held(host, survey)
-}
-
-/// A hold is on, or its record is left: by that, or, where it is lost, by its mark on the boot loader.
-fn held(host: &Host, survey: &Survey) -> bool {
-    survey.wanted.is_some() || boot::Hold::read(host).is_some()
-}
-
 /// Why nothing of this machine is touched, if so: neither gate nor boot default would be its own.
 fn hands_off(place: Place) -> Option<&'static str> {
     if place.may_hold() {
@@ -222,21 +218,19 @@ fn outside(host: &Host, config: &Config, progress: &dyn Progress, place: Place, 
             }
         }
     }
-    let mut survey = Survey::new(host, config)?;
-    let mut judgement = survey.judge();
+    let mut look = Look::new(host, config)?;
     let ours = place == Place::Off || (place == Place::NoInit && gate::upstart::is_upstart(host));
-    if ours && held(host, &survey) {
-        let left = BootLock::take(host).map(|lock| leave::leave(host, &lock, &survey, &judgement));
+    if ours && look.held() {
+        let left = BootLock::take(host).map(|lock| leave::leave(host, &lock, &look));
         let (moved, line) = left.unwrap_or_else(|e| Some((false, format!("the hold was not ended: {e:#}")))).unzip();
         done.extend(line);
         if moved == Some(true) {
-            survey = Survey::new(host, config)?;
-            judgement = survey.judge();
+            look = Look::new(host, config)?;
         }
     } else {
         done.extend(boot::held(host).and_then(|hold| left_over(config, place, &hold)));
     }
-    Ok(Outcome { judgement, gate: gate::State::Open, hands_off: Some(line.into()), done, failed: None })
+    Ok(Outcome { judgement: look.judgement, gate: gate::State::Open, hands_off: Some(line.into()), done, failed: None })
 }
 
 /// One run that holds the lock.
@@ -245,7 +239,7 @@ struct Run<'a> {
     config: &'a Config,
     progress: &'a dyn Progress,
     effort: Effort,
-    place: Place,
+    rights: Rights,
     lock: WriteLock,
     done: Vec<String>,
     /// Why the gate is not seen closed, as the last try left it.
@@ -260,37 +254,38 @@ impl Run<'_> {
         self.done.extend(leftovers::clean(self.host, &self.lock));
     }
 
+    /// Looks, refuses, builds, looks again and opens; over again where others came by meanwhile.
     fn rounds(&mut self) -> Result<Judgement> {
         let mut last = None;
         for _ in 0..MAX_ROUNDS {
-            let generation = gate::generation::current(self.host);
-            let mut survey = Survey::new(self.host, self.config)?;
-            let mut judgement = survey.judge();
-            if self.end_hold(&survey, &judgement)? {
-                survey = Survey::new(self.host, self.config)?;
-                judgement = survey.judge();
+            let mut look = Look::new(self.host, self.config)?;
+            if self.end_hold(&look)? {
+                look = Look::new(self.host, self.config)?;
             }
-            let moved = self.refuse(&survey, &judgement);
+            let first = look.generation;
+            let mut own = self.refuse(&look);
+            let moved = own.moved;
             // What boots may be another kernel now: an unsafe one that was set for one boot is not any more.
-            let again = self.prepare(&survey, &judgement) || moved;
+            let again = self.prepare(&look) || moved;
             if again {
-                survey = Survey::new(self.host, self.config)?;
-                judgement = survey.judge();
+                look = Look::new(self.host, self.config)?;
             }
-            if judgement.verdict == Verdict::Safe {
-                match self.open(&survey, judgement, generation)? {
+            match look.plan(self.rights) {
+                Plan::Rest | Plan::Allow { .. } => match self.allow(look)? {
                     Ok(opened) => return Ok(opened),
                     Err(again) => last = Some(again),
+                },
+                Plan::Refuse(_) | Plan::Tell => {
+                    // The reasons may be better known now.
+                    if again {
+                        own.raised += self.refuse(&look).raised;
+                    }
+                    // A kernel that came after the first look may want a build.
+                    if gate::generation::current(self.host) == first + own.raised {
+                        return Ok(look.judgement);
+                    }
+                    last = Some(look.judgement);
                 }
-            } else {
-                // The reasons may be better known now.
-                if again {
-                    self.refuse(&survey, &judgement);
-                }
-                if gate::generation::current(self.host) == generation {
-                    return Ok(judgement);
-                }
-                last = Some(judgement);
             }
         }
         // One that was safe was not opened for. What is closed stays closed, and what is unsafe was refused by whoever came with it.
@@ -303,34 +298,31 @@ impl Run<'_> {
         })
     }
 
-    fn acts(&self) -> bool {
-        self.config.mode == Mode::Enforce
-    }
-
-    /// Refuses what is not safe, and keeps what was done and what failed. Says whether the boot loader's choice was moved.
-    fn refuse(&mut self, survey: &Survey, judgement: &Judgement) -> bool {
-        let refused = refuse::refuse(self.host, self.config, self.place, survey, judgement);
+    /// Refuses what is not safe, and keeps what was done and what failed.
+    fn refuse(&mut self, look: &Look) -> Own {
+        let Plan::Refuse(refusal) = look.plan(self.rights) else { return Own::default() };
+        let refused = refuse::refuse(self.host, self.config, &refusal, &look.judgement);
         for line in refused.done {
             if !self.done.contains(&line) {
                 self.done.push(line);
             }
         }
         self.failed = refused.failed;
-        refused.moved
+        Own { moved: refused.moved, raised: refused.raised }
     }
 
     /// Forgets a hold from which the default was moved; where nothing is held, undoes one from before. Says whether the boot default
     /// was moved.
-    fn end_hold(&mut self, survey: &Survey, judgement: &Judgement) -> Result<bool> {
-        if !held(self.host, survey) {
+    fn end_hold(&mut self, look: &Look) -> Result<bool> {
+        if !look.held() {
             return Ok(false);
         }
         let lock = BootLock::take(self.host)?;
-        if self.acts() {
-            boot::forget_stale(self.host, &lock, &survey.next)?;
+        if self.config.mode == Mode::Enforce {
+            boot::forget_stale(self.host, &lock, &look.survey.next)?;
             return Ok(false);
         }
-        let Some((moved, line)) = leave::leave(self.host, &lock, survey, judgement) else { return Ok(false) };
+        let Some((moved, line)) = leave::leave(self.host, &lock, look) else { return Ok(false) };
         if !self.done.contains(&line) {
             self.done.push(line);
         }
@@ -338,12 +330,14 @@ impl Run<'_> {
     }
 
     /// Builds what the judgement asks for. Says whether anything may have changed.
-    fn prepare(&mut self, survey: &Survey, judgement: &Judgement) -> bool {
+    fn prepare(&mut self, look: &Look) -> bool {
         let mut changed = false;
-        if self.effort == Effort::Decide {
-            return false;
+        match self.effort {
+            Effort::Decide | Effort::Early => return false,
+            Effort::Whole => {}
         }
-        for kernel in &judgement.kernels {
+        let survey = &look.survey;
+        for kernel in &look.judgement.kernels {
             for name in &kernel.builds {
                 let Some(recipe) = survey.recipes.iter().find(|r| &r.name == name) else { continue };
                 if driver::would_fail_again(self.host, &kernel.kernel, recipe) {
@@ -374,6 +368,15 @@ impl Run<'_> {
             }
         }
     }
+}
+
+/// What a run itself changed while it refused.
+#[derive(Clone, Copy, Debug, Default)]
+struct Own {
+    /// The boot loader's choice.
+    moved: bool,
+    /// How often it raised the generation.
+    raised: u64,
 }
 
 /// One build; its failure is a line here and a record that the next judgement shows.

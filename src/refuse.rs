@@ -5,17 +5,17 @@
 //! system or a dead disk may keep from ever ending. Neither waits for the other, nor for a build.
 
 use crate::boot;
-use crate::config::{Config, Gate as Settings, Mode};
+use crate::config::{Config, Gate as Settings};
 use crate::error::{advise, exit, Exit};
-use crate::finding::Verdict;
 use crate::gate::{self, audit, Closed, Reason};
 use crate::host::lock::BootLock;
 use crate::host::place::Place;
 use crate::host::Host;
 use crate::judge::Judgement;
-use crate::kernel::{installed, KernelRelease};
+use crate::kernel::installed;
+use crate::look::Look;
+use crate::plan::{self, Hindrance, Hold, Plan, Refusal, Rights};
 use crate::report::notices::{self, Topic};
-use crate::survey::Survey;
 use anyhow::Result;
 use std::sync::Mutex;
 use std::thread;
@@ -27,6 +27,8 @@ pub struct Refused {
     pub done: Vec<String>,
     /// Whether the boot loader's choice was moved.
     pub moved: bool,
+    /// How often the generation was raised.
+    pub raised: u64,
     /// Why the gate is not seen closed, if it is not.
     pub failed: Option<anyhow::Error>,
     /// Whether the default should be held and is not.
@@ -69,30 +71,39 @@ fn remedy(error: &anyhow::Error) -> String {
 /// Holds the default where what boots is not safe, and leaves the gate as it is: for a gate that a person closes.
 ///
 /// # Errors
-/// Those of [`Survey::new`].
+/// Those of [`Look::new`].
 pub fn hold_only(host: &Host, config: &Config, place: Place) -> Result<Vec<String>> {
+    let look = Look::new(host, config)?;
     let mut refused = Refused::default();
-    let survey = Survey::new(host, config)?;
-    let judgement = survey.judge();
-    if judgement.verdict != Verdict::Safe && config.mode == Mode::Enforce && place.may_hold() {
-        hold(host, &survey, &judgement, &mut refused);
+    if let Plan::Refuse(refusal) = look.plan(Rights { close: false, ..Rights::new(config.mode, place, false, false) }) {
+        keep_off(host, &refusal, &mut refused);
     }
     Ok(refused.done)
 }
 
-/// Refuses what a judgement does not allow, as far as mode, place and an override that covers the kernels let it.
-pub fn refuse(host: &Host, config: &Config, place: Place, survey: &Survey, judgement: &Judgement) -> Refused {
+/// Refuses what a judgement does not allow.
+pub fn refuse(host: &Host, config: &Config, refusal: &Refusal, judgement: &Judgement) -> Refused {
     let mut refused = Refused::default();
-    let unsafe_kernels: Vec<KernelRelease> = judgement.refused().map(|k| k.kernel.clone()).collect();
-    let overridden = gate::active_override(host).is_some_and(|o| o.covers(&unsafe_kernels));
-    if judgement.verdict == Verdict::Safe || config.mode != Mode::Enforce || overridden {
-        return refused;
-    }
     let close = || gate::close(host, &config.gate, &gate::reasons(judgement));
-    let close = place.may_close().then_some(close);
-    both(&mut refused, close, |refused| {
-        if place.may_hold() {
-            hold(host, survey, judgement, refused);
+    both(&mut refused, refusal.close.then_some(close), |refused| keep_off(host, refusal, refused));
+    refused
+}
+
+/// Refuses because nothing could be decided; `close` closes the gate.
+pub fn undecided(
+    host: &Host,
+    config: &Config,
+    place: Place,
+    close: impl FnOnce(&Settings) -> Result<Closed> + Send,
+) -> Refused {
+    let rights = plan::undecided(Rights::new(config.mode, place, false, false), gate::active_override(host).is_some());
+    let mut refused = Refused::default();
+    // The boot loader's files are read beside the closing: they may lie on a disk that hangs.
+    both(&mut refused, rights.close.then_some(|| close(&config.gate)), |refused| {
+        if rights.hold {
+            let running = installed::running(host).filter(|k| installed::image(host, k).is_some());
+            let refusal = plan::hold_running(&boot::next_boot(host, &config.boot), running.as_ref());
+            keep_off(host, &refusal, refused);
         }
     });
     refused
@@ -118,80 +129,38 @@ fn both(refused: &mut Refused, close: Option<impl FnOnce() -> Result<Closed> + S
     }
 }
 
-/// Nobody could say what a move does where it is not known what boots.
-fn uncertain() -> anyhow::Error {
-    advise("what boots next is not certain, so it is not moved", "vfguard next-boot says why")
-}
-
-/// Keeps the boot loader away from a kernel that is not safe.
-fn hold(host: &Host, survey: &Survey, judgement: &Judgement, refused: &mut Refused) {
-    let safe = |kernel: &KernelRelease| judgement.kernels.iter().any(|k| &k.kernel == kernel && k.verdict == Verdict::Safe);
-    if !survey.next.certain {
-        return refused.held(host, Err(uncertain()));
+/// Ends what is set for one boot, and holds the default, where either leads where it must not.
+fn keep_off(host: &Host, refusal: &Refusal, refused: &mut Refused) {
+    if let Hold::Cannot(hindrance) = refusal.hold {
+        refused.held(host, Err(hindered(hindrance)));
     }
-    let (once, next) = (survey.starts_unsafe(boot::Role::Once, safe), survey.starts_unsafe(boot::Role::Next, safe));
-    let refuge = || {
-        survey.refuge(host).ok_or_else(|| {
-            advise(
-                "no kernel is known to be good: neither the running one's files nor a safe one that has booted are there",
-                "install a kernel that worked before a reboot",
-            )
-        })
+    let to = match &refusal.hold {
+        Hold::On(kernel) => Some(kernel),
+        Hold::Leave | Hold::Cannot(_) => None,
     };
-    keep_off(host, refused, once, next, refuge);
-}
-
-/// Ends what is set for one boot (`once`), and holds the default on `to` (`next`), where either leads where it must not.
-fn keep_off(host: &Host, refused: &mut Refused, once: bool, next: bool, to: impl FnOnce() -> Result<KernelRelease>) {
-    if !once && !next {
+    if !refusal.end_once && to.is_none() {
         return;
     }
     let lock = match BootLock::take_to_hold(host) {
         Ok(lock) => lock,
         Err(e) => return refused.held(host, Err(e)),
     };
-    if once {
+    if refusal.end_once {
         refused.held(host, boot::clear_once(host, &lock));
     }
-    if next {
-        refused.held(host, to().and_then(|kernel| boot::hold(host, &lock, &kernel)));
+    if let Some(to) = to {
+        refused.held(host, boot::hold(host, &lock, to));
     }
 }
 
-/// Refuses because nothing could be decided: the running kernel is the one that is known to work, so the default is held on it, whichever
-/// other one would boot; `close` closes the gate.
-pub fn undecided(
-    host: &Host,
-    config: &Config,
-    place: Place,
-    close: impl FnOnce(&Settings) -> Result<Closed> + Send,
-) -> Refused {
-    let mut refused = Refused::default();
-    // An override is about what was known when it was given; that something failed since is not a kernel that it does not name.
-    if config.mode != Mode::Enforce || gate::active_override(host).is_some() {
-        return refused;
+fn hindered(hindrance: Hindrance) -> anyhow::Error {
+    match hindrance {
+        Hindrance::Uncertain => advise("what boots next is not certain, so it is not moved", "vfguard next-boot says why"),
+        Hindrance::NoRefuge => advise(
+            "no kernel is known to be good: neither the running one's files nor a safe one that has booted are there",
+            "install a kernel that worked before a reboot",
+        ),
     }
-    let close = place.may_close().then_some(|| close(&config.gate));
-    both(&mut refused, close, |refused| {
-        if place.may_hold() {
-            hold_running(host, config, refused);
-        }
-    });
-    refused
-}
-
-fn hold_running(host: &Host, config: &Config, refused: &mut Refused) {
-    let Some(running) = installed::running(host).filter(|k| installed::image(host, k).is_some()) else {
-        return refused
-            .held(host, Err(advise("the running kernel's files are gone", "install a kernel that worked before a reboot")));
-    };
-    let next = boot::next_boot(host, &config.boot);
-    if !next.certain {
-        return refused.held(host, Err(uncertain()));
-    }
-    let leaves = |role| next.kernels.iter().any(|c| c.role == role && c.kernel != running);
-    let (once, lasting) = (leaves(boot::Role::Once), leaves(boot::Role::Next));
-    keep_off(host, refused, once, lasting, || Ok(running));
 }
 
 /// An error after which nothing is decided: neither a wrong command line nor a lock that another run holds, which decides in its turn.

@@ -133,12 +133,6 @@ impl<'a> Survey<'a> {
         ))
     }
 
-    /// Whether the boot loader is certain to start, in a role, a kernel that is not safe. An uncertain next boot is not moved:
-    /// nobody could say what the move does.
-    pub fn starts_unsafe(&self, role: boot::Role, safe: impl Fn(&KernelRelease) -> bool) -> bool {
-        self.next.certain && self.next.kernels.iter().any(|c| c.role == role && !safe(&c.kernel))
-    }
-
     /// Where the boot default is held: the running kernel if its files are there, else the newest safe one that has booted.
     pub fn refuge(&self, host: &Host) -> Option<KernelRelease> {
         let installed = |kernel: &KernelRelease| self.kernels.iter().any(|k| &k.release == kernel);

@@ -107,7 +107,8 @@ pub struct NextBoot {
 const MAX_PROBLEMS: usize = 20;
 
 impl NextBoot {
-    fn new(source: Source) -> NextBoot {
+    /// An answer without kernels, to which nothing stands in the way yet.
+    pub fn new(source: Source) -> NextBoot {
         NextBoot { certain: true, source, kernels: Vec::new(), problems: Vec::new() }
     }
 

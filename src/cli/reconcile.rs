@@ -49,8 +49,11 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         }
     }
     let outcome = match caller {
-        _ if args.no_build => reconcile::reconcile(host, config, Effort::Decide, progress::lines(context).as_ref())
-            .inspect_err(|e| protocol(caller, e))?,
+        _ if args.no_build => {
+            let effort = if args.from.as_deref() == Some(BOOT) { Effort::Early } else { Effort::Decide };
+            reconcile::reconcile(host, config, effort, progress::lines(context).as_ref())
+                .inspect_err(|e| protocol(caller, e))?
+        }
         Caller::Hook | Caller::Dnf5 => {
             hook::run(host, config, progress::lines(context).as_ref()).inspect_err(|e| protocol(caller, e))?
         }

@@ -8,9 +8,8 @@ use crate::finding::Verdict;
 use crate::host::lock::BootLock;
 use crate::host::place::Place;
 use crate::host::Host;
-use crate::judge::Judgement;
+use crate::look::Look;
 use crate::refuse;
-use crate::survey::Survey;
 
 /// What ends a hold that is left from before, where holds are not kept any more; none where they are.
 pub fn left_over(config: &Config, place: Place, hold: &Hold) -> Option<String> {
@@ -27,12 +26,12 @@ fn stays(hold: &Hold) -> String {
 
 /// Ends a hold that is left from before, or says that it stays. Says whether anything was moved, and a line for people; none
 /// where no hold is on.
-pub(super) fn leave(host: &Host, lock: &BootLock, survey: &Survey, judgement: &Judgement) -> Option<(bool, String)> {
-    if let Err(e) = boot::forget_stale(host, lock, &survey.next) {
+pub(super) fn leave(host: &Host, lock: &BootLock, look: &Look) -> Option<(bool, String)> {
+    if let Err(e) = boot::forget_stale(host, lock, &look.survey.next) {
         return Some((false, format!("the mark of a hold that has ended stays: {e:#}")));
     }
     let hold = boot::held(host)?;
-    let safe = judgement.kernels.iter().any(|k| k.kernel == hold.wanted && k.verdict == Verdict::Safe);
+    let safe = look.judgement.kernels.iter().any(|k| k.kernel == hold.wanted && k.verdict == Verdict::Safe);
     if !safe {
         return Some((false, stays(&hold)));
     }

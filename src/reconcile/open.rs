@@ -1,58 +1,65 @@
 //! Opens the gate where all is safe: promotes what the default was held off, opens, and looks once more.
 
-use super::{held, Run};
+use super::Run;
 use crate::boot;
 use crate::error;
 use crate::finding::{Code, Finding, Verdict};
 use crate::gate;
 use crate::host::lock::BootLock;
 use crate::judge::Judgement;
+use crate::look::Look;
+use crate::plan::{End, Plan};
 use crate::refuse;
-use crate::survey::Survey;
 use anyhow::Result;
 
 impl Run<'_> {
-    /// Promotes and opens, then looks once more. `Err` holds the judgement that says: not safe after all, or a hook came by.
-    pub(super) fn open(
-        &mut self,
-        survey: &Survey,
-        judgement: Judgement,
-        generation: u64,
-    ) -> Result<Result<Judgement, Judgement>> {
+    /// Ends the hold and opens, then looks once more. `Err` holds the judgement that says: not safe after all, or others came by.
+    pub(super) fn allow(&mut self, look: Look) -> Result<Result<Judgement, Judgement>> {
+        let (end, open) = match look.plan(self.rights) {
+            Plan::Allow { end, open } => (end, open),
+            Plan::Rest => return Ok(Ok(look.judgement)),
+            Plan::Refuse(_) | Plan::Tell => return Ok(Err(look.judgement)),
+        };
         let mut not_promoted = None;
-        if self.acts() && self.place.may_hold() && held(self.host, survey) {
+        let judged = match &end {
+            End::Leave => None,
+            End::Promote(kernel) => Some(Some(kernel)),
+            End::Forget => Some(None),
+        };
+        if let Some(judged) = judged {
             let lock = BootLock::take(self.host);
             // Whoever held that lock may have held the default off another kernel meanwhile.
-            let wanted = boot::wanted(self.host, &boot::next_boot(self.host, &self.config.boot));
-            if gate::generation::current(self.host) != generation || wanted != survey.wanted {
-                return Ok(Err(judgement));
+            if look.is_overtaken() {
+                return Ok(Err(look.judgement));
             }
-            match lock.and_then(|lock| boot::promote(self.host, &lock, wanted.as_ref())) {
+            match lock.and_then(|lock| boot::promote(self.host, &lock, judged)) {
                 Ok(change) => self.done.push(refuse::told(self.host, change)),
                 Err(e) => not_promoted = Some(e),
             }
         }
-        if gate::generation::current(self.host) != generation {
-            return Ok(Err(judgement));
-        }
-        let closed = gate::state(self.host).state == gate::State::Closed;
-        // Clears away what a run that died left half-done, too.
-        gate::open(self.host)?;
-        self.failed = None;
-        if closed {
-            self.done.push("gate opened: all kernels that may boot are safe".into());
-        }
-        let survey = Survey::new(self.host, self.config)?;
-        let mut again = survey.judge();
-        if again.verdict == Verdict::Safe {
-            if let Some(e) = not_promoted {
-                note_promote(&mut again, &e);
+        if open {
+            if look.is_overtaken() {
+                return Ok(Err(look.judgement));
             }
-            return Ok(Ok(again));
+            let closed = gate::state(self.host).state == gate::State::Closed;
+            // Clears away what a run that died left half-done, too.
+            gate::open(self.host)?;
+            if closed {
+                self.done.push("gate opened: all kernels that may boot are safe".into());
+            }
+        }
+        self.failed = None;
+        let look = Look::new(self.host, self.config)?;
+        if look.judgement.verdict == Verdict::Safe {
+            let mut judgement = look.judgement;
+            if let Some(e) = not_promoted {
+                note_promote(&mut judgement, &e);
+            }
+            return Ok(Ok(judgement));
         }
         // At once: this may have been the last round.
-        self.refuse(&survey, &again);
-        Ok(Err(again))
+        self.refuse(&look);
+        Ok(Err(look.judgement))
     }
 }
 

@@ -1,0 +1,59 @@
+//! One look at the machine, and the plan that follows from it.
+
+use crate::boot;
+use crate::config::Config;
+use crate::gate;
+use crate::host::Host;
+use crate::judge::Judgement;
+use crate::plan::{plan, Facts, Plan, Rights};
+use crate::survey::Survey;
+use anyhow::Result;
+
+/// What was seen, and when.
+pub struct Look<'a> {
+    host: &'a Host,
+    /// The generation before anything was read: whatever raised it later may not have been seen.
+    pub generation: u64,
+    /// The machine.
+    pub survey: Survey<'a>,
+    /// The verdict on it.
+    pub judgement: Judgement,
+}
+
+impl<'a> Look<'a> {
+    /// Looks and judges.
+    ///
+    /// # Errors
+    /// Those of [`Survey::new`].
+    pub fn new(host: &'a Host, config: &'a Config) -> Result<Look<'a>> {
+        let generation = gate::generation::current(host);
+        let survey = Survey::new(host, config)?;
+        let judgement = survey.judge();
+        Ok(Look { host, generation, survey, judgement })
+    }
+
+    /// What a run with these rights has to do.
+    pub fn plan(&self, rights: Rights) -> Plan {
+        let over = gate::active_override(self.host);
+        plan(&Facts {
+            rights,
+            judgement: &self.judgement,
+            next: &self.survey.next,
+            wanted: self.survey.wanted.as_ref(),
+            held: self.held(),
+            clear: gate::is_clear(self.host),
+            excused: over.as_ref().map(|over| over.kernels.as_slice()),
+            refuge: &|| self.survey.refuge(self.host),
+        })
+    }
+
+    /// A hold is on, or its record is left: by that, or, where it is lost, by its mark on the boot loader.
+    pub fn held(&self) -> bool {
+        self.survey.wanted.is_some() || boot::Hold::read(self.host).is_some()
+    }
+
+    /// Whether somebody raised the generation since.
+    pub fn is_overtaken(&self) -> bool {
+        gate::generation::current(self.host) != self.generation
+    }
+}

@@ -1,0 +1,194 @@
+//! What is to be done about a judgement: facts in, a plan out. Pure: [`crate::refuse`] and [`crate::reconcile`] look, ask here, and carry
+//! the answer out. Who acts, which lock guards what, and in which order things become durable: docs/states.md.
+//!
+//! ```text
+//!   all safe    ── gate open, nothing held ──► Rest
+//!               └─ else ─────────────────────► Allow: end the hold, then open the gate
+//!   not safe    ── may be refused here ──────► Refuse: close the gate and hold the default, each by itself
+//!               └─ else ─────────────────────► Tell
+//!   no verdict  ── close, and hold on the running kernel, each by itself
+//! ```
+
+use crate::boot::{NextBoot, Role};
+use crate::config::Mode;
+use crate::finding::Verdict;
+use crate::host::place::Place;
+use crate::judge::Judgement;
+use crate::kernel::KernelRelease;
+
+/// What a run may do to the machine, whatever it finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rights {
+    /// Close the gate.
+    pub close: bool,
+    /// Hold the boot default.
+    pub hold: bool,
+    /// Move the boot default to the wanted kernel.
+    pub promote: bool,
+}
+
+impl Rights {
+    /// Those of a run in this mode and place. `early`: it looks while the machine starts, when devices may still be on their way. They
+    /// may be missed, so such a run leads into no other kernel. `removing`: vfguard is on its way off this machine.
+    pub fn new(mode: Mode, place: Place, early: bool, removing: bool) -> Rights {
+        let acts = mode == Mode::Enforce && !removing;
+        Rights {
+            close: acts && place.may_close(),
+            hold: acts && place.may_hold(),
+            promote: acts && place.may_hold() && !early,
+        }
+    }
+}
+
+/// What a plan is made from.
+pub struct Facts<'a> {
+    /// What the run may do.
+    pub rights: Rights,
+    /// The verdict on each kernel that counts.
+    pub judgement: &'a Judgement,
+    /// What the boot loader may start.
+    pub next: &'a NextBoot,
+    /// What would boot without our hold, while one is on.
+    pub wanted: Option<&'a KernelRelease>,
+    /// A hold is on, or its record or mark is left.
+    pub held: bool,
+    /// Nothing of the gate is there.
+    pub clear: bool,
+    /// The kernels that an override lets through; none where none runs.
+    pub excused: Option<&'a [KernelRelease]>,
+    /// Where the default may be held; asked only if that is needed.
+    pub refuge: &'a dyn Fn() -> Option<KernelRelease>,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Nothing: all is safe, and nothing of ours is in force.
+    Rest,
+    /// All that may boot is safe.
+    Allow {
+        /// What becomes of the hold; first, so that the gate never opens on a default that is not what was judged.
+        end: End,
+        /// Whether something of the gate has to go.
+        open: bool,
+    },
+    /// Something that may boot is not safe.
+    Refuse(Refusal),
+    /// The same, and nothing is refused: the mode, the place or a person says so.
+    Tell,
+}
+
+/// How a hold ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// None is on; or it stays, since this run may not move the default.
+    Leave,
+    /// The default goes to this kernel.
+    Promote(KernelRelease),
+    /// The default was moved by somebody else; only the record is left.
+    Forget,
+}
+
+/// What is refused. The two locks do not wait for each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Whether the gate is closed.
+    pub close: bool,
+    /// Whether what is set for one boot ends.
+    pub end_once: bool,
+    /// What becomes of the default.
+    pub hold: Hold,
+}
+
+/// What becomes of the boot default where something is not safe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// It leads where it may.
+    Leave,
+    /// It goes to this kernel.
+    On(KernelRelease),
+    /// It leads where it must not, or may do so, and cannot be moved.
+    Cannot(Hindrance),
+}
+
+/// Why a default is not moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hindrance {
+    /// What the boot loader starts is not certain: nobody could say what a move does.
+    Uncertain,
+    /// No kernel is known to be good.
+    NoRefuge,
+}
+
+/// What is to be done about a judgement.
+pub fn plan(facts: &Facts) -> Plan {
+    match facts.judgement.verdict {
+        Verdict::Safe => allow(facts),
+        Verdict::Unsafe | Verdict::Unknown => refuse(facts),
+    }
+}
+
+fn allow(facts: &Facts) -> Plan {
+    if facts.clear && !facts.held {
+        return Plan::Rest;
+    }
+    let end = match (facts.held && facts.rights.promote, facts.wanted) {
+        (false, _) => End::Leave,
+        // The kernel that was judged. Another one that is wanted by the time of the move is not moved to.
+        (true, Some(wanted)) => End::Promote(wanted.clone()),
+        (true, None) => End::Forget,
+    };
+    Plan::Allow { end, open: !facts.clear }
+}
+
+fn refuse(facts: &Facts) -> Plan {
+    let Rights { close, hold, promote: _ } = facts.rights;
+    let refused = || facts.judgement.refused().map(|k| &k.kernel);
+    let excused = facts.excused.is_some_and(|excused| refused().all(|kernel| excused.contains(kernel)));
+    if excused || !(close || hold) {
+        return Plan::Tell;
+    }
+    let kernels = &facts.judgement.kernels;
+    let safe = |kernel: &KernelRelease| kernels.iter().any(|k| &k.kernel == kernel && k.verdict == Verdict::Safe);
+    Plan::Refuse(if hold { keep_off(close, facts.next, |kernel| !safe(kernel), facts.refuge) } else { only(close) })
+}
+
+/// What a run may do that ended without a verdict. An override is about what was known when it was given; that something failed since is
+/// not a kernel that it does not name.
+pub fn undecided(rights: Rights, overridden: bool) -> Rights {
+    Rights { close: rights.close && !overridden, hold: rights.hold && !overridden, promote: false }
+}
+
+/// What becomes of the boot default then: the running kernel (none where its files are gone) is the one that is known to work, whichever
+/// other one would boot.
+pub fn hold_running(next: &NextBoot, running: Option<&KernelRelease>) -> Refusal {
+    match running {
+        Some(running) => keep_off(true, next, |kernel| kernel != running, &|| Some(running.clone())),
+        None => Refusal { hold: Hold::Cannot(Hindrance::NoRefuge), ..only(true) },
+    }
+}
+
+fn only(close: bool) -> Refusal {
+    Refusal { close, end_once: false, hold: Hold::Leave }
+}
+
+/// Keeps the boot loader off the kernels that it must not start. Of a fallback nothing is known that could be moved.
+fn keep_off(
+    close: bool,
+    next: &NextBoot,
+    must_not: impl Fn(&KernelRelease) -> bool,
+    refuge: &dyn Fn() -> Option<KernelRelease>,
+) -> Refusal {
+    if !next.certain {
+        return Refusal { hold: Hold::Cannot(Hindrance::Uncertain), ..only(close) };
+    }
+    let leads = |role| next.kernels.iter().any(|c| c.role == role && must_not(&c.kernel));
+    let hold = match leads(Role::Next) {
+        false => Hold::Leave,
+        true => refuge().map_or(Hold::Cannot(Hindrance::NoRefuge), Hold::On),
+    };
+    Refusal { close, end_once: leads(Role::Once), hold }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+use super::*;
+use crate::boot::{Candidate, Source};
+use crate::judge::{KernelReport, Role as Judged};
+
+const OLD: &str = "6.1.0-53";
+const NEW: &str = "6.1.0-54";
+const ALL: Rights = Rights { close: true, hold: true, promote: true };
+
+fn kernel(name: &str) -> KernelRelease {
+    name.parse().unwrap()
+}
+
+fn report(name: &str, verdict: Verdict) -> KernelReport {
+    KernelReport {
+        kernel: kernel(name),
+        role: Judged::Next,
+        verdict,
+        devices: vec![],
+        modules: vec![],
+        findings: vec![],
+        builds: vec![],
+        initramfs: false,
+    }
+}
+
+fn judgement(kernels: &[(&str, Verdict)]) -> Judgement {
+    let kernels: Vec<_> = kernels.iter().map(|(name, verdict)| report(name, *verdict)).collect();
+    Judgement { verdict: kernels.iter().map(|k| k.verdict).max().unwrap_or(Verdict::Unknown), kernels }
+}
+
+fn next(kernels: &[(&str, Role)]) -> NextBoot {
+    let candidate = |(name, role): &(&str, Role)| Candidate {
+        kernel: kernel(name),
+        role: *role,
+        entry: String::new(),
+        why: String::new(),
+        cmdline: String::new(),
+        initrds: vec![],
+    };
+    NextBoot { kernels: kernels.iter().map(candidate).collect(), ..NextBoot::new(Source::Grub2) }
+}
+
+/// What a test varies; the rest is a machine on which nothing is held and the gate is open.
+struct Case {
+    rights: Rights,
+    judgement: Judgement,
+    next: NextBoot,
+    wanted: Option<KernelRelease>,
+    held: bool,
+    clear: bool,
+    excused: Option<Vec<KernelRelease>>,
+    refuge: Option<KernelRelease>,
+}
+
+impl Case {
+    fn new(kernels: &[(&str, Verdict)], boots: &[(&str, Role)]) -> Case {
+        Case {
+            rights: ALL,
+            judgement: judgement(kernels),
+            next: next(boots),
+            wanted: None,
+            held: false,
+            clear: true,
+            excused: None,
+            refuge: Some(kernel(OLD)),
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        plan(&Facts {
+            rights: self.rights,
+            judgement: &self.judgement,
+            next: &self.next,
+            wanted: self.wanted.as_ref(),
+            held: self.held,
+            clear: self.clear,
+            excused: self.excused.as_deref(),
+            refuge: &|| self.refuge.clone(),
+        })
+    }
+
+    /// The default is held on OLD, and NEW is wanted and safe.
+    fn held() -> Case {
+        let safe = [(OLD, Verdict::Safe), (NEW, Verdict::Safe)];
+        Case { held: true, wanted: Some(kernel(NEW)), clear: false, ..Case::new(&safe, &[(OLD, Role::Next)]) }
+    }
+
+    /// NEW boots next and is not safe.
+    fn bad() -> Case {
+        Case::new(&[(NEW, Verdict::Unsafe)], &[(NEW, Role::Next)])
+    }
+}
+
+fn refusal(close: bool, end_once: bool, hold: Hold) -> Plan {
+    Plan::Refuse(Refusal { close, end_once, hold })
+}
+
+fn on(name: &str) -> Hold {
+    Hold::On(kernel(name))
+}
+
+#[test]
+fn where_all_is_safe_and_nothing_is_in_force_there_is_nothing_to_do() {
+    let rest = Case::new(&[(OLD, Verdict::Safe)], &[(OLD, Role::Next)]);
+    assert_eq!(rest.plan(), Plan::Rest);
+    let closed = Case { clear: false, ..rest };
+    assert_eq!(closed.plan(), Plan::Allow { end: End::Leave, open: true });
+}
+
+#[test]
+fn a_hold_ends_with_the_kernel_that_was_judged_and_stays_where_the_default_may_not_be_moved() {
+    assert_eq!(Case::held().plan(), Plan::Allow { end: End::Promote(kernel(NEW)), open: true });
+    let moved = Case { wanted: None, clear: true, ..Case::held() };
+    assert_eq!(moved.plan(), Plan::Allow { end: End::Forget, open: false });
+    let early = Case { rights: Rights::new(Mode::Enforce, Place::Normal, true, false), ..Case::held() };
+    assert_eq!(early.plan(), Plan::Allow { end: End::Leave, open: true });
+}
+
+#[test]
+fn what_is_not_safe_is_refused_by_both_locks() {
+    assert_eq!(Case::bad().plan(), refusal(true, false, on(OLD)));
+    let unknown = Case { judgement: judgement(&[(NEW, Verdict::Unknown)]), ..Case::bad() };
+    assert_eq!(unknown.plan(), refusal(true, false, on(OLD)));
+    let once = [(NEW, Role::Once), (OLD, Role::Next)];
+    let once = Case::new(&[(NEW, Verdict::Unsafe), (OLD, Verdict::Safe)], &once);
+    assert_eq!(once.plan(), refusal(true, true, Hold::Leave));
+    let fallback = [(OLD, Role::Next), (NEW, Role::Fallback)];
+    let fallback = Case::new(&[(OLD, Verdict::Safe), (NEW, Verdict::Unsafe)], &fallback);
+    assert_eq!(fallback.plan(), refusal(true, false, Hold::Leave));
+    // A kernel that nobody judged is not known to be safe.
+    let unjudged = Case { next: next(&[("6.1.0-55", Role::Next)]), ..Case::bad() };
+    assert_eq!(unjudged.plan(), refusal(true, false, on(OLD)));
+}
+
+#[test]
+fn each_lock_is_for_those_who_may_and_without_both_it_is_only_told() {
+    let close = Rights { hold: false, ..ALL };
+    let hold = Rights { close: false, ..ALL };
+    assert_eq!(Case { rights: close, ..Case::bad() }.plan(), refusal(true, false, Hold::Leave));
+    assert_eq!(Case { rights: hold, ..Case::bad() }.plan(), refusal(false, false, on(OLD)));
+    for rights in [
+        Rights::new(Mode::Observe, Place::Normal, false, false),
+        Rights::new(Mode::Enforce, Place::Off, false, false),
+        Rights::new(Mode::Enforce, Place::Container, false, false),
+        Rights::new(Mode::Enforce, Place::Normal, false, true),
+    ] {
+        assert_eq!(Case { rights, ..Case::bad() }.plan(), Plan::Tell);
+    }
+    assert_eq!(Rights::new(Mode::Enforce, Place::Normal, false, false), ALL);
+    let rescue = Rights { close: false, ..ALL };
+    assert_eq!(Rights::new(Mode::Enforce, Place::Rescue, false, false), rescue);
+}
+
+#[test]
+fn an_override_lets_through_what_it_is_about_and_nothing_else() {
+    let covered = Case { excused: Some(vec![kernel(NEW)]), ..Case::bad() };
+    assert_eq!(covered.plan(), Plan::Tell);
+    for excused in [vec![], vec![kernel(OLD)]] {
+        assert_eq!(Case { excused: Some(excused), ..Case::bad() }.plan(), refusal(true, false, on(OLD)));
+    }
+}
+
+#[test]
+fn a_default_that_cannot_be_moved_keeps_nobody_from_closing_and_says_why() {
+    let mut uncertain = Case::bad();
+    uncertain.next.certain = false;
+    assert_eq!(uncertain.plan(), refusal(true, false, Hold::Cannot(Hindrance::Uncertain)));
+    let nowhere = Case { refuge: None, ..Case::bad() };
+    assert_eq!(nowhere.plan(), refusal(true, false, Hold::Cannot(Hindrance::NoRefuge)));
+}
+
+#[test]
+fn without_a_verdict_only_the_running_kernel_is_known_to_work() {
+    let both = next(&[(NEW, Role::Once), (NEW, Role::Next)]);
+    let running = kernel(OLD);
+    assert_eq!(hold_running(&both, Some(&running)), Refusal { close: true, end_once: true, hold: on(OLD) });
+    let settled = next(&[(OLD, Role::Next)]);
+    assert_eq!(hold_running(&settled, Some(&running)), Refusal { close: true, end_once: false, hold: Hold::Leave });
+    assert_eq!(hold_running(&both, None).hold, Hold::Cannot(Hindrance::NoRefuge));
+    assert_eq!(undecided(ALL, false), Rights { promote: false, ..ALL });
+    assert_eq!(undecided(ALL, true), Rights { close: false, hold: false, promote: false });
+}

@@ -179,7 +179,7 @@ fn keep_off(
     must_not: impl Fn(&KernelRelease) -> bool,
     refuge: &dyn Fn() -> Option<KernelRelease>,
 ) -> Refusal {
-    if !next.certain {
+    if !next.loader_certain {
         return Refusal { hold: Hold::Cannot(Hindrance::Uncertain), ..only(close) };
     }
     let leads = |role| next.kernels.iter().any(|c| c.role == role && must_not(&c.kernel));

@@ -95,6 +95,10 @@ pub struct Problem {
 pub struct NextBoot {
     /// Everything that decides was read and understood.
     pub certain: bool,
+    /// The same for the boot loader alone: a kernel that is loaded for kexec makes the next boot uncertain, and not what the boot
+    /// loader does. The boot default is moved by this.
+    #[serde(skip)]
+    pub loader_certain: bool,
     /// The loader in charge.
     pub source: Source,
     /// The kernels that may start: once, next, fallback.
@@ -109,11 +113,17 @@ const MAX_PROBLEMS: usize = 20;
 impl NextBoot {
     /// An answer without kernels, to which nothing stands in the way yet.
     pub fn new(source: Source) -> NextBoot {
-        NextBoot { certain: true, source, kernels: Vec::new(), problems: Vec::new() }
+        NextBoot { certain: true, loader_certain: true, source, kernels: Vec::new(), problems: Vec::new() }
     }
 
-    /// Something that makes the answer uncertain.
+    /// Something that makes the boot loader's answer uncertain.
     fn doubt(&mut self, message: impl Into<String>, remedy: impl Into<String>) {
+        self.loader_certain = false;
+        self.doubt_past_loader(message, remedy);
+    }
+
+    /// Something by which a kernel may start past the boot loader.
+    fn doubt_past_loader(&mut self, message: impl Into<String>, remedy: impl Into<String>) {
         self.certain = false;
         self.note(message, remedy);
     }
@@ -159,7 +169,7 @@ pub fn next_boot(host: &Host, config: &config::Boot) -> NextBoot {
 fn kexec(host: &Host, answer: &mut NextBoot) {
     if let Ok(text) = host.read_text("/sys/kernel/kexec_loaded") {
         if text.trim() != "0" {
-            answer.doubt(
+            answer.doubt_past_loader(
                 "/sys/kernel/kexec_loaded: a kernel is loaded for kexec, and a reboot by kexec starts it past the boot loader",
                 "kexec -u",
             );

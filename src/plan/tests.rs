@@ -163,7 +163,7 @@ fn an_override_lets_through_what_it_is_about_and_nothing_else() {
 #[test]
 fn a_default_that_cannot_be_moved_keeps_nobody_from_closing_and_says_why() {
     let mut uncertain = Case::bad();
-    uncertain.next.certain = false;
+    uncertain.next.loader_certain = false;
     assert_eq!(uncertain.plan(), refusal(true, false, Hold::Cannot(Hindrance::Uncertain)));
     let nowhere = Case { refuge: None, ..Case::bad() };
     assert_eq!(nowhere.plan(), refusal(true, false, Hold::Cannot(Hindrance::NoRefuge)));

@@ -113,6 +113,18 @@ pub fn remove(path: &Path) -> Result<bool> {
     }
 }
 
+/// [`remove`], for a file that must not be there again after a power cut.
+///
+/// # Errors
+/// Those of [`remove`] and [`sync_dir`].
+pub fn remove_durably(path: &Path) -> Result<bool> {
+    let removed = remove(path)?;
+    if let Some(dir) = path.parent().filter(|_| removed) {
+        sync_dir(dir)?;
+    }
+    Ok(removed)
+}
+
 /// Removes the oldest regular files of a directory whose names are `ours`, but for the newest `most`. What cannot be seen or
 /// removed stays.
 pub fn keep_newest(dir: &Path, most: usize, ours: impl Fn(&str) -> bool) {

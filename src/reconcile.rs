@@ -82,6 +82,8 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
         return outside(host, config, progress, place, line);
     }
     note(survey::remember_running(host));
+    // What boots is judged by files that are whole.
+    done.extend(boot::heal(host).unwrap_or_else(|e| Some(format!("{e:#}"))));
     if (config.mode == Mode::Observe || !place.may_close()) && !gate::is_clear(host) {
         // Left from before the mode or the place changed; now nothing is refused.
         gate::open(host)?;

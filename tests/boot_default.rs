@@ -2,11 +2,18 @@
 
 mod machine;
 
-use machine::{Machine, Run};
+use machine::{Machine, Run, MACHINE_ID};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
 
 const OLD: &str = "6.1.0-53-amd64";
 const NEW: &str = "6.1.0-54-amd64";
 const NIC: &str = "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00";
+const GRUBENV: &str = "boot/grub2/grubenv";
+const RECORDS: &str = "var/lib/vfguard/records";
+const READY: &str = "var/lib/vfguard/ready/hold";
 const DRIVER: &str = "ena.alias=pci:v00001D0Fd0000EC20sv*sd*bc*sc*i*\0ena.file=drivers/net/ena\0";
 
 /// OLD runs and drives the card. NEW is the boot default and does not.
@@ -50,4 +57,168 @@ fn a_kernel_loaded_for_kexec_switches_no_hold_off_and_stays_a_doubt() {
     let machine = mended(machine);
     let run = machine.run(&["reconcile"]);
     assert_eq!((run.code, machine.saved_entry().as_str()), (0, NEW), "{}", said(&run));
+}
+
+/// What changes with any write.
+fn identity(path: &Path) -> (u64, i64, i64, i64, i64) {
+    let meta = fs::metadata(path).unwrap();
+    (meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec())
+}
+
+/// With a configuration that names a default of its own.
+fn literal(machine: Machine) -> Machine {
+    let config = fs::read_to_string(machine.path("boot/grub2/grub.cfg")).unwrap();
+    machine.file("boot/grub2/grub.cfg", &config.replace("set default=\"${saved_entry}\"", "set default=\"0\""))
+}
+
+#[test]
+fn a_hold_that_would_have_no_effect_is_not_tried_and_writes_nothing() {
+    let ways = [
+        (literal(machine()), GRUBENV, "would still start 6.1.0-54-amd64 (set GRUB_DEFAULT=saved"),
+        // The file that would be made is not made.
+        (literal(machine()), "", "would still start 6.1.0-54-amd64 (set GRUB_DEFAULT=saved"),
+    ];
+    for (machine, env, why) in ways {
+        if env.is_empty() {
+            fs::remove_file(machine.path(GRUBENV)).unwrap();
+        }
+        // The first run keeps what it finds out about kernels.
+        assert_eq!(machine.run(&["reconcile"]).code, 3);
+        let watched = ["boot/grub2", env, RECORDS].map(|name| machine.path(name));
+        let before = watched.each_ref().map(|path| identity(path));
+        let run = machine.run(&["reconcile"]);
+        assert_eq!(run.code, 3, "{}", said(&run));
+        assert!(said(&run).contains("boot default not held: ") && said(&run).contains(why), "{}", said(&run));
+        assert_eq!(watched.each_ref().map(|path| identity(path)), before, "{}", said(&run));
+        assert!(machine.path(GRUBENV).exists() != env.is_empty() && !machine.path(RECORDS).join("hold.json").exists());
+    }
+}
+
+#[test]
+fn what_cannot_be_ended_for_the_next_boot_is_left_as_it_is() {
+    let machine = machine().boot_default(OLD);
+    let config = fs::read_to_string(machine.path("boot/grub2/grub.cfg")).unwrap();
+    let once = format!("set next_entry={MACHINE_ID}-{NEW}\n{}", config.replace("load_env\n", "load_env saved_entry\n"));
+    let machine = machine.file("boot/grub2/grub.cfg", &once);
+    let before = identity(&machine.path(GRUBENV));
+    let run = machine.run(&["reconcile"]);
+    assert!(said(&run).contains("boot default not held: ") && said(&run).contains(NEW), "{}", said(&run));
+    assert_eq!(identity(&machine.path(GRUBENV)), before, "{}", said(&run));
+}
+
+#[test]
+fn a_hold_where_there_is_no_environment_file_makes_one() {
+    let machine = machine();
+    fs::remove_file(machine.path(GRUBENV)).unwrap();
+    let run = machine.run(&["reconcile"]);
+    assert_eq!((run.code, machine.saved_entry().as_str()), (3, OLD), "{}", said(&run));
+}
+
+/// The system calls of a run that name files, with the paths of descriptors.
+fn traced(machine: &Machine, args: &[&str]) -> Option<(Run, String)> {
+    let trace = machine.path("trace");
+    let calls = "trace=open,openat,unlink,unlinkat,fsync,fdatasync";
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-y", "-qq", "-e", calls, "-o"]).arg(&trace).arg(env!("CARGO_BIN_EXE_vfguard"));
+    let output = strace.arg("--root").arg(machine.root()).args(args).output();
+    let Ok(output) = output else {
+        println!("skipped boot_default/strace: strace is not installed");
+        return None;
+    };
+    Some((Run::from(output), fs::read_to_string(trace).unwrap()))
+}
+
+#[test]
+fn a_hold_that_has_ended_does_not_come_back_after_a_power_cut() {
+    for (args, mend) in [(["decline", NEW], false), (["reconcile", "--no-build"], true)] {
+        let machine = machine();
+        assert_eq!(machine.run(&["reconcile"]).code, 3);
+        let machine = if mend { mended(machine) } else { machine };
+        let Some((run, trace)) = traced(&machine, &args) else { return };
+        assert_eq!(run.code, 0, "{}", said(&run));
+        let lines: Vec<&str> = trace.lines().collect();
+        let removed = lines.iter().position(|line| line.contains("unlink") && line.contains("/hold.json\""));
+        let removed = removed.unwrap_or_else(|| panic!("{args:?}: the record stays: {trace}"));
+        let synced = |line: &&str| line.contains("fsync(") && line.contains(&format!("/{RECORDS}>"));
+        assert!(lines[removed..].iter().any(synced), "{args:?}: its removal is not made durable");
+    }
+}
+
+#[test]
+fn a_quiet_run_reads_the_boot_loaders_files_once() {
+    for machine in [machine().boot_default(OLD), literal(machine().boot_default(OLD))] {
+        let machine = mended(machine);
+        assert_eq!(machine.run(&["reconcile"]).code, 0);
+        let before = fs::read(machine.path(READY)).unwrap();
+        let Some((run, trace)) = traced(&machine, &["reconcile"]) else { return };
+        assert_eq!(run.code, 0, "{}", said(&run));
+        let read = |name: &str| trace.lines().filter(|line| line.contains("open") && line.contains(name)).count();
+        assert_eq!((read("/boot/grub2/grub.cfg\""), read(&format!("-{NEW}.conf\""))), (1, 1), "{trace}");
+        assert!(!trace.contains("unlink") && fs::read(machine.path(READY)).unwrap() == before);
+    }
+}
+
+#[test]
+fn what_is_left_ready_follows_all_that_it_was_worked_out_from() {
+    let machine = mended(machine());
+    assert_eq!(machine.run(&["reconcile"]).code, 0);
+    let left = |machine: &Machine| {
+        machine.run(&["reconcile"]);
+        String::from_utf8_lossy(&fs::read(machine.path(READY)).unwrap()).into_owned()
+    };
+    let whole = left(&machine);
+    assert!(whole.starts_with(&format!("in-place {OLD} ")), "{whole}");
+    // Cut, or of another kernel.
+    for spoiled in [&whole[..whole.len() - 1], &whole[..20], "", &whole.replacen(OLD, NEW, 1)] {
+        fs::write(machine.path(READY), spoiled).unwrap();
+        assert_eq!(left(&machine), whole);
+    }
+    // The environment, by GRUB itself, which leaves no trace in the file's times.
+    let modified = fs::metadata(machine.path(GRUBENV)).unwrap().modified().unwrap();
+    let block = fs::read_to_string(machine.path(GRUBENV)).unwrap();
+    fs::write(machine.path(GRUBENV), block.replacen("\n#######", "\nboot=1\n", 1)).unwrap();
+    fs::File::options().write(true).open(machine.path(GRUBENV)).unwrap().set_modified(modified).unwrap();
+    assert!(left(&machine).contains("\nboot=1\n"));
+    // A file that the configuration looks for.
+    let config = fs::read_to_string(machine.path("boot/grub2/grub.cfg")).unwrap();
+    let custom = "if [ -f ${config_directory}/custom.cfg ]; then\n  source ${config_directory}/custom.cfg\nfi\n";
+    let machine = machine.file("boot/grub2/grub.cfg", &format!("{config}{custom}"));
+    assert!(left(&machine).starts_with("in-place "));
+    let machine = machine.file("boot/grub2/custom.cfg", "set default=0\n");
+    assert!(left(&machine).starts_with("none "));
+    fs::remove_file(machine.path("boot/grub2/custom.cfg")).unwrap();
+    assert!(left(&machine).starts_with("in-place "));
+    // The entry.
+    let entry = machine.path(&format!("boot/loader/entries/{MACHINE_ID}-{OLD}.conf"));
+    fs::rename(&entry, machine.path("entry")).unwrap();
+    assert!(left(&machine).starts_with("none "));
+    fs::rename(machine.path("entry"), &entry).unwrap();
+    assert!(left(&machine).starts_with("in-place "));
+    // What is refused nowhere is held nowhere.
+    let machine = machine.file("etc/vfguard/config.toml", "mode = \"observe\"\n");
+    machine.run(&["reconcile"]);
+    assert!(!machine.path(READY).exists());
+}
+
+#[test]
+fn a_write_of_grubs_environment_that_a_power_cut_left_half_done_is_finished_before_anything_is_judged() {
+    let block = |entry: &str, hold: &str| {
+        let options = "x".repeat(600);
+        let mut block = format!("# GRUB Environment Block\nsaved_entry={entry}\nkernelopts={options}\n{hold}").into_bytes();
+        block.resize(1024, b'#');
+        block
+    };
+    let before = block(&format!("{MACHINE_ID}-{NEW}"), "");
+    let after = block("0", &format!("vfguard_hold={OLD}\nvfguard_wanted={NEW}\n"));
+    let machine = machine();
+    let torn = [&before[..512], &after[512..]].concat();
+    fs::write(machine.path(GRUBENV), &torn).unwrap();
+    fs::create_dir_all(machine.path(RECORDS)).unwrap();
+    let note = [format!("/{GRUBENV}\n").as_bytes(), &before, &after].concat();
+    fs::write(machine.path(RECORDS).join("grubenv-write"), note).unwrap();
+    let run = machine.run(&["reconcile", "--no-build"]);
+    assert!(run.stdout.contains("a write that was cut short is finished"), "{}", said(&run));
+    let now = fs::read_to_string(machine.path(GRUBENV)).unwrap();
+    assert!(now.contains(&format!("vfguard_wanted={NEW}\n")) && now.contains(&"x".repeat(600)), "{now}");
+    assert!(!machine.path(RECORDS).join("grubenv-write").exists());
 }

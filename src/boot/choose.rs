@@ -1,7 +1,7 @@
 //! Which boot loader is in charge, from the files: the firmware's kind and its boot order, and what lies where each loader
 //! looks. Where several could be, each is asked; if they disagree the answer is uncertain.
 
-use super::{efi, grub2, legacy, systemd_boot, NextBoot, Source};
+use super::{efi, grub2, legacy, plan, systemd_boot, NextBoot, Source};
 use crate::host::{os_release, Host};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,17 @@ pub(super) enum Loader {
     Legacy(PathBuf),
     /// systemd-boot and the top of its EFI system partition.
     SystemdBoot(PathBuf),
+}
+
+/// A loader that was asked, and what its answer was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// The loader.
+    pub loader: Loader,
+    /// GRUB 2's environment file, below the root; empty for another loader.
+    pub env_file: PathBuf,
+    /// The configurations and the directories that it looked into, below the root.
+    pub files: Vec<PathBuf>,
 }
 
 /// Where the EFI system partition is mounted (systemd's bootctl(1) and the distributions').
@@ -155,11 +166,16 @@ pub(super) fn efi_config(host: &Host, config: &Path) -> bool {
 
 /// What one loader would do.
 pub(super) fn ask(host: &Host, loader: &Loader) -> NextBoot {
-    match loader {
-        Loader::Grub2(config) => grub2::resolve(host, config, efi_config(host, config)).answer,
-        Loader::Legacy(config) => legacy::resolve(host, config),
-        Loader::SystemdBoot(top) => systemd_boot::resolve(host, top),
-    }
+    let (mut answer, env_file, files) = match loader {
+        Loader::Grub2(config) => {
+            let seen = grub2::resolve(host, config, efi_config(host, config));
+            (seen.answer, seen.first.env_file.unwrap_or_else(|| plan::usual_env(config)), seen.first.files)
+        }
+        Loader::Legacy(config) => (legacy::resolve(host, config), PathBuf::new(), vec![config.clone()]),
+        Loader::SystemdBoot(top) => (systemd_boot::resolve(host, top), PathBuf::new(), systemd_boot::files(top)),
+    };
+    answer.asked = Some(Asked { loader: loader.clone(), env_file, files });
+    answer
 }
 
 /// Asks every loader that could be in charge.

@@ -1,51 +1,18 @@
-//! The boot default: held on a proven kernel, promoted to the wanted one. The record comes first, each move is resolved again
-//! by the loader's own rules, and one that did not take is an error with everything put back.
+//! The boot default: held on a proven kernel, promoted to the wanted one. What a move comes to is worked out by the loader's own rules
+//! before anything is written, and nothing is where it would have no effect: a watch of these files would start the next try. Then the
+//! record comes first, the files are resolved again, and a move that did not take is an error with everything put back.
 
-use super::choose::{self, Loader};
-use super::moves::{self, Purpose, Undo};
-use super::{Candidate, NextBoot, Role};
+use super::choose::{self, Asked, Loader};
+use super::moves::{lastingly, make};
+use super::plan::{self, Purpose};
+use super::record::{Hold, Seen, RECORD};
+use super::{mark, Candidate, NextBoot, Role};
 use crate::error::{advise, Remedy};
 use crate::host::lock::BootLock;
 use crate::host::{failpoint, files, Host};
-use crate::kernel::{installed, KernelRelease};
+use crate::kernel::KernelRelease;
 use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
-
-/// The record of a hold, below the root.
-pub const RECORD: &str = "/var/lib/vfguard/records/hold.json";
-
-/// A hold that is on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hold {
-    /// What would boot without it.
-    pub wanted: KernelRelease,
-    /// The wanted kernel's entry.
-    pub entry: String,
-    /// The kernel that the default is held on.
-    pub held: KernelRelease,
-    /// When, as RFC 3339.
-    pub when: String,
-    /// Why.
-    pub why: String,
-}
-
-impl Hold {
-    /// The record, if there is one that can be read.
-    pub fn read(host: &Host) -> Option<Hold> {
-        serde_json::from_slice(&host.read(RECORD).ok()?).ok()
-    }
-
-    /// One line for people.
-    pub fn line(&self) -> String {
-        let since = if self.when.is_empty() { String::new() } else { format!(" since {}", self.when) };
-        format!("boot default: held on {} instead of {}{since}: {}", self.held, self.wanted, self.why)
-    }
-
-    fn write(&self, host: &Host) -> Result<()> {
-        host.write_atomic(RECORD, &serde_json::to_vec_pretty(self)?, 0o644)
-    }
-}
 
 /// What was done to the boot default.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,65 +26,59 @@ pub struct Change {
 }
 
 /// The one loader in charge, with what it does now.
-fn in_charge(host: &Host) -> Result<(Loader, NextBoot)> {
-    let (loaders, _) = choose::loaders(host);
-    let Some(loader) = loaders.first().cloned() else {
-        return Err(advise(
+fn in_charge(host: &Host) -> Result<(Asked, NextBoot)> {
+    let answer = choose::resolve(host);
+    match answer.asked.clone() {
+        Some(asked) => Ok((asked, answer)),
+        None => Err(advise(
             "no boot loader that is known is installed",
             "set boot.loader = \"none\" if the kernel comes from outside",
-        ));
-    };
-    let answer = choose::resolve(host);
-    Ok((loader, answer))
+        )),
+    }
 }
 
-/// How often a move is made that another tool undoes.
-const ATTEMPTS: usize = 4;
 /// Between the two looks that say that the default was moved.
 const BETWEEN: Duration = Duration::from_millis(20);
 
-/// Writes, and looks whether that came to what it was to come to; once more after a moment, since another tool that had read the file
-/// before may write it after us. Whoever is overtaken puts back what is left of it, and writes again. `Err` holds how to undo what did
-/// not take.
-fn lastingly(host: &Host, write: impl Fn() -> Result<Undo>, arrived: impl Fn() -> bool) -> Result<Result<(), Undo>> {
-    let mut undo = write()?;
-    for _ in 1..ATTEMPTS {
-        match (arrived(), undo.overtaken()) {
-            (true, false) => return Ok(Ok(())),
-            (false, false) => return Ok(Err(undo)),
-            (true, true) if arrived() => return Ok(Ok(())),
-            (_, true) => {
-                undo.undo(host)?;
-                undo = write()?;
-            }
-        }
+/// Looks in memory whether a move would take.
+fn obeyed(host: &Host, loader: &Loader, to: &KernelRelease, entry: Option<&str>, purpose: Purpose) -> Result<()> {
+    let plan = plan::plan(host, loader, to, entry, purpose)?;
+    match plan::preview(host, loader, &plan).lasting() {
+        Some(next) if next.kernel == *to => Ok(()),
+        next => Err(disobeyed(loader, to, next)),
     }
-    Ok(if arrived() { Ok(()) } else { Err(undo) })
+}
+
+fn disobeyed(loader: &Loader, to: &KernelRelease, next: Option<&Candidate>) -> anyhow::Error {
+    let next = next.map_or("nothing that is known".to_owned(), |c| c.kernel.to_string());
+    advise(format!("with the boot default set to {to}, the boot loader would still start {next}"), remedy(loader))
 }
 
 /// Moves the default, resolves again and compares; puts everything back where it did not take.
 fn moved(host: &Host, loader: &Loader, to: &KernelRelease, entry: Option<&str>, purpose: Purpose) -> Result<()> {
-    let lasting = || choose::ask(host, loader).lasting().map(|c| c.kernel.clone());
-    let mark = matches!(purpose, Purpose::Hold(_)).then(|| to.as_str());
-    let marked =
-        || !matches!(loader, Loader::Grub2(_)) || moves::marked(host, loader).as_ref().map(|m| m.held.as_str()) == mark;
-    let arrived = || lasting().as_ref() == Some(to) && marked();
-    let write = || moves::make(host, moves::plan(host, loader, to, entry, purpose)?);
+    let held = matches!(purpose, Purpose::Hold(_)).then_some(to);
+    let arrived = || {
+        let now = choose::ask(host, loader);
+        let mark = now.asked.as_ref().and_then(|asked| mark::read(host, asked));
+        let marked = !matches!(loader, Loader::Grub2(_)) || mark.as_ref().map(|mark| &mark.held) == held;
+        marked && now.lasting().is_some_and(|next| next.kernel == *to)
+    };
+    let write = || make(host, plan::plan(host, loader, to, entry, purpose)?);
     let Err(undo) = lastingly(host, write, arrived)? else { return Ok(()) };
-    let got = lasting().map_or("nothing that is known".to_owned(), |kernel| kernel.to_string());
+    let error = disobeyed(loader, to, choose::ask(host, loader).lasting());
     undo.undo(host).context("putting the boot default back")?;
-    Err(advise(format!("the boot default was set to {to}, and the boot loader would still start {got}"), remedy(loader)))
+    Err(error)
 }
 
 /// Whether the default was moved from the kernel that it was held on. Looked at twice, by files that are whole: a file that another
 /// tool is writing says nothing. With `named`, the files must name another default; else it is enough that another kernel boots.
-fn moved_away(host: &Host, hold: &Hold, named: bool) -> bool {
+fn moved_away(host: &Host, named: bool) -> bool {
     let look = || {
-        let loader = choose::loaders(host).0.into_iter().next()?;
-        let before = moves::named(host, &loader)?;
-        let lasting = choose::ask(host, &loader).lasting()?.kernel.clone();
-        let steady = moves::named(host, &loader).as_ref() == Some(&before);
-        (steady && lasting != hold.held && !(named && before.1.is_none())).then_some(())
+        let asked = choose::resolve(host).asked?;
+        let before = mark::named(host, &asked)?;
+        let ended = Seen::new(host, &choose::ask(host, &asked.loader)).has_ended();
+        let steady = mark::named(host, &asked).as_ref() == Some(&before);
+        (steady && ended && !(named && before.1.is_none())).then_some(())
     };
     look().is_some() && {
         std::thread::sleep(BETWEEN);
@@ -144,15 +105,15 @@ pub(super) fn remedy(loader: &Loader) -> String {
 /// # Errors
 /// When no loader is known, no entry starts `to`, or a write fails or does not take; the default then is as it was.
 pub fn hold(host: &Host, _lock: &BootLock, to: &KernelRelease) -> Result<Change> {
-    let (loader, now) = in_charge(host)?;
-    let lasting = now.lasting();
-    let before = Hold::read(host);
-    if lasting.is_some_and(|c| c.kernel == *to) {
-        complete(host, &loader, &now, to)?;
+    let (Asked { loader, .. }, now) = in_charge(host)?;
+    let seen = Seen::new(host, &now);
+    if seen.lasting.as_ref() == Some(to) {
+        complete(host, &loader, &seen, to)?;
         let what = format!("the boot default is {to} already");
         return Ok(Change { changed: false, kernel: to.clone(), what });
     }
-    let (wanted, entry) = kept(host, &loader, &now, to);
+    let (wanted, entry) = kept(host, &loader, &now, &seen, to);
+    obeyed(host, &loader, to, None, Purpose::Hold(Some(&wanted)))?;
     let when = jiff::Timestamp::now().to_string();
     let why = format!("{wanted} is not proven to come up with its network");
     let record = Hold { wanted: wanted.clone(), entry, held: to.clone(), when, why: why.clone() };
@@ -161,7 +122,7 @@ pub fn hold(host: &Host, _lock: &BootLock, to: &KernelRelease) -> Result<Change>
     failpoint::hit("hold-recorded-before-move");
     if let Err(error) = moved(host, &loader, to, None, Purpose::Hold(Some(&wanted))) {
         // That the record cannot be put back either (a full disk) is not the cause.
-        let _ = match before {
+        let _ = match seen.record {
             Some(before) => before.write(host),
             None => files::remove(&host.path(RECORD)).map(drop),
         };
@@ -174,30 +135,34 @@ pub fn hold(host: &Host, _lock: &BootLock, to: &KernelRelease) -> Result<Change>
     Ok(Change { changed: true, kernel: to.clone(), what })
 }
 
-/// What is wanted, and by which entry, while the default is held on `to`: what is recorded of a hold that is on, else what boots `now`.
-fn kept(host: &Host, loader: &Loader, now: &NextBoot, to: &KernelRelease) -> (KernelRelease, String) {
-    let (before, lasting) = (Hold::read(host), now.lasting());
-    match (before, lasting) {
+/// What is wanted, and by which entry, while the default is held on `to`: what is told of a hold that is on, else what boots `now`.
+fn kept(host: &Host, loader: &Loader, now: &NextBoot, seen: &Seen, to: &KernelRelease) -> (KernelRelease, String) {
+    if let Some(wanted) = seen.wanted(host) {
+        let entry = wanted_entry(host, &wanted).map(|c| c.entry).unwrap_or_default();
+        return (wanted, entry);
+    }
+    match (&seen.record, now.lasting()) {
         // A default that is not the held one was set since, by a package or a person: that is what is wanted now.
-        (Some(b), Some(l)) if b.held == l.kernel || !moved_away(host, &b, false) => (b.wanted, b.entry),
-        (_, Some(l)) => (l.kernel.clone(), l.entry.clone()),
-        (Some(b), None) => (b.wanted, b.entry),
+        (Some(record), Some(_)) if !moved_away(host, false) => (record.wanted.clone(), record.entry.clone()),
+        (_, Some(next)) => (next.kernel.clone(), next.entry.clone()),
+        (Some(record), None) => (record.wanted.clone(), record.entry.clone()),
         (None, None) => {
-            let first = moves::menu(host, loader).into_iter().next();
+            let first = plan::menu(host, loader).into_iter().next();
             (first.map_or_else(|| to.clone(), |c| c.kernel), String::new())
         }
     }
 }
 
-/// Record and mark of a hold belong together: the one that is lost (another tool wrote the mark away) is made again.
-fn complete(host: &Host, loader: &Loader, now: &NextBoot, to: &KernelRelease) -> Result<()> {
-    let marked = moves::marked(host, loader).is_some_and(|mark| mark.held == to.as_str());
-    match Hold::read(host).filter(|hold| hold.held == *to) {
+/// Record and mark of a hold belong together: the one that is lost (another tool wrote the mark away), or tells of another kernel, is made
+/// again.
+fn complete(host: &Host, loader: &Loader, seen: &Seen, to: &KernelRelease) -> Result<()> {
+    let marked = seen.mark.as_ref().is_some_and(|mark| mark.held == *to);
+    match seen.record.as_ref().filter(|record| record.held == *to) {
         Some(_) if marked || !matches!(loader, Loader::Grub2(_)) => Ok(()),
-        Some(hold) => moved(host, loader, to, None, Purpose::Hold(Some(&hold.wanted))),
+        Some(record) => moved(host, loader, to, None, Purpose::Hold(Some(&record.wanted))),
         None if marked => {
             // Where there is no room for it, the mark alone keeps the hold.
-            let _ = recovered(host, now).map(|hold| hold.write(host));
+            let _ = recovered(host, seen).map(|hold| hold.write(host));
             Ok(())
         }
         None => Ok(()),
@@ -205,8 +170,8 @@ fn complete(host: &Host, loader: &Loader, now: &NextBoot, to: &KernelRelease) ->
 }
 
 /// The hold that only its mark tells of.
-fn recovered(host: &Host, now: &NextBoot) -> Option<Hold> {
-    let (wanted, held) = (wanted(host, now)?, now.lasting()?.kernel.clone());
+fn recovered(host: &Host, seen: &Seen) -> Option<Hold> {
+    let (wanted, held) = (seen.wanted(host)?, seen.held()?.clone());
     let entry = wanted_entry(host, &wanted).map(|c| c.entry).unwrap_or_default();
     Some(Hold { wanted, entry, held, when: String::new(), why: "the record of why is lost".into() })
 }
@@ -217,7 +182,7 @@ fn recovered(host: &Host, now: &NextBoot) -> Option<Hold> {
 /// # Errors
 /// Those of [`hold`], and when another kernel is wanted by now; the hold then stays.
 pub fn promote(host: &Host, lock: &BootLock, judged: Option<&KernelRelease>) -> Result<Change> {
-    let (loader, now) = in_charge(host)?;
+    let (Asked { loader, .. }, now) = in_charge(host)?;
     let found = wanted(host, &now);
     if found.as_ref() != judged {
         let name = |kernel: Option<&KernelRelease>| kernel.map_or("none".to_owned(), ToString::to_string);
@@ -227,7 +192,7 @@ pub fn promote(host: &Host, lock: &BootLock, judged: Option<&KernelRelease>) -> 
         ));
     }
     let Some(wanted) = found else {
-        if Hold::read(host).is_some_and(|hold| !moved_away(host, &hold, false)) {
+        if Hold::read(host).is_some() && !moved_away(host, false) {
             return Err(advise(
                 "where the boot default points cannot be told now, so the hold stays recorded",
                 "vfguard next-boot",
@@ -239,9 +204,10 @@ pub fn promote(host: &Host, lock: &BootLock, judged: Option<&KernelRelease>) -> 
         return Ok(Change { changed: false, what: format!("no hold is on; the boot default stays {kernel}"), kernel });
     };
     let entry = Hold::read(host).map(|h| h.entry);
+    obeyed(host, &loader, &wanted, entry.as_deref(), Purpose::Promotion)?;
     moved(host, &loader, &wanted, entry.as_deref(), Purpose::Promotion)?;
     failpoint::hit("promoted-before-record");
-    files::remove(&host.path(RECORD))?;
+    forget(host)?;
     Ok(Change { changed: true, what: format!("the boot default is {wanted}, and the hold has ended"), kernel: wanted })
 }
 
@@ -250,12 +216,20 @@ pub fn promote(host: &Host, lock: &BootLock, judged: Option<&KernelRelease>) -> 
 /// # Errors
 /// Those of reading and writing the loader's files.
 pub fn release(host: &Host, _lock: &BootLock) -> Result<()> {
-    if let Some(loader) = choose::loaders(host).0.first() {
-        if moves::marked(host, loader).is_some() {
-            moves::unmark(host, loader)?;
-        }
+    drop_mark(host)?;
+    forget(host)
+}
+
+fn drop_mark(host: &Host) -> Result<()> {
+    match choose::resolve(host).asked {
+        Some(asked) if mark::read(host, &asked).is_some() => mark::drop(host, &asked),
+        Some(_) | None => Ok(()),
     }
-    files::remove(&host.path(RECORD)).map(|_| ())
+}
+
+/// Removes the record for good: one that a power cut brought back would bring back its hold.
+fn forget(host: &Host) -> Result<()> {
+    files::remove_durably(&host.path(RECORD)).map(drop)
 }
 
 /// Takes the marks of a hold out of the loader's files, for the removal of vfguard, and leaves default and record where they are: should
@@ -264,54 +238,32 @@ pub fn release(host: &Host, _lock: &BootLock) -> Result<()> {
 /// # Errors
 /// Those of reading and writing the loader's files and the record.
 pub fn unmark(host: &Host, _lock: &BootLock, hold: &Hold) -> Result<()> {
-    if Hold::read(host).is_none() {
+    if Hold::read(host).is_none_or(|record| record.told() != hold.told()) {
         hold.write(host)?;
     }
-    match choose::loaders(host).0.first() {
-        Some(loader) if moves::marked(host, loader).is_some() => moves::unmark(host, loader),
-        Some(_) | None => Ok(()),
-    }
+    drop_mark(host)
 }
 
-/// What would boot without our hold, while one is on: from its record; if that is lost or its kernel gone, the first kernel of
-/// the loader's menu. None if no hold is on: then what boots is what is wanted.
+/// What would boot without our hold, while one is on: what its mark or record tells; if that is lost or its kernel gone, the first kernel
+/// of the loader's menu. None if no hold is on: then what boots is what is wanted. See [`told`].
 pub fn wanted(host: &Host, now: &NextBoot) -> Option<KernelRelease> {
-    let (loaders, _) = choose::loaders(host);
-    let loader = loaders.first()?;
-    let lasting = now.lasting().map(|c| &c.kernel);
-    let there = |k: &KernelRelease| installed::image(host, k).is_some();
-    if let Some(record) = Hold::read(host) {
-        // A default that was moved since is itself what is wanted.
-        if lasting.is_some_and(|l| *l != record.held) {
-            return None;
-        }
-        if there(&record.wanted) {
-            return Some(record.wanted);
-        }
-    } else {
-        // A mark of a hold from which the default was moved since says nothing.
-        let mark = moves::marked(host, loader)?;
-        if lasting.is_some_and(|l| l.as_str() != mark.held) {
-            return None;
-        }
-        if let Some(wanted) = mark.wanted.filter(there) {
-            return Some(wanted);
-        }
-    }
-    moves::menu(host, loader).into_iter().map(|c| c.kernel).find(there)
+    Seen::new(host, now).wanted(host)
 }
 
-/// The hold that is on: by its record or, where that is lost, by its mark on the boot loader. None where the default was moved
-/// since.
+/// The hold that is on: by its record or, where that is lost or tells of another kernel, by its mark on the boot loader. None where the
+/// default was moved since.
 pub fn held(host: &Host) -> Option<Hold> {
     let now = choose::resolve(host);
-    let record = Hold::read(host);
-    let wanted = wanted(host, &now);
-    if let Some(record) = record {
-        let moved = now.lasting().is_some_and(|l| l.kernel != record.held) && moved_away(host, &record, false);
-        return (!moved).then(|| Hold { wanted: wanted.unwrap_or_else(|| record.wanted.clone()), ..record });
+    let seen = Seen::new(host, &now);
+    match (&seen.record, seen.held()) {
+        (Some(record), Some(held)) if record.held == *held => {
+            let wanted = seen.wanted(host).unwrap_or_else(|| record.wanted.clone());
+            Some(Hold { wanted, ..record.clone() })
+        }
+        (_, Some(_)) => recovered(host, &seen),
+        (Some(record), None) => (!moved_away(host, false)).then(|| record.clone()),
+        (None, None) => None,
     }
-    recovered(host, &now)
 }
 
 /// A hold whose default somebody moved since has ended; its record goes, so that it does not come to life again when the default
@@ -320,8 +272,7 @@ pub fn held(host: &Host) -> Option<Hold> {
 /// # Errors
 /// Those of [`release`].
 pub fn forget_stale(host: &Host, lock: &BootLock, now: &NextBoot) -> Result<()> {
-    let stale = |hold: &Hold| now.lasting().is_some_and(|next| next.kernel != hold.held) && moved_away(host, hold, true);
-    if Hold::read(host).as_ref().is_some_and(stale) {
+    if Hold::read(host).is_some() && Seen::new(host, now).has_ended() && moved_away(host, true) {
         release(host, lock)?;
     }
     Ok(())
@@ -332,8 +283,8 @@ pub fn forget_stale(host: &Host, lock: &BootLock, now: &NextBoot) -> Result<()> 
 pub fn wanted_entry(host: &Host, wanted: &KernelRelease) -> Option<Candidate> {
     let (loaders, _) = choose::loaders(host);
     let recorded = Hold::read(host).map(|h| h.entry);
-    let entries = moves::menu(host, loaders.first()?).into_iter().filter(|c| c.kernel == *wanted);
-    entries.min_by_key(|c| (Some(&c.entry) != recorded.as_ref(), moves::is_rescue(&c.cmdline)))
+    let entries = plan::menu(host, loaders.first()?).into_iter().filter(|c| c.kernel == *wanted);
+    entries.min_by_key(|c| (Some(&c.entry) != recorded.as_ref(), plan::is_rescue(&c.cmdline)))
 }
 
 /// Ends what is set for the next boot only (`next_entry`, LoaderEntryOneShot), resolves again and compares.
@@ -341,7 +292,7 @@ pub fn wanted_entry(host: &Host, wanted: &KernelRelease) -> Option<Candidate> {
 /// # Errors
 /// When it cannot be written or does not take; it then is as it was.
 pub fn clear_once(host: &Host, _lock: &BootLock) -> Result<Change> {
-    let (loader, before) = in_charge(host)?;
+    let (asked, before) = in_charge(host)?;
     let once = before.kernels.iter().find(|c| c.role == Role::Once).map(|c| c.kernel.clone());
     let next = before.lasting().map(|c| c.kernel.clone());
     let Some(once) = once else {
@@ -349,18 +300,23 @@ pub fn clear_once(host: &Host, _lock: &BootLock) -> Result<Change> {
         let kernel = kernel.ok_or_else(|| advise("what boots next is not known", "vfguard next-boot"))?;
         return Ok(Change { changed: false, what: "nothing is set for one boot".into(), kernel });
     };
+    let loader = &asked.loader;
     let remedy = match loader {
         Loader::SystemdBoot(_) => "bootctl set-oneshot ''",
         Loader::Grub2(_) | Loader::Legacy(_) => "grub2-editenv - unset next_entry",
     };
-    let arrived = || {
-        let now = choose::ask(host, &loader);
+    let gone = |now: &NextBoot| {
         now.kernels.iter().all(|c| c.role != Role::Once) && now.lasting().map(|c| &c.kernel) == next.as_ref()
     };
-    let cleared = lastingly(host, || moves::clear_once(host, &loader), arrived);
-    if let Err(undo) = cleared.remedy("ending what is set for the next boot", remedy)? {
+    let stays = || advise(format!("{once} is set for the next boot, and it still is once that is cleared"), remedy);
+    let act = "ending what is set for the next boot";
+    if !gone(&plan::preview(host, loader, &plan::clear_once(host, &asked).remedy(act, remedy)?)) {
+        return Err(stays());
+    }
+    let write = || make(host, plan::clear_once(host, &asked)?);
+    if let Err(undo) = lastingly(host, write, || gone(&choose::ask(host, loader))).remedy(act, remedy)? {
         undo.undo(host).context("putting the next boot back")?;
-        return Err(advise(format!("{once} was set for the next boot, and it still is after clearing it"), remedy));
+        return Err(stays());
     }
     let then = next.as_ref().map_or("what is next is not known".to_owned(), |next| format!("{next} is next"));
     let kernel = next.unwrap_or_else(|| once.clone());

@@ -2,9 +2,9 @@
 //! entry for the next boot only (`next_entry`, `prev_saved_entry`) shows itself. Sources: rhboot/grub2 (its rhel-7, rhel-8,
 //! rhel-9 and fedora branches) and GNU GRUB; `util/grub.d/00_header.in`, `08_fallback_counting.in`, `10_linux.in`.
 
+use super::image;
 use super::script::eval::{EnvFiles, Order};
 use super::script::{Choice, Flavor, Machine, Outcome, World};
-use super::{grubenv, image};
 use super::{Candidate, NextBoot, Role, Source};
 use crate::host::{files, os_release, Host};
 use crate::kernel::{installed::modules_dir, KernelRelease};
@@ -27,16 +27,21 @@ pub struct Seen {
 
 /// What boots with this configuration, a path below the root.
 pub fn resolve(host: &Host, config: &Path, efi: bool) -> Seen {
+    resolve_with(host, config, efi, &EnvFiles::new())
+}
+
+/// The same with other variables in the environment files that are named.
+pub(super) fn resolve_with(host: &Host, config: &Path, efi: bool, env: &EnvFiles) -> Seen {
     let (flavor, order) = rules(host);
     let unwritable = unwritable(host);
     let assumed = if order == Order::Unknown { Order::Name } else { order };
     let world = World { host, flavor, order: assumed, efi, writable: unwritable.is_none() };
-    let mut seen = simulate(&world, config);
+    let mut seen = simulate(&world, config, env);
     // The orders of EL8's and of newer GRUBs differ rarely; where they do, which GRUB was installed decides.
     if seen.first.bls && matches!(order, Order::Version | Order::Unknown) {
         let other = if assumed == Order::Version { Order::Name } else { Order::Version };
         let world = World { order: other, host, flavor, efi, writable: unwritable.is_none() };
-        let rest = simulate(&world, config);
+        let rest = simulate(&world, config, env);
         if releases(&rest.answer) != releases(&seen.answer) {
             match order_of_binary(host, config) {
                 Some(known) if known == assumed => {}
@@ -65,16 +70,6 @@ pub(super) fn survey(host: &Host, config: &Path, efi: bool) -> (Vec<Choice>, Opt
     Machine::survey(&world, config)
 }
 
-/// The kernel that a configuration starts with another block in its environment file.
-pub(super) fn started_with(host: &Host, config: &Path, efi: bool, env_file: &Path, block: &[u8]) -> Option<KernelRelease> {
-    let (flavor, order) = rules(host);
-    let order = if order == Order::Unknown { Order::Name } else { order };
-    let world = World { host, flavor, order, efi, writable: unwritable(host).is_none() };
-    let env = EnvFiles::from([(env_file.to_owned(), grubenv::variables(block).ok()?.0)]);
-    let choice = Machine::boot(&world, config, env).choice?;
-    image::look(host, choice.image.as_deref()?).release
-}
-
 /// The order that the installed GRUB has, told by the debug messages of its blscfg.c: the module that grub2-install copies, or
 /// the EFI program beside its configuration, which carries its modules.
 fn order_of_binary(host: &Host, config: &Path) -> Option<Order> {
@@ -93,8 +88,8 @@ fn releases(answer: &NextBoot) -> Vec<(&KernelRelease, Role)> {
     answer.kernels.iter().map(|c| (&c.kernel, c.role)).collect()
 }
 
-fn simulate(world: &World, config: &Path) -> Seen {
-    let first = Machine::boot(world, config, EnvFiles::new());
+fn simulate(world: &World, config: &Path, env: &EnvFiles) -> Seen {
+    let first = Machine::boot(world, config, env.clone());
     let from_entries = first.choice.as_ref().map_or(first.bls, |c| c.bls);
     let mut answer = NextBoot::new(if from_entries { Source::Bls } else { Source::Grub2 });
     remarks(&mut answer, &first);

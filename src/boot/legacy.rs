@@ -145,16 +145,21 @@ pub(super) fn default(host: &Host, config: &Path, menu: &Menu, answer: &mut Next
 
 /// What boots with this menu, a path below the root.
 pub fn resolve(host: &Host, config: &Path) -> NextBoot {
+    match files::read_bounded(&host.path(config), MAX_MENU) {
+        Ok(bytes) => resolve_text(host, config, &String::from_utf8_lossy(&bytes)),
+        Err(e) => {
+            let (mut answer, shown) = (NextBoot::new(Source::GrubLegacy), config.display());
+            answer.doubt(format!("reading {shown}: {e}"), format!("make {shown} a readable file"));
+            answer
+        }
+    }
+}
+
+/// The same with this text in the menu.
+pub(super) fn resolve_text(host: &Host, config: &Path, text: &str) -> NextBoot {
     let mut answer = NextBoot::new(Source::GrubLegacy);
     let shown = config.display();
-    let text = match files::read_bounded(&host.path(config), MAX_MENU) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(e) => {
-            answer.doubt(format!("reading {shown}: {e}"), format!("make {shown} a readable file"));
-            return answer;
-        }
-    };
-    let menu = parse(&text);
+    let menu = parse(text);
     for (line, what) in &menu.mistakes {
         answer.doubt(format!("{shown}:{line}: {what}"), format!("mend that line of {shown}"));
     }

@@ -17,16 +17,23 @@ pub mod grubenv;
 pub mod image;
 pub mod legacy;
 pub mod limit;
+mod mark;
 mod moves;
+mod plan;
 pub mod ready;
+mod record;
 pub mod script;
 pub mod systemd_boot;
+pub mod told;
+mod torn;
 pub mod uapi;
 pub mod uki;
 
 pub use check::{second_opinion, settable};
-pub use default::{clear_once, forget_stale, held, hold, promote, release, unmark, wanted, wanted_entry, Change, Hold};
+pub use default::{clear_once, forget_stale, held, hold, promote, release, unmark, wanted, wanted_entry, Change};
 pub use flush::settle;
+pub use record::Hold;
+pub use torn::heal;
 
 use crate::config;
 use crate::host::Host;
@@ -105,6 +112,9 @@ pub struct NextBoot {
     pub kernels: Vec<Candidate>,
     /// What is doubtful or worth knowing.
     pub problems: Vec<Problem>,
+    /// The loader in charge, and what it was read from; none where no known one is.
+    #[serde(skip)]
+    asked: Option<choose::Asked>,
 }
 
 /// Problems past this many say nothing new.
@@ -113,7 +123,7 @@ const MAX_PROBLEMS: usize = 20;
 impl NextBoot {
     /// An answer without kernels, to which nothing stands in the way yet.
     pub fn new(source: Source) -> NextBoot {
-        NextBoot { certain: true, loader_certain: true, source, kernels: Vec::new(), problems: Vec::new() }
+        NextBoot { certain: true, loader_certain: true, source, kernels: Vec::new(), problems: Vec::new(), asked: None }
     }
 
     /// Something that makes the boot loader's answer uncertain.

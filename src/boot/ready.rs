@@ -1,12 +1,17 @@
 //! The hold that is left ready: what vfguard-fail-closed.service writes where vfguard itself does not run.
 //!
-//! Each run that decides leaves it, so that a hold needs no judgement then, and no room: the first line is `WAY KERNEL CONFIGURATION WHERE`, the rest is
-//! what has to stand there. The shell that reads it, packaging/systemd/fail-closed, writes the hold's own lines of it and leaves the
-//! others as they are by then: on EL8 they hold the kernels' command line.
+//! Each run that decides leaves it, so that a hold needs no judgement then, and no room: the first line is `WAY KERNEL SEAL WHERE`, the
+//! rest is what has to stand there; the way `none` says that nothing would have an effect. The shell that reads it,
+//! packaging/systemd/fail-closed, writes the hold's own lines of it and leaves the others as they are by then: on EL8 they hold the
+//! kernels' command line.
+//!
+//! The seal is a digest of what it was worked out from and of what stands there. A run that finds the one that is due leaves it at that:
+//! most find nothing new.
 
-use super::choose::{self, Loader};
-use super::moves::{self, Plan, Purpose, Way};
-use super::{grub2, grubenv, NextBoot};
+use super::choose::{Asked, Loader};
+use super::efi;
+use super::plan::{self, Plan, Purpose, Way};
+use super::{grubenv, NextBoot};
 use crate::config::Mode;
 use crate::host::{files, Host};
 use crate::kernel::KernelRelease;
@@ -17,46 +22,64 @@ use std::path::Path;
 pub const FILE: &str = "/var/lib/vfguard/ready/hold";
 
 /// Leaves a hold on `to` ready, given what boots `now` and, where a hold is on, what is `wanted`; without a kernel that is known to be
-/// good, or where it would not take, none. What is there already is not written again.
+/// good, or a boot loader that is known, none. What is there already is not worked out again.
 ///
 /// # Errors
-/// Those of writing. A loader by which nothing could be held is none: then none is left.
+/// Those of writing.
 pub fn leave(host: &Host, now: &NextBoot, wanted: Option<&KernelRelease>, to: Option<&KernelRelease>) -> Result<()> {
+    let Some((to, asked)) = to.zip(now.asked.as_ref()) else {
+        return files::remove(&host.path(FILE)).map(drop);
+    };
     let wanted = wanted.or(now.lasting().map(|c| &c.kernel));
-    let (loaders, _) = choose::loaders(host);
-    let planned = to.zip(loaders.first()).and_then(|(to, loader)| Some((to, loader, plan(host, loader, wanted, to).ok()?)));
-    let Some((to, loader, plan)) = planned else { return none(host) };
-    let way = match plan.way {
-        Way::InPlace => "in-place",
-        Way::Replace => "replace",
-        Way::Bootctl => "bootctl",
-    };
-    // What the loader reads beside it: with another one, it may not take any more.
-    let config = match loader {
-        Loader::Grub2(config) | Loader::Legacy(config) => host.identity(config).unwrap_or_else(|_| "none".into()),
-        Loader::SystemdBoot(_) => "none".into(),
-    };
-    let mut content = format!("{way} {to} {config} {}\n", plan.at.display()).into_bytes();
-    content.extend(&plan.after);
-    if host.read(FILE).is_ok_and(|ready| ready == content) {
+    let inputs = inputs(host, asked, wanted, to);
+    if host.read(FILE).is_ok_and(|left| is_sealed(&left, &inputs)) {
         return Ok(());
     }
-    if !takes(host, loader, &plan, to) {
-        return none(host);
-    }
+    // Another default of the loader's own, or no entry that starts the kernel: nothing that the shell could write would hold it.
+    let plan = plan(host, &asked.loader, wanted, to).ok();
+    let takes = |plan: &Plan| plan::preview(host, &asked.loader, plan).lasting().is_some_and(|next| next.kernel == *to);
+    let content = match plan.filter(takes) {
+        Some(plan) => {
+            let way = match plan.way {
+                Way::InPlace => "in-place",
+                Way::Replace => "replace",
+                Way::Bootctl(_) => "bootctl",
+            };
+            sealed(&inputs, way.as_bytes(), to.as_str().as_bytes(), plan.at.as_os_str().as_encoded_bytes(), &plan.after)
+        }
+        None => sealed(&inputs, b"none", to.as_str().as_bytes(), b"-", b""),
+    };
     files::create_dirs(host.path(FILE).parent().unwrap_or(Path::new("/")), 0o700)?;
     host.write_atomic(FILE, &content, 0o600)
 }
 
-fn none(host: &Host) -> Result<()> {
-    files::remove(&host.path(FILE)).map(drop)
+/// All that a hold is worked out from, as it is now. GRUB writes its environment past the file system, which leaves no trace in its times.
+fn inputs(host: &Host, asked: &Asked, wanted: Option<&KernelRelease>, to: &KernelRelease) -> Vec<u8> {
+    let mut inputs = format!("{} {:?} {wanted:?} {to}\n", env!("CARGO_PKG_VERSION"), asked.loader).into_bytes();
+    for file in &asked.files {
+        inputs.extend(host.identity(file).unwrap_or_default().into_bytes());
+        inputs.push(b'\n');
+    }
+    inputs.extend(match &asked.loader {
+        Loader::Grub2(_) => host.read(&asked.env_file).unwrap_or_default(),
+        Loader::SystemdBoot(_) => efi::Choice::Default.read(host).ok().flatten().unwrap_or_default(),
+        Loader::Legacy(_) => Vec::new(),
+    });
+    inputs
 }
 
-/// Whether GRUB would start that kernel then: not where its configuration names a default of its own. The others obey what is written.
-fn takes(host: &Host, loader: &Loader, plan: &Plan, to: &KernelRelease) -> bool {
-    let Loader::Grub2(config) = loader else { return true };
-    let (efi, env) = (choose::efi_config(host, config), moves::env_file(host, config));
-    grub2::started_with(host, config, efi, &env, &plan.after).as_ref() == Some(to)
+fn sealed(inputs: &[u8], way: &[u8], kernel: &[u8], place: &[u8], content: &[u8]) -> Vec<u8> {
+    let all = [inputs, way, kernel, place, content].join(&b'\n');
+    let digest = ring::digest::digest(&ring::digest::SHA256, &all);
+    let seal: String = digest.as_ref().iter().take(16).map(|b| format!("{b:02x}")).collect();
+    [[way, kernel, seal.as_bytes(), place].join(&b' ').as_slice(), content].join(&b'\n')
+}
+
+fn is_sealed(left: &[u8], inputs: &[u8]) -> bool {
+    let mut parts = left.splitn(2, |byte| *byte == b'\n');
+    let (Some(line), Some(content)) = (parts.next(), parts.next()) else { return false };
+    let words: Vec<&[u8]> = line.splitn(4, |byte| *byte == b' ').collect();
+    matches!(words[..], [way, kernel, _, place] if sealed(inputs, way, kernel, place, content) == left)
 }
 
 /// The mode that the settings say, for the same shell, which does not read them.
@@ -80,7 +103,7 @@ pub fn leave_mode(host: &Host, mode: Mode) -> Result<()> {
 
 fn plan(host: &Host, loader: &Loader, wanted: Option<&KernelRelease>, to: &KernelRelease) -> Result<Plan> {
     // Where nothing is held off yet, the shell marks what it takes the place of.
-    let mut plan = moves::plan(host, loader, to, None, Purpose::Hold(wanted.filter(|w| *w != to)))?;
+    let mut plan = plan::plan(host, loader, to, None, Purpose::Hold(wanted.filter(|w| *w != to)))?;
     if plan.way == Way::InPlace {
         // What is set for one boot goes as well: nobody is there to judge it.
         plan.after = grubenv::edit(&plan.after, &[("next_entry", None)])?;

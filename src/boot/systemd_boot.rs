@@ -3,6 +3,7 @@
 
 use super::grub2::{candidate, Entry as Named};
 use super::image::TREE;
+use super::plan::{Plan, Way};
 use super::uapi::{compare_versions, glob};
 use super::{efi, uki, NextBoot, Role, Source};
 use crate::host::{files, Host};
@@ -154,22 +155,39 @@ fn listed(host: &Host, directory: &Path, suffix: &str, answer: &mut NextBoot) ->
     }
 }
 
-/// The value of a key (`default`, `preferred`) in loader.conf.
-pub(super) fn configured(host: &Host, top: &Path, key: &str) -> Result<Option<String>, String> {
+/// The default that loader.conf names.
+pub(super) fn configured(host: &Host, top: &Path) -> Result<Option<String>, String> {
+    conf(host, top).map(|text| setting(&text, "default"))
+}
+
+/// loader.conf; empty where there is none.
+fn conf(host: &Host, top: &Path) -> Result<String, String> {
     let path = top.join("loader/loader.conf");
     match files::read_bounded(&host.path(&path), MAX_FILE) {
-        Ok(bytes) => {
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            let default = keys(&text).filter(|(k, _)| *k == key).last().map(|(_, v)| v.to_owned());
-            Ok(default.filter(|d| !d.is_empty()))
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
         Err(e) => Err(format!("reading {}: {e}", path.display())),
     }
 }
 
+/// The value of a key in loader.conf.
+fn setting(conf: &str, key: &str) -> Option<String> {
+    keys(conf).filter(|(k, _)| *k == key).last().map(|(_, v)| v.to_owned()).filter(|value| !value.is_empty())
+}
+
+/// What an answer is read from, but for the firmware's variables.
+pub(super) fn files(top: &Path) -> Vec<PathBuf> {
+    let of = |top: &Path| ["loader/loader.conf", "loader/entries", "EFI/Linux"].map(|name| top.join(name));
+    [of(top), of(Path::new("/boot"))].concat()
+}
+
 /// What boots with this EFI system partition.
 pub fn resolve(host: &Host, top: &Path) -> NextBoot {
+    resolve_with(host, top, None)
+}
+
+/// The same as if a move were made.
+pub(super) fn resolve_with(host: &Host, top: &Path, plan: Option<&Plan>) -> NextBoot {
     let mut answer = NextBoot::new(Source::SystemdBoot);
     let entries = entries(host, top, &mut answer);
     if entries.is_empty() {
@@ -182,12 +200,19 @@ pub fn resolve(host: &Host, top: &Path) -> NextBoot {
             None
         })
     };
-    let once = read(efi::loader_string(host, "LoaderEntryOneShot"));
-    let sources = [
-        ("LoaderEntryDefault", read(efi::loader_string(host, "LoaderEntryDefault"))),
-        ("default in loader.conf", read(configured(host, top, "default"))),
-    ];
-    let preferred = [read(efi::loader_string(host, "LoaderEntryPreferred")), read(configured(host, top, "preferred"))];
+    let mut variable = |choice: efi::Choice| match plan {
+        Some(plan) if plan.way == Way::Bootctl(choice) => {
+            plan.after.get(4..).map(efi::utf16).filter(|value| !value.is_empty())
+        }
+        Some(_) | None => read(efi::loader_string(host, choice.name())),
+    };
+    let (once, default) = (variable(efi::Choice::OneShot), variable(efi::Choice::Default));
+    let conf = match plan {
+        Some(plan) if plan.way == Way::Replace => String::from_utf8_lossy(&plan.after).into_owned(),
+        Some(_) | None => read(conf(host, top).map(Some)).unwrap_or_default(),
+    };
+    let sources = [("LoaderEntryDefault", default), ("default in loader.conf", setting(&conf, "default"))];
+    let preferred = [read(efi::loader_string(host, "LoaderEntryPreferred")), setting(&conf, "preferred")];
     let last = read(efi::loader_string(host, "LoaderEntryLastBooted"));
     if let Some(entry) = once.as_deref().and_then(|id| matching(&entries, id)) {
         add(host, &mut answer, Role::Once, entry, "LoaderEntryOneShot names it".into());

@@ -137,7 +137,7 @@ fn text(machine: &Machine, name: &str, content: &[u8]) -> String {
     }
     let mut text = String::from_utf8_lossy(content).replace(&machine.root().display().to_string(), "ROOT");
     if name.ends_with("ready/hold") {
-        // The third word says which configuration it is, by place and times.
+        // The third word is a digest of places and times, too.
         let words: Vec<&str> = text.splitn(4, ' ').collect();
         text = [words[0], words[1], words[3]].join(" ");
     }

@@ -12,6 +12,7 @@ impl Machine<'_> {
     pub(super) fn blscfg(&mut self, what: Option<&str>) -> i32 {
         self.bls = true;
         let directory = self.bls_directory(what);
+        self.looked_into(&directory);
         let (snippets, problems) = bls::read(self.world.host, &directory);
         for (message, remedy) in problems {
             self.doubt(message, remedy);

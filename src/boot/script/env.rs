@@ -93,6 +93,10 @@ impl Machine<'_> {
 
     /// `[ -s FILE ]`, by which grub.cfg asks whether there is an environment.
     pub(super) fn has_content(&mut self, path: &std::path::Path) -> bool {
+        // One that a move would make.
+        if self.state.env.contains_key(path) && !self.world.host.exists(path) {
+            return true;
+        }
         grubenv::has_content(&self.world.host.path(path)).unwrap_or_else(|why| {
             self.doubt(format!("whether {} is empty cannot be told: {why}", path.display()), "vfguard next-boot, once more");
             false

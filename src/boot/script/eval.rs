@@ -80,6 +80,8 @@ pub struct Outcome {
     pub env_file: Option<PathBuf>,
     /// The configuration read last, below the root.
     pub file: PathBuf,
+    /// The configurations that were read, with their directories, and the directories of entries, below the root.
+    pub files: Vec<PathBuf>,
     /// Whether `blscfg` was run.
     pub bls: bool,
     /// What was remarked.
@@ -134,6 +136,7 @@ pub struct Machine<'a> {
     pub(super) surveyed: Option<Vec<Choice>>,
     pub(super) bls: bool,
     pub(super) file: PathBuf,
+    pub(super) files: Vec<PathBuf>,
     pub(super) line: usize,
     pub(super) remarks: Vec<Remark>,
     pub(super) steps: u64,
@@ -170,6 +173,7 @@ impl<'a> Machine<'a> {
             surveyed: None,
             bls: false,
             file: config.to_owned(),
+            files: Vec::new(),
             line: 0,
             remarks: Vec::new(),
             steps: 0,
@@ -233,6 +237,7 @@ impl<'a> Machine<'a> {
             once,
             env_file: self.state.env_file,
             file: self.file,
+            files: self.files,
             bls: self.bls,
             remarks: self.remarks,
         }
@@ -240,6 +245,9 @@ impl<'a> Machine<'a> {
 
     /// Runs a configuration file in the present context and menu. That it cannot be read is a doubt.
     pub(super) fn run_file(&mut self, path: &Path) -> Result<i32, Stop> {
+        // A file that is looked for beside it may come.
+        self.looked_into(path.parent().unwrap_or(path));
+        self.looked_into(path);
         let text = match files::read_bounded(&self.world.host.path(path), MAX_SCRIPT) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(e) => {
@@ -261,6 +269,13 @@ impl<'a> Machine<'a> {
             }
         }
         result
+    }
+
+    /// Notes what the answer depends on.
+    pub(super) fn looked_into(&mut self, path: &Path) {
+        if self.files.iter().all(|file| file != path) {
+            self.files.push(path.to_owned());
+        }
     }
 
     fn run_text(&mut self, text: &str) -> Result<i32, Stop> {
@@ -326,7 +341,7 @@ impl<'a> Machine<'a> {
             }
             _ => spec,
         };
-        let found = image::locate(self.world.host, spec)?;
+        let found = image::locate(self.world.host, spec).or_else(|| self.planned(spec))?;
         if crate::boot::grub2::crosses(self.world.host, &found) {
             self.note(
                 format!("{} is a link into another file system, which GRUB does not follow", found.display()),
@@ -335,5 +350,11 @@ impl<'a> Machine<'a> {
             return None;
         }
         Some(found)
+    }
+
+    /// An environment file that is not there and whose variables are given: one that a move would make.
+    fn planned(&self, spec: &str) -> Option<PathBuf> {
+        let name = image::strip_device(spec).trim_start_matches('/');
+        self.state.env.keys().find(|file| !name.is_empty() && file.ends_with(name)).cloned()
     }
 }

@@ -32,7 +32,7 @@ fn a_block_that_another_tool_is_writing_is_read_again_and_no_hold_is_lost_by_it(
                 let next = answer.lasting().map(|c| c.kernel.to_string());
                 assert!(!answer.certain || next.as_deref() == Some(OLD), "{n}: {answer:?}");
                 forget_stale(&m.host, &m.lock, &answer).unwrap();
-                assert!(m.host.exists(default::RECORD), "{n}: the hold is forgotten");
+                assert!(m.host.exists(record::RECORD), "{n}: the hold is forgotten");
                 assert!(held(&m.host).is_some(), "{n}");
             }
             hold(&m.host, &m.lock, &k(OLD)).unwrap();
@@ -41,7 +41,7 @@ fn a_block_that_another_tool_is_writing_is_read_again_and_no_hold_is_lost_by_it(
         looked.unwrap_or_else(|e| std::panic::resume_unwind(e));
     });
     assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)));
-    assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), moves::MARK).as_deref(), Some(OLD));
+    assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), mark::MARK).as_deref(), Some(OLD));
 }
 
 #[test]
@@ -54,15 +54,15 @@ fn a_block_that_stays_cut_or_empty_ends_no_hold_and_an_entry_that_names_another_
         assert!(!answer.certain, "{block:?}: {answer:?}");
         forget_stale(&m.host, &m.lock, &answer).unwrap();
         assert!(m.promote().is_err(), "{block:?}");
-        assert_eq!(default::Hold::read(&m.host).map(|h| (h.wanted, h.held)), Some((k(NEW), k(OLD))), "{block:?}");
+        assert_eq!(Hold::read(&m.host).map(|h| (h.wanted, h.held)), Some((k(NEW), k(OLD))), "{block:?}");
     }
     let m = saved();
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     let block = grubenv::edit(&m.read("boot/grub2/grubenv"), &[("saved_entry", Some(&format!("{MID}-{NEW}")))]).unwrap();
     fs::write(m.dir.path().join("boot/grub2/grubenv"), block).unwrap();
     forget_stale(&m.host, &m.lock, &next_boot(&m.host, &config::Boot::default())).unwrap();
-    assert!(!m.host.exists(default::RECORD) && held(&m.host).is_none());
-    assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), moves::MARK), None);
+    assert!(!m.host.exists(record::RECORD) && held(&m.host).is_none());
+    assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), mark::MARK), None);
 }
 
 /// Once the file is other than it was, another tool that read it before writes what it read, and one variable more.
@@ -88,11 +88,11 @@ fn a_move_that_another_tool_undid_by_writing_what_it_had_read_before_is_made_aga
     overtake(&m, || assert!(hold(&m.host, &m.lock, &k(OLD)).unwrap().changed));
     let block = m.read("boot/grub2/grubenv");
     assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)));
-    assert_eq!(grubenv::get(&block, moves::MARK).as_deref(), Some(OLD));
+    assert_eq!(grubenv::get(&block, mark::MARK).as_deref(), Some(OLD));
     assert_eq!(grubenv::get(&block, "theirs").as_deref(), Some("1"), "what the other tool wrote is lost");
     overtake(&m, || assert!(m.promote().unwrap().changed));
     assert_eq!((m.next().as_str(), m.wanted()), (NEW, None));
-    assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), moves::MARK), None);
+    assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), mark::MARK), None);
     let m = bls(&format!("saved_entry={MID}-{OLD}\nnext_entry={MID}-{NEW}\n"), &format!("{CFG}blscfg\n"));
     overtake(&m, || assert!(clear_once(&m.host, &m.lock).unwrap().changed));
     assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), "next_entry"), None);
@@ -100,16 +100,17 @@ fn a_move_that_another_tool_undid_by_writing_what_it_had_read_before_is_made_aga
 
 #[test]
 fn a_move_that_does_not_take_leaves_nothing_of_ours_beside_a_tool_that_writes() {
-    // A literal default; the other tool reads what we wrote, and writes it again with more.
-    let m = bls(&format!("saved_entry={MID}-{NEW}\n"), "load_env\nset default=0\nblscfg\n");
+    // The other tool reads what we wrote, and writes it again with more; the configuration has a default of its own by then.
+    let m = saved();
     let path = m.dir.path().join("boot/grub2/grubenv");
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let start = Instant::now();
-            let ours = || fs::read(&path).ok().filter(|b| grubenv::get(b, moves::MARK).is_some());
+            let ours = || fs::read(&path).ok().filter(|b| grubenv::get(b, mark::MARK).is_some());
             while start.elapsed() < Duration::from_secs(10) {
                 if let Some(block) = ours() {
                     let theirs = grubenv::edit(&block, &[("theirs", Some("1"))]).unwrap();
+                    put(m.dir.path(), "boot/grub2/grub.cfg", b"load_env\nset default=0\nblscfg\n");
                     return rewrite(&path, &theirs, Duration::from_millis(1));
                 }
                 std::thread::sleep(Duration::from_micros(100));
@@ -119,40 +120,86 @@ fn a_move_that_does_not_take_leaves_nothing_of_ours_beside_a_tool_that_writes() 
     });
     let block = m.read("boot/grub2/grubenv");
     assert_eq!(grubenv::get(&block, "saved_entry"), Some(format!("{MID}-{NEW}")));
-    assert_eq!((grubenv::get(&block, moves::MARK), grubenv::get(&block, "theirs").as_deref()), (None, Some("1")));
-    assert!(!m.host.exists(default::RECORD));
+    assert_eq!((grubenv::get(&block, mark::MARK), grubenv::get(&block, "theirs").as_deref()), (None, Some("1")));
+    assert!(!m.host.exists(record::RECORD));
 }
 
 #[test]
 fn what_another_tool_wrote_since_survives_an_undo() {
     let m = saved();
     let loader = choose::loaders(&m.host).0.remove(0);
-    let plan = moves::plan(&m.host, &loader, &k(OLD), None, moves::Purpose::Hold(Some(&k(NEW)))).unwrap();
+    let plan = plan::plan(&m.host, &loader, &k(OLD), None, plan::Purpose::Hold(Some(&k(NEW)))).unwrap();
     let undo = moves::make(&m.host, plan).unwrap();
     let block = grubenv::edit(&m.read("boot/grub2/grubenv"), &[("theirs", Some("1"))]).unwrap();
     put(m.dir.path(), "boot/grub2/grubenv", &block);
     undo.undo(&m.host).unwrap();
     let block = m.read("boot/grub2/grubenv");
     assert_eq!((m.next().as_str(), grubenv::get(&block, "theirs").as_deref()), (NEW, Some("1")));
-    assert_eq!(grubenv::get(&block, moves::MARK), None);
+    assert_eq!(grubenv::get(&block, mark::MARK), None);
 }
 
 #[test]
 fn a_hold_whose_record_or_mark_is_lost_gets_it_back_where_the_default_is_there_already() {
     let m = saved();
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
-    let record = default::Hold::read(&m.host).unwrap();
-    let bare = grubenv::edit(&m.read("boot/grub2/grubenv"), &[(moves::MARK, None)]).unwrap();
+    let record = Hold::read(&m.host).unwrap();
+    let bare = grubenv::edit(&m.read("boot/grub2/grubenv"), &[(mark::MARK, None)]).unwrap();
     put(m.dir.path(), "boot/grub2/grubenv", &bare);
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
-    assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), moves::MARK).as_deref(), Some(OLD));
-    assert_eq!(default::Hold::read(&m.host), Some(record));
-    fs::remove_file(m.dir.path().join(&default::RECORD[1..])).unwrap();
+    assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), mark::MARK).as_deref(), Some(OLD));
+    assert_eq!(Hold::read(&m.host), Some(record));
+    fs::remove_file(m.dir.path().join(&record::RECORD[1..])).unwrap();
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
-    assert_eq!(default::Hold::read(&m.host).map(|h| (h.wanted, h.held)), Some((k(NEW), k(OLD))));
+    assert_eq!(Hold::read(&m.host).map(|h| (h.wanted, h.held)), Some((k(NEW), k(OLD))));
     // A default that nobody holds is a person's choice, and stays one.
     let m = bls(&format!("saved_entry={MID}-{OLD}\n"), &format!("{CFG}blscfg\n"));
     assert!(!hold(&m.host, &m.lock, &k(OLD)).unwrap().changed);
-    assert!(!m.host.exists(default::RECORD));
-    assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), moves::MARK), None);
+    assert!(!m.host.exists(record::RECORD));
+    assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), mark::MARK), None);
+}
+
+/// A third kernel with an entry of its own.
+const OTHER: &str = "4.18.0-305.el8.x86_64";
+
+fn with_other() -> Machine {
+    let m = saved();
+    for path in [format!("boot/vmlinuz-{OTHER}"), format!("lib/modules/{OTHER}/x")] {
+        put(m.dir.path(), &path, b"");
+    }
+    let entry = format!("title Linux ({OTHER})\nversion {OTHER}\nlinux /vmlinuz-{OTHER}\n");
+    put(m.dir.path(), &format!("boot/loader/entries/{MID}-{OTHER}.conf"), entry.as_bytes());
+    m
+}
+
+#[test]
+fn a_record_of_a_move_that_was_never_made_loses_no_wanted_kernel() {
+    let m = with_other();
+    put(m.dir.path(), "boot/grub2/grubenv", env(&format!("saved_entry={MID}-{OTHER}\n")).as_bytes());
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    // The run died between the record of another hold and its move.
+    let mut record = Hold::read(&m.host).unwrap();
+    record.held = k(NEW);
+    m.host.write_atomic(record::RECORD, &serde_json::to_vec(&record).unwrap(), 0o644).unwrap();
+    let answer = next_boot(&m.host, &config::Boot::default());
+    assert_eq!(m.wanted().as_deref(), Some(OTHER));
+    forget_stale(&m.host, &m.lock, &answer).unwrap();
+    assert_eq!(held(&m.host).map(|h| (h.wanted, h.held)), Some((k(OTHER), k(OLD))));
+    // The next hold puts the record right, wherever it is on.
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    assert_eq!(Hold::read(&m.host).map(|h| (h.wanted, h.held)), Some((k(OTHER), k(OLD))));
+    m.host.write_atomic(record::RECORD, &serde_json::to_vec(&record).unwrap(), 0o644).unwrap();
+    hold(&m.host, &m.lock, &k(NEW)).unwrap();
+    assert_eq!((m.next().as_str(), m.wanted().as_deref()), (NEW, Some(OTHER)));
+    m.promote().unwrap();
+    assert_eq!((m.next().as_str(), m.host.exists(record::RECORD)), (OTHER, false));
+}
+
+#[test]
+fn a_hold_that_only_its_mark_tells_of_keeps_what_is_wanted_when_it_moves_on() {
+    let m = with_other();
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    fs::remove_file(m.host.path(record::RECORD)).unwrap();
+    hold(&m.host, &m.lock, &k(OTHER)).unwrap();
+    assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OTHER, Some(NEW)));
+    assert_eq!(Hold::read(&m.host).map(|h| (h.wanted, h.held)), Some((k(NEW), k(OTHER))));
 }

@@ -1,0 +1,124 @@
+//! Which of the two that tell of a hold is believed: its record, or its mark in the boot loader's own files. Nothing is read here.
+//!
+//! The record is written first, the mark with the move itself, and either may be missing or old: a run dies between the two, a full disk
+//! takes no record, another tool writes the file of the mark back as it was. One rule decides: *who tells of the kernel that starts now is
+//! believed, the mark before the record*, since the record may be of a move that was never made. If neither does, somebody moved the
+//! default since, and no hold is on. While it is not known what starts, both are believed, the mark first.
+
+use crate::kernel::KernelRelease;
+
+/// What a record or a mark tells of a hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The kernel that the default is held on.
+    pub held: KernelRelease,
+    /// The kernel that would boot without the hold, where that is told.
+    pub wanted: Option<KernelRelease>,
+}
+
+/// Who is believed, given the kernel that the default starts (`lasting`): the first before the second, none if no hold is on.
+pub fn believed<'a>(
+    record: Option<&'a Told>,
+    mark: Option<&'a Told>,
+    lasting: Option<&KernelRelease>,
+) -> impl Iterator<Item = &'a Told> {
+    let holds = |told: &&Told| lasting.is_none_or(|lasting| *lasting == told.held);
+    [mark, record].into_iter().flatten().filter(holds).collect::<Vec<_>>().into_iter()
+}
+
+/// Whether a hold is told of that has ended, since somebody moved the default.
+pub fn has_ended(record: Option<&Told>, mark: Option<&Told>, lasting: Option<&KernelRelease>) -> bool {
+    (record.is_some() || mark.is_some()) && believed(record, mark, lasting).next().is_none()
+}
+
+/// What would boot without the hold that is on: the kernel that is told, if it is `installed`, else the first installed one of the boot
+/// loader's `menu`. None if no hold is on: then what boots is what is wanted.
+pub fn wanted_of(
+    record: Option<&Told>,
+    mark: Option<&Told>,
+    lasting: Option<&KernelRelease>,
+    installed: impl Fn(&KernelRelease) -> bool,
+    menu: impl IntoIterator<Item = KernelRelease>,
+) -> Option<KernelRelease> {
+    let mut told = believed(record, mark, lasting).peekable();
+    told.peek()?;
+    told.filter_map(|told| told.wanted.clone()).chain(menu).find(installed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn k(name: &str) -> KernelRelease {
+        format!("6.1.0-{name}").parse().unwrap()
+    }
+
+    /// `A>B`: held on A, B is wanted; `A`: held on A, and what is wanted is not told; empty: nothing is told.
+    fn told(text: &str) -> Option<Told> {
+        let (held, wanted) = text.split_once('>').map_or((text, None), |(held, wanted)| (held, Some(k(wanted))));
+        (!held.is_empty()).then(|| Told { held: k(held), wanted })
+    }
+
+    #[test]
+    fn who_tells_of_the_kernel_that_starts_is_believed_and_the_mark_before_the_record() {
+        // Record, mark, what starts (`?`: not known), what is wanted (`-`: no hold is on).
+        let table = [
+            // A hold as it should be, and one of the two lost.
+            ("a>b", "a>b", "a", "b"),
+            ("a>b", "", "a", "b"),
+            ("", "a>b", "a", "b"),
+            ("a>b", "a", "a", "b"),
+            ("", "a", "a", "menu"),
+            ("", "", "a", "-"),
+            // The default was moved since.
+            ("a>b", "a>b", "b", "-"),
+            ("a>b", "", "x", "-"),
+            ("", "a>b", "x", "-"),
+            // The run died between the record of a new hold and its move.
+            ("a>d", "c>d", "c", "d"),
+            ("a>b", "", "b", "-"),
+            // A new hold whose record could not be written, over the record of an old one.
+            ("c>d", "a>b", "a", "b"),
+            // Both tell of the kernel that starts, and of another one that is wanted.
+            ("a>b", "a>d", "a", "d"),
+            // Neither does.
+            ("a>b", "c>d", "x", "-"),
+            // What starts is not known.
+            ("a>b", "a>b", "?", "b"),
+            ("a>b", "", "?", "b"),
+            ("", "a>b", "?", "b"),
+            ("a>b", "c>d", "?", "d"),
+            ("a>b", "c", "?", "b"),
+            ("", "", "?", "-"),
+            // A wanted kernel that is gone.
+            ("a>gone", "a>b", "a", "b"),
+            ("a>b", "a>gone", "a", "b"),
+            ("a>gone", "a>gone", "a", "menu"),
+        ];
+        for (record, mark, lasting, want) in table {
+            let what = format!("record {record:?}, mark {mark:?}, {lasting} starts");
+            let (record, mark) = (told(record), told(mark));
+            let lasting = (lasting != "?").then(|| k(lasting));
+            let menu = ["gone", "menu", "a"].map(k);
+            let wanted = wanted_of(record.as_ref(), mark.as_ref(), lasting.as_ref(), |kernel| *kernel != k("gone"), menu);
+            assert_eq!(wanted, (want != "-").then(|| k(want)), "{what}");
+            let ended = has_ended(record.as_ref(), mark.as_ref(), lasting.as_ref());
+            assert_eq!(ended, want == "-" && (record.is_some() || mark.is_some()), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_hold_ends_only_where_what_starts_is_known_and_nobody_tells_of_it() {
+        let tales = ["", "a", "a>b", "a>c", "b>a", "b>c", "c"];
+        for (record, mark) in tales.iter().flat_map(|r| tales.map(|m| (told(r), told(m)))) {
+            let (record, mark) = (record.as_ref(), mark.as_ref());
+            for lasting in ["a", "b", "c", "x", "?"] {
+                let lasting = (lasting != "?").then(|| k(lasting));
+                let told_of =
+                    [record, mark].iter().flatten().any(|told| lasting.is_none() || Some(&told.held) == lasting.as_ref());
+                let wanted = wanted_of(record, mark, lasting.as_ref(), |_| true, [k("menu")]);
+                assert_eq!(wanted.is_some(), told_of, "{record:?} {mark:?} {lasting:?}");
+            }
+        }
+    }
+}

@@ -86,9 +86,9 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
     done.extend(boot::heal(host).unwrap_or_else(|e| Some(format!("{e:#}"))));
     if (config.mode == Mode::Observe || !place.may_close()) && !gate::is_clear(host) {
         // Left from before the mode or the place changed; now nothing is refused.
-        gate::open(host)?;
+        gate::open(host, None)?;
     }
-    let rights = Rights::new(config.mode, place, effort == Effort::Early, false);
+    let rights = Rights::new(config.mode, place, effort == Effort::Early, gate::removing(host));
     let look = Look::new(host, config)?;
     let plan = look.plan(rights);
     let idle = look.judgement.kernels.iter().all(|k| k.builds.is_empty()) && leftovers::removed(host).is_empty();
@@ -135,7 +135,7 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
 /// # Errors
 /// Those of [`reconcile`].
 pub fn settle(host: &Host, config: &Config, lock: WriteLock, progress: &dyn Progress) -> Result<Outcome> {
-    let rights = Rights::new(config.mode, place::place(host), false, false);
+    let rights = Rights::new(config.mode, place::place(host), false, gate::removing(host));
     let mut run = Run { host, config, progress, effort: Effort::Decide, rights, lock, done: vec![], failed: None };
     let look = Look::new(host, config)?;
     let judgement = match look.plan(rights) {
@@ -208,7 +208,7 @@ fn outside(host: &Host, config: &Config, progress: &dyn Progress, place: Place, 
     let survey = Survey::new(host, config)?;
     if place == Place::Off {
         if !gate::is_clear(host) {
-            gate::open(host)?;
+            gate::open(host, None)?;
             done.push("gate opened".into());
         }
     } else {

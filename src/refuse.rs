@@ -52,6 +52,7 @@ impl Refused {
     fn closed(&mut self, closed: Result<Closed>) {
         match closed {
             Ok(closed) if closed.state == gate::State::Closed => {
+                self.raised += u64::from(closed.bumped);
                 self.done.extend(closed.scheduled);
                 self.done.push("gate closed: a reboot is refused".into());
             }
@@ -75,7 +76,9 @@ fn remedy(error: &anyhow::Error) -> String {
 pub fn hold_only(host: &Host, config: &Config, place: Place) -> Result<Vec<String>> {
     let look = Look::new(host, config)?;
     let mut refused = Refused::default();
-    if let Plan::Refuse(refusal) = look.plan(Rights { close: false, ..Rights::new(config.mode, place, false, false) }) {
+    if let Plan::Refuse(refusal) =
+        look.plan(Rights { close: false, ..Rights::new(config.mode, place, false, gate::removing(host)) })
+    {
         keep_off(host, &refusal, &mut refused);
     }
     Ok(refused.done)
@@ -96,7 +99,8 @@ pub fn undecided(
     place: Place,
     close: impl FnOnce(&Settings) -> Result<Closed> + Send,
 ) -> Refused {
-    let rights = plan::undecided(Rights::new(config.mode, place, false, false), gate::active_override(host).is_some());
+    let rights =
+        plan::undecided(Rights::new(config.mode, place, false, gate::removing(host)), gate::active_override(host).is_some());
     let mut refused = Refused::default();
     // The boot loader's files are read beside the closing: they may lie on a disk that hangs.
     both(&mut refused, rights.close.then_some(|| close(&config.gate)), |refused| {

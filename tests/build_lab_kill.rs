@@ -19,7 +19,7 @@ const GATE: &str = "run/systemd/system/reboot.target.d/50-vfguard.conf";
 const ORPHANS: Duration = Duration::from_secs(2);
 
 /// The instants that a `reconcile` for a new kernel passes, in its order.
-const RECONCILE: [&str; 14] = [
+const RECONCILE: [&str; 17] = [
     "record-before-rename",
     "gate-recorded-before-files",
     "gate-written-before-confirmed",
@@ -33,6 +33,9 @@ const RECONCILE: [&str; 14] = [
     "depmod-before-proof",
     "proven-before-settled",
     "promoted-before-record",
+    "gate-compared-before-opening",
+    "gate-removed-in-part",
+    "gate-removed-before-reload",
     "gate-removed-before-record",
 ];
 /// Those of replacing a module that is good.
@@ -44,8 +47,9 @@ const REPLACE: [&str; 6] = [
     "depmod-before-proof",
     "proven-before-settled",
 ];
-/// Those that need a story of their own: the last test here, `build_lab_initramfs`, `freeze_live`.
-const ELSEWHERE: [&str; 3] = ["restored-before-depmod", "initramfs-before-rename", "frozen-before-thaw"];
+/// Those that need a story of their own: the last test here, `build_lab_initramfs`, `freeze_live`, `gate_kill`.
+const ELSEWHERE: [&str; 4] =
+    ["restored-before-depmod", "initramfs-before-rename", "frozen-before-thaw", "pass-given-before-opening"];
 
 /// What a run that died left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -256,7 +260,7 @@ fn a_reconcile_that_is_killed_at_a_dangerous_instant_leaves_no_open_gate_and_the
             // The default is held while the gate is closed: neither waits for the other.
             "record-before-rename" | "gate-recorded-before-files" | "hold-recorded-before-move" => left != Left::Safe,
             "grubenv-before-write" | "grubenv-before-sync" => left != Left::Safe,
-            "gate-removed-before-record" => left == Left::Safe,
+            "gate-removed-in-part" | "gate-removed-before-reload" | "gate-removed-before-record" => left == Left::Safe,
             _ => left == Left::Closed,
         };
         assert!(expected, "{point}: {left:?}");

@@ -227,6 +227,9 @@ fn make_default(context: &Context, kernel: &KernelRelease) -> Option<String> {
 }
 
 fn hands_off(context: &Context) -> Option<&'static str> {
+    if gate::removing(&context.host) {
+        return Some("vfguard is being removed: no reboot is refused");
+    }
     match context.config.mode {
         Mode::Enforce => place::place(&context.host).hands_off(),
         Mode::Observe => Some("mode = \"observe\": verdicts are told, nothing is refused or held"),
@@ -264,6 +267,10 @@ fn text(report: &Report) -> Text {
     if let Some(over) = &gate.over {
         text.line(&overridden(over));
     }
+    if let Some(pass) = &gate.pass {
+        let (until, kernels) = (audit::stamp(pass.term.until), listed(&pass.kernels));
+        text.line(&format!("  a reboot was asked for and goes through until {until}, although of {kernels}"));
+    }
     if let Some(line) = &report.scheduled {
         text.line(&format!("  {line}"));
     }
@@ -284,6 +291,10 @@ fn overridden(over: &Override) -> String {
         Some(login) if login != over.who.uid => format!("uid {} (logged in as {login})", over.who.uid),
         _ => format!("uid {}", over.who.uid),
     };
-    let kernels = over.kernels.iter().map(|k| k.as_str()).collect::<Vec<_>>().join(", ");
-    format!("  override by {whom} until {}, for {kernels}: {}", audit::stamp(over.until), over.reason)
+    let (until, kernels) = (audit::stamp(over.term.until), listed(&over.kernels));
+    format!("  override by {whom} until {until}, for {kernels}: {}", over.reason)
+}
+
+fn listed(kernels: &[KernelRelease]) -> String {
+    kernels.iter().map(KernelRelease::as_str).collect::<Vec<_>>().join(", ")
 }

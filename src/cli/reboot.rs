@@ -2,16 +2,17 @@
 
 use super::{check, Context};
 use crate::boot;
-use crate::error::{advise, Exit};
+use crate::config::Mode;
+use crate::error::{advise, advise_exit, Exit};
 use crate::finding::Verdict;
-use crate::gate::{self, audit, State};
+use crate::gate::{self, audit, Opened, State};
 use crate::host::lock::{BootLock, WriteLock};
-use crate::host::{command, systemd};
+use crate::host::{command, locks, place, systemd, Host};
 use crate::judge::Judgement;
 use crate::report::notices::{self, Topic};
 use crate::survey::Survey;
 use anyhow::Result;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// logind answers at once; it waits up to 5 s for delaying inhibitors after that.
 const ASK_LIMIT: Duration = Duration::from_secs(30);
@@ -19,7 +20,7 @@ const ASK_LIMIT: Duration = Duration::from_secs(30);
 /// Arguments.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Wait for a build that is under way before judging
+    /// Wait for a build or a package manager that is at work before judging
     #[arg(long)]
     wait: bool,
     /// Reboot into the kernel that the boot default is held on, though the wanted one is not safe
@@ -30,13 +31,13 @@ pub struct Args {
 /// Judges, and reboots if that is safe. With another root only says so.
 ///
 /// # Errors
-/// Those of [`Survey::new`]; when another run is at work (`--wait` waits), or the system refuses.
+/// Those of [`Survey::new`]; when another run or a package manager is at work (`--wait` waits), or the system refuses.
 pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     context.must_be_root("reboot")?;
     let (host, config) = (&context.host, &context.config);
     let patience = if args.wait { config.hook.patience() } else { Duration::ZERO };
-    // Nobody builds or moves the boot default between the verdict and the reboot.
-    let locks = (WriteLock::take(host, patience)?, BootLock::take(host)?);
+    let locks = alone(host, patience)?;
+    let generation = gate::generation::current(host);
     let survey = Survey::new(host, config)?;
     let judgement = survey.judge();
     let over = gate::active_override(host).filter(|o| o.covers(judgement.refused().map(|k| &k.kernel)));
@@ -60,31 +61,78 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         Ok(()) => {}
     }
     notices::journal(host, Topic::Reboot, &format!("reboot asked for: {why}"), &[]);
-    match gate::state(host).state {
-        State::Closed | State::Unknown => gate::open(host)?,
-        State::Open | State::Overridden => {}
+    let asked = if judgement.verdict == Verdict::Safe {
+        open(host, generation).and_then(|()| ask(context, &judgement, &why))
+    } else {
+        let refused = judgement.refused().map(|k| k.kernel.clone()).collect();
+        gate::open_for_reboot(host, refused).and_then(|_| ask(context, &judgement, &why))
+    };
+    drop(locks);
+    if asked.is_err() && judgement.verdict != Verdict::Safe {
+        // Whatever hindered the reboot, the gate is not left open on an unsafe kernel's account.
+        if config.mode == Mode::Enforce && place::place(host).may_close() {
+            gate::end_pass(host, &config.gate, &gate::reasons(&judgement))?;
+        }
     }
+    asked
+}
+
+/// Nobody builds, moves the boot default or changes packages between the verdict and the reboot.
+fn alone(host: &Host, patience: Duration) -> Result<(WriteLock, BootLock)> {
+    let start = Instant::now();
+    let left = || patience.saturating_sub(start.elapsed());
+    loop {
+        if !patience.is_zero() {
+            // Without our locks, which its hooks wait for.
+            locks::wait(host, left());
+        }
+        let taken = (WriteLock::take(host, left())?, BootLock::take(host)?);
+        match locks::held(host) {
+            None => return Ok(taken),
+            Some(_) if !left().is_zero() => {}
+            Some(lock) => {
+                return Err(advise_exit(
+                    Exit::Locked,
+                    format!("a package manager is at work: it holds {lock} (waited {} s)", patience.as_secs()),
+                    "vfguard reboot --wait, or run this again once it is done",
+                ));
+            }
+        }
+    }
+}
+
+/// Opens the gate if it is closed and nobody has closed it since the machine was judged.
+fn open(host: &Host, judged: u64) -> Result<()> {
+    let opened = match gate::state(host).state {
+        State::Closed | State::Unknown => gate::open(host, Some(judged))?,
+        State::Open | State::Overridden => return Ok(()),
+    };
+    match opened {
+        Opened::Open { .. } => Ok(()),
+        Opened::Overtaken => Err(advise_exit(
+            Exit::Locked,
+            "something changed while the kernels were judged, so the gate was not opened",
+            "run this again",
+        )),
+    }
+}
+
+/// Asks the system for the reboot; another root is only told of.
+fn ask(context: &Context, judgement: &Judgement, why: &str) -> Result<Exit> {
+    let host = &context.host;
     if context.json() {
-        check::report(context, &judgement, gate::state(host).state);
+        check::report(context, judgement, gate::state(host).state);
     }
     if !host.is_live() {
         context.say(&format!("would reboot: {why}"));
         return Ok(Exit::Done);
     }
     context.say(&format!("rebooting: {why}"));
-    let asked = command::run_ok(&if gate::upstart::is_upstart(host) {
+    command::run_ok(&if gate::upstart::is_upstart(host) {
         command::Spec::new("shutdown", ["-r", "now"], ASK_LIMIT)
     } else {
         systemd::spec(["reboot"], ASK_LIMIT)
-    });
-    drop(locks);
-    if let Err(e) = asked {
-        // Whatever hindered the reboot, the gate is not left open on an unsafe kernel's account.
-        if judgement.verdict != Verdict::Safe {
-            gate::close(host, &config.gate, &gate::reasons(&judgement))?;
-        }
-        return Err(e);
-    }
+    })?;
     Ok(Exit::Done)
 }
 

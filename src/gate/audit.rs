@@ -1,4 +1,4 @@
-//! The audit log: who overrode or declined what, why and until when. JSON lines, only ever appended, for root's eyes.
+//! The audit log: who overrode or declined what, why and until when, and when the gate closed or opened by itself. JSON lines, only ever appended, for root's eyes.
 //!
 //! It has no bound of its own: a line is some 300 bytes and somebody's act, and what an auditor asks for is that none is lost. How
 //! long lines are kept is the site's to say; `doctor` warns where the file is [`LARGE`]. It may be moved away at any time.
@@ -51,6 +51,10 @@ pub enum What {
     Override,
     /// The gate was closed by hand; an override ended with it.
     Close,
+    /// The gate was closed without a person's order, or for other reasons than before.
+    Closed,
+    /// The gate was opened without a person's order.
+    Opened,
     /// The gate was removed for good, as by a package's removal.
     Remove,
     /// A kernel was declined.

@@ -1,8 +1,11 @@
 //! Closing the gate: the record first, then the files that refuse, then the question whether they do; and telling people.
 
+use super::audit::{self, What};
+use super::lock::Lock;
 use super::override_::{self, active as active_override};
+use super::removing::removing;
 use super::systemd::{self, Files, Initctl};
-use super::{audit, kernels_of, look, record, upstart, Lock, Reason, Record, State, RECORD};
+use super::{generation, kernels_of, look, pass, record, upstart, Reason, Record, State, RECORD};
 use crate::config::Gate as Settings;
 use crate::error::{advise, Remedy};
 use crate::host::{failpoint, files, Host};
@@ -14,65 +17,123 @@ use anyhow::Result;
 /// What closing came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closed {
-    /// Closed; or overridden, where an override covers all the kernels of the reasons.
+    /// Closed; overridden, where an override or a pass covers all the kernels of the reasons; open, while vfguard is being removed.
     pub state: State,
     /// Whether it was not closed before, or for other reasons.
     pub changed: bool,
+    /// Whether this raised the generation, by one: whoever judged before it does not open. A closing that finds everything as it
+    /// should be raises nothing.
+    pub bumped: bool,
     /// A shutdown that is scheduled and will be refused, as a line for people.
     pub scheduled: Option<String>,
 }
 
-/// Closes the gate for these reasons, unless an override covers them; then makes sure that it is closed. Quick where it was
-/// closed for the same reasons.
+/// Closes the gate for these reasons, unless an override or a pass covers them or vfguard is being removed; then makes sure that it is
+/// closed. Quick where it was closed for the same reasons.
 ///
 /// # Errors
 /// When it is not seen closed afterwards; whatever refuses by then stays.
 pub fn close(host: &Host, settings: &Settings, reasons: &[Reason]) -> Result<Closed> {
     let lock = Lock::take_to_close(host)?;
-    if active_override(host).is_some_and(|o| o.covers(reasons.iter().filter_map(|r| r.kernel.as_ref()))) {
-        return Ok(Closed { state: State::Overridden, changed: false, scheduled: None });
-    }
-    close_locked(host, settings, reasons, &lock)
+    close_unless_let_through(host, settings, reasons, lock)
 }
 
-/// Closes the gate by hand: an override that runs ends with it.
+/// Closes the gate by hand: an override or a pass that runs ends with it.
 ///
 /// # Errors
 /// Those of [`close`], and when the audit log cannot be written.
 pub fn close_by_hand(host: &Host, settings: &Settings, reasons: &[Reason]) -> Result<Closed> {
     let lock = Lock::take_to_close(host)?;
-    let why = reasons.iter().map(Reason::line).collect::<Vec<_>>().join("; ");
+    if removing(host) {
+        return Ok(not_closed(State::Open));
+    }
     files::remove(&host.path(override_::FILE))?;
-    let closed = close_locked(host, settings, reasons, &lock)?;
+    files::remove(&host.path(pass::FILE))?;
+    let closed = close_and_tell(host, settings, reasons, lock)?;
     // Refusing is the safe side: it does not depend on the log.
-    audit::append(host, &audit::Event::now(host, audit::What::Close, &why, None))?;
+    audit::append(host, &audit::Event::now(host, What::Close, &lines(reasons), None))?;
     Ok(closed)
 }
 
-/// Closes the gate because a run ended before it decided. An override stays, and so do the reasons of a gate that is closed
-/// already.
+/// Closes the gate because a run ended before it decided. An override or a pass stays, and so do the reasons of a gate that is closed
+/// already, or that an opener left half open when it was killed.
 ///
 /// # Errors
 /// Those of [`close`].
 pub fn close_undecided(host: &Host, settings: &Settings, reason: Reason) -> Result<Closed> {
     let lock = Lock::take_to_close(host)?;
-    if active_override(host).is_some() {
-        return Ok(Closed { state: State::Overridden, changed: false, scheduled: None });
+    if let Some(state) = let_through(host, &[]) {
+        return Ok(not_closed(state));
     }
-    let known = record(host).filter(|_| look(host, false) == Files::All).map(|r| r.reasons);
-    close_locked(host, settings, &known.unwrap_or_else(|| vec![reason]), &lock)
+    let known = record(host).map(|r| r.reasons).filter(|known| !known.is_empty());
+    close_by_itself(host, settings, &known.unwrap_or_else(|| vec![reason]), lock)
 }
 
-fn close_locked(host: &Host, settings: &Settings, reasons: &[Reason], _: &Lock) -> Result<Closed> {
+/// Ends a pass whose reboot did not come, and closes the gate for these reasons in the same step.
+///
+/// # Errors
+/// Those of [`close`].
+pub fn end_pass(host: &Host, settings: &Settings, reasons: &[Reason]) -> Result<Closed> {
+    let lock = Lock::take_to_close(host)?;
+    files::remove(&host.path(pass::FILE))?;
+    close_unless_let_through(host, settings, reasons, lock)
+}
+
+fn close_unless_let_through(host: &Host, settings: &Settings, reasons: &[Reason], lock: Lock) -> Result<Closed> {
+    match let_through(host, reasons) {
+        Some(state) => Ok(not_closed(state)),
+        None => close_by_itself(host, settings, reasons, lock),
+    }
+}
+
+/// The state in which a reboot goes through although of this, if so. To be asked under the gate's lock.
+fn let_through(host: &Host, reasons: &[Reason]) -> Option<State> {
+    if removing(host) {
+        return Some(State::Open);
+    }
+    let kernels = || reasons.iter().filter_map(|r| r.kernel.as_ref());
+    let covered = active_override(host).is_some_and(|o| o.covers(kernels()))
+        || pass::active(host).is_some_and(|p| p.covers(kernels()));
+    covered.then_some(State::Overridden)
+}
+
+fn not_closed(state: State) -> Closed {
+    Closed { state, changed: false, bumped: false, scheduled: None }
+}
+
+/// Closes without a person's order, which the audit log tells as well, if it can be written.
+fn close_by_itself(host: &Host, settings: &Settings, reasons: &[Reason], lock: Lock) -> Result<Closed> {
+    let closed = close_and_tell(host, settings, reasons, lock)?;
+    if closed.changed {
+        let _ = audit::append(host, &audit::Event::now(host, What::Closed, &lines(reasons), None));
+    }
+    Ok(closed)
+}
+
+/// Closes, and tells people once the lock is free.
+fn close_and_tell(host: &Host, settings: &Settings, reasons: &[Reason], lock: Lock) -> Result<Closed> {
+    let (closed, interrupt) = close_locked(host, settings, reasons, &lock)?;
+    drop(lock);
+    if closed.changed {
+        tell_closed(host, reasons, closed.scheduled.as_deref(), interrupt);
+    }
+    Ok(closed)
+}
+
+/// Also says whether people are to be interrupted.
+pub(super) fn close_locked(host: &Host, settings: &Settings, reasons: &[Reason], _: &Lock) -> Result<(Closed, bool)> {
     let old = record(host);
     let whole = look(host, settings.poweroff) == Files::All;
     let same = |r: &Record| r.reasons == reasons && r.poweroff == settings.poweroff && r.confirmed;
     // Somebody may have had systemd read its units while the files were not there.
     let still =
         || !host.is_live() || upstart::is_upstart(host) || systemd::ask(settings.poweroff).is_ok_and(|f| f == Files::All);
-    if whole && old.as_ref().is_some_and(same) && still() {
-        return Ok(Closed { state: State::Closed, changed: false, scheduled: None });
+    let confirmed = whole && old.as_ref().is_some_and(same);
+    if confirmed && still() {
+        return Ok((not_closed(State::Closed), false));
     }
+    // Before anything else: who judged before this does not open after it, nor if this is killed in the middle.
+    let bumped = generation::bump(host).is_ok();
     let told = old.as_ref().is_some_and(|r| r.reasons == reasons) && whole;
     // Whoever is logged in is told once on a kernel's account; what is better known later is in the other channels.
     let interrupt = !whole || old.as_ref().is_none_or(|r| kernels_of(&r.reasons) != kernels_of(reasons));
@@ -82,8 +143,8 @@ fn close_locked(host: &Host, settings: &Settings, reasons: &[Reason], _: &Lock) 
     let since = if whole { kept.since } else { audit::now() };
     let mut new =
         Record { reasons: reasons.to_vec(), since, poweroff: settings.poweroff, initctl, confirmed: false, failed: None };
-    // One that has ended, or that another kernel ended. What refuses does not depend on its removal.
-    let _ = files::remove(&host.path(override_::FILE));
+    // Ones that have ended, or that another kernel ended. What refuses does not depend on their removal.
+    let _ = (files::remove(&host.path(override_::FILE)), files::remove(&host.path(pass::FILE)));
     // The record first: it knows what to put back. Where it cannot be written (a full /run), nothing is masked that nobody would
     // put back, and the reboot is refused all the same.
     let recorded = store(host, &new);
@@ -96,8 +157,8 @@ fn close_locked(host: &Host, settings: &Settings, reasons: &[Reason], _: &Lock) 
     } else {
         let written = systemd::write(host, settings.poweroff).and(systemd::mask_initctl(host, &new.initctl));
         failpoint::hit("gate-written-before-confirmed");
-        // Already seen closed and only the reasons are new: nothing for systemd to read.
-        let known = whole && kept.confirmed && kept.poweroff == settings.poweroff;
+        // Already seen closed and only the reasons are new: nothing for systemd to read. (Where they are not, it was asked above.)
+        let known = whole && kept.confirmed && kept.poweroff == settings.poweroff && !confirmed;
         // What was written refuses some ways to reboot even where the rest could not be.
         let effect = if host.is_live() { take_effect(host, settings, known) } else { Ok(()) };
         written.and(effect)
@@ -114,9 +175,10 @@ fn close_locked(host: &Host, settings: &Settings, reasons: &[Reason], _: &Lock) 
     let _ = store(host, &new);
     let scheduled = (!told).then(|| scheduled(host, settings.poweroff)).flatten();
     if !told {
-        tell_closed(host, reasons, scheduled.as_deref(), interrupt);
+        // The gate holds whether or not this can be written.
+        let _ = notices::motd(host, Some(&text(reasons, scheduled.as_deref())));
     }
-    Ok(Closed { state: State::Closed, changed: !told, scheduled })
+    Ok((Closed { state: State::Closed, changed: !told, bumped, scheduled }, interrupt))
 }
 
 fn write_upstart(host: &Host, settings: &Settings, reasons: &[Reason]) -> Result<()> {
@@ -160,7 +222,7 @@ fn scheduled(host: &Host, poweroff: bool) -> Option<String> {
     Some(format!("the {mode} scheduled for {} will be refused (`shutdown -c` cancels it)", audit::stamp(at)))
 }
 
-fn tell_closed(host: &Host, reasons: &[Reason], scheduled: Option<&str>, interrupt: bool) {
+fn text(reasons: &[Reason], scheduled: Option<&str>) -> Text {
     let mut text = Text::of("vfguard refuses to reboot this machine: it might come up without its network.");
     for reason in reasons {
         text.line(&format!("  {}", reason.line()));
@@ -170,14 +232,19 @@ fn tell_closed(host: &Host, reasons: &[Reason], scheduled: Option<&str>, interru
         text.line(&format!("  {line}"));
     }
     text.line("  More: vfguard status. To reboot all the same: vfguard gate open --reason TEXT");
-    let lines = reasons.iter().map(Reason::line).collect::<Vec<_>>().join("; ");
+    text
+}
+
+fn lines(reasons: &[Reason]) -> String {
+    reasons.iter().map(Reason::line).collect::<Vec<_>>().join("; ")
+}
+
+fn tell_closed(host: &Host, reasons: &[Reason], scheduled: Option<&str>, interrupt: bool) {
     let kernels = kernels_of(reasons).into_iter().flatten().map(KernelRelease::as_str).collect::<Vec<_>>().join(" ");
     let fields =
         [("VFGUARD_GATE", "closed"), ("VFGUARD_KERNEL", kernels.as_str()), ("VFGUARD_SCHEDULED", scheduled.unwrap_or(""))];
-    notices::journal(host, Topic::GateClosed, &format!("gate closed, reboots are refused: {lines}"), &fields);
+    notices::journal(host, Topic::GateClosed, &format!("gate closed, reboots are refused: {}", lines(reasons)), &fields);
     if interrupt {
-        notices::wall(host, &text);
+        notices::wall(host, &text(reasons, scheduled));
     }
-    // The hard gate holds whether or not this can be written.
-    let _ = notices::motd(host, Some(&text));
 }

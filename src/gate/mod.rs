@@ -2,48 +2,42 @@
 //! them says why, and what has to be put back.
 //!
 //! ```text
-//!   open ──close(reasons)──► closed ──open──► open
-//!     ▲                        │ open_override(reason)
+//!   open ──close(reasons)──► closed ──open, if nobody raised the generation──► open
+//!     ▲                        │ open_override(reason), open_for_reboot
 //!     └──── a verdict ◄── overridden ── time, boot, a kernel it does not name ──► closed
 //! ```
+//!
+//! All of it is done under one lock (src/gate/lock.rs). A closing that changes something raises the generation under it, and an opening compares
+//! there: who judged before a closing never opens after it.
 
 pub mod audit;
 mod close;
 pub mod generation;
+mod lock;
+mod open;
 mod override_;
+mod pass;
+mod removing;
 pub mod systemd;
+mod term;
 pub mod upstart;
 
-pub use close::{close, close_by_hand, close_undecided, Closed};
-pub use override_::{active as active_override, Override, LONGEST, USUAL};
+pub use close::{close, close_by_hand, close_undecided, end_pass, Closed};
+pub use open::{open, remove, Opened};
+pub use override_::{active as active_override, open_override, Override, LONGEST, USUAL};
+pub use pass::{active as active_pass, open_for_reboot, Pass};
+pub use removing::removing;
+pub use term::Term;
 
-use crate::error::{advise, Remedy};
-use crate::host::{command, failpoint, files, lock, Host};
+use crate::host::{files, Host};
 use crate::judge::Judgement;
 use crate::kernel::KernelRelease;
-use crate::report::notices::{self, Topic};
-use crate::report::text::Text;
-use anyhow::{Context, Result};
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::path::Path;
-use std::time::{Duration, Instant};
 use systemd::{Files, Initctl};
 
 /// Why the gate is closed and what has to be put back, below the root. Its presence also says that systemd has not been
 /// seen open since.
 const RECORD: &str = "/run/vfguard/gate.json";
-/// Closing and opening exclude each other; nobody builds under this lock.
-const LOCK: &str = "/run/vfguard/gate.lock";
-/// The transient timers that end overrides; the rest of the name is when.
-const OVERRIDE_TIMER: &str = "vfguard-override-end-";
-/// All of them, for systemctl.
-const OVERRIDE_TIMERS: &str = "vfguard-override-end-*.timer";
-/// Longer than whoever holds the lock may take: systemd reads its units (90 s), and is asked and told three times (25 s each).
-const PATIENCE: Duration = Duration::from_secs(180);
-const RETRY: Duration = Duration::from_millis(20);
 /// A record is a page of text.
 const MAX_RECORD: u64 = 1 << 20;
 /// Findings that a reason sums up; `vfguard status` has them all.
@@ -126,6 +120,9 @@ pub struct Gate {
     /// The override that runs.
     #[serde(rename = "override")]
     pub over: Option<Override>,
+    /// The pass of a reboot that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pass: Option<Pass>,
     /// How it was seen.
     pub seen: String,
     /// Why what was written could not be confirmed: systemd does not answer, or does not do what the files say.
@@ -179,7 +176,7 @@ pub fn seen(host: &Host) -> Gate {
         return gate;
     }
     let failed = || record(host).and_then(|r| r.failed).map(|why| format!("; closing it: {why}")).unwrap_or_default();
-    match systemd::ask(false).map(|files| state_of(files, gate.over.is_some())) {
+    match systemd::ask(false).map(|files| state_of(files, gate.over.is_some() || gate.pass.is_some())) {
         Ok(state) if state == gate.state => gate.seen += "; systemd, asked, says the same",
         Ok(state) => {
             gate.not_confirmed = Some(format!(
@@ -213,14 +210,14 @@ fn state_of(files: Files, overridden: bool) -> State {
 
 /// The gate from the files below the root.
 fn by_files(host: &Host) -> Gate {
-    let over = active_override(host);
+    let (over, pass) = (active_override(host), active_pass(host));
     let files = look(host, false);
     let seen = match files {
         Files::All => "the files of the gate refuse",
         Files::Some => "some files of the gate refuse, others are missing",
         Files::None => "no file of the gate refuses",
     };
-    let state = state_of(files, over.is_some());
+    let state = state_of(files, over.is_some() || pass.is_some());
     let reason = match (state, record(host)) {
         (State::Closed, Some(record)) => record.reasons.iter().map(Reason::line).collect(),
         (State::Closed, None) => vec!["the record of why is lost; `vfguard check` says what is wrong now".into()],
@@ -228,7 +225,7 @@ fn by_files(host: &Host) -> Gate {
     };
     let half = || format!("{seen}: some ways to reboot are refused, others are not");
     let not_confirmed = (files == Files::Some).then(half);
-    Gate { state, reason, over, seen: format!("{seen} ({})", place_of_files(host)), not_confirmed }
+    Gate { state, reason, over, pass, seen: format!("{seen} ({})", place_of_files(host)), not_confirmed }
 }
 
 /// The files that refuse, of whichever init this is.
@@ -251,151 +248,6 @@ fn place_of_files(host: &Host) -> &'static str {
 /// Whether nothing of the gate is left behind: no file, nothing to put back.
 pub fn is_clear(host: &Host) -> bool {
     look(host, true) == Files::None && !host.exists(RECORD)
-}
-
-/// Opens the gate: removes all that refuses, puts back what was masked, and asks whether it is open. Idempotent. An override
-/// is left to end by itself.
-///
-/// # Errors
-/// When something cannot be removed or the live system is not seen open; a later call tries again.
-pub fn open(host: &Host) -> Result<()> {
-    if is_clear(host) {
-        return Ok(());
-    }
-    let lock = Lock::take(host)?;
-    if open_locked(host, &lock)? {
-        notices::journal(host, Topic::GateOpened, "gate opened, reboots go through", &[("VFGUARD_GATE", "open")]);
-        notices::wall(host, &Text::of("vfguard: this machine may be rebooted again."));
-    }
-    Ok(())
-}
-
-/// Takes away all that refuses, and an override with it, for good: what a package's removal calls. No reason is needed, and
-/// nothing but the loss of a file's removal hinders it.
-///
-/// # Errors
-/// Those of [`open`].
-pub fn remove(host: &Host) -> Result<()> {
-    let lock = Lock::take(host)?;
-    files::remove(&host.path(override_::FILE))?;
-    if host.is_live() && host.is_dir(crate::host::systemd::BOOTED) {
-        // Timers that would call a program that is gone.
-        let _ = crate::host::systemd::order("stop", &[OVERRIDE_TIMERS]);
-    }
-    if open_locked(host, &lock)? {
-        notices::journal(host, Topic::GateOpened, "gate removed, reboots go through", &[("VFGUARD_GATE", "open")]);
-    }
-    Ok(())
-}
-
-/// Whether it was closed before.
-fn open_locked(host: &Host, _: &Lock) -> Result<bool> {
-    let _ = notices::motd(host, None);
-    if is_clear(host) {
-        return Ok(false);
-    }
-    let was = look(host, false) == Files::All;
-    let initctl = record(host).unwrap_or_default().initctl;
-    let upstart = upstart::is_upstart(host);
-    if upstart {
-        upstart::remove(host)?;
-    } else {
-        systemd::remove(host, &initctl)?;
-    }
-    failpoint::hit("gate-removed-before-record");
-    if host.is_live() && !upstart {
-        systemd::apply_open(host, &initctl)?;
-        if systemd::ask(true)? != Files::None {
-            return Err(advise("systemd still refuses a reboot", systemd::WAY_OUT));
-        }
-    }
-    files::remove(&host.path(RECORD))?;
-    Ok(was)
-}
-
-/// Opens the gate against a verdict. What must not fail afterwards comes first: the line in the audit log, then the timer
-/// that closes the gate again.
-///
-/// # Errors
-/// Without a reason, with a time out of bounds, when the audit log or the timer cannot be had, and those of [`open`].
-pub fn open_override(host: &Host, reason: &str, kernel: Option<KernelRelease>, lasts: Duration) -> Result<Override> {
-    let over = Override::new(host, reason, kernel, lasts)?;
-    let lock = Lock::take(host)?;
-    let mut event = audit::Event::now(host, audit::What::Override, &over.reason, over.kernel.as_ref());
-    event.until = Some(audit::stamp(over.until));
-    audit::append(host, &event)?;
-    // On upstart, cron looks every few minutes whether one has ended (packaging/el6).
-    if host.is_live() && !upstart::is_upstart(host) {
-        let program = std::env::current_exe().context("finding out where vfguard is")?;
-        let unit = format!("{OVERRIDE_TIMER}{}", over.until);
-        // A second later, so that it is over when the run looks.
-        let later = crate::host::systemd::later(
-            &unit,
-            lasts + Duration::from_secs(1),
-            &program,
-            &["reconcile", "--from", "override-end"],
-        );
-        command::run_ok(&later).remedy(
-            "arming the timer that ends the override",
-            "systemctl list-timers; nothing was opened, since nothing would close it again",
-        )?;
-    }
-    override_::store(host, &over)?;
-    open_locked(host, &lock)?;
-    let (kernels, until) = (over.kernels.iter().map(|k| k.as_str()).collect::<Vec<_>>().join(" "), audit::stamp(over.until));
-    let login = over.who.login_uid.map(|u| u.to_string()).unwrap_or_default();
-    notices::journal(
-        host,
-        Topic::Override,
-        &format!("gate opened against the verdict until {until}: {}", over.reason),
-        &[
-            ("VFGUARD_GATE", "overridden"),
-            ("VFGUARD_KERNEL", kernels.as_str()),
-            ("VFGUARD_REASON", over.reason.as_str()),
-            ("VFGUARD_UNTIL", until.as_str()),
-            ("VFGUARD_LOGIN_UID", login.as_str()),
-        ],
-    );
-    Ok(over)
-}
-
-/// Closing or opening is under way.
-#[derive(Debug)]
-struct Lock {
-    _file: Option<Flock<File>>,
-}
-
-impl Lock {
-    fn take(host: &Host) -> Result<Lock> {
-        let act = || format!("opening the gate's lock {LOCK}");
-        let file = Lock::open(host).remedy(act(), "run this as root")?;
-        Lock::wait(file)
-    }
-
-    /// The same to close, which is the safe side: where the file cannot be made or opened (a /run that is full), it is closed without.
-    fn take_to_close(host: &Host) -> Result<Lock> {
-        Lock::open(host).map_or(Ok(Lock { _file: None }), Lock::wait)
-    }
-
-    fn open(host: &Host) -> Result<File> {
-        let path = host.path(LOCK);
-        files::create_dirs(path.parent().unwrap_or(Path::new("/")), 0o755)?;
-        Ok(lock::open(&path)?)
-    }
-
-    fn wait(mut file: File) -> Result<Lock> {
-        let start = Instant::now();
-        loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(held) => return Ok(Lock { _file: Some(held) }),
-                Err((back, Errno::EWOULDBLOCK)) if start.elapsed() < PATIENCE => {
-                    file = back;
-                    std::thread::sleep(RETRY);
-                }
-                Err((_, e)) => return Err(e).remedy("waiting for the gate to be closed or opened", "run this again"),
-            }
-        }
-    }
 }
 
 #[cfg(test)]

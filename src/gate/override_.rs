@@ -1,11 +1,15 @@
 //! An override: a person with a reason opens the gate against a verdict. It ends by itself, at the latest with this boot.
 
 use super::audit::{self, Who};
+use super::lock::Lock;
+use super::open::{close_later, open_locked};
+use super::term::Term;
 use crate::config::read_trusted;
 use crate::error::advise_exit;
 use crate::error::Exit;
 use crate::host::Host;
 use crate::kernel::{self, KernelRelease};
+use crate::report::notices::{self, Topic};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -31,14 +35,9 @@ pub struct Override {
     /// Who.
     #[serde(flatten)]
     pub who: Who,
-    /// Since when, in unix seconds.
-    pub since: i64,
-    /// When it ends, in unix seconds.
-    pub until: i64,
-    /// The same in seconds since boot, which no change of the clock moves.
-    pub until_uptime: Option<u64>,
-    /// The boot that it belongs to (`/proc/sys/kernel/random/boot_id`).
-    pub boot_id: Option<String>,
+    /// How long.
+    #[serde(flatten)]
+    pub term: Term,
 }
 
 impl Override {
@@ -61,36 +60,16 @@ impl Override {
                 "give a time such as --for 30m; to give up a kernel for good: vfguard decline KERNEL",
             );
         }
-        let since = audit::now();
         let kernels = match &kernel {
             Some(k) => vec![k.clone()],
             None => kernel::installed(host).into_iter().map(|k| k.release).collect(),
         };
-        Ok(Override {
-            reason: reason.to_owned(),
-            kernel,
-            kernels,
-            who: Who::current(host),
-            since,
-            until: since.saturating_add(lasts.as_secs() as i64),
-            until_uptime: uptime(host).map(|u| u.saturating_add(lasts.as_secs())),
-            boot_id: boot_id(host),
-        })
+        Ok(Override { reason: reason.to_owned(), kernel, kernels, who: Who::current(host), term: Term::new(host, lasts) })
     }
 
     /// Whether each of these unsafe kernels is one that the override is about.
     pub fn covers<'a>(&self, unsafe_kernels: impl IntoIterator<Item = &'a KernelRelease>) -> bool {
         unsafe_kernels.into_iter().all(|k| self.kernels.contains(k))
-    }
-
-    /// Whether it still runs. A clock set forward ends it early; one set back does not prolong it, since the time since
-    /// boot counts too (where that is unknown, a clock before its start ends it).
-    fn runs(&self, host: &Host, now: i64) -> bool {
-        let by_boot = match (self.until_uptime, uptime(host)) {
-            (Some(until), Some(up)) => up < until,
-            (None, _) | (_, None) => now >= self.since,
-        };
-        now < self.until && by_boot && self.boot_id == boot_id(host)
     }
 }
 
@@ -101,20 +80,44 @@ pub fn active(host: &Host) -> Option<Override> {
 
 fn active_at(host: &Host, now: i64) -> Option<Override> {
     let text = read_trusted(&host.path(FILE), FILE.as_ref()).ok()?;
-    serde_json::from_str::<Override>(&text).ok().filter(|o| o.runs(host, now))
+    serde_json::from_str::<Override>(&text).ok().filter(|o| o.term.runs(host, now))
 }
 
 pub(super) fn store(host: &Host, over: &Override) -> Result<()> {
     host.write_atomic(FILE, &serde_json::to_vec_pretty(over)?, 0o644)
 }
 
-/// Seconds since boot: the first number of `/proc/uptime` (proc(5)), which counts suspended time too.
-fn uptime(host: &Host) -> Option<u64> {
-    host.read_text("/proc/uptime").ok()?.split(['.', ' ']).next()?.parse().ok()
-}
-
-fn boot_id(host: &Host) -> Option<String> {
-    host.read_text("/proc/sys/kernel/random/boot_id").ok().map(|t| t.trim().to_owned())
+/// Opens the gate against a verdict. What must not fail afterwards comes first: the line in the audit log, then the timer
+/// that closes the gate again.
+///
+/// # Errors
+/// Without a reason, with a time out of bounds, when the audit log or the timer cannot be had, and those of opening.
+pub fn open_override(host: &Host, reason: &str, kernel: Option<KernelRelease>, lasts: Duration) -> Result<Override> {
+    let over = Override::new(host, reason, kernel, lasts)?;
+    let lock = Lock::take(host)?;
+    let mut event = audit::Event::now(host, audit::What::Override, &over.reason, over.kernel.as_ref());
+    event.until = Some(audit::stamp(over.term.until));
+    audit::append(host, &event)?;
+    close_later(host, &over.term, lasts)?;
+    store(host, &over)?;
+    open_locked(host, &lock)?;
+    drop(lock);
+    let kernels = over.kernels.iter().map(|k| k.as_str()).collect::<Vec<_>>().join(" ");
+    let until = audit::stamp(over.term.until);
+    let login = over.who.login_uid.map(|u| u.to_string()).unwrap_or_default();
+    notices::journal(
+        host,
+        Topic::Override,
+        &format!("gate opened against the verdict until {until}: {}", over.reason),
+        &[
+            ("VFGUARD_GATE", "overridden"),
+            ("VFGUARD_KERNEL", kernels.as_str()),
+            ("VFGUARD_REASON", over.reason.as_str()),
+            ("VFGUARD_UNTIL", until.as_str()),
+            ("VFGUARD_LOGIN_UID", login.as_str()),
+        ],
+    );
+    Ok(over)
 }
 
 #[cfg(test)]
@@ -137,8 +140,8 @@ mod tests {
         assert_eq!(over.reason, "kernel page says fine");
         store(&host, &over).unwrap();
         assert_eq!(active(&host), Some(over.clone()));
-        assert!(active_at(&host, over.until - 1).is_some());
-        assert!(active_at(&host, over.until).is_none());
+        assert!(active_at(&host, over.term.until - 1).is_some());
+        assert!(active_at(&host, over.term.until).is_none());
         host.write_atomic("/proc/sys/kernel/random/boot_id", b"two\n", 0o644).unwrap();
         assert!(active(&host).is_none(), "it outlived its boot");
     }
@@ -148,11 +151,11 @@ mod tests {
         let (_dir, host) = machine("100.25 90.0\n", "one\n");
         let over = Override::new(&host, "x", None, USUAL).unwrap();
         store(&host, &over).unwrap();
-        assert!(active_at(&host, over.since - 86_400).is_some(), "within its half hour since boot");
+        assert!(active_at(&host, over.term.since - 86_400).is_some(), "within its half hour since boot");
         host.write_atomic("/proc/uptime", b"1900.30 90.0\n", 0o644).unwrap();
-        assert!(active_at(&host, over.since - 86_400).is_none());
+        assert!(active_at(&host, over.term.since - 86_400).is_none());
         std::fs::remove_file(host.path("/proc/uptime")).unwrap();
-        assert!(active_at(&host, over.since - 1).is_none(), "a clock before its start, and nothing else known");
+        assert!(active_at(&host, over.term.since - 1).is_none(), "a clock before its start, and nothing else known");
     }
 
     #[test]

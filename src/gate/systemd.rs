@@ -5,7 +5,7 @@
 //! ways to reboot on systemd 252 and 257. Never an Assert or a Condition, and never a check service: with those, services
 //! stop and the machine reboots anyway, or hangs (see tests/vm).
 
-use crate::host::{command, files, systemd, Host};
+use crate::host::{command, failpoint, files, systemd, Host};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -138,6 +138,7 @@ fn remove_drop_in(host: &Host, unit: &str) -> Result<()> {
 pub fn remove(host: &Host, initctl: &Initctl) -> Result<()> {
     for unit in refused(true) {
         remove_drop_in(host, unit)?;
+        failpoint::hit("gate-removed-in-part");
     }
     files::remove(&host.path_of_link(unit_path(UNIT)))?;
     for unit in INITCTL.iter().filter(|u| initctl.masked.iter().any(|m| m == *u) && is_masked(host, u)) {

@@ -1,5 +1,10 @@
+use super::close::close_locked;
+use super::lock::{Lock, LOCK};
 use super::*;
 use crate::config::Gate as Settings;
+use crate::report::notices;
+use std::path::Path;
+use std::time::Duration;
 
 fn host() -> (tempfile::TempDir, Host) {
     let dir = tempfile::tempdir().unwrap();
@@ -20,6 +25,13 @@ fn install(host: &Host, kernel: &str) {
     host.write_atomic(format!("/lib/modules/{kernel}/modules.dep"), b"", 0o644).unwrap();
 }
 
+/// The kinds of events in the audit log, in their order.
+fn logged(host: &Host) -> Vec<String> {
+    let text = host.read_text(audit::FILE).unwrap_or_default();
+    let kind = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["event"].as_str().unwrap().to_owned();
+    text.lines().map(kind).collect()
+}
+
 fn tree(dir: &Path) -> Vec<String> {
     let mut names = Vec::new();
     let mut todo = vec![dir.to_owned()];
@@ -38,14 +50,14 @@ fn it_closes_opens_and_leaves_nothing() {
     let (dir, host) = host();
     assert_eq!(state(&host).state, State::Open);
     let closed = close(&host, &Settings::default(), &because("6.1.0-9", "no module ixgbevf")).unwrap();
-    assert_eq!(closed, Closed { state: State::Closed, changed: true, scheduled: None });
+    assert_eq!(closed, Closed { state: State::Closed, changed: true, bumped: true, scheduled: None });
     let gate = state(&host);
     assert_eq!((gate.state, gate.reason), (State::Closed, vec!["6.1.0-9: no module ixgbevf".to_owned()]));
     assert_eq!(seen(&host).state, State::Closed);
     assert!(host.read_text(notices::MOTD).unwrap().contains("vfguard prepare 6.1.0-9"));
     assert!(!is_clear(&host));
-    open(&host).unwrap();
-    open(&host).unwrap();
+    open(&host, None).unwrap();
+    open(&host, None).unwrap();
     assert!(is_clear(&host) && tree(dir.path()).is_empty(), "{:?}", tree(dir.path()));
     assert_eq!(state(&host).state, State::Open);
 }
@@ -90,13 +102,13 @@ fn a_run_killed_between_the_files_is_finished_or_undone_by_the_next() {
     systemd::write(&host, false).unwrap();
     std::fs::remove_file(dir.path().join("run/systemd/system/kexec.target.d/50-vfguard.conf")).unwrap();
     assert_eq!(state(&host).state, State::Open);
-    open(&host).unwrap();
+    open(&host, None).unwrap();
     assert!(is_clear(&host) && tree(dir.path()).is_empty());
     // Files removed, and killed before systemd was told: the record is what remains, and it is not clear.
     close(&host, &Settings::default(), &because("6.1.0-9", "x")).unwrap();
-    systemd::remove(&host, &Initctl::default()).unwrap();
+    super::systemd::remove(&host, &Initctl::default()).unwrap();
     assert!(!is_clear(&host));
-    open(&host).unwrap();
+    open(&host, None).unwrap();
     assert!(is_clear(&host));
 }
 
@@ -108,7 +120,7 @@ fn a_broken_record_neither_opens_nor_hinders() {
     let gate = state(&host);
     assert_eq!(gate.state, State::Closed);
     assert!(gate.reason[0].contains("lost"));
-    open(&host).unwrap();
+    open(&host, None).unwrap();
     assert_eq!(state(&host).state, State::Open);
 }
 
@@ -155,7 +167,7 @@ fn an_override_that_has_ended_refuses_nothing_any_more_and_covers_nothing() {
     install(&host, "6.1.0-9");
     let mut over = open_override(&host, "x", None, USUAL).unwrap();
     assert_eq!(state(&host).state, State::Overridden);
-    over.until = audit::now() - 1;
+    over.term.until = audit::now() - 1;
     override_::store(&host, &over).unwrap();
     assert_eq!(state(&host).state, State::Open);
     assert_eq!(close(&host, &Settings::default(), &because("6.1.0-9", "x")).unwrap().state, State::Closed);
@@ -165,8 +177,8 @@ fn an_override_that_has_ended_refuses_nothing_any_more_and_covers_nothing() {
 fn an_override_without_an_audit_log_opens_nothing() {
     let (_dir, host) = host();
     install(&host, "6.1.0-9");
-    close(&host, &Settings::default(), &because("6.1.0-9", "x")).unwrap();
     std::fs::create_dir_all(host.path(audit::FILE)).unwrap();
+    close(&host, &Settings::default(), &because("6.1.0-9", "x")).unwrap();
     assert!(open_override(&host, "x", None, USUAL).is_err());
     assert_eq!(state(&host).state, State::Closed);
     assert!(active_override(&host).is_none());
@@ -180,7 +192,7 @@ fn closing_by_hand_ends_an_override() {
     close_by_hand(&host, &Settings::default(), &because("6.1.0-9", "by hand")).unwrap();
     assert_eq!(state(&host).state, State::Closed);
     assert!(active_override(&host).is_none());
-    assert!(host.read_text(audit::FILE).unwrap().lines().last().unwrap().contains("\"close\""));
+    assert_eq!(logged(&host), ["override", "close"]);
 }
 
 #[test]
@@ -194,7 +206,7 @@ fn closers_and_openers_at_once_end_in_one_of_both_and_never_between() {
                     if (i + n) % 2 == 0 {
                         close(host, &Settings::default(), &because("6.1.0-9", &format!("{i} {n}"))).unwrap();
                     } else {
-                        open(host).unwrap();
+                        open(host, None).unwrap();
                     }
                 }
             });
@@ -202,4 +214,98 @@ fn closers_and_openers_at_once_end_in_one_of_both_and_never_between() {
     });
     let look = systemd::look(&host, true);
     assert!(is_clear(&host) || (look == Files::Some && systemd::look(&host, false) == Files::All), "{look:?}");
+}
+
+#[test]
+fn an_opener_that_waited_while_the_gate_was_closed_opens_nothing() {
+    let (_dir, host) = host();
+    let settings = Settings::default();
+    close(&host, &settings, &because("6.1.0-9", "x")).unwrap();
+    // All was found safe in this generation; then a hook comes with a kernel, and closes first.
+    let judged = generation::current(&host);
+    let lock = Lock::take(&host).unwrap();
+    let opened = std::thread::scope(|s| {
+        let opener = s.spawn(|| open(&host, Some(judged)).unwrap());
+        std::thread::sleep(Duration::from_millis(200));
+        close_locked(&host, &settings, &because("6.1.0-10", "came later"), &lock).unwrap();
+        drop(lock);
+        opener.join().unwrap()
+    });
+    assert_eq!(opened, Opened::Overtaken);
+    assert_eq!(state(&host).reason, ["6.1.0-10: came later"]);
+    // Who judges what is there now opens; and who need not judge opens whatever came.
+    assert_eq!(open(&host, Some(judged + 1)).unwrap(), Opened::Open { was_closed: true });
+    assert_eq!(open(&host, Some(judged)).unwrap(), Opened::Overtaken, "open already, and judged before the hook came");
+    close(&host, &settings, &because("6.1.0-9", "x")).unwrap();
+    assert_eq!(open(&host, None).unwrap(), Opened::Open { was_closed: true });
+    assert_eq!(open(&host, None).unwrap(), Opened::Open { was_closed: false });
+}
+
+#[test]
+fn a_closing_that_changes_something_raises_the_generation_by_one_and_another_does_not() {
+    let (dir, host) = host();
+    let settings = Settings::default();
+    let raised = |closed: Closed, before: u64| {
+        assert_eq!(generation::current(&host), before + u64::from(closed.bumped));
+        closed.bumped
+    };
+    let close = |reasons: &[Reason]| {
+        let before = generation::current(&host);
+        raised(close(&host, &settings, reasons).unwrap(), before)
+    };
+    let reasons = because("6.1.0-9", "x");
+    assert!(close(&reasons));
+    assert!(!close(&reasons), "nothing changed");
+    assert!(close(&because("6.1.0-9", "y")), "another reason");
+    std::fs::remove_file(dir.path().join("run/systemd/system/reboot.target.d/50-vfguard.conf")).unwrap();
+    assert!(close(&because("6.1.0-9", "y")), "a file was gone");
+    let before = generation::current(&host);
+    assert!(raised(close_by_hand(&host, &settings, &because("6.1.0-9", "by hand")).unwrap(), before));
+    let before = generation::current(&host);
+    assert!(!raised(close_undecided(&host, &settings, reasons[0].clone()).unwrap(), before), "closed already");
+    open(&host, None).unwrap();
+    let before = generation::current(&host);
+    assert!(raised(close_undecided(&host, &settings, reasons[0].clone()).unwrap(), before));
+}
+
+#[test]
+fn while_vfguard_is_being_removed_nothing_closes_the_gate() {
+    let (_dir, host) = host();
+    let (settings, reasons) = (Settings::default(), because("6.1.0-9", "x"));
+    host.write_atomic("/proc/uptime", b"5000.25 90.0\n", 0o644).unwrap();
+    host.write_atomic(removing::FILE, b"4990\n", 0o644).unwrap();
+    let closed = [
+        close(&host, &settings, &reasons),
+        close_by_hand(&host, &settings, &reasons),
+        close_undecided(&host, &settings, reasons[0].clone()),
+        end_pass(&host, &settings, &reasons),
+    ];
+    for closed in closed {
+        let closed = closed.unwrap();
+        assert_eq!((closed.state, closed.changed, closed.bumped), (State::Open, false, false));
+    }
+    assert!(is_clear(&host) && state(&host).state == State::Open);
+    // A removal that was given up.
+    host.write_atomic("/proc/uptime", b"5600.00 90.0\n", 0o644).unwrap();
+    assert_eq!(close(&host, &settings, &reasons).unwrap().state, State::Closed);
+}
+
+#[test]
+fn what_the_gate_does_by_itself_is_in_the_audit_log_if_it_changed_something() {
+    let (_dir, host) = host();
+    let (settings, reasons) = (Settings::default(), because("6.1.0-9", "no module ixgbevf"));
+    for _ in 0..2 {
+        close(&host, &settings, &reasons).unwrap();
+    }
+    close_undecided(&host, &settings, because("6.1.0-9", "y")[0].clone()).unwrap();
+    for _ in 0..2 {
+        open(&host, Some(generation::current(&host))).unwrap();
+    }
+    assert_eq!(logged(&host), ["closed", "opened"]);
+    assert!(host.read_text(audit::FILE).unwrap().contains("6.1.0-9: no module ixgbevf"));
+    // Where the log cannot be written, it closes and opens all the same.
+    std::fs::remove_file(host.path(audit::FILE)).unwrap();
+    std::fs::create_dir_all(host.path(audit::FILE)).unwrap();
+    assert!(close(&host, &settings, &reasons).unwrap().changed);
+    assert_eq!(open(&host, None).unwrap(), Opened::Open { was_closed: true });
 }

@@ -1,9 +1,10 @@
 //! Speaking to systemd: systemctl(1) and systemd-run(1), described and run. Nothing here is called for another root than `/`.
 
 use super::command::{self, Outcome, Spec};
-use super::Host;
+use super::{files, Host};
 use crate::error::{advise, Remedy};
 use anyhow::Result;
+use jiff::{tz::TimeZone, Timestamp};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +13,9 @@ use std::time::Duration;
 const RELOAD_LIMIT: Duration = Duration::from_secs(90);
 /// A question is answered at once or not at all.
 const ASK_LIMIT: Duration = Duration::from_secs(25);
+
+/// The largest time zone has some 4 KiB (tzfile(5)).
+const MAX_ZONE: u64 = 1 << 16;
 
 /// The directory that exists while systemd is the init (sd_booted(3)).
 pub const BOOTED: &str = "/run/systemd/system";
@@ -99,16 +103,28 @@ pub fn has_unit(host: &Host, unit: &str) -> bool {
     .any(|dir| host.path_of_link(Path::new(dir).join(unit)).symlink_metadata().is_ok())
 }
 
-/// Runs a command line once, after a delay, as a transient timer (systemd-run(1), systemd >= 218).
-pub fn later(unit: &str, delay: Duration, program: &Path, args: &[&str]) -> Spec {
+/// Runs a command line once, after a delay, as a transient timer (systemd-run(1), systemd >= 218). The delay stands still while the
+/// machine is suspended, so the timer also has the time of the clock, `at` in unix seconds; what comes first runs it, and the other
+/// once more.
+pub fn later(host: &Host, unit: &str, delay: Duration, at: i64, program: &Path, args: &[&str]) -> Spec {
     let mut all = vec![
         format!("--unit={unit}").into(),
         format!("--on-active={}", delay.as_secs()).into(),
+        format!("--on-calendar={}", calendar(host, at)).into(),
         "--timer-property=AccuracySec=1s".into(),
         program.as_os_str().to_owned(),
     ];
     all.extend(args.iter().map(|a| (*a).into()));
     Spec::new("systemd-run", all, ASK_LIMIT)
+}
+
+/// Unix seconds as a calendar event (systemd.time(7)) in the machine's own time zone, whatever the caller's is: systemd 219 reads no
+/// other.
+fn calendar(host: &Host, at: i64) -> String {
+    let zone = files::read_bounded(&host.path("/etc/localtime"), MAX_ZONE).ok();
+    let zone = zone.and_then(|data| TimeZone::tzif("localtime", &data).ok()).unwrap_or(TimeZone::UTC);
+    let at = Timestamp::from_second(at).unwrap_or(Timestamp::MAX);
+    at.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// systemd's own version, from the name of its shared library (`libsystemd-shared-257.so`, since 232); none where it cannot
@@ -150,11 +166,28 @@ mod tests {
     }
 
     #[test]
-    fn a_timer_is_one_command_without_a_shell() {
-        let spec = later("vfguard-override-end-7", Duration::from_secs(61), Path::new("/usr/bin/vfguard"), &["reconcile"]);
-        assert_eq!(
-            spec.line(),
-            "systemd-run --unit=vfguard-override-end-7 --on-active=61 --timer-property=AccuracySec=1s /usr/bin/vfguard reconcile"
-        );
+    fn a_timer_is_one_command_without_a_shell_and_knows_the_time_of_the_clock_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        let later = || {
+            let (delay, program) = (Duration::from_secs(61), Path::new("/usr/bin/vfguard"));
+            later(&host, "vfguard-override-end-7", delay, 1_700_000_000, program, &["reconcile"]).line()
+        };
+        let expected = |time: &str| {
+            format!("systemd-run --unit=vfguard-override-end-7 --on-active=61 --on-calendar={time} --timer-property=AccuracySec=1s /usr/bin/vfguard reconcile")
+        };
+        assert_eq!(later(), expected("2023-11-14 22:13:20"));
+        // Nine hours east, as `TZif` version 1 has it.
+        let mut zone = b"TZif".to_vec();
+        zone.extend([0; 16]);
+        for count in [0_u32, 0, 0, 0, 1, 4] {
+            zone.extend(count.to_be_bytes());
+        }
+        zone.extend(32_400_i32.to_be_bytes());
+        zone.extend(b"\0\0JST\0");
+        host.write_atomic("/etc/localtime", &zone, 0o644).unwrap();
+        assert_eq!(later(), expected("2023-11-15 07:13:20"));
+        host.write_atomic("/etc/localtime", b"no zone", 0o644).unwrap();
+        assert_eq!(later(), expected("2023-11-14 22:13:20"));
     }
 }

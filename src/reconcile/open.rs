@@ -4,7 +4,7 @@ use super::Run;
 use crate::boot;
 use crate::error;
 use crate::finding::{Code, Finding, Verdict};
-use crate::gate;
+use crate::gate::{self, Opened};
 use crate::host::lock::BootLock;
 use crate::judge::Judgement;
 use crate::look::Look;
@@ -38,14 +38,13 @@ impl Run<'_> {
             }
         }
         if open {
-            if look.is_overtaken() {
-                return Ok(Err(look.judgement));
-            }
-            let closed = gate::state(self.host).state == gate::State::Closed;
             // Clears away what a run that died left half-done, too.
-            gate::open(self.host)?;
-            if closed {
-                self.done.push("gate opened: all kernels that may boot are safe".into());
+            match gate::open(self.host, Some(look.generation))? {
+                Opened::Overtaken => return Ok(Err(look.judgement)),
+                Opened::Open { was_closed: true } => {
+                    self.done.push("gate opened: all kernels that may boot are safe".into());
+                }
+                Opened::Open { was_closed: false } => {}
             }
         }
         self.failed = None;

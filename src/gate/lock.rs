@@ -1,0 +1,70 @@
+//! The gate's lock: closing and opening exclude each other, and nobody builds under it.
+
+use crate::error::Remedy;
+use crate::host::{files, lock, Host};
+use anyhow::Result;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Where it is, below the root; packaging/systemd/fail-closed takes it as well.
+pub(super) const LOCK: &str = "/run/vfguard/gate.lock";
+
+/// Longer than whoever holds the lock may take. What is waited for under it, at the longest, each time with 2 s more for a program
+/// that has to be killed:
+///
+/// | closing | s | opening | s | override or pass | s | `gate remove` | s |
+/// |---|---|---|---|---|---|---|---|
+/// | was it closed before? (show) | 25 | | | arm the timer (systemd-run) | 25 | stop timers | 25 |
+/// | does initctl listen? (show) | 25 | | | | | | |
+/// | daemon-reload | 90 | daemon-reload | 90 | | 90 | | 90 |
+/// | stop initctl | 25 | start initctl | 25 | | 25 | | 25 |
+/// | start the inhibitor | 25 | stop the inhibitor | 25 | | 25 | | 25 |
+/// | does it refuse? (show) | 25 | is it open? (show) | 25 | | 25 | | 25 |
+/// | **sum** | **227** | | **173** | | **200** | | **200** |
+///
+/// Telling people (wall, 10 s) and the audit log of what was done come after the lock. The shell of vfguard-fail-closed.service
+/// holds it for 85 s.
+const PATIENCE: Duration = Duration::from_secs(240);
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Closing or opening is under way.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: Option<Flock<File>>,
+}
+
+impl Lock {
+    pub(super) fn take(host: &Host) -> Result<Lock> {
+        let act = || format!("opening the gate's lock {LOCK}");
+        let file = Lock::open(host).remedy(act(), "run this as root")?;
+        Lock::wait(file)
+    }
+
+    /// The same to close, which is the safe side: where the file cannot be made or opened (a /run that is full), it is closed without.
+    pub(super) fn take_to_close(host: &Host) -> Result<Lock> {
+        Lock::open(host).map_or(Ok(Lock { _file: None }), Lock::wait)
+    }
+
+    fn open(host: &Host) -> Result<File> {
+        let path = host.path(LOCK);
+        files::create_dirs(path.parent().unwrap_or(Path::new("/")), 0o755)?;
+        Ok(lock::open(&path)?)
+    }
+
+    fn wait(mut file: File) -> Result<Lock> {
+        let start = Instant::now();
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(held) => return Ok(Lock { _file: Some(held) }),
+                Err((back, Errno::EWOULDBLOCK)) if start.elapsed() < PATIENCE => {
+                    file = back;
+                    std::thread::sleep(RETRY);
+                }
+                Err((_, e)) => return Err(e).remedy("waiting for the gate to be closed or opened", "run this again"),
+            }
+        }
+    }
+}

@@ -3,7 +3,7 @@
 
 mod machine;
 
-use machine::live::enter;
+use machine::live::{enter, SYSTEMCTL};
 use machine::{Machine, Run};
 use serde_json::Value;
 use std::fs;
@@ -13,31 +13,6 @@ const OLD: &str = "6.1.0-53-amd64";
 const NEW: &str = "6.1.0-54-amd64";
 const NIC: &str = "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00";
 const DRIVER: &str = "ena.alias=pci:v00001D0Fd0000EC20sv*sd*bc*sc*i*\0ena.file=drivers/net/ena\0";
-
-/// Stands in for systemd, which a namespace has not: it knows what lay in /run/systemd/system at the last reload that went well.
-/// /srv/reload makes the next ones fail or hang, /srv/show makes it answer badly.
-const SYSTEMCTL: &str = r#"#!/bin/bash
-words=()
-for w in "$@"; do [[ $w = --* ]] || words+=("$w"); done
-case ${words[0]} in
-daemon-reload)
-    case $(cat /srv/reload 2>/dev/null) in
-    fails) echo 'Failed to reload daemon: Refusing to reload, not enough space available on /run/systemd.' >&2; exit 1 ;;
-    hangs) exec sleep 600 ;;
-    esac
-    rm -rf /srv/known; cp -a /run/systemd/system /srv/known ;;
-show)
-    [ "$(cat /srv/show 2>/dev/null)" != silent ] || { echo 'Failed to connect to bus: No such file or directory' >&2; exit 1; }
-    refuser=VFGUARD_blocks_reboot__run_vfguard_status.service
-    for u in "${words[@]:1}"; do
-        loaded=loaded requires=
-        ! grep -qs "^Requires=$refuser" "/srv/known/$u.d/50-vfguard.conf" || requires=$refuser
-        [ "$u" != $refuser ] || { loaded=not-found; [ ! -L "/srv/known/$u" ] || loaded=masked; }
-        printf 'Id=%s\nLoadState=%s\nRequires=%s\nActiveState=inactive\n\n' "$u" $loaded "$requires"
-        [ "$(cat /srv/show 2>/dev/null)" != half ] || exit 0
-    done ;;
-esac
-"#;
 
 /// OLD runs and drives the card; NEW came, is the boot default, and does not. Nothing was decided yet.
 fn machine() -> Machine {

@@ -282,8 +282,8 @@ impl Run<'_> {
                     if again {
                         own.raised += self.refuse(&look).raised;
                     }
-                    // A kernel that came after the first look may want a build.
-                    if gate::generation::current(self.host) == first + own.raised {
+                    // A kernel that came after the first look may want a build. Where the gate is not seen closed, that is told first.
+                    if self.failed.is_some() || gate::generation::current(self.host) == first + own.raised {
                         return Ok(look.judgement);
                     }
                     last = Some(look.judgement);

@@ -37,7 +37,9 @@ fn next(kernels: &[(&str, Role)]) -> NextBoot {
         cmdline: String::new(),
         initrds: vec![],
     };
-    NextBoot { kernels: kernels.iter().map(candidate).collect(), ..NextBoot::new(Source::Grub2) }
+    let mut next = NextBoot::new(Source::Grub2);
+    next.kernels = kernels.iter().map(candidate).collect();
+    next
 }
 
 /// What a test varies; the rest is a machine on which nothing is held and the gate is open.

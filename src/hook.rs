@@ -53,7 +53,9 @@ pub enum Caller {
     Worker,
     /// vfguard-headers.service.
     Headers,
-    /// Something of this machine outside any transaction: a boot, the watch, a timer, the end of an override.
+    /// vfguard-boot.service: early, before devices, mounts and the network are sure to be there.
+    Boot,
+    /// Something of this machine outside any transaction: the watch, a timer, the end of an override.
     Machine,
     /// dnf5's actions plugin, for which stdout is a protocol.
     Dnf5,
@@ -68,7 +70,8 @@ impl Caller {
             None => Caller::Person,
             Some("service") => Caller::Worker,
             Some("headers") => Caller::Headers,
-            Some("boot" | "watch" | "timer" | "override-end") => Caller::Machine,
+            Some("boot") => Caller::Boot,
+            Some("watch" | "timer" | "override-end") => Caller::Machine,
             Some("dnf5") => Caller::Dnf5,
             Some(_) => Caller::Hook,
         }
@@ -78,7 +81,7 @@ impl Caller {
     pub fn in_transaction(self) -> bool {
         match self {
             Caller::Hook | Caller::Dnf5 => true,
-            Caller::Person | Caller::Worker | Caller::Headers | Caller::Machine => false,
+            Caller::Person | Caller::Worker | Caller::Headers | Caller::Boot | Caller::Machine => false,
         }
     }
 }

@@ -71,7 +71,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
             }
             return Ok(Exit::Done);
         }
-        Caller::Person | Caller::Machine => {
+        Caller::Person | Caller::Boot | Caller::Machine => {
             let progress = progress::new(context);
             if caller == Caller::Person {
                 hook::bring_headers(host, config, progress.as_ref())?;

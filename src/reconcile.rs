@@ -269,6 +269,7 @@ impl Run<'_> {
             let moved = own.moved;
             // What boots may be another kernel now: an unsafe one that was set for one boot is not any more.
             let again = self.prepare(&look) || moved;
+            self.lock.still_ours()?;
             if again {
                 look = Look::new(self.host, self.config)?;
             }

@@ -61,6 +61,7 @@ pub fn install(
     initrds: &[PathBuf],
 ) -> Result<Vec<PathBuf>> {
     let kernel = &tree.release;
+    lock.still_ours()?;
     let modules_dir = host.path(modules_dir(kernel));
     if !modules_dir.is_dir() {
         return Err(advise(
@@ -97,7 +98,11 @@ pub fn install(
             change.settle()?;
             Ok(paths)
         }
-        Err(e) => Err(change.take_back(e)),
+        // What is there now may have served another run already; it was verified before it got its name.
+        Err(e) => Err(match lock.still_ours() {
+            Ok(()) => change.take_back(e),
+            Err(lost) => lost.context(format!("{e:#}")),
+        }),
     }
 }
 

@@ -62,6 +62,8 @@ pub fn prepare(
     let mut run = Run { host, config, request, progress, stages: Vec::new(), log: None, contained: None, inputs: None };
     let result = run.all(lock);
     progress.end();
+    // The record may be another run's to write by now.
+    lock.still_ours()?;
     let entry = match &result {
         Ok(prepared) if prepared.reused => return result,
         Ok(prepared) => {

@@ -1,5 +1,9 @@
-//! The locks: an flock(2) each, on a file that is never renamed or removed, so that all callers lock the same inode. The kernel frees it
+//! The locks: an flock(2) each, on a file that no vfguard renames or removes, so that all callers lock the same inode. The kernel frees it
 //! when its holder dies.
+//!
+//! Somebody else may remove it (a cleaner of /run, a person): then the next run makes another file, and its lock does not exclude the first
+//! holder. So whoever has taken a lock looks whether the file still has its name, and takes it anew if not; and whoever has held one for
+//! long looks once more before each effect that another run may be about to have as well ([`WriteLock::still_ours`]).
 //!
 //! Two of them, so that what must be quick never waits for what is slow: [`WriteLock`] is held through a build, [`BootLock`] for the
 //! moment in which the boot default moves. Who holds the first may take the second, never the other way round.
@@ -9,10 +13,10 @@ use crate::error::{advise_exit, exit, Exit};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Where the lock of a build is, below the root.
@@ -29,7 +33,8 @@ const RETRY: Duration = Duration::from_millis(100);
 /// Proof that this process is the one that builds and installs; what does so takes it by reference.
 #[derive(Debug)]
 pub struct WriteLock {
-    _file: Flock<File>,
+    file: Flock<File>,
+    path: PathBuf,
 }
 
 impl WriteLock {
@@ -38,7 +43,24 @@ impl WriteLock {
     /// # Errors
     /// [`Exit::Locked`] when another run still holds it; those of opening the file.
     pub fn take(host: &Host, patience: Duration) -> Result<WriteLock> {
-        take(&host.path(LOCK), patience).map(|file| WriteLock { _file: file })
+        let path = host.path(LOCK);
+        take(&path, patience).map(|file| WriteLock { file, path })
+    }
+
+    /// Looks whether this is still the lock that others take; right before what must not be done twice or by two: a module that is
+    /// installed, a default that is promoted, a gate that is opened. Refusing needs no such proof.
+    ///
+    /// # Errors
+    /// [`Exit::Locked`] when its file was removed, since another run may hold the lock by now.
+    pub fn still_ours(&self) -> Result<()> {
+        if is_named(&self.path, &self.file) {
+            return Ok(());
+        }
+        Err(advise_exit(
+            Exit::Locked,
+            format!("{} was removed while this run held it, and another one may be at work", self.path.display()),
+            "vfguard reconcile",
+        ))
     }
 }
 
@@ -71,26 +93,38 @@ impl BootLock {
 }
 
 fn take(path: &Path, patience: Duration) -> Result<Flock<File>> {
-    files::create_dirs(path.parent().unwrap_or(Path::new("/")), 0o755)?;
-    let mut file = open(path).with_context(|| format!("opening the lock {}", path.display()))?;
+    acquire(path, patience, RETRY)?.ok_or_else(|| {
+        advise_exit(
+            Exit::Locked,
+            format!("another vfguard run holds {} (waited {} s)", path.display(), patience.as_secs()),
+            "wait until it is done (`vfguard status` shows its log), then run this again",
+        )
+    })
+}
+
+/// Takes a lock, tried each `retry`; none when another still holds it after `patience`. The file is opened anew each time, and one that has
+/// lost its name is no lock: nobody else would ever find it.
+///
+/// # Errors
+/// Those of making, opening and locking the file.
+pub(crate) fn acquire(path: &Path, patience: Duration, retry: Duration) -> Result<Option<Flock<File>>> {
     let start = Instant::now();
     loop {
+        files::create_dirs(path.parent().unwrap_or(Path::new("/")), 0o755)?;
+        let file = open(path).with_context(|| format!("opening the lock {}", path.display()))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(held) => return Ok(held),
-            Err((back, Errno::EWOULDBLOCK)) if start.elapsed() < patience => {
-                file = back;
-                std::thread::sleep(RETRY);
-            }
-            Err((_, Errno::EWOULDBLOCK)) => {
-                return Err(advise_exit(
-                    Exit::Locked,
-                    format!("another vfguard run holds {} (waited {} s)", path.display(), patience.as_secs()),
-                    "wait until it is done (`vfguard status` shows its log), then run this again",
-                ));
-            }
+            Ok(held) if is_named(path, &held) => return Ok(Some(held)),
+            Ok(_) | Err((_, Errno::EWOULDBLOCK)) if start.elapsed() < patience => std::thread::sleep(retry),
+            Ok(_) | Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
             Err((_, e)) => return Err(e).with_context(|| format!("locking {}", path.display())),
         }
     }
+}
+
+/// Whether a path leads to this file.
+fn is_named(path: &Path, file: &File) -> bool {
+    let id = |meta: io::Result<Metadata>| meta.map(|m| (m.dev(), m.ino())).ok();
+    id(file.metadata()).is_some_and(|ours| id(fs::metadata(path)) == Some(ours))
 }
 
 /// Opens the file of a lock, made where it is missing, and closes it to others, as an older vfguard or another umask left it.
@@ -145,6 +179,40 @@ mod tests {
         fs::write(dir.path().join("run"), "").unwrap();
         assert!(BootLock::take(&host).is_err());
         assert!(BootLock::take_to_hold(&host).is_ok());
+    }
+
+    #[test]
+    fn a_lock_whose_file_was_removed_is_no_longer_ours_and_excludes_nobody_from_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        let first = WriteLock::take(&host, Duration::ZERO).unwrap();
+        first.still_ours().unwrap();
+        fs::remove_dir_all(host.path("/run/vfguard")).unwrap();
+        let lost = |lock: &WriteLock| crate::error::exit(&lock.still_ours().unwrap_err());
+        assert_eq!(lost(&first), Exit::Locked);
+        let second = WriteLock::take(&host, Duration::ZERO).unwrap();
+        assert_eq!(lost(&first), Exit::Locked, "the file of another run was taken for its own");
+        second.still_ours().unwrap();
+    }
+
+    /// A file that is removed between opening and locking is another one than the next run opens.
+    #[test]
+    fn whoever_waited_for_a_file_that_was_removed_meanwhile_takes_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        let first = BootLock::take(&host).unwrap();
+        let waiting = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| BootLock::take(&host).unwrap());
+            std::thread::sleep(2 * RETRY);
+            fs::remove_dir_all(host.path("/run/vfguard")).unwrap();
+            let waited = waiting.join().unwrap();
+            assert!(is_named(&host.path(BOOT_LOCK), waited._file.as_ref().unwrap()));
+            waited
+        });
+        drop(first);
+        assert!(acquire(&host.path(BOOT_LOCK), Duration::ZERO, RETRY).unwrap().is_none(), "two hold it");
+        drop(waiting);
+        assert!(acquire(&host.path(BOOT_LOCK), Duration::ZERO, RETRY).unwrap().is_some());
     }
 
     #[test]

@@ -26,6 +26,7 @@ impl Run<'_> {
             End::Promote(kernel) => Some(Some(kernel)),
             End::Forget => Some(None),
         };
+        self.lock.still_ours()?;
         if let Some(judged) = judged {
             let lock = BootLock::take(self.host);
             // Whoever held that lock may have held the default off another kernel meanwhile.
@@ -38,6 +39,7 @@ impl Run<'_> {
             }
         }
         if open {
+            self.lock.still_ours()?;
             // Clears away what a run that died left half-done, too.
             match gate::open(self.host, Some(look.generation))? {
                 Opened::Overtaken => return Ok(Err(look.judgement)),

@@ -3,6 +3,8 @@
 
 #[path = "fetch/cache.rs"]
 mod cache;
+#[path = "fetch/network.rs"]
+mod network;
 #[path = "fetch/server.rs"]
 mod server;
 mod support;
@@ -16,7 +18,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use support::{Authority, Reply, Server};
 use vfguard::config::Fetch;
-use vfguard::driver::fetch::{fetch_within, Limits};
+use vfguard::driver::fetch::{fetch_within, Limits, Network};
 use vfguard::driver::{local_archive, Digest, KernelRange, Origin, Progress, Recipe, Release, VerifiedArchive};
 use vfguard::error::remedy;
 use vfguard::host::Host;
@@ -35,6 +37,7 @@ fn limits() -> Limits {
         overall: Duration::from_secs(15),
         backoff: Duration::from_millis(5),
         longest_wait: Duration::from_millis(40),
+        network: Box::leak(Box::new(Network::new(Duration::from_secs(60)))),
     }
 }
 

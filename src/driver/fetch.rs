@@ -4,9 +4,11 @@
 //! within bounds of time and size, and nothing but the pinned bytes comes through.
 
 mod http;
+mod network;
 mod redact;
 mod store;
 
+pub use network::Network;
 pub use redact::scrub;
 pub(super) use store::SOURCES;
 
@@ -96,6 +98,8 @@ pub struct Limits {
     pub backoff: Duration,
     /// The longest wait before trying again, also when `Retry-After` asks for more.
     pub longest_wait: Duration,
+    /// For a network that is not up yet.
+    pub network: &'static Network,
 }
 
 impl Limits {
@@ -108,6 +112,7 @@ impl Limits {
             overall,
             backoff: Duration::from_secs(1),
             longest_wait: Duration::from_secs(30),
+            network: &network::NETWORK,
         }
     }
 }
@@ -116,6 +121,8 @@ impl Limits {
 enum Failure {
     /// It may go better later (after that long, if the server says so).
     Again(Error, Option<Duration>),
+    /// The same, and nothing was reached: there may be no network yet.
+    Unreached(Error),
     /// This place will not have it; the next may.
     Next(Error),
     /// It is this machine's fault: no place helps.
@@ -195,7 +202,7 @@ pub fn fetch_within(
                 let cure = format!("make room in {} and see that it can be written", job.store.shown());
                 return Err(e).remedy(act, cure);
             }
-            Err(Failure::Again(e, _) | Failure::Next(e)) => {
+            Err(Failure::Again(e, _) | Failure::Unreached(e) | Failure::Next(e)) => {
                 let failure = format!("{shown}: {}", scrub(&format!("{e:#}")));
                 progress.note(&failure);
                 failures.push(failure);
@@ -235,7 +242,7 @@ pub fn reachable(host: &Host, config: &Fetch, recipe: &Recipe, release: &Release
             Ok(_) | Err(()) => match client.get(&parsed, host, config, &limits) {
                 // Its body is never read.
                 Ok(_) => Ok(()),
-                Err(Failure::Again(e, _) | Failure::Next(e) | Failure::Stop(e)) => Err(e),
+                Err(Failure::Again(e, _) | Failure::Unreached(e) | Failure::Next(e) | Failure::Stop(e)) => Err(e),
             },
         };
         match answer {
@@ -323,7 +330,13 @@ impl Job<'_> {
         let mut wait = self.limits.backoff;
         let mut attempt = 1;
         loop {
-            match self.attempt(&parsed, shown) {
+            let outcome = match self.attempt(&parsed, shown) {
+                // Not one of the attempts: nobody was asked.
+                Err(Failure::Unreached(_)) if self.limits.network.may_come(self.host, &parsed, self.progress) => continue,
+                Err(Failure::Unreached(e)) => Err(Failure::Again(e, None)),
+                other => other,
+            };
+            match outcome {
                 Err(Failure::Again(e, asked)) if attempt < self.config.attempts => {
                     // A fleet that failed together should not come back together.
                     let pause = asked.unwrap_or(wait.mul_f64(1.0 + jitter())).min(self.limits.longest_wait);

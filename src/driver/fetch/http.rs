@@ -90,6 +90,9 @@ fn failure(error: reqwest::Error) -> Failure {
             "the TLS connection is not trusted (is ca-certificates installed? an own authority goes into fetch.ca_file)",
         ));
     }
+    if error.is_connect() {
+        return Failure::Unreached(text);
+    }
     Failure::Again(text, None)
 }
 

@@ -167,11 +167,14 @@ pub struct Hook {
     /// Seconds that a run waits for another that holds the lock.
     #[serde(deserialize_with = "numbers::lock_timeout")]
     pub lock_timeout: u64,
+    /// Seconds that a hook may take in all, while the package manager waits; past them the work goes on in the background.
+    #[serde(deserialize_with = "numbers::budget")]
+    pub budget: u64,
 }
 
 impl Default for Hook {
     fn default() -> Self {
-        Hook { wait: true, lock_timeout: 1800 }
+        Hook { wait: true, lock_timeout: 1800, budget: 1200 }
     }
 }
 

@@ -9,6 +9,11 @@
 //!
 //! The service sees the network and the whole file system where rpm's `unshare` plugin gives a hook neither, survives a hook that
 //! is killed, and many hooks of one transaction join one run of it.
+//!
+//! A hook holds the package manager's lock while it waits, so all its waiting has one bound, `hook.budget`: past it the service goes on
+//! alone, and the gate stays closed meanwhile. And a service that cannot begin is not waited for ([`follow`]).
+
+mod follow;
 
 use crate::boot;
 use crate::config::{Config, Mode};
@@ -23,11 +28,8 @@ use crate::kernel::KernelRelease;
 use crate::reconcile::{self, Effort, Outcome, Pending};
 use crate::survey::Survey;
 use anyhow::Result;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
-use std::thread;
-use std::time::Duration;
+use follow::{follow, Ran};
+use std::time::{Duration, Instant};
 
 /// The unit that builds; its file is packaging/systemd's.
 pub const WORKER: &str = "vfguard.service";
@@ -37,13 +39,6 @@ pub const HEADERS: &str = "vfguard-headers.service";
 pub const PROGRESS: &str = "/run/vfguard/progress";
 /// The last verdict that a hook told, below the root: the next hook of the transaction does not repeat it.
 const TOLD: &str = "/run/vfguard/told";
-/// The worker's own limit (TimeoutStartSec), and a little.
-const WAIT: Duration = Duration::from_secs(3 * 3600 + 300);
-/// How often the worker's progress is looked at.
-const LOOK: Duration = Duration::from_millis(200);
-/// A piece of progress that is read at once.
-const PIECE: u64 = 64 << 10;
-
 /// Who calls `reconcile`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
@@ -91,6 +86,7 @@ impl Caller {
 /// # Errors
 /// Those of [`reconcile::reconcile`].
 pub fn run(host: &Host, config: &Config, progress: &dyn Progress) -> Result<Outcome> {
+    let until = Instant::now() + Duration::from_secs(config.hook.budget);
     let place = place::place(host);
     if !place.may_hold() {
         // An image build: nothing is refused, so there is nothing to decide first.
@@ -104,7 +100,7 @@ pub fn run(host: &Host, config: &Config, progress: &dyn Progress) -> Result<Outc
     }
     let said = std::mem::take(&mut first.done);
     if pending.is_empty() {
-        let mut last = again(host, config, Effort::Whole, progress, &said)?;
+        let mut last = here(host, config, until, progress, &said)?;
         last.done.splice(0..0, said);
         return Ok(last);
     }
@@ -115,7 +111,7 @@ pub fn run(host: &Host, config: &Config, progress: &dyn Progress) -> Result<Outc
         progress.note(&format!("{}: {} is not proven yet{}", p.kernel, p.driver, meanwhile(&first)));
     }
     if !served {
-        return again(host, config, Effort::Whole, progress, &said);
+        return here(host, config, until, progress, &said);
     }
     for p in &lacking {
         progress.note(&format!(
@@ -126,13 +122,22 @@ pub fn run(host: &Host, config: &Config, progress: &dyn Progress) -> Result<Outc
         ));
     }
     if ready.is_empty() || !config.hook.wait {
-        systemd::order("start", &[WORKER])?;
-        progress.note(&format!("the work goes on in the background (journalctl -f -u {WORKER})"));
+        in_the_background(progress)?;
         return Ok(first);
     }
     for _ in 0..2 {
-        match follow(host, progress)? {
-            Ran::Not => return again(host, config, Effort::Whole, progress, &said),
+        match follow(host, until, progress)? {
+            Ran::Not => return here(host, config, until, progress, &said),
+            Ran::Waits => {
+                progress
+                    .note(&format!("{WORKER} waits for something that may wait for this hook, so the work is done here"));
+                return here(host, config, until, progress, &said);
+            }
+            Ran::On => {
+                progress.note(&format!("not done after {} s (hook.budget)", config.hook.budget));
+                in_the_background(progress)?;
+                return Ok(first);
+            }
             Ran::Whole => break,
             // It may have been at its end already, and has not seen what this hook saw.
             Ran::Joined if left(host, config)? => {}
@@ -140,6 +145,23 @@ pub fn run(host: &Host, config: &Config, progress: &dyn Progress) -> Result<Outc
         }
     }
     again(host, config, Effort::Decide, progress, &said)
+}
+
+/// Leaves the rest to the worker, which nobody waits for.
+fn in_the_background(progress: &dyn Progress) -> Result<()> {
+    systemd::order("start", &[WORKER])?;
+    progress.note(&format!("the work goes on in the background (journalctl -f -u {WORKER})"));
+    Ok(())
+}
+
+/// Does the work here, where no service does it. The wait for another run ends with the budget, and so does each build; what is short in
+/// any case (fetching, depmod, an initramfs) keeps its own limits.
+fn here(host: &Host, config: &Config, until: Instant, progress: &dyn Progress, said: &[String]) -> Result<Outcome> {
+    let left = until.saturating_duration_since(Instant::now()).as_secs().max(1);
+    let mut config = config.clone();
+    config.hook.lock_timeout = config.hook.lock_timeout.min(left);
+    config.build.timeout = config.build.timeout.min(left);
+    again(host, &config, Effort::Whole, progress, said)
 }
 
 /// Once more, without what was said the first time.
@@ -160,82 +182,6 @@ fn meanwhile(outcome: &Outcome) -> &'static str {
 fn left(host: &Host, config: &Config) -> Result<bool> {
     let judgement = Survey::new(host, config)?.judge();
     Ok(reconcile::pending(host, &judgement)?.iter().any(|p| p.headers))
-}
-
-/// How the worker ran.
-enum Ran {
-    /// It could not be started: masked, or unknown to systemd.
-    Not,
-    /// It was at work already.
-    Joined,
-    /// From its beginning.
-    Whole,
-}
-
-/// Starts the worker, or joins it, and shows its progress until its end.
-fn follow(host: &Host, progress: &dyn Progress) -> Result<Ran> {
-    let at_work = systemd::show(&[WORKER], &["ActiveState"])
-        .is_ok_and(|units| units.iter().any(|u| u.get("ActiveState").is_some_and(|s| s == "activating")));
-    let before = identity(host);
-    let mut tail = Tail { skip: before.filter(|_| !at_work), ..Tail::default() };
-    let wait = || systemd::run_unit(WORKER, WAIT);
-    let outcome = thread::scope(|scope| {
-        // Where no thread can be made, its progress is shown at its end.
-        let Ok(waiting) = thread::Builder::new().spawn_scoped(scope, wait) else { return wait() };
-        while !waiting.is_finished() {
-            tail.show(host, progress);
-            thread::sleep(LOOK);
-        }
-        waiting.join().unwrap_or_else(|_| Err(anyhow::anyhow!("waiting for {WORKER}")))
-    })?;
-    tail.show(host, progress);
-    Ok(match (outcome.success() || identity(host) != before, at_work) {
-        (_, true) => Ran::Joined,
-        (true, false) => Ran::Whole,
-        (false, false) => Ran::Not,
-    })
-}
-
-/// Tells one run's file from another's.
-fn identity(host: &Host) -> Option<(u64, i64, i64)> {
-    host.metadata(PROGRESS).ok().map(|m| (m.ino(), m.ctime(), m.ctime_nsec()))
-}
-
-/// The part of the progress that was not shown yet.
-#[derive(Default)]
-struct Tail {
-    /// The file of a run before.
-    skip: Option<(u64, i64, i64)>,
-    file: Option<u64>,
-    at: u64,
-    line: Vec<u8>,
-}
-
-impl Tail {
-    fn show(&mut self, host: &Host, progress: &dyn Progress) {
-        let Ok(mut file) = File::open(host.path(PROGRESS)) else { return };
-        let Ok(meta) = file.metadata() else { return };
-        if self.skip == Some((meta.ino(), meta.ctime(), meta.ctime_nsec())) {
-            return;
-        }
-        if self.file != Some(meta.ino()) || meta.len() < self.at {
-            (self.file, self.at) = (Some(meta.ino()), 0);
-            self.line.clear();
-        }
-        let mut piece = Vec::new();
-        if file.seek(SeekFrom::Start(self.at)).and_then(|_| file.take(PIECE).read_to_end(&mut piece)).is_err() {
-            return;
-        }
-        self.at += piece.len() as u64;
-        for byte in piece {
-            if byte != b'\n' {
-                self.line.push(byte);
-                continue;
-            }
-            progress.note(&crate::report::text::printable(&String::from_utf8_lossy(&self.line)));
-            self.line.clear();
-        }
-    }
 }
 
 /// After the worker's run: what lacks headers is left to the unit that may wait for the end of a transaction.
@@ -338,41 +284,5 @@ fn consequence(host: &Host, config: &Config, outcome: &Outcome) -> String {
             let why = place::place(host).hands_off().unwrap_or("the gate is open");
             format!("do not reboot ({why}){held}")
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::cell::RefCell;
-
-    #[derive(Default)]
-    struct Heard(RefCell<Vec<String>>);
-
-    impl Progress for Heard {
-        fn begin(&self, _: Option<u64>, _: &str) {}
-        fn advance(&self, _: u64) {}
-        fn end(&self) {}
-        fn note(&self, text: &str) {
-            self.0.borrow_mut().push(text.to_owned());
-        }
-    }
-
-    #[test]
-    fn progress_is_shown_once_by_whole_lines_and_not_that_of_the_run_before() {
-        let dir = tempfile::tempdir().unwrap();
-        let host = Host::new(dir.path()).unwrap();
-        let heard = Heard::default();
-        host.write_atomic(PROGRESS, b"old\n", 0o644).unwrap();
-        let mut tail = Tail { skip: identity(&host), ..Tail::default() };
-        tail.show(&host, &heard);
-        assert!(heard.0.borrow().is_empty());
-        host.write_atomic(PROGRESS, b"one\ntw", 0o644).unwrap();
-        tail.show(&host, &heard);
-        let path = host.path(PROGRESS);
-        std::fs::write(&path, b"one\ntwo\x1b[31m\n").unwrap();
-        tail.show(&host, &heard);
-        tail.show(&host, &heard);
-        assert_eq!(*heard.0.borrow(), ["one", "two\u{fffd}[31m"]);
     }
 }

@@ -16,14 +16,16 @@ const FETCH_TIMEOUT: Number = ("fetch.timeout", 1..=3600);
 const ATTEMPTS: Number = ("fetch.attempts", 1..=20);
 /// As `prepare --jobs`; the sandbox's limits grow with it.
 const JOBS: Number = ("build.jobs", 1..=1024);
-/// In seconds. Well below the three hours that vfguard.service gets.
+/// In seconds. Well below the four hours that vfguard.service gets.
 const BUILD_TIMEOUT: Number = ("build.timeout", 1..=7200);
-/// In seconds. As long as vfguard.service may take.
+/// In seconds. Most of what vfguard.service gets.
 const LOCK_TIMEOUT: Number = ("hook.lock_timeout", 0..=10800);
+/// In seconds. Nobody wants a package manager to stand still for longer.
+const BUDGET: Number = ("hook.budget", 1..=10800);
 
 /// All of them.
 #[cfg(test)]
-pub(super) const ALL: [Number; 6] = [MAX_BYTES, FETCH_TIMEOUT, ATTEMPTS, JOBS, BUILD_TIMEOUT, LOCK_TIMEOUT];
+pub(super) const ALL: [Number; 7] = [MAX_BYTES, FETCH_TIMEOUT, ATTEMPTS, JOBS, BUILD_TIMEOUT, LOCK_TIMEOUT, BUDGET];
 
 pub(super) fn max_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     from.deserialize_any(Within(MAX_BYTES))
@@ -47,6 +49,10 @@ pub(super) fn build_timeout<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D
 
 pub(super) fn lock_timeout<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     from.deserialize_any(Within(LOCK_TIMEOUT))
+}
+
+pub(super) fn budget<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    from.deserialize_any(Within(BUDGET))
 }
 
 /// Its range fits.

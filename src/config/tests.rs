@@ -167,6 +167,6 @@ fn the_largest_numbers_overflow_nothing_that_is_computed_from_them() {
     for (_, range) in numbers::ALL {
         assert!(std::time::Instant::now().checked_add(Duration::from_secs(*range.end())).is_some());
     }
-    let hook = Hook { wait: true, lock_timeout: 10800 };
+    let hook = Hook { lock_timeout: 10800, ..Hook::default() };
     assert_eq!(hook.patience(), Duration::from_secs(10800));
 }

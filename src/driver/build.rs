@@ -122,7 +122,10 @@ fn failure(ended: Ended, spec: &Spec, on: Subject<'_>, log: &Log) -> Failure {
             let finding = Finding::refuse(
                 Code::BuildFailed,
                 format!("{detail} ({})", log.mention()),
-                format!("raise build.timeout in {}, then: vfguard prepare {kernel}", crate::config::CONFIG),
+                format!(
+                    "vfguard prepare {kernel}; should that take too long as well, raise build.timeout in {}",
+                    crate::config::CONFIG
+                ),
             );
             return Failure { finding, try_another: false, lasts: false };
         }

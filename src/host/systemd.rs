@@ -90,6 +90,19 @@ pub fn run_unit(unit: &str, limit: Duration) -> Result<Outcome> {
     command::run(&spec(["start", unit], limit))
 }
 
+/// Takes the job of a unit back that systemd has not begun, since it waits for other units; a unit that is at work stays at work. Says
+/// whether there was such a job.
+pub fn cancel_if_waiting(unit: &str) -> bool {
+    let Ok(units) = show(&[unit], &["ActiveState", "Job"]) else { return false };
+    let of = |key: &str| units.first().and_then(|u| u.get(key)).map_or("", String::as_str);
+    // 0 or nothing where there is no job.
+    let job = of("Job").parse::<u32>().ok().filter(|&job| job != 0);
+    match job.filter(|_| matches!(of("ActiveState"), "inactive" | "failed")) {
+        Some(job) => command::run(&spec(["cancel", &job.to_string()], ASK_LIMIT)).is_ok_and(|o| o.success()),
+        None => false,
+    }
+}
+
 /// Whether a unit of that name lies in a directory of units, as a file or a link (a masked one too).
 pub fn has_unit(host: &Host, unit: &str) -> bool {
     [

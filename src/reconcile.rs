@@ -358,6 +358,9 @@ impl Run<'_> {
     /// Makes the initramfs of a kernel anew where it carries another module than the disk. Says whether anything was made.
     fn refresh_initramfs(&mut self, survey: &Survey, report: &KernelReport) -> bool {
         let kernel = &report.kernel;
+        if driver::rest::is_on(self.host, kernel) {
+            return false;
+        }
         let modules: Vec<&str> = report.modules.iter().map(|m| m.name.as_str()).collect();
         self.progress.note(&format!("{kernel}: looking at its initramfs"));
         match driver::initramfs::refresh(self.host, &self.lock, kernel, survey.initrds(kernel), &modules) {

@@ -1,6 +1,7 @@
 //! `vfguard reconcile [--from NAME]`: what every hook calls.
 
 use super::{check, Context};
+use crate::driver;
 use crate::error::{self, Exit};
 use crate::finding::Verdict;
 use crate::hook::{self, Caller};
@@ -74,6 +75,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         Caller::Person | Caller::Boot | Caller::Machine => {
             let progress = progress::new(context);
             if caller == Caller::Person {
+                driver::rest::end(host);
                 hook::bring_headers(host, config, progress.as_ref())?;
             }
             reconcile::reconcile(host, config, Effort::Whole, progress.as_ref())?

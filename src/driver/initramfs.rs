@@ -1,6 +1,7 @@
 //! K's initramfs: where it carries the driver, it must carry the one on the disk, since that copy is loaded first. Made anew
 //! beside the old one by the machine's own dracut or initramfs-tools, looked into, renamed.
 
+use super::rest;
 use crate::boot;
 use crate::error::{advise, Remedy};
 use crate::finding::Code;
@@ -70,15 +71,23 @@ fn remake(host: &Host, target: &Target, file: &Path, modules: &[&str]) -> Result
         .remedy(format!("choosing a name in {}", dir.display()), "make /boot writable")?
         .into_temp_path();
     let name = host.name(&temporary);
-    run_ok(&maker(host, kernel, &name)?)
-        .map(drop)
-        .remedy(format!("making the initramfs of {kernel}"), format!("mend what it says, then: vfguard prepare {kernel}"))
-        .and_then(|()| serves(host, target, &name, &carried, modules))?;
-    std::fs::File::open(&temporary)
-        .and_then(|f| f.sync_all())
-        .remedy("syncing the new initramfs", "look at the disk of /boot")?;
-    failpoint::hit("initramfs-before-rename");
-    temporary.persist(&real).map_err(|e| e.error).remedy(format!("replacing {}", file.display()), "make /boot writable")?;
+    let maker = maker(host, kernel, &name)?;
+    let made = || {
+        run_ok(&maker).map(drop).remedy(
+            format!("making the initramfs of {kernel}"),
+            format!("mend what it says, then: vfguard prepare {kernel}"),
+        )?;
+        serves(host, target, &name, &carried, modules)?;
+        std::fs::File::open(&temporary)
+            .and_then(|f| f.sync_all())
+            .remedy("syncing the new initramfs", "look at the disk of /boot")
+    };
+    let replaced = made().and_then(|()| {
+        failpoint::hit("initramfs-before-rename");
+        let renamed = temporary.persist(&real).map_err(|e| e.error);
+        renamed.remedy(format!("replacing {}", file.display()), "make /boot writable")
+    });
+    replaced.inspect_err(|_| rest::begin(host, kernel))?;
     files::sync_dir(dir)?;
     boot::settle(host, &real)
 }
@@ -161,5 +170,23 @@ mod tests {
             assert!(format!("{e:#}").contains(why), "{e:#}");
             assert!(error::remedy(&e).is_some_and(|r| r.contains(remedy)), "{:?}", error::remedy(&e));
         }
+    }
+
+    #[test]
+    fn an_initramfs_that_could_not_be_made_is_not_tried_again_at_once_by_whoever_comes_by_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        let kernel: KernelRelease = "6.1.0-56-amd64".parse().unwrap();
+        let lock = WriteLock::take(&host, std::time::Duration::ZERO).unwrap();
+        let file = [PathBuf::from(format!("/boot/initramfs-{kernel}.img"))];
+        std::fs::create_dir(dir.path().join("boot")).unwrap();
+        // Nothing that could make it: nothing is changed, and it may come with the next package.
+        assert!(refresh(&host, &lock, &kernel, &file, &[]).is_err() && !rest::is_on(&host, &kernel));
+        host.write_atomic("/usr/bin/dracut", b"no program", 0o755).unwrap();
+        assert!(refresh(&host, &lock, &kernel, &file, &[]).is_err() && rest::is_on(&host, &kernel));
+        let recipe = crate::driver::recipes(&host).unwrap().remove(0);
+        assert!(crate::driver::would_fail_again(&host, &kernel, &recipe));
+        rest::end(&host);
+        assert!(!crate::driver::would_fail_again(&host, &kernel, &recipe));
     }
 }

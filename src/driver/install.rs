@@ -3,8 +3,8 @@
 //! `/lib/modules/K/updates/vfguard/NAME.ko[.xz…]`: a temporary in the same directory, fsync, rename; depmod; proof; initramfs.
 //! The former files keep a second name until all of that is done.
 
-use super::initramfs;
 use super::install_file::{compression, label, neighbour, Compression};
+use super::{initramfs, rest};
 use crate::error::{advise, Remedy};
 use crate::finding::{Code, Finding};
 use crate::host::command::{run_ok, Spec};
@@ -100,7 +100,10 @@ pub fn install(
         }
         // What is there now may have served another run already; it was verified before it got its name.
         Err(e) => Err(match lock.still_ours() {
-            Ok(()) => change.take_back(e),
+            Ok(()) => {
+                rest::begin(host, kernel);
+                change.take_back(e)
+            }
             Err(lost) => lost.context(format!("{e:#}")),
         }),
     }

@@ -19,6 +19,7 @@ mod prepare_record;
 mod prepare_verify;
 pub mod progress;
 pub mod recipe;
+pub mod rest;
 pub mod sandbox;
 mod sandbox_child;
 mod sandbox_landlock;

@@ -70,8 +70,11 @@ pub fn last_failure(host: &Host, kernel: &KernelRelease) -> Vec<Finding> {
 }
 
 /// Whether preparing would only fail as it did the last time: nothing that a build depends on has changed since. A failure
-/// that could pass by itself (network, disk, memory, headers) is never remembered so.
+/// that could pass by itself (network, disk, memory, headers) is never remembered so, and only rests where it would start itself again.
 pub fn would_fail_again(host: &Host, kernel: &KernelRelease, recipe: &Recipe) -> bool {
+    if super::rest::is_on(host, kernel) {
+        return true;
+    }
     let record = read(host, kernel);
     let Some(entry) = record.drivers.get(&recipe.name).filter(|e| e.version.is_none()) else { return false };
     match (&entry.inputs, crate::kernel::tree::build_tree(host, kernel)) {

@@ -1,0 +1,194 @@
+//! The units that are shipped: their time limits hold what their programs may wait, waiting has no circle, and their shells do what they
+//! are for.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use vfguard::config::Config;
+
+fn project(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn unit(name: &str) -> String {
+    project(&format!("packaging/systemd/{name}"))
+}
+
+/// The values of a setting in a unit.
+fn values<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
+    unit.lines().filter_map(|l| l.split_once('=')).filter(|(k, _)| *k == key).map(|(_, value)| value).collect()
+}
+
+/// A unit's limit in seconds.
+fn limit(name: &str, key: &str) -> u64 {
+    let text = unit(name);
+    let value = values(&text, key).pop().unwrap_or_else(|| panic!("{name} has no {key}"));
+    let digits = value.trim_end_matches(char::is_alphabetic);
+    let factor = match &value[digits.len()..] {
+        "s" => 1,
+        "min" => 60,
+        "h" => 3600,
+        other => panic!("{name}: {key} in {other:?}"),
+    };
+    digits.parse::<u64>().unwrap() * factor
+}
+
+/// The seconds of a constant in a source.
+fn constant(file: &str, name: &str) -> u64 {
+    let text = project(file);
+    let value = text.split(&format!("const {name}: Duration = Duration::from_secs(")).nth(1);
+    let value = value.and_then(|rest| rest.split(')').next()).unwrap_or_else(|| panic!("{file} has no {name}"));
+    value.split(" * ").map(|n| n.parse::<u64>().unwrap()).product()
+}
+
+/// What closing or opening the gate may take, once it is its turn: systemd reads its units, stops a socket, and is asked before and after.
+fn closing() -> u64 {
+    let ask = constant("src/host/systemd.rs", "ASK_LIMIT");
+    constant("src/host/systemd.rs", "RELOAD_LIMIT") + constant("src/gate/systemd.rs", "STOP_LIMIT") + 2 * ask
+}
+
+/// The gate where others close or open it as well.
+fn gate() -> u64 {
+    constant("src/gate/mod.rs", "PATIENCE") + closing()
+}
+
+/// A run that only decides: it asks what systemd is doing, refuses, waits for the lock of a build, and moves the default and the gate under
+/// it. What is refused is held and closed side by side, and closing takes longer.
+fn deciding() -> u64 {
+    let moving = constant("src/host/lock.rs", "MOVING");
+    assert!(gate() > moving + constant("src/boot/efi.rs", "BOOTCTL_LIMIT") + constant("src/host/freeze.rs", "PATIENCE"));
+    constant("src/host/systemd.rs", "ASK_LIMIT") + gate() + constant("src/reconcile.rs", "DECIDING") + moving + gate()
+}
+
+/// One driver for one kernel, with the default settings: three places, the build, and what follows it.
+fn preparing() -> u64 {
+    let config = Config::default();
+    let longest_wait = 30;
+    3 * u64::from(config.fetch.attempts) * (config.fetch.timeout + longest_wait)
+        + config.build.timeout
+        + constant("src/driver/build.rs", "STRIP_LIMIT")
+        + constant("src/driver/sign.rs", "LIMIT")
+        + 2 * constant("src/driver/install.rs", "DEPMOD_LIMIT")
+        + constant("src/driver/initramfs.rs", "LIMIT")
+}
+
+#[test]
+fn no_unit_is_ended_before_its_program_has_waited_as_long_as_it_may() {
+    let ask = constant("src/host/systemd.rs", "ASK_LIMIT");
+    let holds = |name: &str, key: &str, wanted: u64| {
+        let limit = limit(name, key);
+        assert!(limit > wanted, "{name}: {key} is {limit} s, and its program may wait {wanted} s");
+    };
+    holds(
+        "vfguard-watch.service",
+        "TimeoutStartSec",
+        deciding().max(ask + limit("vfguard-fail-closed.service", "TimeoutStartSec")),
+    );
+    // Logins wait for it, so it gets what it needs by itself.
+    holds("vfguard-boot.service", "TimeoutStartSec", constant("src/cli/reconcile.rs", "DRIVERS") + closing());
+    holds("vfguard.service", "TimeoutStopSec", closing());
+    let worker = deciding() + Config::default().hook.lock_timeout + constant("src/driver/fetch/network.rs", "PATIENCE");
+    holds("vfguard.service", "TimeoutStartSec", worker + 2 * preparing());
+    // Three tries for one kernel.
+    let headers = "src/driver/headers.rs";
+    let packages = constant("src/host/packages.rs", "REFRESH") + constant("src/host/packages.rs", "INSTALL");
+    let one_try = constant(headers, "PATIENCE") + packages + constant(headers, "PAUSE");
+    holds("vfguard-headers.service", "TimeoutStartSec", deciding() + 3 * one_try);
+    // vfguard's turn, and each of the shell's own steps.
+    let script = unit("fail-closed");
+    let patience = script.split("while [ $waited -lt ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    let steps = script.split("timeout ").skip(1).filter_map(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+    let steps: Vec<u64> = steps.collect();
+    assert!(steps.len() >= 4, "{steps:?}");
+    holds("vfguard-fail-closed.service", "TimeoutStartSec", patience.parse::<u64>().unwrap() + steps.iter().sum::<u64>());
+}
+
+/// cloud-init's bootcmd installs packages before sysinit.target and network-online.target; a kernel among them has a hook, which waits for
+/// the worker. Where the worker waited for one of these targets, neither would ever end.
+#[test]
+fn what_a_hook_waits_for_waits_for_nothing_that_may_wait_for_a_hook() {
+    let text = unit("vfguard.service");
+    assert_eq!(values(&text, "DefaultDependencies"), ["no"], "by default it is after sysinit.target and basic.target");
+    assert_eq!((values(&text, "Conflicts"), values(&text, "Before")), (vec!["shutdown.target"], vec!["shutdown.target"]));
+    let after: Vec<&str> = values(&text, "After").iter().flat_map(|v| v.split(' ')).collect();
+    assert!(!after.is_empty() && after.iter().all(|unit| unit.ends_with(".mount")), "{after:?}");
+    for key in ["Wants", "Requires", "Requisite", "BindsTo", "RequiresMountsFor", "PrivateTmp", "Type"] {
+        assert!(values(&text, key).iter().all(|value| *value == "oneshot"), "{key} brings an order with it");
+    }
+    // A unit with conditions is quick; what its own steps start, they do not wait for.
+    let steps = text.lines().filter(|l| l.starts_with("Exec")).collect::<Vec<_>>();
+    assert!(steps.iter().all(|step| !step.contains("systemctl start")), "{steps:?}");
+}
+
+#[test]
+fn whatever_ends_a_look_without_a_decision_starts_the_unit_that_fails_closed() {
+    let text = unit("vfguard-watch.service");
+    assert_eq!(values(&text, "OnFailure"), ["vfguard-fail-closed.service"]);
+}
+
+/// Runs the command line of a unit by the shell, with stand-ins for systemctl and vfguard. What they were asked, a line each.
+fn step(line: &str, systemctl: &str, vfguard: &str) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let calls = dir.path().join("calls");
+    for (name, script) in [("systemctl", systemctl), ("vfguard", vfguard), ("sleep", "")] {
+        let path = dir.path().join(name);
+        fs::write(&path, format!("#!/bin/bash\necho {name} \"$@\" >>{}\n{script}\n", calls.display())).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let line = line.replace("$$", "$").replace("/usr/bin/vfguard", &dir.path().join("vfguard").display().to_string());
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
+    assert!(Command::new("bash").args(["-c", &line]).env("PATH", path).status().is_ok());
+    fs::read_to_string(calls).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_look_that_was_killed_is_refused_for_before_the_worker_is_started() {
+    let text = unit("vfguard-watch.service");
+    let steps: Vec<&str> = values(&text, "ExecStart").into_iter().map(|l| l.trim_start_matches('-')).collect();
+    let decides = steps.iter().position(|l| l.contains("reconcile --no-build --from watch")).unwrap();
+    let worker = steps.iter().position(|l| l.contains("start vfguard.service")).unwrap();
+    assert!(decides < worker);
+    for (ends, refused) in [
+        ("kill -KILL $$", true),
+        ("kill -ABRT $$", true),
+        ("rm \"$0\"; exit 127", true),
+        ("exit 0", false),
+        ("exit 1", false),
+        ("exit 3", false),
+        ("exit 4", false),
+    ] {
+        let calls = step(steps[decides], "", ends);
+        let refuses = calls.iter().any(|call| call == "systemctl start vfguard-fail-closed.service");
+        assert_eq!(refuses, refused, "{ends}: {calls:?}");
+    }
+    // Whatever became of it.
+    assert!(values(&text, "ExecStart")[1..].iter().all(|l| l.starts_with('-')), "a step hinders the last one");
+}
+
+#[test]
+fn the_worker_waits_for_the_watch_that_runs_and_wakes_path_units_that_went_deaf() {
+    let text = unit("vfguard.service");
+    let [line] = values(&text, "ExecStartPre")[..] else { panic!("not one ExecStartPre") };
+    let line = line.strip_prefix('-').expect("it must not hinder the worker");
+    let script = r#"case $* in
+        *ActiveState*) n=$(grep -c ActiveState "${0%/*}/calls"); [ $n -gt TIMES ] && echo ActiveState=inactive || echo ActiveState=activating ;;
+        list-units*) printf 'LIST' ;;
+    esac"#;
+    let run = |times: &str, list: &str| step(line, &script.replace("TIMES", times).replace("LIST", list), "");
+    let count = |calls: &[String], word: &str| calls.iter().filter(|call| call.contains(word)).count();
+    let calls = run("0", "");
+    assert_eq!((count(&calls, "sleep"), count(&calls, "restart")), (0, 0), "{calls:?}");
+    let calls = run("3", "");
+    assert_eq!((count(&calls, "sleep"), count(&calls, "list-units")), (3, 1), "{calls:?}");
+    // One that does not end is not waited for to its end.
+    assert_eq!(count(&run("99", ""), "sleep"), 10);
+    let list = "vfguard-watch.path loaded active running vfguard: watch for kernels (way out: vfguard=off)\\n\
+                * vfguard-kernel@6.1.0\\\\x2d56.path loaded failed failed vfguard: watch the modules\\n";
+    let calls = run("0", list);
+    assert!(calls.contains(&"systemctl restart vfguard-watch.path".to_owned()), "{calls:?}");
+    assert!(calls.contains(&r"systemctl restart vfguard-kernel@6.1.0\x2d56.path".to_owned()), "{calls:?}");
+    assert_eq!(count(&calls, "restart"), 2, "{calls:?}");
+    assert!(calls.iter().any(|c| c.contains("--state=running,failed")), "those that listen are left alone: {calls:?}");
+}

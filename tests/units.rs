@@ -43,15 +43,16 @@ fn constant(file: &str, name: &str) -> u64 {
     value.split(" * ").map(|n| n.parse::<u64>().unwrap()).product()
 }
 
-/// What closing or opening the gate may take, once it is its turn: systemd reads its units, stops a socket, and is asked before and after.
+/// What closing the gate may take, once it is its turn: the table in src/gate/lock.rs. Four questions and orders, a reload, a stop, and 2 s
+/// more for each that has to be killed.
 fn closing() -> u64 {
-    let ask = constant("src/host/systemd.rs", "ASK_LIMIT");
-    constant("src/host/systemd.rs", "RELOAD_LIMIT") + constant("src/gate/systemd.rs", "STOP_LIMIT") + 2 * ask
+    let (ask, reload) = (constant("src/host/systemd.rs", "ASK_LIMIT"), constant("src/host/systemd.rs", "RELOAD_LIMIT"));
+    4 * ask + reload + constant("src/gate/systemd.rs", "STOP_LIMIT") + 6 * constant("src/host/command.rs", "GRACE")
 }
 
 /// The gate where others close or open it as well.
 fn gate() -> u64 {
-    constant("src/gate/mod.rs", "PATIENCE") + closing()
+    constant("src/gate/lock.rs", "PATIENCE") + closing()
 }
 
 /// A run that only decides: it asks what systemd is doing, refuses, waits for the lock of a build, and moves the default and the gate under
@@ -99,9 +100,9 @@ fn no_unit_is_ended_before_its_program_has_waited_as_long_as_it_may() {
     // vfguard's turn, and each of the shell's own steps.
     let script = unit("fail-closed");
     let patience = script.split("while [ $waited -lt ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
-    let steps = script.split("timeout ").skip(1).filter_map(|rest| rest.split(' ').next()?.parse::<u64>().ok());
-    let steps: Vec<u64> = steps.collect();
-    assert!(steps.len() >= 4, "{steps:?}");
+    let waits = script.split("timeout ").skip(1).chain(script.split("flock -w ").skip(1));
+    let steps: Vec<u64> = waits.filter_map(|rest| rest.split([' ', '\n']).next()?.parse::<u64>().ok()).collect();
+    assert!(steps.len() >= 5, "{steps:?}");
     holds("vfguard-fail-closed.service", "TimeoutStartSec", patience.parse::<u64>().unwrap() + steps.iter().sum::<u64>());
 }
 

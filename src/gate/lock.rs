@@ -1,13 +1,11 @@
 //! The gate's lock: closing and opening exclude each other, and nobody builds under it.
 
-use crate::error::Remedy;
-use crate::host::{files, lock, Host};
+use crate::error::{advise, Remedy};
+use crate::host::{lock, Host};
 use anyhow::Result;
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use std::fs::File;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Where it is, below the root; packaging/systemd/fail-closed takes it as well.
 pub(super) const LOCK: &str = "/run/vfguard/gate.lock";
@@ -38,33 +36,19 @@ pub(super) struct Lock {
 
 impl Lock {
     pub(super) fn take(host: &Host) -> Result<Lock> {
-        let act = || format!("opening the gate's lock {LOCK}");
-        let file = Lock::open(host).remedy(act(), "run this as root")?;
-        Lock::wait(file)
+        let taken = lock::acquire(&host.path(LOCK), PATIENCE, RETRY);
+        Lock::of(taken.remedy(format!("taking the gate's lock {LOCK}"), "run this as root")?)
     }
 
     /// The same to close, which is the safe side: where the file cannot be made or opened (a /run that is full), it is closed without.
     pub(super) fn take_to_close(host: &Host) -> Result<Lock> {
-        Lock::open(host).map_or(Ok(Lock { _file: None }), Lock::wait)
+        lock::acquire(&host.path(LOCK), PATIENCE, RETRY).map_or(Ok(Lock { _file: None }), Lock::of)
     }
 
-    fn open(host: &Host) -> Result<File> {
-        let path = host.path(LOCK);
-        files::create_dirs(path.parent().unwrap_or(Path::new("/")), 0o755)?;
-        Ok(lock::open(&path)?)
-    }
-
-    fn wait(mut file: File) -> Result<Lock> {
-        let start = Instant::now();
-        loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(held) => return Ok(Lock { _file: Some(held) }),
-                Err((back, Errno::EWOULDBLOCK)) if start.elapsed() < PATIENCE => {
-                    file = back;
-                    std::thread::sleep(RETRY);
-                }
-                Err((_, e)) => return Err(e).remedy("waiting for the gate to be closed or opened", "run this again"),
-            }
+    fn of(taken: Option<Flock<File>>) -> Result<Lock> {
+        if taken.is_none() {
+            return Err(advise("waiting for the gate to be closed or opened: another run is at it still", "run this again"));
         }
+        Ok(Lock { _file: taken })
     }
 }

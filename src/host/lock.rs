@@ -128,7 +128,7 @@ fn is_named(path: &Path, file: &File) -> bool {
 }
 
 /// Opens the file of a lock, made where it is missing, and closes it to others, as an older vfguard or another umask left it.
-pub(crate) fn open(path: &Path) -> io::Result<File> {
+fn open(path: &Path) -> io::Result<File> {
     let file = File::options().create(true).truncate(false).write(true).mode(MODE).open(path)?;
     file.set_permissions(Permissions::from_mode(MODE))?;
     Ok(file)

@@ -3,8 +3,8 @@
 //! record comes first, the files are resolved again, and a move that did not take is an error with everything put back.
 
 use super::choose::{self, Asked, Loader};
-use super::moves::{lastingly, make};
-use super::plan::{self, Purpose};
+use super::moves::{lastingly, make, ATTEMPTS};
+use super::plan::{self, Plan, Purpose};
 use super::record::{Hold, Seen, RECORD};
 use super::{mark, Candidate, NextBoot, Role};
 use crate::error::{advise, Remedy};
@@ -54,8 +54,46 @@ fn disobeyed(loader: &Loader, to: &KernelRelease, next: Option<&Candidate>) -> a
     advise(format!("with the boot default set to {to}, the boot loader would still start {next}"), remedy(loader))
 }
 
+/// The default is another one by now than what a move was worked out for: whoever set it would be overwritten, and what they want be
+/// forgotten.
+#[derive(Debug)]
+struct SetMeanwhile;
+
+impl std::fmt::Display for SetMeanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("something else sets the boot default at this moment")
+    }
+}
+
+impl std::error::Error for SetMeanwhile {}
+
+/// Works out a move of the default `from` what it is, by the very bytes that it changes.
+fn plan_from(
+    host: &Host,
+    loader: &Loader,
+    from: Option<&KernelRelease>,
+    to: &KernelRelease,
+    entry: Option<&str>,
+    purpose: Purpose,
+) -> Result<Plan> {
+    let plan = plan::plan(host, loader, to, entry, purpose)?;
+    failpoint::hit("move-planned");
+    let now = plan::before(host, loader, &plan);
+    if now.is_some_and(|now| now.lasting().map(|c| &c.kernel) != from) {
+        return Err(SetMeanwhile).remedy("moving the boot default", "vfguard reconcile, once the package manager is done");
+    }
+    Ok(plan)
+}
+
 /// Moves the default, resolves again and compares; puts everything back where it did not take.
-fn moved(host: &Host, loader: &Loader, to: &KernelRelease, entry: Option<&str>, purpose: Purpose) -> Result<()> {
+fn moved(
+    host: &Host,
+    loader: &Loader,
+    from: Option<&KernelRelease>,
+    to: &KernelRelease,
+    entry: Option<&str>,
+    purpose: Purpose,
+) -> Result<()> {
     let held = matches!(purpose, Purpose::Hold(_)).then_some(to);
     let arrived = || {
         let now = choose::ask(host, loader);
@@ -63,7 +101,7 @@ fn moved(host: &Host, loader: &Loader, to: &KernelRelease, entry: Option<&str>, 
         let marked = !matches!(loader, Loader::Grub2(_)) || mark.as_ref().map(|mark| &mark.held) == held;
         marked && now.lasting().is_some_and(|next| next.kernel == *to)
     };
-    let write = || make(host, plan::plan(host, loader, to, entry, purpose)?);
+    let write = || make(host, plan_from(host, loader, from, to, entry, purpose)?);
     let Err(undo) = lastingly(host, write, arrived)? else { return Ok(()) };
     let error = disobeyed(loader, to, choose::ask(host, loader).lasting());
     undo.undo(host).context("putting the boot default back")?;
@@ -105,6 +143,17 @@ pub(super) fn remedy(loader: &Loader) -> String {
 /// # Errors
 /// When no loader is known, no entry starts `to`, or a write fails or does not take; the default then is as it was.
 pub fn hold(host: &Host, _lock: &BootLock, to: &KernelRelease) -> Result<Change> {
+    for _ in 1..ATTEMPTS {
+        match try_hold(host, to) {
+            // What is set by now is what is wanted.
+            Err(e) if e.downcast_ref::<SetMeanwhile>().is_some() => {}
+            held => return held,
+        }
+    }
+    try_hold(host, to)
+}
+
+fn try_hold(host: &Host, to: &KernelRelease) -> Result<Change> {
     let (Asked { loader, .. }, now) = in_charge(host)?;
     let seen = Seen::new(host, &now);
     if seen.lasting.as_ref() == Some(to) {
@@ -120,7 +169,7 @@ pub fn hold(host: &Host, _lock: &BootLock, to: &KernelRelease) -> Result<Change>
     // The mark in the loader's own files says the same, so a full disk hinders no hold.
     let unrecorded = record.write(host).err();
     failpoint::hit("hold-recorded-before-move");
-    if let Err(error) = moved(host, &loader, to, None, Purpose::Hold(Some(&wanted))) {
+    if let Err(error) = moved(host, &loader, seen.lasting.as_ref(), to, None, Purpose::Hold(Some(&wanted))) {
         // That the record cannot be put back either (a full disk) is not the cause.
         let _ = match seen.record {
             Some(before) => before.write(host),
@@ -159,7 +208,7 @@ fn complete(host: &Host, loader: &Loader, seen: &Seen, to: &KernelRelease) -> Re
     let marked = seen.mark.as_ref().is_some_and(|mark| mark.held == *to);
     match seen.record.as_ref().filter(|record| record.held == *to) {
         Some(_) if marked || !matches!(loader, Loader::Grub2(_)) => Ok(()),
-        Some(record) => moved(host, loader, to, None, Purpose::Hold(Some(&record.wanted))),
+        Some(record) => moved(host, loader, Some(to), to, None, Purpose::Hold(Some(&record.wanted))),
         None if marked => {
             // Where there is no room for it, the mark alone keeps the hold.
             let _ = recovered(host, seen).map(|hold| hold.write(host));
@@ -205,7 +254,8 @@ pub fn promote(host: &Host, lock: &BootLock, judged: Option<&KernelRelease>) -> 
     };
     let entry = Hold::read(host).map(|h| h.entry);
     obeyed(host, &loader, &wanted, entry.as_deref(), Purpose::Promotion)?;
-    moved(host, &loader, &wanted, entry.as_deref(), Purpose::Promotion)?;
+    let from = now.lasting().map(|c| &c.kernel);
+    moved(host, &loader, from, &wanted, entry.as_deref(), Purpose::Promotion)?;
     failpoint::hit("promoted-before-record");
     forget(host)?;
     Ok(Change { changed: true, what: format!("the boot default is {wanted}, and the hold has ended"), kernel: wanted })

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 /// grub-editenv reads and writes within a few milliseconds.
 const OVERTAKEN: Duration = Duration::from_millis(50);
-/// How often a move is made that another tool undoes.
-const ATTEMPTS: usize = 4;
+/// How often a move is made that another tool undoes or gets ahead of.
+pub(super) const ATTEMPTS: usize = 4;
 
 /// What was changed, as it was.
 pub(super) enum Undo {
@@ -36,8 +36,9 @@ impl Undo {
                 if now == after {
                     return torn::write(host, &path, &after, &before);
                 }
-                // Another tool wrote since; what it wrote stays.
-                let ours = grubenv::differing(&after, &before);
+                // Another tool wrote since; what it wrote stays. Only what still stands as we wrote it is put back.
+                let mut ours = grubenv::differing(&after, &before);
+                ours.retain(|(name, _)| grubenv::get(&now, name) == grubenv::get(&after, name));
                 let ours: Vec<_> = ours.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
                 torn::write(host, &path, &now, &grubenv::edit(&now, &ours)?)
             }

@@ -78,6 +78,12 @@ pub(super) fn clear_once(host: &Host, asked: &Asked) -> Result<Plan> {
     }
 }
 
+/// What the loader does by the bytes that a move starts from; none where it starts from no file.
+pub(super) fn before(host: &Host, loader: &Loader, plan: &Plan) -> Option<NextBoot> {
+    let before = plan.before.clone()?;
+    Some(preview(host, loader, &Plan { at: plan.at.clone(), way: plan.way, before: None, after: before }))
+}
+
 /// What the loader would do once a move is made, worked out in memory: none is made that has no effect.
 pub(super) fn preview(host: &Host, loader: &Loader, plan: &Plan) -> NextBoot {
     match loader {

@@ -21,8 +21,7 @@ pub struct Closed {
     pub state: State,
     /// Whether it was not closed before, or for other reasons.
     pub changed: bool,
-    /// Whether this raised the generation, by one: whoever judged before it does not open. A closing that finds everything as it
-    /// should be raises nothing.
+    /// Whether this raised the generation, by one: whoever judged before it does not open.
     pub bumped: bool,
     /// A shutdown that is scheduled and will be refused, as a line for people.
     pub scheduled: Option<String>,
@@ -128,12 +127,13 @@ pub(super) fn close_locked(host: &Host, settings: &Settings, reasons: &[Reason],
     // Somebody may have had systemd read its units while the files were not there.
     let still =
         || !host.is_live() || upstart::is_upstart(host) || systemd::ask(settings.poweroff).is_ok_and(|f| f == Files::All);
+    // Before anything else: who judged before this does not open after it, nor if this is killed in the middle. Also where it is closed as
+    // it should be: who looked before the last change would open what is confirmed here.
+    let bumped = generation::bump(host).is_ok();
     let confirmed = whole && old.as_ref().is_some_and(same);
     if confirmed && still() {
-        return Ok((not_closed(State::Closed), false));
+        return Ok((Closed { bumped, ..not_closed(State::Closed) }, false));
     }
-    // Before anything else: who judged before this does not open after it, nor if this is killed in the middle.
-    let bumped = generation::bump(host).is_ok();
     let told = old.as_ref().is_some_and(|r| r.reasons == reasons) && whole;
     // Whoever is logged in is told once on a kernel's account; what is better known later is in the other channels.
     let interrupt = !whole || old.as_ref().is_none_or(|r| kernels_of(&r.reasons) != kernels_of(reasons));

@@ -25,7 +25,7 @@ use crate::gate;
 use crate::host::lock::{BootLock, WriteLock};
 use crate::host::pci::Device;
 use crate::host::place::{self, Place};
-use crate::host::Host;
+use crate::host::{failpoint, Host};
 use crate::judge::{Judgement, KernelReport};
 use crate::kernel::KernelRelease;
 use crate::look::Look;
@@ -77,6 +77,7 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
     let mut done: Vec<String> = Vec::new();
     let mut note = |what: Result<()>| done.extend(what.err().map(|e| format!("{e:#}")));
     note(gate::generation::bump(host).map(drop));
+    failpoint::hit("raised-before-judged");
     let place = place::place(host);
     if let Some(line) = hands_off(place) {
         return outside(host, config, progress, place, line);
@@ -96,6 +97,7 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
         done.extend(leave_ready(host, config, &look.survey));
         return Ok(Outcome { judgement: look.judgement, gate: gate::State::Open, hands_off: None, done, failed: None });
     }
+    failpoint::hit("judged-before-refused");
     // Another run may hold the lock for as long as a build takes; what is unsafe is refused before that.
     let Refused { done: said, failed, .. } = match &plan {
         Plan::Refuse(refusal) => refuse::refuse(host, config, refusal, &look.judgement),
@@ -264,6 +266,7 @@ impl Run<'_> {
             if self.end_hold(&look)? {
                 look = Look::new(self.host, self.config)?;
             }
+            failpoint::hit("judged-before-decided");
             let first = look.generation;
             let mut own = self.refuse(&look);
             let moved = own.moved;

@@ -10,7 +10,7 @@ use crate::error::{advise, exit, Exit};
 use crate::gate::{self, audit, Closed, Reason};
 use crate::host::lock::BootLock;
 use crate::host::place::Place;
-use crate::host::Host;
+use crate::host::{failpoint, Host};
 use crate::judge::Judgement;
 use crate::kernel::installed;
 use crate::look::Look;
@@ -145,6 +145,7 @@ fn keep_off(host: &Host, refusal: &Refusal, refused: &mut Refused) {
     if !refusal.end_once && to.is_none() {
         return;
     }
+    failpoint::hit("unsafe-before-held");
     let lock = match BootLock::take_to_hold(host) {
         Ok(lock) => lock,
         Err(e) => return refused.held(host, Err(e)),

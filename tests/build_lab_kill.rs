@@ -7,7 +7,7 @@
 mod machine;
 
 use machine::lab::Lab;
-use machine::Machine;
+use machine::{points, Machine};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -243,7 +243,8 @@ fn each_dangerous_instant_in_the_sources_is_one_at_which_something_is_killed() {
             }
         }
     }
-    let known: BTreeSet<String> = RECONCILE.iter().chain(&REPLACE).chain(&ELSEWHERE).map(|p| (*p).to_owned()).collect();
+    let known = RECONCILE.iter().chain(&REPLACE).chain(&ELSEWHERE).chain(&points::BETWEEN).chain(&points::ALONE);
+    let known: BTreeSet<String> = known.map(|p| (*p).to_owned()).collect();
     assert_eq!(found, known);
 }
 

@@ -5,6 +5,7 @@ use crate::boot;
 use crate::error::{advise, Exit};
 use crate::finding::Verdict;
 use crate::gate::audit;
+use crate::host::failpoint;
 use crate::host::lock::BootLock;
 use crate::judge::Role;
 use crate::kernel::KernelRelease;
@@ -75,6 +76,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         None | Some(Role::Wanted | Role::Once | Role::Fallback | Role::Installed) => {}
     }
     audit::append(host, &audit::Event::now(host, audit::What::Decline, &args.reason, Some(kernel)))?;
+    failpoint::hit("held-before-released");
     if boot::wanted(host, &boot::next_boot(host, &config.boot)).as_ref() == Some(kernel) {
         boot::release(host, &lock)?;
         done.push(format!("{kernel} is not wanted any more; the boot default stays where it is"));

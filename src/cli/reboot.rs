@@ -7,7 +7,7 @@ use crate::error::{advise, advise_exit, Exit};
 use crate::finding::Verdict;
 use crate::gate::{self, audit, Opened, State};
 use crate::host::lock::{BootLock, WriteLock};
-use crate::host::{command, locks, place, systemd, Host};
+use crate::host::{command, failpoint, locks, place, systemd, Host};
 use crate::judge::Judgement;
 use crate::report::notices::{self, Topic};
 use crate::survey::Survey;
@@ -123,6 +123,7 @@ fn ask(context: &Context, judgement: &Judgement, why: &str) -> Result<Exit> {
     if context.json() {
         check::report(context, judgement, gate::state(host).state);
     }
+    failpoint::hit("reboot-before-request");
     if !host.is_live() {
         context.say(&format!("would reboot: {why}"));
         return Ok(Exit::Done);

@@ -1,7 +1,7 @@
 //! The gate's lock: closing and opening exclude each other, and nobody builds under it.
 
 use crate::error::{advise, Remedy};
-use crate::host::{lock, Host};
+use crate::host::{failpoint, lock, Host};
 use anyhow::Result;
 use nix::fcntl::Flock;
 use std::fs::File;
@@ -36,13 +36,20 @@ pub(super) struct Lock {
 
 impl Lock {
     pub(super) fn take(host: &Host) -> Result<Lock> {
-        let taken = lock::acquire(&host.path(LOCK), PATIENCE, RETRY);
+        let taken = Lock::acquire(host);
         Lock::of(taken.remedy(format!("taking the gate's lock {LOCK}"), "run this as root")?)
     }
 
     /// The same to close, which is the safe side: where the file cannot be made or opened (a /run that is full), it is closed without.
     pub(super) fn take_to_close(host: &Host) -> Result<Lock> {
-        lock::acquire(&host.path(LOCK), PATIENCE, RETRY).map_or(Ok(Lock { _file: None }), Lock::of)
+        Lock::acquire(host).map_or(Ok(Lock { _file: None }), Lock::of)
+    }
+
+    fn acquire(host: &Host) -> Result<Option<Flock<File>>> {
+        failpoint::hit("gate-lock-before-taken");
+        let taken = lock::acquire(&host.path(LOCK), PATIENCE, RETRY);
+        failpoint::hit("gate-lock-taken");
+        taken
     }
 
     fn of(taken: Option<Flock<File>>) -> Result<Lock> {

@@ -8,7 +8,7 @@
 //! Two of them, so that what must be quick never waits for what is slow: [`WriteLock`] is held through a build, [`BootLock`] for the
 //! moment in which the boot default moves. Who holds the first may take the second, never the other way round.
 
-use super::{files, Host};
+use super::{failpoint, files, Host};
 use crate::error::{advise_exit, exit, Exit};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -43,8 +43,11 @@ impl WriteLock {
     /// # Errors
     /// [`Exit::Locked`] when another run still holds it; those of opening the file.
     pub fn take(host: &Host, patience: Duration) -> Result<WriteLock> {
+        failpoint::hit("write-lock-before-taken");
         let path = host.path(LOCK);
-        take(&path, patience).map(|file| WriteLock { file, path })
+        let file = take(&path, patience)?;
+        failpoint::hit("write-lock-taken");
+        Ok(WriteLock { file, path })
     }
 
     /// Looks whether this is still the lock that others take; right before what must not be done twice or by two: a module that is
@@ -76,7 +79,10 @@ impl BootLock {
     /// # Errors
     /// [`Exit::Locked`] when the other does not end; those of opening the file.
     pub fn take(host: &Host) -> Result<BootLock> {
-        take(&host.path(BOOT_LOCK), MOVING).map(|file| BootLock { _file: Some(file) })
+        failpoint::hit("boot-lock-before-taken");
+        let file = take(&host.path(BOOT_LOCK), MOVING)?;
+        failpoint::hit("boot-lock-taken");
+        Ok(BootLock { _file: Some(file) })
     }
 
     /// The same for a hold, which is the safe side: where the file cannot be made or opened (a /run that is full), the default is held

@@ -5,6 +5,7 @@ use crate::boot;
 use crate::error;
 use crate::finding::{Code, Finding, Verdict};
 use crate::gate::{self, Opened};
+use crate::host::failpoint;
 use crate::host::lock::BootLock;
 use crate::judge::Judgement;
 use crate::look::Look;
@@ -20,6 +21,7 @@ impl Run<'_> {
             Plan::Rest => return Ok(Ok(look.judgement)),
             Plan::Refuse(_) | Plan::Tell => return Ok(Err(look.judgement)),
         };
+        failpoint::hit("safe-before-promoted");
         let mut not_promoted = None;
         let judged = match &end {
             End::Leave => None,
@@ -38,6 +40,7 @@ impl Run<'_> {
                 Err(e) => not_promoted = Some(e),
             }
         }
+        failpoint::hit("promoted-before-open");
         if open {
             self.lock.still_ours()?;
             // Clears away what a run that died left half-done, too.

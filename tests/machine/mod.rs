@@ -4,6 +4,7 @@
 pub mod ko;
 pub mod lab;
 pub mod live;
+pub mod points;
 pub mod terminal;
 
 use std::fs;

@@ -1,0 +1,21 @@
+//! The dangerous instants at which runs overtake each other: tests/schedules.rs pauses and kills at them, tests/interleavings.rs tells
+//! single stories.
+
+/// Those that no random schedule passes.
+pub const ALONE: [&str; 1] = ["reboot-before-request"];
+
+pub const BETWEEN: [&str; 13] = [
+    "raised-before-judged",
+    "judged-before-refused",
+    "judged-before-decided",
+    "unsafe-before-held",
+    "safe-before-promoted",
+    "promoted-before-open",
+    "held-before-released",
+    "write-lock-before-taken",
+    "write-lock-taken",
+    "boot-lock-before-taken",
+    "boot-lock-taken",
+    "gate-lock-before-taken",
+    "gate-lock-taken",
+];

@@ -32,13 +32,14 @@ const DEPMOD: [&str; 13] = [
 const LOGS: &str = "/var/lib/vfguard/log";
 const RECORDS: &str = "/var/lib/vfguard/records";
 /// Where files are written whole or not at all.
-const WRITTEN: [&str; 12] = [
+const WRITTEN: [&str; 13] = [
     "/boot",
     "/boot/grub",
     "/boot/grub2",
     "/boot/loader",
     "/boot/efi/loader",
     "/efi/loader",
+    "/run/motd.d",
     "/run/vfguard",
     "/var/lib/vfguard",
     "/var/lib/vfguard/ready",
@@ -46,6 +47,8 @@ const WRITTEN: [&str; 12] = [
     super::headers::DIR,
     cache::DIR,
 ];
+/// The gate's drop-ins for systemd's units are in directories of this one.
+const UNITS: &str = "/run/systemd/system";
 
 /// Archives that no recipe names any more, such as those of releases that an update of vfguard took out: the newest are kept.
 const MAX_UNNAMED: usize = 8;
@@ -59,6 +62,9 @@ pub fn sweep(host: &Host, _lock: &WriteLock) {
     initramfs::sweep(&host.path("/boot"));
     for dir in WRITTEN {
         files::sweep_temporaries(&host.path(dir));
+    }
+    for unit in host.read_dir(UNITS).unwrap_or_default() {
+        files::sweep_temporaries(&host.path(UNITS).join(unit));
     }
     for kernel in host.read_dir("/lib/modules").unwrap_or_default().iter().filter_map(release) {
         let _ = install::sweep(&host.path(dir(&kernel).join(install::DIR)));
@@ -203,14 +209,15 @@ mod tests {
     fn what_killed_runs_left_goes_and_what_is_being_written_or_is_somebody_elses_stays() {
         let (_dir, host) = host();
         let lock = WriteLock::take(&host, Duration::ZERO).unwrap();
-        for dir in WRITTEN {
+        let dirs = || WRITTEN.into_iter().chain(["/run/systemd/system/reboot.target.d"]);
+        for dir in dirs() {
             for (name, hours) in [(".vfguard-aB3dE9", 2), (".vfguard-young1", 0), (".vfguard-note.txt", 2), ("other", 2)] {
                 write(&host, &format!("{dir}/{name}"), hours);
             }
         }
         write(&host, "/var/cache/vfguard/build/run-1/deep/file", 2);
         sweep(&host, &lock);
-        for dir in WRITTEN {
+        for dir in dirs() {
             let there = |name: &str| host.exists(format!("{dir}/{name}"));
             assert!(!there(".vfguard-aB3dE9"), "{dir}");
             assert!(there(".vfguard-young1") && there(".vfguard-note.txt") && there("other"), "{dir}");

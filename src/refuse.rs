@@ -105,6 +105,8 @@ pub fn undecided(
     // The boot loader's files are read beside the closing: they may lie on a disk that hangs.
     both(&mut refused, rights.close.then_some(|| close(&config.gate)), |refused| {
         if rights.hold {
+            // What boots is told by files that are whole.
+            refused.done.extend(boot::heal(host).unwrap_or_else(|e| Some(format!("{e:#}"))));
             let running = installed::running(host).filter(|k| installed::image(host, k).is_some());
             let refusal = plan::hold_running(&boot::next_boot(host, &config.boot), running.as_ref());
             keep_off(host, &refusal, refused);

@@ -88,6 +88,8 @@ pub enum Code {
     LastSafeKernel,
     /// The boot default could not be moved although what boots next is safe.
     PromoteFailed,
+    /// A device that was in use is not now, and is judged as if it were.
+    DeviceMissing,
 }
 
 impl Code {
@@ -129,7 +131,8 @@ impl Code {
             | Code::CompilerMismatch
             | Code::ProvenByUse
             | Code::LastSafeKernel
-            | Code::PromoteFailed => false,
+            | Code::PromoteFailed
+            | Code::DeviceMissing => false,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::config::AcceptInTree;
 use crate::finding::{Code, Finding, Severity, Verdict};
 use crate::host::pci::Device;
 use crate::kernel::KernelRelease;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Where a module comes from.
@@ -45,8 +45,9 @@ pub struct ModuleEvidence {
     pub findings: Vec<Finding>,
 }
 
-/// How a device is driven now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a device is driven now, or was when it was last in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Binding {
     /// No driver is bound.
     Unbound,
@@ -65,8 +66,10 @@ pub struct Need {
     pub recipe: Option<String>,
     /// Whether `drivers.required` lists the recipe.
     pub required: bool,
-    /// How the device is driven now.
+    /// How the device is driven now, or was when it was last in use.
     pub binding: Binding,
+    /// Whether the device was in use and is not now: it is gone, or has lost its driver, and may come back.
+    pub missing: bool,
     /// The modules that could serve the need, the one that modprobe prefers first.
     pub candidates: Vec<ModuleEvidence>,
 }
@@ -190,6 +193,8 @@ pub fn judge_kernel(evidence: &KernelEvidence, role: Role, accept: AcceptInTree)
     if evidence.proven_by_use {
         proven::excuse(&mut report, &evidence.needs);
     }
+    let severity = if Verdict::of(&report.findings) == Verdict::Safe { Severity::Info } else { Severity::Warning };
+    report.findings.extend(evidence.needs.iter().filter_map(|need| missing(need, &evidence.release, severity)));
     report.findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
     report.verdict = Verdict::of(&report.findings);
     if let Some(why) = &evidence.undecided {
@@ -288,17 +293,46 @@ fn would_serve(need: &Need, chosen: &ModuleEvidence, release: &KernelRelease, wa
 }
 
 fn described(need: &Need) -> String {
+    let missing = need.device.as_ref().filter(|_| need.missing).map(|d| format!(", {}", lack(d))).unwrap_or_default();
     match (&need.device, &need.recipe) {
         (Some(d), _) => match &d.interface {
-            Some(interface) => format!("{interface} ({})", d.address),
-            None => format!("the network device {}", d.address),
+            Some(interface) => format!("{interface} ({}{missing})", d.address),
+            None => format!("the network device {}{missing}", d.address),
         },
         (None, Some(recipe)) => format!("the required driver {recipe}"),
         (None, None) => "nothing".into(),
     }
 }
 
+/// What a device that was in use lacks now.
+fn lack(device: &Device) -> &'static str {
+    if device.present {
+        "without a driver now"
+    } else {
+        "not there now"
+    }
+}
+
+/// That a device is judged which is not in use now. It refuses nothing by itself: what it needs is judged like any other need.
+fn missing(need: &Need, release: &KernelRelease, severity: Severity) -> Option<Finding> {
+    let device = need.device.as_ref().filter(|_| need.missing)?;
+    let detail = format!("{} was in use, and {release} is judged as if it still were", described(need));
+    Some(Finding { code: Code::DeviceMissing, severity, detail, remedy: gone_for_good(device) })
+}
+
+fn gone_for_good(device: &Device) -> String {
+    format!("vfguard decline --device {}, if it is gone for good", device.address)
+}
+
 fn nothing_serves(need: &Need, release: &KernelRelease, what: &str) -> Finding {
+    let mut finding = unserved(need, release, what);
+    if let Some(device) = need.device.as_ref().filter(|_| need.missing) {
+        finding.remedy += &format!("; or {}", gone_for_good(device));
+    }
+    finding
+}
+
+fn unserved(need: &Need, release: &KernelRelease, what: &str) -> Finding {
     match (&need.recipe, need.candidates.first()) {
         (Some(recipe), Some(own)) => {
             let why = if need.required { "drivers.required wants the recipe's" } else { "an out-of-tree driver is wanted" };
@@ -320,7 +354,8 @@ fn nothing_serves(need: &Need, release: &KernelRelease, what: &str) -> Finding {
         (None, _) => Finding::refuse(
             Code::DeviceUnclaimed,
             format!(
-                "{what} is in use ({}) and no driver of {release} claims it",
+                "{what} {} in use ({}) and no driver of {release} claims it",
+                if need.missing { "was" } else { "is" },
                 need.device.as_ref().map_or("", |d| d.modalias.as_str())
             ),
             format!("install {release}'s package of extra modules (kernel-modules-extra, linux-modules-extra) or the driver's own package for {release}"),

@@ -26,8 +26,20 @@ impl<'a> Look<'a> {
     /// # Errors
     /// Those of [`Survey::new`].
     pub fn new(host: &'a Host, config: &'a Config) -> Result<Look<'a>> {
+        Look::with(host, || Survey::new(host, config))
+    }
+
+    /// The same while the machine starts.
+    ///
+    /// # Errors
+    /// Those of [`Survey::at_boot`].
+    pub fn at_boot(host: &'a Host, config: &'a Config) -> Result<Look<'a>> {
+        Look::with(host, || Survey::at_boot(host, config))
+    }
+
+    fn with(host: &'a Host, survey: impl FnOnce() -> Result<Survey<'a>>) -> Result<Look<'a>> {
         let generation = gate::generation::current(host);
-        let survey = Survey::new(host, config)?;
+        let survey = survey()?;
         let judgement = survey.judge();
         Ok(Look { host, generation, survey, judgement })
     }

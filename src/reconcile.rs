@@ -52,6 +52,15 @@ pub enum Effort {
     Early,
 }
 
+impl Effort {
+    fn look<'a>(self, host: &'a Host, config: &'a Config) -> Result<Look<'a>> {
+        match self {
+            Effort::Whole | Effort::Decide => Look::new(host, config),
+            Effort::Early => Look::at_boot(host, config),
+        }
+    }
+}
+
 /// What a run came to.
 #[derive(Debug)]
 pub struct Outcome {
@@ -72,17 +81,14 @@ pub struct Outcome {
 /// # Errors
 /// When it cannot be decided, another run holds the lock too long, or the gate cannot be opened.
 pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Progress) -> Result<Outcome> {
-    // Neither of these decides: without the counter a run under way looks once more after it opened, and the list of kernels that
-    // have booted only helps to choose between safe ones.
+    // It decides nothing: without the counter a run under way looks once more after it opened.
     let mut done: Vec<String> = Vec::new();
-    let mut note = |what: Result<()>| done.extend(what.err().map(|e| format!("{e:#}")));
-    note(gate::generation::bump(host).map(drop));
+    done.extend(gate::generation::bump(host).err().map(|e| format!("{e:#}")));
     failpoint::hit("raised-before-judged");
     let place = place::place(host);
     if let Some(line) = hands_off(place) {
         return outside(host, config, progress, place, line);
     }
-    note(survey::remember_running(host));
     // What boots is judged by files that are whole.
     done.extend(boot::heal(host).unwrap_or_else(|e| Some(format!("{e:#}"))));
     if (config.mode == Mode::Observe || !place.may_close()) && !gate::is_clear(host) {
@@ -90,10 +96,11 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
         gate::open(host, None)?;
     }
     let rights = Rights::new(config.mode, place, effort == Effort::Early, gate::removing(host));
-    let look = Look::new(host, config)?;
+    let look = effort.look(host, config)?;
     let plan = look.plan(rights);
     let idle = look.judgement.kernels.iter().all(|k| k.builds.is_empty()) && leftovers::removed(host).is_empty();
     if plan == Plan::Rest && idle {
+        done.extend(survey::remember(host, &look.survey));
         done.extend(leave_ready(host, config, &look.survey));
         return Ok(Outcome { judgement: look.judgement, gate: gate::State::Open, hands_off: None, done, failed: None });
     }
@@ -104,6 +111,7 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
         Plan::Rest | Plan::Allow { .. } | Plan::Tell => Refused::default(),
     };
     done.extend(said);
+    done.extend(survey::remember(host, &look.survey));
     let patience = match effort {
         Effort::Whole => config.hook.patience(),
         Effort::Decide | Effort::Early => DECIDING,
@@ -250,7 +258,7 @@ struct Run<'a> {
     failed: Option<anyhow::Error>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     /// What killed runs and removed kernels left behind. That it could not be removed is said and stops nothing.
     fn clean(&mut self) {
         gate::generation::trim(self.host, &self.lock);
@@ -262,9 +270,9 @@ impl Run<'_> {
     fn rounds(&mut self) -> Result<Judgement> {
         let mut last = None;
         for _ in 0..MAX_ROUNDS {
-            let mut look = Look::new(self.host, self.config)?;
+            let mut look = self.look()?;
             if self.end_hold(&look)? {
-                look = Look::new(self.host, self.config)?;
+                look = self.look()?;
             }
             failpoint::hit("judged-before-decided");
             let first = look.generation;
@@ -274,7 +282,7 @@ impl Run<'_> {
             let again = self.prepare(&look) || moved;
             self.lock.still_ours()?;
             if again {
-                look = Look::new(self.host, self.config)?;
+                look = self.look()?;
             }
             match look.plan(self.rights) {
                 Plan::Rest | Plan::Allow { .. } => match self.allow(look)? {
@@ -302,6 +310,10 @@ impl Run<'_> {
                 "run `vfguard reconcile` once the package manager is done",
             )
         })
+    }
+
+    fn look(&self) -> Result<Look<'a>> {
+        self.effort.look(self.host, self.config)
     }
 
     /// Refuses what is not safe, and keeps what was done and what failed.

@@ -2,6 +2,7 @@
 //! weighs. Read-only, and no process is started.
 
 mod evidence;
+pub mod known;
 mod origin;
 mod proof;
 
@@ -15,14 +16,17 @@ use crate::host::Host;
 use crate::judge::{self, Judgement, KernelReport, Role};
 use crate::kernel::{installed, Kernel, KernelRelease};
 use anyhow::{Context, Result};
+use known::{Known, Memory};
 use std::path::PathBuf;
 
 /// What is known about the machine as a whole.
 pub struct Survey<'a> {
     host: &'a Host,
     config: &'a Config,
-    /// Every device that counts.
+    /// Every device that counts: those that are there, and then those that are remembered and are not.
     pub devices: Vec<Device>,
+    /// The network devices that are or were in use.
+    pub memory: Memory,
     /// Every recipe.
     pub recipes: Vec<Recipe>,
     /// Installed kernels, newest first.
@@ -43,6 +47,18 @@ impl<'a> Survey<'a> {
     /// # Errors
     /// A recipe that cannot be read, a required driver without a recipe, devices that cannot be seen.
     pub fn new(host: &'a Host, config: &'a Config) -> Result<Survey<'a>> {
+        Survey::look(host, config, true)
+    }
+
+    /// Looks early at boot: a device that is missing may still come, so no new one takes its place.
+    ///
+    /// # Errors
+    /// Those of [`Survey::new`].
+    pub fn at_boot(host: &'a Host, config: &'a Config) -> Result<Survey<'a>> {
+        Survey::look(host, config, false)
+    }
+
+    fn look(host: &'a Host, config: &'a Config, replace: bool) -> Result<Survey<'a>> {
         let recipes = driver::recipes(host)?;
         if let Some(name) = config.drivers.required.iter().find(|n| recipes.iter().all(|r| &r.name != *n)) {
             return Err(advise(
@@ -50,13 +66,19 @@ impl<'a> Survey<'a> {
                 format!("add /etc/vfguard/drivers.d/{name}.toml, or take {name} out of drivers.required"),
             ));
         }
-        let devices = pci::devices(host)
+        let mut devices = pci::devices(host)
             .remedy("reading the devices of /sys/bus/pci", "mount sysfs at /sys (below --root: copy or bind it there)")?;
         let next = boot::next_boot(host, &config.boot);
         let wanted = boot::wanted(host, &next);
         let wanted_entry = wanted.as_ref().and_then(|kernel| boot::wanted_entry(host, kernel));
         let (kernels, running) = (installed::installed(host), installed::running(host));
-        Ok(Survey { host, config, devices, recipes, kernels, running, next, wanted, wanted_entry })
+        let binding = |d: &Device| origin::binding(host, d, claiming(&recipes, d), running.as_ref());
+        let in_use = devices.iter().filter(|d| d.in_use()).map(|d| (d, binding(d)));
+        let memory = Memory::look(host, in_use, replace);
+        let absent = memory.gone().iter().filter(|known| !devices.iter().any(|d| known.is(d))).map(Known::device);
+        let absent: Vec<Device> = absent.collect();
+        devices.extend(absent);
+        Ok(Survey { host, config, devices, memory, recipes, kernels, running, next, wanted, wanted_entry })
     }
 
     /// The kernels that may start, each once with its foremost role; where that is uncertain, every installed kernel too.
@@ -169,11 +191,11 @@ impl<'a> Survey<'a> {
         })
     }
 
-    /// The recipes that claim a device present or are required.
+    /// The recipes that claim a device or are required.
     pub fn needed(&self) -> Vec<&Recipe> {
         let required = |r: &&Recipe| self.config.drivers.required.contains(&r.name);
-        let present = |r: &&Recipe| self.devices.iter().any(|d| r.claims(&d.modalias));
-        self.recipes.iter().filter(|r| required(r) || present(r)).collect()
+        let claims = |r: &&Recipe| self.devices.iter().any(|d| r.claims(&d.modalias));
+        self.recipes.iter().filter(|r| required(r) || claims(r)).collect()
     }
 
     /// The recipes of these names.
@@ -205,6 +227,20 @@ impl<'a> Survey<'a> {
     }
 }
 
+/// The recipe that claims a device.
+fn claiming<'r>(recipes: &'r [Recipe], device: &Device) -> Option<&'r Recipe> {
+    recipes.iter().find(|r| r.claims(&device.modalias))
+}
+
+/// Remembers what a survey found, where anything is new: that the running kernel has booted, and the network devices in use. Says, a
+/// line each, which devices are not counted any more, and what could not be written: none of it decides anything now.
+pub fn remember(host: &Host, survey: &Survey) -> Vec<String> {
+    let booted = survey.running.as_ref().map_or(Ok(()), |running| remember_running(host, running));
+    let devices = survey.memory.store(host, survey.wanted.is_some());
+    let failed = booted.err().into_iter().map(|e| format!("{e:#}"));
+    failed.chain(devices.unwrap_or_else(|e| vec![format!("{e:#}")])).collect()
+}
+
 /// Kernels that this machine has run, a line each; a record that helps to choose between safe kernels and absolves none.
 const BOOTED: &str = "/var/lib/vfguard/records/booted";
 
@@ -218,16 +254,12 @@ fn booted(host: &Host) -> Vec<KernelRelease> {
 const MAX_BOOTED: usize = 64;
 
 /// Notes that the running kernel has booted, which only helps to choose.
-///
-/// # Errors
-/// Those of writing the record.
-pub fn remember_running(host: &Host) -> Result<()> {
-    let Some(running) = installed::running(host) else { return Ok(()) };
+fn remember_running(host: &Host, running: &KernelRelease) -> Result<()> {
     let mut known = booted(host);
-    if known.contains(&running) {
+    if known.contains(running) {
         return Ok(());
     }
-    known.push(running);
+    known.push(running.clone());
     let lines: String = known.iter().rev().take(MAX_BOOTED).rev().map(|k| format!("{k}\n")).collect();
     host.write_atomic(BOOTED, lines.as_bytes(), 0o644).context("remembering that the running kernel has booted")
 }
@@ -240,10 +272,7 @@ mod tests {
     fn kernels_that_have_booted_are_remembered_in_a_bounded_number() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
-        let boot = |n: usize| {
-            host.write_atomic("/proc/sys/kernel/osrelease", format!("6.1.0-{n}\n").as_bytes(), 0o644).unwrap();
-            remember_running(&host)
-        };
+        let boot = |n: usize| remember_running(&host, &format!("6.1.0-{n}").parse().unwrap());
         assert!((0..MAX_BOOTED * 3).chain([7]).all(|n| boot(n).is_ok()));
         let known = booted(&host);
         assert_eq!(known.len(), MAX_BOOTED);

@@ -1,4 +1,5 @@
-//! `vfguard decline KERNEL`: the kernel that the boot default is held on becomes the wanted one.
+//! `vfguard decline KERNEL`: the kernel that the boot default is held on becomes the wanted one. `vfguard decline --device ADDRESS`: a
+//! network device that is missing is gone for good, and no kernel needs to drive it.
 
 use super::Context;
 use crate::boot;
@@ -12,6 +13,7 @@ use crate::kernel::KernelRelease;
 use crate::reconcile::{self, Effort};
 use crate::report::notices::{self, Topic};
 use crate::report::progress;
+use crate::survey::known::{self, Known};
 use crate::survey::Survey;
 use anyhow::Result;
 
@@ -19,7 +21,11 @@ use anyhow::Result;
 #[derive(clap::Args)]
 pub struct Args {
     /// The kernel that is not to be booted
-    kernel: KernelRelease,
+    #[arg(required_unless_present = "device")]
+    kernel: Option<KernelRelease>,
+    /// Instead of a kernel: the address of a network device that was in use and is gone for good
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "kernel")]
+    device: Option<String>,
     /// Why; kept in the audit log and the journal
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
@@ -29,10 +35,52 @@ pub struct Args {
 /// instead is not safe either.
 ///
 /// # Errors
-/// When the kernel runs, is what boots next and cannot be held off, or another run holds the lock.
+/// When the kernel runs, is what boots next and cannot be held off, the device is not one that is missing, or another run holds the
+/// lock.
 pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     context.must_be_root("decline")?;
-    let (host, config, kernel) = (&context.host, &context.config, &args.kernel);
+    let done = match (&args.kernel, &args.device) {
+        (Some(kernel), _) => decline_kernel(context, kernel, &args.reason)?,
+        (None, Some(address)) => decline_device(context, address, &args.reason)?,
+        // Not with the arguments as they are declared.
+        (None, None) => Vec::new(),
+    };
+    let outcome = reconcile::reconcile(&context.host, &context.config, Effort::Decide, progress::new(context).as_ref())?;
+    done.iter().chain(&outcome.done).chain(&outcome.hands_off).for_each(|line| context.say(line));
+    if outcome.judgement.verdict != Verdict::Safe {
+        context.say("what may boot now is not safe: vfguard check");
+    }
+    if context.json() {
+        super::check::report(context, &outcome.judgement, outcome.gate);
+    }
+    Ok(Exit::Done)
+}
+
+/// Forgets a device that is missing. Says what was done, a line each.
+fn decline_device(context: &Context, address: &str, reason: &str) -> Result<Vec<String>> {
+    let host = &context.host;
+    let survey = Survey::new(host, &context.config)?;
+    let missing = survey.memory.gone();
+    let Some(device) = missing.iter().find(|known| known.address == address) else {
+        let names = missing.iter().map(Known::name).collect::<Vec<_>>();
+        let names = if names.is_empty() { "none".into() } else { names.join(", ") };
+        return Err(advise(
+            format!("no network device that was in use is missing at {address} (missing: {names})"),
+            "name one that is missing; what is there counts, and no kernel may lose it",
+        ));
+    };
+    let name = device.name();
+    let why = if reason.is_empty() { "no reason given" } else { reason };
+    audit::append(host, &audit::Event::now(host, audit::What::Decline, &format!("{name}: {why}"), None))?;
+    known::forget(host, device)?;
+    let fields = [("VFGUARD_DEVICE", address), ("VFGUARD_REASON", reason)];
+    notices::journal(host, Topic::Declined, &format!("{name} declined: {why}"), &fields);
+    Ok(vec![format!("{name} is not counted any more; if it comes back it counts again")])
+}
+
+/// Gives up a kernel. Says what was done, a line each.
+fn decline_kernel(context: &Context, kernel: &KernelRelease, reason: &str) -> Result<Vec<String>> {
+    let (host, config) = (&context.host, &context.config);
     let lock = BootLock::take(host)?;
     let mut survey = Survey::new(host, config)?;
     survey.must_be_installed(kernel)?;
@@ -75,7 +123,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         }
         None | Some(Role::Wanted | Role::Once | Role::Fallback | Role::Installed) => {}
     }
-    audit::append(host, &audit::Event::now(host, audit::What::Decline, &args.reason, Some(kernel)))?;
+    audit::append(host, &audit::Event::now(host, audit::What::Decline, reason, Some(kernel)))?;
     failpoint::hit("held-before-released");
     if boot::wanted(host, &boot::next_boot(host, &config.boot)).as_ref() == Some(kernel) {
         boot::release(host, &lock)?;
@@ -84,17 +132,8 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     notices::journal(
         host,
         Topic::Declined,
-        &format!("{kernel} declined: {}", if args.reason.is_empty() { "no reason given" } else { &args.reason }),
-        &[("VFGUARD_KERNEL", kernel.as_str()), ("VFGUARD_REASON", args.reason.as_str())],
+        &format!("{kernel} declined: {}", if reason.is_empty() { "no reason given" } else { reason }),
+        &[("VFGUARD_KERNEL", kernel.as_str()), ("VFGUARD_REASON", reason)],
     );
-    drop(lock);
-    let outcome = reconcile::reconcile(host, config, Effort::Decide, progress::new(context).as_ref())?;
-    done.iter().chain(&outcome.done).chain(&outcome.hands_off).for_each(|line| context.say(line));
-    if outcome.judgement.verdict != Verdict::Safe {
-        context.say("what may boot now is not safe: vfguard check");
-    }
-    if context.json() {
-        super::check::report(context, &outcome.judgement, outcome.gate);
-    }
-    Ok(Exit::Done)
+    Ok(done)
 }

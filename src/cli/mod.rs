@@ -104,7 +104,7 @@ enum Verb {
     Gate(gate::Args),
     /// Check, then reboot
     Reboot(reboot::Args),
-    /// Give up a kernel: the boot default stays where it is held
+    /// Give up a kernel: the boot default stays where it is held; or a device that is gone for good
     Decline(decline::Args),
     /// Do the whole job for a kernel in a scratch directory; the host stays untouched
     Rehearse(rehearse::Args),

@@ -8,6 +8,7 @@ use crate::hook::{self, Caller};
 use crate::host::{pci, place, systemd};
 use crate::reconcile::{self, Effort, Outcome};
 use crate::report::{print, progress};
+use crate::survey;
 use anyhow::Result;
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let (host, config) = (&context.host, &context.config);
     let caller = Caller::of(args.from.as_deref());
     if args.from.as_deref() == Some(BOOT) {
-        let waited = pci::await_drivers(host, DRIVERS);
+        let waited = pci::await_drivers(host, DRIVERS, &survey::known::expected(host));
         tell_waited(context, &waited);
         if waited.cut_short {
             // Which of them will be in use is not known, and what is not known refuses: the unit fails, and the gate closes.

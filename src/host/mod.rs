@@ -16,6 +16,7 @@ pub mod pci;
 pub mod place;
 pub mod remove;
 mod resolve;
+pub mod routes;
 pub mod sys;
 pub mod systemd;
 pub mod tied;

@@ -28,10 +28,18 @@ pub struct Device {
     /// `driver_override`, when somebody set one.
     #[serde(skip)]
     pub driver_override: Option<String>,
+    /// Whether it is there now; not so for one that is only remembered ([`crate::survey`]).
+    #[serde(skip_serializing_if = "is_there")]
+    pub present: bool,
+}
+
+/// The contract's shape of a device says nothing of those that are there.
+fn is_there(present: &bool) -> bool {
+    *present
 }
 
 /// PCI base class of network controllers (pci.ids: class 02).
-const CLASS_NETWORK: u32 = 0x02;
+pub const CLASS_NETWORK: u32 = 0x02;
 
 impl Device {
     /// Whether it is a network controller, by class or by its interface.
@@ -113,37 +121,47 @@ const QUIET_LOOKS: u32 = 5;
 pub struct Waited {
     /// How long.
     pub time: Duration,
-    /// The network devices that had no driver at first.
+    /// The network devices that had no driver at first, or were not there.
     pub devices: Vec<String>,
     /// Those that have none now either.
     pub left: Vec<String>,
-    /// The time was over before udev was done: what is left may still get its driver.
+    /// The time was over before udev was done: what is there and has no driver may still get one.
     pub cut_short: bool,
 }
 
 /// Early at boot: waits for drivers that udev is about to load, since a device without one does not count as in use. Over at
 /// once where each device has its driver, and soon where udev has nothing left to do. It takes next to nothing from a udev that
 /// is at work: only the devices that lack a driver are looked at again, and all of them once those have theirs (a virtio device
-/// comes with the driver of its PCI function).
-pub fn await_drivers(host: &Host, limit: Duration) -> Waited {
+/// comes with the driver of its PCI function). The PCI functions of `expected` (their addresses) are waited for until they are
+/// there, since udev has nothing to do for a function that a hypervisor has yet to plug in.
+pub fn await_drivers(host: &Host, limit: Duration, expected: &[String]) -> Waited {
     let start = Instant::now();
+    let mut absent: Vec<PathBuf> = expected.iter().map(|address| Path::new(DEVICES).join(address)).collect();
+    absent.retain(|d| !host.exists(d));
     let mut left = unbound(host);
-    let devices = names(&left);
+    let devices = names(left.iter().chain(&absent));
     let mut quiet = 0;
-    while quiet < QUIET_LOOKS && start.elapsed() < limit && !left.is_empty() {
+    while start.elapsed() < limit && (!absent.is_empty() || (quiet < QUIET_LOOKS && !left.is_empty())) {
         quiet = if host.exists(UDEV_QUEUE) { 0 } else { quiet + 1 };
         std::thread::sleep(LOOK);
+        let (lacked, lacking) = (absent.len(), left.len());
+        absent.retain(|d| !host.exists(d));
         left.retain(|d| !bound(host, d));
-        if left.is_empty() {
+        let came = absent.len() < lacked;
+        if came || (left.is_empty() && lacking > 0) {
             left = unbound(host);
+        }
+        if came {
+            // udev is about to hear of it.
+            quiet = 0;
         }
     }
     let cut_short = !left.is_empty() && quiet < QUIET_LOOKS;
-    Waited { time: start.elapsed(), devices, left: names(&left), cut_short }
+    Waited { time: start.elapsed(), devices, left: names(left.iter().chain(&absent)), cut_short }
 }
 
-fn names(devices: &[PathBuf]) -> Vec<String> {
-    devices.iter().filter_map(|d| Some(d.file_name()?.to_string_lossy().into_owned())).collect()
+fn names<'d>(devices: impl Iterator<Item = &'d PathBuf>) -> Vec<String> {
+    devices.filter_map(|d| Some(d.file_name()?.to_string_lossy().into_owned())).collect()
 }
 
 fn bound(host: &Host, device: &Path) -> bool {
@@ -168,6 +186,17 @@ fn without_driver(host: &Host, dir: &Path) -> Vec<PathBuf> {
     devices.iter().map(|name| dir.join(name)).filter(|d| !bound(host, d)).collect()
 }
 
+/// Whether the link of a device's interface is up, as sysfs says it. In a copied tree the interface may lie below its device alone.
+pub fn link_is_up(host: &Host, address: &str, interface: &str) -> bool {
+    let places = [Path::new(DEVICES).join(address).join("net").join(interface), Path::new(NET).join(interface)];
+    places.iter().any(|dir| host.read_text(dir.join("operstate")).is_ok_and(|state| state.trim() == "up"))
+}
+
+/// The bond or bridge that an interface is a port of.
+pub fn master(host: &Host, interface: &str) -> Option<String> {
+    link_name(host, Path::new(NET).join(interface).join("master")).ok().flatten()
+}
+
 fn class(text: &str) -> u32 {
     u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).unwrap_or(0)
 }
@@ -183,6 +212,7 @@ fn other_bus(host: &Host, interface: &str) -> io::Result<Option<Device>> {
         module: link_name(host, dir.join("driver/module"))?,
         class: CLASS_NETWORK << 16,
         driver_override: None,
+        present: true,
     }))
 }
 
@@ -198,6 +228,7 @@ fn device(host: &Host, address: &str) -> io::Result<Option<Device>> {
         module: link_name(host, dir.join("driver/module"))?,
         class: text("class")?.map_or(0, |c| class(&c)),
         driver_override: text("driver_override")?.filter(|t| t != "(null)"),
+        present: true,
     }))
 }
 
@@ -276,7 +307,7 @@ mod tests {
         write(root, "run/udev/queue", "");
         let bind = |device: &str| symlink("driver", root.join(device).join("driver")).unwrap();
         let waited = std::thread::scope(|s| {
-            let waits = s.spawn(|| await_drivers(&host, Duration::from_secs(20)));
+            let waits = s.spawn(|| await_drivers(&host, Duration::from_secs(20), &[]));
             std::thread::sleep(Duration::from_millis(200));
             write(root, &format!("{device}/modalias"), "virtio:d00000001v00001AF4\n");
             bind(function);
@@ -286,6 +317,30 @@ mod tests {
         });
         assert_eq!((waited.devices, waited.left), (vec!["0000:00:03.0".to_owned()], vec![]));
         assert!(waited.time > Duration::from_millis(400) && waited.time < Duration::from_secs(10), "{:?}", waited.time);
+    }
+
+    #[test]
+    fn a_function_that_is_not_there_yet_is_waited_for_and_then_its_driver_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, host) = (dir.path(), Host::new(dir.path()).unwrap());
+        let (limit, device) = (Duration::from_secs(20), "sys/bus/pci/devices/0000:00:03.0");
+        let expected = ["0000:00:03.0".to_owned()];
+        let waited = std::thread::scope(|s| {
+            let waits = s.spawn(|| await_drivers(&host, limit, &expected));
+            // Longer than a udev that has nothing to do is waited for.
+            std::thread::sleep(LOOK * QUIET_LOOKS * 3);
+            write(root, &format!("{device}/class"), "0x020000\n");
+            std::thread::sleep(LOOK * 2);
+            symlink("driver", root.join(device).join("driver")).unwrap();
+            waits.join().unwrap()
+        });
+        assert_eq!((waited.devices, waited.left, waited.cut_short), (expected.to_vec(), vec![], false));
+        assert!(waited.time < limit);
+        // One that does not come is no udev that is still at work.
+        let limit = Duration::from_millis(200);
+        let waited = await_drivers(&host, limit, &["0000:00:04.0".to_owned()]);
+        assert_eq!((waited.left, waited.cut_short), (vec!["0000:00:04.0".to_owned()], false));
+        assert!(waited.time >= limit && await_drivers(&host, limit, &expected).time < limit);
     }
 
     #[test]

@@ -66,6 +66,7 @@ fn excusable(code: Code) -> bool {
         | Code::ModversionsOff
         | Code::ProvenByUse
         | Code::LastSafeKernel
-        | Code::PromoteFailed => false,
+        | Code::PromoteFailed
+        | Code::DeviceMissing => false,
     }
 }

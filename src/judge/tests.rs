@@ -10,6 +10,7 @@ fn device(driver: Option<&str>) -> Device {
         module: driver.map(str::to_owned),
         class: 0x02_0000,
         driver_override: None,
+        present: true,
     }
 }
 
@@ -23,8 +24,14 @@ fn bad() -> Finding {
 }
 
 fn kernel(binding: Binding, candidates: Vec<ModuleEvidence>) -> KernelEvidence {
-    let need =
-        Need { device: Some(device(Some("ixgbevf"))), recipe: Some("ixgbevf".into()), required: false, binding, candidates };
+    let need = Need {
+        device: Some(device(Some("ixgbevf"))),
+        recipe: Some("ixgbevf".into()),
+        required: false,
+        binding,
+        missing: false,
+        candidates,
+    };
     KernelEvidence {
         release: "6.1".parse().unwrap(),
         needs: vec![need],
@@ -201,4 +208,27 @@ proptest! {
             prop_assert_eq!(refused, kernel.verdict == Verdict::Unsafe);
         }
     }
+}
+
+#[test]
+fn a_missing_device_is_judged_like_any_other_and_told() {
+    let mut evidence = kernel(Binding::OutOfTree, vec![module(Origin::Built, vec![])]);
+    evidence.needs[0].missing = true;
+    evidence.needs[0].device.as_mut().unwrap().present = false;
+    let told = |evidence: &KernelEvidence| {
+        let report = judge_kernel(evidence, Role::Next, AcceptInTree::Auto);
+        let told = report.findings.iter().find(|f| f.code == Code::DeviceMissing).cloned().unwrap();
+        (report.verdict, told.severity, report.findings[0].clone(), told)
+    };
+    let (verdict, severity, _, finding) = told(&evidence);
+    assert_eq!((verdict, severity), (Verdict::Safe, Severity::Info));
+    assert!(finding.detail.starts_with("eth0 (0000:00:03.0, not there now) was in use"), "{finding:?}");
+    assert!(finding.remedy.starts_with("vfguard decline --device 0000:00:03.0"), "{finding:?}");
+    // The recorded binding asks for an out-of-tree driver; what refuses says how to go on without the device, too.
+    evidence.needs[0].candidates = vec![module(Origin::InTree, vec![])];
+    let (verdict, severity, first, _) = told(&evidence);
+    assert_eq!((verdict, severity, first.code), (Verdict::Unsafe, Severity::Warning, Code::ModuleMissing));
+    assert!(first.remedy.contains("vfguard prepare 6.1") && first.remedy.contains("decline --device"), "{first:?}");
+    evidence.needs[0].device.as_mut().unwrap().present = true;
+    assert!(told(&evidence).2.detail.contains("without a driver now"));
 }

@@ -173,6 +173,7 @@ mod tests {
             module: None,
             class: 0x02_0000,
             driver_override: None,
+            present: true,
         }
     }
 
@@ -244,6 +245,20 @@ mod tests {
         assert_eq!(interface_findings(&host, &device(), "ixgbevf", "ro")[0].severity, Severity::Unsafe);
         std::os::unix::fs::symlink("/dev/null", dir.path().join("etc/systemd/network/99-default.link")).unwrap();
         assert_eq!(interface_findings(&host, &device(), "ixgbevf", "ro")[0].severity, Severity::Warning);
+    }
+
+    #[test]
+    fn the_address_of_a_card_that_has_the_name_of_a_missing_one_pins_nothing() {
+        let rule =
+            "SUBSYSTEM==\"net\", ACTION==\"add\", DRIVERS==\"?*\", ATTR{address}==\"0a:1b:2c:3d:4e:5f\", NAME=\"eth0\"\n";
+        let (_dir, host) = root(&[
+            ("proc/cmdline", "net.ifnames=0"),
+            ("etc/network/interfaces", "iface eth0 inet dhcp\n"),
+            ("sys/class/net/eth0/address", "0a:1b:2c:3d:4e:5f\n"),
+            ("etc/udev/rules.d/70-net.rules", rule),
+        ]);
+        let severity = |present| interface_findings(&host, &Device { present, ..device() }, "ixgbevf", "ro")[0].severity;
+        assert_eq!((severity(true), severity(false)), (Severity::Warning, Severity::Unsafe));
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Run<'_> {
             }
         }
         self.failed = None;
-        let look = Look::new(self.host, self.config)?;
+        let look = self.look()?;
         if look.judgement.verdict == Verdict::Safe {
             let mut judgement = look.judgement;
             if let Some(e) = not_promoted {

@@ -51,7 +51,8 @@ impl Style {
         for device in &report.devices {
             let interface = device.interface.as_deref().unwrap_or("no interface");
             let driver = device.driver.as_deref().unwrap_or("no driver bound");
-            text.line(&format!("  device {} {interface}, {driver}", device.address));
+            let absent = if device.present { "" } else { ", not there now" };
+            text.line(&format!("  device {} {interface}, {driver}{absent}", device.address));
         }
         for module in &report.modules {
             let version = if module.version.is_empty() { String::new() } else { format!(" {}", module.version) };

@@ -2,7 +2,7 @@
 
 use super::origin::{binding, origin};
 use super::proof::proven_by_use;
-use super::Survey;
+use super::{claiming, Survey};
 use crate::driver::Recipe;
 use crate::finding::{Code, Finding};
 use crate::host::pci::Device;
@@ -32,6 +32,7 @@ impl Survey<'_> {
         });
         let target = Target::load(host, kernel).with_cmdline(&cmdline);
         let needs: Vec<Need> = self.needs(&target, &cmdline);
+        let undecided = undecided.or_else(|| self.nothing_to_prove(kernel, &needs));
         let initrds = self.initrds(kernel);
         let mut findings = module::initramfs_findings(host, kernel, initrds);
         let drivers = needs.iter().filter_map(|n| n.candidates.first()).filter(|m| m.path.is_some());
@@ -50,9 +51,26 @@ impl Survey<'_> {
         KernelEvidence { release: kernel.clone(), needs, findings, proven_by_use, undecided }
     }
 
+    /// Where the boot default is held off a kernel, that was for a device. With none here and none remembered, the kernel would be safe
+    /// because nothing is asked of it.
+    fn nothing_to_prove(&self, kernel: &KernelRelease, needs: &[Need]) -> Option<Finding> {
+        let held_off = self.wanted.as_ref() == Some(kernel) && needs.is_empty() && self.memory.is_lost();
+        held_off.then(|| {
+            Finding::refuse(
+                Code::DeviceMissing,
+                format!(
+                    "the boot default is held off {kernel}, and no network device is here or remembered that could prove it"
+                ),
+                format!(
+                    "vfguard reconcile, once the network device is there; to stay off {kernel}: vfguard decline {kernel}"
+                ),
+            )
+        })
+    }
+
     /// A binding that the tables do not explain, and that nothing of K will make again by itself.
     fn bound_by_hand(&self, target: &Target, device: &Device, candidates: &[ModuleEvidence]) -> Option<Finding> {
-        let driver = device.driver.as_deref()?;
+        let driver = device.driver.as_deref().filter(|_| device.present)?;
         let by = |means: &str| {
             let name = device.interface.as_deref().unwrap_or(&device.address);
             let detail = format!("{name} ({}) is bound to {driver} by {means}, which a reboot forgets", device.address);
@@ -83,8 +101,8 @@ impl Survey<'_> {
     fn needs(&self, target: &Target, cmdline: &str) -> Vec<Need> {
         let mut needs = Vec::new();
         for device in &self.devices {
-            let recipe = self.recipes.iter().find(|r| r.claims(&device.modalias));
-            if recipe.is_none() && !device.in_use() {
+            let recipe = claiming(&self.recipes, device);
+            if recipe.is_none() && !device.in_use() && self.memory.of_device(device).is_none() {
                 continue;
             }
             needs.push(self.need(target, Some(device), recipe, cmdline));
@@ -103,11 +121,14 @@ impl Survey<'_> {
         if let Some(recipe) = recipe {
             candidates.iter_mut().for_each(|c| c.findings.extend(other_release(recipe, &target.release, c)));
         }
+        let known = device.and_then(|d| self.memory.of_device(d));
+        let now = || device.map_or(Binding::Unbound, |d| binding(self.host, d, recipe, self.running.as_ref()));
         Need {
             device: device.cloned(),
             recipe: recipe.map(|r| r.name.clone()),
             required: recipe.is_some_and(|r| self.config.drivers.required.contains(&r.name)),
-            binding: device.map_or(Binding::Unbound, |d| binding(self.host, d, recipe, self.running.as_ref())),
+            binding: known.map_or_else(now, |k| k.binding),
+            missing: known.is_some() && !device.is_some_and(|d| d.present && d.in_use()),
             candidates,
         }
     }

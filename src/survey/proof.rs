@@ -4,7 +4,7 @@
 //! since the boot. In doubt it is not proven.
 
 use crate::finding::Severity;
-use crate::host::pci::Device;
+use crate::host::pci::{self, Device};
 use crate::host::Host;
 use crate::judge::{ModuleEvidence, Need};
 use crate::kernel::{installed, KernelRelease};
@@ -63,12 +63,9 @@ pub(super) fn proven_by_use(host: &Host, running: &KernelRelease, target: &Targe
 /// The device is driven by the module that modprobe would take, and its link is up.
 fn used(host: &Host, need: &Need) -> bool {
     let up = |device: &Device| {
-        let Some(interface) = &device.interface else { return false };
-        let state = [
-            format!("/sys/bus/pci/devices/{}/net/{interface}/operstate", device.address),
-            format!("/sys/class/net/{interface}/operstate"),
-        ];
-        device.driver.is_some() && state.iter().any(|p| host.read_text(p).is_ok_and(|s| s.trim() == "up"))
+        let up = |interface: &String| pci::link_is_up(host, &device.address, interface);
+        // Where it is gone, another one may have its interface's name.
+        device.present && device.driver.is_some() && device.interface.as_ref().is_some_and(up)
     };
     let driver = need.device.as_ref().and_then(|d| d.module.as_ref().or(d.driver.as_ref())).map(|n| n.replace('-', "_"));
     need.device.as_ref().is_some_and(up) && need.candidates.first().is_some_and(|m| Some(&m.name) == driver.as_ref())
@@ -257,4 +254,38 @@ fn build_id(note: &[u8]) -> Option<&[u8]> {
     let length = u32::from_le_bytes(note.get(4..8)?.try_into().ok()?) as usize;
     let id = note.get(16..)?.get(..length)?;
     (note.get(12..16)? == b"GNU\0" && !id.is_empty()).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::{Binding, Origin};
+
+    #[test]
+    fn an_interface_that_has_the_name_of_a_missing_devices_proves_nothing_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        host.write_atomic("/sys/class/net/eth0/operstate", b"up\n", 0o644).unwrap();
+        let device = |present| Device {
+            address: "0000:00:03.0".into(),
+            modalias: "pci:v0".into(),
+            interface: Some("eth0".into()),
+            driver: Some("ixgbevf".into()),
+            module: None,
+            class: pci::CLASS_NETWORK << 16,
+            driver_override: None,
+            present,
+        };
+        let (name, origin) = ("ixgbevf".to_owned(), Origin::Prebuilt);
+        let module = ModuleEvidence { name, path: None, version: None, build_id: None, origin, findings: vec![] };
+        let need = |present| Need {
+            device: Some(device(present)),
+            recipe: None,
+            required: false,
+            binding: Binding::OutOfTree,
+            missing: !present,
+            candidates: vec![module.clone()],
+        };
+        assert!(used(&host, &need(true)) && !used(&host, &need(false)));
+    }
 }

@@ -56,8 +56,11 @@ impl<'a> Card<'a> {
         card
     }
 
-    /// An attribute of the interface.
+    /// An attribute of the interface. Where the device is gone, another one may have its name.
     pub fn attribute(&self, name: &str) -> Option<String> {
+        if !self.device.present {
+            return None;
+        }
         let (interface, address) = (self.interface, &self.device.address);
         [format!("/sys/class/net/{interface}/{name}"), format!("/sys/bus/pci/devices/{address}/net/{interface}/{name}")]
             .iter()

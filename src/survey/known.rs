@@ -1,0 +1,273 @@
+//! The network devices that were in use, kept across boots. A device that is not there for a moment (a virtual function that comes
+//! late at boot, a hot-plug, a live migration that unplugs it) would otherwise make a kernel safe that cannot drive it. So one that is
+//! remembered and missing is judged as if it were there, until something says that it is gone for good:
+//!
+//! - a person does (`vfguard decline --device`);
+//! - it was missing in [`BOOTS`] boots in a row;
+//! - it was last there in an earlier boot, and a device that came since then carries the default route: the hardware was changed. A device
+//!   that was there beside it replaces nothing: it carried its route then, too.
+//!
+//! [`merged`], [`outlived`] and [`bounded`] are pure; the record is the list that they leave.
+
+use crate::host::pci::{self, Device};
+use crate::host::{routes, Host};
+use crate::judge::Binding;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::cell::OnceCell;
+
+/// The record, below the root.
+const RECORD: &str = "/var/lib/vfguard/records/devices.json";
+/// So many boots without a device say that it does not come back. One or two may be an accident.
+const BOOTS: usize = 3;
+/// As many are remembered.
+const MAX_DEVICES: usize = 64;
+/// Another text for each boot (random(4)). Where there is none, no boot is told from another, and only a person drops a device.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// A device as it was when it was last in use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// `0000:00:03.0`.
+    pub address: String,
+    /// As sysfs said it.
+    pub modalias: String,
+    /// Its network interface.
+    pub interface: Option<String>,
+    /// The driver that was bound.
+    pub driver: Option<String>,
+    /// The module behind it.
+    pub module: Option<String>,
+    /// How it was driven.
+    pub binding: Binding,
+    /// The boot in which it was first seen in use.
+    pub since: String,
+    /// The boot in which it was last seen in use.
+    pub seen: String,
+    /// The boots since then in which it was not.
+    pub missed: Vec<String>,
+}
+
+impl Known {
+    fn now(device: &Device, binding: Binding, boot: &str) -> Known {
+        Known {
+            address: device.address.clone(),
+            modalias: device.modalias.clone(),
+            interface: device.interface.clone(),
+            driver: device.driver.clone(),
+            module: device.module.clone(),
+            binding,
+            since: boot.to_owned(),
+            seen: boot.to_owned(),
+            missed: Vec::new(),
+        }
+    }
+
+    /// Whether it is this device, where it was.
+    pub fn is(&self, device: &Device) -> bool {
+        self.address == device.address && self.modalias == device.modalias
+    }
+
+    /// The device as it was.
+    pub fn device(&self) -> Device {
+        Device {
+            address: self.address.clone(),
+            modalias: self.modalias.clone(),
+            interface: self.interface.clone(),
+            driver: self.driver.clone(),
+            module: self.module.clone(),
+            class: pci::CLASS_NETWORK << 16,
+            driver_override: None,
+            present: false,
+        }
+    }
+
+    /// For people: `eth0 (0000:00:03.0, ixgbevf)`.
+    pub fn name(&self) -> String {
+        let interface = self.interface.as_deref().unwrap_or("the network device");
+        format!("{interface} ({}, {})", self.address, self.driver.as_deref().unwrap_or("no driver"))
+    }
+}
+
+/// What is remembered as of one look.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Devices {
+    /// Those in use now.
+    pub here: Vec<Known>,
+    /// Those that are missing.
+    pub gone: Vec<Known>,
+}
+
+impl Devices {
+    /// All of them, as the record has them.
+    fn list(&self) -> Vec<Known> {
+        bounded(self.here.iter().chain(&self.gone).cloned().collect())
+    }
+}
+
+/// What was remembered, and what is in use now. A device that is back, maybe at another address, keeps the boot that it is known since;
+/// each boot without one is counted once.
+fn merged(remembered: Vec<Known>, mut here: Vec<Known>, boot: &str) -> Devices {
+    let mut gone = remembered;
+    let mut back = vec![false; here.len()];
+    for elsewhere in [false, true] {
+        for (known, back) in here.iter_mut().zip(&mut back).filter(|(_, back)| !**back) {
+            let same = |old: &Known| old.modalias == known.modalias && (elsewhere || old.address == known.address);
+            if let Some(at) = gone.iter().position(same) {
+                known.since = gone.remove(at).since;
+                *back = true;
+            }
+        }
+    }
+    for known in &mut gone {
+        if known.seen != boot && known.missed.iter().all(|b| b != boot) {
+            known.missed.push(boot.to_owned());
+        }
+    }
+    Devices { here, gone }
+}
+
+/// Drops those that are gone for good; a line for each. `carries` says whether a device carries the default route.
+fn outlived(devices: &mut Devices, carries: impl Fn(&Known) -> bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    let here = &devices.here;
+    devices.gone.retain(|gone| {
+        let name = gone.name();
+        if gone.missed.len() >= BOOTS {
+            lines.push(format!(
+                "{name} is not counted any more, after {BOOTS} boots without it: if it comes back it counts again"
+            ));
+            return false;
+        }
+        // Known since a boot that the other one missed: it came later.
+        let instead = here.iter().find(|new| gone.missed.contains(&new.since) && carries(new));
+        lines.extend(
+            instead
+                .map(|new| format!("{name} is gone; {} works in its place: if it comes back it counts again", new.name())),
+        );
+        instead.is_none()
+    });
+    lines
+}
+
+/// In order, and not without end. Virtual functions come by the dozen and are alike: those that another one stands for go first.
+fn bounded(mut list: Vec<Known>) -> Vec<Known> {
+    list.sort_by(|a, b| (&a.address, &a.modalias).cmp(&(&b.address, &b.modalias)));
+    while list.len() > MAX_DEVICES {
+        let alike = (1..list.len()).rev().find(|&at| list[..at].iter().any(|k| k.modalias == list[at].modalias));
+        list.remove(alike.unwrap_or(list.len() - 1));
+    }
+    list
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Record {
+    devices: Vec<Known>,
+}
+
+/// The record; none where it was never written, or is lost.
+fn read(host: &Host) -> Option<Vec<Known>> {
+    let record: Record = serde_json::from_slice(&host.read(RECORD).ok()?).ok()?;
+    Some(bounded(record.devices))
+}
+
+fn write(host: &Host, devices: Vec<Known>) -> Result<()> {
+    let text = serde_json::to_vec_pretty(&Record { devices })?;
+    host.write_atomic(RECORD, &text, 0o644).context("remembering the network devices in use")
+}
+
+/// One look at what is in use beside what is remembered.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    /// What is remembered now.
+    pub devices: Devices,
+    /// The record as it was.
+    record: Option<Vec<Known>>,
+    /// Which devices have outlived others, a line each.
+    lines: Vec<String>,
+    boot: String,
+    replace: bool,
+}
+
+impl Memory {
+    /// Looks; nothing is written. `replace`: whether a new device may take the place of one that is gone. Early at boot it may not, as
+    /// what is missing may still come.
+    pub(super) fn look<'d>(host: &Host, in_use: impl Iterator<Item = (&'d Device, Binding)>, replace: bool) -> Memory {
+        let boot = host.read_text(BOOT_ID).map_or_else(|_| "unknown".into(), |id| id.trim().to_owned());
+        let here = in_use.map(|(device, binding)| Known::now(device, binding, &boot)).collect();
+        Memory::of(host, here, boot, replace)
+    }
+
+    fn of(host: &Host, here: Vec<Known>, boot: String, replace: bool) -> Memory {
+        let record = read(host);
+        let mut devices = merged(record.clone().unwrap_or_default(), here, &boot);
+        let routes = OnceCell::new();
+        let lines = outlived(&mut devices, |known| replace && carries(host, &routes, known));
+        Memory { devices, record, lines, boot, replace }
+    }
+
+    /// Whether there is no record, or none that can be read. One that says that there is no device is another thing.
+    pub(super) fn is_lost(&self) -> bool {
+        self.record.is_none()
+    }
+
+    /// Those that are missing.
+    pub fn gone(&self) -> &[Known] {
+        &self.devices.gone
+    }
+
+    /// What is known of a device of this machine.
+    pub(super) fn of_device(&self, device: &Device) -> Option<&Known> {
+        self.devices.here.iter().chain(&self.devices.gone).find(|known| known.is(device))
+    }
+
+    /// Makes it last, where anything is new. Says what is not counted any more, a line each. That a machine has no network device is
+    /// worth a record too, but not while a default is `held`: then it may be the record of what it is held for that is lost.
+    ///
+    /// # Errors
+    /// Those of writing the record.
+    pub(super) fn store(&self, host: &Host, held: bool) -> Result<Vec<String>> {
+        let is_new = |memory: &Memory| {
+            memory.devices.list() != memory.record.clone().unwrap_or_default() || (memory.is_lost() && !held)
+        };
+        if !is_new(self) {
+            return Ok(Vec::new());
+        }
+        // Another run may have written since: what it saw, or what a person declined, is not undone.
+        let now = Memory::of(host, self.devices.here.clone(), self.boot.clone(), self.replace);
+        if is_new(&now) {
+            write(host, now.devices.list())?;
+        }
+        Ok(now.lines)
+    }
+}
+
+/// Whether its link is up, and it or the bond or bridge that it is a port of carries a default route.
+fn carries(host: &Host, routes: &OnceCell<Vec<String>>, known: &Known) -> bool {
+    let Some(interface) = &known.interface else { return false };
+    let routed = routes.get_or_init(|| routes::default_interfaces(host));
+    let leads = |name: &String| routed.contains(name);
+    pci::link_is_up(host, &known.address, interface)
+        && (leads(interface) || pci::master(host, interface).as_ref().is_some_and(leads))
+}
+
+/// Forgets a device that is missing.
+///
+/// # Errors
+/// Those of writing the record.
+pub fn forget(host: &Host, device: &Known) -> Result<()> {
+    let mut devices = read(host).unwrap_or_default();
+    devices.retain(|known| (&known.address, &known.modalias) != (&device.address, &device.modalias));
+    write(host, devices)
+}
+
+/// The addresses of the PCI functions that are remembered and are not there, bound or not: early at boot they are worth waiting for.
+pub fn expected(host: &Host) -> Vec<String> {
+    let here = pci::devices(host).unwrap_or_default();
+    let here = here.iter().map(|d| Known::now(d, Binding::Unbound, "")).collect();
+    let gone = merged(read(host).unwrap_or_default(), here, "").gone;
+    gone.into_iter().filter(|known| known.modalias.starts_with("pci:")).map(|known| known.address).collect()
+}
+
+#[cfg(test)]
+mod tests;

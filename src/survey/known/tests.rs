@@ -1,0 +1,169 @@
+use super::*;
+use proptest::prelude::*;
+
+const VF: &str = "pci:v00008086d000010ED";
+const ENA: &str = "pci:v00001D0Fd0000EC20";
+
+fn known(address: &str, modalias: &str, boot: &str) -> Known {
+    let driver = if modalias == VF { "ixgbevf" } else { "ena" };
+    Known {
+        address: address.into(),
+        modalias: modalias.into(),
+        interface: Some(format!("eth{address}")),
+        driver: Some(driver.into()),
+        module: None,
+        binding: Binding::OutOfTree,
+        since: boot.into(),
+        seen: boot.into(),
+        missed: vec![],
+    }
+}
+
+/// A look in a boot at what is in use; `routed` are the addresses that carry the default route.
+fn look(before: Vec<Known>, now: &[(&str, &str)], boot: &str, routed: &[&str]) -> (Devices, Vec<String>) {
+    let here = now.iter().map(|(address, modalias)| known(address, modalias, boot)).collect();
+    let mut devices = merged(before, here, boot);
+    let lines = outlived(&mut devices, |known| routed.contains(&known.address.as_str()));
+    (devices, lines)
+}
+
+fn missed(devices: &Devices) -> Vec<&str> {
+    devices.gone.iter().flat_map(|known| known.missed.iter().map(String::as_str)).collect()
+}
+
+#[test]
+fn a_boot_without_a_device_counts_once_and_one_with_it_clears_the_count() {
+    let before = look(vec![], &[("3", VF)], "a", &[]).0.list();
+    // It went away during the boot in which it was there.
+    let (devices, _) = look(before, &[], "a", &[]);
+    assert_eq!(missed(&devices), Vec::<&str>::new());
+    let (devices, _) = look(devices.list(), &[], "b", &[]);
+    let (devices, _) = look(devices.list(), &[], "b", &[]);
+    let (devices, lines) = look(devices.list(), &[], "c", &[]);
+    assert_eq!((missed(&devices), lines.len()), (vec!["b", "c"], 0));
+    let (devices, _) = look(devices.list(), &[("3", VF)], "c", &[]);
+    assert_eq!((devices.gone.len(), &devices.here[0].missed, devices.here[0].since.as_str()), (0, &vec![], "a"));
+    let (devices, _) = look(devices.list(), &[], "d", &[]);
+    assert_eq!(missed(&devices), ["d"]);
+}
+
+#[test]
+fn three_boots_without_a_device_say_that_it_is_gone() {
+    let before = look(vec![], &[("3", VF)], "a", &[]).0.list();
+    let (devices, _) = look(before, &[], "b", &[]);
+    let (devices, _) = look(devices.list(), &[], "c", &[]);
+    let (devices, lines) = look(devices.list(), &[], "d", &[]);
+    assert_eq!((devices.list(), lines.len()), (vec![], 1));
+    assert!(lines[0].starts_with("eth3 (3, ixgbevf) is not counted any more"), "{lines:?}");
+}
+
+#[test]
+fn what_came_later_and_carries_the_default_route_takes_the_place_of_what_is_gone() {
+    let before = look(vec![], &[("3", VF)], "a", &[]).0.list();
+    let (devices, lines) = look(before.clone(), &[("5", ENA)], "b", &["5"]);
+    assert_eq!(devices.list(), [known("5", ENA, "b")]);
+    assert_eq!(lines, ["eth3 (3, ixgbevf) is gone; eth5 (5, ena) works in its place: if it comes back it counts again"]);
+    // Not before it works, and not within the boot in which the other one was there: that is a hot-plug.
+    let (devices, lines) = look(before.clone(), &[("5", ENA)], "b", &[]);
+    assert_eq!((missed(&devices), lines.len()), (vec!["b"], 0));
+    assert_eq!(look(before, &[("5", ENA)], "a", &["5"]).0.gone.len(), 1);
+    // It came in an earlier boot than this one, and works now.
+    assert_eq!(look(devices.list(), &[("5", ENA)], "c", &["5"]).0.gone.len(), 0);
+}
+
+#[test]
+fn what_was_there_beside_a_missing_device_takes_no_place() {
+    let before = look(vec![], &[("3", VF), ("5", ENA)], "a", &["5"]).0.list();
+    let (devices, lines) = look(before, &[("5", ENA)], "b", &["5"]);
+    assert_eq!((devices.gone.len(), lines.len()), (1, 0));
+}
+
+#[test]
+fn a_device_that_is_back_at_another_address_is_back_and_each_stands_for_one() {
+    let before = look(vec![], &[("3", VF), ("4", VF)], "a", &[]).0.list();
+    let (devices, _) = look(before, &[("4", VF)], "b", &[]);
+    assert_eq!((devices.here[0].since.as_str(), devices.gone[0].address.as_str()), ("a", "3"));
+    let (devices, _) = look(devices.list(), &[("4", VF), ("7", VF)], "b", &[]);
+    assert_eq!(devices.gone, []);
+    assert!(devices.here.iter().all(|known| known.since == "a"));
+}
+
+#[test]
+fn where_no_boot_is_told_from_another_only_a_person_drops_a_device() {
+    let mut list = look(vec![], &[("3", VF)], "unknown", &[]).0.list();
+    for _ in 0..2 * BOOTS {
+        list = look(list, &[("5", ENA)], "unknown", &["5"]).0.list();
+    }
+    assert_eq!(list.len(), 2);
+}
+
+#[test]
+fn of_too_many_devices_those_go_that_others_stand_for() {
+    let mut all: Vec<Known> = (0..200).map(|n| known(&format!("{n:03}"), VF, "a")).collect();
+    all.push(known("999", ENA, "a"));
+    let list = bounded(all);
+    assert_eq!((list.len(), list[0].address.as_str(), list[MAX_DEVICES - 1].modalias.as_str()), (MAX_DEVICES, "000", ENA));
+    assert_eq!(bounded((0..200).map(|n| known("1", &format!("{n:03}"), "a")).collect()).len(), MAX_DEVICES);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_lost_and_one_that_names_no_device_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::new(dir.path()).unwrap();
+    let lost = || Memory::look(&host, std::iter::empty(), true).is_lost();
+    assert!(lost());
+    for (text, is_lost) in [("", true), ("{\"devices\": [{}]}", true), ("{\"devices\": []}", false)] {
+        host.write_atomic(RECORD, text.as_bytes(), 0o644).unwrap();
+        assert_eq!(lost(), is_lost, "{text}");
+    }
+}
+
+#[test]
+fn what_another_run_wrote_meanwhile_is_not_undone() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::new(dir.path()).unwrap();
+    host.write_atomic(BOOT_ID, b"a\n", 0o644).unwrap();
+    let (vf, ena) = (known("3", VF, "a"), known("5", ENA, "a"));
+    write(&host, vec![vf.clone()]).unwrap();
+    let seen = |known: &Known| vec![(Device { present: true, ..known.device() }, known.binding)];
+    let look = |devices: &[(Device, Binding)]| Memory::look(&host, devices.iter().map(|(d, b)| (d, *b)), true);
+    // One looks while only the ENA is there; meanwhile a person declines the VF, and another run sees a third device.
+    let early = look(&seen(&ena));
+    assert_eq!(early.gone(), std::slice::from_ref(&vf));
+    forget(&host, &vf).unwrap();
+    let third = known("7", "pci:other", "a");
+    look(&seen(&third)).store(&host, false).unwrap();
+    early.store(&host, false).unwrap();
+    assert_eq!(read(&host).unwrap(), [ena, third]);
+}
+
+proptest! {
+    /// Whatever comes and goes, nothing is dropped without a line, and nothing that is in use is missing.
+    #[test]
+    fn a_device_is_in_use_or_missing_or_dropped_with_a_line(steps in prop::collection::vec((0u8..4, 0u8..16, 0u8..16), 1..12)) {
+        let mut list: Vec<Known> = Vec::new();
+        for (boot, present, routed) in steps {
+            let all = [("3", VF), ("4", VF), ("5", ENA), ("6", "pci:other")];
+            let now: Vec<_> = all.iter().enumerate().filter(|(bit, _)| present >> bit & 1 == 1).map(|(_, d)| *d).collect();
+            let routed: Vec<_> = all.iter().enumerate().filter(|(bit, _)| routed >> bit & 1 == 1).map(|(_, d)| d.0).collect();
+            let boot = boot.to_string();
+            let before = list.clone();
+            let (devices, lines) = look(list, &now, &boot, &routed);
+            prop_assert_eq!(devices.here.len(), now.len());
+            let of = |modalias: &str, list: &[Known]| list.iter().filter(|k| k.modalias == modalias).count();
+            let mut dropped = 0;
+            for modalias in [VF, ENA, "pci:other"] {
+                let (had, have) = (of(modalias, &before), of(modalias, &devices.here));
+                let gone = of(modalias, &devices.gone);
+                prop_assert!(had.saturating_sub(have) >= gone);
+                dropped += had.saturating_sub(have) - gone;
+            }
+            prop_assert_eq!(dropped, lines.len());
+            prop_assert!(devices.gone.iter().all(|k| k.missed.len() < BOOTS && !k.missed.contains(&k.seen)));
+            // Looking again changes nothing, so nothing is written.
+            let again = look(devices.list(), &now, &boot, &routed);
+            prop_assert_eq!((again.0.list(), again.1.len()), (devices.list(), 0));
+            list = devices.list();
+        }
+    }
+}

@@ -34,6 +34,7 @@ for unit in systemd/*.service systemd/*.path systemd/*.timer; do put 644 "$unit"
 put 755 systemd/fail-closed /usr/lib/vfguard/fail-closed
 put 644 systemd/85-vfguard.preset /usr/lib/systemd/system-preset/85-vfguard.preset
 put 644 vfguard.tmpfiles /usr/lib/tmpfiles.d/vfguard.conf
+put 644 udev/60-vfguard.rules /usr/lib/udev/rules.d/60-vfguard.rules
 for recipe in drivers.d/*.toml; do put 644 "$recipe" "/usr/lib/vfguard/$recipe"; done
 put 644 config.toml /etc/vfguard/config.toml
 # After initramfs-tools and zz-update-grub. Headers that come after their kernel have hooks of their own.

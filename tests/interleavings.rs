@@ -255,7 +255,7 @@ fn later_by_default(machine: &Machine) {
 
 #[test]
 fn a_default_that_a_package_sets_while_another_is_being_held_off_is_the_wanted_one_then() {
-    for point in ["grubenv-before-write", "grubenv-before-sync"] {
+    for point in ["hold-recorded-before-move", "grubenv-before-write", "grubenv-before-sync"] {
         let machine = machine();
         let mut run = Actor::start(&machine, &DECIDE, point);
         run.at(point);

@@ -12,6 +12,7 @@
 
 mod machine;
 
+use machine::kernels::Random;
 use machine::Machine;
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,28 +21,10 @@ use vfguard::boot;
 use vfguard::gate::{self, State};
 use vfguard::host::Host;
 
-const NIC: &str = "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00";
-const DRIVER: &str = "ena.alias=pci:v00001D0Fd0000EC20sv*sd*bc*sc*i*\0";
 const SEEDS: u64 = 40;
 const STEPS: usize = 30;
 /// What a boot may be asked to be; mostly nothing.
 const WORDS: [&str; 7] = ["", "", "", "", "single", "systemd.unit=system-update.target", "vfguard=off"];
-
-/// xorshift64*: small, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % n
-    }
-
-    fn of<'a, T>(&mut self, items: &'a [T]) -> &'a T {
-        &items[self.below(items.len() as u64) as usize]
-    }
-}
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -101,8 +84,7 @@ fn name(number: u64) -> String {
 
 impl Model {
     fn new() -> Model {
-        let machine = Machine::new().grub().file("etc/os-release", "ID=rhel\nVERSION_ID=9.4\nID_LIKE=fedora\n");
-        let machine = machine.device("0000:00:05.0", NIC, Some("ena"));
+        let machine = Machine::new().with_card();
         let host = Host::new(machine.root()).unwrap();
         let mut model = Model {
             machine,
@@ -123,53 +105,20 @@ impl Model {
         model
     }
 
-    fn put(&self, path: &str, text: &str) {
-        let path = self.machine.path(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-
     fn install(&mut self, kernel: &str, good: bool) {
         let number = self.next_number;
         self.next_number += 1;
-        for file in ["modules.alias", "modules.dep", "modules.builtin", "modules.order"] {
-            self.put(&format!("lib/modules/{kernel}/{file}"), "");
-        }
-        self.put(&format!("lib/modules/{kernel}/modules.builtin.modinfo"), if good { DRIVER } else { "" });
-        self.put(&format!("boot/vmlinuz-{kernel}"), "");
-        self.put(
-            &format!("boot/loader/entries/{}-{kernel}.conf", "0123456789abcdef0123456789abcdef"),
-            &format!("title Linux {kernel}\nversion {kernel}\nlinux /vmlinuz-{kernel}\noptions root=/dev/vda1 ro\n"),
-        );
+        self.machine.add_kernel(kernel, good);
         self.kernels.insert(number, (kernel.to_owned(), good));
         self.set_default(kernel);
     }
 
     fn entry(&self, variable: &str) -> Option<String> {
-        let block = fs::read_to_string(self.machine.path("boot/grub2/grubenv")).ok()?;
-        let entry = block.lines().find_map(|l| l.strip_prefix(variable)?.strip_prefix('='))?;
-        let kernel = entry.strip_prefix("0123456789abcdef0123456789abcdef-")?;
-        self.kernels.values().any(|(k, _)| k == kernel).then(|| kernel.to_owned())
-    }
-
-    /// As grub2-editenv does: the other variables stay.
-    fn set_env(&self, variable: &str, value: Option<&str>) {
-        let path = self.machine.path("boot/grub2/grubenv");
-        let old = fs::read_to_string(&path).unwrap_or_else(|_| "# GRUB Environment Block\n".into());
-        let mut text: String = old
-            .lines()
-            .filter(|l| !l.starts_with("##") && !l.starts_with(&format!("{variable}=")))
-            .map(|l| format!("{l}\n"))
-            .collect();
-        if let Some(kernel) = value {
-            text += &format!("{variable}=0123456789abcdef0123456789abcdef-{kernel}\n");
-        }
-        text.extend(std::iter::repeat_n('#', 1024 - text.len()));
-        self.put("boot/grub2/grubenv", &text);
+        self.machine.env(variable).filter(|kernel| self.kernels.values().any(|(k, _)| k == kernel))
     }
 
     fn set_default(&mut self, kernel: &str) {
-        self.set_env("saved_entry", Some(kernel));
+        self.machine.set_env("saved_entry", Some(kernel));
         self.wanted = Some(kernel.to_owned());
     }
 
@@ -200,7 +149,7 @@ impl Model {
 
     fn time(&mut self, by_clock: i64, by_boot: i64) {
         self.uptime += by_boot;
-        self.put("proc/uptime", &format!("{}.00 1.00\n", self.uptime));
+        self.machine.put("proc/uptime", &format!("{}.00 1.00\n", self.uptime));
         if let Some(over) = &mut self.over {
             over.left = (over.left.0 - by_clock, over.left.1 - by_boot);
         }
@@ -217,13 +166,13 @@ impl Model {
 
     fn booted(&mut self, kernel: String, word: &'static str) {
         self.word = word;
-        self.put("proc/cmdline", &format!("root=/dev/vda1 ro {word}\n"));
+        self.machine.put("proc/cmdline", &format!("root=/dev/vda1 ro {word}\n"));
         let _ = fs::remove_dir_all(self.machine.path("run"));
         self.boots += 1;
         self.uptime = 20;
-        self.put("proc/uptime", "20.00 1.00\n");
-        self.put("proc/sys/kernel/random/boot_id", &format!("boot-{}\n", self.boots));
-        self.put("proc/sys/kernel/osrelease", &format!("{kernel}\n"));
+        self.machine.put("proc/uptime", "20.00 1.00\n");
+        self.machine.put("proc/sys/kernel/random/boot_id", &format!("boot-{}\n", self.boots));
+        self.machine.put("proc/sys/kernel/osrelease", &format!("{kernel}\n"));
         self.running = kernel;
         self.over = None;
         self.dirty = true;
@@ -270,13 +219,9 @@ impl Model {
             Step::Remove(kernel) => {
                 let number = *self.kernels.iter().find(|(_, (k, _))| k == kernel).unwrap().0;
                 self.kernels.remove(&number);
-                fs::remove_dir_all(self.machine.path(&format!("lib/modules/{kernel}"))).unwrap();
-                fs::remove_file(self.machine.path(&format!("boot/vmlinuz-{kernel}"))).unwrap();
-                let entry = format!("boot/loader/entries/0123456789abcdef0123456789abcdef-{kernel}.conf");
-                fs::remove_file(self.machine.path(&entry)).unwrap();
+                self.machine.remove_kernel(kernel);
                 // As grubby does: the default goes to another kernel when its own is removed.
-                let block = fs::read_to_string(self.machine.path("boot/grub2/grubenv")).unwrap();
-                if block.contains(&format!("saved_entry=0123456789abcdef0123456789abcdef-{kernel}\n")) {
+                if self.machine.env("saved_entry").as_ref() == Some(kernel) {
                     let first = self.first();
                     self.set_default(&first);
                 } else if self.wanted.as_ref() == Some(kernel) {
@@ -285,7 +230,7 @@ impl Model {
                 self.dirty = true;
             }
             Step::Driver(kernel, good) => {
-                self.put(&format!("lib/modules/{kernel}/modules.builtin.modinfo"), if *good { DRIVER } else { "" });
+                self.machine.drives(kernel, *good);
                 self.kernels.values_mut().filter(|(k, _)| k == kernel).for_each(|(_, g)| *g = *good);
                 self.dirty = true;
             }
@@ -305,11 +250,11 @@ impl Model {
                 self.dirty = true;
             }
             Step::Once(kernel) => {
-                self.set_env("next_entry", Some(kernel));
+                self.machine.set_env("next_entry", Some(kernel));
                 self.dirty = true;
             }
             Step::Fallback(kernel) => {
-                self.set_env("fallback", kernel.as_deref());
+                self.machine.set_env("fallback", kernel.as_deref());
                 self.dirty = true;
             }
             Step::Hook => self.hook(),
@@ -358,14 +303,14 @@ impl Model {
                 self.dirty = true;
             }
             Step::Observe(observed) => {
-                self.put("etc/vfguard/config.toml", if *observed { "mode = 'observe'\n" } else { "" });
+                self.machine.put("etc/vfguard/config.toml", if *observed { "mode = 'observe'\n" } else { "" });
                 self.observed = *observed;
                 self.dirty = true;
             }
             Step::Reboot(word) => {
                 let (once, next) = self.next();
                 if once.is_some() {
-                    self.set_env("next_entry", None);
+                    self.machine.set_env("next_entry", None);
                 }
                 let kernel = once.unwrap_or(next);
                 self.booted(kernel, word);
@@ -402,7 +347,7 @@ impl Model {
 }
 
 fn play(seed: u64, tell: bool) {
-    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut random = Random::new(seed);
     let mut model = Model::new();
     model.hook();
     let mut story = Vec::new();

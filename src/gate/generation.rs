@@ -1,5 +1,5 @@
-//! A counter in /run that every hook raises before it takes the lock: a run opens the gate only if nobody raised it since
-//! the run looked at the machine.
+//! A counter in /run that every hook raises before it takes the lock, and every closing of the gate that changes something under the
+//! gate's lock: a run opens the gate only if nobody raised it since the run looked at the machine.
 //!
 //! The number is the length of a file to which each hook appends one byte: `O_APPEND` makes that atomic without a lock,
 //! and a hook that is killed half-way has either raised it or not.
@@ -30,8 +30,8 @@ pub fn bump(host: &Host) -> Result<u64> {
     Ok(file.metadata().with_context(act)?.len())
 }
 
-/// Begins anew with an empty file where it grew large. Who compares holds the lock, so nobody compares across this; a hook that
-/// came before it has its kernel seen by whoever looks after it.
+/// Begins anew with an empty file where it grew large. Who compares holds this lock since it read the counter, so nobody compares
+/// across this; a hook that came before it has its kernel seen by whoever looks after it.
 pub fn trim(host: &Host, _lock: &WriteLock) {
     if current(host) > MAX_LENGTH {
         let _ = File::options().write(true).open(host.path(FILE)).and_then(|file| file.set_len(0));

@@ -133,7 +133,8 @@ fn an_override_opens_is_told_apart_and_is_audited() {
     let over = &value["override"];
     assert_eq!(over["until"].as_i64().unwrap() - over["since"].as_i64().unwrap(), 600);
     let log = fs::read_to_string(machine.path("var/lib/vfguard/audit.log")).unwrap();
-    let line: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    let line = log.lines().find(|line| line.contains("\"override\"")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
     assert_eq!((&line["event"], &line["reason"]), (&"override".into(), &"the console is at hand".into()));
     assert!(line["uid"].is_u64() && line["until"].is_string());
     // check is blind to it, and a hook leaves it.

@@ -48,7 +48,10 @@ class Shell:
         seen = b""
         while time.monotonic() - started < seconds:
             token = next(self.numbers)
-            self.socket.sendall(b"\n\necho READY$((%d+1))\n" % token)
+            try:
+                self.socket.sendall(b"\n\necho READY$((%d+1))\n" % token)
+            except TimeoutError:
+                continue        # the guest does not read yet, and its line is full
             asked = time.monotonic()
             while time.monotonic() - asked < 2:
                 seen = (seen + self._receive(0.5))[-4096:]

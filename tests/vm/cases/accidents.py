@@ -18,8 +18,11 @@ FAULTS = {
     "run without room": ("head -c 4G /dev/zero >/run/lab-full 2>/dev/null; true", "rm /run/lab-full", False),
 }
 HANG = "/usr/local/lib/systemd/system-generators/lab-hang"      # /run is mounted noexec
-# Its process, once it hangs; the guests have no pgrep.
-HANGING = "for p in /proc/[0-9]*; do case $(tr '\\0' ' ' <$p/cmdline 2>/dev/null) in 'sleep 8177 ') echo ${p#/proc/} ;; esac; done"
+
+
+def waiting(seconds):
+    """Lists the processes that sleep for so long; the guests have no pgrep."""
+    return f"for p in /proc/[0-9]*; do case $(tr '\\0' ' ' <$p/cmdline 2>/dev/null) in 'sleep {seconds} ') echo ${{p#/proc/}} ;; esac; done"
 
 
 def held(shell, kernel):
@@ -56,11 +59,11 @@ def hangs(wired, entry, closed):
     shell.check("mkdir -p /usr/local/lib/systemd/system-generators; "
                 f"printf '#!/bin/sh\\nexec sleep 8177\\n' >{HANG}; chmod 755 {HANG}")
     shell.check("(vfguard reconcile --no-build >/run/lab-hang.said 2>&1; echo $? >>/run/lab-hang.said) &")
-    shell.until(f"[ -n \"$({HANGING})\" ]", 60)
+    shell.until(f"[ -n \"$({waiting(8177)})\" ]", 60)
     require(held(shell, kernel), "the default is held only after systemd has read its units")
     # systemd cannot be asked meanwhile whether it refuses; that the run still waits for it shows that it has not read them.
     require(shell.run("tail -n 1 /run/lab-hang.said | grep -qx 3").code != 0, "this cannot fail: systemd has read them")
-    shell.check(f"rm {HANG}; kill $({HANGING})")
+    shell.check(f"rm {HANG}; kill $({waiting(8177)})")
     shell.until(closed, 60)
     shell.until("tail -n 1 /run/lab-hang.said | grep -qx 3", 60)
     shell.check("rm /run/lab-hang.said")

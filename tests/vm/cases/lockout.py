@@ -16,7 +16,7 @@ from vmlab.errors import LabError, require
 from vmlab.image import run
 from vmlab.install import install, install_hooks, install_units, mount
 
-from . import Story
+from . import Story, bootcmd, hotplug, removal
 from .grub import reset
 from .triggers import REFUSED
 
@@ -161,17 +161,21 @@ def refused(story):
 
 
 def held(story):
-    """The default is held: `vfguard reboot --held` goes through into the kernel that it is held on, and the gate is closed again."""
+    """The default is held: `vfguard reboot --held` goes through into the kernel that it is held on, and the gate is closed again, though
+    the VF comes only after vfguard has decided."""
     machine, shell = story.machine, story.shell
     machine.load("refused")
+    hotplug.late(story)
     plain = shell.run("vfguard reboot", 60)
     require(plain.code == 3 and machine.running(), f"without --held: {plain}")
     came, answer = story.reboot("vfguard reboot --held")
     require(came == story.old, f"booted {came}: {answer.output}")
     require(story.online(), "the held kernel is up, and the network is not")
-    log = shell.check("tail -n 1 /var/lib/vfguard/audit.log")
-    require('"event":"reboot"' in log and f"into the held kernel {story.old}" in log, f"the audit log ends: {log}")
-    require(shell.run("systemctl reboot", 20).code not in (0, None), "after the reboot the gate is open")
+    hotplug.came_late(story)
+    asked = [n for n, event in enumerate(hotplug.events(shell))
+             if event["event"] == "reboot" and f"into the held kernel {story.old}" in event["reason"]]
+    require(asked, f"the audit log has no such reboot: {hotplug.events(shell)}")
+    hotplug.stays(story, asked[-1], "after the reboot")
 
 
 def overridden(story):
@@ -230,13 +234,14 @@ def payload(lab):
     here = lab.project / "tests/vm/payload"
     for path in here.iterdir():
         shutil.copy(path, stage)
+    shutil.move(run([str(lab.project / "packaging/build-deb.sh"), "--binary", str(lab.binary), "--out", str(stage)]).strip(), stage / "vfguard.deb")
     image = lab.payload("lockout", {**lab.guest_files(), "story": stage})
     shutil.rmtree(stage)
     return image
 
 
 def tell(lab, report):
-    """The four parts, on one machine that goes back in time between them."""
+    """The parts, on one machine that goes back in time between them."""
     disk = payload(lab)
     with lab.machine("debian12", direct=False, payload=disk, network=NIC, memory=1024) as machine:
         story = Machine(lab, report, machine)
@@ -246,7 +251,8 @@ def tell(lab, report):
             report.fail("lockout/prepare", error)
             return
         for name, part in (("without-vfguard-locked-out", without), ("build-works", built), ("build-fails", refused),
-                           ("held", held), ("override", overridden)):
+                           ("held", held), ("unplugged", hotplug.unplugged), ("override", overridden), ("within-the-boot", bootcmd.within_the_boot),
+                           ("removed-while-building", removal.building), ("removed-under-an-override", removal.overridden)):
             with report.case(f"lockout/{name}"):
                 part(story)
     disk.unlink()

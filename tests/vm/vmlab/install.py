@@ -24,9 +24,10 @@ def install_hooks(machine):
 
 
 def install_units(machine):
-    """The systemd units of packaging/systemd, enabled as the package's presets enable them."""
+    """The systemd units of packaging/systemd, enabled as the package's presets enable them, and the udev rule."""
     machine.shell.check(
         f"cd {GUEST_DIRECTORY}/packaging/systemd && install -D -m 755 fail-closed /usr/lib/vfguard/fail-closed; for unit in *.service *.path *.timer *.socket; do "
         "[ -e \"$unit\" ] || continue; install -m 644 $unit /usr/lib/systemd/system/; done; systemctl daemon-reload; "
         "for unit in *.service *.path *.timer; do [ -e \"$unit\" ] || continue; "
-        "! grep -q '^\\[Install\\]' $unit || systemctl enable $unit 2>&1; done; cd /", 60)
+        "! grep -q '^\\[Install\\]' $unit || systemctl enable $unit 2>&1; done; "
+        "install -m 644 -D -t /usr/lib/udev/rules.d ../udev/*.rules && udevadm control --reload && cd /", 60)

@@ -25,7 +25,7 @@ def within_the_boot(story):
     machine.wait_shell()
     said = "journalctl -b -o short-monotonic --no-pager -u lab-bootcmd -u vfguard.service | tail -n 30"
     # The worker is at work in any case: is-system-running --wait would wait for it.
-    reached = shell.run("for i in $(seq 90); do systemctl is-active multi-user.target canary.service && exit; sleep 1; done; exit 1", 240)
+    reached = shell.run("(for i in $(seq 90); do systemctl is-active multi-user.target canary.service && exit; sleep 1; done; exit 1)", 240)
     require(reached.code == 0, f"the boot does not go on: {shell.run('systemctl list-jobs; ' + said).output}")
     first, last = sorted(int(line) for line in shell.check(
         "systemctl show --value -p ExecMainStartTimestampMonotonic -p ExecMainExitTimestampMonotonic lab-bootcmd").split())

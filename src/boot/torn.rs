@@ -2,6 +2,7 @@
 //! not at all, and not both at once. A write that changes both is noted before it is made, so that the next run can finish it.
 
 use super::grubenv;
+use crate::error::advise;
 use crate::host::lock::BootLock;
 use crate::host::{failpoint, files, Host};
 use anyhow::{Context, Result};
@@ -15,6 +16,10 @@ use std::path::{Path, PathBuf};
 const NOTE: &str = "/var/lib/vfguard/records/grubenv-write";
 /// What a disk writes whole.
 const SECTOR: usize = 512;
+/// What GRUB itself writes while it starts the next kernel, or a service after it: EL's `10_reset_boot_success`, `12_menu_auto_hide` and
+/// `08_fallback_counting`, Debian's `recordfail`, and what `next_entry` leaves.
+const BY_GRUB: [&str; 7] =
+    ["boot_success", "boot_indeterminate", "boot_counter", "menu_show_once", "recordfail", "next_entry", "prev_saved_entry"];
 
 /// Writes a block over the one that is there, `before`: the file never changes its length or its disk blocks. `path` is the real one.
 pub(super) fn write(host: &Host, path: &Path, before: &[u8], after: &[u8]) -> Result<()> {
@@ -41,10 +46,12 @@ fn note(host: &Host, path: &Path, before: &[u8], after: &[u8]) -> Result<()> {
     host.write_atomic(NOTE, &[path.as_os_str().as_bytes(), b"\n", before, after].concat(), 0o600)
 }
 
-/// Finishes a write that a power cut left half done, and says so. A file that is something else by now is another tool's, and stays.
+/// Finishes a write that a power cut left half done, and says so. A file that is whole and something else by now is another tool's, and
+/// stays.
 ///
 /// # Errors
-/// Those of taking the lock, and of writing the file; the note then stays for the next run.
+/// Those of taking the lock, and of writing the file; and where the file is neither whole nor what the cut can have left. The note then
+/// stays.
 pub fn heal(host: &Host) -> Result<Option<String>> {
     if !host.exists(NOTE) {
         return Ok(None);
@@ -57,7 +64,15 @@ pub fn heal(host: &Host) -> Result<Option<String>> {
     };
     let path = host.path(&name);
     let now = files::read_bounded(&path, grubenv::MAX).unwrap_or_default();
-    let healed = is_torn(&now, &before, &after).then(|| write(host, &path, &now, &after)).transpose()?;
+    let finished = finished(&now, &before, &after);
+    if finished.is_none() && !now.is_empty() && !grubenv::is_whole(&now) {
+        let name = name.display();
+        return Err(advise(
+            format!("{name} is damaged, and not by our write alone"),
+            format!("grub2-editenv {name} list; set what is lost again"),
+        ));
+    }
+    let healed = finished.map(|finished| write(host, &path, &now, &finished)).transpose()?;
     files::remove(&host.path(NOTE))?;
     Ok(healed.map(|()| format!("{}: a write that was cut short is finished", name.display())))
 }
@@ -71,10 +86,15 @@ fn parse(note: &[u8]) -> Option<(PathBuf, Vec<u8>, Vec<u8>)> {
     })
 }
 
-/// Whether a block is neither of the two, and each of its sectors is one of theirs.
-fn is_torn(now: &[u8], before: &[u8], after: &[u8]) -> bool {
-    let mut sectors = now.chunks(SECTOR).zip(before.chunks(SECTOR).zip(after.chunks(SECTOR)));
-    now.len() == grubenv::SIZE && now != before && now != after && sectors.all(|(n, (b, a))| n == b || n == a)
+/// The block as it would be had the write been whole: none where it was, where it was not begun, or where something else was written. GRUB
+/// may have written its own variables into what the cut left; they stay as it set them.
+fn finished(now: &[u8], before: &[u8], after: &[u8]) -> Option<Vec<u8>> {
+    let theirs = BY_GRUB.map(|name| (name, grubenv::get(now, name)));
+    let theirs: Vec<(&str, Option<&str>)> = theirs.iter().map(|(name, value)| (*name, value.as_deref())).collect();
+    let is = |block: &[u8]| now == block || grubenv::edit(block, &theirs).is_ok_and(|edited| edited == now);
+    let mixed = |first: &[u8], second: &[u8]| [&first[..SECTOR], &second[SECTOR..]].concat();
+    let torn = !is(before) && !is(after) && (is(&mixed(before, after)) || is(&mixed(after, before)));
+    torn.then(|| grubenv::edit(after, &theirs).unwrap_or_else(|_| after.to_vec()))
 }
 
 #[cfg(test)]
@@ -102,6 +122,8 @@ mod tests {
         let (before, after) = (long("a-longer-entry"), long("entry"));
         let mix = |first: &[u8], second: &[u8]| [&first[..SECTOR], &second[SECTOR..]].concat();
         let theirs = grubenv::edit(&after, &[("theirs", Some("1"))]).unwrap();
+        let by_grub =
+            |block: &[u8]| grubenv::edit(block, &[("boot_success", Some("0")), ("recordfail", Some("1"))]).unwrap();
         for (now, then, said) in [
             (before.clone(), &before, false),
             (after.clone(), &after, false),
@@ -109,6 +131,11 @@ mod tests {
             (mix(&before, &after), &after, true),
             (theirs.clone(), &theirs, false),
             (vec![], &vec![], false),
+            // GRUB has written since, into each of these.
+            (by_grub(&before), &by_grub(&before), false),
+            (by_grub(&after), &by_grub(&after), false),
+            (by_grub(&mix(&after, &before)), &by_grub(&after), true),
+            (by_grub(&mix(&before, &after)), &by_grub(&after), true),
         ] {
             let (_dir, host) = machine();
             host.write_atomic(ENV, &now, 0o644).unwrap();

@@ -84,17 +84,17 @@ fn alone(host: &Host, patience: Duration) -> Result<(WriteLock, BootLock)> {
     loop {
         if !patience.is_zero() {
             // Without our locks, which its hooks wait for.
-            locks::wait(host, left());
+            locks::wait(host, left(), locks::transaction);
         }
         let taken = (WriteLock::take(host, left())?, BootLock::take(host)?);
-        match locks::held(host) {
+        match locks::transaction(host) {
             None => return Ok(taken),
             Some(_) if !left().is_zero() => {}
             Some(lock) => {
                 return Err(advise_exit(
                     Exit::Locked,
                     format!("a package manager is at work: it holds {lock} (waited {} s)", patience.as_secs()),
-                    "vfguard reboot --wait, or run this again once it is done",
+                    format!("vfguard reboot --wait; if it hangs, end it (fuser {lock}, or the process id in that file) and run this again"),
                 ));
             }
         }

@@ -86,7 +86,7 @@ pub fn install(host: &Host, kernel: &KernelRelease, progress: &dyn Progress) -> 
     let packages = Packages::here()?;
     let mut before = read(host, kernel);
     loop {
-        if let Some(lock) = locks::wait(host, PATIENCE) {
+        if let Some(lock) = locks::wait(host, PATIENCE, locks::held) {
             return Err(advise(
                 format!("a package manager still holds {lock} after {} h", PATIENCE.as_secs() / 3600),
                 "vfguard reconcile, once it is done",

@@ -106,20 +106,34 @@ pub(super) fn open_locked(host: &Host, _: &Lock) -> Result<bool> {
     Ok(was)
 }
 
+/// What closes again once an override or a pass is over.
+const END: [&str; 3] = ["reconcile", "--from", "override-end"];
+
 /// Has the run that closes again come once `term` is over. On upstart, cron looks every few minutes (packaging/el6).
 pub(super) fn close_later(host: &Host, term: &Term, lasts: Duration) -> Result<()> {
     if !host.is_live() || upstart::is_upstart(host) {
         return Ok(());
     }
     let program = std::env::current_exe().context("finding out where vfguard is")?;
-    let unit = format!("{TIMER}{}-{}", term.until, std::process::id());
     // A second later, so that it is over when the run looks.
-    let (delay, at) = (lasts + Duration::from_secs(1), term.until.saturating_add(1));
-    let later = crate::host::systemd::later(host, &unit, delay, at, &program, &["reconcile", "--from", "override-end"]);
+    let later = crate::host::systemd::later(&timer(term), lasts + Duration::from_secs(1), &program, &END);
     command::run_ok(&later)
         .remedy(
             "arming the timer that closes the gate again",
             "systemctl list-timers; nothing was opened, since nothing would close it again",
         )
         .map(drop)
+}
+
+/// The same by the clock, for a machine that is suspended meanwhile; without the gate's lock, since it may be waited for in vain.
+pub(super) fn close_by_clock(host: &Host, term: &Term) {
+    let Ok(program) = std::env::current_exe() else { return };
+    if host.is_live() && !upstart::is_upstart(host) {
+        let unit = format!("{}-clock", timer(term));
+        let _ = command::run(&crate::host::systemd::at_clock(host, &unit, term.until.saturating_add(1), &program, &END));
+    }
+}
+
+fn timer(term: &Term) -> String {
+    format!("{TIMER}{}-{}", term.until, std::process::id())
 }

@@ -2,7 +2,7 @@
 
 use super::audit::{self, Who};
 use super::lock::Lock;
-use super::open::{close_later, open_locked};
+use super::open::{close_by_clock, close_later, open_locked};
 use super::term::Term;
 use crate::config::read_trusted;
 use crate::error::advise_exit;
@@ -102,6 +102,7 @@ pub fn open_override(host: &Host, reason: &str, kernel: Option<KernelRelease>, l
     store(host, &over)?;
     open_locked(host, &lock)?;
     drop(lock);
+    close_by_clock(host, &over.term);
     let kernels = over.kernels.iter().map(|k| k.as_str()).collect::<Vec<_>>().join(" ");
     let until = audit::stamp(over.term.until);
     let login = over.who.login_uid.map(|u| u.to_string()).unwrap_or_default();

@@ -6,6 +6,7 @@ use super::Host;
 use nix::fcntl::{fcntl, FcntlArg};
 use nix::libc;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ const FCNTL: [&str; 7] = [
 ];
 /// Hold the id of a process: yum 3, dnf 4.
 const PIDS: [&str; 3] = ["/var/run/yum.pid", "/var/lib/dnf/rpmdb_lock.pid", "/var/cache/dnf/download_lock.pid"];
+/// Of these, the ones under which nothing is installed or removed: lists and packages are fetched.
+const FETCHING: [&str; 2] = ["/var/lib/apt/lists/lock", "/var/cache/dnf/download_lock.pid"];
 /// How often a lock is looked at again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -30,13 +33,20 @@ pub fn held(host: &Host) -> Option<&'static str> {
     by_fcntl.or_else(|| PIDS.into_iter().find(|path| alive(host, path)))
 }
 
-/// Waits until no package manager is at work, at most `patience`; two looks in a row must find none, since one transaction is
-/// often followed by the next. What is held at the end, if anything.
-pub fn wait(host: &Host, patience: Duration) -> Option<&'static str> {
+/// The lock under which packages change now.
+pub fn transaction(host: &Host) -> Option<&'static str> {
+    let changes = |path: &&str| !FETCHING.contains(path);
+    let by_fcntl = FCNTL.into_iter().filter(changes).find(|path| locked(&host.path(path)));
+    by_fcntl.or_else(|| PIDS.into_iter().filter(changes).find(|path| alive(host, path)))
+}
+
+/// Waits until nothing is [`held`] or no [`transaction`] is under way (`look`), at most `patience`; two looks in a row must find none,
+/// since one transaction is often followed by the next. What is held at the end, if anything.
+pub fn wait(host: &Host, patience: Duration, look: fn(&Host) -> Option<&'static str>) -> Option<&'static str> {
     let start = Instant::now();
     let mut free = 0;
     loop {
-        match held(host) {
+        match look(host) {
             Some(lock) if start.elapsed() >= patience => return Some(lock),
             Some(_) => free = 0,
             None if free == 1 => return None,
@@ -60,9 +70,33 @@ fn locked(path: &Path) -> bool {
     fcntl(&file, FcntlArg::F_GETLK(&mut question)).is_ok() && question.l_type == libc::F_WRLCK as libc::c_short
 }
 
+/// Whether the process that wrote its id into a file still lives. One that is killed leaves the file, and its id may be another process's
+/// by now: that one began after the file was written.
 fn alive(host: &Host, path: &str) -> bool {
     let text = host.read_text(path).unwrap_or_default();
-    text.trim().parse::<u32>().is_ok_and(|pid| host.is_dir(format!("/proc/{pid}")))
+    let Ok(pid) = text.trim().parse::<u32>() else { return false };
+    if !host.is_dir(format!("/proc/{pid}")) {
+        return false;
+    }
+    match (began(host, pid), host.metadata(path).map(|m| m.mtime())) {
+        (Some(began), Ok(written)) => began <= written + SLACK,
+        (None, _) | (_, Err(_)) => true,
+    }
+}
+
+/// A process begins, and then writes; both clocks are whole seconds or less.
+const SLACK: i64 = 2;
+/// `USER_HZ`, which is the same on every Linux that we run on.
+const TICKS: i64 = 100;
+
+/// When a process began, in unix seconds: field 22 of proc_pid_stat(5), in ticks since the boot, and `btime` of proc_stat(5).
+fn began(host: &Host, pid: u32) -> Option<i64> {
+    let stat = host.read_text(format!("/proc/{pid}/stat")).ok()?;
+    // The name in brackets may hold blanks.
+    let ticks: i64 = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    let boot = host.read_text("/proc/stat").ok()?;
+    let boot: i64 = boot.lines().find_map(|l| l.strip_prefix("btime "))?.trim().parse().ok()?;
+    Some(boot + ticks / TICKS)
 }
 
 #[cfg(test)]
@@ -88,9 +122,20 @@ mod tests {
             .unwrap();
         child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         assert_eq!(held(&host), Some("/var/lib/rpm/.rpm.lock"));
-        assert_eq!(wait(&host, Duration::ZERO), Some("/var/lib/rpm/.rpm.lock"));
-        assert_eq!(wait(&host, Duration::from_secs(30)), None);
+        assert_eq!(wait(&host, Duration::ZERO, held), Some("/var/lib/rpm/.rpm.lock"));
+        assert_eq!(wait(&host, Duration::from_secs(30), held), None);
         assert!(child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn a_download_is_no_transaction() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        std::fs::create_dir_all(dir.path().join("proc/77")).unwrap();
+        host.write_atomic("/var/cache/dnf/download_lock.pid", b"77\n", 0o644).unwrap();
+        assert_eq!((held(&host), transaction(&host)), (Some("/var/cache/dnf/download_lock.pid"), None));
+        host.write_atomic("/var/lib/dnf/rpmdb_lock.pid", b"77\n", 0o644).unwrap();
+        assert_eq!(transaction(&host), Some("/var/lib/dnf/rpmdb_lock.pid"));
     }
 
     #[test]
@@ -101,5 +146,15 @@ mod tests {
         assert_eq!(held(&host), None);
         std::fs::create_dir_all(dir.path().join("proc/77")).unwrap();
         assert_eq!(held(&host), Some("/var/run/yum.pid"));
+        let written = host.metadata("/var/run/yum.pid").unwrap().mtime();
+        let began = |seconds: i64| {
+            let stat = format!("77 (a (b) c) S 1 {} {} 0\n", "0 ".repeat(17), 100 * 100 + seconds);
+            host.write_atomic("/proc/77/stat", stat.as_bytes(), 0o644).unwrap();
+            host.write_atomic("/proc/stat", format!("cpu 1\nbtime {}\n", written - 100).as_bytes(), 0o644).unwrap();
+        };
+        began(0);
+        assert_eq!(held(&host), Some("/var/run/yum.pid"));
+        began(100 * (SLACK + 1));
+        assert_eq!(held(&host), None, "another process has the id by now");
     }
 }

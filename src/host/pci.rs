@@ -193,8 +193,26 @@ pub fn link_is_up(host: &Host, address: &str, interface: &str) -> bool {
 }
 
 /// The bond or bridge that an interface is a port of.
-pub fn master(host: &Host, interface: &str) -> Option<String> {
+fn master(host: &Host, interface: &str) -> Option<String> {
     link_name(host, Path::new(NET).join(interface).join("master")).ok().flatten()
+}
+
+/// Layers of bonds, bridges and VLANs past these are no network.
+const MAX_LAYERS: usize = 16;
+
+/// An interface and what is built on it, layer by layer: masters, and the `upper_NAME` links of
+/// `Documentation/ABI/testing/sysfs-class-net` (Linux 3.9 and newer).
+pub fn built_on(host: &Host, interface: &str) -> Vec<String> {
+    let mut all = vec![interface.to_owned()];
+    let mut at = 0;
+    while let Some(name) = all.get(at).cloned().filter(|_| at < MAX_LAYERS) {
+        let files = host.read_dir(Path::new(NET).join(&name)).unwrap_or_default();
+        let uppers = files.iter().filter_map(|f| Some(f.to_str()?.strip_prefix("upper_")?.to_owned()));
+        let found: Vec<String> = uppers.chain(master(host, &name)).filter(|n| !all.contains(n)).collect();
+        all.extend(found);
+        at += 1;
+    }
+    all
 }
 
 fn class(text: &str) -> u32 {

@@ -6,6 +6,7 @@ use crate::error::{advise, Remedy};
 use anyhow::Result;
 use jiff::{tz::TimeZone, Timestamp};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use std::time::Duration;
 const RELOAD_LIMIT: Duration = Duration::from_secs(90);
 /// A question is answered at once or not at all.
 const ASK_LIMIT: Duration = Duration::from_secs(25);
+/// An order whose end is not waited for: it is systemd's once it has arrived.
+const GIVEN_UP: Duration = Duration::from_secs(5);
 
 /// The largest time zone has some 4 KiB (tzfile(5)).
 const MAX_ZONE: u64 = 1 << 16;
@@ -117,18 +120,23 @@ pub fn has_unit(host: &Host, unit: &str) -> bool {
 }
 
 /// Runs a command line once, after a delay, as a transient timer (systemd-run(1), systemd >= 218). The delay stands still while the
-/// machine is suspended, so the timer also has the time of the clock, `at` in unix seconds; what comes first runs it, and the other
-/// once more.
-pub fn later(host: &Host, unit: &str, delay: Duration, at: i64, program: &Path, args: &[&str]) -> Spec {
-    let mut all = vec![
-        format!("--unit={unit}").into(),
-        format!("--on-active={}", delay.as_secs()).into(),
-        format!("--on-calendar={}", calendar(host, at)).into(),
-        "--timer-property=AccuracySec=1s".into(),
-        program.as_os_str().to_owned(),
-    ];
+/// machine is suspended: see [`at_clock`].
+pub fn later(unit: &str, delay: Duration, program: &Path, args: &[&str]) -> Spec {
+    timer(unit, format!("--on-active={}", delay.as_secs()), program, args, ASK_LIMIT)
+}
+
+/// The same at a time of the clock, `at` in unix seconds. A timer of its own, and nobody may depend on it: one with a calendar time waits
+/// for time-sync.target, and on a machine that came up without its network that never comes. The request stays where it is given up.
+pub fn at_clock(host: &Host, unit: &str, at: i64, program: &Path, args: &[&str]) -> Spec {
+    timer(unit, format!("--on-calendar={}", calendar(host, at)), program, args, GIVEN_UP)
+}
+
+fn timer(unit: &str, when: String, program: &Path, args: &[&str], limit: Duration) -> Spec {
+    let mut all: Vec<OsString> =
+        vec![format!("--unit={unit}").into(), when.into(), "--timer-property=AccuracySec=1s".into()];
+    all.push(program.as_os_str().to_owned());
     all.extend(args.iter().map(|a| (*a).into()));
-    Spec::new("systemd-run", all, ASK_LIMIT)
+    Spec::new("systemd-run", all, limit)
 }
 
 /// Unix seconds as a calendar event (systemd.time(7)) in the machine's own time zone, whatever the caller's is: systemd 219 reads no
@@ -179,16 +187,18 @@ mod tests {
     }
 
     #[test]
-    fn a_timer_is_one_command_without_a_shell_and_knows_the_time_of_the_clock_too() {
+    fn a_timer_is_one_command_without_a_shell_and_one_by_the_clock_is_a_unit_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
-        let later = || {
-            let (delay, program) = (Duration::from_secs(61), Path::new("/usr/bin/vfguard"));
-            later(&host, "vfguard-override-end-7", delay, 1_700_000_000, program, &["reconcile"]).line()
+        let program = Path::new("/usr/bin/vfguard");
+        let expected = |when: &str| {
+            format!("systemd-run --unit=vfguard-override-end-7 {when} --timer-property=AccuracySec=1s /usr/bin/vfguard reconcile")
         };
-        let expected = |time: &str| {
-            format!("systemd-run --unit=vfguard-override-end-7 --on-active=61 --on-calendar={time} --timer-property=AccuracySec=1s /usr/bin/vfguard reconcile")
-        };
+        let by_delay = later("vfguard-override-end-7", Duration::from_secs(61), program, &["reconcile"]);
+        // One with a calendar time would wait for time-sync.target.
+        assert_eq!(by_delay.line(), expected("--on-active=61"));
+        let later = || at_clock(&host, "vfguard-override-end-7", 1_700_000_000, program, &["reconcile"]).line();
+        let expected = |time: &str| expected(&format!("--on-calendar={time}"));
         assert_eq!(later(), expected("2023-11-14 22:13:20"));
         // Nine hours east, as `TZif` version 1 has it.
         let mut zone = b"TZif".to_vec();

@@ -242,13 +242,17 @@ impl Memory {
     }
 }
 
-/// Whether its link is up, and it or the bond or bridge that it is a port of carries a default route.
+/// The master of Open vSwitch's ports. Which of its bridges a port belongs to is not in sysfs.
+const OPEN_VSWITCH: &str = "ovs-system";
+
+/// Whether its link is up, and it or what is built on it (a bond, a bridge, a VLAN, these on top of each other) carries a default route.
 fn carries(host: &Host, routes: &OnceCell<Vec<String>>, known: &Known) -> bool {
     let Some(interface) = &known.interface else { return false };
     let routed = routes.get_or_init(|| routes::default_interfaces(host));
-    let leads = |name: &String| routed.contains(name);
     pci::link_is_up(host, &known.address, interface)
-        && (leads(interface) || pci::master(host, interface).as_ref().is_some_and(leads))
+        && pci::built_on(host, interface)
+            .iter()
+            .any(|name| routed.contains(name) || (name == OPEN_VSWITCH && !routed.is_empty()))
 }
 
 /// Forgets a device that is missing.

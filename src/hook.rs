@@ -154,14 +154,17 @@ fn in_the_background(progress: &dyn Progress) -> Result<()> {
     Ok(())
 }
 
-/// Does the work here, where no service does it. The wait for another run ends with the budget, and so does each build; what is short in
-/// any case (fetching, depmod, an initramfs) keeps its own limits.
+/// Does the work here, where no service does it. The wait for another run ends with the budget, and so does each build, and none begins
+/// after it; what is short in any case (fetching, depmod, an initramfs) keeps its own limits.
 fn here(host: &Host, config: &Config, until: Instant, progress: &dyn Progress, said: &[String]) -> Result<Outcome> {
     let left = until.saturating_duration_since(Instant::now()).as_secs().max(1);
     let mut config = config.clone();
     config.hook.lock_timeout = config.hook.lock_timeout.min(left);
-    config.build.timeout = config.build.timeout.min(left);
-    again(host, &config, Effort::Whole, progress, said)
+    let last = again(host, &config, Effort::Within(until), progress, said)?;
+    if Instant::now() >= until && host.is_live() && systemd::has_unit(host, WORKER) {
+        in_the_background(progress)?;
+    }
+    Ok(last)
 }
 
 /// Once more, without what was said the first time.

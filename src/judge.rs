@@ -315,19 +315,24 @@ fn lack(device: &Device) -> &'static str {
 
 /// That a device is judged which is not in use now. It refuses nothing by itself: what it needs is judged like any other need.
 fn missing(need: &Need, release: &KernelRelease, severity: Severity) -> Option<Finding> {
-    let device = need.device.as_ref().filter(|_| need.missing)?;
+    if !need.missing || need.device.is_none() {
+        return None;
+    }
     let detail = format!("{} was in use, and {release} is judged as if it still were", described(need));
-    Some(Finding { code: Code::DeviceMissing, severity, detail, remedy: gone_for_good(device) })
+    let remedy = gone_for_good(need).unwrap_or_else(|| format!("vfguard prepare {release}"));
+    Some(Finding { code: Code::DeviceMissing, severity, detail, remedy })
 }
 
-fn gone_for_good(device: &Device) -> String {
-    format!("vfguard decline --device {}, if it is gone for good", device.address)
+/// How to say that a missing device does not count any more. One that is there and that a recipe claims counts whoever says otherwise.
+fn gone_for_good(need: &Need) -> Option<String> {
+    let device = need.device.as_ref().filter(|d| need.missing && (!d.present || need.recipe.is_none()))?;
+    Some(format!("vfguard decline --device {}, if it is gone for good", device.address))
 }
 
 fn nothing_serves(need: &Need, release: &KernelRelease, what: &str) -> Finding {
     let mut finding = unserved(need, release, what);
-    if let Some(device) = need.device.as_ref().filter(|_| need.missing) {
-        finding.remedy += &format!("; or {}", gone_for_good(device));
+    if let Some(declined) = gone_for_good(need) {
+        finding.remedy += &format!("; or {declined}");
     }
     finding
 }

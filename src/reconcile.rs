@@ -11,6 +11,7 @@
 //!          not safe ──► hold, close ──► prepare ──► judge ── not safe ──► stays closed, says why
 //! ```
 
+mod build;
 mod leave;
 mod open;
 
@@ -18,22 +19,21 @@ pub use leave::left_over;
 
 use crate::boot;
 use crate::config::{Config, Mode};
-use crate::driver::{self, headers, leftovers, Progress, Recipe};
+use crate::driver::{self, headers, leftovers, Progress};
 use crate::error;
 use crate::finding::Verdict;
 use crate::gate;
 use crate::host::lock::{BootLock, WriteLock};
-use crate::host::pci::Device;
 use crate::host::place::{self, Place};
 use crate::host::{failpoint, Host};
-use crate::judge::{Judgement, KernelReport};
+use crate::judge::Judgement;
 use crate::kernel::KernelRelease;
 use crate::look::Look;
 use crate::plan::{Plan, Rights};
 use crate::refuse::{self, Refused};
 use crate::survey::{self, Survey};
 use anyhow::Result;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often a run starts over because a kernel arrived meanwhile; then it leaves the gate closed and says so.
 const MAX_ROUNDS: usize = 5;
@@ -46,6 +46,8 @@ const DECIDING: Duration = Duration::from_secs(3);
 pub enum Effort {
     /// Judge, refuse, build, open.
     Whole,
+    /// The same, but no build begins after this instant, and each ends by then: for hooks, while which a package manager waits.
+    Within(Instant),
     /// Judge, and refuse or open; build nothing: for hooks that do not wait.
     Decide,
     /// The same while the machine starts: devices may still be on their way, so the boot default is moved to no other kernel.
@@ -55,7 +57,7 @@ pub enum Effort {
 impl Effort {
     fn look<'a>(self, host: &'a Host, config: &'a Config) -> Result<Look<'a>> {
         match self {
-            Effort::Whole | Effort::Decide => Look::new(host, config),
+            Effort::Whole | Effort::Within(_) | Effort::Decide => Look::new(host, config),
             Effort::Early => Look::at_boot(host, config),
         }
     }
@@ -113,7 +115,7 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
     done.extend(said);
     done.extend(survey::remember(host, &look.survey));
     let patience = match effort {
-        Effort::Whole => config.hook.patience(),
+        Effort::Whole | Effort::Within(_) => config.hook.patience(),
         Effort::Decide | Effort::Early => DECIDING,
     };
     let lock = match (WriteLock::take(host, patience), effort) {
@@ -226,7 +228,7 @@ fn outside(host: &Host, config: &Config, progress: &dyn Progress, place: Place, 
         done.extend(leftovers::clean(host, &lock));
         for kernel in &survey.kernels {
             for recipe in survey.recipes.iter().filter(|r| config.drivers.required.contains(&r.name)) {
-                done.push(build(host, config, &lock, &survey, &kernel.release, recipe, progress));
+                done.push(build::build(host, config, &lock, &survey, &kernel.release, recipe, progress));
             }
         }
     }
@@ -337,7 +339,13 @@ impl<'a> Run<'a> {
         }
         let lock = BootLock::take(self.host)?;
         if self.config.mode == Mode::Enforce {
-            boot::forget_stale(self.host, &lock, &look.survey.next)?;
+            // It has ended whether or not its record can be removed.
+            if let Err(e) = boot::forget_stale(self.host, &lock, &look.survey.next) {
+                let line = format!("the record of a hold that has ended stays: {e:#}");
+                if !self.done.contains(&line) {
+                    self.done.push(line);
+                }
+            }
             return Ok(false);
         }
         let Some((moved, line)) = leave::leave(self.host, &lock, look) else { return Ok(false) };
@@ -345,49 +353,6 @@ impl<'a> Run<'a> {
             self.done.push(line);
         }
         Ok(moved)
-    }
-
-    /// Builds what the judgement asks for. Says whether anything may have changed.
-    fn prepare(&mut self, look: &Look) -> bool {
-        let mut changed = false;
-        match self.effort {
-            Effort::Decide | Effort::Early => return false,
-            Effort::Whole => {}
-        }
-        let survey = &look.survey;
-        for kernel in &look.judgement.kernels {
-            for name in &kernel.builds {
-                let Some(recipe) = survey.recipes.iter().find(|r| &r.name == name) else { continue };
-                if driver::would_fail_again(self.host, &kernel.kernel, recipe) {
-                    continue;
-                }
-                let line = build(self.host, self.config, &self.lock, survey, &kernel.kernel, recipe, self.progress);
-                self.done.push(line);
-                changed = true;
-            }
-            changed |= kernel.initramfs && self.refresh_initramfs(survey, kernel);
-        }
-        changed
-    }
-
-    /// Makes the initramfs of a kernel anew where it carries another module than the disk. Says whether anything was made.
-    fn refresh_initramfs(&mut self, survey: &Survey, report: &KernelReport) -> bool {
-        let kernel = &report.kernel;
-        if driver::rest::is_on(self.host, kernel) {
-            return false;
-        }
-        let modules: Vec<&str> = report.modules.iter().map(|m| m.name.as_str()).collect();
-        self.progress.note(&format!("{kernel}: looking at its initramfs"));
-        match driver::initramfs::refresh(self.host, &self.lock, kernel, survey.initrds(kernel), &modules) {
-            Ok(made) => {
-                self.done.extend(made.iter().map(|file| format!("{kernel}: {} was made anew", file.display())));
-                !made.is_empty()
-            }
-            Err(e) => {
-                self.done.push(format!("{kernel}: its initramfs was not made anew: {e:#}"));
-                false
-            }
-        }
     }
 }
 
@@ -398,25 +363,4 @@ struct Own {
     moved: bool,
     /// How often it raised the generation.
     raised: u64,
-}
-
-/// One build; its failure is a line here and a record that the next judgement shows.
-fn build(
-    host: &Host,
-    config: &Config,
-    lock: &WriteLock,
-    survey: &Survey,
-    kernel: &KernelRelease,
-    recipe: &Recipe,
-    progress: &dyn Progress,
-) -> String {
-    let devices: Vec<&Device> = survey.devices.iter().filter(|d| recipe.claims(&d.modalias)).collect();
-    let initrds = survey.initrds(kernel);
-    let request = driver::Request { kernel, recipe, devices: &devices, rebuild: false, source: None, jobs: None, initrds };
-    progress.note(&format!("{kernel}: preparing {}", recipe.name));
-    match driver::prepare(host, config, lock, &request, progress) {
-        Ok(prepared) if prepared.reused => format!("{kernel}: {} {} was in place", recipe.name, prepared.version),
-        Ok(prepared) => format!("{kernel}: {} {} built, verified and installed", recipe.name, prepared.version),
-        Err(e) => format!("{kernel}: {} was not prepared: {e:#}", recipe.name),
-    }
 }

@@ -152,6 +152,10 @@ fn keep_off(host: &Host, refusal: &Refusal, refused: &mut Refused) {
         Ok(lock) => lock,
         Err(e) => return refused.held(host, Err(e)),
     };
+    // The removal of vfguard may have come since this run began; nobody would end a hold after it.
+    if gate::removing(host) {
+        return;
+    }
     if refusal.end_once {
         refused.held(host, boot::clear_once(host, &lock));
     }

@@ -73,8 +73,7 @@ impl<'a> Survey<'a> {
         let wanted_entry = wanted.as_ref().and_then(|kernel| boot::wanted_entry(host, kernel));
         let (kernels, running) = (installed::installed(host), installed::running(host));
         let binding = |d: &Device| origin::binding(host, d, claiming(&recipes, d), running.as_ref());
-        let in_use = devices.iter().filter(|d| d.in_use()).map(|d| (d, binding(d)));
-        let memory = Memory::look(host, in_use, replace);
+        let memory = Memory::look(host, &devices, binding, replace);
         let absent = memory.gone().iter().filter(|known| !devices.iter().any(|d| known.is(d))).map(Known::device);
         let absent: Vec<Device> = absent.collect();
         devices.extend(absent);

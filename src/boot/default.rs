@@ -3,7 +3,7 @@
 //! record comes first, the files are resolved again, and a move that did not take is an error with everything put back.
 
 use super::choose::{self, Asked, Loader};
-use super::moves::{lastingly, make, ATTEMPTS};
+use super::moves::{lastingly, make, SetMeanwhile, ATTEMPTS};
 use super::plan::{self, Plan, Purpose};
 use super::record::{Hold, Seen, RECORD};
 use super::{mark, Candidate, NextBoot, Role};
@@ -40,6 +40,11 @@ fn in_charge(host: &Host) -> Result<(Asked, NextBoot)> {
 /// Between the two looks that say that the default was moved.
 const BETWEEN: Duration = Duration::from_millis(20);
 
+/// Whether a move was given up because somebody else sets the default: what is to be done has to be judged anew.
+pub fn was_set_meanwhile(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<SetMeanwhile>().is_some()
+}
+
 /// Looks in memory whether a move would take.
 fn obeyed(host: &Host, loader: &Loader, to: &KernelRelease, entry: Option<&str>, purpose: Purpose) -> Result<()> {
     let plan = plan::plan(host, loader, to, entry, purpose)?;
@@ -53,19 +58,6 @@ fn disobeyed(loader: &Loader, to: &KernelRelease, next: Option<&Candidate>) -> a
     let next = next.map_or("nothing that is known".to_owned(), |c| c.kernel.to_string());
     advise(format!("with the boot default set to {to}, the boot loader would still start {next}"), remedy(loader))
 }
-
-/// The default is another one by now than what a move was worked out for: whoever set it would be overwritten, and what they want be
-/// forgotten.
-#[derive(Debug)]
-struct SetMeanwhile;
-
-impl std::fmt::Display for SetMeanwhile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("something else sets the boot default at this moment")
-    }
-}
-
-impl std::error::Error for SetMeanwhile {}
 
 /// Works out a move of the default `from` what it is, by the very bytes that it changes.
 fn plan_from(
@@ -146,7 +138,7 @@ pub fn hold(host: &Host, _lock: &BootLock, to: &KernelRelease) -> Result<Change>
     for _ in 1..ATTEMPTS {
         match try_hold(host, to) {
             // What is set by now is what is wanted.
-            Err(e) if e.downcast_ref::<SetMeanwhile>().is_some() => {}
+            Err(e) if was_set_meanwhile(&e) => {}
             held => return held,
         }
     }
@@ -235,10 +227,8 @@ pub fn promote(host: &Host, lock: &BootLock, judged: Option<&KernelRelease>) -> 
     let found = wanted(host, &now);
     if found.as_ref() != judged {
         let name = |kernel: Option<&KernelRelease>| kernel.map_or("none".to_owned(), ToString::to_string);
-        return Err(advise(
-            format!("another kernel is wanted by now ({}) than was judged ({})", name(found.as_ref()), name(judged)),
-            "vfguard reconcile",
-        ));
+        let what = format!("another kernel is wanted by now ({}) than was judged ({})", name(found.as_ref()), name(judged));
+        return Err(SetMeanwhile).remedy(what, "vfguard reconcile");
     }
     let Some(wanted) = found else {
         if Hold::read(host).is_some() && !moved_away(host, false) {
@@ -257,8 +247,12 @@ pub fn promote(host: &Host, lock: &BootLock, judged: Option<&KernelRelease>) -> 
     let from = now.lasting().map(|c| &c.kernel);
     moved(host, &loader, from, &wanted, entry.as_deref(), Purpose::Promotion)?;
     failpoint::hit("promoted-before-record");
-    forget(host)?;
-    Ok(Change { changed: true, what: format!("the boot default is {wanted}, and the hold has ended"), kernel: wanted })
+    let mut what = format!("the boot default is {wanted}, and the hold has ended");
+    // The default is moved, and that is what counts: a record of another default is believed by nobody.
+    if let Err(e) = forget(host) {
+        what += &format!(" (its record stays: {e:#})");
+    }
+    Ok(Change { changed: true, what, kernel: wanted })
 }
 
 /// Ends a hold and leaves the default where it is: the held kernel is the wanted one now.
@@ -311,7 +305,9 @@ pub fn held(host: &Host) -> Option<Hold> {
             Some(Hold { wanted, ..record.clone() })
         }
         (_, Some(_)) => recovered(host, &seen),
-        (Some(record), None) => (!moved_away(host, false)).then(|| record.clone()),
+        // Where something else starts for certain, nothing is held, whatever the record says.
+        (Some(record), None) if now.lasting().is_none() => (!moved_away(host, false)).then(|| record.clone()),
+        (Some(_), None) => None,
         (None, None) => None,
     }
 }

@@ -30,7 +30,9 @@ pub mod uapi;
 pub mod uki;
 
 pub use check::{second_opinion, settable};
-pub use default::{clear_once, forget_stale, held, hold, promote, release, unmark, wanted, wanted_entry, Change};
+pub use default::{
+    clear_once, forget_stale, held, hold, promote, release, unmark, wanted, wanted_entry, was_set_meanwhile, Change,
+};
 pub use flush::settle;
 pub use record::Hold;
 pub use torn::heal;

@@ -6,12 +6,15 @@ use super::plan::{Plan, Way};
 use super::{efi, grubenv, torn};
 use crate::host::{files, Host};
 use anyhow::{Context, Result};
+use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// grub-editenv reads and writes within a few milliseconds.
 const OVERTAKEN: Duration = Duration::from_millis(50);
+/// A boot loader's settings are a page of text.
+const MAX_FILE: u64 = 4 << 20;
 /// How often a move is made that another tool undoes or gets ahead of.
 pub(super) const ATTEMPTS: usize = 4;
 
@@ -60,7 +63,20 @@ impl Undo {
     }
 }
 
-/// Makes a move.
+/// The default, or the file that holds it, is another one by now than what a move was worked out from: whoever set it would be overwritten,
+/// and what they want be forgotten.
+#[derive(Debug)]
+pub(super) struct SetMeanwhile;
+
+impl fmt::Display for SetMeanwhile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("something else sets the boot default at this moment")
+    }
+}
+
+impl std::error::Error for SetMeanwhile {}
+
+/// Makes a move, where the file still is what it was worked out from.
 pub(super) fn make(host: &Host, plan: Plan) -> Result<Undo> {
     let Plan { at, way, before, after } = plan;
     match (way, before) {
@@ -71,6 +87,9 @@ pub(super) fn make(host: &Host, plan: Plan) -> Result<Undo> {
             Ok(Undo::Env { path: at, before, after })
         }
         (Way::InPlace | Way::Replace, before) => {
+            if files::read_bounded(&at, MAX_FILE).ok() != before {
+                return Err(SetMeanwhile.into());
+            }
             replace(host, &at, &after)?;
             Ok(Undo::File { path: at, before })
         }

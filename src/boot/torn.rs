@@ -2,6 +2,7 @@
 //! not at all, and not both at once. A write that changes both is noted before it is made, so that the next run can finish it.
 
 use super::grubenv;
+use super::moves::SetMeanwhile;
 use crate::error::advise;
 use crate::host::lock::BootLock;
 use crate::host::{failpoint, files, Host};
@@ -21,11 +22,16 @@ const SECTOR: usize = 512;
 const BY_GRUB: [&str; 7] =
     ["boot_success", "boot_indeterminate", "boot_counter", "menu_show_once", "recordfail", "next_entry", "prev_saved_entry"];
 
-/// Writes a block over the one that is there, `before`: the file never changes its length or its disk blocks. `path` is the real one.
+/// Writes a block over the one that is there, if that still is `before`: the file never changes its length or its disk blocks. `path` is
+/// the real one.
 pub(super) fn write(host: &Host, path: &Path, before: &[u8], after: &[u8]) -> Result<()> {
     let noted = both_sectors_differ(before, after) && note(host, path, before, after).is_ok();
     let file = File::options().write(true).open(path).with_context(|| format!("opening {}", path.display()))?;
     failpoint::hit("grubenv-before-write");
+    if files::read_bounded(path, grubenv::MAX).map_or(true, |now| now != before) {
+        let _ = files::remove(&host.path(NOTE));
+        return Err(SetMeanwhile.into());
+    }
     file.write_all_at(after, 0).with_context(|| format!("writing {}", path.display()))?;
     failpoint::hit("grubenv-before-sync");
     file.sync_all().with_context(|| format!("syncing {}", path.display()))?;

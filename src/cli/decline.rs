@@ -70,6 +70,12 @@ fn decline_device(context: &Context, address: &str, reason: &str) -> Result<Vec<
         ));
     };
     let name = device.name();
+    if survey.devices.iter().any(|d| d.present && device.is(d) && survey.recipes.iter().any(|r| r.claims(&d.modalias))) {
+        return Err(advise(
+            format!("{name} is there without a driver, and a recipe claims it: it counts"),
+            "vfguard check says what the kernels lack; vfguard prepare builds it",
+        ));
+    }
     let why = if reason.is_empty() { "no reason given" } else { reason };
     audit::append(host, &audit::Event::now(host, audit::What::Decline, &format!("{name}: {why}"), None))?;
     known::forget(host, device)?;

@@ -9,8 +9,9 @@ use crate::gate::{self, audit, Opened, State};
 use crate::host::lock::{BootLock, WriteLock};
 use crate::host::{command, failpoint, locks, place, systemd, Host};
 use crate::judge::Judgement;
+use crate::kernel::KernelRelease;
 use crate::report::notices::{self, Topic};
-use crate::survey::Survey;
+use crate::survey::{self, Survey};
 use anyhow::Result;
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,8 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let generation = gate::generation::current(host);
     let survey = Survey::new(host, config)?;
     let judgement = survey.judge();
+    // What is in use now is missed at the next boot, should it not be there.
+    survey::remember(host, &survey).iter().for_each(|line| context.say(line));
     let over = gate::active_override(host).filter(|o| o.covers(judgement.refused().map(|k| &k.kernel)));
     let held = args.held.then(|| held_is_safe(&survey, &judgement)).transpose()?;
     let allowed = judgement.verdict == Verdict::Safe || over.is_some() || held.is_some();
@@ -62,10 +65,10 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     }
     notices::journal(host, Topic::Reboot, &format!("reboot asked for: {why}"), &[]);
     let asked = if judgement.verdict == Verdict::Safe {
-        open(host, generation).and_then(|()| ask(context, &judgement, &why))
+        open(host, generation).and_then(|()| ask(context, &judgement, &why, None))
     } else {
         let refused = judgement.refused().map(|k| k.kernel.clone()).collect();
-        gate::open_for_reboot(host, refused).and_then(|_| ask(context, &judgement, &why))
+        gate::open_for_reboot(host, refused).and_then(|_| ask(context, &judgement, &why, held.as_ref()))
     };
     drop(locks);
     if asked.is_err() && judgement.verdict != Verdict::Safe {
@@ -117,13 +120,22 @@ fn open(host: &Host, judged: u64) -> Result<()> {
     }
 }
 
-/// Asks the system for the reboot; another root is only told of.
-fn ask(context: &Context, judgement: &Judgement, why: &str) -> Result<Exit> {
+/// Asks the system for the reboot, if it still leads into the kernel that was promised; another root is only told of.
+fn ask(context: &Context, judgement: &Judgement, why: &str, into: Option<&KernelRelease>) -> Result<Exit> {
     let host = &context.host;
     if context.json() {
         check::report(context, judgement, gate::state(host).state);
     }
     failpoint::hit("reboot-before-request");
+    // A package manager may have set the default since; it takes none of our locks.
+    let next = into.map(|_| boot::next_boot(host, &context.config.boot));
+    if next.is_some_and(|next| !next.certain || next.first().map(|c| &c.kernel) != into) {
+        return Err(advise_exit(
+            Exit::Locked,
+            "the boot default was set to another kernel meanwhile, so the reboot is not asked for",
+            "vfguard reconcile; then run this again",
+        ));
+    }
     if !host.is_live() {
         context.say(&format!("would reboot: {why}"));
         return Ok(Exit::Done);
@@ -138,7 +150,7 @@ fn ask(context: &Context, judgement: &Judgement, why: &str) -> Result<Exit> {
 }
 
 /// The kernel that boots next, if that is certain and each that may start is safe but for the wanted one.
-fn held_is_safe(survey: &Survey, judgement: &Judgement) -> Result<crate::kernel::KernelRelease> {
+fn held_is_safe(survey: &Survey, judgement: &Judgement) -> Result<KernelRelease> {
     use crate::judge::Role;
     let cure = "vfguard next-boot; vfguard check";
     if !survey.next.certain {

@@ -1,6 +1,7 @@
 //! `vfguard reconcile [--from NAME]`: what every hook calls.
 
 use super::{check, Context};
+use crate::boot;
 use crate::driver;
 use crate::error::{self, Exit};
 use crate::finding::Verdict;
@@ -39,7 +40,9 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let (host, config) = (&context.host, &context.config);
     let caller = Caller::of(args.from.as_deref());
     if args.from.as_deref() == Some(BOOT) {
-        let waited = pci::await_drivers(host, DRIVERS, &survey::known::expected(host));
+        // A device that comes late at each boot (virtual functions that a service makes) delays logins only where something depends on it.
+        let expected = boot::held(host).map(|_| survey::known::expected(host)).unwrap_or_default();
+        let waited = pci::await_drivers(host, DRIVERS, &expected);
         tell_waited(context, &waited);
         if waited.cut_short {
             // Which of them will be in use is not known, and what is not known refuses: the unit fails, and the gate closes.

@@ -37,7 +37,10 @@ pub(super) struct Lock {
 impl Lock {
     pub(super) fn take(host: &Host) -> Result<Lock> {
         let taken = Lock::acquire(host);
-        Lock::of(taken.remedy(format!("taking the gate's lock {LOCK}"), "run this as root")?)
+        Lock::of(taken.remedy(
+            format!("taking the gate's lock {LOCK}"),
+            format!("run this as root, with room in /run; if that cannot be had: {}", super::systemd::WAY_OUT),
+        )?)
     }
 
     /// The same to close, which is the safe side: where the file cannot be made or opened (a /run that is full), it is closed without.

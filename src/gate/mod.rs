@@ -7,7 +7,7 @@
 //!     └──── a verdict ◄── overridden ── time, boot, a kernel it does not name ──► closed
 //! ```
 //!
-//! All of it is done under one lock (src/gate/lock.rs). A closing that changes something raises the generation under it, and an opening compares
+//! All of it is done under one lock (src/gate/lock.rs). Every closing raises the generation under it, and an opening compares
 //! there: who judged before a closing never opens after it.
 
 pub mod audit;

@@ -11,6 +11,8 @@ use crate::host::{command, failpoint, files, Host};
 use crate::report::notices::{self, Topic};
 use crate::report::text::Text;
 use anyhow::{Context, Result};
+use std::ffi::OsString;
+use std::path::Path;
 use std::time::Duration;
 
 /// The transient timers that close again once an override or a pass has ended; the rest of the name is when, and who armed it.
@@ -106,8 +108,9 @@ pub(super) fn open_locked(host: &Host, _: &Lock) -> Result<bool> {
     Ok(was)
 }
 
-/// What closes again once an override or a pass is over.
-const END: [&str; 3] = ["reconcile", "--from", "override-end"];
+/// What closes again once an override or a pass is over: vfguard decides, and whatever kills it is refused for. `$$` is systemd's own `$`.
+const END: &str =
+    "\"$$0\" reconcile --no-build --from override-end; [ $$? -lt 100 ] || systemctl start vfguard-fail-closed.service";
 
 /// Has the run that closes again come once `term` is over. On upstart, cron looks every few minutes (packaging/el6).
 pub(super) fn close_later(host: &Host, term: &Term, lasts: Duration) -> Result<()> {
@@ -116,7 +119,7 @@ pub(super) fn close_later(host: &Host, term: &Term, lasts: Duration) -> Result<(
     }
     let program = std::env::current_exe().context("finding out where vfguard is")?;
     // A second later, so that it is over when the run looks.
-    let later = crate::host::systemd::later(&timer(term), lasts + Duration::from_secs(1), &program, &END);
+    let later = crate::host::systemd::later(&timer(term), lasts + Duration::from_secs(1), &end(&program));
     command::run_ok(&later)
         .remedy(
             "arming the timer that closes the gate again",
@@ -130,8 +133,12 @@ pub(super) fn close_by_clock(host: &Host, term: &Term) {
     let Ok(program) = std::env::current_exe() else { return };
     if host.is_live() && !upstart::is_upstart(host) {
         let unit = format!("{}-clock", timer(term));
-        let _ = command::run(&crate::host::systemd::at_clock(host, &unit, term.until.saturating_add(1), &program, &END));
+        let _ = command::run(&crate::host::systemd::at_clock(host, &unit, term.until.saturating_add(1), &end(&program)));
     }
+}
+
+fn end(program: &Path) -> [OsString; 4] {
+    ["/bin/sh".into(), "-c".into(), END.into(), program.into()]
 }
 
 fn timer(term: &Term) -> String {

@@ -94,10 +94,11 @@ pub(super) fn store(host: &Host, over: &Override) -> Result<()> {
 /// Without a reason, with a time out of bounds, when the audit log or the timer cannot be had, and those of opening.
 pub fn open_override(host: &Host, reason: &str, kernel: Option<KernelRelease>, lasts: Duration) -> Result<Override> {
     let over = Override::new(host, reason, kernel, lasts)?;
-    let lock = Lock::take(host)?;
     let mut event = audit::Event::now(host, audit::What::Override, &over.reason, over.kernel.as_ref());
     event.until = Some(audit::stamp(over.term.until));
+    // Before the lock: it is synced, and on a disk that hangs every closer would wait for it.
     audit::append(host, &event)?;
+    let lock = Lock::take(host)?;
     close_later(host, &over.term, lasts)?;
     store(host, &over)?;
     open_locked(host, &lock)?;

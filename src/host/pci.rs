@@ -197,6 +197,13 @@ fn master(host: &Host, interface: &str) -> Option<String> {
     link_name(host, Path::new(NET).join(interface).join("master")).ok().flatten()
 }
 
+/// Whether an interface has a carrier, of which its driver says nothing more (`operstate` stays `unknown`).
+pub fn has_carrier(host: &Host, interface: &str) -> bool {
+    let says =
+        |file: &str, what: &str| host.read_text(Path::new(NET).join(interface).join(file)).is_ok_and(|t| t.trim() == what);
+    says("operstate", "unknown") && says("carrier", "1")
+}
+
 /// Layers of bonds, bridges and VLANs past these are no network.
 const MAX_LAYERS: usize = 16;
 

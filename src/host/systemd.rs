@@ -121,22 +121,19 @@ pub fn has_unit(host: &Host, unit: &str) -> bool {
 
 /// Runs a command line once, after a delay, as a transient timer (systemd-run(1), systemd >= 218). The delay stands still while the
 /// machine is suspended: see [`at_clock`].
-pub fn later(unit: &str, delay: Duration, program: &Path, args: &[&str]) -> Spec {
-    timer(unit, format!("--on-active={}", delay.as_secs()), program, args, ASK_LIMIT)
+pub fn later(unit: &str, delay: Duration, line: &[OsString]) -> Spec {
+    timer(unit, format!("--on-active={}", delay.as_secs()), line, ASK_LIMIT)
 }
 
 /// The same at a time of the clock, `at` in unix seconds. A timer of its own, and nobody may depend on it: one with a calendar time waits
 /// for time-sync.target, and on a machine that came up without its network that never comes. The request stays where it is given up.
-pub fn at_clock(host: &Host, unit: &str, at: i64, program: &Path, args: &[&str]) -> Spec {
-    timer(unit, format!("--on-calendar={}", calendar(host, at)), program, args, GIVEN_UP)
+pub fn at_clock(host: &Host, unit: &str, at: i64, line: &[OsString]) -> Spec {
+    timer(unit, format!("--on-calendar={}", calendar(host, at)), line, GIVEN_UP)
 }
 
-fn timer(unit: &str, when: String, program: &Path, args: &[&str], limit: Duration) -> Spec {
-    let mut all: Vec<OsString> =
-        vec![format!("--unit={unit}").into(), when.into(), "--timer-property=AccuracySec=1s".into()];
-    all.push(program.as_os_str().to_owned());
-    all.extend(args.iter().map(|a| (*a).into()));
-    Spec::new("systemd-run", all, limit)
+fn timer(unit: &str, when: String, line: &[OsString], limit: Duration) -> Spec {
+    let all = [format!("--unit={unit}"), when, "--timer-property=AccuracySec=1s".into()];
+    Spec::new("systemd-run", all.into_iter().map(OsString::from).chain(line.iter().cloned()), limit)
 }
 
 /// Unix seconds as a calendar event (systemd.time(7)) in the machine's own time zone, whatever the caller's is: systemd 219 reads no
@@ -190,14 +187,14 @@ mod tests {
     fn a_timer_is_one_command_without_a_shell_and_one_by_the_clock_is_a_unit_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
-        let program = Path::new("/usr/bin/vfguard");
+        let line = ["/usr/bin/vfguard".into(), "reconcile".into()];
         let expected = |when: &str| {
             format!("systemd-run --unit=vfguard-override-end-7 {when} --timer-property=AccuracySec=1s /usr/bin/vfguard reconcile")
         };
-        let by_delay = later("vfguard-override-end-7", Duration::from_secs(61), program, &["reconcile"]);
+        let by_delay = later("vfguard-override-end-7", Duration::from_secs(61), &line);
         // One with a calendar time would wait for time-sync.target.
         assert_eq!(by_delay.line(), expected("--on-active=61"));
-        let later = || at_clock(&host, "vfguard-override-end-7", 1_700_000_000, program, &["reconcile"]).line();
+        let later = || at_clock(&host, "vfguard-override-end-7", 1_700_000_000, &line).line();
         let expected = |time: &str| expected(&format!("--on-calendar={time}"));
         assert_eq!(later(), expected("2023-11-14 22:13:20"));
         // Nine hours east, as `TZif` version 1 has it.

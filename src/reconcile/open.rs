@@ -37,6 +37,8 @@ impl Run<'_> {
             }
             match lock.and_then(|lock| boot::promote(self.host, &lock, judged)) {
                 Ok(change) => self.done.push(refuse::told(self.host, change)),
+                // What is the default by now was not judged.
+                Err(e) if boot::was_set_meanwhile(&e) => return Ok(Err(look.judgement)),
                 Err(e) => not_promoted = Some(e),
             }
         }

@@ -10,16 +10,18 @@
 //! [`merged`], [`outlived`] and [`bounded`] are pure; the record is the list that they leave.
 
 use crate::host::pci::{self, Device};
-use crate::host::{routes, Host};
+use crate::host::{files, routes, Host};
 use crate::judge::Binding;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::cell::OnceCell;
 
 /// The record, below the root.
-const RECORD: &str = "/var/lib/vfguard/records/devices.json";
+pub(super) const RECORD: &str = "/var/lib/vfguard/records/devices.json";
 /// So many boots without a device say that it does not come back. One or two may be an accident.
 const BOOTS: usize = 3;
+/// As many devices as are remembered need less than half of it.
+const MAX_RECORD: u64 = 64 << 10;
 /// As many are remembered.
 const MAX_DEVICES: usize = 64;
 /// Another text for each boot (random(4)). Where there is none, no boot is told from another, and only a person drops a device.
@@ -68,6 +70,10 @@ impl Known {
         self.address == device.address && self.modalias == device.modalias
     }
 
+    fn is_among(&self, places: &[Place]) -> bool {
+        places.iter().any(|(address, modalias)| (address, modalias) == (&self.address, &self.modalias))
+    }
+
     /// The device as it was.
     pub fn device(&self) -> Device {
         Device {
@@ -89,6 +95,9 @@ impl Known {
     }
 }
 
+/// A device's address and modalias.
+type Place = (String, String);
+
 /// What is remembered as of one look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Devices {
@@ -107,7 +116,7 @@ impl Devices {
 
 /// What was remembered, and what is in use now. A device that is back, maybe at another address, keeps the boot that it is known since;
 /// each boot without one is counted once.
-fn merged(remembered: Vec<Known>, mut here: Vec<Known>, boot: &str) -> Devices {
+fn merged(remembered: Vec<Known>, mut here: Vec<Known>, idle: &[Place], boot: &str) -> Devices {
     let mut gone = remembered;
     let mut back = vec![false; here.len()];
     for elsewhere in [false, true] {
@@ -119,7 +128,8 @@ fn merged(remembered: Vec<Known>, mut here: Vec<Known>, boot: &str) -> Devices {
             }
         }
     }
-    for known in &mut gone {
+    // One that is there and has no driver is not gone: it is what a kernel without its driver looks like.
+    for known in gone.iter_mut().filter(|known| !known.is_among(idle)) {
         if known.seen != boot && known.missed.iter().all(|b| b != boot) {
             known.missed.push(boot.to_owned());
         }
@@ -127,12 +137,16 @@ fn merged(remembered: Vec<Known>, mut here: Vec<Known>, boot: &str) -> Devices {
     Devices { here, gone }
 }
 
-/// Drops those that are gone for good; a line for each. `carries` says whether a device carries the default route.
-fn outlived(devices: &mut Devices, carries: impl Fn(&Known) -> bool) -> Vec<String> {
+/// Drops those that are gone for good; a line for each. `idle` are there without a driver. `carries` says whether a device carries the
+/// default route.
+fn outlived(devices: &mut Devices, idle: &[Place], carries: impl Fn(&Known) -> bool) -> Vec<String> {
     let mut lines = Vec::new();
     let here = &devices.here;
     devices.gone.retain(|gone| {
         let name = gone.name();
+        if gone.is_among(idle) {
+            return true;
+        }
         if gone.missed.len() >= BOOTS {
             lines.push(format!(
                 "{name} is not counted any more, after {BOOTS} boots without it: if it comes back it counts again"
@@ -167,7 +181,8 @@ struct Record {
 
 /// The record; none where it was never written, or is lost.
 fn read(host: &Host) -> Option<Vec<Known>> {
-    let record: Record = serde_json::from_slice(&host.read(RECORD).ok()?).ok()?;
+    let text = files::read_bounded(&host.path(RECORD), MAX_RECORD).ok()?;
+    let record: Record = serde_json::from_slice(&text).ok()?;
     Some(bounded(record.devices))
 }
 
@@ -186,24 +201,28 @@ pub struct Memory {
     /// Which devices have outlived others, a line each.
     lines: Vec<String>,
     boot: String,
+    /// Devices that are there without a driver.
+    idle: Vec<Place>,
     replace: bool,
 }
 
 impl Memory {
     /// Looks; nothing is written. `replace`: whether a new device may take the place of one that is gone. Early at boot it may not, as
     /// what is missing may still come.
-    pub(super) fn look<'d>(host: &Host, in_use: impl Iterator<Item = (&'d Device, Binding)>, replace: bool) -> Memory {
+    pub(super) fn look(host: &Host, devices: &[Device], binding: impl Fn(&Device) -> Binding, replace: bool) -> Memory {
         let boot = host.read_text(BOOT_ID).map_or_else(|_| "unknown".into(), |id| id.trim().to_owned());
-        let here = in_use.map(|(device, binding)| Known::now(device, binding, &boot)).collect();
-        Memory::of(host, here, boot, replace)
+        let (in_use, idle): (Vec<&Device>, Vec<&Device>) = devices.iter().partition(|d| d.in_use());
+        let here = in_use.into_iter().map(|device| Known::now(device, binding(device), &boot)).collect();
+        let idle = idle.into_iter().map(|d| (d.address.clone(), d.modalias.clone())).collect();
+        Memory::of(host, here, idle, boot, replace)
     }
 
-    fn of(host: &Host, here: Vec<Known>, boot: String, replace: bool) -> Memory {
+    fn of(host: &Host, here: Vec<Known>, idle: Vec<Place>, boot: String, replace: bool) -> Memory {
         let record = read(host);
-        let mut devices = merged(record.clone().unwrap_or_default(), here, &boot);
+        let mut devices = merged(record.clone().unwrap_or_default(), here, &idle, &boot);
         let routes = OnceCell::new();
-        let lines = outlived(&mut devices, |known| replace && carries(host, &routes, known));
-        Memory { devices, record, lines, boot, replace }
+        let lines = outlived(&mut devices, &idle, |known| replace && carries(host, &routes, known));
+        Memory { devices, record, lines, boot, idle, replace }
     }
 
     /// Whether there is no record, or none that can be read. One that says that there is no device is another thing.
@@ -234,7 +253,7 @@ impl Memory {
             return Ok(Vec::new());
         }
         // Another run may have written since: what it saw, or what a person declined, is not undone.
-        let now = Memory::of(host, self.devices.here.clone(), self.boot.clone(), self.replace);
+        let now = Memory::of(host, self.devices.here.clone(), self.idle.clone(), self.boot.clone(), self.replace);
         if is_new(&now) {
             write(host, now.devices.list())?;
         }
@@ -249,7 +268,7 @@ const OPEN_VSWITCH: &str = "ovs-system";
 fn carries(host: &Host, routes: &OnceCell<Vec<String>>, known: &Known) -> bool {
     let Some(interface) = &known.interface else { return false };
     let routed = routes.get_or_init(|| routes::default_interfaces(host));
-    pci::link_is_up(host, &known.address, interface)
+    (pci::link_is_up(host, &known.address, interface) || pci::has_carrier(host, interface))
         && pci::built_on(host, interface)
             .iter()
             .any(|name| routed.contains(name) || (name == OPEN_VSWITCH && !routed.is_empty()))
@@ -269,7 +288,7 @@ pub fn forget(host: &Host, device: &Known) -> Result<()> {
 pub fn expected(host: &Host) -> Vec<String> {
     let here = pci::devices(host).unwrap_or_default();
     let here = here.iter().map(|d| Known::now(d, Binding::Unbound, "")).collect();
-    let gone = merged(read(host).unwrap_or_default(), here, "").gone;
+    let gone = merged(read(host).unwrap_or_default(), here, &[], "").gone;
     gone.into_iter().filter(|known| known.modalias.starts_with("pci:")).map(|known| known.address).collect()
 }
 

@@ -22,8 +22,8 @@ fn known(address: &str, modalias: &str, boot: &str) -> Known {
 /// A look in a boot at what is in use; `routed` are the addresses that carry the default route.
 fn look(before: Vec<Known>, now: &[(&str, &str)], boot: &str, routed: &[&str]) -> (Devices, Vec<String>) {
     let here = now.iter().map(|(address, modalias)| known(address, modalias, boot)).collect();
-    let mut devices = merged(before, here, boot);
-    let lines = outlived(&mut devices, |known| routed.contains(&known.address.as_str()));
+    let mut devices = merged(before, here, &[], boot);
+    let lines = outlived(&mut devices, &[], |known| routed.contains(&known.address.as_str()));
     (devices, lines)
 }
 
@@ -72,6 +72,17 @@ fn what_came_later_and_carries_the_default_route_takes_the_place_of_what_is_gone
 }
 
 #[test]
+fn a_device_that_is_there_without_a_driver_is_not_gone_whatever_works_beside_it() {
+    let mut list = look(vec![], &[("3", VF)], "a", &[]).0.list();
+    let idle = [("3".to_owned(), VF.to_owned())];
+    for boot in ["b", "c", "d", "e"] {
+        let mut devices = merged(list, vec![known("5", ENA, boot)], &idle, boot);
+        assert_eq!((outlived(&mut devices, &idle, |_| true), missed(&devices)), (vec![], vec![]));
+        list = devices.list();
+    }
+}
+
+#[test]
 fn what_was_there_beside_a_missing_device_takes_no_place() {
     let before = look(vec![], &[("3", VF), ("5", ENA)], "a", &["5"]).0.list();
     let (devices, lines) = look(before, &[("5", ENA)], "b", &["5"]);
@@ -110,7 +121,7 @@ fn of_too_many_devices_those_go_that_others_stand_for() {
 fn a_record_that_cannot_be_read_is_lost_and_one_that_names_no_device_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let host = Host::new(dir.path()).unwrap();
-    let lost = || Memory::look(&host, std::iter::empty(), true).is_lost();
+    let lost = || Memory::look(&host, &[], |_| Binding::OutOfTree, true).is_lost();
     assert!(lost());
     for (text, is_lost) in [("", true), ("{\"devices\": [{}]}", true), ("{\"devices\": []}", false)] {
         host.write_atomic(RECORD, text.as_bytes(), 0o644).unwrap();
@@ -125,8 +136,8 @@ fn what_another_run_wrote_meanwhile_is_not_undone() {
     host.write_atomic(BOOT_ID, b"a\n", 0o644).unwrap();
     let (vf, ena) = (known("3", VF, "a"), known("5", ENA, "a"));
     write(&host, vec![vf.clone()]).unwrap();
-    let seen = |known: &Known| vec![(Device { present: true, ..known.device() }, known.binding)];
-    let look = |devices: &[(Device, Binding)]| Memory::look(&host, devices.iter().map(|(d, b)| (d, *b)), true);
+    let seen = |known: &Known| vec![Device { present: true, ..known.device() }];
+    let look = |devices: &[Device]| Memory::look(&host, devices, |_| Binding::OutOfTree, true);
     // One looks while only the ENA is there; meanwhile a person declines the VF, and another run sees a third device.
     let early = look(&seen(&ena));
     assert_eq!(early.gone(), std::slice::from_ref(&vf));

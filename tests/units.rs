@@ -193,3 +193,19 @@ fn the_worker_waits_for_the_watch_that_runs_and_wakes_path_units_that_went_deaf(
     assert_eq!(count(&calls, "restart"), 2, "{calls:?}");
     assert!(calls.iter().any(|c| c.contains("--state=running,failed")), "those that listen are left alone: {calls:?}");
 }
+
+/// For a path that is missing systemd watches the nearest directory that is there; what comes there has it set up all watches of the unit
+/// anew, and what the others had just heard is lost.
+#[test]
+fn no_two_paths_share_a_path_unit() {
+    for name in ["vfguard-watch.path", "vfguard-path@.path", "vfguard-kernel@.path"] {
+        let text = unit(name);
+        assert_eq!(values(&text, "PathChanged").len(), 1, "{name}");
+        assert_eq!(values(&text, "Unit"), ["vfguard-watch.service"], "{name}");
+    }
+    let text = unit("vfguard-watch.path");
+    let watched: Vec<&str> = values(&text, "Wants").into_iter().flat_map(str::split_whitespace).collect();
+    for path in ["lib-modules", "boot-grub-grubenv", "boot-grub2-grubenv", "boot-loader-entries", r"etc-grub2\x2defi.cfg"] {
+        assert!(watched.contains(&format!("vfguard-path@{path}.path").as_str()), "{path}: {watched:?}");
+    }
+}

@@ -138,7 +138,7 @@ pub fn hold(host: &Host, _lock: &BootLock, to: &KernelRelease) -> Result<Change>
     for _ in 1..ATTEMPTS {
         match try_hold(host, to) {
             // What is set by now is what is wanted.
-            Err(e) if was_set_meanwhile(&e) => {}
+            Err(e) if was_set_meanwhile(&e) => std::thread::sleep(BETWEEN),
             held => return held,
         }
     }
@@ -306,8 +306,8 @@ pub fn held(host: &Host) -> Option<Hold> {
         }
         (_, Some(_)) => recovered(host, &seen),
         // Where something else starts for certain, nothing is held, whatever the record says.
-        (Some(record), None) if now.lasting().is_none() => (!moved_away(host, false)).then(|| record.clone()),
-        (Some(_), None) => None,
+        (Some(_), None) if now.loader_certain && now.lasting().is_some() => None,
+        (Some(record), None) => (!moved_away(host, false)).then(|| record.clone()),
         (None, None) => None,
     }
 }

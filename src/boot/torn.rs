@@ -28,7 +28,8 @@ pub(super) fn write(host: &Host, path: &Path, before: &[u8], after: &[u8]) -> Re
     let noted = both_sectors_differ(before, after) && note(host, path, before, after).is_ok();
     let file = File::options().write(true).open(path).with_context(|| format!("opening {}", path.display()))?;
     failpoint::hit("grubenv-before-write");
-    if files::read_bounded(path, grubenv::MAX).map_or(true, |now| now != before) {
+    // One that another tool is writing is waited for.
+    if grubenv::read(path).map_or(true, |now| now != before) {
         let _ = files::remove(&host.path(NOTE));
         return Err(SetMeanwhile.into());
     }

@@ -403,7 +403,8 @@ fn a_network_device_that_comes_after_the_boots_decision_starts_the_watch_and_a_v
     for device in [&pci[..], &net] {
         assert_eq!(udev(device, true), ["vfguard-watch.service"], "{device:?}");
         assert!(udev(device, false).is_empty(), "before the boot's own decision: {device:?}");
-        let acted = |act: &'static str| device.iter().map(|(k, v)| (*k, if *v == "add" { act } else { v })).collect::<Vec<_>>();
+        let acted =
+            |act: &'static str| device.iter().map(|(k, v)| (*k, if *v == "add" { act } else { v })).collect::<Vec<_>>();
         // An interface that is renamed is ready with this one.
         assert_eq!(udev(&acted("move"), true), ["vfguard-watch.service"], "{device:?}");
         assert!(udev(&acted("remove"), true).is_empty(), "{device:?}");

@@ -245,13 +245,17 @@ fn no_hold_is_lost_beside_the_real_grub_editenv() {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 let n = writes.fetch_add(1, Ordering::Relaxed);
-                let status = Command::new(editor).arg(&env).args(["set", &format!("other={n}")]).status();
+                // Now and then a package's scriptlet: the hold has to be set beside the next write.
+                let default = format!("saved_entry={}-{NEW}", machine::MACHINE_ID);
+                let set = if n % 50 == 49 { default } else { format!("other={n}") };
+                let status = Command::new(editor).arg(&env).args(["set", &set]).status();
                 assert!(status.unwrap().success());
             }
         });
         let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for n in 0..200 {
                 let run = machine.run(&["-q", "reconcile", "--no-build"]);
+                assert_eq!(run.code, 3, "{n}: {}{}", run.stdout, run.stderr);
                 let hold = fs::read_to_string(machine.path("var/lib/vfguard/records/hold.json")).unwrap_or_default();
                 assert!(hold.contains(NEW) && hold.contains(OLD), "{n}: the hold is lost: {}{}", run.stdout, run.stderr);
             }
@@ -260,6 +264,7 @@ fn no_hold_is_lost_beside_the_real_grub_editenv() {
         looked.unwrap_or_else(|e| std::panic::resume_unwind(e));
     });
     assert!(writes.load(Ordering::Relaxed) > 200, "{writes:?} writes beside 200 runs");
+    assert_eq!(machine.run(&["-q", "reconcile", "--no-build"]).code, 3);
     assert_eq!(machine.saved_entry(), OLD);
     assert!(fs::read_to_string(&env).unwrap().contains(&format!("vfguard_hold={OLD}")));
 }

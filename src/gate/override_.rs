@@ -3,6 +3,7 @@
 use super::audit::{self, Who};
 use super::lock::Lock;
 use super::open::{close_by_clock, close_later, open_locked};
+use super::record;
 use super::term::Term;
 use crate::config::read_trusted;
 use crate::error::advise_exit;
@@ -99,6 +100,15 @@ pub fn open_override(host: &Host, reason: &str, kernel: Option<KernelRelease>, l
     // Before the lock: it is synced, and on a disk that hangs every closer would wait for it.
     audit::append(host, &event)?;
     let lock = Lock::take(host)?;
+    // It is about the kernels that were there when the person decided.
+    let unknown = |kernel: &&KernelRelease| over.kernel.is_none() && !over.kernels.contains(kernel);
+    if let Some(kernel) = record(host).unwrap_or_default().reasons.iter().filter_map(|r| r.kernel.as_ref()).find(unknown) {
+        return Err(advise_exit(
+            Exit::Locked,
+            format!("the gate was closed for {kernel} meanwhile, so it was not opened"),
+            "vfguard check; then run this again",
+        ));
+    }
     close_later(host, &over.term, lasts)?;
     store(host, &over)?;
     open_locked(host, &lock)?;

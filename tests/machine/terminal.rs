@@ -153,5 +153,11 @@ fn text(machine: &Machine, name: &str, content: &[u8]) -> String {
             masked.push('#');
         }
     }
+    if name.ends_with("audit.log") {
+        // The gate closes while the default is held: which of the two is told first is chance.
+        let mut lines: Vec<&str> = masked.lines().collect();
+        lines.sort_unstable();
+        masked = lines.join("\n");
+    }
     masked
 }

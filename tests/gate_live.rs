@@ -214,17 +214,18 @@ fn what_would_still_refuse_after_a_removal_goes_though_the_program_cannot_run() 
 
 #[test]
 fn a_removal_that_was_given_up_or_another_installation_guards_the_machine_again() {
-    for argument in ["abort-remove", "configure"] {
+    for argument in ["abort-remove", "configure", "configure 1.0"] {
         let machine = program(machine(), "srv/removal", include_str!("../packaging/deb/prerm"));
         let machine = program(machine, "srv/postinst", include_str!("../packaging/deb/postinst"));
-        let machine = program(machine, "srv/on-start", "#!/bin/sh\necho \"$@\" >>/srv/started\n");
+        let machine = program(machine, "srv/on-restart", "#!/bin/sh\necho \"$@\" >>/srv/started\n");
         let run = enter(
             &machine,
+            // dpkg gives the version that was removed, where the settings were kept.
             &format!("vfguard reconcile >/dev/null; sh /srv/removal remove; sh /srv/postinst {argument}; ls /run/vfguard"),
         );
         assert!(refused(&machine) && !run.stdout.contains("removing"), "{argument}: {}", said(&run));
         let started = fs::read_to_string(machine.path("srv/started")).unwrap_or_default();
-        assert!(started.contains("vfguard-watch.path vfguard.timer"), "{argument}: {started}{}", said(&run));
+        assert_eq!(started, "vfguard-watch.path\nvfguard.timer\n", "{argument}: {started}{}", said(&run));
     }
     assert!(include_str!("../packaging/vfguard.spec").contains("\n%post\n# Of a removal before this, or of one that was given up (src/gate/removing.rs).\nrm -f /run/vfguard/removing\n"));
 }

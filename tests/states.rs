@@ -1,0 +1,111 @@
+//! One machine of states: gate, hold, override, locks, hooks, worker, watch, package manager, other tools and power cuts, in every order
+//! that a small machine allows. docs/states.md has the protocol; the real decision, judgement and environment block are asked.
+//!
+//! Each scene has some of the actors, and each property is seen to fail where the guard that it rests on is taken out.
+//! `VFGUARD_FULL` plays larger scenes.
+
+#[path = "states/actor.rs"]
+mod actor;
+#[path = "states/boot.rs"]
+mod boot;
+#[path = "states/event.rs"]
+mod event;
+#[path = "states/gate.rs"]
+mod gate;
+#[path = "states/model.rs"]
+mod model;
+#[path = "states/person.rs"]
+mod person;
+#[path = "states/program.rs"]
+mod program;
+#[path = "states/property.rs"]
+mod property;
+#[path = "states/real.rs"]
+mod real;
+#[path = "states/run.rs"]
+mod run;
+#[path = "states/scene.rs"]
+mod scene;
+#[path = "states/scenes.rs"]
+mod scenes;
+#[path = "states/world.rs"]
+mod world;
+
+use model::Action;
+use scene::Scene;
+use stateright::{Checker, HasDiscoveries, Model};
+use std::time::Instant;
+use world::World;
+
+/// Where an exploration is given up, in states and ways to them.
+const LIMIT: usize = 60_000_000;
+
+/// What an exploration came to.
+struct Found {
+    line: String,
+    /// The property that is violated, the length of the shortest way there, and the way.
+    violation: Option<(&'static str, usize, String)>,
+}
+
+fn explore(scene: Scene, looked_for: Option<&'static str>) -> Found {
+    let start = Instant::now();
+    let name = scene.name;
+    let until = looked_for.map_or(HasDiscoveries::AnyFailures, |p| HasDiscoveries::AnyOf([p].into()));
+    let checker = scene.checker().finish_when(until).target_state_count(LIMIT).spawn_bfs().join();
+    let (states, depth) = (checker.unique_state_count(), checker.max_depth());
+    let cut = if checker.state_count() < LIMIT { "" } else { ", not all" };
+    let line = format!("{name}: {states} states{cut}, depth {depth}, {:.1} s", start.elapsed().as_secs_f64());
+    let mut found = checker.discoveries();
+    let property = looked_for.filter(|p| found.contains_key(p)).or(found.keys().next().copied());
+    let violation = property.and_then(|p| Some((p, found.remove(p)?))).map(|(property, path)| {
+        let steps = path.into_vec();
+        let way = steps.iter().map(|(world, action)| told(world, *action)).collect();
+        (property, steps.len() - 1, way)
+    });
+    Found { line, violation }
+}
+
+/// What happens in a state, for people; at the end the state itself.
+fn told(world: &World, action: Option<Action>) -> String {
+    match action {
+        Some(Action::Step(who)) => format!("    {who:?}: {:?}\n", world.at(who).pc),
+        Some(Action::Other(who)) => format!("    {who:?}: {:?}, the other way\n", world.at(who).pc),
+        Some(action) => format!("    {action:?}\n"),
+        None => {
+            let World { installed, drives, env, hold, kept_env, kept_hold, gate, over, seen, intent, .. } = world;
+            format!(
+                "    installed {installed:?}, good {drives:?}, wanted on purpose {intent:?}\n    {env:?} {hold:?}\n    after a power cut \
+                 {kept_env:?} {kept_hold:?}\n    {gate:?}, override {over:?}, {:?} running {:?}\n    {seen:?}\n",
+                world.card, world.running
+            )
+        }
+    }
+}
+
+#[test]
+fn no_property_is_violated_in_any_order_of_the_actors() {
+    let mut bad = String::new();
+    for scene in scenes::all(std::env::var_os("VFGUARD_FULL").is_some()) {
+        let found = explore(scene, None);
+        println!("{}", found.line);
+        if let Some((property, steps, way)) = found.violation {
+            bad += &format!("{}\n  {property}, after {steps} steps:\n{way}\n", found.line);
+        }
+    }
+    assert!(bad.is_empty(), "{bad}");
+}
+
+#[test]
+fn each_property_is_violated_where_its_guard_is_taken_out() {
+    let mut missing = String::new();
+    for (mutation, scene, property) in scenes::mutations() {
+        let found = explore(Scene { mutation: Some(mutation), ..scene }, Some(property));
+        match found.violation {
+            Some((violated, steps, _)) if violated == property => {
+                println!("{mutation:?}: {} after {steps} steps ({})", &property[..2], found.line);
+            }
+            other => missing += &format!("{mutation:?} in {}: {property}: {:?}\n", found.line, other.map(|o| o.0)),
+        }
+    }
+    assert!(missing.is_empty(), "{missing}");
+}

@@ -1,0 +1,277 @@
+//! Where the model asks the real program: the decision, the judgement, and the environment block. Answers are kept, since the same few
+//! questions come many thousand times.
+
+use super::actor::{End, Plan, Who};
+use super::scene::{Mutation, Scene};
+use super::world::{Env, Hold, Set, Vars, World, K, KERNELS};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::thread::LocalKey;
+use vfguard::boot::told::{self, Told};
+use vfguard::boot::{self, grubenv, Candidate, NextBoot, Source};
+use vfguard::config::Mode;
+use vfguard::finding::{Code, Finding, Verdict};
+use vfguard::host::place::Place;
+use vfguard::judge::{self, judge, KernelReport};
+use vfguard::kernel::KernelRelease;
+use vfguard::plan::{self, Facts, Refusal, Rights};
+
+type Kept<Q, A> = RefCell<HashMap<Q, A>>;
+
+thread_local! {
+    static DECIDED: Kept<Question, (Plan, Set)> = RefCell::default();
+    static WANTED: Kept<(Set, Env, Option<Hold>), Option<K>> = RefCell::default();
+    static ENDED: Kept<(Set, Env, Option<Hold>), bool> = RefCell::default();
+    static EDITED: Kept<(Vars, Vars), Vars> = RefCell::default();
+}
+
+fn kept<Q: Hash + Eq + Copy, A: Copy>(answers: &'static LocalKey<Kept<Q, A>>, question: Q, ask: impl FnOnce() -> A) -> A {
+    let known = answers.with_borrow(|all| all.get(&question).copied());
+    known.unwrap_or_else(|| {
+        let answer = ask();
+        answers.with_borrow_mut(|all| all.insert(question, answer));
+        answer
+    })
+}
+
+fn release(k: K) -> KernelRelease {
+    let text = match k {
+        K::Old => "6.1.0-1",
+        K::New => "6.1.0-2",
+        K::Newest => "6.1.0-3",
+    };
+    text.parse().unwrap()
+}
+
+fn kernel(release: &str) -> K {
+    KERNELS.into_iter().find(|k| self::release(*k).as_str() == release).unwrap()
+}
+
+/// What the loader starts once, and by default: the menu begins with the newest kernel.
+pub fn boots(installed: Set, env: Env) -> (Option<K>, K) {
+    let first = installed.iter().next_back().unwrap_or(K::Old);
+    match env {
+        Env::Whole(vars) => {
+            let next = if installed.has(vars.saved) { vars.saved } else { first };
+            (vars.once.filter(|k| installed.has(*k)), next)
+        }
+        Env::Empty => (None, first),
+    }
+}
+
+/// What would boot without a hold, while one is on: the real rule of who is believed.
+pub fn wanted(installed: Set, env: Env, hold: Option<Hold>) -> Option<K> {
+    kept(&WANTED, (installed, env, hold), || {
+        let (record, mark, lasting) = told(installed, env, hold);
+        let menu = installed.iter().rev().map(release);
+        let there = |k: &KernelRelease| installed.has(kernel(k.as_str()));
+        told::wanted_of(record.as_ref(), mark.as_ref(), lasting.as_ref(), there, menu).map(|k| kernel(k.as_str()))
+    })
+}
+
+/// Whether a hold is told of from which the default was moved.
+pub fn has_ended(installed: Set, env: Env, hold: Option<Hold>) -> bool {
+    kept(&ENDED, (installed, env, hold), || {
+        let (record, mark, lasting) = told(installed, env, hold);
+        told::has_ended(record.as_ref(), mark.as_ref(), lasting.as_ref())
+    })
+}
+
+/// What record and mark tell, and what starts, as far as that can be known.
+fn told(installed: Set, env: Env, hold: Option<Hold>) -> (Option<Told>, Option<Told>, Option<KernelRelease>) {
+    let told = |held, wanted| Told { held: release(held), wanted: Some(release(wanted)) };
+    let (mark, lasting) = match env {
+        Env::Whole(vars) => (vars.mark.map(|(held, wanted)| told(held, wanted)), Some(boots(installed, env).1)),
+        Env::Empty => (None, None),
+    };
+    (hold.map(|h| told(h.held, h.wanted)), mark, lasting.map(release))
+}
+
+/// One block changed into another by the real editor, and read back by the real reader.
+pub fn edit(from: Vars, to: Vars) -> Vars {
+    kept(&EDITED, (from, to), || {
+        let before = block(from);
+        let saved = release(to.saved);
+        let once = to.once.map(release);
+        let mark = to.mark.map(|(held, wanted)| (release(held), release(wanted)));
+        let changes = [
+            ("saved_entry", Some(saved.as_str())),
+            ("next_entry", once.as_ref().map(KernelRelease::as_str)),
+            ("vfguard_hold", mark.as_ref().map(|m| m.0.as_str())),
+            ("vfguard_wanted", mark.as_ref().map(|m| m.1.as_str())),
+        ];
+        vars(&grubenv::edit(&before, &changes).unwrap())
+    })
+}
+
+fn block(vars: Vars) -> Vec<u8> {
+    let mut text = format!("saved_entry={}\nkernelopts=root=/dev/vda1 ro\n", release(vars.saved));
+    if let Some(once) = vars.once {
+        text += &format!("next_entry={}\n", release(once));
+    }
+    if let Some((held, wanted)) = vars.mark {
+        text += &format!("vfguard_hold={}\nvfguard_wanted={}\n", release(held), release(wanted));
+    }
+    let mut block = [grubenv::SIGNATURE, text.as_bytes()].concat();
+    block.resize(grubenv::SIZE, b'#');
+    block
+}
+
+fn vars(block: &[u8]) -> Vars {
+    assert!(grubenv::is_whole(block));
+    let all: HashMap<String, String> = grubenv::variables(block).unwrap().0.into_iter().collect();
+    assert_eq!(all["kernelopts"], "root=/dev/vda1 ro");
+    let get = |name: &str| all.get(name).map(|v| kernel(v));
+    Vars {
+        saved: kernel(&all["saved_entry"]),
+        once: get("next_entry"),
+        mark: get("vfguard_hold").zip(get("vfguard_wanted")),
+    }
+}
+
+/// All that a run has seen when it decides.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Question {
+    rights: Rights,
+    undecided: bool,
+    installed: Set,
+    safe: Set,
+    env: Env,
+    hold: Option<Hold>,
+    kexec: bool,
+    running: K,
+    over: Option<Set>,
+    clear: bool,
+    /// A block that is being written is taken for what the boot loader finds.
+    believes_empty: bool,
+    /// A kernel loaded for kexec makes uncertain what the boot loader does.
+    kexec_doubts: bool,
+}
+
+/// What an actor has to do by what it saw: the plan, and the kernels that are refused.
+pub fn decide(scene: &Scene, world: &World, who: Who) -> (Plan, Set) {
+    let actor = world.at(who);
+    let early = who == Who::Boot && !scene.without(Mutation::BootPromotes);
+    let removing = world.removing && !scene.without(Mutation::NoRemovingStamp);
+    let safe = |k: &K| !actor.card || world.drives.has(*k);
+    let question = Question {
+        rights: Rights::new(Mode::Enforce, Place::Normal, early, removing),
+        undecided: who == Who::FailClosed,
+        installed: world.installed,
+        safe: world.installed.iter().filter(safe).fold(Set::default(), Set::with),
+        env: actor.env,
+        hold: actor.hold,
+        kexec: world.kexec,
+        running: world.running,
+        over: world.over,
+        clear: world.gate.record.is_none() && !world.gate.files,
+        believes_empty: scene.without(Mutation::HalfWrittenIsReal),
+        kexec_doubts: scene.without(Mutation::KexecEndsHold),
+    };
+    kept(&DECIDED, question, || answer(&question))
+}
+
+fn answer(q: &Question) -> (Plan, Set) {
+    let (next, wanted) = next_boot(q);
+    let running = Some(release(q.running)).filter(|_| q.installed.has(q.running));
+    if q.undecided {
+        let rights = plan::undecided(q.rights, q.over.is_some());
+        let refusal = plan::hold_running(&next, running.as_ref());
+        return (refuse(Refusal { close: rights.close, ..refusal }, rights.hold), Set::default());
+    }
+    let mut roles: Vec<(K, judge::Role)> = Vec::new();
+    for candidate in &next.kernels {
+        let role = match candidate.role {
+            boot::Role::Next => judge::Role::Next,
+            boot::Role::Once => judge::Role::Once,
+            boot::Role::Fallback => judge::Role::Fallback,
+        };
+        roles.push((kernel(candidate.kernel.as_str()), role));
+    }
+    roles.extend(wanted.map(|k| (k, judge::Role::Wanted)));
+    if !next.certain {
+        roles.extend(q.installed.iter().map(|k| (k, judge::Role::Installed)));
+    }
+    let mut reports: Vec<KernelReport> = Vec::new();
+    for (k, role) in roles {
+        if reports.iter().all(|r| r.kernel != release(k)) {
+            reports.push(report(k, role, q.safe.has(k)));
+        }
+    }
+    let why = Finding::refuse(Code::BootUnknown, "which kernel boots next is not certain", "vfguard next-boot");
+    let judgement = judge(reports, (!next.certain).then_some(&why));
+    let refused = judgement.refused().fold(Set::default(), |set, r| set.with(kernel(r.kernel.as_str())));
+    let excused: Option<Vec<KernelRelease>> = q.over.map(|over| over.iter().map(release).collect());
+    let wanted = wanted.map(release);
+    let facts = Facts {
+        rights: q.rights,
+        judgement: &judgement,
+        next: &next,
+        wanted: wanted.as_ref(),
+        held: wanted.is_some() || q.hold.is_some(),
+        clear: q.clear,
+        excused: excused.as_deref(),
+        refuge: &|| running.clone(),
+    };
+    let plan = match plan::plan(&facts) {
+        plan::Plan::Rest => Plan::Rest,
+        plan::Plan::Tell => Plan::Tell,
+        plan::Plan::Allow { end, open } => Plan::Allow {
+            end: match end {
+                plan::End::Leave => End::Leave,
+                plan::End::Promote(k) => End::Promote(kernel(k.as_str())),
+                plan::End::Forget => End::Forget,
+            },
+            open,
+        },
+        plan::Plan::Refuse(refusal) => refuse(refusal, true),
+    };
+    (plan, refused)
+}
+
+fn refuse(refusal: Refusal, may_hold: bool) -> Plan {
+    let hold = match refusal.hold {
+        plan::Hold::On(k) if may_hold => Some(kernel(k.as_str())),
+        plan::Hold::On(_) | plan::Hold::Leave | plan::Hold::Cannot(_) => None,
+    };
+    Plan::Refuse { close: refusal.close, once: refusal.end_once && may_hold, hold }
+}
+
+fn next_boot(q: &Question) -> (NextBoot, Option<K>) {
+    let mut next = NextBoot::new(Source::Grub2);
+    let unknown = q.env == Env::Empty && !q.believes_empty;
+    next.certain = !(unknown || q.kexec);
+    next.loader_certain = !(unknown || (q.kexec && q.kexec_doubts));
+    let (once, lasting) = boots(q.installed, q.env);
+    if !unknown {
+        let candidate = |k, role| Candidate {
+            kernel: release(k),
+            role,
+            entry: String::new(),
+            why: String::new(),
+            cmdline: String::new(),
+            initrds: vec![],
+        };
+        next.kernels.extend(once.map(|k| candidate(k, boot::Role::Once)));
+        next.kernels.push(candidate(lasting, boot::Role::Next));
+    }
+    // Whoever believes an empty block sees a default that is not the held one.
+    let moved = q.env == Env::Empty && q.believes_empty && q.hold.is_some_and(|h| h.held != lasting);
+    let wanted = wanted(q.installed, q.env, q.hold).filter(|_| !moved);
+    (next, wanted)
+}
+
+fn report(k: K, role: judge::Role, safe: bool) -> KernelReport {
+    let missing = || Finding::refuse(Code::ModuleMissing, "no module claims the card", "vfguard prepare");
+    KernelReport {
+        kernel: release(k),
+        role,
+        verdict: if safe { Verdict::Safe } else { Verdict::Unsafe },
+        devices: vec![],
+        modules: vec![],
+        findings: if safe { vec![] } else { vec![missing()] },
+        builds: vec![],
+        initramfs: false,
+    }
+}

@@ -1,0 +1,176 @@
+//! What each part of the model plays with: who may act, what may happen, from which beginning; and the guards that can be taken out.
+
+use super::actor::{Actor, Deed, Who, ALL};
+use super::world::{Card, Env, Gate, Hold, Seen, Set, Vars, World, K};
+
+/// A guard of the protocol that is taken out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// Who opens compares the generation, and then waits for the gate's lock.
+    ComparesOutsideLock,
+    ClosingDoesNotRaise,
+    /// A closing that finds the gate closed raises nothing.
+    SameClosingDoesNotRaise,
+    /// When an override ends, nobody decides anew.
+    OverrideEndsUnseen,
+    /// The worker looks while the path unit is deaf.
+    WorkerDoesNotWaitForWatch,
+    HoldWaitsForBuild,
+    /// A kernel loaded for kexec makes uncertain what the boot loader does.
+    KexecEndsHold,
+    /// After a move it is looked at once, and not again after a moment.
+    LooksOnlyOnce,
+    /// A move overwrites a default that was set since the look.
+    MovesWhatItDidNotRead,
+    /// A truncated block is taken for what the boot loader finds.
+    HalfWrittenIsReal,
+    /// Promoting, record and mark go before the default moves.
+    RecordEndsFirst,
+    DeclineIsNotSynced,
+    AbsentDeviceForgotten,
+    BootPromotes,
+    /// A run that finds a device which was not remembered tells nobody.
+    FoundDeviceDoesNotRaise,
+    /// Whatever is wanted by now is promoted, not what was judged.
+    PromotesWhatIsWanted,
+    /// `reboot --held` opens the gate, and has no pass.
+    OpensForReboot,
+    /// A hold that does not take is written and put back each time.
+    FailedHoldWrites,
+    NoRemovingStamp,
+    /// The worker is ordered after the network.
+    WorkerWaitsForNetwork,
+}
+
+/// How often things may happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Budget {
+    /// A bit for each deed of the scene that was not begun.
+    pub deeds: u16,
+    pub kills: u8,
+    pub cuts: u8,
+    pub cards: u8,
+    pub kexecs: u8,
+}
+
+/// How it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// One kernel, all well.
+    Quiet,
+    /// The default is held on the old kernel, the new one is wanted, and the gate is closed.
+    Held,
+    /// The default is the new kernel, which drives the card by now; the gate is closed for this one, and nothing is held.
+    Closed(K),
+}
+
+/// A part of the model: what is not said is not there, and does not happen.
+#[derive(Clone, Debug)]
+pub struct Scene {
+    pub name: &'static str,
+    pub start: Start,
+    /// Besides the old and the new one.
+    pub installed: Set,
+    /// For which a build succeeds.
+    pub builds: Set,
+    /// Which come with a driver.
+    pub good: Set,
+    pub deeds: Vec<(Who, Deed)>,
+    /// Who may be killed.
+    pub mortal: Vec<Who>,
+    pub kills: u8,
+    pub cuts: u8,
+    pub cards: u8,
+    pub kexecs: u8,
+    pub network: bool,
+    /// The boot loader's default is a literal that nothing of ours moves.
+    pub fixed_default: bool,
+    /// vfguard-watch.path and vfguard.service are there.
+    pub watch: bool,
+    pub worker: bool,
+    /// The card is seen late in a boot.
+    pub late: bool,
+    /// Nothing is known of a card that was in use.
+    pub forgotten: bool,
+    /// Boots after which an absent card is gone.
+    pub patience: u8,
+    pub mutation: Option<Mutation>,
+}
+
+impl Default for Scene {
+    fn default() -> Scene {
+        Scene {
+            name: "",
+            start: Start::Quiet,
+            installed: Set::default(),
+            builds: Set::of(&[K::New]),
+            good: Set::default(),
+            deeds: vec![],
+            mortal: vec![],
+            kills: 0,
+            cuts: 0,
+            cards: 0,
+            kexecs: 0,
+            network: true,
+            fixed_default: false,
+            watch: false,
+            worker: false,
+            late: false,
+            forgotten: false,
+            patience: 3,
+            mutation: None,
+        }
+    }
+}
+
+impl Scene {
+    /// Whether a guard is taken out.
+    pub fn without(&self, mutation: Mutation) -> bool {
+        self.mutation == Some(mutation)
+    }
+    /// Whether it matters what was synced.
+    pub fn syncs(&self) -> bool {
+        self.cuts > 0
+    }
+
+    /// The state that it begins with.
+    pub fn world(&self) -> World {
+        let (held, shut) = (self.start == Start::Held, self.start != Start::Quiet);
+        let closed_for = if let Start::Closed(k) = self.start { k } else { K::New };
+        let installed = Set::of(&[K::Old]);
+        let installed = self.installed.iter().fold(if shut { installed.with(K::New) } else { installed }, Set::with);
+        let intent = if shut { K::New } else { K::Old };
+        let saved = if held { K::Old } else { intent };
+        let vars = Vars { saved, once: None, mark: held.then_some((K::Old, K::New)) };
+        let hold = held.then_some(Hold { held: K::Old, wanted: K::New });
+        let gate = Gate { record: shut.then(|| Set::of(&[closed_for])), files: shut, loaded: shut };
+        let deeds = (1u16 << self.deeds.len()) - 1;
+        World {
+            installed,
+            drives: self.good.with(K::Old),
+            env: Env::Whole(vars),
+            hold,
+            kept_env: Env::Whole(vars),
+            kept_hold: hold,
+            remembered: !self.forgotten,
+            absent: 0,
+            missed: false,
+            card: Card::Here,
+            kexec: false,
+            network: self.network,
+            running: K::Old,
+            lost: false,
+            gate,
+            over: None,
+            pass: None,
+            removing: false,
+            removed: false,
+            heard: false,
+            locks: [None; 3],
+            actors: [Actor::default(); ALL.len()],
+            left: Budget { deeds, kills: self.kills, cuts: self.cuts, cards: self.cards, kexecs: self.kexecs },
+            intent,
+            seen: Seen::default(),
+        }
+    }
+}

@@ -38,11 +38,11 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let (host, config) = (&context.host, &context.config);
     let patience = if args.wait { config.hook.patience() } else { Duration::ZERO };
     let locks = alone(host, patience)?;
+    // What is in use now is missed at the next boot, should it not be there.
+    survey::remember(host, &Survey::new(host, config)?).iter().for_each(|line| context.say(line));
     let generation = gate::generation::current(host);
     let survey = Survey::new(host, config)?;
     let judgement = survey.judge();
-    // What is in use now is missed at the next boot, should it not be there.
-    survey::remember(host, &survey).iter().for_each(|line| context.say(line));
     let over = gate::active_override(host).filter(|o| o.covers(judgement.refused().map(|k| &k.kernel)));
     let held = args.held.then(|| held_is_safe(&survey, &judgement)).transpose()?;
     let allowed = judgement.verdict == Verdict::Safe || over.is_some() || held.is_some();

@@ -9,6 +9,7 @@
 //!
 //! [`merged`], [`outlived`] and [`bounded`] are pure; the record is the list that they leave.
 
+use crate::gate::generation;
 use crate::host::pci::{self, Device};
 use crate::host::{files, routes, Host};
 use crate::judge::Binding;
@@ -256,6 +257,12 @@ impl Memory {
         let now = Memory::of(host, self.devices.here.clone(), self.idle.clone(), self.boot.clone(), self.replace);
         if is_new(&now) {
             write(host, now.devices.list())?;
+            // A run that looked before this one came, or came back, judged without it, and opens and promotes nothing any more.
+            let before = now.record.clone().unwrap_or_default();
+            let known = |device: &Known| before.iter().any(|old| old.modalias == device.modalias && old.seen == device.seen);
+            if !now.devices.here.iter().all(known) {
+                generation::bump(host)?;
+            }
         }
         Ok(now.lines)
     }

@@ -143,7 +143,11 @@ fn what_another_run_wrote_meanwhile_is_not_undone() {
     assert_eq!(early.gone(), std::slice::from_ref(&vf));
     forget(&host, &vf).unwrap();
     let third = known("7", "pci:other", "a");
+    let raised = generation::current(&host);
     look(&seen(&third)).store(&host, false).unwrap();
+    assert_eq!(generation::current(&host), raised + 1, "whoever judged without the third device may go on");
+    look(&seen(&third)).store(&host, false).unwrap();
+    assert_eq!(generation::current(&host), raised + 1, "nothing is new");
     early.store(&host, false).unwrap();
     assert_eq!(read(&host).unwrap(), [ena, third]);
 }

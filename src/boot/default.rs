@@ -69,7 +69,6 @@ fn plan_from(
     purpose: Purpose,
 ) -> Result<Plan> {
     let plan = plan::plan(host, loader, to, entry, purpose)?;
-    failpoint::hit("move-planned");
     let now = plan::before(host, loader, &plan);
     if now.is_some_and(|now| now.lasting().map(|c| &c.kernel) != from) {
         return Err(SetMeanwhile).remedy("moving the boot default", "vfguard reconcile, once the package manager is done");

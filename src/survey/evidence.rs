@@ -32,7 +32,7 @@ impl Survey<'_> {
         });
         let target = Target::load(host, kernel).with_cmdline(&cmdline);
         let needs: Vec<Need> = self.needs(&target, &cmdline);
-        let undecided = undecided.or_else(|| self.nothing_to_prove(kernel));
+        let undecided = undecided.or_else(|| self.nothing_to_prove(kernel, &needs));
         let initrds = self.initrds(kernel);
         let mut findings = module::initramfs_findings(host, kernel, initrds);
         let drivers = needs.iter().filter_map(|n| n.candidates.first()).filter(|m| m.path.is_some());
@@ -51,10 +51,10 @@ impl Survey<'_> {
         KernelEvidence { release: kernel.clone(), needs, findings, proven_by_use, undecided }
     }
 
-    /// Where the boot default is held off a kernel, that was for a device. With nothing remembered it may be one that is missing, and the
-    /// kernel would be safe because nothing is asked of it.
-    fn nothing_to_prove(&self, kernel: &KernelRelease) -> Option<Finding> {
-        let held_off = self.wanted.as_ref() == Some(kernel) && self.memory.is_lost();
+    /// Where the boot default is held off a kernel, that was for a device. With none here and none remembered, the kernel would be safe
+    /// because nothing is asked of it.
+    fn nothing_to_prove(&self, kernel: &KernelRelease, needs: &[Need]) -> Option<Finding> {
+        let held_off = self.wanted.as_ref() == Some(kernel) && needs.is_empty() && self.memory.is_lost();
         held_off.then(|| {
             Finding::refuse(
                 Code::DeviceMissing,

@@ -15,8 +15,8 @@
 # tests/allowed-skips does not name is a failure. Big files are kept in VFGUARD_CACHE, by default ~/.cache/vfguard-tests.
 #
 # Which of the archive's kernels are used is decided once, at the start (tests/archive/choose.py), and told at the end. What later
-# tiers need from outside (packages, drivers, chroots, the guests' disks) is fetched and made beside the first ones; release runs
-# beside rpm.
+# tiers need from outside (packages, drivers, chroots, the guests' disks) is fetched and made beside the first ones; build, release and
+# rpm run beside each other.
 #
 # A tier script is given --full, prints "skipped NAME: WHY" for what it cannot run, ends with "N passed, N failed, N
 # skipped", and exits non-zero when something failed.
@@ -287,12 +287,17 @@ build() {
 
 # The binary that ships is the one that packages and virtual machines are tested with.
 build_release() {
-    local built start=$SECONDS
+    local start=$SECONDS
     rc=0
-    built=$(packaging/build-release.sh 2>"$work/build-release") || rc=$?
-    printf 'ahead: the binary that ships: made [%d s]\n' $((SECONDS - start)) >"$work/build-release.out"
-    [ $rc -ne 0 ] || export VFGUARD_BINARY=$built VFGUARD_BIN=$built
+    packaging/build-release.sh 2>"$work/build-release" >"$work/build-release.path" || rc=$?
+    printf 'ahead: the binary that ships: made [%d s]\n' $((SECONDS - start))
     echo $rc >"$work/build-release.rc"
+}
+# The tiers that test packages and virtual machines take it from here.
+built_release() {
+    over binary
+    [ "$(cat "$work/build-release.rc")" != 0 ] || VFGUARD_BINARY=$(tail -n 1 "$work/build-release.path")
+    if [ -n "${VFGUARD_BINARY-}" ]; then export VFGUARD_BINARY VFGUARD_BIN=$VFGUARD_BINARY; fi
 }
 release() {
     rc=$(cat "$work/build-release.rc")
@@ -397,20 +402,25 @@ alone() {
 
 # --- The run ----------------------------------------------------------------------------------------------------------
 begin ahead ahead
-for name in lint unit; do if wanted $name; then alone $name; fi; done
+if wanted lint; then alone lint; fi
+# Beside unit, whose tests wait more than they work.
+if wanted release; then begin binary build_release; fi
+if wanted unit; then alone unit; fi
 if labs; then chosen; fi
-if wanted build; then
-    ready lab
-    alone build
+if labs; then ready lab; fi
+# Neither keeps two cores busy: what is built and judged in one lane; the binary that ships, with its packages, in another.
+if wanted build; then begin build tier_build; fi
+if wanted release; then
+    built_release
+    begin release tier_release
 fi
-if wanted release; then build_release; fi
-ready lab
-if wanted release; then begin release tier_release; fi
 if wanted rpm; then
+    # Without that binary it takes one from where build makes its own.
+    if wanted build && ! wanted release; then ended build; fi
     ready chroots
-    alone rpm
+    begin rpm tier_rpm
 fi
-if wanted release; then ended release; fi
+for name in build release rpm; do if [ -n "${beside[$name]-}" ]; then ended $name; fi; done
 if wanted vm; then
     ready disks
     alone vm

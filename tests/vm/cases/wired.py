@@ -262,7 +262,7 @@ class Wired:
     def poweroff(self):
         """gate.poweroff: every way to switch off is refused too; from 257 on logind holds a block, and lets it go again."""
         shell, machine = self.shell, self.machine
-        inhibited = self.subject.systemd >= 257
+        inhibited = self.subject.systemd >= NEWER
         shell.check("systemctl stop vfguard-watch.path")
         # A run that is still under way would open what is closed by hand.
         self.idle()
@@ -383,6 +383,8 @@ STEPS = ("units", "arrives", "told", "override_ends", "override_of_another", "gr
          "poweroff", "way_out", "reboots", "early")
 # What is vfguard's own and not systemd's: once is enough, on the older one.
 ONCE = ("override_of_another", "grubenv", "settings", "accidents", "hands_off", "floods")
+# The systemd of the newer guest.
+NEWER = 257
 
 # systemd 257 itself wants a second task to start a service with TasksMax=1.
 OLDER = ("early",)
@@ -394,9 +396,9 @@ def wired(subject):
     subject.machine.forget("installed")
     steps = Wired(subject)
     for name in STEPS:
-        if name in OLDER and subject.systemd >= 257:
+        if name in OLDER and subject.systemd >= NEWER:
             continue
-        if name in ONCE and subject.systemd >= 257 and not subject.lab.full:
+        if name in ONCE and subject.systemd >= NEWER and not subject.lab.full:
             continue
         with subject.report.case(f"{subject.name}/wired/{name.replace('_', '-')}"):
             getattr(steps, name)()

@@ -115,14 +115,16 @@ def built(story):
     require(checked.code == 0, f"not safe after the kernel was installed: {checked.output} | {done.output[-500:]}")
     record = shell.check("cat /var/lib/vfguard/records/*.json")
     require("full: own user, no network, private file system; Landlock 2" in record, f"the build was contained otherwise: {record[-600:]}")
-    # Another build is under way: a reboot waits for it when it is told to, and only then.
-    shell.check(f"(setsid vfguard --no-progress prepare {story.new} --driver igbvf --rebuild >/var/tmp/rebuild 2>&1 </dev/null &); sleep 3")
-    require(shell.run("vfguard reboot", 60).code == 4, "it did not say that a build is under way")
+    if story.lab.full:
+        # Another build is under way: a reboot waits for it when it is told to, and only then. (Of a run: wired/reboots.)
+        shell.check(f"(setsid vfguard --no-progress prepare {story.new} --driver igbvf --rebuild >/var/tmp/rebuild 2>&1 </dev/null &); sleep 3")
+        require(shell.run("vfguard reboot", 60).code == 4, "it did not say that a build is under way")
     came, answer = story.reboot("vfguard reboot --wait", BUILD_SECONDS)
     require(came == story.new, f"booted {came}: {answer.output}")
     require(story.online(), "the new kernel is up, and the network is not")
-    rebuilt = shell.check("cat /var/tmp/rebuild")
-    require("built, verified and installed" in rebuilt, f"the reboot did not wait for the build: {rebuilt}")
+    if story.lab.full:
+        rebuilt = shell.check("cat /var/tmp/rebuild")
+        require("built, verified and installed" in rebuilt, f"the reboot did not wait for the build: {rebuilt}")
     where = shell.check(f"modinfo -k {story.new} -n igbvf")
     require("/updates/vfguard/" in where, f"the driver is not vfguard's: {where}")
     return done.output

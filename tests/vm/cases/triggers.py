@@ -102,7 +102,7 @@ PASSES = [
     Trigger("kill -RTMIN+15 1", "kill -RTMIN+15 1", named="SIGRTMIN+15"),
     Trigger("systemd Reboot over D-Bus", f"{MANAGER} Reboot", both=True, named="systemd's own `Reboot` over D-Bus"),
     Trigger("a unit with FailureAction=reboot-force", unit("lab-fails", ["FailureAction=reboot-force"]), named="`FailureAction=reboot-force`"),
-    Trigger("kexec -e", f"{LOAD_KEXEC}; sync; kexec -e", seconds=60, named="`kexec -e`"),
+    Trigger("kexec -e", f"{LOAD_KEXEC}; sync; (sleep 1; kexec -e) >/dev/null 2>&1 &", seconds=60, named="`kexec -e`"),
     Trigger("sysrq b", "echo 1 >/proc/sys/kernel/sysrq; echo b >/proc/sysrq-trigger", named="sysrq"),
     Trigger("the hypervisor's reset", monitor="system_reset", named="reset by the hypervisor"),
     Trigger("systemctl poweroff", "systemctl poweroff", seconds=60, both=True, named="`systemctl poweroff`"),

@@ -19,8 +19,8 @@ def within_the_boot(story):
     machine, shell = story.machine, story.shell
     machine.load("refused")
     shell.check(SLOW)
-    shell.check(f"printf '[hook]\\nbudget = {BUDGET}\\n' >/etc/vfguard/config.d/lab.toml; "
-                f"printf '{UNIT}' >/etc/systemd/system/lab-bootcmd.service; systemctl enable lab-bootcmd.service 2>&1; sync")
+    shell.check(f"mkdir -p /etc/vfguard/config.d && printf '[hook]\\nbudget = {BUDGET}\\n' >/etc/vfguard/config.d/lab.toml && "
+                f"printf '{UNIT}' >/etc/systemd/system/lab-bootcmd.service && systemctl enable lab-bootcmd.service 2>&1 && sync")
     require(reset(machine) == story.old, "the held kernel did not boot")
     machine.wait_shell()
     said = "journalctl -b -o short-monotonic --no-pager -u lab-bootcmd -u vfguard.service | tail -n 30"

@@ -7,6 +7,7 @@ from .wired import CLOSED, OPEN
 
 # Another compiler: worth another build, which does not end.
 SLOW = "printf '#!/bin/sh\\nexec sleep 8177\\n' | tee /usr/local/bin/gcc-12 >/usr/bin/gcc-12"
+FAILS = "printf '#!/bin/sh\\necho no compiler today >&2; exit 1\\n' | tee /usr/local/bin/gcc-12 >/usr/bin/gcc-12"
 # What ends without a decision closes the gate some seconds later.
 SECONDS = 8
 LEFT = ("systemctl list-units --all --plain --no-legend 'vfguard*' | grep -E ' (active|activating|deactivating|reloading|failed) '; "

@@ -16,6 +16,9 @@ from vmlab.report import table
 from . import Story
 
 KERNEL_SECONDS = 90
+# The guests come as Debian ships them: `set default="0"`, which no saved entry changes. With this they obey one.
+SAVED = "echo GRUB_DEFAULT=saved >/etc/default/grub.d/saved.cfg; update-grub 2>&1"
+STOCK = "rm -f /etc/default/grub.d/saved.cfg; update-grub 2>&1"
 
 
 @dataclass
@@ -33,6 +36,8 @@ def settings(old, new, entry):
         return f"echo 'GRUB_DEFAULT=\"{value}\"' >/etc/default/grub.d/zz-test.cfg; update-grub 2>&1"
     title = "Advanced options for Debian GNU/Linux>Debian GNU/Linux, with Linux {}"
     return [
+        Setting("stock", f"{STOCK}; grub-set-default '{entry[old]}'", [new]),
+        Setting("stock-once", f"{STOCK}; grub-reboot '{entry[old]}'", [old, new]),
         Setting("nothing-saved", "grub-editenv - unset saved_entry", [new]),
         Setting("saved-id", f"grub-set-default '{entry[old]}'", [old]),
         Setting("saved-title", f"grub-set-default '{title.format(old)}'", [old]),
@@ -97,6 +102,7 @@ def menu(lab, report):
     with lab.machine("two-kernels", direct=False, payload=payload) as machine:
         machine.settle()
         install(machine)
+        machine.shell.check(SAVED, 120)
         entry = entries(machine, [old, new])
         machine.shell.check("sync")
         machine.save("ready")

@@ -13,6 +13,7 @@ from vmlab.errors import require
 from vmlab.install import install_units
 
 from . import accidents
+from .grub import SAVED
 from .triggers import Trigger, UNIT, detached
 
 GATE_CLOSED = "a004f79bec994dea9583ceb1624748e3"
@@ -152,16 +153,14 @@ class Wired:
         self.idle()
         require(shell.run(CLOSED).code != 0, "the watch ended the override")
         shell.check(f"cp -a /lib/modules/$(uname -r) /lib/modules/{self.third}; {copied(self.third)}", 120)
-        # The default was held: somebody wants the newest.
-        shell.check(f"grub-set-default \"{ENTRY.format(self.third)}\"")
         shell.until(CLOSED, NOTICED)
         require(json.loads(shell.check("vfguard --format json gate show", 30))["override"] is None, "the override is still there")
         self.idle()
 
     def grubenv(self):
-        """Nothing but the boot default changes: judged, and held again."""
+        """Nothing but the boot default changes, where it is a saved one: judged, and held again."""
         shell = self.shell
-        shell.check(f"{removed(self.third)}; update-grub 2>&1", 120)
+        shell.check(f"{removed(self.third)}; {SAVED}", 120)
         self.idle()
         shell.run(f"vfguard decline {self.second}", 60)
         self.idle()

@@ -14,7 +14,7 @@ from vmlab.install import install, install_units
 from vmlab.report import table
 
 from . import Story
-from .grub import entries, reset
+from .grub import SAVED, entries, reset
 
 NIC = ("-netdev", "user,id=n0,restrict=on", "-device", "e1000e,netdev=n0")
 MEGABYTES = 320                 # mkfs.xfs makes no smaller one than 300 MB
@@ -74,7 +74,7 @@ def tell(lab, report):
         install(machine)
         install_units(machine)
         with report.case("grub/xfs/boots-from-it"):
-            shell.check(MOVE, 240)
+            shell.check(f"{SAVED}; {MOVE}", 240)
             entry = entries(machine, [old, new])
             shell.check(f"grub-reboot '{entry[old]}' && sync && fsfreeze -f /boot && fsfreeze -u /boot")
             came = reset(machine)

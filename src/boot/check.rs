@@ -1,8 +1,7 @@
 //! A second opinion: what `grubby` takes for the default. It ignores `next_entry`, may sort unlike GRUB and does not see every
 //! means of holding, so its opinion is told and decides nothing.
 
-use super::choose::{self, Loader};
-use super::{default, image, NextBoot, Problem, Source};
+use super::{choose, image, NextBoot, Problem, Source};
 use crate::host::command::{run, Spec};
 use crate::host::Host;
 use std::path::Path;
@@ -57,15 +56,11 @@ pub fn settable(host: &Host) -> Result<String, Problem> {
             remedy: "set boot.loader = \"none\" if the kernel comes from outside".into(),
         });
     };
-    let (file, obeys) = match loader {
-        Loader::Grub2(config) => (config.clone(), host.read_text(config).is_ok_and(|t| t.contains("saved_entry"))),
-        Loader::Legacy(config) => (config.clone(), host.is_file(config)),
-        Loader::SystemdBoot(top) => (top.join("loader"), host.is_dir(top.join("loader"))),
-    };
+    let (file, obeys) = loader.obeys(host);
     if !obeys {
         return Err(Problem {
             message: format!("{} does not start a saved default, so that it could not be held", file.display()),
-            remedy: default::remedy(loader),
+            remedy: loader.remedy(),
         });
     }
     let dir = file.parent().unwrap_or(Path::new("/boot"));

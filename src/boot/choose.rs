@@ -1,31 +1,11 @@
 //! Which boot loader is in charge, from the files: the firmware's kind and its boot order, and what lies where each loader
 //! looks. Where several could be, each is asked; if they disagree the answer is uncertain.
 
-use super::{efi, grub2, legacy, plan, systemd_boot, NextBoot, Source};
+use super::loader::Loader;
+use super::systemd_boot::SystemdBoot;
+use super::{efi, NextBoot, Source};
 use crate::host::{os_release, Host};
 use std::path::{Path, PathBuf};
-
-/// A loader with its configuration, below the root.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Loader {
-    /// GRUB 2 and its grub.cfg.
-    Grub2(PathBuf),
-    /// GRUB 0.97 and its menu.
-    Legacy(PathBuf),
-    /// systemd-boot and the top of its EFI system partition.
-    SystemdBoot(PathBuf),
-}
-
-/// A loader that was asked, and what its answer was read from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
-    /// The loader.
-    pub loader: Loader,
-    /// GRUB 2's environment file, below the root; empty for another loader.
-    pub env_file: PathBuf,
-    /// The configurations and the directories that it looked into, below the root.
-    pub files: Vec<PathBuf>,
-}
 
 /// Where the EFI system partition is mounted (systemd's bootctl(1) and the distributions').
 const PARTITIONS: [&str; 3] = ["/boot/efi", "/efi", "/boot"];
@@ -58,9 +38,7 @@ pub(super) fn loaders(host: &Host) -> (Vec<Loader>, Vec<(String, String)>) {
 
 fn unique(host: &Host, found: &mut Vec<Loader>, path: &str, make: fn(PathBuf) -> Loader) {
     let there = host.path(path);
-    let real = |l: &Loader| match l {
-        Loader::Grub2(p) | Loader::Legacy(p) | Loader::SystemdBoot(p) => host.path(p).canonicalize().ok(),
-    };
+    let real = |l: &Loader| host.path(l.config()).canonicalize().ok();
     // A dangling link or an unreadable file is still the loader's configuration.
     let exists = there.exists() || host.path_of_link(path).symlink_metadata().is_ok();
     if exists && !(there.exists() && found.iter().any(|l| real(l) == there.canonicalize().ok())) {
@@ -70,9 +48,9 @@ fn unique(host: &Host, found: &mut Vec<Loader>, path: &str, make: fn(PathBuf) ->
 
 fn bios_loaders(host: &Host) -> Vec<Loader> {
     let mut modern = Vec::new();
-    GRUB2.iter().for_each(|p| unique(host, &mut modern, p, Loader::Grub2));
+    GRUB2.iter().for_each(|p| unique(host, &mut modern, p, Loader::grub2));
     let mut old = Vec::new();
-    LEGACY.iter().for_each(|p| unique(host, &mut old, p, Loader::Legacy));
+    LEGACY.iter().for_each(|p| unique(host, &mut old, p, Loader::legacy));
     let has = |dir: &str, name: &str| host.exists(Path::new(dir).join(name));
     let installed2 = ["/boot/grub2", "/boot/grub"].iter().any(|d| has(d, "i386-pc") || has(d, "x86_64-efi"));
     let installed1 = has("/boot/grub", "stage2");
@@ -94,7 +72,7 @@ fn efi_loaders(host: &Host, doubts: &mut Vec<(String, String)>) -> Vec<Loader> {
         let top = Path::new(partition).join("EFI");
         for name in host.read_dir(&top).unwrap_or_default() {
             let vendor = name.to_string_lossy().to_ascii_lowercase();
-            for (file, make) in [("grub.cfg", Loader::Grub2 as fn(PathBuf) -> Loader), ("grub.conf", Loader::Legacy)] {
+            for (file, make) in [("grub.cfg", Loader::grub2 as fn(PathBuf) -> Loader), ("grub.conf", Loader::legacy)] {
                 let path = top.join(&name).join(file);
                 if host.exists(&path) || host.path_of_link(&path).symlink_metadata().is_ok() {
                     grub.push((vendor.clone(), make(path)));
@@ -119,10 +97,10 @@ fn efi_loaders(host: &Host, doubts: &mut Vec<(String, String)>) -> Vec<Loader> {
     if let Some(top) = systemd {
         // The loader that started this boot says its name.
         if info.starts_with("systemd-boot") || (grub.is_empty() && !GRUB2.iter().any(|p| host.exists(p))) {
-            return vec![Loader::SystemdBoot(top)];
+            return vec![Loader::SystemdBoot(SystemdBoot(top))];
         }
         if !info.starts_with("GRUB") {
-            grub.push(("systemd".into(), Loader::SystemdBoot(top)));
+            grub.push(("systemd".into(), Loader::SystemdBoot(SystemdBoot(top))));
         }
     }
     ranked(host, grub, doubts)
@@ -164,24 +142,10 @@ pub(super) fn efi_config(host: &Host, config: &Path) -> bool {
     is_efi(host) || config.to_string_lossy().contains("/EFI/")
 }
 
-/// What one loader would do.
-pub(super) fn ask(host: &Host, loader: &Loader) -> NextBoot {
-    let (mut answer, env_file, files) = match loader {
-        Loader::Grub2(config) => {
-            let seen = grub2::resolve(host, config, efi_config(host, config));
-            (seen.answer, seen.first.env_file.unwrap_or_else(|| plan::usual_env(config)), seen.first.files)
-        }
-        Loader::Legacy(config) => (legacy::resolve(host, config), PathBuf::new(), vec![config.clone()]),
-        Loader::SystemdBoot(top) => (systemd_boot::resolve(host, top), PathBuf::new(), systemd_boot::files(top)),
-    };
-    answer.asked = Some(Asked { loader: loader.clone(), env_file, files });
-    answer
-}
-
 /// Asks every loader that could be in charge.
 pub(super) fn resolve(host: &Host) -> NextBoot {
     let (loaders, doubts) = loaders(host);
-    let mut answers = loaders.iter().map(|l| ask(host, l));
+    let mut answers = loaders.iter().map(|l| l.ask(host));
     let mut answer = answers.next().unwrap_or_else(|| {
         let mut none = NextBoot::new(Source::Unknown);
         none.doubt(
@@ -226,8 +190,5 @@ fn unmounted(host: &Host) -> Vec<String> {
 }
 
 fn names(loaders: &[Loader]) -> String {
-    let name = |l: &Loader| match l {
-        Loader::Grub2(p) | Loader::Legacy(p) | Loader::SystemdBoot(p) => p.display().to_string(),
-    };
-    loaders.iter().map(name).collect::<Vec<_>>().join(", ")
+    loaders.iter().map(|l| l.config().display().to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -1,10 +1,17 @@
 //! GRUB 0.97 (its `stage2/stage2.c`, `stage2/builtins.c`): `default`, `fallback` and `title` entries in `grub.conf` or
 //! `menu.lst`. The entry's `kernel` is loaded; for Xen that is the hypervisor, and the first `module` is the kernel.
 
-use super::grub2::{candidate, Entry};
-use super::{image, NextBoot, Role, Source};
+use super::entry::{candidate, Entry};
+use super::hold::mark;
+use super::hold::plan::{no_entry, real, Plan, Purpose, Way};
+use super::hold::told::Told;
+use super::loader::{Asked, BootLoader};
+use super::{image, Candidate, NextBoot, Role, Source};
+use crate::error::Remedy;
 use crate::host::{files, Host};
-use std::path::Path;
+use crate::kernel::KernelRelease;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
 
 /// A menu is a few KiB; more is not one.
 const MAX_MENU: u64 = 4 << 20;
@@ -132,7 +139,7 @@ fn saved(host: &Host, config: &Path, answer: &mut NextBoot) -> usize {
 }
 
 /// The number of the default entry, which may be past the last one, and where it is from.
-pub(super) fn default(host: &Host, config: &Path, menu: &Menu, answer: &mut NextBoot) -> (usize, String) {
+fn default(host: &Host, config: &Path, menu: &Menu, answer: &mut NextBoot) -> (usize, String) {
     match menu.default.as_deref() {
         None => (0, "no default is set, so the first entry".to_owned()),
         Some("saved") => {
@@ -144,7 +151,7 @@ pub(super) fn default(host: &Host, config: &Path, menu: &Menu, answer: &mut Next
 }
 
 /// What boots with this menu, a path below the root.
-pub fn resolve(host: &Host, config: &Path) -> NextBoot {
+fn resolve(host: &Host, config: &Path) -> NextBoot {
     match files::read_bounded(&host.path(config), MAX_MENU) {
         Ok(bytes) => resolve_text(host, config, &String::from_utf8_lossy(&bytes)),
         Err(e) => {
@@ -156,7 +163,7 @@ pub fn resolve(host: &Host, config: &Path) -> NextBoot {
 }
 
 /// The same with this text in the menu.
-pub(super) fn resolve_text(host: &Host, config: &Path, text: &str) -> NextBoot {
+fn resolve_text(host: &Host, config: &Path, text: &str) -> NextBoot {
     let mut answer = NextBoot::new(Source::GrubLegacy);
     let shown = config.display();
     let menu = parse(text);
@@ -190,7 +197,7 @@ pub(super) fn resolve_text(host: &Host, config: &Path, text: &str) -> NextBoot {
 }
 
 /// Adds the entry of that number, for one who looks for a kernel's entry.
-pub(super) fn add_number(host: &Host, config: &Path, answer: &mut NextBoot, text: &str, number: usize) {
+fn add_number(host: &Host, config: &Path, answer: &mut NextBoot, text: &str, number: usize) {
     if let Some(title) = parse(text).titles.get(number) {
         add(host, config, answer, Role::Next, title, String::new());
     }
@@ -219,6 +226,104 @@ fn add(host: &Host, config: &Path, answer: &mut NextBoot, role: Role, title: &Ti
         failed: (xen && image::locate(host, kernel).is_none()).then(|| format!("{kernel} is not there")),
     };
     candidate(host, answer, entry);
+}
+
+/// GRUB 0.97 with its menu.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Legacy(pub PathBuf);
+
+impl BootLoader for Legacy {
+    fn config(&self) -> &Path {
+        &self.0
+    }
+
+    fn resolve(&self, host: &Host) -> (NextBoot, PathBuf, Vec<PathBuf>) {
+        (resolve(host, &self.0), PathBuf::new(), vec![self.0.clone()])
+    }
+
+    fn menu(&self, host: &Host) -> Vec<Candidate> {
+        let mut answer = NextBoot::new(Source::Unknown);
+        let text = host.read_text(&self.0).unwrap_or_default();
+        (0..parse(&text).titles.len()).for_each(|n| add_number(host, &self.0, &mut answer, &text, n));
+        answer.kernels
+    }
+
+    fn plan(&self, host: &Host, to: &KernelRelease, _entry: Option<&str>, purpose: Purpose) -> Result<Plan> {
+        let config = &self.0;
+        let path = real(host, config);
+        let before = files::read_bounded(&path, 4 << 20).with_context(|| format!("reading {}", config.display()))?;
+        let text = String::from_utf8(before.clone())
+            .remedy(format!("{} is no UTF-8", config.display()), format!("write {} anew", config.display()))?;
+        let at = (0..parse(&text).titles.len()).find(|n| {
+            let mut answer = NextBoot::new(Source::GrubLegacy);
+            add_number(host, config, &mut answer, &text, *n);
+            answer.certain && answer.kernels.iter().any(|c| c.kernel == *to)
+        });
+        let at = at.ok_or_else(|| no_entry(to))?;
+        let mut head = format!("default={at}\n");
+        head.insert_str(0, &purpose.comment(to).unwrap_or_default());
+        let mut lines: Vec<&str> = Vec::new();
+        let mut entries = false;
+        let mut placed = None;
+        for line in text.split_inclusive('\n') {
+            let word = line.trim_start().split([' ', '\t', '=']).next().unwrap_or_default();
+            entries |= word == "title";
+            if line.starts_with(mark::COMMENT) {
+                continue;
+            }
+            if !entries && word == "default" {
+                placed.get_or_insert(lines.len());
+                continue;
+            }
+            lines.push(line);
+        }
+        lines.insert(placed.unwrap_or(0), &head);
+        Ok(Plan { at: path, way: Way::Replace, before: Some(before), after: lines.concat().into_bytes() })
+    }
+
+    fn plan_clear_once(&self, _host: &Host, _asked: &Asked) -> Result<Plan> {
+        anyhow::bail!("GRUB legacy has nothing set for one boot")
+    }
+
+    fn preview(&self, host: &Host, plan: &Plan) -> NextBoot {
+        resolve_text(host, &self.0, &String::from_utf8_lossy(&plan.after))
+    }
+
+    fn mark(&self, host: &Host, _asked: &Asked) -> Option<Told> {
+        mark::in_text(host, &self.0)
+    }
+
+    fn always_marks(&self) -> bool {
+        false
+    }
+
+    fn drop_mark(&self, host: &Host, _asked: &Asked) -> Result<()> {
+        mark::drop_comment(host, &real(host, &self.0))
+    }
+
+    fn named(&self, host: &Host, _asked: &Asked) -> Option<(Vec<u8>, Option<String>)> {
+        let text = host.read(&self.0).ok()?;
+        let menu = parse(&String::from_utf8_lossy(&text));
+        // Without `default=` it is the first entry.
+        let (number, _) = default(host, &self.0, &menu, &mut NextBoot::new(Source::GrubLegacy));
+        (!menu.titles.is_empty()).then(|| (text, Some(number.to_string())))
+    }
+
+    fn untimed(&self, _host: &Host, _asked: &Asked) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn obeys(&self, host: &Host) -> (PathBuf, bool) {
+        (self.0.clone(), host.is_file(&self.0))
+    }
+
+    fn remedy(&self) -> String {
+        format!("set default= in {} by hand", self.0.display())
+    }
+
+    fn once_remedy(&self) -> &'static str {
+        "grub2-editenv - unset next_entry"
+    }
 }
 
 #[cfg(test)]

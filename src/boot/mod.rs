@@ -2,40 +2,29 @@
 //! that is held on a proven kernel.
 //!
 //! [`next_boot`] finds the loaders that may be in charge ([`choose`]), lets each one's own rules speak ([`legacy`],
-//! [`grub2`] with the small interpreter in [`script`] and the entries in [`bls`], [`systemd_boot`]) and compares. Nothing is
+//! [`grub2`] with its small interpreter, [`systemd_boot`]) and compares. Nothing is
 //! believed that could not be read: `certain` then is false, and the file and line are named.
 
-pub mod bls;
 mod check;
 mod choose;
-pub mod default;
 pub mod efi;
-mod flush;
+mod entry;
 pub mod fuzz;
 pub mod grub2;
-pub mod grubenv;
+pub mod hold;
 pub mod image;
 pub mod legacy;
 pub mod limit;
-mod mark;
-mod moves;
-mod plan;
+mod loader;
 pub mod ready;
-mod record;
-pub mod script;
 pub mod systemd_boot;
-pub mod told;
-mod torn;
-pub mod uapi;
-pub mod uki;
 
 pub use check::{second_opinion, settable};
-pub use default::{
-    clear_once, forget_stale, held, hold, promote, release, unmark, wanted, wanted_entry, was_set_meanwhile, Change,
+pub use grub2::torn::heal;
+pub use hold::{
+    clear_once, forget_stale, held, hold, promote, release, settle, told, unmark, wanted, wanted_entry, was_set_meanwhile,
+    Change, Hold,
 };
-pub use flush::settle;
-pub use record::Hold;
-pub use torn::heal;
 
 use crate::config;
 use crate::host::Host;
@@ -116,7 +105,7 @@ pub struct NextBoot {
     pub problems: Vec<Problem>,
     /// The loader in charge, and what it was read from; none where no known one is.
     #[serde(skip)]
-    asked: Option<choose::Asked>,
+    asked: Option<loader::Asked>,
 }
 
 /// Problems past this many say nothing new.

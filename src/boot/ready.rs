@@ -8,10 +8,10 @@
 //! The seal is a digest of what it was worked out from and of what stands there. A run that finds the one that is due leaves it at that:
 //! most find nothing new.
 
-use super::choose::{Asked, Loader};
-use super::efi;
-use super::plan::{self, Plan, Purpose, Way};
-use super::{grubenv, NextBoot};
+use super::grub2::grubenv;
+use super::hold::plan::{Plan, Purpose, Way};
+use super::loader::{Asked, Loader};
+use super::NextBoot;
 use crate::config::Mode;
 use crate::host::{files, Host};
 use crate::kernel::KernelRelease;
@@ -37,7 +37,7 @@ pub fn leave(host: &Host, now: &NextBoot, wanted: Option<&KernelRelease>, to: Op
     }
     // Another default of the loader's own, or no entry that starts the kernel: nothing that the shell could write would hold it.
     let plan = plan(host, &asked.loader, wanted, to).ok();
-    let takes = |plan: &Plan| plan::preview(host, &asked.loader, plan).lasting().is_some_and(|next| next.kernel == *to);
+    let takes = |plan: &Plan| asked.loader.preview(host, plan).lasting().is_some_and(|next| next.kernel == *to);
     let content = match plan.filter(takes) {
         Some(plan) => {
             let way = match plan.way {
@@ -60,11 +60,7 @@ fn inputs(host: &Host, asked: &Asked, wanted: Option<&KernelRelease>, to: &Kerne
         inputs.extend(host.identity(file).unwrap_or_default().into_bytes());
         inputs.push(b'\n');
     }
-    inputs.extend(match &asked.loader {
-        Loader::Grub2(_) => host.read(&asked.env_file).unwrap_or_default(),
-        Loader::SystemdBoot(_) => efi::Choice::Default.read(host).ok().flatten().unwrap_or_default(),
-        Loader::Legacy(_) => Vec::new(),
-    });
+    inputs.extend(asked.loader.untimed(host, asked));
     inputs
 }
 
@@ -103,7 +99,7 @@ pub fn leave_mode(host: &Host, mode: Mode) -> Result<()> {
 
 fn plan(host: &Host, loader: &Loader, wanted: Option<&KernelRelease>, to: &KernelRelease) -> Result<Plan> {
     // Where nothing is held off yet, the shell marks what it takes the place of.
-    let mut plan = plan::plan(host, loader, to, None, Purpose::Hold(wanted.filter(|w| *w != to)))?;
+    let mut plan = loader.plan(host, to, None, Purpose::Hold(wanted.filter(|w| *w != to)))?;
     if plan.way == Way::InPlace {
         // What is set for one boot goes as well: nobody is there to judge it.
         plan.after = grubenv::edit(&plan.after, &[("next_entry", None)])?;

@@ -3,6 +3,8 @@
 mod beside;
 mod hostile;
 
+use super::grub2::grubenv;
+use super::hold::{mark, moves, plan, RECORD};
 use super::*;
 use crate::host::lock::BootLock;
 use std::fs;
@@ -65,6 +67,11 @@ fn put(root: &Path, path: &str, bytes: &[u8]) {
     fs::File::options().write(true).open(path).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
 }
 
+fn named(host: &Host) -> Option<(Vec<u8>, Option<String>)> {
+    let asked = choose::resolve(host).asked.unwrap();
+    asked.loader.named(host, &asked)
+}
+
 fn env(text: &str) -> String {
     let mut block = format!("# GRUB Environment Block\n{text}");
     block.extend(std::iter::repeat_n('#', grubenv::SIZE - block.len()));
@@ -106,7 +113,7 @@ fn a_hold_moves_the_default_and_a_promotion_moves_it_back() {
     assert!(!hold(&m.host, &m.lock, &k(OLD)).unwrap().changed, "a second hold finds nothing to do");
     assert!(m.promote().unwrap().changed);
     assert_eq!((m.next().as_str(), m.wanted()), (NEW, None));
-    assert!(!m.host.exists(record::RECORD));
+    assert!(!m.host.exists(RECORD));
     assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), mark::MARK), None);
     assert!(!m.promote().unwrap().changed, "a second promotion finds nothing to do");
 }
@@ -115,7 +122,7 @@ fn a_hold_moves_the_default_and_a_promotion_moves_it_back() {
 fn a_lost_record_is_noticed_and_the_loaders_first_kernel_is_wanted() {
     let m = saved();
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
-    fs::remove_file(m.dir.path().join(&record::RECORD[1..])).unwrap();
+    fs::remove_file(m.dir.path().join(&RECORD[1..])).unwrap();
     assert_eq!(m.wanted().as_deref(), Some(NEW));
     m.promote().unwrap();
     assert_eq!((m.next().as_str(), m.wanted()), (NEW, None));
@@ -128,13 +135,13 @@ fn a_default_that_was_set_since_is_what_is_wanted() {
     let block = grubenv::edit(&m.read("boot/grub2/grubenv"), &[("saved_entry", Some("0"))]).unwrap();
     put(m.dir.path(), "boot/grub2/grubenv", &block);
     assert_eq!((m.next().as_str(), m.wanted()), (NEW, None));
-    fs::remove_file(m.dir.path().join(&record::RECORD[1..])).unwrap();
+    fs::remove_file(m.dir.path().join(&RECORD[1..])).unwrap();
     assert_eq!(m.wanted(), None, "the mark in the environment names a kernel that is not the default any more");
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)));
     put(m.dir.path(), "boot/grub2/grubenv", &block);
     assert!(!m.promote().unwrap().changed);
-    assert!(!m.host.exists(record::RECORD));
+    assert!(!m.host.exists(RECORD));
     assert_eq!((m.next().as_str(), m.wanted()), (NEW, None));
 }
 
@@ -153,7 +160,7 @@ fn a_default_that_does_not_take_is_an_error_and_everything_is_put_back() {
     let error = hold(&m.host, &m.lock, &k(OLD)).unwrap_err();
     assert!(crate::error::remedy(&error).unwrap().contains("GRUB_DEFAULT=saved"), "{error:#}");
     assert_eq!(m.read("boot/grub2/grubenv"), before);
-    assert!(!m.host.exists(record::RECORD));
+    assert!(!m.host.exists(RECORD));
     assert_eq!((m.next().as_str(), m.wanted()), (NEW, None));
 }
 
@@ -166,7 +173,7 @@ fn a_broken_environment_is_not_written() {
         put(m.dir.path(), "boot/grub2/grubenv", block.as_bytes());
         assert!(hold(&m.host, &m.lock, &k(OLD)).is_err(), "{block:?}");
         assert_eq!(m.read("boot/grub2/grubenv"), block.as_bytes());
-        assert!(!m.host.exists(record::RECORD));
+        assert!(!m.host.exists(RECORD));
     }
 }
 
@@ -262,12 +269,11 @@ fn the_number_of_the_default_is_what_grub_legacy_s_files_name() {
     for (head, saved, number) in [("default=1\n", "2\n", "1"), ("default=saved\n", "2\n", "2"), ("", "2\n", "0")] {
         let menu = format!("{head}{entries}");
         let m = Machine::new(&[("boot/grub/grub.conf", &menu), ("boot/grub/default", saved)]);
-        let named = mark::named(&m.host, &choose::resolve(&m.host).asked.unwrap());
+        let named = named(&m.host);
         assert_eq!(named, Some((menu.into_bytes(), Some(number.into()))), "{head}");
     }
     let m = Machine::new(&[("boot/grub/grub.conf", "default=1\n")]);
-    let cut = choose::resolve(&m.host).asked.unwrap();
-    assert_eq!(mark::named(&m.host, &cut), None, "a file that is being written names nothing");
+    assert_eq!(named(&m.host), None, "a file that is being written names nothing");
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn a_block_that_another_tool_is_writing_is_read_again_and_no_hold_is_lost_by_it(
                 let next = answer.lasting().map(|c| c.kernel.to_string());
                 assert!(!answer.certain || next.as_deref() == Some(OLD), "{n}: {answer:?}");
                 forget_stale(&m.host, &m.lock, &answer).unwrap();
-                assert!(m.host.exists(record::RECORD), "{n}: the hold is forgotten");
+                assert!(m.host.exists(RECORD), "{n}: the hold is forgotten");
                 assert!(held(&m.host).is_some(), "{n}");
             }
             hold(&m.host, &m.lock, &k(OLD)).unwrap();
@@ -61,7 +61,7 @@ fn a_block_that_stays_cut_or_empty_ends_no_hold_and_an_entry_that_names_another_
     let block = grubenv::edit(&m.read("boot/grub2/grubenv"), &[("saved_entry", Some(&format!("{MID}-{NEW}")))]).unwrap();
     fs::write(m.dir.path().join("boot/grub2/grubenv"), block).unwrap();
     forget_stale(&m.host, &m.lock, &next_boot(&m.host, &config::Boot::default())).unwrap();
-    assert!(!m.host.exists(record::RECORD) && held(&m.host).is_none());
+    assert!(!m.host.exists(RECORD) && held(&m.host).is_none());
     assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), mark::MARK), None);
 }
 
@@ -121,14 +121,14 @@ fn a_move_that_does_not_take_leaves_nothing_of_ours_beside_a_tool_that_writes() 
     let block = m.read("boot/grub2/grubenv");
     assert_eq!(grubenv::get(&block, "saved_entry"), Some(format!("{MID}-{NEW}")));
     assert_eq!((grubenv::get(&block, mark::MARK), grubenv::get(&block, "theirs").as_deref()), (None, Some("1")));
-    assert!(!m.host.exists(record::RECORD));
+    assert!(!m.host.exists(RECORD));
 }
 
 #[test]
 fn what_another_tool_wrote_since_survives_an_undo() {
     let m = saved();
     let loader = choose::loaders(&m.host).0.remove(0);
-    let plan = plan::plan(&m.host, &loader, &k(OLD), None, plan::Purpose::Hold(Some(&k(NEW)))).unwrap();
+    let plan = loader.plan(&m.host, &k(OLD), None, plan::Purpose::Hold(Some(&k(NEW)))).unwrap();
     let undo = moves::make(&m.host, plan).unwrap();
     let block = grubenv::edit(&m.read("boot/grub2/grubenv"), &[("theirs", Some("1"))]).unwrap();
     put(m.dir.path(), "boot/grub2/grubenv", &block);
@@ -148,13 +148,13 @@ fn a_hold_whose_record_or_mark_is_lost_gets_it_back_where_the_default_is_there_a
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), mark::MARK).as_deref(), Some(OLD));
     assert_eq!(Hold::read(&m.host), Some(record));
-    fs::remove_file(m.dir.path().join(&record::RECORD[1..])).unwrap();
+    fs::remove_file(m.dir.path().join(&RECORD[1..])).unwrap();
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     assert_eq!(Hold::read(&m.host).map(|h| (h.wanted, h.held)), Some((k(NEW), k(OLD))));
     // A default that nobody holds is a person's choice, and stays one.
     let m = bls(&format!("saved_entry={MID}-{OLD}\n"), &format!("{CFG}blscfg\n"));
     assert!(!hold(&m.host, &m.lock, &k(OLD)).unwrap().changed);
-    assert!(!m.host.exists(record::RECORD));
+    assert!(!m.host.exists(RECORD));
     assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), mark::MARK), None);
 }
 
@@ -179,7 +179,7 @@ fn a_record_of_a_move_that_was_never_made_loses_no_wanted_kernel() {
     // The run died between the record of another hold and its move.
     let mut record = Hold::read(&m.host).unwrap();
     record.held = k(NEW);
-    m.host.write_atomic(record::RECORD, &serde_json::to_vec(&record).unwrap(), 0o644).unwrap();
+    m.host.write_atomic(RECORD, &serde_json::to_vec(&record).unwrap(), 0o644).unwrap();
     let answer = next_boot(&m.host, &config::Boot::default());
     assert_eq!(m.wanted().as_deref(), Some(OTHER));
     forget_stale(&m.host, &m.lock, &answer).unwrap();
@@ -187,18 +187,18 @@ fn a_record_of_a_move_that_was_never_made_loses_no_wanted_kernel() {
     // The next hold puts the record right, wherever it is on.
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     assert_eq!(Hold::read(&m.host).map(|h| (h.wanted, h.held)), Some((k(OTHER), k(OLD))));
-    m.host.write_atomic(record::RECORD, &serde_json::to_vec(&record).unwrap(), 0o644).unwrap();
+    m.host.write_atomic(RECORD, &serde_json::to_vec(&record).unwrap(), 0o644).unwrap();
     hold(&m.host, &m.lock, &k(NEW)).unwrap();
     assert_eq!((m.next().as_str(), m.wanted().as_deref()), (NEW, Some(OTHER)));
     m.promote().unwrap();
-    assert_eq!((m.next().as_str(), m.host.exists(record::RECORD)), (OTHER, false));
+    assert_eq!((m.next().as_str(), m.host.exists(RECORD)), (OTHER, false));
 }
 
 #[test]
 fn a_hold_that_only_its_mark_tells_of_keeps_what_is_wanted_when_it_moves_on() {
     let m = with_other();
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
-    fs::remove_file(m.host.path(record::RECORD)).unwrap();
+    fs::remove_file(m.host.path(RECORD)).unwrap();
     hold(&m.host, &m.lock, &k(OTHER)).unwrap();
     assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OTHER, Some(NEW)));
     assert_eq!(Hold::read(&m.host).map(|h| (h.wanted, h.held)), Some((k(NEW), k(OTHER))));

@@ -3,7 +3,8 @@
 
 use super::flush::settle;
 use super::plan::{Plan, Way};
-use super::{efi, grubenv, torn};
+use crate::boot::efi;
+use crate::boot::grub2::{grubenv, torn};
 use crate::host::{files, Host};
 use anyhow::{Context, Result};
 use std::fmt;
@@ -16,10 +17,10 @@ const OVERTAKEN: Duration = Duration::from_millis(50);
 /// A boot loader's settings are a page of text.
 const MAX_FILE: u64 = 4 << 20;
 /// How often a move is made that another tool undoes or gets ahead of.
-pub(super) const ATTEMPTS: usize = 4;
+pub(in crate::boot) const ATTEMPTS: usize = 4;
 
 /// What was changed, as it was.
-pub(super) enum Undo {
+pub(in crate::boot) enum Undo {
     /// A file that was replaced; none where there was none.
     File { path: PathBuf, before: Option<Vec<u8>> },
     /// GRUB's environment file.
@@ -30,7 +31,7 @@ pub(super) enum Undo {
 
 impl Undo {
     /// Puts it back, the way it was changed.
-    pub(super) fn undo(self, host: &Host) -> Result<()> {
+    pub(in crate::boot) fn undo(self, host: &Host) -> Result<()> {
         match self {
             Undo::File { path, before: None } => files::remove(&path).map(|_| ()),
             Undo::File { path, before: Some(bytes) } => replace(host, &path, &bytes),
@@ -51,7 +52,7 @@ impl Undo {
 
     /// Whether another tool has written since, from what it had read before our write: then that is lost. Looked at after a moment,
     /// in which such a tool comes to its end.
-    pub(super) fn overtaken(&self) -> bool {
+    pub(in crate::boot) fn overtaken(&self) -> bool {
         match self {
             Undo::Env { path, after, .. } => {
                 std::thread::sleep(OVERTAKEN);
@@ -66,7 +67,7 @@ impl Undo {
 /// The default, or the file that holds it, is another one by now than what a move was worked out from: whoever set it would be overwritten,
 /// and what they want be forgotten.
 #[derive(Debug)]
-pub(super) struct SetMeanwhile;
+pub(in crate::boot) struct SetMeanwhile;
 
 impl fmt::Display for SetMeanwhile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -77,7 +78,7 @@ impl fmt::Display for SetMeanwhile {
 impl std::error::Error for SetMeanwhile {}
 
 /// Makes a move, where the file still is what it was worked out from.
-pub(super) fn make(host: &Host, plan: Plan) -> Result<Undo> {
+pub(in crate::boot) fn make(host: &Host, plan: Plan) -> Result<Undo> {
     let Plan { at, way, before, after } = plan;
     match (way, before) {
         (Way::InPlace, Some(before)) => {
@@ -101,7 +102,7 @@ pub(super) fn make(host: &Host, plan: Plan) -> Result<Undo> {
 }
 
 /// Replaces a file of /boot whole, keeping its mode, and makes that visible to a loader that reads no journal.
-pub(super) fn replace(host: &Host, path: &Path, content: &[u8]) -> Result<()> {
+pub(in crate::boot) fn replace(host: &Host, path: &Path, content: &[u8]) -> Result<()> {
     let mode = std::fs::metadata(path).map_or(0o644, |m| m.permissions().mode() & 0o7777);
     files::write_atomic(path, content, mode)?;
     settle(host, path)
@@ -110,7 +111,7 @@ pub(super) fn replace(host: &Host, path: &Path, content: &[u8]) -> Result<()> {
 /// Writes, and looks whether that came to what it was to come to; once more after a moment, since another tool that had read the file
 /// before may write it after us. Whoever is overtaken puts back what is left of it, and writes again. `Err` holds how to undo what did
 /// not take.
-pub(super) fn lastingly(
+pub(in crate::boot) fn lastingly(
     host: &Host,
     write: impl Fn() -> Result<Undo>,
     arrived: impl Fn() -> bool,

@@ -2,12 +2,20 @@
 //! entry for the next boot only (`next_entry`, `prev_saved_entry`) shows itself. Sources: rhboot/grub2 (its rhel-7, rhel-8,
 //! rhel-9 and fedora branches) and GNU GRUB; `util/grub.d/00_header.in`, `08_fallback_counting.in`, `10_linux.in`.
 
-use super::image;
-use super::script::eval::{EnvFiles, Order};
-use super::script::{Choice, Flavor, Machine, Outcome, World};
-use super::{Candidate, NextBoot, Role, Source};
+pub mod bls;
+pub mod grubenv;
+mod loader;
+pub mod script;
+pub mod torn;
+
+pub(super) use loader::Grub2;
+
+use super::entry::{candidate, Entry};
+use super::{NextBoot, Role, Source};
 use crate::host::{files, os_release, Host};
-use crate::kernel::{installed::modules_dir, KernelRelease};
+use crate::kernel::KernelRelease;
+use script::eval::{EnvFiles, Order};
+use script::{Choice, Flavor, Machine, Outcome, World};
 use std::path::{Path, PathBuf};
 
 /// GRUB's EFI program is 4 MB.
@@ -166,74 +174,6 @@ pub(super) fn add(host: &Host, answer: &mut NextBoot, role: Role, choice: &Choic
             failed,
         },
     );
-}
-
-/// An entry of any boot loader, as it is written.
-pub(super) struct Entry<'a> {
-    pub role: Role,
-    pub entry: String,
-    pub why: String,
-    /// The kernel's file.
-    pub spec: String,
-    pub cmdline: String,
-    pub initrds: &'a [String],
-    /// Why it cannot start, if that is known.
-    pub failed: Option<String>,
-}
-
-/// Adds the kernel of an entry, with all that is doubtful about it.
-pub(super) fn candidate(host: &Host, answer: &mut NextBoot, entry: Entry) {
-    let image = image::look(host, &entry.spec);
-    let failed = entry.failed.or_else(|| image.path.is_none().then(|| format!("{} is not there", entry.spec)));
-    if let Some(why) = &failed {
-        answer.doubt(
-            format!(
-                "the entry {:?} cannot be started: {why}; the boot loader would fall back or wait for a person",
-                entry.entry
-            ),
-            "remove the stale entry, install that kernel again, or make another entry the default",
-        );
-    }
-    if let Some(said) = &image.misnamed {
-        answer.doubt(
-            format!("{} is named for {said} and holds another kernel", entry.spec),
-            "give the image the name of its kernel",
-        );
-    }
-    let Some(kernel) = image.release else {
-        if !entry.spec.is_empty() {
-            answer.doubt(
-                format!("the entry {:?} starts {}, and which kernel that is cannot be told", entry.entry, entry.spec),
-                "name the image vmlinuz-RELEASE in the entry",
-            );
-        }
-        return;
-    };
-    if image.path.is_some() && !host.is_dir(modules_dir(&kernel)) {
-        answer.note(
-            format!("{} has no modules in {}", kernel, modules_dir(&kernel).display()),
-            format!("install {kernel} again, or remove its entry"),
-        );
-    }
-    let initrds = entry.initrds.iter().map(|i| image::locate(host, i).unwrap_or_else(|| absent(i))).collect();
-    answer.kernels.push(Candidate {
-        kernel,
-        role: entry.role,
-        entry: entry.entry,
-        why: entry.why,
-        cmdline: entry.cmdline,
-        initrds,
-    });
-}
-
-/// A ramdisk that is not there, named as it would lie in /boot.
-fn absent(spec: &str) -> PathBuf {
-    let path = image::strip_device(spec).trim_start_matches('/');
-    if path.starts_with("boot/") {
-        Path::new("/").join(path)
-    } else {
-        Path::new("/boot").join(path)
-    }
 }
 
 /// Whose rules this machine's GRUB follows, from os-release(5); rhboot's branches differ, see [`Flavor`] and [`Order`].

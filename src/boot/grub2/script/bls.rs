@@ -2,7 +2,7 @@
 
 use super::eval::{Machine, Order};
 use super::menu::{Body, Entry};
-use crate::boot::bls::{self, Snippet};
+use crate::boot::grub2::bls::{self, Snippet};
 use std::path::PathBuf;
 
 /// Where the entries are unless `blsdir` is set, on the boot file system or below it.

@@ -2,16 +2,27 @@
 //! before anything is written, and nothing is where it would have no effect: a watch of these files would start the next try. Then the
 //! record comes first, the files are resolved again, and a move that did not take is an error with everything put back.
 
-use super::choose::{self, Asked, Loader};
-use super::moves::{lastingly, make, SetMeanwhile, ATTEMPTS};
-use super::plan::{self, Plan, Purpose};
-use super::record::{Hold, Seen, RECORD};
-use super::{mark, Candidate, NextBoot, Role};
+mod flush;
+pub(super) mod mark;
+pub(super) mod moves;
+pub(super) mod plan;
+mod record;
+pub mod told;
+
+pub use flush::settle;
+pub use record::Hold;
+
+use super::loader::{Asked, Loader};
+use super::{choose, Candidate, NextBoot, Role};
 use crate::error::{advise, Remedy};
 use crate::host::lock::BootLock;
 use crate::host::{failpoint, files, Host};
 use crate::kernel::KernelRelease;
 use anyhow::{Context, Result};
+use moves::{lastingly, make, SetMeanwhile, ATTEMPTS};
+use plan::{Plan, Purpose};
+use record::Seen;
+pub(super) use record::RECORD;
 use std::time::Duration;
 
 /// What was done to the boot default.
@@ -47,8 +58,8 @@ pub fn was_set_meanwhile(error: &anyhow::Error) -> bool {
 
 /// Looks in memory whether a move would take.
 fn obeyed(host: &Host, loader: &Loader, to: &KernelRelease, entry: Option<&str>, purpose: Purpose) -> Result<()> {
-    let plan = plan::plan(host, loader, to, entry, purpose)?;
-    match plan::preview(host, loader, &plan).lasting() {
+    let plan = loader.plan(host, to, entry, purpose)?;
+    match loader.preview(host, &plan).lasting() {
         Some(next) if next.kernel == *to => Ok(()),
         next => Err(disobeyed(loader, to, next)),
     }
@@ -56,7 +67,7 @@ fn obeyed(host: &Host, loader: &Loader, to: &KernelRelease, entry: Option<&str>,
 
 fn disobeyed(loader: &Loader, to: &KernelRelease, next: Option<&Candidate>) -> anyhow::Error {
     let next = next.map_or("nothing that is known".to_owned(), |c| c.kernel.to_string());
-    advise(format!("with the boot default set to {to}, the boot loader would still start {next}"), remedy(loader))
+    advise(format!("with the boot default set to {to}, the boot loader would still start {next}"), loader.remedy())
 }
 
 /// Works out a move of the default `from` what it is, by the very bytes that it changes.
@@ -68,8 +79,8 @@ fn plan_from(
     entry: Option<&str>,
     purpose: Purpose,
 ) -> Result<Plan> {
-    let plan = plan::plan(host, loader, to, entry, purpose)?;
-    let now = plan::before(host, loader, &plan);
+    let plan = loader.plan(host, to, entry, purpose)?;
+    let now = plan.start().map(|start| loader.preview(host, &start));
     if now.is_some_and(|now| now.lasting().map(|c| &c.kernel) != from) {
         return Err(SetMeanwhile).remedy("moving the boot default", "vfguard reconcile, once the package manager is done");
     }
@@ -87,14 +98,14 @@ fn moved(
 ) -> Result<()> {
     let held = matches!(purpose, Purpose::Hold(_)).then_some(to);
     let arrived = || {
-        let now = choose::ask(host, loader);
-        let mark = now.asked.as_ref().and_then(|asked| mark::read(host, asked));
-        let marked = !matches!(loader, Loader::Grub2(_)) || mark.as_ref().map(|mark| &mark.held) == held;
+        let now = loader.ask(host);
+        let mark = now.asked.as_ref().and_then(|asked| loader.mark(host, asked));
+        let marked = !loader.always_marks() || mark.as_ref().map(|mark| &mark.held) == held;
         marked && now.lasting().is_some_and(|next| next.kernel == *to)
     };
     let write = || make(host, plan_from(host, loader, from, to, entry, purpose)?);
     let Err(undo) = lastingly(host, write, arrived)? else { return Ok(()) };
-    let error = disobeyed(loader, to, choose::ask(host, loader).lasting());
+    let error = disobeyed(loader, to, loader.ask(host).lasting());
     undo.undo(host).context("putting the boot default back")?;
     Err(error)
 }
@@ -104,28 +115,14 @@ fn moved(
 fn moved_away(host: &Host, named: bool) -> bool {
     let look = || {
         let asked = choose::resolve(host).asked?;
-        let before = mark::named(host, &asked)?;
-        let ended = Seen::new(host, &choose::ask(host, &asked.loader)).has_ended();
-        let steady = mark::named(host, &asked).as_ref() == Some(&before);
+        let before = asked.loader.named(host, &asked)?;
+        let ended = Seen::new(host, &asked.loader.ask(host)).has_ended();
+        let steady = asked.loader.named(host, &asked).as_ref() == Some(&before);
         (steady && ended && !(named && before.1.is_none())).then_some(())
     };
     look().is_some() && {
         std::thread::sleep(BETWEEN);
         look().is_some()
-    }
-}
-
-/// How to make a default settable.
-pub(super) fn remedy(loader: &Loader) -> String {
-    match loader {
-        Loader::Grub2(config) if config.starts_with("/boot/grub") && !config.starts_with("/boot/grub2") => {
-            "set GRUB_DEFAULT=saved in /etc/default/grub and run update-grub".into()
-        }
-        Loader::Grub2(config) => {
-            format!("set GRUB_DEFAULT=saved in /etc/default/grub and run grub2-mkconfig -o {}", config.display())
-        }
-        Loader::Legacy(config) => format!("set default= in {} by hand", config.display()),
-        Loader::SystemdBoot(_) => "bootctl set-default, by hand".into(),
     }
 }
 
@@ -187,7 +184,7 @@ fn kept(host: &Host, loader: &Loader, now: &NextBoot, seen: &Seen, to: &KernelRe
         (_, Some(next)) => (next.kernel.clone(), next.entry.clone()),
         (Some(record), None) => (record.wanted.clone(), record.entry.clone()),
         (None, None) => {
-            let first = plan::menu(host, loader).into_iter().next();
+            let first = loader.menu(host).into_iter().next();
             (first.map_or_else(|| to.clone(), |c| c.kernel), String::new())
         }
     }
@@ -198,7 +195,7 @@ fn kept(host: &Host, loader: &Loader, now: &NextBoot, seen: &Seen, to: &KernelRe
 fn complete(host: &Host, loader: &Loader, seen: &Seen, to: &KernelRelease) -> Result<()> {
     let marked = seen.mark.as_ref().is_some_and(|mark| mark.held == *to);
     match seen.record.as_ref().filter(|record| record.held == *to) {
-        Some(_) if marked || !matches!(loader, Loader::Grub2(_)) => Ok(()),
+        Some(_) if marked || !loader.always_marks() => Ok(()),
         Some(record) => moved(host, loader, Some(to), to, None, Purpose::Hold(Some(&record.wanted))),
         None if marked => {
             // Where there is no room for it, the mark alone keeps the hold.
@@ -265,7 +262,7 @@ pub fn release(host: &Host, _lock: &BootLock) -> Result<()> {
 
 fn drop_mark(host: &Host) -> Result<()> {
     match choose::resolve(host).asked {
-        Some(asked) if mark::read(host, &asked).is_some() => mark::drop(host, &asked),
+        Some(asked) if asked.loader.mark(host, &asked).is_some() => asked.loader.drop_mark(host, &asked),
         Some(_) | None => Ok(()),
     }
 }
@@ -328,7 +325,7 @@ pub fn forget_stale(host: &Host, lock: &BootLock, now: &NextBoot) -> Result<()> 
 pub fn wanted_entry(host: &Host, wanted: &KernelRelease) -> Option<Candidate> {
     let (loaders, _) = choose::loaders(host);
     let recorded = Hold::read(host).map(|h| h.entry);
-    let entries = plan::menu(host, loaders.first()?).into_iter().filter(|c| c.kernel == *wanted);
+    let entries = loaders.first()?.menu(host).into_iter().filter(|c| c.kernel == *wanted);
     entries.min_by_key(|c| (Some(&c.entry) != recorded.as_ref(), plan::is_rescue(&c.cmdline)))
 }
 
@@ -346,20 +343,17 @@ pub fn clear_once(host: &Host, _lock: &BootLock) -> Result<Change> {
         return Ok(Change { changed: false, what: "nothing is set for one boot".into(), kernel });
     };
     let loader = &asked.loader;
-    let remedy = match loader {
-        Loader::SystemdBoot(_) => "bootctl set-oneshot ''",
-        Loader::Grub2(_) | Loader::Legacy(_) => "grub2-editenv - unset next_entry",
-    };
+    let remedy = loader.once_remedy();
     let gone = |now: &NextBoot| {
         now.kernels.iter().all(|c| c.role != Role::Once) && now.lasting().map(|c| &c.kernel) == next.as_ref()
     };
     let stays = || advise(format!("{once} is set for the next boot, and it still is once that is cleared"), remedy);
     let act = "ending what is set for the next boot";
-    if !gone(&plan::preview(host, loader, &plan::clear_once(host, &asked).remedy(act, remedy)?)) {
+    if !gone(&loader.preview(host, &loader.plan_clear_once(host, &asked).remedy(act, remedy)?)) {
         return Err(stays());
     }
-    let write = || make(host, plan::clear_once(host, &asked)?);
-    if let Err(undo) = lastingly(host, write, || gone(&choose::ask(host, loader))).remedy(act, remedy)? {
+    let write = || make(host, loader.plan_clear_once(host, &asked)?);
+    if let Err(undo) = lastingly(host, write, || gone(&loader.ask(host))).remedy(act, remedy)? {
         undo.undo(host).context("putting the next boot back")?;
         return Err(stays());
     }

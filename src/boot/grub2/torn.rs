@@ -2,7 +2,7 @@
 //! not at all, and not both at once. A write that changes both is noted before it is made, so that the next run can finish it.
 
 use super::grubenv;
-use super::moves::SetMeanwhile;
+use crate::boot::hold::moves::SetMeanwhile;
 use crate::error::advise;
 use crate::host::lock::BootLock;
 use crate::host::{failpoint, files, Host};
@@ -24,7 +24,7 @@ const BY_GRUB: [&str; 7] =
 
 /// Writes a block over the one that is there, if that still is `before`: the file never changes its length or its disk blocks. `path` is
 /// the real one.
-pub(super) fn write(host: &Host, path: &Path, before: &[u8], after: &[u8]) -> Result<()> {
+pub(in crate::boot) fn write(host: &Host, path: &Path, before: &[u8], after: &[u8]) -> Result<()> {
     let noted = both_sectors_differ(before, after) && note(host, path, before, after).is_ok();
     let file = File::options().write(true).open(path).with_context(|| format!("opening {}", path.display()))?;
     failpoint::hit("grubenv-before-write");

@@ -1,6 +1,6 @@
 //! Unified kernel images: sections of a PE file (the UAPI group's Unified Kernel Image Specification; Microsoft's PE format).
 
-use super::image;
+use crate::boot::image;
 use crate::host::os_release;
 use crate::host::Host;
 use crate::kernel::KernelRelease;

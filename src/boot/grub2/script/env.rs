@@ -2,7 +2,7 @@
 //! written.
 
 use super::eval::Machine;
-use crate::boot::grubenv;
+use crate::boot::grub2::grubenv;
 use std::path::PathBuf;
 
 impl Machine<'_> {
@@ -26,7 +26,7 @@ impl Machine<'_> {
 
     fn env_path(&mut self, spec: &str) -> Option<PathBuf> {
         // The external block of newer rhboot GRUBs is a list of disk blocks ("512+1"), not a file.
-        let blocks = super::super::image::strip_device(spec);
+        let blocks = crate::boot::image::strip_device(spec);
         if !blocks.starts_with('/') {
             self.doubt(
                 format!("the environment lies outside the file system ({spec}) and cannot be read from here"),

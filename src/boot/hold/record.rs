@@ -1,8 +1,8 @@
 //! The record of a hold, and what it, the mark and the boot loader tell together.
 
-use super::choose::{self, Asked};
 use super::told::{self, Told};
-use super::{mark, plan, NextBoot};
+use crate::boot::loader::Asked;
+use crate::boot::{choose, NextBoot};
 use crate::host::Host;
 use crate::kernel::{installed, KernelRelease};
 use anyhow::Result;
@@ -62,7 +62,7 @@ impl Seen {
         let told = record.as_ref().map(Hold::told);
         // What started without a look at the loader (`boot.loader = "none"`) may be held from before.
         let asked = now.asked.clone().or_else(|| choose::resolve(host).asked);
-        let mark = asked.as_ref().and_then(|asked| mark::read(host, asked));
+        let mark = asked.as_ref().and_then(|asked| asked.loader.mark(host, asked));
         Seen { record, told, mark, lasting: now.lasting().map(|c| c.kernel.clone()), asked }
     }
 
@@ -79,7 +79,7 @@ impl Seen {
     pub fn wanted(&self, host: &Host) -> Option<KernelRelease> {
         let loader = &self.asked.as_ref()?.loader;
         let installed = |kernel: &KernelRelease| installed::image(host, kernel).is_some();
-        let menu = std::iter::once_with(|| plan::menu(host, loader)).flatten().map(|c| c.kernel);
+        let menu = std::iter::once_with(|| loader.menu(host)).flatten().map(|c| c.kernel);
         told::wanted_of(self.told.as_ref(), self.mark.as_ref(), self.lasting.as_ref(), installed, menu)
     }
 }

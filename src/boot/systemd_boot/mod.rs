@@ -1,14 +1,20 @@
 //! systemd-boot (systemd's `src/boot/boot.c`, loader.conf(5), the UAPI group's Boot Loader and Version Format Specifications,
 //! systemd.io/BOOT_LOADER_INTERFACE and AUTOMATIC_BOOT_ASSESSMENT).
 
-use super::grub2::{candidate, Entry as Named};
+mod loader;
+pub mod uapi;
+pub mod uki;
+
+pub(super) use loader::SystemdBoot;
+
+use super::entry::{candidate, Entry as Named};
+use super::hold::plan::{Plan, Way};
 use super::image::TREE;
-use super::plan::{Plan, Way};
-use super::uapi::{compare_versions, glob};
-use super::{efi, uki, NextBoot, Role, Source};
+use super::{efi, NextBoot, Role, Source};
 use crate::host::{files, Host};
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
+use uapi::{compare_versions, glob};
 
 /// An entry or loader.conf is below 1 KiB.
 const MAX_FILE: u64 = 1 << 20;
@@ -98,7 +104,7 @@ fn type1(host: &Host, top: &Path, name: &str, text: &str) -> Option<Entry> {
 }
 
 /// All entries in the order of the menu.
-pub(super) fn entries(host: &Host, top: &Path, answer: &mut NextBoot) -> Vec<Entry> {
+fn entries(host: &Host, top: &Path, answer: &mut NextBoot) -> Vec<Entry> {
     let mut tops = vec![top.to_owned()];
     let boot = Path::new("/boot");
     if host.path(boot).canonicalize().ok() != host.path(top).canonicalize().ok() {
@@ -156,7 +162,7 @@ fn listed(host: &Host, directory: &Path, suffix: &str, answer: &mut NextBoot) ->
 }
 
 /// The default that loader.conf names.
-pub(super) fn configured(host: &Host, top: &Path) -> Result<Option<String>, String> {
+fn configured(host: &Host, top: &Path) -> Result<Option<String>, String> {
     conf(host, top).map(|text| setting(&text, "default"))
 }
 
@@ -176,18 +182,13 @@ fn setting(conf: &str, key: &str) -> Option<String> {
 }
 
 /// What an answer is read from, but for the firmware's variables.
-pub(super) fn files(top: &Path) -> Vec<PathBuf> {
+fn files(top: &Path) -> Vec<PathBuf> {
     let of = |top: &Path| ["loader/loader.conf", "loader/entries", "EFI/Linux"].map(|name| top.join(name));
     [of(top), of(Path::new("/boot"))].concat()
 }
 
-/// What boots with this EFI system partition.
-pub fn resolve(host: &Host, top: &Path) -> NextBoot {
-    resolve_with(host, top, None)
-}
-
-/// The same as if a move were made.
-pub(super) fn resolve_with(host: &Host, top: &Path, plan: Option<&Plan>) -> NextBoot {
+/// What boots with this EFI system partition, as it is or as if a move were made.
+fn resolve_with(host: &Host, top: &Path, plan: Option<&Plan>) -> NextBoot {
     let mut answer = NextBoot::new(Source::SystemdBoot);
     let entries = entries(host, top, &mut answer);
     if entries.is_empty() {
@@ -245,7 +246,7 @@ pub(super) fn resolve_with(host: &Host, top: &Path, plan: Option<&Plan>) -> Next
 }
 
 /// The release that an entry starts.
-pub(super) fn release(host: &Host, entry: &Entry) -> Option<crate::kernel::KernelRelease> {
+fn release(host: &Host, entry: &Entry) -> Option<crate::kernel::KernelRelease> {
     if entry.image.extension().is_some_and(|e| e.eq_ignore_ascii_case("efi")) {
         if let Some(release) = uki::release(host, &entry.image) {
             return Some(release);
@@ -267,7 +268,7 @@ fn select<'a>(entries: &'a [Entry], sources: &[(&str, Option<String>)], last: Op
 }
 
 /// Adds what an entry starts.
-pub(super) fn add(host: &Host, answer: &mut NextBoot, role: Role, entry: &Entry, why: String) {
+fn add(host: &Host, answer: &mut NextBoot, role: Role, entry: &Entry, why: String) {
     let spec = format!("({TREE}){}", entry.image.display());
     if entry.image.extension().is_some_and(|e| e.eq_ignore_ascii_case("efi")) {
         if let Some(kernel) = release(host, entry) {

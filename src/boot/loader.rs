@@ -1,0 +1,112 @@
+//! What is asked of a boot loader, and the list of those that are known. All that one of them does for itself lies in its own folder.
+
+use super::grub2::Grub2;
+use super::hold::plan::{Plan, Purpose};
+use super::hold::told::Told;
+use super::legacy::Legacy;
+use super::systemd_boot::SystemdBoot;
+use super::{Candidate, NextBoot};
+use crate::host::Host;
+use crate::kernel::KernelRelease;
+use anyhow::Result;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+/// A loader with its configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Loader {
+    /// GRUB 2.
+    Grub2(Grub2),
+    /// GRUB 0.97.
+    Legacy(Legacy),
+    /// systemd-boot.
+    SystemdBoot(SystemdBoot),
+}
+
+impl Loader {
+    /// GRUB 2 with this grub.cfg.
+    pub fn grub2(config: PathBuf) -> Loader {
+        Loader::Grub2(Grub2(config))
+    }
+
+    /// GRUB 0.97 with this menu.
+    pub fn legacy(config: PathBuf) -> Loader {
+        Loader::Legacy(Legacy(config))
+    }
+
+    /// What it would do, and what that was read from.
+    pub fn ask(&self, host: &Host) -> NextBoot {
+        let (mut answer, env_file, files) = self.resolve(host);
+        answer.asked = Some(Asked { loader: self.clone(), env_file, files });
+        answer
+    }
+}
+
+impl Deref for Loader {
+    type Target = dyn BootLoader;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Loader::Grub2(loader) => loader,
+            Loader::Legacy(loader) => loader,
+            Loader::SystemdBoot(loader) => loader,
+        }
+    }
+}
+
+/// A loader that was asked, and what its answer was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// The loader.
+    pub loader: Loader,
+    /// GRUB 2's environment file, below the root; empty for another loader.
+    pub env_file: PathBuf,
+    /// The configurations and the directories that it looked into, below the root.
+    pub files: Vec<PathBuf>,
+}
+
+/// What a loader can be asked. Paths are below the root.
+pub(super) trait BootLoader {
+    /// Its configuration: a file, or the top of a partition.
+    fn config(&self) -> &Path;
+
+    /// What boots, the environment file, and what the answer was read from.
+    fn resolve(&self, host: &Host) -> (NextBoot, PathBuf, Vec<PathBuf>);
+
+    /// Every entry that starts a kernel, in the order of its menu.
+    fn menu(&self, host: &Host) -> Vec<Candidate>;
+
+    /// Works out how `to` becomes the default. `entry` is preferred among its entries.
+    fn plan(&self, host: &Host, to: &KernelRelease, entry: Option<&str>, purpose: Purpose) -> Result<Plan>;
+
+    /// Works out how what is set for the next boot only ends.
+    fn plan_clear_once(&self, host: &Host, asked: &Asked) -> Result<Plan>;
+
+    /// What it would do once a move is made, worked out in memory.
+    fn preview(&self, host: &Host, plan: &Plan) -> NextBoot;
+
+    /// The mark of a hold, if there is one.
+    fn mark(&self, host: &Host, asked: &Asked) -> Option<Told>;
+
+    /// Whether each hold leaves a mark.
+    fn always_marks(&self) -> bool;
+
+    /// Takes the mark away and leaves the default where it is.
+    fn drop_mark(&self, host: &Host, asked: &Asked) -> Result<()>;
+
+    /// What its files say about the default, for telling whether it was moved: none where they cannot be read whole, as while another
+    /// tool writes them. The second is the name or number that they give the default, if they do.
+    fn named(&self, host: &Host, asked: &Asked) -> Option<(Vec<u8>, Option<String>)>;
+
+    /// What decides beside the files of [`Asked::files`]: it changes without a trace in their times.
+    fn untimed(&self, host: &Host, asked: &Asked) -> Vec<u8>;
+
+    /// The file that a default is saved in, and whether it is obeyed.
+    fn obeys(&self, host: &Host) -> (PathBuf, bool);
+
+    /// How a person makes a default settable.
+    fn remedy(&self) -> String;
+
+    /// How a person ends what is set for one boot.
+    fn once_remedy(&self) -> &'static str;
+}

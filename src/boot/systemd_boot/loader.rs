@@ -1,0 +1,113 @@
+//! systemd-boot's default, moved by the variable or by loader.conf.
+
+use super::{add, configured, entries, files, release, resolve_with};
+use crate::boot::efi;
+use crate::boot::hold::mark;
+use crate::boot::hold::plan::{no_entry, real, Plan, Purpose, Way};
+use crate::boot::hold::told::Told;
+use crate::boot::loader::{Asked, BootLoader};
+use crate::boot::{Candidate, NextBoot, Role, Source};
+use crate::host::Host;
+use crate::kernel::KernelRelease;
+use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+/// systemd-boot with the top of its EFI system partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::boot) struct SystemdBoot(pub PathBuf);
+
+impl BootLoader for SystemdBoot {
+    fn config(&self) -> &Path {
+        &self.0
+    }
+
+    fn resolve(&self, host: &Host) -> (NextBoot, PathBuf, Vec<PathBuf>) {
+        (resolve_with(host, &self.0, None), PathBuf::new(), files(&self.0))
+    }
+
+    fn menu(&self, host: &Host) -> Vec<Candidate> {
+        let mut answer = NextBoot::new(Source::Unknown);
+        let entries = entries(host, &self.0, &mut answer);
+        entries.iter().for_each(|e| add(host, &mut answer, Role::Next, e, String::new()));
+        answer.kernels
+    }
+
+    fn plan(&self, host: &Host, to: &KernelRelease, _entry: Option<&str>, purpose: Purpose) -> Result<Plan> {
+        let top = &self.0;
+        let mut answer = NextBoot::new(Source::SystemdBoot);
+        let entries = entries(host, top, &mut answer);
+        let entry = entries.iter().find(|e| release(host, e).as_ref() == Some(to)).ok_or_else(|| no_entry(to))?;
+        // Where the variable is set it counts before loader.conf.
+        if let Some(before) = efi::Choice::Default.read(host)? {
+            let after = efi::value(&entry.id, Some(&before));
+            return Ok(Plan {
+                at: entry.id.clone().into(),
+                way: Way::Bootctl(efi::Choice::Default),
+                before: Some(before),
+                after,
+            });
+        }
+        let path = real(host, &top.join("loader/loader.conf"));
+        let before = crate::host::files::read_bounded(&path, 1 << 20).ok();
+        let text = String::from_utf8_lossy(before.as_deref().unwrap_or_default()).into_owned();
+        let keep = |l: &&str| !l.starts_with(mark::COMMENT) && l.trim_start().split([' ', '\t']).next() != Some("default");
+        let mut lines: Vec<String> = text.lines().filter(keep).map(|l| format!("{l}\n")).collect();
+        lines.extend(purpose.comment(to));
+        lines.push(format!("default {}\n", entry.id));
+        Ok(Plan { at: path, way: Way::Replace, before, after: lines.concat().into_bytes() })
+    }
+
+    fn plan_clear_once(&self, host: &Host, _asked: &Asked) -> Result<Plan> {
+        let before = efi::Choice::OneShot.read(host)?;
+        Ok(Plan { at: PathBuf::new(), way: Way::Bootctl(efi::Choice::OneShot), before, after: Vec::new() })
+    }
+
+    fn preview(&self, host: &Host, plan: &Plan) -> NextBoot {
+        resolve_with(host, &self.0, Some(plan))
+    }
+
+    fn mark(&self, host: &Host, _asked: &Asked) -> Option<Told> {
+        mark::in_text(host, &self.settings())
+    }
+
+    /// A variable of the firmware holds no comment.
+    fn always_marks(&self) -> bool {
+        false
+    }
+
+    fn drop_mark(&self, host: &Host, _asked: &Asked) -> Result<()> {
+        mark::drop_comment(host, &real(host, &self.settings()))
+    }
+
+    fn named(&self, host: &Host, _asked: &Asked) -> Option<(Vec<u8>, Option<String>)> {
+        let name = match efi::loader_string(host, efi::Choice::Default.name()).ok()? {
+            None => configured(host, &self.0).ok()?,
+            set => set,
+        };
+        Some((name.clone().unwrap_or_default().into_bytes(), name))
+    }
+
+    fn untimed(&self, host: &Host, _asked: &Asked) -> Vec<u8> {
+        efi::Choice::Default.read(host).ok().flatten().unwrap_or_default()
+    }
+
+    fn obeys(&self, host: &Host) -> (PathBuf, bool) {
+        let directory = self.0.join("loader");
+        let there = host.is_dir(&directory);
+        (directory, there)
+    }
+
+    fn remedy(&self) -> String {
+        "bootctl set-default, by hand".into()
+    }
+
+    fn once_remedy(&self) -> &'static str {
+        "bootctl set-oneshot ''"
+    }
+}
+
+impl SystemdBoot {
+    fn settings(&self) -> PathBuf {
+        self.0.join("loader/loader.conf")
+    }
+}

@@ -43,7 +43,7 @@ impl Refused {
                 self.done.push(told(host, change));
             }
             Err(e) => {
-                self.done.push(format!("boot default not held: {e:#}{}", remedy(&e)));
+                self.done.push(format!("boot default not held: {e:#}{}; a power cycle is not covered", remedy(&e)));
                 self.not_held = true;
             }
         }

@@ -43,8 +43,8 @@ fn disagreement(answer: &NextBoot, printed: &str) -> Option<Problem> {
     })
 }
 
-/// Whether the boot default could be moved, without moving it: the loader in charge is known, obeys a saved default, and its files
-/// are on a file system that can be written. What is in charge, or what stands in the way.
+/// Whether the boot default could be moved, without moving it: the loader in charge is known, would obey a move, which is worked out in
+/// memory, and its files are on a file system that can be written. The file that would be written.
 ///
 /// # Errors
 /// What stands in the way, with what mends it.
@@ -56,13 +56,10 @@ pub fn settable(host: &Host) -> Result<String, Problem> {
             remedy: "set boot.loader = \"none\" if the kernel comes from outside".into(),
         });
     };
-    let (file, obeys) = loader.obeys(host);
-    if !obeys {
-        return Err(Problem {
-            message: format!("{} does not start a saved default, so that it could not be held", file.display()),
-            remedy: loader.remedy(),
-        });
-    }
+    let file = loader.settable(host).map_err(|e| Problem {
+        message: format!("{e:#}"),
+        remedy: crate::error::remedy(&e).map_or_else(|| loader.remedy(host), str::to_owned),
+    })?;
     let dir = file.parent().unwrap_or(Path::new("/boot"));
     if nix::unistd::access(&host.path(dir), nix::unistd::AccessFlags::W_OK).is_err() {
         return Err(Problem {

@@ -93,14 +93,19 @@ pub const TREE: &str = "vfguard-root";
 /// Where a file that the boot loader names lies below the root. The loader counts paths from a file system's own top, which may
 /// be mounted on `/boot`, `/`, or the EFI system partition's place, and on btrfs lies above the subvolume.
 pub fn locate(host: &Host, spec: &str) -> Option<PathBuf> {
+    locate_among(spec, &|path| host.exists(path))
+}
+
+/// The same where `exists` says what is there.
+pub(super) fn locate_among(spec: &str, exists: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
     let path = strip_device(spec);
     let relative = path.trim_start_matches('/');
     if spec.strip_prefix('(').is_some_and(|s| s.split(')').next() == Some(TREE)) {
         let direct = Path::new("/").join(relative);
-        return host.exists(&direct).then_some(direct);
+        return exists(&direct).then_some(direct);
     }
     let places = ["/boot", "/", "/boot/efi", "/efi"];
-    let found = places.iter().map(|p| Path::new(p).join(relative)).find(|p| host.exists(p));
+    let found = places.iter().map(|p| Path::new(p).join(relative)).find(|p| exists(p));
     found.or_else(|| {
         let parts: Vec<&str> = relative.split('/').collect();
         (1..parts.len().min(MAX_SUBVOLUME + 1)).find_map(|n| {
@@ -112,7 +117,7 @@ pub fn locate(host: &Host, spec: &str) -> Option<PathBuf> {
             } else {
                 &[]
             };
-            places.iter().map(|p| Path::new(p).join(&rest)).find(|p| host.exists(p))
+            places.iter().map(|p| Path::new(p).join(&rest)).find(|p| exists(p))
         })
     })
 }

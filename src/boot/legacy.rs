@@ -3,9 +3,9 @@
 
 use super::entry::{candidate, Entry};
 use super::hold::mark;
-use super::hold::plan::{no_entry, real, Plan, Purpose, Way};
+use super::hold::plan::{no_entry, real, Plan, Purpose, Step, Way};
 use super::hold::told::Told;
-use super::loader::{Asked, BootLoader};
+use super::loader::{Asked, BootLoader, Places};
 use super::{image, Candidate, NextBoot, Role, Source};
 use crate::error::Remedy;
 use crate::host::{files, Host};
@@ -237,8 +237,8 @@ impl BootLoader for Legacy {
         &self.0
     }
 
-    fn resolve(&self, host: &Host) -> (NextBoot, PathBuf, Vec<PathBuf>) {
-        (resolve(host, &self.0), PathBuf::new(), vec![self.0.clone()])
+    fn resolve(&self, host: &Host) -> (NextBoot, Places) {
+        (resolve(host, &self.0), Places { files: vec![self.0.clone()], ..Places::default() })
     }
 
     fn menu(&self, host: &Host) -> Vec<Candidate> {
@@ -248,7 +248,63 @@ impl BootLoader for Legacy {
         answer.kernels
     }
 
-    fn plan(&self, host: &Host, to: &KernelRelease, _entry: Option<&str>, purpose: Purpose) -> Result<Plan> {
+    fn plans(&self, host: &Host, to: &KernelRelease, _entry: Option<&str>, purpose: Purpose) -> Vec<Result<Plan>> {
+        vec![self.plan(host, to, purpose)]
+    }
+
+    fn plan_clear_once(&self, _host: &Host, _asked: &Asked) -> Result<Plan> {
+        anyhow::bail!("GRUB legacy has nothing set for one boot")
+    }
+
+    fn preview(&self, host: &Host, plan: &Plan) -> NextBoot {
+        let text = plan.steps.first().and_then(|step| step.after.as_deref()).unwrap_or_default();
+        resolve_text(host, &self.0, &String::from_utf8_lossy(text))
+    }
+
+    fn mark(&self, host: &Host, _asked: &Asked) -> Option<Told> {
+        mark::in_text(host, &self.0)
+    }
+
+    fn always_marks(&self) -> bool {
+        false
+    }
+
+    fn unheld(&self, _host: &Host, _asked: &Asked) -> Option<NextBoot> {
+        None
+    }
+
+    fn plans_unmarked(&self, host: &Host, _asked: &Asked, _held: &KernelRelease, _keep: bool) -> Vec<Result<Plan>> {
+        vec![mark::plan_drop(host, &self.0)]
+    }
+
+    fn named(&self, host: &Host, _asked: &Asked) -> Option<(Vec<u8>, Option<String>)> {
+        let text = host.read(&self.0).ok()?;
+        let menu = parse(&String::from_utf8_lossy(&text));
+        // Without `default=` it is the first entry.
+        let (number, _) = default(host, &self.0, &menu, &mut NextBoot::new(Source::GrubLegacy));
+        (!menu.titles.is_empty()).then(|| (text, Some(number.to_string())))
+    }
+
+    fn untimed(&self, _host: &Host, _asked: &Asked) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn settable(&self, host: &Host) -> Result<PathBuf> {
+        host.read(&self.0).remedy(format!("reading {}", self.0.display()), self.remedy(host))?;
+        Ok(self.0.clone())
+    }
+
+    fn remedy(&self, _host: &Host) -> String {
+        format!("set default= in {} by hand", self.0.display())
+    }
+
+    fn once_remedy(&self) -> &'static str {
+        "grub2-editenv - unset next_entry"
+    }
+}
+
+impl Legacy {
+    fn plan(&self, host: &Host, to: &KernelRelease, purpose: Purpose) -> Result<Plan> {
         let config = &self.0;
         let path = real(host, config);
         let before = files::read_bounded(&path, 4 << 20).with_context(|| format!("reading {}", config.display()))?;
@@ -257,7 +313,8 @@ impl BootLoader for Legacy {
         let at = (0..parse(&text).titles.len()).find(|n| {
             let mut answer = NextBoot::new(Source::GrubLegacy);
             add_number(host, config, &mut answer, &text, *n);
-            answer.certain && answer.kernels.iter().any(|c| c.kernel == *to)
+            let whole = |c: &Candidate| c.kernel == *to && c.initrds.iter().all(|initrd| host.exists(initrd));
+            answer.certain && answer.kernels.iter().any(whole)
         });
         let at = at.ok_or_else(|| no_entry(to))?;
         let mut head = format!("default={at}\n");
@@ -278,51 +335,8 @@ impl BootLoader for Legacy {
             lines.push(line);
         }
         lines.insert(placed.unwrap_or(0), &head);
-        Ok(Plan { at: path, way: Way::Replace, before: Some(before), after: lines.concat().into_bytes() })
-    }
-
-    fn plan_clear_once(&self, _host: &Host, _asked: &Asked) -> Result<Plan> {
-        anyhow::bail!("GRUB legacy has nothing set for one boot")
-    }
-
-    fn preview(&self, host: &Host, plan: &Plan) -> NextBoot {
-        resolve_text(host, &self.0, &String::from_utf8_lossy(&plan.after))
-    }
-
-    fn mark(&self, host: &Host, _asked: &Asked) -> Option<Told> {
-        mark::in_text(host, &self.0)
-    }
-
-    fn always_marks(&self) -> bool {
-        false
-    }
-
-    fn drop_mark(&self, host: &Host, _asked: &Asked) -> Result<()> {
-        mark::drop_comment(host, &real(host, &self.0))
-    }
-
-    fn named(&self, host: &Host, _asked: &Asked) -> Option<(Vec<u8>, Option<String>)> {
-        let text = host.read(&self.0).ok()?;
-        let menu = parse(&String::from_utf8_lossy(&text));
-        // Without `default=` it is the first entry.
-        let (number, _) = default(host, &self.0, &menu, &mut NextBoot::new(Source::GrubLegacy));
-        (!menu.titles.is_empty()).then(|| (text, Some(number.to_string())))
-    }
-
-    fn untimed(&self, _host: &Host, _asked: &Asked) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn obeys(&self, host: &Host) -> (PathBuf, bool) {
-        (self.0.clone(), host.is_file(&self.0))
-    }
-
-    fn remedy(&self) -> String {
-        format!("set default= in {} by hand", self.0.display())
-    }
-
-    fn once_remedy(&self) -> &'static str {
-        "grub2-editenv - unset next_entry"
+        let after = Some(lines.concat().into_bytes());
+        Ok(Plan::one(Step { at: path, way: Way::Replace, before: Some(before), after }))
     }
 }
 

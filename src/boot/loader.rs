@@ -36,8 +36,8 @@ impl Loader {
 
     /// What it would do, and what that was read from.
     pub fn ask(&self, host: &Host) -> NextBoot {
-        let (mut answer, env_file, files) = self.resolve(host);
-        answer.asked = Some(Asked { loader: self.clone(), env_file, files });
+        let (mut answer, places) = self.resolve(host);
+        answer.asked = Some(Asked { loader: self.clone(), places });
         answer
     }
 }
@@ -59,9 +59,18 @@ impl Deref for Loader {
 pub(super) struct Asked {
     /// The loader.
     pub loader: Loader,
-    /// GRUB 2's environment file, below the root; empty for another loader.
+    /// Its files.
+    pub places: Places,
+}
+
+/// Files of a loader, below the root.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Places {
+    /// GRUB 2's environment file; empty for another loader.
     pub env_file: PathBuf,
-    /// The configurations and the directories that it looked into, below the root.
+    /// GRUB 2's custom.cfg, which may not be there; empty for another loader.
+    pub custom: PathBuf,
+    /// All that the answer depends on: the configurations and the directories that were looked into.
     pub files: Vec<PathBuf>,
 }
 
@@ -70,14 +79,15 @@ pub(super) trait BootLoader {
     /// Its configuration: a file, or the top of a partition.
     fn config(&self) -> &Path;
 
-    /// What boots, the environment file, and what the answer was read from.
-    fn resolve(&self, host: &Host) -> (NextBoot, PathBuf, Vec<PathBuf>);
+    /// What boots, and the files that say so.
+    fn resolve(&self, host: &Host) -> (NextBoot, Places);
 
     /// Every entry that starts a kernel, in the order of its menu.
     fn menu(&self, host: &Host) -> Vec<Candidate>;
 
-    /// Works out how `to` becomes the default. `entry` is preferred among its entries.
-    fn plan(&self, host: &Host, to: &KernelRelease, entry: Option<&str>, purpose: Purpose) -> Result<Plan>;
+    /// Works out how `to` becomes the default: each means that there is, the best first, whether or not the loader obeys it. `entry` is
+    /// preferred among the kernel's entries.
+    fn plans(&self, host: &Host, to: &KernelRelease, entry: Option<&str>, purpose: Purpose) -> Vec<Result<Plan>>;
 
     /// Works out how what is set for the next boot only ends.
     fn plan_clear_once(&self, host: &Host, asked: &Asked) -> Result<Plan>;
@@ -91,21 +101,28 @@ pub(super) trait BootLoader {
     /// Whether each hold leaves a mark.
     fn always_marks(&self) -> bool;
 
-    /// Takes the mark away and leaves the default where it is.
-    fn drop_mark(&self, host: &Host, asked: &Asked) -> Result<()>;
+    /// What it would do without the hold that is on; none where only the mark tells that.
+    fn unheld(&self, host: &Host, asked: &Asked) -> Option<NextBoot>;
+
+    /// Works out how the mark goes, and the default stays `held` if that can be; the best means first. `keep`: something of ours may stay
+    /// for it, as long as vfguard does.
+    fn plans_unmarked(&self, host: &Host, asked: &Asked, held: &KernelRelease, keep: bool) -> Vec<Result<Plan>>;
 
     /// What its files say about the default, for telling whether it was moved: none where they cannot be read whole, as while another
     /// tool writes them. The second is the name or number that they give the default, if they do.
     fn named(&self, host: &Host, asked: &Asked) -> Option<(Vec<u8>, Option<String>)>;
 
-    /// What decides beside the files of [`Asked::files`]: it changes without a trace in their times.
+    /// What decides beside [`Places::files`]: it changes without a trace in their times.
     fn untimed(&self, host: &Host, asked: &Asked) -> Vec<u8>;
 
-    /// The file that a default is saved in, and whether it is obeyed.
-    fn obeys(&self, host: &Host) -> (PathBuf, bool);
+    /// The file by which a default could be moved.
+    ///
+    /// # Errors
+    /// Why it could not.
+    fn settable(&self, host: &Host) -> Result<PathBuf>;
 
     /// How a person makes a default settable.
-    fn remedy(&self) -> String;
+    fn remedy(&self, host: &Host) -> String;
 
     /// How a person ends what is set for one boot.
     fn once_remedy(&self) -> &'static str;

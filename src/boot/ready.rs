@@ -8,9 +8,8 @@
 //! The seal is a digest of what it was worked out from and of what stands there. A run that finds the one that is due leaves it at that:
 //! most find nothing new.
 
-use super::grub2::grubenv;
-use super::hold::plan::{Plan, Purpose, Way};
-use super::loader::{Asked, Loader};
+use super::hold::plan::{Plan, Purpose, Step, Way};
+use super::loader::Asked;
 use super::NextBoot;
 use crate::config::Mode;
 use crate::host::{files, Host};
@@ -35,17 +34,25 @@ pub fn leave(host: &Host, now: &NextBoot, wanted: Option<&KernelRelease>, to: Op
     if host.read(FILE).is_ok_and(|left| is_sealed(&left, &inputs)) {
         return Ok(());
     }
+    // Where nothing is held off yet, the shell marks what it takes the place of.
+    let purpose = Purpose::Unattended(wanted.filter(|w| *w != to));
+    let plans = asked.loader.plans(host, to, None, purpose).into_iter().flatten();
+    // The shell writes one file.
+    let mut steps = plans.filter_map(|plan| plan.steps.into_iter().next());
+    let takes = |step: &Step| {
+        let now = asked.loader.preview(host, &Plan::one(step.clone()));
+        now.lasting().is_some_and(|next| next.kernel == *to)
+    };
     // Another default of the loader's own, or no entry that starts the kernel: nothing that the shell could write would hold it.
-    let plan = plan(host, &asked.loader, wanted, to).ok();
-    let takes = |plan: &Plan| asked.loader.preview(host, plan).lasting().is_some_and(|next| next.kernel == *to);
-    let content = match plan.filter(takes) {
-        Some(plan) => {
-            let way = match plan.way {
+    let content = match steps.find(takes) {
+        Some(Step { at, way, after, .. }) => {
+            let way = match way {
                 Way::InPlace => "in-place",
                 Way::Replace => "replace",
                 Way::Bootctl(_) => "bootctl",
             };
-            sealed(&inputs, way.as_bytes(), to.as_str().as_bytes(), plan.at.as_os_str().as_encoded_bytes(), &plan.after)
+            let (at, after) = (at.as_os_str().as_encoded_bytes(), after.unwrap_or_default());
+            sealed(&inputs, way.as_bytes(), to.as_str().as_bytes(), at, &after)
         }
         None => sealed(&inputs, b"none", to.as_str().as_bytes(), b"-", b""),
     };
@@ -56,7 +63,7 @@ pub fn leave(host: &Host, now: &NextBoot, wanted: Option<&KernelRelease>, to: Op
 /// All that a hold is worked out from, as it is now. GRUB writes its environment past the file system, which leaves no trace in its times.
 fn inputs(host: &Host, asked: &Asked, wanted: Option<&KernelRelease>, to: &KernelRelease) -> Vec<u8> {
     let mut inputs = format!("{} {:?} {wanted:?} {to}\n", env!("CARGO_PKG_VERSION"), asked.loader).into_bytes();
-    for file in &asked.files {
+    for file in &asked.places.files {
         inputs.extend(host.identity(file).unwrap_or_default().into_bytes());
         inputs.push(b'\n');
     }
@@ -95,14 +102,4 @@ pub fn leave_mode(host: &Host, mode: Mode) -> Result<()> {
     }
     files::create_dirs(host.path(MODE).parent().unwrap_or(Path::new("/")), 0o700)?;
     host.write_atomic(MODE, word.as_bytes(), 0o600)
-}
-
-fn plan(host: &Host, loader: &Loader, wanted: Option<&KernelRelease>, to: &KernelRelease) -> Result<Plan> {
-    // Where nothing is held off yet, the shell marks what it takes the place of.
-    let mut plan = loader.plan(host, to, None, Purpose::Hold(wanted.filter(|w| *w != to)))?;
-    if plan.way == Way::InPlace {
-        // What is set for one boot goes as well: nobody is there to judge it.
-        plan.after = grubenv::edit(&plan.after, &[("next_entry", None)])?;
-    }
-    Ok(plan)
 }

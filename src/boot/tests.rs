@@ -2,6 +2,7 @@
 
 mod beside;
 mod hostile;
+mod literal;
 
 use super::grub2::grubenv;
 use super::hold::{mark, moves, plan, RECORD};

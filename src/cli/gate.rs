@@ -2,7 +2,7 @@
 
 use super::{Context, Global};
 use crate::boot;
-use crate::config::{Config, Gate as Settings, Mode};
+use crate::config::{Boot, Config, Gate as Settings, Mode};
 use crate::error::{advise, Exit};
 use crate::gate::{self, audit, Gate, Override, Reason, State};
 use crate::host::lock::BootLock;
@@ -179,21 +179,40 @@ fn remove(context: &Context) -> Result<Exit> {
     if let Err(e) = audit::append(host, &audit::Event::now(host, audit::What::Remove, "", None)) {
         print::note(&format!("{e:#}"));
     }
-    let mut done: Vec<String> = boot::held(host).map(|hold| forget(host, &hold)).into_iter().collect();
+    let mut done: Vec<String> = match boot::held(host) {
+        Some(hold) => vec![forget(host, &hold)],
+        None => given_back(host).into_iter().collect(),
+    };
     // Nor a hold that was left ready.
     done.extend(files::remove(&host.path(boot::ready::FILE)).err().map(|e| format!("{e:#}")));
     tell(context, Report { hands_off: None, done, ..Report::new(context) }, true);
     Ok(Exit::Done)
 }
 
-/// Takes the marks of a hold away and leaves the default where it is: once vfguard is gone, nobody else would.
+/// Without a hold: ends a default that `decline` keeps by something of ours. Where nothing boots otherwise, there is nothing to say.
+fn given_back(host: &Host) -> Option<String> {
+    let before = boot::next_boot(host, &Boot::default()).lasting()?.kernel.clone();
+    let now = BootLock::take(host).and_then(|lock| boot::clean(host, &lock)).ok()??;
+    (now != before)
+        .then(|| format!("THE BOOT DEFAULT IS GIVEN BACK: {now} BOOTS NEXT, and not {before}, which was kept by decline"))
+}
+
+/// Takes what is left of a hold away, since nobody would once vfguard is gone; the default stays where it is, if that can be.
 fn forget(host: &Host, hold: &boot::Hold) -> String {
     let ended = BootLock::take(host).and_then(|lock| boot::unmark(host, &lock, hold));
-    let left = ended.map_or_else(|e| format!("; its mark stays: {e:#}"), |()| String::new());
-    format!(
-        "the boot default stays on {}, where it was held; for {} set it with grubby, grub-set-default or bootctl{left}",
-        hold.held, hold.wanted
-    )
+    match ended {
+        Ok(Some(now)) if now != hold.held => format!(
+            "THE BOOT DEFAULT IS GIVEN BACK: {now} BOOTS NEXT, and not {}, on which it was held; vfguard was the only means to hold it",
+            hold.held
+        ),
+        ended => {
+            let left = ended.map_or_else(|e| format!("; its mark stays: {e:#}"), |_| String::new());
+            format!(
+                "the boot default stays on {}, where it was held; for {} set it with grubby, grub-set-default or bootctl{left}",
+                hold.held, hold.wanted
+            )
+        }
+    }
 }
 
 fn open_override(context: &Context, open: &Open) -> Result<Exit> {

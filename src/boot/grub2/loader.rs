@@ -1,15 +1,16 @@
-//! GRUB 2's default, moved by `saved_entry` in its environment file.
+//! GRUB 2's default, moved by `saved_entry` in its environment file or, where grub.cfg has a default of its own, by [`custom`].
 
-use super::script::eval::EnvFiles;
+use super::custom::{self, Custom, Kind};
+use super::pick::pick;
+use super::script::eval::Planned;
 use super::script::Choice;
-use super::{add, grubenv, resolve, resolve_with, survey};
+use super::{add, grubenv, resolve_with, survey, Seen};
 use crate::boot::choose::efi_config;
 use crate::boot::hold::mark;
-use crate::boot::hold::moves::make;
-use crate::boot::hold::plan::{is_rescue, no_entry, real, Plan, Purpose, Way};
+use crate::boot::hold::plan::{no_entry, real, Plan, Purpose, Step, Way};
 use crate::boot::hold::told::Told;
 use crate::boot::image;
-use crate::boot::loader::{Asked, BootLoader};
+use crate::boot::loader::{Asked, BootLoader, Places};
 use crate::boot::{Candidate, NextBoot, Role, Source};
 use crate::error::{advise, Remedy};
 use crate::host::Host;
@@ -26,43 +27,61 @@ impl BootLoader for Grub2 {
         &self.0
     }
 
-    fn resolve(&self, host: &Host) -> (NextBoot, PathBuf, Vec<PathBuf>) {
-        let seen = resolve(host, &self.0, efi_config(host, &self.0));
-        (seen.answer, seen.first.env_file.unwrap_or_else(|| self.usual_env()), seen.first.files)
+    fn resolve(&self, host: &Host) -> (NextBoot, Places) {
+        let seen = self.seen(host, &Planned::new());
+        let mut places = self.places(&seen);
+        places.files = seen.first.files;
+        if !places.files.contains(&places.custom) {
+            places.files.push(places.custom.clone());
+        }
+        (seen.answer, places)
     }
 
     fn menu(&self, host: &Host) -> Vec<Candidate> {
         let mut answer = NextBoot::new(Source::Unknown);
-        let (choices, _) = survey(host, &self.0, efi_config(host, &self.0));
+        let choices = self.choices(host);
         let whole = choices.iter().filter(|c| c.failed.is_none());
         whole.for_each(|c| add(host, &mut answer, Role::Next, c, ""));
         answer.kernels
     }
 
-    fn plan(&self, host: &Host, to: &KernelRelease, entry: Option<&str>, purpose: Purpose) -> Result<Plan> {
-        let (choices, env_file) = survey(host, &self.0, efi_config(host, &self.0));
-        let choice = pick(host, &choices, to, entry).ok_or_else(|| no_entry(to))?;
-        let (held, wanted) = match purpose {
-            Purpose::Hold(wanted) => (Some(to.as_str()), wanted.map(KernelRelease::as_str)),
-            Purpose::Promotion => (None, None),
+    fn plans(&self, host: &Host, to: &KernelRelease, entry: Option<&str>, purpose: Purpose) -> Vec<Result<Plan>> {
+        let seen = self.seen(host, &Planned::new());
+        let places = self.places(&seen);
+        let choices = self.choices(host);
+        let Some(choice) = pick(host, &choices, to, entry) else { return vec![Err(no_entry(to))] };
+        let custom = custom::read(host, &places.custom);
+        let block = custom.as_ref().ok().filter(|custom| custom.has_block());
+        let saved = saved(host, &places, block, choice, to, purpose);
+        if purpose == Purpose::Promotion {
+            // What boots without the block is what the configuration says, and it stays as it was.
+            let unblocked = block.map(|block| unblocked(host, &places, block, &[]));
+            return unblocked.into_iter().chain([saved]).collect();
+        }
+        // A file that grub.cfg does not read hinders nothing.
+        let read = seen.first.files.contains(&places.custom);
+        let blocked = match custom {
+            Ok(custom) if read || custom.content.is_none() => Some(blocked(host, &places, &custom, choice, to, purpose)),
+            Ok(_) => None,
+            Err(e) => Some(Err(e)),
         };
-        let [held, wanted, entry] = mark::variables(held, wanted);
-        let changes = [("saved_entry", Some(choice.selector.as_str())), ("prev_saved_entry", None), held, wanted, entry];
-        plan_env(host, &env_file.unwrap_or_else(|| self.usual_env()), &changes)
+        [saved].into_iter().chain(blocked).collect()
     }
 
     fn plan_clear_once(&self, host: &Host, asked: &Asked) -> Result<Plan> {
-        plan_env(host, &asked.env_file, &[("next_entry", None), ("prev_saved_entry", None)])
+        edit_env(host, &asked.places.env_file, &[("next_entry", None), ("prev_saved_entry", None)]).map(Plan::one)
     }
 
     fn preview(&self, host: &Host, plan: &Plan) -> NextBoot {
-        let variables = grubenv::variables(&plan.after).map(|(variables, _)| variables).unwrap_or_default();
-        let env = EnvFiles::from([(host.name(&plan.at), variables)]);
-        resolve_with(host, &self.0, efi_config(host, &self.0), &env).answer
+        self.seen(host, &planned(host, plan)).answer
     }
 
     fn mark(&self, host: &Host, asked: &Asked) -> Option<Told> {
-        let block = whole_env(host, &asked.env_file)?;
+        let custom = custom::read(host, &asked.places.custom).ok();
+        if let Some(told) = custom.and_then(|custom| custom.mark()) {
+            return Some(told);
+        }
+        let block = whole_env(host, &asked.places.env_file)?;
         let held = grubenv::get(&block, mark::MARK)?.parse().ok()?;
         let wanted = grubenv::get(&block, mark::MARK_WANTED).and_then(|w| w.parse().ok());
         let entry = || grubenv::get(&block, mark::MARK_ENTRY).filter(|e| !e.is_empty());
@@ -73,31 +92,76 @@ impl BootLoader for Grub2 {
         true
     }
 
-    fn drop_mark(&self, host: &Host, asked: &Asked) -> Result<()> {
-        make(host, plan_env(host, &asked.env_file, &mark::variables(None, None))?).map(|_| ())
+    fn unheld(&self, host: &Host, asked: &Asked) -> Option<NextBoot> {
+        let custom = custom::read(host, &asked.places.custom).ok().filter(|custom| custom.mark().is_some())?;
+        let planned = Planned::from([(host.name(&custom.at), custom.without())]);
+        Some(self.seen(host, &planned).answer)
+    }
+
+    fn plans_unmarked(&self, host: &Host, asked: &Asked, held: &KernelRelease, keep: bool) -> Vec<Result<Plan>> {
+        let places = &asked.places;
+        let custom = custom::read(host, &places.custom).ok().filter(Custom::has_block);
+        let Some(custom) = custom else {
+            return vec![edit_env(host, &places.env_file, &mark::variables(None, None)).map(Plan::one)];
+        };
+        let choices = self.choices(host);
+        let choice = pick(host, &choices, held, None);
+        let saved = choice.map(|choice| saved(host, places, Some(&custom), choice, held, Purpose::Promotion));
+        let kept = choice.filter(|_| keep).map(|choice| kept(&custom, choice, held));
+        saved.into_iter().chain(kept).chain([unblocked(host, places, &custom, &[])]).collect()
     }
 
     fn named(&self, host: &Host, asked: &Asked) -> Option<(Vec<u8>, Option<String>)> {
-        let block = whole_env(host, &asked.env_file)?;
-        let name = grubenv::get(&block, "saved_entry").filter(|v| !v.is_empty());
-        Some((block, name))
+        let env_file = &asked.places.env_file;
+        let block = whole_env(host, env_file).or_else(|| (!real(host, env_file).exists()).then(Vec::new))?;
+        let saved = grubenv::get(&block, "saved_entry").filter(|v| !v.is_empty());
+        // Else what the configuration itself says.
+        let name = saved.or_else(|| self.seen(host, &Planned::new()).default.filter(|v| !v.is_empty()));
+        let custom = host.read(&asked.places.custom).unwrap_or_default();
+        Some(([block, custom].concat(), name))
     }
 
     /// GRUB writes its environment past the file system.
     fn untimed(&self, host: &Host, asked: &Asked) -> Vec<u8> {
-        host.read(&asked.env_file).unwrap_or_default()
+        host.read(&asked.places.env_file).unwrap_or_default()
     }
 
-    fn obeys(&self, host: &Host) -> (PathBuf, bool) {
-        (self.0.clone(), host.read_text(&self.0).is_ok_and(|t| t.contains("saved_entry")))
-    }
-
-    fn remedy(&self) -> String {
-        if self.0.starts_with("/boot/grub") && !self.0.starts_with("/boot/grub2") {
-            "set GRUB_DEFAULT=saved in /etc/default/grub and run update-grub".into()
-        } else {
-            format!("set GRUB_DEFAULT=saved in /etc/default/grub and run grub2-mkconfig -o {}", self.0.display())
+    /// A default that is moved is what the configuration's default is then, also where there is one kernel only.
+    fn settable(&self, host: &Host) -> Result<PathBuf> {
+        let seen = self.seen(host, &Planned::new());
+        let menu = self.menu(host);
+        let next = seen.answer.lasting().map(|c| &c.kernel);
+        let to = menu.iter().map(|c| &c.kernel).find(|k| Some(*k) != next).or(next);
+        let to = to.ok_or_else(|| advise("no boot entry starts a kernel", "install a kernel package again"))?;
+        let choices = self.choices(host);
+        let selector = pick(host, &choices, to, None).map(|c| c.selector.clone());
+        let mut failed = None;
+        for plan in self.plans(host, to, None, Purpose::Hold(None)) {
+            match plan {
+                Ok(plan) if self.seen(host, &planned(host, &plan)).default == selector => {
+                    return Ok(plan.steps.first().map_or_else(PathBuf::new, |step| host.name(&step.at)));
+                }
+                Ok(_) => {}
+                Err(e) => failed = failed.or(Some(e)),
+            }
         }
+        Err(failed.unwrap_or_else(|| {
+            let file = seen.first.file.display();
+            advise(
+                format!("{file} starts neither a saved default nor one that custom.cfg sets, so it could not be held"),
+                self.remedy(host),
+            )
+        }))
+    }
+
+    fn remedy(&self, host: &Host) -> String {
+        let config = self.seen(host, &Planned::new()).first.file;
+        let write = if config.starts_with("/boot/grub") {
+            "update-grub".to_owned()
+        } else {
+            format!("grub2-mkconfig -o {}", config.display())
+        };
+        format!("echo GRUB_DEFAULT=saved >>/etc/default/grub && {write}")
     }
 
     fn once_remedy(&self) -> &'static str {
@@ -106,43 +170,114 @@ impl BootLoader for Grub2 {
 }
 
 impl Grub2 {
-    /// Where the environment file is by GRUB's own custom.
-    fn usual_env(&self) -> PathBuf {
-        self.0.with_file_name("grubenv")
+    fn seen(&self, host: &Host, planned: &Planned) -> Seen {
+        resolve_with(host, &self.0, efi_config(host, &self.0), planned)
+    }
+
+    fn choices(&self, host: &Host) -> Vec<Choice> {
+        survey(host, &self.0, efi_config(host, &self.0)).0
+    }
+
+    /// The files beside the grub.cfg that really runs: one on an EFI partition may only lead to it.
+    fn places(&self, seen: &Seen) -> Places {
+        Places {
+            env_file: seen.first.env_file.clone().unwrap_or_else(|| self.0.with_file_name("grubenv")),
+            custom: seen.first.file.with_file_name(custom::NAME),
+            files: Vec::new(),
+        }
     }
 
     /// The kernel that the entry of this name or title starts.
     fn started_by(&self, host: &Host, entry: &str) -> Option<KernelRelease> {
-        let (choices, _) = survey(host, &self.0, efi_config(host, &self.0));
+        let choices = self.choices(host);
         let choice = choices.into_iter().find(|c| c.failed.is_none() && (c.selector == entry || c.entry == entry))?;
         image::look(host, choice.image.as_deref()?).release
     }
 }
 
-fn starts(host: &Host, choice: &Choice, to: &KernelRelease) -> bool {
-    choice.failed.is_none() && choice.image.as_deref().is_some_and(|i| image::look(host, i).release.as_ref() == Some(to))
+fn planned(host: &Host, plan: &Plan) -> Planned {
+    plan.steps.iter().map(|step| (host.name(&step.at), step.after.clone())).collect()
 }
 
-/// The entry by which to name a kernel: not a rescue one, and rather one whose name holds the release, for a name that stays
-/// the same when the next kernel comes.
-fn pick(host: &Host, choices: &[Choice], to: &KernelRelease, entry: Option<&str>) -> Option<Choice> {
-    let usable = choices.iter().filter(|c| !c.selector.is_empty() && starts(host, c, to));
-    let rank = |c: &&Choice| {
-        let rescue = is_rescue(&c.cmdline);
-        let named = c.selector.contains(to.as_str());
-        (Some(c.entry.as_str()) != entry, rescue, !named)
+/// A move by `saved_entry`. A block that is there goes.
+fn saved(
+    host: &Host,
+    places: &Places,
+    block: Option<&Custom>,
+    choice: &Choice,
+    to: &KernelRelease,
+    purpose: Purpose,
+) -> Result<Plan> {
+    let held = purpose.hold().map(|_| to.as_str());
+    let wanted = purpose.hold().flatten().map(KernelRelease::as_str);
+    let [held, wanted, entry] = mark::variables(held, wanted);
+    let mut changes = vec![("saved_entry", Some(choice.selector.as_str())), ("prev_saved_entry", None), held, wanted, entry];
+    if matches!(purpose, Purpose::Unattended(_)) {
+        changes.push(("next_entry", None));
+    }
+    match block {
+        Some(block) => unblocked(host, places, block, &changes),
+        None => edit_env(host, &places.env_file, &changes).map(Plan::one),
+    }
+}
+
+/// A hold by a block in custom.cfg; a mark in the environment is of an earlier one.
+fn blocked(
+    host: &Host,
+    places: &Places,
+    custom: &Custom,
+    choice: &Choice,
+    to: &KernelRelease,
+    purpose: Purpose,
+) -> Result<Plan> {
+    let kind = if matches!(purpose, Purpose::Unattended(_)) { Kind::Unattended } else { Kind::Hold };
+    let after = custom.with(kind, to, purpose.hold().flatten(), &choice.selector).ok_or_else(|| unnamed(choice))?;
+    let steps = [step(custom, Some(after))].into_iter().chain(unmarked_env(host, places)).collect();
+    Ok(Plan { steps, note: custom.note.clone() })
+}
+
+/// The block goes, and the mark in the environment, which gets other `changes` as well.
+fn unblocked(host: &Host, places: &Places, custom: &Custom, changes: &[(&str, Option<&str>)]) -> Result<Plan> {
+    let env = match changes {
+        [] => unmarked_env(host, places),
+        changes => Some(edit_env(host, &places.env_file, changes)?),
     };
-    usable.min_by_key(rank).cloned()
+    let steps = [step(custom, custom.without())].into_iter().chain(env).collect();
+    Ok(Plan { steps, note: None })
+}
+
+/// The block stays as a default that a person chose.
+fn kept(custom: &Custom, choice: &Choice, held: &KernelRelease) -> Result<Plan> {
+    let after = custom.with(Kind::Keep, held, None, &choice.selector).ok_or_else(|| unnamed(choice))?;
+    Ok(Plan::one(step(custom, Some(after))))
+}
+
+fn step(custom: &Custom, after: Option<Vec<u8>>) -> Step {
+    Step { at: custom.at.clone(), way: Way::Replace, before: custom.content.clone(), after }
+}
+
+fn unnamed(choice: &Choice) -> anyhow::Error {
+    advise(
+        format!("the boot entry {:?} has a name that cannot be written into custom.cfg", choice.entry),
+        "give the entry a plain title (GRUB_DISTRIBUTOR in /etc/default/grub)",
+    )
+}
+
+/// The environment without a mark, where there is one.
+fn unmarked_env(host: &Host, places: &Places) -> Option<Step> {
+    let block = whole_env(host, &places.env_file)?;
+    grubenv::get(&block, mark::MARK)?;
+    edit_env(host, &places.env_file, &mark::variables(None, None)).ok()
 }
 
 /// Works out an edit of GRUB's environment file: in place, so that GRUB's own block list and a link to it stay true.
-fn plan_env(host: &Host, name: &Path, changes: &[(&str, Option<&str>)]) -> Result<Plan> {
+fn edit_env(host: &Host, name: &Path, changes: &[(&str, Option<&str>)]) -> Result<Step> {
     let at = real(host, name);
     let create = format!("grub2-editenv {} create", name.display());
     if !at.exists() {
         let mut empty = grubenv::SIGNATURE.to_vec();
         empty.resize(grubenv::SIZE, b'#');
-        return Ok(Plan { at, way: Way::Replace, before: None, after: grubenv::edit(&empty, changes)? });
+        return Ok(Step { at, way: Way::Replace, before: None, after: Some(grubenv::edit(&empty, changes)?) });
     }
     let before = grubenv::read(&at).remedy(format!("reading {}", name.display()), create.clone())?;
     if grubenv::get(&before, "env_block").is_some_and(|v| !v.is_empty()) {
@@ -153,7 +288,7 @@ fn plan_env(host: &Host, name: &Path, changes: &[(&str, Option<&str>)]) -> Resul
     }
     let after = grubenv::edit(&before, changes)
         .remedy(format!("editing {}", name.display()), format!("rm {}; {create}", name.display()))?;
-    Ok(Plan { at, way: Way::InPlace, before: Some(before), after })
+    Ok(Step { at, way: Way::InPlace, before: Some(before), after: Some(after) })
 }
 
 /// GRUB's environment, where that is whole.

@@ -3,8 +3,10 @@
 //! rhel-9 and fedora branches) and GNU GRUB; `util/grub.d/00_header.in`, `08_fallback_counting.in`, `10_linux.in`.
 
 pub mod bls;
+mod custom;
 pub mod grubenv;
 mod loader;
+mod pick;
 pub mod script;
 pub mod torn;
 
@@ -14,7 +16,7 @@ use super::entry::{candidate, Entry};
 use super::{NextBoot, Role, Source};
 use crate::host::{files, os_release, Host};
 use crate::kernel::KernelRelease;
-use script::eval::{EnvFiles, Order};
+use script::eval::{EnvFiles, Order, Planned};
 use script::{Choice, Flavor, Machine, Outcome, World};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +29,8 @@ pub struct Seen {
     pub answer: NextBoot,
     /// The first boot: what starts next.
     pub first: Outcome,
+    /// What the default is after that.
+    pub default: Option<String>,
     /// What starts after that.
     pub lasting: Option<Choice>,
     /// GRUB can write its environment file.
@@ -35,21 +39,21 @@ pub struct Seen {
 
 /// What boots with this configuration, a path below the root.
 pub fn resolve(host: &Host, config: &Path, efi: bool) -> Seen {
-    resolve_with(host, config, efi, &EnvFiles::new())
+    resolve_with(host, config, efi, &Planned::new())
 }
 
-/// The same with other variables in the environment files that are named.
-pub(super) fn resolve_with(host: &Host, config: &Path, efi: bool, env: &EnvFiles) -> Seen {
+/// The same as if files were other than they are.
+fn resolve_with(host: &Host, config: &Path, efi: bool, planned: &Planned) -> Seen {
     let (flavor, order) = rules(host);
     let unwritable = unwritable(host);
     let assumed = if order == Order::Unknown { Order::Name } else { order };
-    let world = World { host, flavor, order: assumed, efi, writable: unwritable.is_none() };
-    let mut seen = simulate(&world, config, env);
+    let world = World { host, flavor, order: assumed, efi, writable: unwritable.is_none(), planned };
+    let mut seen = simulate(&world, config);
     // The orders of EL8's and of newer GRUBs differ rarely; where they do, which GRUB was installed decides.
     if seen.first.bls && matches!(order, Order::Version | Order::Unknown) {
         let other = if assumed == Order::Version { Order::Name } else { Order::Version };
-        let world = World { order: other, host, flavor, efi, writable: unwritable.is_none() };
-        let rest = simulate(&world, config, env);
+        let world = World { order: other, host, flavor, efi, writable: unwritable.is_none(), planned };
+        let rest = simulate(&world, config);
         if releases(&rest.answer) != releases(&seen.answer) {
             match order_of_binary(host, config) {
                 Some(known) if known == assumed => {}
@@ -74,7 +78,7 @@ pub(super) fn resolve_with(host: &Host, config: &Path, efi: bool, env: &EnvFiles
 pub(super) fn survey(host: &Host, config: &Path, efi: bool) -> (Vec<Choice>, Option<PathBuf>) {
     let (flavor, order) = rules(host);
     let order = if order == Order::Unknown { Order::Name } else { order };
-    let world = World { host, flavor, order, efi, writable: unwritable(host).is_none() };
+    let world = World { host, flavor, order, efi, writable: unwritable(host).is_none(), planned: &Planned::new() };
     Machine::survey(&world, config)
 }
 
@@ -96,17 +100,19 @@ fn releases(answer: &NextBoot) -> Vec<(&KernelRelease, Role)> {
     answer.kernels.iter().map(|c| (&c.kernel, c.role)).collect()
 }
 
-fn simulate(world: &World, config: &Path, env: &EnvFiles) -> Seen {
-    let first = Machine::boot(world, config, env.clone());
+fn simulate(world: &World, config: &Path) -> Seen {
+    let first = Machine::boot(world, config, EnvFiles::new());
     let from_entries = first.choice.as_ref().map_or(first.bls, |c| c.bls);
     let mut answer = NextBoot::new(if from_entries { Source::Bls } else { Source::Grub2 });
     remarks(&mut answer, &first);
+    let mut default = first.default.clone();
     let lasting = if first.once && world.writable {
         let second = Machine::boot(world, config, first.env.clone());
         remarks(&mut answer, &second);
         if let Some(choice) = &first.choice {
             add(world.host, &mut answer, Role::Once, choice, &once_reason(&first));
         }
+        default = second.default;
         second.choice
     } else {
         first.choice.clone()
@@ -118,7 +124,7 @@ fn simulate(world: &World, config: &Path, env: &EnvFiles) -> Seen {
         add(world.host, &mut answer, Role::Fallback, choice, "");
     }
     counting(world, config, &first, &mut answer);
-    Seen { answer, first, lasting, writable: world.writable }
+    Seen { answer, first, default, lasting, writable: world.writable }
 }
 
 fn remarks(answer: &mut NextBoot, outcome: &Outcome) {

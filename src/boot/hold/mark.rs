@@ -1,6 +1,6 @@
 //! The mark of a hold in a loader's own files, should the record be lost or never have been written (a full disk).
 
-use super::moves::replace;
+use super::plan::{real, Plan, Step, Way};
 use super::told::Told;
 use crate::host::{files, Host};
 use crate::kernel::KernelRelease;
@@ -33,19 +33,20 @@ pub(in crate::boot) fn comment(held: &KernelRelease, wanted: Option<&KernelRelea
 pub(in crate::boot) fn in_text(host: &Host, path: &Path) -> Option<Told> {
     let bytes = files::read_bounded(&host.path(path), 4 << 20).unwrap_or_default();
     let line = bytes.split(|b| *b == b'\n').find_map(|l| l.strip_prefix(COMMENT.as_bytes()))?;
-    let line = String::from_utf8_lossy(line);
-    let mut words = line.split_ascii_whitespace();
+    parse(&String::from_utf8_lossy(line))
+}
+
+/// What stands behind the word of a mark.
+pub(in crate::boot) fn parse(mark: &str) -> Option<Told> {
+    let mut words = mark.split_ascii_whitespace();
     Some(Told { held: words.next()?.parse().ok()?, wanted: words.next().and_then(|w| w.parse().ok()) })
 }
 
-/// Takes the mark out of a text file.
-pub(in crate::boot) fn drop_comment(host: &Host, path: &Path) -> Result<()> {
-    let text = files::read_bounded(path, 4 << 20).with_context(|| format!("reading {}", path.display()))?;
-    let lines: Vec<&[u8]> = text.split_inclusive(|b| *b == b'\n').filter(|l| !l.starts_with(COMMENT.as_bytes())).collect();
-    let after = lines.concat();
-    if after == text {
-        Ok(())
-    } else {
-        replace(host, path, &after)
-    }
+/// How the mark goes out of a text file.
+pub(in crate::boot) fn plan_drop(host: &Host, path: &Path) -> Result<Plan> {
+    let at = real(host, path);
+    let before = files::read_bounded(&at, 4 << 20).with_context(|| format!("reading {}", at.display()))?;
+    let lines: Vec<&[u8]> = before.split_inclusive(|b| *b == b'\n').filter(|l| !l.starts_with(COMMENT.as_bytes())).collect();
+    let after = Some(lines.concat());
+    Ok(Plan::one(Step { at, way: Way::Replace, before: Some(before), after }))
 }

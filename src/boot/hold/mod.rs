@@ -19,7 +19,7 @@ use crate::host::lock::BootLock;
 use crate::host::{failpoint, files, Host};
 use crate::kernel::KernelRelease;
 use anyhow::{Context, Result};
-use moves::{lastingly, make, SetMeanwhile, ATTEMPTS};
+use moves::{can_be_made, lastingly, make, SetMeanwhile, ATTEMPTS};
 use plan::{Plan, Purpose};
 use record::Seen;
 pub(super) use record::RECORD;
@@ -56,18 +56,28 @@ pub fn was_set_meanwhile(error: &anyhow::Error) -> bool {
     error.downcast_ref::<SetMeanwhile>().is_some()
 }
 
-/// Looks in memory whether a move would take.
-fn obeyed(host: &Host, loader: &Loader, to: &KernelRelease, entry: Option<&str>, purpose: Purpose) -> Result<()> {
-    let plan = loader.plan(host, to, entry, purpose)?;
-    match loader.preview(host, &plan).lasting() {
-        Some(next) if next.kernel == *to => Ok(()),
-        next => Err(disobeyed(loader, to, next)),
+/// The first means of a move that would take, by what the loader would do with it in memory.
+fn obeyed(host: &Host, loader: &Loader, to: &KernelRelease, entry: Option<&str>, purpose: Purpose) -> Result<Plan> {
+    let (mut hindered, mut ignored) = (None, None);
+    for plan in loader.plans(host, to, entry, purpose) {
+        match plan {
+            Ok(plan) => match loader.preview(host, &plan).lasting() {
+                Some(next) if next.kernel == *to => {
+                    can_be_made(&plan)?;
+                    return Ok(plan);
+                }
+                next => ignored = ignored.or_else(|| Some(disobeyed(host, loader, to, next))),
+            },
+            Err(e) => hindered = hindered.or(Some(e)),
+        }
     }
+    // A means that could not even be tried may be the one that is obeyed.
+    Err(hindered.or(ignored).unwrap_or_else(|| disobeyed(host, loader, to, None)))
 }
 
-fn disobeyed(loader: &Loader, to: &KernelRelease, next: Option<&Candidate>) -> anyhow::Error {
+fn disobeyed(host: &Host, loader: &Loader, to: &KernelRelease, next: Option<&Candidate>) -> anyhow::Error {
     let next = next.map_or("nothing that is known".to_owned(), |c| c.kernel.to_string());
-    advise(format!("with the boot default set to {to}, the boot loader would still start {next}"), loader.remedy())
+    advise(format!("with the boot default set to {to}, the boot loader would still start {next}"), loader.remedy(host))
 }
 
 /// Works out a move of the default `from` what it is, by the very bytes that it changes.
@@ -79,9 +89,8 @@ fn plan_from(
     entry: Option<&str>,
     purpose: Purpose,
 ) -> Result<Plan> {
-    let plan = loader.plan(host, to, entry, purpose)?;
-    let now = plan.start().map(|start| loader.preview(host, &start));
-    if now.is_some_and(|now| now.lasting().map(|c| &c.kernel) != from) {
+    let plan = obeyed(host, loader, to, entry, purpose)?;
+    if loader.preview(host, &plan.start()).lasting().map(|c| &c.kernel) != from {
         return Err(SetMeanwhile).remedy("moving the boot default", "vfguard reconcile, once the package manager is done");
     }
     Ok(plan)
@@ -96,7 +105,7 @@ fn moved(
     entry: Option<&str>,
     purpose: Purpose,
 ) -> Result<()> {
-    let held = matches!(purpose, Purpose::Hold(_)).then_some(to);
+    let held = purpose.hold().map(|_| to);
     let arrived = || {
         let now = loader.ask(host);
         let mark = now.asked.as_ref().and_then(|asked| loader.mark(host, asked));
@@ -105,7 +114,7 @@ fn moved(
     };
     let write = || make(host, plan_from(host, loader, from, to, entry, purpose)?);
     let Err(undo) = lastingly(host, write, arrived)? else { return Ok(()) };
-    let error = disobeyed(loader, to, loader.ask(host).lasting());
+    let error = disobeyed(host, loader, to, loader.ask(host).lasting());
     undo.undo(host).context("putting the boot default back")?;
     Err(error)
 }
@@ -150,7 +159,7 @@ fn try_hold(host: &Host, to: &KernelRelease) -> Result<Change> {
         return Ok(Change { changed: false, kernel: to.clone(), what });
     }
     let (wanted, entry) = kept(host, &loader, &now, &seen, to);
-    obeyed(host, &loader, to, None, Purpose::Hold(Some(&wanted)))?;
+    let note = obeyed(host, &loader, to, None, Purpose::Hold(Some(&wanted)))?.note;
     let when = jiff::Timestamp::now().to_string();
     let why = format!("{wanted} is not proven to come up with its network");
     let record = Hold { wanted: wanted.clone(), entry, held: to.clone(), when, why: why.clone() };
@@ -169,6 +178,7 @@ fn try_hold(host: &Host, to: &KernelRelease) -> Result<Change> {
     if let Some(e) = unrecorded {
         what += &format!(" (not recorded: {e:#})");
     }
+    what.extend(note.map(|note| format!("; {note}")));
     Ok(Change { changed: true, kernel: to.clone(), what })
 }
 
@@ -256,15 +266,36 @@ pub fn promote(host: &Host, lock: &BootLock, judged: Option<&KernelRelease>) -> 
 /// # Errors
 /// Those of reading and writing the loader's files.
 pub fn release(host: &Host, _lock: &BootLock) -> Result<()> {
-    drop_mark(host)?;
+    drop_mark(host, true)?;
     forget(host)
 }
 
-fn drop_mark(host: &Host) -> Result<()> {
-    match choose::resolve(host).asked {
-        Some(asked) if asked.loader.mark(host, &asked).is_some() => asked.loader.drop_mark(host, &asked),
-        Some(_) | None => Ok(()),
+/// Takes the mark away, and leaves the default on the held kernel by the best means that does; without one it is given back. With `keep`
+/// something of ours may stay for it. The kernel that boots then, where that is known.
+fn drop_mark(host: &Host, keep: bool) -> Result<Option<KernelRelease>> {
+    let now = choose::resolve(host);
+    let lasting = now.lasting().map(|c| c.kernel.clone());
+    let Some(asked) = now.asked else { return Ok(lasting) };
+    let mark = asked.loader.mark(host, &asked).map(|mark| mark.held);
+    let Some(held) = mark.or_else(|| lasting.clone().filter(|_| !keep)) else { return Ok(lasting) };
+    let mut plans = asked.loader.plans_unmarked(host, &asked, &held, keep);
+    if lasting.as_ref().is_some_and(|lasting| *lasting != held) {
+        // Somebody moved the default since; it stays there.
+        plans.drain(..plans.len().saturating_sub(1));
     }
+    let mut last = Ok(None);
+    for plan in plans {
+        last = plan.map(|plan| {
+            let then = asked.loader.preview(host, &plan).lasting().map(|c| c.kernel.clone());
+            Some((plan, then))
+        });
+        if matches!(&last, Ok(Some((_, then))) if then.as_ref() == Some(&held)) {
+            break;
+        }
+    }
+    let Some((plan, then)) = last? else { return Ok(lasting) };
+    make(host, plan)?;
+    Ok(then)
 }
 
 /// Removes the record for good: one that a power cut brought back would bring back its hold.
@@ -272,19 +303,28 @@ fn forget(host: &Host) -> Result<()> {
     files::remove_durably(&host.path(RECORD)).map(drop)
 }
 
-/// Takes the marks of a hold out of the loader's files, for the removal of vfguard, and leaves default and record where they are: should
-/// it be installed again, what was wanted is known.
+/// Takes all that is ours out of the loader's files, for the removal of vfguard, and leaves the record: should it be installed again, what
+/// was wanted is known. The default stays on the held kernel where the loader obeys a saved one, and else is given back. The kernel that
+/// boots then, where that is known.
 ///
 /// # Errors
 /// Those of reading and writing the loader's files and the record.
-pub fn unmark(host: &Host, _lock: &BootLock, hold: &Hold) -> Result<()> {
+pub fn unmark(host: &Host, _lock: &BootLock, hold: &Hold) -> Result<Option<KernelRelease>> {
     if Hold::read(host).is_none_or(|record| record.told() != hold.told()) {
         hold.write(host)?;
     }
-    drop_mark(host)
+    drop_mark(host, false)
 }
 
-/// What would boot without our hold, while one is on: what its mark or record tells; if that is lost or its kernel gone, the first kernel
+/// The same where no hold is on: a default that a person chose by declining a kernel may be kept by something of ours.
+///
+/// # Errors
+/// Those of reading and writing the loader's files.
+pub fn clean(host: &Host, _lock: &BootLock) -> Result<Option<KernelRelease>> {
+    drop_mark(host, false)
+}
+
+/// What would boot without our hold, while one is on: what the loader's files say, where they do; else what its mark or record tells; if that is lost or its kernel gone, the first kernel
 /// of the loader's menu. None if no hold is on: then what boots is what is wanted. See [`told`].
 pub fn wanted(host: &Host, now: &NextBoot) -> Option<KernelRelease> {
     Seen::new(host, now).wanted(host)
@@ -323,9 +363,12 @@ pub fn forget_stale(host: &Host, lock: &BootLock, now: &NextBoot) -> Result<()> 
 /// The entry by which the wanted kernel would start, with its ramdisks and command line: a kernel is judged by them before the
 /// default is moved to it, not after.
 pub fn wanted_entry(host: &Host, wanted: &KernelRelease) -> Option<Candidate> {
-    let (loaders, _) = choose::loaders(host);
+    let now = choose::resolve(host);
+    if let Some(unheld) = Seen::new(host, &now).unheld(host).filter(|c| c.kernel == *wanted) {
+        return Some(unheld);
+    }
     let recorded = Hold::read(host).map(|h| h.entry);
-    let entries = loaders.first()?.menu(host).into_iter().filter(|c| c.kernel == *wanted);
+    let entries = now.asked?.loader.menu(host).into_iter().filter(|c| c.kernel == *wanted);
     entries.min_by_key(|c| (Some(&c.entry) != recorded.as_ref(), plan::is_rescue(&c.cmdline)))
 }
 

@@ -2,13 +2,15 @@
 //! bootctl(1). Each can be undone byte by byte.
 
 use super::flush::settle;
-use super::plan::{Plan, Way};
+use super::plan::{Plan, Step, Way};
 use crate::boot::efi;
 use crate::boot::grub2::{grubenv, torn};
+use crate::error::{advise, Remedy};
 use crate::host::{files, Host};
 use anyhow::{Context, Result};
+use nix::unistd::AccessFlags;
 use std::fmt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ use std::time::Duration;
 const OVERTAKEN: Duration = Duration::from_millis(50);
 /// A boot loader's settings are a page of text.
 const MAX_FILE: u64 = 4 << 20;
+/// A new file needs a block or two, and its directory may need one.
+const ROOM: u64 = 16 << 10;
 /// How often a move is made that another tool undoes or gets ahead of.
 pub(in crate::boot) const ATTEMPTS: usize = 4;
 
@@ -27,13 +31,15 @@ pub(in crate::boot) enum Undo {
     Env { path: PathBuf, before: Vec<u8>, after: Vec<u8> },
     /// A variable of systemd-boot, with its attributes.
     Variable { choice: efi::Choice, before: Option<Vec<u8>> },
+    /// Several, in the order in which they were changed.
+    All(Vec<Undo>),
 }
 
 impl Undo {
     /// Puts it back, the way it was changed.
     pub(in crate::boot) fn undo(self, host: &Host) -> Result<()> {
         match self {
-            Undo::File { path, before: None } => files::remove(&path).map(|_| ()),
+            Undo::File { path, before: None } => remove(host, &path),
             Undo::File { path, before: Some(bytes) } => replace(host, &path, &bytes),
             Undo::Env { path, before, after } => {
                 let now = grubenv::read(&path).with_context(|| format!("reading {}", path.display()))?;
@@ -47,6 +53,8 @@ impl Undo {
                 torn::write(host, &path, &now, &grubenv::edit(&now, &ours)?)
             }
             Undo::Variable { choice, before } => choice.put(host, before),
+            // One that cannot be put back keeps no other from it.
+            Undo::All(all) => all.into_iter().rev().map(|undo| undo.undo(host)).fold(Ok(()), Result::and),
         }
     }
 
@@ -60,6 +68,7 @@ impl Undo {
             }
             // Nothing reads these, changes what it read and writes it back.
             Undo::File { .. } | Undo::Variable { .. } => false,
+            Undo::All(all) => all.iter().any(Undo::overtaken),
         }
     }
 }
@@ -77,34 +86,89 @@ impl fmt::Display for SetMeanwhile {
 
 impl std::error::Error for SetMeanwhile {}
 
-/// Makes a move, where the file still is what it was worked out from.
+/// Makes a move, where the files still are what it was worked out from. Where a write fails, the ones before it are undone.
 pub(in crate::boot) fn make(host: &Host, plan: Plan) -> Result<Undo> {
-    let Plan { at, way, before, after } = plan;
-    match (way, before) {
-        (Way::InPlace, Some(before)) => {
+    let mut done = Vec::new();
+    for step in plan.steps {
+        match write(host, step) {
+            Ok(undo) => done.push(undo),
+            Err(e) => {
+                Undo::All(done).undo(host).context("putting the boot default back")?;
+                return Err(e);
+            }
+        }
+    }
+    Ok(Undo::All(done))
+}
+
+fn write(host: &Host, step: Step) -> Result<Undo> {
+    let Step { at, way, before, after } = step;
+    match (way, before, after) {
+        (Way::InPlace, Some(before), Some(after)) => {
             if before != after {
                 torn::write(host, &at, &before, &after)?;
             }
             Ok(Undo::Env { path: at, before, after })
         }
-        (Way::InPlace | Way::Replace, before) => {
+        (Way::InPlace | Way::Replace, before, after) => {
             if files::read_bounded(&at, MAX_FILE).ok() != before {
                 return Err(SetMeanwhile.into());
             }
-            replace(host, &at, &after)?;
+            match after {
+                after if after == before => {}
+                Some(after) => replace(host, &at, &after)?,
+                None => remove(host, &at)?,
+            }
             Ok(Undo::File { path: at, before })
         }
-        (Way::Bootctl(choice), before) => {
-            choice.put(host, Some(after).filter(|value| !value.is_empty()))?;
+        (Way::Bootctl(choice), before, after) => {
+            choice.put(host, after)?;
             Ok(Undo::Variable { choice, before })
         }
     }
 }
 
-/// Replaces a file of /boot whole, keeping its mode, and makes that visible to a loader that reads no journal.
+/// Whether the files of a move could be written, without writing any: a write that fails would wake whoever watches them.
+///
+/// # Errors
+/// What stands in the way, with what mends it.
+pub(in crate::boot) fn can_be_made(plan: &Plan) -> Result<()> {
+    for step in plan.steps.iter().filter(|step| step.way == Way::Replace && step.before != step.after) {
+        let directory = step.at.parent().unwrap_or(Path::new("/"));
+        let shown = directory.display();
+        if let Err(e) = nix::unistd::access(directory, AccessFlags::W_OK) {
+            let remedy = format!("mount -o remount,rw the file system of {shown}; run this as root");
+            return Err(anyhow::Error::from(e)).remedy(format!("{shown} cannot be written"), remedy);
+        }
+        let needed = step.after.as_ref().map_or(0, |after| after.len() as u64 + ROOM);
+        let full = nix::sys::statvfs::statvfs(directory).is_ok_and(|fs| {
+            let free = fs.blocks_free() as u64 * fs.fragment_size() as u64;
+            // A file system without a fixed number of files says 0 of 0.
+            free < needed || (needed > 0 && fs.files() > 0 && fs.files_free() == 0)
+        });
+        if full {
+            return Err(advise(
+                format!("the file system of {shown} is full, so {} cannot be written", step.at.display()),
+                format!("remove an old kernel, or other files (df -h {shown}; df -i {shown})"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn remove(host: &Host, path: &Path) -> Result<()> {
+    files::remove_durably(path)?;
+    settle(host, path)
+}
+
+/// Replaces a file of /boot whole, keeping its mode and owner, and makes that visible to a loader that reads no journal.
 pub(in crate::boot) fn replace(host: &Host, path: &Path, content: &[u8]) -> Result<()> {
-    let mode = std::fs::metadata(path).map_or(0o644, |m| m.permissions().mode() & 0o7777);
-    files::write_atomic(path, content, mode)?;
+    let before = std::fs::metadata(path).ok();
+    files::write_atomic(path, content, before.as_ref().map_or(0o644, |m| m.mode() & 0o7777))?;
+    if let Some(before) = before {
+        // Who may not give files away (a test) owns what it wrote.
+        let _ = std::os::unix::fs::lchown(path, Some(before.uid()), Some(before.gid()));
+    }
     settle(host, path)
 }
 

@@ -12,17 +12,24 @@ use std::path::{Path, PathBuf};
 pub(in crate::boot) enum Purpose<'a> {
     /// A hold, marked with what would boot without it, if that is known.
     Hold(Option<&'a KernelRelease>),
+    /// The same by a shell that judges nothing: what is set for one boot ends as well.
+    Unattended(Option<&'a KernelRelease>),
     /// The end of one.
     Promotion,
 }
 
-impl Purpose<'_> {
-    /// The comment of a text file.
-    pub(in crate::boot) fn comment(self, held: &KernelRelease) -> Option<String> {
+impl<'a> Purpose<'a> {
+    /// Whether it is a hold, and what would boot without it, if that is known.
+    pub fn hold(self) -> Option<Option<&'a KernelRelease>> {
         match self {
-            Purpose::Hold(wanted) => Some(mark::comment(held, wanted)),
+            Purpose::Hold(wanted) | Purpose::Unattended(wanted) => Some(wanted),
             Purpose::Promotion => None,
         }
+    }
+
+    /// The comment of a text file.
+    pub fn comment(self, held: &KernelRelease) -> Option<String> {
+        self.hold().map(|wanted| mark::comment(held, wanted))
     }
 }
 
@@ -31,27 +38,42 @@ impl Purpose<'_> {
 pub(in crate::boot) enum Way {
     /// Over the bytes that are there: same size, same blocks.
     InPlace,
-    /// As a new file under the old name.
+    /// As a new file under the old name, or no file.
     Replace,
     /// By bootctl(1), to which `at` is the entry's id: a variable of the firmware.
     Bootctl(efi::Choice),
 }
 
-/// A move that is worked out and not made yet.
-pub(in crate::boot) struct Plan {
+/// One write of a move.
+#[derive(Clone, Debug)]
+pub(in crate::boot) struct Step {
     /// The file as it lies on the disk; the entry's id for bootctl.
     pub at: PathBuf,
     pub way: Way,
+    /// None where there is no file, or no variable.
     pub before: Option<Vec<u8>>,
-    /// What has to stand there; for bootctl what the variable holds then, with its attributes, and nothing where it goes.
-    pub after: Vec<u8>,
+    /// What has to stand there; for bootctl what the variable holds then, with its attributes. None where it goes.
+    pub after: Option<Vec<u8>>,
+}
+
+/// A move that is worked out and not made yet.
+#[derive(Clone, Debug)]
+pub(in crate::boot) struct Plan {
+    /// What is written, in this order; the first one is what moves the default.
+    pub steps: Vec<Step>,
+    /// What a person should know about it.
+    pub note: Option<String>,
 }
 
 impl Plan {
-    /// The bytes that it starts from, as if they were written; none where it starts from no file.
-    pub fn start(&self) -> Option<Plan> {
-        let before = self.before.clone()?;
-        Some(Plan { at: self.at.clone(), way: self.way, before: None, after: before })
+    pub fn one(step: Step) -> Plan {
+        Plan { steps: vec![step], note: None }
+    }
+
+    /// What it starts from, as if that were written.
+    pub fn start(&self) -> Plan {
+        let steps = self.steps.iter().map(|step| Step { before: None, after: step.before.clone(), ..step.clone() });
+        Plan { steps: steps.collect(), note: None }
     }
 }
 
@@ -62,7 +84,10 @@ pub(in crate::boot) fn real(host: &Host, path: &Path) -> PathBuf {
 }
 
 pub(in crate::boot) fn no_entry(to: &KernelRelease) -> anyhow::Error {
-    advise(format!("no boot entry starts {to} and can be named"), format!("install the package of {to} again"))
+    advise(
+        format!("no boot entry that is whole and asks for no password starts {to} and can be named"),
+        format!("install the package of {to} again"),
+    )
 }
 
 /// Whether an entry's command line is for repairing a system.

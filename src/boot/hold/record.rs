@@ -2,7 +2,7 @@
 
 use super::told::{self, Told};
 use crate::boot::loader::Asked;
-use crate::boot::{choose, NextBoot};
+use crate::boot::{choose, Candidate, NextBoot};
 use crate::host::Host;
 use crate::kernel::{installed, KernelRelease};
 use anyhow::Result;
@@ -77,9 +77,19 @@ impl Seen {
 
     /// What would boot without the hold, if one is on.
     pub fn wanted(&self, host: &Host) -> Option<KernelRelease> {
-        let loader = &self.asked.as_ref()?.loader;
+        let asked = self.asked.as_ref()?;
+        let loader = &asked.loader;
         let installed = |kernel: &KernelRelease| installed::image(host, kernel).is_some();
         let menu = std::iter::once_with(|| loader.menu(host)).flatten().map(|c| c.kernel);
-        told::wanted_of(self.told.as_ref(), self.mark.as_ref(), self.lasting.as_ref(), installed, menu)
+        let told = told::wanted_of(self.told.as_ref(), self.mark.as_ref(), self.lasting.as_ref(), installed, menu)?;
+        // Where the files themselves say what would boot, that counts: another kernel may have come since.
+        Some(self.unheld(host).map(|c| c.kernel).filter(installed).unwrap_or(told))
+    }
+
+    /// What would boot without the hold that is on, where the loader's files say that.
+    pub fn unheld(&self, host: &Host) -> Option<Candidate> {
+        let asked = self.asked.as_ref()?;
+        let answer = asked.loader.unheld(host, asked).filter(|answer| answer.loader_certain)?;
+        answer.lasting().cloned()
     }
 }

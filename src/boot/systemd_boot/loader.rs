@@ -1,12 +1,14 @@
 //! systemd-boot's default, moved by the variable or by loader.conf.
 
-use super::{add, configured, entries, files, release, resolve_with};
+use super::{add, configured, entries, files, release, resolve_with, Entry};
 use crate::boot::efi;
 use crate::boot::hold::mark;
-use crate::boot::hold::plan::{no_entry, real, Plan, Purpose, Way};
+use crate::boot::hold::plan::{no_entry, real, Plan, Purpose, Step, Way};
 use crate::boot::hold::told::Told;
-use crate::boot::loader::{Asked, BootLoader};
+use crate::boot::image;
+use crate::boot::loader::{Asked, BootLoader, Places};
 use crate::boot::{Candidate, NextBoot, Role, Source};
+use crate::error::Remedy;
 use crate::host::Host;
 use crate::kernel::KernelRelease;
 use anyhow::Result;
@@ -21,8 +23,8 @@ impl BootLoader for SystemdBoot {
         &self.0
     }
 
-    fn resolve(&self, host: &Host) -> (NextBoot, PathBuf, Vec<PathBuf>) {
-        (resolve_with(host, &self.0, None), PathBuf::new(), files(&self.0))
+    fn resolve(&self, host: &Host) -> (NextBoot, Places) {
+        (resolve_with(host, &self.0, None), Places { files: files(&self.0), ..Places::default() })
     }
 
     fn menu(&self, host: &Host) -> Vec<Candidate> {
@@ -32,34 +34,13 @@ impl BootLoader for SystemdBoot {
         answer.kernels
     }
 
-    fn plan(&self, host: &Host, to: &KernelRelease, _entry: Option<&str>, purpose: Purpose) -> Result<Plan> {
-        let top = &self.0;
-        let mut answer = NextBoot::new(Source::SystemdBoot);
-        let entries = entries(host, top, &mut answer);
-        let entry = entries.iter().find(|e| release(host, e).as_ref() == Some(to)).ok_or_else(|| no_entry(to))?;
-        // Where the variable is set it counts before loader.conf.
-        if let Some(before) = efi::Choice::Default.read(host)? {
-            let after = efi::value(&entry.id, Some(&before));
-            return Ok(Plan {
-                at: entry.id.clone().into(),
-                way: Way::Bootctl(efi::Choice::Default),
-                before: Some(before),
-                after,
-            });
-        }
-        let path = real(host, &top.join("loader/loader.conf"));
-        let before = crate::host::files::read_bounded(&path, 1 << 20).ok();
-        let text = String::from_utf8_lossy(before.as_deref().unwrap_or_default()).into_owned();
-        let keep = |l: &&str| !l.starts_with(mark::COMMENT) && l.trim_start().split([' ', '\t']).next() != Some("default");
-        let mut lines: Vec<String> = text.lines().filter(keep).map(|l| format!("{l}\n")).collect();
-        lines.extend(purpose.comment(to));
-        lines.push(format!("default {}\n", entry.id));
-        Ok(Plan { at: path, way: Way::Replace, before, after: lines.concat().into_bytes() })
+    fn plans(&self, host: &Host, to: &KernelRelease, _entry: Option<&str>, purpose: Purpose) -> Vec<Result<Plan>> {
+        vec![self.plan(host, to, purpose)]
     }
 
     fn plan_clear_once(&self, host: &Host, _asked: &Asked) -> Result<Plan> {
         let before = efi::Choice::OneShot.read(host)?;
-        Ok(Plan { at: PathBuf::new(), way: Way::Bootctl(efi::Choice::OneShot), before, after: Vec::new() })
+        Ok(Plan::one(Step { at: PathBuf::new(), way: Way::Bootctl(efi::Choice::OneShot), before, after: None }))
     }
 
     fn preview(&self, host: &Host, plan: &Plan) -> NextBoot {
@@ -75,8 +56,12 @@ impl BootLoader for SystemdBoot {
         false
     }
 
-    fn drop_mark(&self, host: &Host, _asked: &Asked) -> Result<()> {
-        mark::drop_comment(host, &real(host, &self.settings()))
+    fn unheld(&self, _host: &Host, _asked: &Asked) -> Option<NextBoot> {
+        None
+    }
+
+    fn plans_unmarked(&self, host: &Host, _asked: &Asked, _held: &KernelRelease, _keep: bool) -> Vec<Result<Plan>> {
+        vec![mark::plan_drop(host, &self.settings())]
     }
 
     fn named(&self, host: &Host, _asked: &Asked) -> Option<(Vec<u8>, Option<String>)> {
@@ -91,13 +76,13 @@ impl BootLoader for SystemdBoot {
         efi::Choice::Default.read(host).ok().flatten().unwrap_or_default()
     }
 
-    fn obeys(&self, host: &Host) -> (PathBuf, bool) {
+    fn settable(&self, host: &Host) -> Result<PathBuf> {
         let directory = self.0.join("loader");
-        let there = host.is_dir(&directory);
-        (directory, there)
+        host.read_dir(&directory).remedy(format!("reading {}", directory.display()), self.remedy(host))?;
+        Ok(self.settings())
     }
 
-    fn remedy(&self) -> String {
+    fn remedy(&self, _host: &Host) -> String {
         "bootctl set-default, by hand".into()
     }
 
@@ -107,6 +92,34 @@ impl BootLoader for SystemdBoot {
 }
 
 impl SystemdBoot {
+    fn plan(&self, host: &Host, to: &KernelRelease, purpose: Purpose) -> Result<Plan> {
+        let top = &self.0;
+        let mut answer = NextBoot::new(Source::SystemdBoot);
+        let entries = entries(host, top, &mut answer);
+        let whole = |e: &&Entry| e.initrds.iter().all(|initrd| image::locate(host, initrd).is_some());
+        let mut of_kernel = entries.iter().filter(|e| release(host, e).as_ref() == Some(to)).filter(whole);
+        let entry = of_kernel.next().ok_or_else(|| no_entry(to))?;
+        // Where the variable is set it counts before loader.conf.
+        if let Some(before) = efi::Choice::Default.read(host)? {
+            let after = Some(efi::value(&entry.id, Some(&before)));
+            return Ok(Plan::one(Step {
+                at: entry.id.clone().into(),
+                way: Way::Bootctl(efi::Choice::Default),
+                before: Some(before),
+                after,
+            }));
+        }
+        let path = real(host, &top.join("loader/loader.conf"));
+        let before = crate::host::files::read_bounded(&path, 1 << 20).ok();
+        let text = String::from_utf8_lossy(before.as_deref().unwrap_or_default()).into_owned();
+        let keep = |l: &&str| !l.starts_with(mark::COMMENT) && l.trim_start().split([' ', '\t']).next() != Some("default");
+        let mut lines: Vec<String> = text.lines().filter(keep).map(|l| format!("{l}\n")).collect();
+        lines.extend(purpose.comment(to));
+        lines.push(format!("default {}\n", entry.id));
+        let after = Some(lines.concat().into_bytes());
+        Ok(Plan::one(Step { at: path, way: Way::Replace, before, after }))
+    }
+
     fn settings(&self) -> PathBuf {
         self.0.join("loader/loader.conf")
     }

@@ -201,16 +201,18 @@ fn resolve_with(host: &Host, top: &Path, plan: Option<&Plan>) -> NextBoot {
             None
         })
     };
-    let mut variable = |choice: efi::Choice| match plan {
-        Some(plan) if plan.way == Way::Bootctl(choice) => {
-            plan.after.get(4..).map(efi::utf16).filter(|value| !value.is_empty())
+    let step = |way| plan.and_then(|plan| plan.steps.iter().find(|step| step.way == way));
+    let mut variable = |choice: efi::Choice| match step(Way::Bootctl(choice)) {
+        Some(step) => {
+            let value = step.after.as_deref().and_then(|after| after.get(4..));
+            value.map(efi::utf16).filter(|value| !value.is_empty())
         }
-        Some(_) | None => read(efi::loader_string(host, choice.name())),
+        None => read(efi::loader_string(host, choice.name())),
     };
     let (once, default) = (variable(efi::Choice::OneShot), variable(efi::Choice::Default));
-    let conf = match plan {
-        Some(plan) if plan.way == Way::Replace => String::from_utf8_lossy(&plan.after).into_owned(),
-        Some(_) | None => read(conf(host, top).map(Some)).unwrap_or_default(),
+    let conf = match step(Way::Replace) {
+        Some(step) => String::from_utf8_lossy(step.after.as_deref().unwrap_or_default()).into_owned(),
+        None => read(conf(host, top).map(Some)).unwrap_or_default(),
     };
     let sources = [("LoaderEntryDefault", default), ("default in loader.conf", setting(&conf, "default"))];
     let preferred = [read(efi::loader_string(host, "LoaderEntryPreferred")), setting(&conf, "preferred")];

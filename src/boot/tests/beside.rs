@@ -128,7 +128,7 @@ fn a_move_that_does_not_take_leaves_nothing_of_ours_beside_a_tool_that_writes() 
 fn what_another_tool_wrote_since_survives_an_undo() {
     let m = saved();
     let loader = choose::loaders(&m.host).0.remove(0);
-    let plan = loader.plan(&m.host, &k(OLD), None, plan::Purpose::Hold(Some(&k(NEW)))).unwrap();
+    let plan = loader.plans(&m.host, &k(OLD), None, plan::Purpose::Hold(Some(&k(NEW)))).remove(0).unwrap();
     let undo = moves::make(&m.host, plan).unwrap();
     let block = grubenv::edit(&m.read("boot/grub2/grubenv"), &[("theirs", Some("1"))]).unwrap();
     put(m.dir.path(), "boot/grub2/grubenv", &block);

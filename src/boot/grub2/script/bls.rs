@@ -40,7 +40,9 @@ impl Machine<'_> {
             _ => self.get("blsdir").map(str::to_owned),
         };
         // A path of the entries' own file system; where it does not exist, GRUB looks in /boot/loader/entries.
-        named.and_then(|d| crate::boot::image::locate(self.world.host, &d)).unwrap_or_else(|| ENTRIES.into())
+        named
+            .and_then(|d| crate::boot::image::locate_among(&d, &|path| self.world.exists(path)))
+            .unwrap_or_else(|| ENTRIES.into())
     }
 
     fn sorted(&mut self, snippets: Vec<Snippet>) -> Vec<Snippet> {

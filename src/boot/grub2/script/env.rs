@@ -68,7 +68,8 @@ impl Machine<'_> {
     fn read_env(&mut self, path: &std::path::Path) -> Vec<(String, String)> {
         let name = path.display().to_string();
         let remedy = format!("rm {name} && grub2-editenv {name} create");
-        let block = match grubenv::read(&self.world.host.path(path)) {
+        let planned = self.world.content(path).map(<[u8]>::to_vec);
+        let block = match planned.map_or_else(|| grubenv::read(&self.world.host.path(path)), Ok) {
             Ok(block) => block,
             Err(e) => {
                 self.doubt(format!("reading {name}: {e}"), remedy);
@@ -93,9 +94,8 @@ impl Machine<'_> {
 
     /// `[ -s FILE ]`, by which grub.cfg asks whether there is an environment.
     pub(super) fn has_content(&mut self, path: &std::path::Path) -> bool {
-        // One that a move would make.
-        if self.state.env.contains_key(path) && !self.world.host.exists(path) {
-            return true;
+        if let Some(content) = self.world.content(path) {
+            return !content.is_empty();
         }
         grubenv::has_content(&self.world.host.path(path)).unwrap_or_else(|why| {
             self.doubt(format!("whether {} is empty cannot be told: {why}", path.display()), "vfguard next-boot, once more");

@@ -3,6 +3,7 @@
 
 use super::menu::{Body, Choice, Entry};
 use super::parser::{parse, Block};
+use crate::boot::hold::plan::real;
 use crate::boot::image::{self, TREE};
 use crate::host::{files, Host};
 use std::collections::{BTreeMap, HashMap};
@@ -50,6 +51,34 @@ pub struct World<'a> {
     pub efi: bool,
     /// Whether GRUB can write its environment block.
     pub writable: bool,
+    /// Files that are not what lies on the disk.
+    pub planned: &'a Planned,
+}
+
+impl World<'_> {
+    fn planned(&self, path: &Path) -> Option<&Option<Vec<u8>>> {
+        if self.planned.is_empty() {
+            return None;
+        }
+        self.planned.get(&self.host.name(&real(self.host, path)))
+    }
+
+    /// Whether a file is there.
+    pub(super) fn exists(&self, path: &Path) -> bool {
+        self.planned(path).map_or_else(|| self.host.exists(path), Option::is_some)
+    }
+
+    /// The content of a file that is planned.
+    pub(super) fn content(&self, path: &Path) -> Option<&[u8]> {
+        self.planned(path)?.as_deref()
+    }
+
+    fn read(&self, path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
+        match self.content(path) {
+            Some(content) => Ok(content.to_vec()),
+            None => files::read_bounded(&self.host.path(path), limit),
+        }
+    }
 }
 
 /// A remark of a simulation.
@@ -62,6 +91,9 @@ pub struct Remark {
     /// What mends it.
     pub remedy: String,
 }
+
+/// Files, by their real names below the root, with another content than on the disk; none where there is no file.
+pub type Planned = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
 /// The variables of each environment file, as GRUB would leave them.
 pub type EnvFiles = BTreeMap<PathBuf, Vec<(String, String)>>;
@@ -80,6 +112,8 @@ pub struct Outcome {
     pub env_file: Option<PathBuf>,
     /// The configuration read last, below the root.
     pub file: PathBuf,
+    /// What the default of the outermost menu was, if one was set.
+    pub default: Option<String>,
     /// The configurations that were read, with their directories, and the directories of entries, below the root.
     pub files: Vec<PathBuf>,
     /// Whether `blscfg` was run.
@@ -138,6 +172,9 @@ pub struct Machine<'a> {
     pub(super) file: PathBuf,
     pub(super) files: Vec<PathBuf>,
     pub(super) line: usize,
+    pub(super) default: Option<String>,
+    /// How many of the entries that lead here ask for a password.
+    pub(super) locks: usize,
     pub(super) remarks: Vec<Remark>,
     pub(super) steps: u64,
     depth: usize,
@@ -175,6 +212,8 @@ impl<'a> Machine<'a> {
             file: config.to_owned(),
             files: Vec::new(),
             line: 0,
+            default: None,
+            locks: 0,
             remarks: Vec::new(),
             steps: 0,
             depth: 0,
@@ -237,6 +276,7 @@ impl<'a> Machine<'a> {
             once,
             env_file: self.state.env_file,
             file: self.file,
+            default: self.default,
             files: self.files,
             bls: self.bls,
             remarks: self.remarks,
@@ -248,7 +288,7 @@ impl<'a> Machine<'a> {
         // A file that is looked for beside it may come.
         self.looked_into(path.parent().unwrap_or(path));
         self.looked_into(path);
-        let text = match files::read_bounded(&self.world.host.path(path), MAX_SCRIPT) {
+        let text = match self.world.read(path, MAX_SCRIPT) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(e) => {
                 self.doubt(format!("reading {}: {e}", path.display()), format!("make {} a readable file", path.display()));
@@ -341,7 +381,7 @@ impl<'a> Machine<'a> {
             }
             _ => spec,
         };
-        let found = image::locate(self.world.host, spec).or_else(|| self.planned(spec))?;
+        let found = image::locate_among(spec, &|path| self.world.exists(path))?;
         if crate::boot::grub2::crosses(self.world.host, &found) {
             self.note(
                 format!("{} is a link into another file system, which GRUB does not follow", found.display()),
@@ -350,11 +390,5 @@ impl<'a> Machine<'a> {
             return None;
         }
         Some(found)
-    }
-
-    /// An environment file that is not there and whose variables are given: one that a move would make.
-    fn planned(&self, spec: &str) -> Option<PathBuf> {
-        let name = image::strip_device(spec).trim_start_matches('/');
-        self.state.env.keys().find(|file| !name.is_empty() && file.ends_with(name)).cloned()
     }
 }

@@ -46,6 +46,8 @@ pub struct Choice {
     pub initrds: Vec<String>,
     /// Why GRUB cannot start it, if so.
     pub failed: Option<String>,
+    /// GRUB asks for a user name and a password first.
+    pub locked: bool,
 }
 
 impl Machine<'_> {
@@ -53,6 +55,9 @@ impl Machine<'_> {
     pub(super) fn start(&mut self, menu: Vec<Entry>) -> Stop {
         if self.surveyed.is_some() {
             return self.survey_menu(&menu);
+        }
+        if self.path.is_empty() {
+            self.default = self.get("default").map(str::to_owned);
         }
         let (at, why) = self.default_of(&menu);
         let Some(entry) = menu.get(at) else {
@@ -100,7 +105,16 @@ impl Machine<'_> {
         match found {
             Some((i, By::Id)) => (i, format!("the default {specification:?} is its id")),
             Some((i, By::Title)) => (i, format!("the default {specification:?} is its title")),
-            Some((i, By::Number)) => (i, format!("the default {specification:?} is its number")),
+            Some((i, By::Number)) => {
+                // The first entry is what a configuration without a choice starts.
+                if specification.trim() != "0" && self.path.is_empty() {
+                    self.note(
+                        format!("the default {specification:?} is a number, which means another entry once a kernel comes or goes"),
+                        "name the entry: grub-set-default (grub2-set-default) with its id or title",
+                    );
+                }
+                (i, format!("the default {specification:?} is its number"))
+            }
             None if specification.is_empty() => (0, "the default is empty, so the first entry".into()),
             None => (0, format!("the default {specification:?} names no entry, so the first")),
         }
@@ -147,10 +161,13 @@ impl Machine<'_> {
     }
 
     fn execute(&mut self, menu: &[Entry], entry: &Entry, why: String) -> Stop {
-        let depth = self.path.len();
+        let (depth, locks) = (self.path.len(), self.locks);
         self.path.push(entry.title.clone());
+        // GRUB asks before it opens the entry's or submenu's own context.
+        self.locks += usize::from(entry.restricted && self.get("superusers").is_some_and(|s| !s.is_empty()));
         let stop = self.execute_at(menu, entry, why);
         self.path.truncate(depth);
+        self.locks = locks;
         stop
     }
 
@@ -189,10 +206,11 @@ impl Machine<'_> {
             (Some(_), Some(missing)) => Some(format!("{missing} is not there")),
             (Some(_), None) => None,
         };
-        if entry.restricted && self.get("superusers").is_some_and(|s| !s.is_empty()) {
-            self.note(
-                format!("the entry {:?} asks for a password before it starts", entry.title),
-                "add --unrestricted to the entry (GRUB_DISABLE_… or CLASS in /etc/grub.d/10_linux)",
+        let locked = self.locks > 0;
+        if locked {
+            self.doubt(
+                format!("the entry {:?}, or a submenu that it is in, asks for a user name and a password before it starts", entry.title),
+                "add --unrestricted to CLASS (and to the submenu) in /etc/grub.d/10_linux, then grub2-mkconfig or update-grub",
             );
         }
         Choice {
@@ -204,6 +222,7 @@ impl Machine<'_> {
             cmdline: loaded.cmdline,
             initrds: loaded.initrds,
             failed,
+            locked,
         }
     }
 

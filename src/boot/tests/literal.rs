@@ -1,0 +1,342 @@
+//! Where grub.cfg names a default of its own, it is held by a block in custom.cfg.
+
+use super::*;
+use std::os::unix::fs::{symlink, PermissionsExt};
+use std::process::Command;
+
+/// Its `41_custom`, as grub-mkconfig writes it.
+const CUSTOM: &str = "if [ -f  ${config_directory}/custom.cfg ]; then\n  source ${config_directory}/custom.cfg\nelif [ -z \"${config_directory}\" -a -f  $prefix/custom.cfg ]; then\n  source $prefix/custom.cfg\nfi\n";
+const FILE: &str = "boot/grub/custom.cfg";
+
+/// The head that Debian's grub-mkconfig writes, with this default.
+fn head(default: &str) -> String {
+    format!("if [ -s $prefix/grubenv ]; then\n  set have_grubenv=true\n  load_env\nfi\nif [ \"${{next_entry}}\" ] ; then\n   set default=\"${{next_entry}}\"\n   set next_entry=\n   save_env next_entry\n   set boot_once=true\nelse\n   set default=\"{default}\"\nfi\n")
+}
+
+fn entry(k: &str, more: &str) -> String {
+    format!("menuentry 'Debian, with Linux {k}{more}' --id 'gnulinux-{k}{more}' {{\n linux /boot/vmlinuz-{k} root=/dev/vda1 ro{more}\n initrd /boot/initramfs-{k}.img\n}}\n")
+}
+
+fn debian(default: &str, tail: &str) -> Machine {
+    let inner = [entry(NEW, ""), entry(NEW, " recovery"), entry(OLD, " recovery"), entry(OLD, "")].concat();
+    let simple = format!("menuentry 'Debian' --id 'gnulinux-simple' {{\n linux /boot/vmlinuz-{NEW} root=/dev/vda1 ro\n initrd /boot/initramfs-{NEW}.img\n}}\n");
+    let config = format!("{}{simple}submenu 'Advanced' --id 'adv' {{\n{inner}}}\n{tail}", head(default));
+    let block = env("");
+    Machine::new(&[
+        ("boot/grub/grub.cfg", &config),
+        ("boot/grub/grubenv", &block),
+        ("etc/os-release", "ID=debian\nVERSION_ID=12\n"),
+    ])
+}
+
+fn stock() -> Machine {
+    debian("0", CUSTOM)
+}
+
+/// Every file below /boot.
+fn files(m: &Machine) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut todo = vec![m.dir.path().join("boot")];
+    while let Some(dir) = todo.pop() {
+        for entry in fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()) {
+            if entry.is_dir() {
+                todo.push(entry);
+            } else {
+                found.push((entry.clone(), fs::read(&entry).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// GRUB's own parser accepts the file.
+fn accepted(m: &Machine) {
+    match Command::new("grub-script-check").arg(m.dir.path().join(FILE)).output() {
+        Ok(out) => assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr)),
+        Err(_) => println!("skipped boot/grub-script-check: it is not installed"),
+    }
+}
+
+#[test]
+fn a_literal_default_is_held_by_a_block_and_a_promotion_leaves_every_byte_as_it_was() {
+    let contents: [Option<&[u8]>; 4] = [None, Some(b""), Some(b"set timeout=3"), Some(b"menuentry 'caf\xe9' {\n true\n}\n")];
+    for content in contents {
+        let m = stock();
+        content.into_iter().for_each(|content| put(m.dir.path(), FILE, content));
+        let before = files(&m);
+        let change = hold(&m.host, &m.lock, &k(OLD)).unwrap();
+        assert!(change.changed && change.what.starts_with(&format!("the boot default is held on {OLD}")), "{change:?}");
+        assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)));
+        assert_eq!(held(&m.host).map(|h| (h.wanted, h.held)), Some((k(NEW), k(OLD))));
+        let text = m.read(FILE);
+        let block = format!(
+            "\n# vfguard-hold {OLD} {NEW}\nif [ -z \"${{boot_once}}\" ]; then set default='Advanced>gnulinux-{OLD}'; fi\n"
+        );
+        assert!(String::from_utf8_lossy(&text).contains(&block), "{}", String::from_utf8_lossy(&text));
+        if content.is_none_or(|content| content.is_ascii()) {
+            accepted(&m);
+        }
+        assert!(!hold(&m.host, &m.lock, &k(OLD)).unwrap().changed, "a second hold finds nothing to do");
+        assert_eq!(m.read(FILE), text);
+        assert!(m.promote().unwrap().changed);
+        assert_eq!((m.next().as_str(), m.wanted()), (NEW, None));
+        assert_eq!(files(&m), before);
+        assert!(!m.host.exists(RECORD));
+    }
+}
+
+#[test]
+fn what_is_set_for_one_boot_works_during_a_hold() {
+    let m = stock();
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    put(m.dir.path(), "boot/grub/grubenv", env(&format!("next_entry=Advanced>gnulinux-{NEW}\n")).as_bytes());
+    let answer = next_boot(&m.host, &config::Boot::default());
+    assert_eq!(answer.first().map(|c| (c.kernel.clone(), c.role)), Some((k(NEW), Role::Once)));
+    assert_eq!(answer.lasting().unwrap().kernel, k(OLD));
+    assert!(clear_once(&m.host, &m.lock).unwrap().changed);
+    assert_eq!(next_boot(&m.host, &config::Boot::default()).first().unwrap().kernel, k(OLD));
+}
+
+#[test]
+fn the_wanted_kernel_of_a_block_is_what_the_configuration_says_now() {
+    const THIRD: &str = "4.18.0-600.el8.x86_64";
+    let m = stock();
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    for path in [format!("boot/vmlinuz-{THIRD}"), format!("boot/initramfs-{THIRD}.img"), format!("lib/modules/{THIRD}/x")] {
+        put(m.dir.path(), &path, b"");
+    }
+    let config = String::from_utf8(m.read("boot/grub/grub.cfg")).unwrap();
+    let newer = config.replacen("menuentry 'Debian' ", &format!("{}menuentry 'Debian' ", entry(THIRD, "")), 1);
+    put(m.dir.path(), "boot/grub/grub.cfg", newer.as_bytes());
+    assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(THIRD)));
+    assert_eq!(wanted_entry(&m.host, &k(THIRD)).unwrap().entry, format!("Debian, with Linux {THIRD}"));
+    // Judged before it came: not that one.
+    assert!(was_set_meanwhile(&promote(&m.host, &m.lock, Some(&k(NEW))).unwrap_err()));
+    m.promote().unwrap();
+    assert_eq!((m.next().as_str(), m.host.exists(&format!("/{FILE}"))), (THIRD, false));
+    // Without the record as well.
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    fs::remove_file(m.host.path(RECORD)).unwrap();
+    assert_eq!(m.wanted().as_deref(), Some(THIRD));
+    m.promote().unwrap();
+    assert_eq!(m.next(), THIRD);
+}
+
+#[test]
+fn a_saved_default_is_preferred_where_it_is_obeyed_and_a_block_of_before_goes() {
+    let m = debian("${saved_entry}", CUSTOM);
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    assert!(!m.host.exists(format!("/{FILE}")) && m.next() == OLD);
+    // The configuration becomes a literal one: the mark of the environment goes with the new hold.
+    let literal = String::from_utf8(m.read("boot/grub/grub.cfg")).unwrap().replace("${saved_entry}", "0");
+    put(m.dir.path(), "boot/grub/grub.cfg", literal.as_bytes());
+    assert_eq!(m.next(), NEW);
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)));
+    assert_eq!(grubenv::get(&m.read("boot/grub/grubenv"), mark::MARK), None);
+    m.promote().unwrap();
+    assert_eq!((m.next().as_str(), m.host.exists(format!("/{FILE}"))), (NEW, false));
+}
+
+#[test]
+fn a_block_whose_place_grub_does_not_read_is_not_written() {
+    for (tail, why) in
+        [("", "would still start"), ("source ${config_directory}/custom.cfg\nset default=0\n", "would still start")]
+    {
+        let m = debian("0", tail);
+        let before = files(&m);
+        let error = hold(&m.host, &m.lock, &k(OLD)).unwrap_err();
+        assert!(format!("{error:#}").contains(why), "{error:#}");
+        assert_eq!(crate::error::remedy(&error), Some("echo GRUB_DEFAULT=saved >>/etc/default/grub && update-grub"));
+        assert_eq!(files(&m), before);
+        assert!(!m.host.exists(RECORD));
+    }
+}
+
+#[test]
+fn a_stub_on_an_efi_partition_is_not_where_the_block_goes() {
+    let m = stock();
+    put(m.dir.path(), "sys/firmware/efi/fw_platform_size", b"64\n");
+    let stub = "search.fs_uuid 6f1b7c34 root\nset prefix=($root)'/boot/grub'\nconfigfile $prefix/grub.cfg\n";
+    put(m.dir.path(), "boot/efi/EFI/debian/grub.cfg", stub.as_bytes());
+    assert_eq!(choose::loaders(&m.host).0.remove(0).config(), Path::new("/boot/efi/EFI/debian/grub.cfg"));
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    assert!(m.next() == OLD && m.host.exists(format!("/{FILE}")));
+    assert!(!m.host.exists("/boot/efi/EFI/debian/custom.cfg"));
+}
+
+#[test]
+fn a_custom_cfg_that_is_not_to_be_written_is_named_and_left_as_it_is() {
+    let large = vec![b'#'; 2 << 20];
+    type Make<'a> = &'a dyn Fn(&Machine, &Path);
+    let cases: [(Make, &str); 5] = [
+        (&|_, at| fs::write(at, &large).unwrap(), "FileTooLarge"),
+        (&|_, at| fs::create_dir(at).unwrap(), "custom.cfg"),
+        (&|_, at| symlink("/boot/grub/gone.cfg", at).unwrap(), "is a link"),
+        (
+            &|m, at| {
+                put(m.dir.path(), "etc/grub-custom.cfg", b"");
+                symlink("/etc/grub-custom.cfg", at).unwrap();
+            },
+            "is a link",
+        ),
+        (&|_, at| fs::write(at, "return\n").unwrap(), "would still start"),
+    ];
+    for (make, why) in cases {
+        let m = stock();
+        make(&m, &m.dir.path().join(FILE));
+        let error = hold(&m.host, &m.lock, &k(OLD)).unwrap_err();
+        let why = if why == "FileTooLarge" { "larger than" } else { why };
+        assert!(format!("{error:#}").contains(why) && crate::error::remedy(&error).is_some(), "{why}: {error:#}");
+        assert!(m.next() == NEW && !m.host.exists(RECORD));
+    }
+    // A link inside /boot is followed, and stays one.
+    let m = stock();
+    put(m.dir.path(), "boot/grub/mine.cfg", b"set timeout=1\n");
+    symlink("mine.cfg", m.dir.path().join(FILE)).unwrap();
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    assert!(m.next() == OLD && m.dir.path().join(FILE).is_symlink());
+    m.promote().unwrap();
+    assert_eq!(m.read("boot/grub/mine.cfg"), b"set timeout=1\n");
+}
+
+#[test]
+fn a_custom_cfg_that_others_may_write_is_kept_so_and_said() {
+    let m = stock();
+    put(m.dir.path(), FILE, b"set timeout=1\n");
+    let file = m.dir.path().join(FILE);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    let change = hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    assert!(change.what.contains("others than root can write /boot/grub/custom.cfg"), "{change:?}");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o666);
+}
+
+#[test]
+fn a_block_that_somebody_changed_is_written_anew_and_goes_whole() {
+    for change in [
+        |text: String| text.replace("# vfguard-hold end", ""),
+        |text: String| format!("{text}{text}"),
+        |text: String| text.replace("if [ -z", "if [ -n"),
+        |text: String| text.replace("set default=", "set other="),
+    ] {
+        let m = stock();
+        put(m.dir.path(), FILE, b"set timeout=1\n");
+        hold(&m.host, &m.lock, &k(OLD)).unwrap();
+        let text = change(String::from_utf8(m.read(FILE)).unwrap());
+        put(m.dir.path(), FILE, text.as_bytes());
+        if m.next() != OLD {
+            hold(&m.host, &m.lock, &k(OLD)).unwrap();
+        }
+        assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)), "{text}");
+        accepted(&m);
+        m.promote().unwrap();
+        let rest = String::from_utf8(m.read(FILE)).unwrap();
+        assert!(m.next() == NEW && !rest.contains("vfguard") && !rest.contains("boot_once"), "{rest}");
+    }
+}
+
+#[test]
+fn a_block_that_an_administrator_takes_away_ends_the_hold() {
+    let m = stock();
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    fs::remove_file(m.dir.path().join(FILE)).unwrap();
+    let answer = next_boot(&m.host, &config::Boot::default());
+    assert_eq!((m.next().as_str(), m.wanted(), held(&m.host)), (NEW, None, None));
+    forget_stale(&m.host, &m.lock, &answer).unwrap();
+    assert!(!m.host.exists(RECORD));
+}
+
+#[test]
+fn without_vfguard_the_held_kernel_stays_where_a_saved_default_is_obeyed_and_else_the_default_is_given_back() {
+    let m = stock();
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    let record = held(&m.host).unwrap();
+    assert_eq!(unmark(&m.host, &m.lock, &record).unwrap(), Some(k(NEW)));
+    assert_eq!((m.next().as_str(), m.host.exists(format!("/{FILE}"))), (NEW, false));
+    // The configuration has become one that obeys: the block goes, and a plain saved default takes its place.
+    let m = stock();
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    let saved =
+        String::from_utf8(m.read("boot/grub/grub.cfg")).unwrap().replace("default=\"0\"", "default=\"${saved_entry}\"");
+    put(m.dir.path(), "boot/grub/grub.cfg", saved.as_bytes());
+    let record = held(&m.host).unwrap();
+    assert_eq!(unmark(&m.host, &m.lock, &record).unwrap(), Some(k(OLD)));
+    assert_eq!((m.next().as_str(), m.host.exists(format!("/{FILE}"))), (OLD, false));
+    assert_eq!(grubenv::get(&m.read("boot/grub/grubenv"), mark::MARK), None);
+}
+
+#[test]
+fn a_declined_kernel_stays_off_by_a_block_that_is_no_hold_and_goes_with_vfguard() {
+    let m = stock();
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    release(&m.host, &m.lock).unwrap();
+    assert_eq!((m.next().as_str(), m.wanted(), held(&m.host)), (OLD, None, None));
+    assert!(String::from_utf8(m.read(FILE)).unwrap().contains(&format!("# vfguard-keep {OLD}\n")));
+    accepted(&m);
+    assert_eq!(clean(&m.host, &m.lock).unwrap(), Some(k(NEW)));
+    assert_eq!((m.next().as_str(), m.host.exists(format!("/{FILE}"))), (NEW, false));
+}
+
+#[test]
+fn the_entry_that_is_held_is_whole_not_for_repairs_and_the_running_ones_own() {
+    let m = stock();
+    // A snapshot's entry comes first, and one whose name says nothing.
+    let snapshot =
+        entry(OLD, "").replace("root=/dev/vda1", "root=/dev/vda1 rootflags=subvol=snap").replace("'gnulinux-", "'snap-");
+    let broken = entry(OLD, "").replace("initrd /boot/", "initrd /boot/gone-").replace("'gnulinux-", "'broken-");
+    let bare =
+        entry(OLD, "").replace(&format!("'gnulinux-{OLD}'"), "'bare'").replace(&format!(", with Linux {OLD}'"), " bare'");
+    let rescue = entry(OLD, "").replace("with Linux", "rescue,").replace("'gnulinux-", "'a-rescue-");
+    let config = String::from_utf8(m.read("boot/grub/grub.cfg")).unwrap();
+    let more = config.replacen("submenu 'Adv", &format!("{broken}{bare}{rescue}{snapshot}submenu 'Adv"), 1);
+    put(m.dir.path(), "boot/grub/grub.cfg", more.as_bytes());
+    put(m.dir.path(), "proc/cmdline", format!("BOOT_IMAGE=/boot/vmlinuz-{OLD} root=/dev/vda1 ro\n").as_bytes());
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    let text = String::from_utf8(m.read(FILE)).unwrap();
+    assert!(text.contains(&format!("set default='Advanced>gnulinux-{OLD}'")), "{text}");
+    // Without it: the next best, and never the one whose initrd is not there.
+    let none = more.replace(&entry(OLD, ""), "");
+    for (gone, want) in [("", "'snap-"), ("snap-", "'bare'"), ("bare", "'a-rescue-")] {
+        let _ = m.promote();
+        let config = if gone.is_empty() { none.clone() } else { String::from_utf8(m.read("boot/grub/grub.cfg")).unwrap() };
+        let config = config.replace(&format!("'{gone}{OLD}' {{\n linux /boot/vmlinuz-{OLD}"), "'x' {\n linux /gone");
+        let config = config.replace(&format!("'{gone}' {{\n linux /boot/vmlinuz-{OLD}"), "'x' {\n linux /gone");
+        put(m.dir.path(), "boot/grub/grub.cfg", config.as_bytes());
+        hold(&m.host, &m.lock, &k(OLD)).unwrap();
+        let text = String::from_utf8(m.read(FILE)).unwrap();
+        assert!(text.contains(&format!("set default={want}")), "{want}: {text}");
+    }
+}
+
+#[test]
+fn an_entry_that_asks_for_a_password_is_a_doubt_and_no_target() {
+    let m = stock();
+    let locked = String::from_utf8(m.read("boot/grub/grub.cfg")).unwrap();
+    let users = "set superusers=\"root\"\nexport superusers\npassword root x\n";
+    put(m.dir.path(), "boot/grub/grub.cfg", format!("{users}{locked}").as_bytes());
+    let answer = next_boot(&m.host, &config::Boot::default());
+    let problem = answer.problems.iter().find(|p| p.message.contains("asks for a user name")).unwrap();
+    assert!(!answer.certain && problem.remedy.contains("--unrestricted"), "{answer:?}");
+    assert!(hold(&m.host, &m.lock, &k(OLD)).is_err() && m.next() == NEW);
+    // Open entries below a submenu that is not.
+    let open = locked.replace("menuentry '", "menuentry --unrestricted '");
+    put(m.dir.path(), "boot/grub/grub.cfg", format!("{users}{open}").as_bytes());
+    assert!(next_boot(&m.host, &config::Boot::default()).certain);
+    let error = hold(&m.host, &m.lock, &k(OLD)).unwrap_err();
+    assert!(format!("{error:#}").contains("asks for no password"), "{error:#}");
+    let open = open.replace("submenu '", "submenu --unrestricted '");
+    put(m.dir.path(), "boot/grub/grub.cfg", format!("{users}{open}").as_bytes());
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    assert!(m.next() == OLD && next_boot(&m.host, &config::Boot::default()).certain);
+}
+
+#[test]
+fn a_default_by_number_is_noted_and_the_first_entry_is_not() {
+    for (default, noted) in [("0", false), ("1>2", true), ("1", true), ("gnulinux-simple", false), ("", false)] {
+        let answer = next_boot(&debian(default, CUSTOM).host, &config::Boot::default());
+        let number = answer.problems.iter().find(|p| p.message.contains("is a number"));
+        assert_eq!(number.is_some(), noted, "{default}: {answer:?}");
+        assert!(answer.certain && number.is_none_or(|p| p.remedy.contains("grub-set-default")), "{default}");
+    }
+}

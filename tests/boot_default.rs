@@ -74,9 +74,9 @@ fn literal(machine: Machine) -> Machine {
 #[test]
 fn a_hold_that_would_have_no_effect_is_not_tried_and_writes_nothing() {
     let ways = [
-        (literal(machine()), GRUBENV, "would still start 6.1.0-54-amd64 (set GRUB_DEFAULT=saved"),
+        (literal(machine()), GRUBENV, "would still start 6.1.0-54-amd64 (echo GRUB_DEFAULT=saved"),
         // The file that would be made is not made.
-        (literal(machine()), "", "would still start 6.1.0-54-amd64 (set GRUB_DEFAULT=saved"),
+        (literal(machine()), "", "would still start 6.1.0-54-amd64 (echo GRUB_DEFAULT=saved"),
     ];
     for (machine, env, why) in ways {
         if env.is_empty() {
@@ -91,6 +91,101 @@ fn a_hold_that_would_have_no_effect_is_not_tried_and_writes_nothing() {
         assert!(said(&run).contains("boot default not held: ") && said(&run).contains(why), "{}", said(&run));
         assert_eq!(watched.each_ref().map(|path| identity(path)), before, "{}", said(&run));
         assert!(machine.path(GRUBENV).exists() != env.is_empty() && !machine.path(RECORDS).join("hold.json").exists());
+    }
+}
+
+/// The same as grub-mkconfig writes it: with its `41_custom` at the end.
+fn stock(machine: Machine) -> Machine {
+    let machine = literal(machine);
+    let config = fs::read_to_string(machine.path("boot/grub2/grub.cfg")).unwrap();
+    machine.file("boot/grub2/grub.cfg", &(config + READS_CUSTOM))
+}
+
+const CUSTOM: &str = "boot/grub2/custom.cfg";
+const READS_CUSTOM: &str = "if [ -f ${config_directory}/custom.cfg ]; then\n  source ${config_directory}/custom.cfg\nfi\n";
+
+fn next(machine: &Machine) -> String {
+    let run = machine.run(&["--format", "json", "next-boot"]);
+    run.json()["kernels"][0]["kernel"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_literal_default_is_held_by_custom_cfg_which_goes_with_the_promotion() {
+    let machine = stock(machine());
+    let run = machine.run(&["reconcile"]);
+    assert_eq!((run.code, next(&machine).as_str()), (3, OLD), "{}", said(&run));
+    assert!(said(&run).contains(&format!("the boot default is held on {OLD}")), "{}", said(&run));
+    // No write without change.
+    let before = (identity(&machine.path(CUSTOM)), identity(&machine.path("boot/grub2")));
+    let run = machine.run(&["reconcile"]);
+    assert_eq!(run.code, 3, "{}", said(&run));
+    assert_eq!((identity(&machine.path(CUSTOM)), identity(&machine.path("boot/grub2"))), before);
+    let machine = mended(machine);
+    let run = machine.run(&["reconcile"]);
+    assert_eq!((run.code, next(&machine).as_str()), (0, NEW), "{}", said(&run));
+    assert!(!machine.path(CUSTOM).exists() && !machine.path(RECORDS).join("hold.json").exists());
+    // `gate remove` cannot keep the held kernel, and says which one boots.
+    let machine = stock(self::machine());
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    let run = machine.run(&["gate", "remove"]);
+    assert!(said(&run).contains(&format!("THE BOOT DEFAULT IS GIVEN BACK: {NEW} BOOTS NEXT")), "{}", said(&run));
+    assert!(next(&machine) == NEW && !machine.path(CUSTOM).exists());
+}
+
+#[test]
+fn a_declined_kernel_stays_off_where_the_default_is_a_literal() {
+    let machine = stock(machine());
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    let run = machine.run(&["decline", NEW]);
+    assert_eq!((run.code, next(&machine).as_str()), (0, OLD), "{}", said(&run));
+    let run = machine.run(&["reconcile"]);
+    assert_eq!((run.code, next(&machine).as_str()), (0, OLD), "{}", said(&run));
+    let run = machine.run(&["gate", "remove"]);
+    assert!(said(&run).contains("THE BOOT DEFAULT IS GIVEN BACK"), "{}", said(&run));
+    assert!(!machine.path(CUSTOM).exists());
+}
+
+/// What vfguard-fail-closed.service does to the default once vfguard itself has died.
+fn fail_closed(machine: &Machine) -> bool {
+    let script = fs::read_to_string("packaging/systemd/fail-closed").unwrap();
+    let start = script.find("\nready=").unwrap();
+    let end = script.find("\n# Each file under another name first").unwrap();
+    let root = machine.root().display().to_string();
+    let ours = script[start..end].replace("/var/lib/vfguard", &format!("{root}/var/lib/vfguard"));
+    let ours =
+        ours.replace("\"/lib/modules/", &format!("\"{root}/lib/modules/")).replace("\"/boot/", &format!("\"{root}/boot/"));
+    let run = Command::new("sh").args(["-euc", &format!("export LC_ALL=C\n{ours}\nhold")]).output().unwrap();
+    assert!(run.stderr.is_empty(), "{}", String::from_utf8_lossy(&run.stderr));
+    run.status.success()
+}
+
+#[test]
+fn the_shell_that_holds_when_vfguard_dies_holds_a_literal_default_and_keeps_an_administrators_lines() {
+    for mine in [None, Some("set timeout=3\n")] {
+        let machine = mended(stock(machine().boot_default(OLD)));
+        let machine = match mine {
+            Some(text) => machine.file(CUSTOM, text),
+            None => machine,
+        };
+        assert_eq!(machine.run(&["reconcile"]).code, 0);
+        assert!(fs::read_to_string(machine.path(READY)).unwrap().starts_with(&format!("replace {OLD} ")));
+        // Whatever is set for one boot ends as well: nobody is there to judge it.
+        let block = fs::read_to_string(machine.path(GRUBENV)).unwrap();
+        let once = block.replacen("saved_entry=", &format!("next_entry={MACHINE_ID}-{NEW}\nsaved_entry="), 1);
+        let machine = machine.file(GRUBENV, &once[..1024]);
+        assert!(fail_closed(&machine));
+        assert_eq!(next(&machine), OLD);
+        let before = identity(&machine.path(CUSTOM));
+        assert!(fail_closed(&machine), "once more");
+        assert_eq!(identity(&machine.path(CUSTOM)), before);
+        // The next run knows what is wanted, and ends it.
+        let run = machine.run(&["reconcile"]);
+        assert_eq!((run.code, next(&machine).as_str()), (0, NEW), "{}", said(&run));
+        assert_eq!(fs::read_to_string(machine.path(CUSTOM)).ok().as_deref(), mine);
+        // What an administrator changed since is not overwritten.
+        let machine = machine.file(CUSTOM, "set timeout=5\n");
+        assert!(!fail_closed(&machine));
+        assert_eq!(fs::read_to_string(machine.path(CUSTOM)).unwrap(), "set timeout=5\n");
     }
 }
 
@@ -183,12 +278,12 @@ fn what_is_left_ready_follows_all_that_it_was_worked_out_from() {
     assert!(left(&machine).contains("\nboot=1\n"));
     // A file that the configuration looks for.
     let config = fs::read_to_string(machine.path("boot/grub2/grub.cfg")).unwrap();
-    let custom = "if [ -f ${config_directory}/custom.cfg ]; then\n  source ${config_directory}/custom.cfg\nfi\n";
-    let machine = machine.file("boot/grub2/grub.cfg", &format!("{config}{custom}"));
+    let machine = machine.file("boot/grub2/grub.cfg", &format!("{config}{READS_CUSTOM}"));
     assert!(left(&machine).starts_with("in-place "));
-    let machine = machine.file("boot/grub2/custom.cfg", "set default=0\n");
-    assert!(left(&machine).starts_with("none "));
-    fs::remove_file(machine.path("boot/grub2/custom.cfg")).unwrap();
+    let machine = machine.file(CUSTOM, "set default=0\n");
+    let held = left(&machine);
+    assert!(held.starts_with(&format!("replace {OLD} ")) && held.contains("set default=0\n\n# vfguard-hold "), "{held}");
+    fs::remove_file(machine.path(CUSTOM)).unwrap();
     assert!(left(&machine).starts_with("in-place "));
     // The entry.
     let entry = machine.path(&format!("boot/loader/entries/{MACHINE_ID}-{OLD}.conf"));

@@ -281,7 +281,12 @@ fn what_a_build_would_run_as_is_said() {
 fn a_boot_default_that_cannot_be_told_or_is_not_certain_is_said() {
     expect(&without(good(), "boot/grub2/grub.cfg"), "boot-default", "failed", "not certain");
     let entry = format!("set default=0\nmenuentry 'a' {{\n  linux /vmlinuz-{K} root=/dev/vda1\n}}\n");
-    expect(&good().file("boot/grub2/grub.cfg", &entry), "boot-default", "failed", "does not start a saved default");
+    expect(
+        &good().file("boot/grub2/grub.cfg", &entry),
+        "boot-default",
+        "failed",
+        "starts neither a saved default nor one that custom.cfg sets",
+    );
 }
 
 /// The script's output in a mount namespace of its own; `$0` is the binary, `$R` the machine's root.

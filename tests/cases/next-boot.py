@@ -63,13 +63,17 @@ class Case:
         data = text if isinstance(text, bytes) else text.encode("utf-16-le") + b"\0\0"
         return self.put(f"sys/firmware/efi/efivars/{name}-{guid}", b"\x07\0\0\0" + data)
 
-    def expect(self, source, *kernels, certain=True, problems=(), because=""):
+    def expect(self, source, *kernels, certain=True, problems=(), because="", hold=None):
+        """hold: the kernel to hold, the file that this writes, and the kernels that may start then."""
         value = {"certain": certain, "source": source,
                  "kernels": [{"kernel": k, "role": r, "entry": e} for r, k, e in kernels]}
         if problems:
             value["problems"] = list(problems)
         if because:
             value["because"] = because
+        if hold:
+            to, file, *then = hold
+            value["hold"] = {"to": to, "writes": file, "kernels": [{"kernel": k, "role": r, "entry": e} for r, k, e in then]}
         self.path("x")
         with open(os.path.join(self.dir, "expected.json"), "w") as f:
             json.dump(value, f, indent=1, ensure_ascii=False)
@@ -480,6 +484,40 @@ def further_cases():
     debian("debian12-inner-number-past-the-end", "1>99").expect("grub2", (NEXT, DN, f"Advanced options for Debian GNU/Linux>Debian GNU/Linux, with Linux {DN}"))
     systemd("systemd-boot-prefers-another", f"preferred *-{FO}.conf\n").expect("systemd-boot", (NEXT, FN, id(FN) + ".conf"), certain=False, problems=["since 260"], because="earlier ones know no preferred")
     systemd("systemd-boot-prefers-the-same").variable("LoaderEntryPreferred", id(FN) + ".conf").expect("systemd-boot", (NEXT, FN, id(FN) + ".conf"))
+    stock_cases()
+
+
+def stock_cases():
+    """Configurations as they are without GRUB_DEFAULT=saved; the default is held and promoted on each."""
+    adv = lambda os: f"Advanced options for {os}"
+    sub = lambda os, k: f"{adv(os)}>{os}, with Linux {k}"
+    d = "Debian GNU/Linux"
+    held = lambda os: (NEXT, DO, sub(os, DO))
+    by = lambda os: (DO, "boot/grub/custom.cfg", held(os))
+    debian("debian12-stock-is-held", env="").expect("grub2", (NEXT, DN, d), hold=by(d))
+    debian("debian12-stock-without-an-environment-is-held").expect("grub2", (NEXT, DN, d), hold=by(d))
+    debian("debian12-stock-with-an-own-custom-cfg", env="").put("boot/grub/custom.cfg", b"menuentry 'caf\xe9' {\n\ttrue\n}\nset timeout=3").expect(
+        "grub2", (NEXT, DN, d), hold=by(d))
+    debian("debian12-stock-keeps-grub-reboot", env=f"next_entry=gnulinux-advanced-{UUID}>gnulinux-{DN}-advanced-{UUID}\n").expect(
+        "grub2", (ONCE, DN, sub(d, DN)), (NEXT, DN, d), hold=(DO, "boot/grub/custom.cfg", (ONCE, DN, sub(d, DN)), held(d)))
+    stub = f"search.fs_uuid {UUID} root \nset prefix=($root)'/boot/grub'\nconfigfile $prefix/grub.cfg\n"
+    debian("debian12-stock-behind-an-efi-stub", env="").efi().put("boot/efi/EFI/debian/grub.cfg", stub).expect("grub2", (NEXT, DN, d), hold=by(d))
+    initrdless = ('if [ "${initrdfail}" = 1 ]; then\n  set initrdless=2\nfi\nfunction initrdfail {\n  if [ -n "${have_grubenv}" ]; then\n    save_env initrdfail\n  fi\n}\n'
+                  'function recordfail {\n  set recordfail=1\n  if [ -n "${have_grubenv}" ]; then if [ -z "${boot_once}" ]; then save_env recordfail; fi; fi\n}\n')
+    debian("ubuntu2204-stock-is-held", env="", id="ubuntu", version="22.04", tail=initrdless).efi().put("boot/efi/EFI/ubuntu/grub.cfg", stub).expect(
+        "grub2", (NEXT, DN, "Ubuntu"), hold=by("Ubuntu"))
+    same = f"gnulinux-simple-{UUID}"
+    a2 = lambda k, more="": f"Amazon Linux ({k}) 2{more}"
+    cfg = header("0") + entry(a2(A2N), A2N, same) + entry("Amazon Linux 2", A2N, same)
+    cfg += f"submenu 'Advanced options for Amazon Linux 2' $menuentry_id_option 'gnulinux-advanced-{UUID}' {{\n"
+    for k in (A2N, A2O):
+        cfg += entry(a2(k, ", with Linux " + k), k, f"gnulinux-{k}-advanced-{UUID}", indent="\t")
+        cfg += entry(a2(k, f", with Linux {k} (recovery mode)"), k, f"gnulinux-{k}-recovery-{UUID}", args="root=/dev/sda1 ro single", indent="\t")
+    Case("al2-stock-is-held").os("amzn", "2", "centos rhel fedora").kernels(A2N, A2O).env("").put("boot/grub2/grub.cfg", cfg + "}\n" + CUSTOM).expect(
+        "grub2", (NEXT, A2N, a2(A2N)),
+        hold=(A2O, "boot/grub2/custom.cfg", (NEXT, A2O, f"Advanced options for Amazon Linux 2>{a2(A2O, ', with Linux ' + A2O)}")))
+    debian("debian12-saved-is-held-in-the-environment", "${saved_entry}", f"saved_entry=gnulinux-simple-{UUID}\n").expect(
+        "grub2", (NEXT, DN, d), hold=(DO, "boot/grub/grubenv", held(d)))
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ pub(in crate::boot) fn can_be_made(plan: &Plan) -> Result<()> {
         }
         let needed = step.after.as_ref().map_or(0, |after| after.len() as u64 + ROOM);
         let full = nix::sys::statvfs::statvfs(directory).is_ok_and(|fs| {
-            let free = fs.blocks_free() as u64 * fs.fragment_size() as u64;
+            let free = fs.blocks_free() * fs.fragment_size();
             // A file system without a fixed number of files says 0 of 0.
             free < needed || (needed > 0 && fs.files() > 0 && fs.files_free() == 0)
         });

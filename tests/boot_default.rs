@@ -145,6 +145,32 @@ fn a_declined_kernel_stays_off_where_the_default_is_a_literal() {
     assert!(!machine.path(CUSTOM).exists());
 }
 
+#[test]
+fn a_full_or_read_only_boot_loader_directory_is_named_and_nothing_is_written_to_it() {
+    for (spoil, why) in [
+        ("dd if=/dev/zero of=$R/boot/grub2/fill bs=4k 2>/dev/null", "is full"),
+        ("mount -o remount,ro $R/boot/grub2", "cannot be written"),
+    ] {
+        let machine = stock(machine());
+        let script = format!(
+            "cp -a $R/boot/grub2 $R/keep && mount -t tmpfs -o size=64k none $R/boot/grub2 && cp -a $R/keep/. $R/boot/grub2/ || exit 99; {spoil}; \
+             at=$(stat -c %y $R/boot/grub2); $V --root $R reconcile; [ \"$at\" = \"$(stat -c %y $R/boot/grub2)\" ] || echo CHANGED; ls $R/boot/grub2"
+        );
+        let mut unshare = Command::new("unshare");
+        unshare.args(["-m", "sh", "-c", &script]).env("R", machine.root()).env("V", env!("CARGO_BIN_EXE_vfguard"));
+        let run = Run::from(unshare.output().unwrap());
+        if run.stdout.is_empty() {
+            println!("skipped boot_default/unshare: a file system cannot be mounted");
+            return;
+        }
+        let said = said(&run);
+        assert!(said.contains("boot default not held: ") && said.contains(why), "{said}");
+        assert!(said.contains("a power cycle is not covered"), "{said}");
+        assert!(!said.contains("CHANGED") && !said.contains("custom.cfg\n"), "{said}");
+        assert!(!machine.path(RECORDS).join("hold.json").exists());
+    }
+}
+
 /// What vfguard-fail-closed.service does to the default once vfguard itself has died.
 fn fail_closed(machine: &Machine) -> bool {
     let script = fs::read_to_string("packaging/systemd/fail-closed").unwrap();

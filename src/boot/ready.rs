@@ -61,7 +61,7 @@ pub fn leave(host: &Host, now: &NextBoot, wanted: Option<&KernelRelease>, to: Op
 }
 
 /// All that a hold is worked out from, as it is now. GRUB writes its environment past the file system, which leaves no trace in its times.
-fn inputs(host: &Host, asked: &Asked, wanted: Option<&KernelRelease>, to: &KernelRelease) -> Vec<u8> {
+pub(super) fn inputs(host: &Host, asked: &Asked, wanted: Option<&KernelRelease>, to: &KernelRelease) -> Vec<u8> {
     let mut inputs = format!("{} {:?} {wanted:?} {to}\n", env!("CARGO_PKG_VERSION"), asked.loader).into_bytes();
     for file in &asked.places.files {
         inputs.extend(host.identity(file).unwrap_or_default().into_bytes());

@@ -5,7 +5,7 @@ mod hostile;
 mod literal;
 
 use super::grub2::grubenv;
-use super::hold::{mark, moves, plan, RECORD};
+use super::hold::{mark, moves, plan, rest, RECORD};
 use super::*;
 use crate::host::lock::BootLock;
 use std::fs;

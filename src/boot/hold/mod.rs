@@ -7,6 +7,7 @@ pub(super) mod mark;
 pub(super) mod moves;
 pub(super) mod plan;
 mod record;
+pub(super) mod rest;
 pub mod told;
 
 pub use flush::settle;
@@ -151,7 +152,8 @@ pub fn hold(host: &Host, _lock: &BootLock, to: &KernelRelease) -> Result<Change>
 }
 
 fn try_hold(host: &Host, to: &KernelRelease) -> Result<Change> {
-    let (Asked { loader, .. }, now) = in_charge(host)?;
+    let (asked, now) = in_charge(host)?;
+    let loader = asked.loader.clone();
     let seen = Seen::new(host, &now);
     if seen.lasting.as_ref() == Some(to) {
         complete(host, &loader, &seen, to)?;
@@ -160,6 +162,9 @@ fn try_hold(host: &Host, to: &KernelRelease) -> Result<Change> {
     }
     let (wanted, entry) = kept(host, &loader, &now, &seen, to);
     let note = obeyed(host, &loader, to, None, Purpose::Hold(Some(&wanted)))?.note;
+    if let Some(failed) = rest::is_on(host, &asked, to) {
+        return Err(failed);
+    }
     let when = jiff::Timestamp::now().to_string();
     let why = format!("{wanted} is not proven to come up with its network");
     let record = Hold { wanted: wanted.clone(), entry, held: to.clone(), when, why: why.clone() };
@@ -172,8 +177,12 @@ fn try_hold(host: &Host, to: &KernelRelease) -> Result<Change> {
             Some(before) => before.write(host),
             None => files::remove(&host.path(RECORD)).map(drop),
         };
+        if !was_set_meanwhile(&error) {
+            rest::begin(host, &asked, to, &error);
+        }
         return Err(error);
     }
+    rest::end(host);
     let mut what = format!("the boot default is held on {to} ({wanted} is wanted): {why}");
     if let Some(e) = unrecorded {
         what += &format!(" (not recorded: {e:#})");

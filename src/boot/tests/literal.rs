@@ -114,7 +114,7 @@ fn the_wanted_kernel_of_a_block_is_what_the_configuration_says_now() {
     // Judged before it came: not that one.
     assert!(was_set_meanwhile(&promote(&m.host, &m.lock, Some(&k(NEW))).unwrap_err()));
     m.promote().unwrap();
-    assert_eq!((m.next().as_str(), m.host.exists(&format!("/{FILE}"))), (THIRD, false));
+    assert_eq!((m.next().as_str(), m.host.exists(format!("/{FILE}"))), (THIRD, false));
     // Without the record as well.
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     fs::remove_file(m.host.path(RECORD)).unwrap();
@@ -339,4 +339,28 @@ fn a_default_by_number_is_noted_and_the_first_entry_is_not() {
         assert_eq!(number.is_some(), noted, "{default}: {answer:?}");
         assert!(answer.certain && number.is_none_or(|p| p.remedy.contains("grub-set-default")), "{default}");
     }
+}
+
+#[test]
+fn a_hold_that_was_written_and_did_not_take_is_not_tried_again_until_something_changes() {
+    let m = stock();
+    let asked = choose::resolve(&m.host).asked.unwrap();
+    let error = crate::error::advise("the disk does not keep it", "look at the disk");
+    rest::begin(&m.host, &asked, &k(OLD), &error);
+    let before = files(&m);
+    let again = hold(&m.host, &m.lock, &k(OLD)).unwrap_err();
+    assert!(format!("{again:#}").contains("the disk does not keep it (tried once"), "{again:#}");
+    assert_eq!((crate::error::remedy(&again), m.next().as_str()), (Some("look at the disk"), NEW));
+    assert!(files(&m) == before && !m.host.exists(RECORD));
+    // Another kernel, time, or another file.
+    assert!(rest::is_on(&m.host, &asked, &k(NEW)).is_none());
+    let failed = m.host.path("/run/vfguard/hold-failed");
+    for (back, on) in [(3600, false), (60, true)] {
+        let at = std::time::SystemTime::now() - Duration::from_secs(back);
+        fs::File::options().write(true).open(&failed).unwrap().set_modified(at).unwrap();
+        assert_eq!(rest::is_on(&m.host, &asked, &k(OLD)).is_some(), on, "{back}");
+    }
+    put(m.dir.path(), FILE, b"set timeout=1\n");
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    assert!(m.next() == OLD && !failed.exists());
 }

@@ -275,10 +275,12 @@ pub fn verdict(host: &Host, config: &Config, outcome: &Outcome) -> Told {
 
 /// What follows for a reboot from what is not safe.
 fn consequence(host: &Host, config: &Config, outcome: &Outcome) -> String {
-    let held = boot::held(host).map(|h| format!(", and the boot default is held on {}", h.held)).unwrap_or_default();
+    let held = boot::held(host).map(|h| format!(", and the boot default is held on {}", h.held));
+    let into = held.as_ref().map_or("", |_| "to reboot into it: vfguard reboot --held; ");
+    let held = held.unwrap_or_default();
     match (outcome.gate, config.mode) {
         (State::Closed, _) => {
-            format!("a reboot is refused{held}; to reboot all the same: vfguard gate open --reason TEXT")
+            format!("a reboot is refused{held}; {into}to reboot all the same: vfguard gate open --reason TEXT")
         }
         (State::Overridden, _) => format!("an override lets reboots through{held}"),
         (State::Unknown, _) => format!("do not reboot: that it is refused is not confirmed (vfguard gate show){held}"),

@@ -6,7 +6,7 @@
 //!               └─ else ─────────────────────► Allow: end the hold, then open the gate
 //!   not safe    ── may be refused here ──────► Refuse: close the gate and hold the default, each by itself
 //!               └─ else ─────────────────────► Tell
-//!   no verdict  ── close, and hold on the running kernel, each by itself
+//!   no verdict  ── close, and hold on the running kernel, unless the default is known to be better, each by itself
 //! ```
 
 use crate::boot::{NextBoot, Role};
@@ -107,6 +107,8 @@ pub enum Hold {
     Leave,
     /// It goes to this kernel.
     On(KernelRelease),
+    /// The held kernel is not safe any more, and this one, which is wanted, is: the hold ends.
+    Promote(KernelRelease),
     /// It leads where it must not, or may do so, and cannot be moved.
     Cannot(Hindrance),
 }
@@ -150,7 +152,15 @@ fn refuse(facts: &Facts) -> Plan {
     }
     let kernels = &facts.judgement.kernels;
     let safe = |kernel: &KernelRelease| kernels.iter().any(|k| &k.kernel == kernel && k.verdict == Verdict::Safe);
-    Plan::Refuse(if hold { keep_off(close, facts.next, |kernel| !safe(kernel), facts.refuge) } else { only(close) })
+    if !hold {
+        return Plan::Refuse(only(close));
+    }
+    let mut refusal = keep_off(close, facts.next, |kernel| !safe(kernel), facts.refuge);
+    let proven = facts.wanted.filter(|wanted| facts.held && facts.rights.promote && safe(wanted));
+    if let (Hold::On(_) | Hold::Cannot(Hindrance::NoRefuge), Some(wanted)) = (&refusal.hold, proven) {
+        refusal.hold = Hold::Promote(wanted.clone());
+    }
+    Plan::Refuse(refusal)
 }
 
 /// What a run may do that ended without a verdict. An override is about what was known when it was given; that something failed since is
@@ -160,12 +170,10 @@ pub fn undecided(rights: Rights, overridden: bool) -> Rights {
 }
 
 /// What becomes of the boot default then: the running kernel (none where its files are gone) is the one that is known to work, whichever
-/// other one would boot.
-pub fn hold_running(next: &NextBoot, running: Option<&KernelRelease>) -> Refusal {
-    match running {
-        Some(running) => keep_off(true, next, |kernel| kernel != running, &|| Some(running.clone())),
-        None => Refusal { hold: Hold::Cannot(Hindrance::NoRefuge), ..only(true) },
-    }
+/// other one would boot. A default that is one of the `trusted` ones stays: the kernel that it is held on, and, where a device has no driver
+/// under the running kernel, those that have booted before.
+pub fn hold_running(next: &NextBoot, running: Option<&KernelRelease>, trusted: &[KernelRelease]) -> Refusal {
+    keep_off(true, next, |kernel| Some(kernel) != running && !trusted.contains(kernel), &|| running.cloned())
 }
 
 fn only(close: bool) -> Refusal {

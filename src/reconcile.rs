@@ -348,6 +348,10 @@ impl<'a> Run<'a> {
             }
             return Ok(false);
         }
+        if self.effort == Effort::Early {
+            // Devices may be missing still; the next run ends it.
+            return Ok(false);
+        }
         let Some((moved, line)) = leave::leave(self.host, &lock, look) else { return Ok(false) };
         if !self.done.contains(&line) {
             self.done.push(line);

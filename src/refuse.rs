@@ -16,6 +16,7 @@ use crate::kernel::installed;
 use crate::look::Look;
 use crate::plan::{self, Hindrance, Hold, Plan, Refusal, Rights};
 use crate::report::notices::{self, Topic};
+use crate::survey;
 use anyhow::Result;
 use std::sync::Mutex;
 use std::thread;
@@ -108,7 +109,8 @@ pub fn undecided(
             // What boots is told by files that are whole.
             refused.done.extend(boot::heal(host).unwrap_or_else(|e| Some(format!("{e:#}"))));
             let running = installed::running(host).filter(|k| installed::image(host, k).is_some());
-            let refusal = plan::hold_running(&boot::next_boot(host, &config.boot), running.as_ref());
+            let trusted = survey::trusted(host, running.as_ref());
+            let refusal = plan::hold_running(&boot::next_boot(host, &config.boot), running.as_ref(), &trusted);
             keep_off(host, &refusal, refused);
         }
     });
@@ -140,11 +142,7 @@ fn keep_off(host: &Host, refusal: &Refusal, refused: &mut Refused) {
     if let Hold::Cannot(hindrance) = refusal.hold {
         refused.held(host, Err(hindered(hindrance)));
     }
-    let to = match &refusal.hold {
-        Hold::On(kernel) => Some(kernel),
-        Hold::Leave | Hold::Cannot(_) => None,
-    };
-    if !refusal.end_once && to.is_none() {
+    if !refusal.end_once && matches!(refusal.hold, Hold::Leave | Hold::Cannot(_)) {
         return;
     }
     failpoint::hit("unsafe-before-held");
@@ -159,8 +157,10 @@ fn keep_off(host: &Host, refusal: &Refusal, refused: &mut Refused) {
     if refusal.end_once {
         refused.held(host, boot::clear_once(host, &lock));
     }
-    if let Some(to) = to {
-        refused.held(host, boot::hold(host, &lock, to));
+    match &refusal.hold {
+        Hold::On(kernel) => refused.held(host, boot::hold(host, &lock, kernel)),
+        Hold::Promote(kernel) => refused.held(host, boot::promote(host, &lock, Some(kernel))),
+        Hold::Leave | Hold::Cannot(_) => {}
     }
 }
 
@@ -168,7 +168,7 @@ fn hindered(hindrance: Hindrance) -> anyhow::Error {
     match hindrance {
         Hindrance::Uncertain => advise("what boots next is not certain, so it is not moved", "vfguard next-boot says why"),
         Hindrance::NoRefuge => advise(
-            "no kernel is known to be good: neither the running one's files nor a safe one that has booted are there",
+            "no kernel is known to be good: the running one lacks a driver or its files, and no other that has booted is safe",
             "install a kernel that worked before a reboot",
         ),
     }

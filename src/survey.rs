@@ -154,16 +154,18 @@ impl<'a> Survey<'a> {
         ))
     }
 
-    /// Where the boot default is held: the running kernel if its files are there, else the newest safe one that has booted.
+    /// Where the boot default is held: the running kernel if its files are there and it is safe, else the newest safe one that has booted,
+    /// else the running one, which came up, unless a device has no driver under it: then it may have been started by mistake.
     pub fn refuge(&self, host: &Host) -> Option<KernelRelease> {
-        let installed = |kernel: &KernelRelease| self.kernels.iter().any(|k| &k.release == kernel);
-        if let Some(running) = self.running.as_ref().filter(|r| installed(r)) {
+        let verdict = |kernel: &KernelRelease| self.report(kernel, Role::Installed).verdict;
+        let running = self.running.as_ref().filter(|running| self.kernels.iter().any(|k| &k.release == *running));
+        if let Some(running) = running.filter(|running| verdict(running) == Verdict::Safe) {
             return Some(running.clone());
         }
         let booted = booted(host);
-        let proven =
-            |k: &&Kernel| booted.contains(&k.release) && self.report(&k.release, Role::Installed).verdict == Verdict::Safe;
-        self.kernels.iter().find(proven).map(|k| k.release.clone())
+        let proven = |k: &&Kernel| booted.contains(&k.release) && verdict(&k.release) == Verdict::Safe;
+        let proven = self.kernels.iter().find(proven).map(|k| k.release.clone());
+        proven.or_else(|| running.filter(|_| !known::is_undriven(host)).cloned())
     }
 
     /// The initial ramdisks that a kernel's boot entry names; none where it has no entry that may boot.
@@ -247,6 +249,15 @@ const BOOTED: &str = "/var/lib/vfguard/records/booted";
 fn booted(host: &Host) -> Vec<KernelRelease> {
     let text = host.read_text(BOOTED).unwrap_or_default();
     text.lines().filter_map(|l| l.parse().ok()).collect()
+}
+
+/// The kernels on which a default may be left that nobody could judge: see [`crate::plan::hold_running`].
+pub fn trusted(host: &Host, running: Option<&KernelRelease>) -> Vec<KernelRelease> {
+    let mut trusted: Vec<KernelRelease> = boot::held(host).map(|hold| hold.held).into_iter().collect();
+    if known::is_undriven(host) {
+        trusted.extend(booted(host).into_iter().filter(|kernel| Some(kernel) != running));
+    }
+    trusted
 }
 
 /// As many are remembered; only installed ones are ever asked for.

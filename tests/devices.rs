@@ -250,8 +250,9 @@ fn an_out_of_tree_driver_is_wanted_as_long_as_its_device_is_only_missing() {
 }
 
 #[test]
-fn a_device_that_was_missing_in_three_boots_is_gone() {
-    let machine = held();
+fn a_device_that_was_missing_in_three_boots_is_gone_where_another_one_works() {
+    let machine = routed(other(machine()), "eth1");
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
     unplug(&machine, ADDRESS);
     let mut machine = machine;
     for boot in ["two", "three"] {
@@ -260,10 +261,57 @@ fn a_device_that_was_missing_in_three_boots_is_gone() {
         assert_eq!(machine.run(&["reconcile"]).code, 3, "a boot counts once");
     }
     machine = booted(machine, "four");
+    // Early in the boot it may still come.
+    let early = machine.run(&["reconcile", "--no-build", "--from", "boot"]);
+    assert_eq!(early.code, 3, "{}", said(&early));
     let run = machine.run(&["reconcile"]);
     assert_promoted(&machine, &run);
     assert!(run.stdout.contains(&format!("eth0 ({ADDRESS}, ena) is not counted any more")), "{}", said(&run));
-    assert_eq!(remembered(&machine), Vec::<String>::new());
+    assert_eq!(remembered(&machine), ["0000:00:06.0"]);
+}
+
+#[test]
+fn restarts_of_a_machine_that_is_cut_off_prove_nothing() {
+    let machine = held();
+    unplug(&machine, ADDRESS);
+    let mut machine = machine;
+    for boot in ["two", "three", "four", "five", "six"] {
+        machine = booted(machine, boot);
+        for args in
+            [&["reconcile", "--no-build", "--from", "boot"] as &[&str], &["reconcile", "--no-build", "--from", "timer"]]
+        {
+            let run = machine.run(args);
+            assert_eq!(run.code, 3, "{boot}: {}", said(&run));
+            assert_closed(&machine, &run);
+        }
+    }
+    // Who takes all network away says so.
+    let run = machine.run(&["decline", "--device", ADDRESS]);
+    assert_promoted(&machine, &machine.run(&["reconcile"]));
+    assert_eq!(run.code, 0, "{}", said(&run));
+}
+
+#[test]
+fn a_kernel_that_runs_without_its_driver_is_no_refuge() {
+    // OLD works and has booted; NEW was started once, and lacks the driver.
+    let machine = machine().boot_default(OLD);
+    assert_eq!(machine.run(&["reconcile"]).code, 0);
+    let machine = booted(machine, "two").file("proc/sys/kernel/osrelease", &format!("{NEW}\n"));
+    fs::remove_file(sysfs(&machine, ADDRESS).join("driver")).unwrap();
+    fs::remove_dir_all(sysfs(&machine, ADDRESS).join("net")).unwrap();
+    let run = machine.run(&["reconcile", "--no-build", "--from", "boot"]);
+    assert_eq!((run.code, machine.saved_entry().as_str()), (0, OLD), "{}", said(&run));
+    // Nothing can be decided.
+    let broken = machine.file("etc/vfguard/config.d/x.toml", "nonsense = 1\n");
+    let run = broken.run(&["reconcile"]);
+    assert_eq!((run.code, broken.saved_entry().as_str()), (1, OLD), "{}", said(&run));
+    let run = broken.run(&["gate", "close", "--undecided"]);
+    assert_eq!(broken.saved_entry(), OLD, "{}", said(&run));
+    // Another kernel without the driver is the default by now: back to the one that works, not to the one that runs.
+    fs::remove_file(broken.path("etc/vfguard/config.d/x.toml")).unwrap();
+    let machine = broken.kernel(LATER).boot_entry(LATER).boot_default(LATER);
+    let run = machine.run(&["reconcile", "--no-build"]);
+    assert_eq!((run.code, machine.saved_entry().as_str()), (3, OLD), "{}", said(&run));
 }
 
 #[test]

@@ -298,8 +298,8 @@ impl BootLoader for Legacy {
         format!("set default= in {} by hand", self.0.display())
     }
 
-    fn once_remedy(&self) -> &'static str {
-        "grub2-editenv - unset next_entry"
+    fn once_remedy(&self, _host: &Host) -> String {
+        "vfguard next-boot".into()
     }
 }
 

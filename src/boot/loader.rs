@@ -125,5 +125,5 @@ pub(super) trait BootLoader {
     fn remedy(&self, host: &Host) -> String;
 
     /// How a person ends what is set for one boot.
-    fn once_remedy(&self) -> &'static str;
+    fn once_remedy(&self, host: &Host) -> String;
 }

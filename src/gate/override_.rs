@@ -63,7 +63,17 @@ impl Override {
         }
         let kernels = match &kernel {
             Some(k) => vec![k.clone()],
-            None => kernel::installed(host).into_iter().map(|k| k.release).collect(),
+            // What the gate is closed for may have an image and no modules, and so not count as installed.
+            None => {
+                let closed_for = record(host).unwrap_or_default().reasons.into_iter().filter_map(|r| r.kernel);
+                let mut kernels: Vec<KernelRelease> = kernel::installed(host).into_iter().map(|k| k.release).collect();
+                for kernel in closed_for {
+                    if !kernels.contains(&kernel) {
+                        kernels.push(kernel);
+                    }
+                }
+                kernels
+            }
         };
         Ok(Override { reason: reason.to_owned(), kernel, kernels, who: Who::current(host), term: Term::new(host, lasts) })
     }

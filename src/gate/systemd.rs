@@ -16,7 +16,7 @@ use std::time::Duration;
 /// The unit that says it.
 pub const UNIT: &str = "VFGUARD_blocks_reboot__run_vfguard_status.service";
 /// What a person who is stuck types, as root; vfguard closes the gate again when it looks next (see `vfguard=off`).
-pub const WAY_OUT: &str = "rm /run/systemd/system/*.d/50-vfguard.conf && systemctl daemon-reload";
+pub const WAY_OUT: &str = "rm -f /run/systemd/system/*.d/50-vfguard.conf && systemctl daemon-reload";
 /// Holds a logind block inhibitor; its file is packaging/systemd's.
 pub const INHIBIT: &str = "vfguard-inhibit.service";
 /// Since this version of systemd a block inhibitor stops root too.

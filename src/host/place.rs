@@ -97,7 +97,7 @@ pub fn place(host: &Host) -> Place {
     if upstart::is_upstart(host) && !upstart::unwrapped(host).is_empty() {
         return Place::NoInit;
     }
-    if let Some(special) = asked_for(&words).or_else(|| switched_to(host)) {
+    if let Some(special) = switched_to(host).or_else(|| asked_for(&words).filter(|_| !went_on(host))) {
         return special;
     }
     if offline_update(host) {
@@ -120,6 +120,12 @@ fn asked_for(words: &[&str]) -> Option<Place> {
         "2" | "3" | "4" | "5" => Some(None),
         word => word.strip_prefix("systemd.unit=").map(unit),
     })?
+}
+
+/// Whether the machine has left what its command line asked for, as one does who ends the rescue shell: systemd-user-sessions.service has
+/// run, which lets people log in, and neither rescue.target nor an offline update start it.
+fn went_on(host: &Host) -> bool {
+    host.is_dir(BOOTED) && !host.exists("/run/nologin")
 }
 
 /// The cgroup of the shell that rescue.target and emergency.target start, whatever led there; on cgroup v1 and v2.

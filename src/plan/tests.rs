@@ -154,6 +154,19 @@ fn each_lock_is_for_those_who_may_and_without_both_it_is_only_told() {
 }
 
 #[test]
+fn a_held_kernel_that_is_not_safe_any_more_gives_way_to_a_wanted_one_that_is() {
+    let turned =
+        |rights| Case { rights, judgement: judgement(&[(OLD, Verdict::Unsafe), (NEW, Verdict::Safe)]), ..Case::held() };
+    let promoted = Hold::Promote(kernel(NEW));
+    assert_eq!(turned(ALL).plan(), refusal(true, false, promoted.clone()));
+    assert_eq!(Case { refuge: None, ..turned(ALL) }.plan(), refusal(true, false, promoted));
+    // Early in a boot nothing is promoted.
+    assert_eq!(turned(Rights { promote: false, ..ALL }).plan(), refusal(true, false, on(OLD)));
+    let both = Case { judgement: judgement(&[(OLD, Verdict::Unsafe), (NEW, Verdict::Unsafe)]), ..Case::held() };
+    assert_eq!(both.plan(), refusal(true, false, on(OLD)));
+}
+
+#[test]
 fn an_override_lets_through_what_it_is_about_and_nothing_else() {
     let covered = Case { excused: Some(vec![kernel(NEW)]), ..Case::bad() };
     assert_eq!(covered.plan(), Plan::Tell);
@@ -175,10 +188,14 @@ fn a_default_that_cannot_be_moved_keeps_nobody_from_closing_and_says_why() {
 fn without_a_verdict_only_the_running_kernel_is_known_to_work() {
     let both = next(&[(NEW, Role::Once), (NEW, Role::Next)]);
     let running = kernel(OLD);
-    assert_eq!(hold_running(&both, Some(&running)), Refusal { close: true, end_once: true, hold: on(OLD) });
+    assert_eq!(hold_running(&both, Some(&running), &[]), Refusal { close: true, end_once: true, hold: on(OLD) });
     let settled = next(&[(OLD, Role::Next)]);
-    assert_eq!(hold_running(&settled, Some(&running)), Refusal { close: true, end_once: false, hold: Hold::Leave });
-    assert_eq!(hold_running(&both, None).hold, Hold::Cannot(Hindrance::NoRefuge));
+    assert_eq!(hold_running(&settled, Some(&running), &[]), Refusal { close: true, end_once: false, hold: Hold::Leave });
+    assert_eq!(hold_running(&both, None, &[]).hold, Hold::Cannot(Hindrance::NoRefuge));
+    // Unless another one is known to be better.
+    let trusted = [kernel(NEW)];
+    assert_eq!(hold_running(&both, Some(&running), &trusted), Refusal { close: true, end_once: false, hold: Hold::Leave });
+    assert_eq!(hold_running(&both, None, &trusted).hold, Hold::Leave);
     assert_eq!(undecided(ALL, false), Rights { promote: false, ..ALL });
     assert_eq!(undecided(ALL, true), Rights { close: false, hold: false, promote: false });
 }

@@ -3,7 +3,8 @@
 //! remembered and missing is judged as if it were there, until something says that it is gone for good:
 //!
 //! - a person does (`vfguard decline --device`);
-//! - it was missing in [`BOOTS`] boots in a row;
+//! - it was missing in [`BOOTS`] boots in a row, and another device carries the default route: a machine that is cut off is restarted, and
+//!   proves nothing by that;
 //! - it was last there in an earlier boot, and a device that came since then carries the default route: the hardware was changed. A device
 //!   that was there beside it replaces nothing: it carried its route then, too.
 //!
@@ -21,6 +22,8 @@ use std::cell::OnceCell;
 pub(super) const RECORD: &str = "/var/lib/vfguard/records/devices.json";
 /// So many boots without a device say that it does not come back. One or two may be an accident.
 const BOOTS: usize = 3;
+/// As many boots without a device are remembered.
+const MAX_MISSED: usize = 8;
 /// As many devices as are remembered need less than half of it.
 const MAX_RECORD: u64 = 64 << 10;
 /// As many are remembered.
@@ -133,6 +136,8 @@ fn merged(remembered: Vec<Known>, mut here: Vec<Known>, idle: &[Place], boot: &s
     for known in gone.iter_mut().filter(|known| !known.is_among(idle)) {
         if known.seen != boot && known.missed.iter().all(|b| b != boot) {
             known.missed.push(boot.to_owned());
+            let over = known.missed.len().saturating_sub(MAX_MISSED);
+            known.missed.drain(..over);
         }
     }
     Devices { here, gone }
@@ -148,7 +153,7 @@ fn outlived(devices: &mut Devices, idle: &[Place], carries: impl Fn(&Known) -> b
         if gone.is_among(idle) {
             return true;
         }
-        if gone.missed.len() >= BOOTS {
+        if gone.missed.len() >= BOOTS && here.iter().any(&carries) {
             lines.push(format!(
                 "{name} is not counted any more, after {BOOTS} boots without it: if it comes back it counts again"
             ));
@@ -208,8 +213,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Looks; nothing is written. `replace`: whether a new device may take the place of one that is gone. Early at boot it may not, as
-    /// what is missing may still come.
+    /// Looks; nothing is written. `replace`: whether one that is gone may be dropped for another device that works. Early at boot it may
+    /// not, as what is missing may still come.
     pub(super) fn look(host: &Host, devices: &[Device], binding: impl Fn(&Device) -> Binding, replace: bool) -> Memory {
         let boot = host.read_text(BOOT_ID).map_or_else(|_| "unknown".into(), |id| id.trim().to_owned());
         let (in_use, idle): (Vec<&Device>, Vec<&Device>) = devices.iter().partition(|d| d.in_use());
@@ -297,6 +302,13 @@ pub fn expected(host: &Host) -> Vec<String> {
     let here = here.iter().map(|d| Known::now(d, Binding::Unbound, "")).collect();
     let gone = merged(read(host).unwrap_or_default(), here, &[], "").gone;
     gone.into_iter().filter(|known| known.modalias.starts_with("pci:")).map(|known| known.address).collect()
+}
+
+/// Whether a device that was in use is there without a driver: the running kernel may lack it.
+pub(super) fn is_undriven(host: &Host) -> bool {
+    let remembered = read(host).unwrap_or_default();
+    let idle = pci::devices(host).unwrap_or_default().into_iter().filter(|device| !device.in_use());
+    idle.into_iter().any(|device| remembered.iter().any(|known| known.is(&device)))
 }
 
 #[cfg(test)]

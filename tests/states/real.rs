@@ -178,7 +178,7 @@ fn answer(q: &Question) -> (Plan, Set) {
     let running = Some(release(q.running)).filter(|_| q.installed.has(q.running));
     if q.undecided {
         let rights = plan::undecided(q.rights, q.over.is_some());
-        let refusal = plan::hold_running(&next, running.as_ref());
+        let refusal = plan::hold_running(&next, running.as_ref(), &[]);
         return (refuse(Refusal { close: rights.close, ..refusal }, rights.hold), Set::default());
     }
     let mut roles: Vec<(K, judge::Role)> = Vec::new();
@@ -234,6 +234,7 @@ fn answer(q: &Question) -> (Plan, Set) {
 fn refuse(refusal: Refusal, may_hold: bool) -> Plan {
     let hold = match refusal.hold {
         plan::Hold::On(k) if may_hold => Some(kernel(k.as_str())),
+        plan::Hold::Promote(_) => unreachable!("the running kernel of each scene is safe, and it is what is held"),
         plan::Hold::On(_) | plan::Hold::Leave | plan::Hold::Cannot(_) => None,
     };
     Plan::Refuse { close: refusal.close, once: refusal.end_once && may_hold, hold }

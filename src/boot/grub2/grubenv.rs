@@ -12,6 +12,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// What every block starts with.
 pub const SIGNATURE: &[u8] = b"# GRUB Environment Block\n";
+/// The program that edits this file by hand: Debian's and GNU's have their own name for it, and lie in /boot/grub.
+pub fn tool(path: &Path) -> &'static str {
+    if path.starts_with("/boot/grub") {
+        "grub-editenv"
+    } else {
+        "grub2-editenv"
+    }
+}
+
 /// The size that `grub-editenv create` makes and GRUB keeps.
 pub const SIZE: usize = 1024;
 /// More than any block that GRUB makes; a larger file is not read.

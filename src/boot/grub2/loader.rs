@@ -164,8 +164,8 @@ impl BootLoader for Grub2 {
         format!("echo GRUB_DEFAULT=saved >>/etc/default/grub && {write}")
     }
 
-    fn once_remedy(&self) -> &'static str {
-        "grub2-editenv - unset next_entry"
+    fn once_remedy(&self, host: &Host) -> String {
+        format!("{} - unset next_entry", grubenv::tool(&self.seen(host, &Planned::new()).first.file))
     }
 }
 
@@ -273,7 +273,8 @@ fn unmarked_env(host: &Host, places: &Places) -> Option<Step> {
 /// Works out an edit of GRUB's environment file: in place, so that GRUB's own block list and a link to it stay true.
 fn edit_env(host: &Host, name: &Path, changes: &[(&str, Option<&str>)]) -> Result<Step> {
     let at = real(host, name);
-    let create = format!("grub2-editenv {} create", name.display());
+    let tool = grubenv::tool(name);
+    let create = format!("{tool} {} create", name.display());
     if !at.exists() {
         let mut empty = grubenv::SIGNATURE.to_vec();
         empty.resize(grubenv::SIZE, b'#');
@@ -283,11 +284,15 @@ fn edit_env(host: &Host, name: &Path, changes: &[(&str, Option<&str>)]) -> Resul
     if grubenv::get(&before, "env_block").is_some_and(|v| !v.is_empty()) {
         return Err(advise(
             format!("{} keeps its variables outside the file system (env_block)", name.display()),
-            "grub2-editenv - set saved_entry=…, by hand",
+            format!("{tool} - set saved_entry=…, by hand"),
         ));
     }
-    let after = grubenv::edit(&before, changes)
-        .remedy(format!("editing {}", name.display()), format!("rm {}; {create}", name.display()))?;
+    let remedy = match grubenv::variables(&before) {
+        // Another tool's variables may be the kernels' command line (EL8).
+        Ok(_) => format!("{tool} {0} list; {tool} {0} unset NAME, for what nobody needs", name.display()),
+        Err(_) => format!("rm {}; {create}", name.display()),
+    };
+    let after = grubenv::edit(&before, changes).remedy(format!("editing {}", name.display()), remedy)?;
     Ok(Step { at, way: Way::InPlace, before: Some(before), after: Some(after) })
 }
 

@@ -68,7 +68,7 @@ fn resolve_with(host: &Host, config: &Path, efi: bool, planned: &Planned) -> See
     if let (Some(why), true) = (&unwritable, seen.first.once) {
         seen.answer.note(
             format!("GRUB cannot write its environment ({why}), so what is set for one boot stays"),
-            "grub2-editenv - unset next_entry",
+            format!("{} - unset next_entry", grubenv::tool(config)),
         );
     }
     seen

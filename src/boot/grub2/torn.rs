@@ -73,10 +73,10 @@ pub fn heal(host: &Host) -> Result<Option<String>> {
     let now = files::read_bounded(&path, grubenv::MAX).unwrap_or_default();
     let finished = finished(&now, &before, &after);
     if finished.is_none() && !now.is_empty() && !grubenv::is_whole(&now) {
-        let name = name.display();
+        let (tool, name) = (grubenv::tool(&name), name.display());
         return Err(advise(
             format!("{name} is damaged, and not by our write alone"),
-            format!("grub2-editenv {name} list; set what is lost again"),
+            format!("{tool} {name} list; set what is lost again"),
         ));
     }
     let healed = finished.map(|finished| write(host, &path, &now, &finished)).transpose()?;

@@ -395,17 +395,17 @@ pub fn clear_once(host: &Host, _lock: &BootLock) -> Result<Change> {
         return Ok(Change { changed: false, what: "nothing is set for one boot".into(), kernel });
     };
     let loader = &asked.loader;
-    let remedy = loader.once_remedy();
+    let remedy = loader.once_remedy(host);
     let gone = |now: &NextBoot| {
         now.kernels.iter().all(|c| c.role != Role::Once) && now.lasting().map(|c| &c.kernel) == next.as_ref()
     };
-    let stays = || advise(format!("{once} is set for the next boot, and it still is once that is cleared"), remedy);
+    let stays = || advise(format!("{once} is set for the next boot, and it still is once that is cleared"), remedy.clone());
     let act = "ending what is set for the next boot";
-    if !gone(&loader.preview(host, &loader.plan_clear_once(host, &asked).remedy(act, remedy)?)) {
+    if !gone(&loader.preview(host, &loader.plan_clear_once(host, &asked).remedy(act, remedy.clone())?)) {
         return Err(stays());
     }
     let write = || make(host, loader.plan_clear_once(host, &asked)?);
-    if let Err(undo) = lastingly(host, write, || gone(&loader.ask(host))).remedy(act, remedy)? {
+    if let Err(undo) = lastingly(host, write, || gone(&loader.ask(host))).remedy(act, remedy.clone())? {
         undo.undo(host).context("putting the next boot back")?;
         return Err(stays());
     }

@@ -86,8 +86,8 @@ impl BootLoader for SystemdBoot {
         "bootctl set-default, by hand".into()
     }
 
-    fn once_remedy(&self) -> &'static str {
-        "bootctl set-oneshot ''"
+    fn once_remedy(&self, _host: &Host) -> String {
+        "bootctl set-oneshot ''".into()
     }
 }
 

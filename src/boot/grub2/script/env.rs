@@ -67,7 +67,7 @@ impl Machine<'_> {
 
     fn read_env(&mut self, path: &std::path::Path) -> Vec<(String, String)> {
         let name = path.display().to_string();
-        let remedy = format!("rm {name} && grub2-editenv {name} create");
+        let remedy = format!("rm {name} && {} {name} create", grubenv::tool(path));
         let planned = self.world.content(path).map(<[u8]>::to_vec);
         let block = match planned.map_or_else(|| grubenv::read(&self.world.host.path(path)), Ok) {
             Ok(block) => block,

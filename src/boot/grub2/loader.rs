@@ -52,12 +52,17 @@ impl BootLoader for Grub2 {
         let Some(choice) = pick(host, &choices, to, entry) else { return vec![Err(no_entry(to))] };
         let custom = custom::read(host, &places.custom);
         let block = custom.as_ref().ok().filter(|custom| custom.has_block());
-        let saved = saved(host, &places, block, choice, to, purpose);
         if purpose == Purpose::Promotion {
-            // What boots without the block is what the configuration says, and it stays as it was.
+            // What boots without the block is what the configuration says, and it stays as it was; so does what was saved before.
             let unblocked = block.map(|block| unblocked(host, &places, block, &[]));
-            return unblocked.into_iter().chain([saved]).collect();
+            let restored = restored(host, &places, block);
+            let saved = saved(host, &places, block, choice, to, purpose, None);
+            return unblocked.into_iter().chain(restored).chain([saved]).collect();
         }
+        let former = former(host, &places, seen.answer.lasting().map(|c| &c.kernel), purpose);
+        // Where there is no room for what was saved before, the hold does without.
+        let saved = saved(host, &places, block, choice, to, purpose, former.as_deref())
+            .or_else(|_| saved(host, &places, block, choice, to, purpose, None));
         // A file that grub.cfg does not read hinders nothing.
         let read = seen.first.files.contains(&places.custom);
         let blocked = match custom {
@@ -102,11 +107,11 @@ impl BootLoader for Grub2 {
         let places = &asked.places;
         let custom = custom::read(host, &places.custom).ok().filter(Custom::has_block);
         let Some(custom) = custom else {
-            return vec![edit_env(host, &places.env_file, &mark::variables(None, None)).map(Plan::one)];
+            return unmarked_env(host, places).map(|step| Ok(Plan::one(step))).into_iter().collect();
         };
         let choices = self.choices(host);
         let choice = pick(host, &choices, held, None);
-        let saved = choice.map(|choice| saved(host, places, Some(&custom), choice, held, Purpose::Promotion));
+        let saved = choice.map(|choice| saved(host, places, Some(&custom), choice, held, Purpose::Promotion, None));
         let kept = choice.filter(|_| keep).map(|choice| kept(&custom, choice, held));
         saved.into_iter().chain(kept).chain([unblocked(host, places, &custom, &[])]).collect()
     }
@@ -199,6 +204,26 @@ fn planned(host: &Host, plan: &Plan) -> Planned {
     plan.steps.iter().map(|step| (host.name(&step.at), step.after.clone())).collect()
 }
 
+/// What was saved before the hold, empty where nothing was; none where that is not known. A hold that is on knows it. The shell, whose
+/// hold this may be, looks for itself.
+fn former(host: &Host, places: &Places, lasting: Option<&KernelRelease>, purpose: Purpose) -> Option<String> {
+    let block = whole_env(host, &places.env_file)?;
+    let held = grubenv::get(&block, mark::MARK).and_then(|held| held.parse().ok());
+    if held.is_some() && held.as_ref() == lasting {
+        return grubenv::get(&block, mark::MARK_ENTRY);
+    }
+    let saved = || grubenv::get(&block, "saved_entry").unwrap_or_default();
+    matches!(purpose, Purpose::Hold(_)).then(saved)
+}
+
+/// A promotion to what was saved before the hold, if that is known.
+fn restored(host: &Host, places: &Places, block: Option<&Custom>) -> Option<Result<Plan>> {
+    let former = grubenv::get(&whole_env(host, &places.env_file)?, mark::MARK_ENTRY)?;
+    let saved = Some(former.as_str()).filter(|former| !former.is_empty());
+    let [held, wanted, entry] = mark::variables(None, None);
+    Some(saving(host, places, block, &[("saved_entry", saved), held, wanted, entry]))
+}
+
 /// A move by `saved_entry`. A block that is there goes.
 fn saved(
     host: &Host,
@@ -207,17 +232,23 @@ fn saved(
     choice: &Choice,
     to: &KernelRelease,
     purpose: Purpose,
+    former: Option<&str>,
 ) -> Result<Plan> {
     let held = purpose.hold().map(|_| to.as_str());
     let wanted = purpose.hold().flatten().map(KernelRelease::as_str);
-    let [held, wanted, entry] = mark::variables(held, wanted);
-    let mut changes = vec![("saved_entry", Some(choice.selector.as_str())), ("prev_saved_entry", None), held, wanted, entry];
+    let [held, wanted, (entry, _)] = mark::variables(held, wanted);
+    let selector = Some(choice.selector.as_str());
+    let mut changes = vec![("saved_entry", selector), ("prev_saved_entry", None), held, wanted, (entry, former)];
     if matches!(purpose, Purpose::Unattended(_)) {
         changes.push(("next_entry", None));
     }
+    saving(host, places, block, &changes)
+}
+
+fn saving(host: &Host, places: &Places, block: Option<&Custom>, changes: &[(&str, Option<&str>)]) -> Result<Plan> {
     match block {
-        Some(block) => unblocked(host, places, block, &changes),
-        None => edit_env(host, &places.env_file, &changes).map(Plan::one),
+        Some(block) => unblocked(host, places, block, changes),
+        None => edit_env(host, &places.env_file, changes).map(Plan::one),
     }
 }
 

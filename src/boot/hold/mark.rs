@@ -10,7 +10,8 @@ use std::path::Path;
 /// The variables in GRUB's environment that say a hold is on, and what would boot without it. GRUB does not know them.
 pub(in crate::boot) const MARK: &str = "vfguard_hold";
 pub(in crate::boot) const MARK_WANTED: &str = "vfguard_wanted";
-/// The default that a hold took the place of, where the shell of vfguard-fail-closed.service held: it knows entries and no kernels.
+/// What was saved before the hold, empty where nothing was: a promotion puts it back. Where the shell of vfguard-fail-closed.service held,
+/// which knows entries and no kernels, it tells what is wanted as well.
 pub(in crate::boot) const MARK_ENTRY: &str = "vfguard_entry";
 /// The same in text files: the held kernel, then the wanted one.
 pub(in crate::boot) const COMMENT: &str = "# vfguard-hold ";

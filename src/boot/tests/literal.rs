@@ -276,6 +276,10 @@ fn a_declined_kernel_stays_off_by_a_block_that_is_no_hold_and_goes_with_vfguard(
     accepted(&m);
     assert_eq!(clean(&m.host, &m.lock).unwrap(), Some(k(NEW)));
     assert_eq!((m.next().as_str(), m.host.exists(format!("/{FILE}"))), (NEW, false));
+    // Where there is nothing of ours, nothing is written.
+    fs::remove_file(m.dir.path().join("boot/grub/grubenv")).unwrap();
+    let before = files(&m);
+    assert_eq!((clean(&m.host, &m.lock).unwrap(), files(&m) == before), (Some(k(NEW)), true));
 }
 
 #[test]
@@ -363,4 +367,38 @@ fn a_hold_that_was_written_and_did_not_take_is_not_tried_again_until_something_c
     put(m.dir.path(), FILE, b"set timeout=1\n");
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     assert!(m.next() == OLD && !failed.exists());
+}
+
+#[test]
+fn a_promotion_puts_back_what_was_saved_before_and_pins_nothing() {
+    for saved in ["", "saved_entry=0\n", "saved_entry=1>0\nother=x\n", "saved_entry=gnulinux-simple\n"] {
+        let m = debian("${saved_entry}", CUSTOM);
+        put(m.dir.path(), "boot/grub/grubenv", env(saved).as_bytes());
+        let before = files(&m);
+        hold(&m.host, &m.lock, &k(OLD)).unwrap();
+        // On to another kernel and back: what was there first counts.
+        hold(&m.host, &m.lock, &k(NEW)).unwrap();
+        hold(&m.host, &m.lock, &k(OLD)).unwrap();
+        assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)), "{saved}");
+        m.promote().unwrap();
+        assert_eq!((m.next().as_str(), files(&m) == before), (NEW, true), "{saved}");
+    }
+    // It means another kernel by then: the wanted one is named.
+    let m = debian("${saved_entry}", CUSTOM);
+    put(m.dir.path(), "boot/grub/grubenv", env("saved_entry=1>3\n").as_bytes());
+    assert_eq!(m.next(), OLD);
+    hold(&m.host, &m.lock, &k(NEW)).unwrap();
+    let config = String::from_utf8(m.read("boot/grub/grub.cfg")).unwrap();
+    put(m.dir.path(), "boot/grub/grub.cfg", config.replacen(&entry(NEW, ""), "", 1).as_bytes());
+    put(m.dir.path(), "boot/grub/grub.cfg", (config.replacen(&entry(NEW, " recovery"), "", 1) + &entry(NEW, "")).as_bytes());
+    m.promote().unwrap();
+    assert_eq!(m.next(), OLD);
+    // A block of the environment that is nearly full holds all the same.
+    let m = debian("${saved_entry}", CUSTOM);
+    let full = env(&format!("kernelopts={}\nsaved_entry={}\n", "x".repeat(720), "0".repeat(90)));
+    put(m.dir.path(), "boot/grub/grubenv", full.as_bytes());
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)));
+    m.promote().unwrap();
+    assert_eq!(m.next(), NEW);
 }

@@ -71,6 +71,7 @@ fn machine() -> Machine {
         // Here the default is held and no gate closed, so that no systemd is needed.
         .file("cmdline", "ro systemd.unit=rescue.target\n")
         .file("run/systemd/system/x", "")
+        .file("run/nologin", "")
         .file("sys/block/x", "");
     fs::create_dir_all(machine.path("usr/bin")).unwrap();
     fs::copy(env!("CARGO_BIN_EXE_vfguard"), machine.path("usr/bin/vfguard")).unwrap();

@@ -240,6 +240,16 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_that_went_on_from_the_rescue_shell_is_a_normal_one() {
+        let line = ("/proc/cmdline", "ro single\n");
+        let systemd = ("/run/systemd/system/x", "");
+        assert_eq!(with(&[line, systemd, ("/run/nologin", "")]), Place::Rescue);
+        assert_eq!(with(&[line, systemd]), Place::Normal);
+        let shell = ("/sys/fs/cgroup/system.slice/rescue.service/cgroup.procs", "");
+        assert_eq!(with(&[line, systemd, shell]), Place::Rescue);
+    }
+
+    #[test]
     fn a_shell_of_rescue_or_emergency_counts_however_it_came_up() {
         assert_eq!(with(&[("/sys/fs/cgroup/system.slice/emergency.service/cgroup.procs", "")]), Place::Emergency);
         assert_eq!(with(&[("/sys/fs/cgroup/systemd/system.slice/rescue.service/tasks", "")]), Place::Rescue);

@@ -90,6 +90,10 @@ pub enum Code {
     PromoteFailed,
     /// A device that was in use is not now, and is judged as if it were.
     DeviceMissing,
+    /// The kernel's image is empty, cut or cannot be read.
+    ImageDamaged,
+    /// The installed boot loader does not load images of that kind, or may not.
+    ImageFormat,
 }
 
 impl Code {
@@ -132,7 +136,9 @@ impl Code {
             | Code::ProvenByUse
             | Code::LastSafeKernel
             | Code::PromoteFailed
-            | Code::DeviceMissing => false,
+            | Code::DeviceMissing
+            | Code::ImageDamaged
+            | Code::ImageFormat => false,
         }
     }
 }

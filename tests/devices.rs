@@ -405,7 +405,7 @@ fn a_machine_that_never_had_a_network_device_is_not_held_for_one() {
     fs::write(&entry, fs::read_to_string(&entry).unwrap() + "initrd /initrd\n").unwrap();
     assert_eq!(machine.run(&["reconcile"]).code, 3, "it has no initramfs");
     assert_eq!(machine.saved_entry(), OLD);
-    let machine = machine.file("boot/initrd", "");
+    let machine = machine.file("boot/initrd", &machine::ramdisk());
     assert_promoted(&machine, &machine.run(&["reconcile"]));
 }
 

@@ -61,7 +61,7 @@ fn a_held_kernel_whose_initramfs_is_not_there_is_not_promoted() {
         assert!(machine.saved_entry().contains(OLD), "{round}: the default is {}", machine.saved_entry());
         assert!(!run.stdout.contains("gate opened"), "{round}: it opened meanwhile: {}", run.stdout);
     }
-    let machine = machine.file(&format!("boot/initramfs-{NEW}.img"), "");
+    let machine = machine.file(&format!("boot/initramfs-{NEW}.img"), &machine::ramdisk());
     let run = machine.run(&["reconcile", "--from", "kernel-install"]);
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     assert!(machine.saved_entry().contains(NEW) && !machine.path(GATE).exists(), "{}", run.stdout);

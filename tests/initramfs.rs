@@ -71,7 +71,7 @@ fn machine(images: &[Vec<u8>]) -> Machine {
     machine.file(&format!("boot/loader/entries/{}-{K}.conf", machine::MACHINE_ID), &entry)
 }
 
-/// What is said of the initramfs.
+/// What refuses on account of the initramfs.
 fn said(machine: &Machine) -> Option<String> {
     finding(machine).map(|(detail, _)| detail)
 }
@@ -80,7 +80,7 @@ fn said(machine: &Machine) -> Option<String> {
 fn finding(machine: &Machine) -> Option<(String, String)> {
     let value = machine.run(&["--format", "json", "check", K]).json();
     let all = value["kernels"][0]["findings"].as_array().unwrap();
-    let found = all.iter().find(|f| f["code"] == "initramfs-stale")?;
+    let found = all.iter().find(|f| f["code"] == "initramfs-stale" && f["severity"] == "unsafe")?;
     let text = |key: &str| found[key].as_str().unwrap().to_owned();
     Some((text("detail"), text("remedy")))
 }

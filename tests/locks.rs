@@ -21,7 +21,7 @@ fn about_to_open() -> Machine {
     fs::write(&entry, text).unwrap();
     let run = machine.run(&["reconcile"]);
     assert!(run.code == 3 && machine.path(GATE).is_file(), "{}{}", run.stdout, run.stderr);
-    machine.file(&format!("boot/initramfs-{NEW}.img"), "")
+    machine.file(&format!("boot/initramfs-{NEW}.img"), &machine::ramdisk())
 }
 
 fn is_held(machine: &Machine) -> bool {

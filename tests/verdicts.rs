@@ -8,7 +8,6 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const NIC: &str = "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00";
@@ -17,9 +16,7 @@ const DRIVER: &str = "ena.alias=pci:v00001D0Fd0000EC20sv*sd*bc*sc*i*\0ena.file=d
 /// A case as a machine that has a card, and every second kernel of it a driver for that card. Nothing is held or refused on it,
 /// so that each verb finds what the one before found.
 fn machine(case: &Path, number: usize) -> Machine {
-    let machine = Machine::new();
-    let status = Command::new("cp").arg("-a").arg(case.join("in/.")).arg(machine.root()).status().unwrap();
-    assert!(status.success());
+    let machine = Machine::of_case(case.file_name().unwrap().to_str().unwrap());
     let machine = machine.device("0000:00:05.0", NIC, Some("ena")).file("etc/vfguard/config.toml", "mode = 'observe'\n");
     let kernels = fs::read_dir(machine.path("lib/modules")).into_iter().flatten();
     let mut kernels: Vec<String> = kernels.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();

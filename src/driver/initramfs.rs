@@ -4,7 +4,7 @@
 use super::rest;
 use crate::boot;
 use crate::error::{advise, Remedy};
-use crate::finding::Code;
+use crate::finding::{Code, Finding, Severity};
 use crate::host::command::{run_ok, Spec, PATH};
 use crate::host::lock::WriteLock;
 use crate::host::{failpoint, files, locks, Host};
@@ -52,9 +52,13 @@ pub fn refresh(
 fn stale(host: &Host, target: &Target, file: &Path, modules: &[&str]) -> bool {
     let is = |m: &&str| {
         let file = [file.to_owned()];
-        module::initramfs_driver(host, target, &file, m, None).iter().any(|f| f.code == Code::InitramfsStale)
+        module::initramfs_driver(host, target, &file, m, None).iter().any(refuses)
     };
-    modules.iter().any(is)
+    modules.iter().any(is) || module::initramfs_whole(host, target, &[file.to_owned()]).iter().any(refuses)
+}
+
+fn refuses(finding: &Finding) -> bool {
+    finding.code == Code::InitramfsStale && finding.severity == Severity::Unsafe
 }
 
 fn remake(host: &Host, target: &Target, file: &Path, modules: &[&str]) -> Result<()> {
@@ -104,7 +108,7 @@ fn serves(host: &Host, target: &Target, new: &Path, carried: &[&str], modules: &
     match carried.iter().find(|m| !carries(m).unwrap_or(false)) {
         None if !stale(host, target, new, modules) => Ok(()),
         None => Err(advise(
-            format!("the new initramfs of {kernel} carries another module than the disk"),
+            format!("the new initramfs of {kernel} carries another module than the disk, or is not whole"),
             format!("depmod {kernel}; then: vfguard prepare {kernel}"),
         )),
         Some(m) => Err(advise(

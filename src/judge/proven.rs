@@ -67,6 +67,8 @@ fn excusable(code: Code) -> bool {
         | Code::ProvenByUse
         | Code::LastSafeKernel
         | Code::PromoteFailed
-        | Code::DeviceMissing => false,
+        | Code::DeviceMissing
+        | Code::ImageDamaged
+        | Code::ImageFormat => false,
     }
 }

@@ -7,6 +7,7 @@ pub mod installed;
 pub mod release;
 pub mod symvers;
 pub mod tree;
+pub mod whole;
 
 pub use compiler::Compiler;
 pub use config::KernelConfig;

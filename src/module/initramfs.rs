@@ -21,6 +21,9 @@ const MAX_INITRAMFS: u64 = 1 << 30;
 /// What scans are kept as: one takes up to a second.
 const SCANS: &str = "initramfs";
 
+/// A name that no module has, for a look at the whole.
+const NO_MODULE: &str = "-";
+
 /// What an initramfs holds of one module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Scan {
@@ -29,6 +32,9 @@ struct Scan {
     copies: Vec<(String, String, Option<Vec<u8>>)>,
     /// Why modprobe in there would not load it.
     refused: Option<String>,
+    /// It ends without a trailer.
+    #[serde(default)]
+    cut: bool,
 }
 
 /// The initramfs of a kernel: those that the boot entry names, else those of the usual names; they need not be there.
@@ -70,6 +76,7 @@ pub fn initramfs_driver(
                 continue;
             }
         };
+        findings.extend(scan.cut.then(|| may_be_cut(&shown, k)));
         if let Some(why) = scan.refused {
             let detail = format!("{shown} tells modprobe not to load {name}: {why}");
             findings.push(Finding::warn(Code::Blacklisted, detail, format!("take that line away; then {remake}")));
@@ -89,6 +96,28 @@ pub fn initramfs_driver(
         }
     }
     findings
+}
+
+/// Whether the initramfs that K's boot entry names can be read to its end, whatever it carries. What is packed in a way that is not read
+/// here is left to the kernel.
+pub fn initramfs_whole(host: &Host, target: &Target, initrds: &[PathBuf]) -> Vec<Finding> {
+    let k = &target.release;
+    let files: Vec<PathBuf> = initramfs_files(k, initrds).into_iter().filter(|f| host.is_file(f)).collect();
+    let remake = format!("vfguard reconcile, or {}", by_hand(k));
+    let alone = if initrds.is_empty() { 1 } else { usize::MAX };
+    let look = |files: &[PathBuf]| {
+        let shown = files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(" with ");
+        match scan(host, target, files, NO_MODULE) {
+            Ok(scan) => scan.cut.then(|| may_be_cut(&shown, k)),
+            Err(e) if e.kind() == io::ErrorKind::Unsupported => None,
+            Err(e) => Some(Finding::refuse(Code::InitramfsStale, format!("{shown} is not whole: {e}"), &remake)),
+        }
+    };
+    files.chunks(alone).filter_map(look).collect()
+}
+
+fn may_be_cut(shown: &str, k: &KernelRelease) -> Finding {
+    Finding::warn(Code::InitramfsStale, format!("{shown} ends without the mark of its end, and may be cut"), by_hand(k))
 }
 
 fn by_hand(k: &KernelRelease) -> String {
@@ -135,7 +164,7 @@ fn look(files: &[PathBuf], images: &[Vec<u8>], target: &Target, name: &str) -> i
         copies.iter().filter_map(|c| if let Found::Unread(path) = tree.look(c) { Some(path.to_owned()) } else { None }),
     );
     let tree = if also.is_empty() { tree } else { unpack(files, images, name, &also)? };
-    let mut scan = Scan::default();
+    let mut scan = Scan { cut: !tree.has_ended(), ..Scan::default() };
     for copy in copies.drain(..) {
         match tree.look(&copy) {
             Found::Kept(content) => {
@@ -234,6 +263,7 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finding::Severity;
 
     const K: &str = "6.1.0-56-amd64";
 
@@ -285,6 +315,37 @@ mod tests {
         assert_eq!(findings(&host)[0].0, Code::Blacklisted);
         write(&dir, &format!("boot/initramfs-{K}.img"), b"070701000");
         assert_eq!(findings(&host)[0].0, Code::InitramfsStale);
+    }
+
+    #[test]
+    fn one_that_is_cut_is_told_whatever_it_carries() {
+        let (dir, host) = root();
+        let target = Target::load(&host, &K.parse().unwrap());
+        let initrd = format!("boot/initrd.img-{K}");
+        let told = |initrds: &[PathBuf]| -> Vec<(Code, Severity)> {
+            initramfs_whole(&host, &target, initrds).into_iter().map(|f| (f.code, f.severity)).collect()
+        };
+        assert_eq!(told(&[]), [], "none is there");
+        let plain = cpio::tests::write(&[("init", b"x"), ("etc", b"y")]);
+        let packed = zstd::stream::encode_all(&plain[..], 1).unwrap();
+        let early = cpio::tests::write(&[("kernel", b"microcode")]);
+        let trailer = plain.windows(6).rposition(|w| w == b"070701").unwrap();
+        let damaged = vec![(Code::InitramfsStale, Severity::Unsafe)];
+        for (what, image, expected) in [
+            ("whole", plain.clone(), vec![]),
+            ("whole and packed", packed.clone(), vec![]),
+            ("whole behind microcode", [&early[..], &packed].concat(), vec![]),
+            ("cut", plain[..plain.len() - 30].to_vec(), damaged.clone()),
+            ("cut before its trailer", plain[..trailer].to_vec(), vec![(Code::InitramfsStale, Severity::Warning)]),
+            ("cut and packed", packed[..packed.len() - 5].to_vec(), damaged.clone()),
+            ("cut behind microcode", [&early[..], &packed[..20]].concat(), damaged.clone()),
+            ("empty", vec![], damaged.clone()),
+            ("packed in another way", b"BZh91AY&SY".to_vec(), vec![]),
+        ] {
+            write(&dir, &initrd, &image);
+            assert_eq!(told(&[]), expected, "{what}");
+            assert_eq!(told(&[PathBuf::from("/").join(&initrd)]), expected, "{what}, named by the entry");
+        }
     }
 
     #[test]

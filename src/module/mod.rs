@@ -25,7 +25,7 @@ mod verify;
 
 pub use file::{Import, Module, Offer};
 pub use index::Provider;
-pub use initramfs::{initramfs_carries, initramfs_driver, initramfs_files, initramfs_repack};
+pub use initramfs::{initramfs_carries, initramfs_driver, initramfs_files, initramfs_repack, initramfs_whole};
 pub use names::interface_findings;
 pub use placement::{check_placement, initramfs_findings, on_disk};
 pub use signature::Signature;

@@ -51,6 +51,8 @@ pub(super) struct Tree {
     /// Nothing for one whose first name could not be made: the kernel makes its other names as links to that one.
     inodes: FxHashMap<Inode, Option<usize>>,
     names: usize,
+    /// A trailer came last.
+    ended: bool,
 }
 
 impl Default for Tree {
@@ -58,7 +60,7 @@ impl Default for Tree {
     fn default() -> Tree {
         let own = [("dev", Node::Directory(true)), ("dev/console", Node::Other), ("root", Node::Directory(false))];
         let nodes = own.into_iter().map(|(path, node)| (path.to_owned(), node)).collect();
-        Tree { nodes, contents: Vec::new(), inodes: FxHashMap::default(), names: 0 }
+        Tree { nodes, contents: Vec::new(), inodes: FxHashMap::default(), names: 0, ended: false }
     }
 }
 
@@ -68,6 +70,7 @@ impl Tree {
     /// # Errors
     /// More names than an initramfs has.
     pub(super) fn add(&mut self, name: &str, entry: Entry) -> io::Result<()> {
+        self.ended = false;
         let Some(path) = self.resolve(name, false).filter(|p| !p.is_empty()) else {
             if let Entry::Shared(inode, _) = entry {
                 self.inodes.entry(inode).or_insert(None);
@@ -114,6 +117,12 @@ impl Tree {
     /// The end of an archive: inodes of the next one are others.
     pub(super) fn end_archive(&mut self) {
         self.inodes.clear();
+        self.ended = true;
+    }
+
+    /// Whether the last archive came to its trailer. The kernel asks for none, and each tool writes one.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// What lies at a path, all links followed.

@@ -38,7 +38,11 @@ impl Survey<'_> {
         let drivers = needs.iter().filter_map(|n| n.candidates.first()).filter(|m| m.path.is_some());
         let drivers: BTreeMap<&str, Option<&[u8]>> = drivers.map(|m| (m.name.as_str(), m.build_id.as_deref())).collect();
         let carried = |(name, build_id)| module::initramfs_driver(host, &target, initrds, name, build_id);
+        if drivers.is_empty() && self.entry(kernel).is_some() {
+            findings.extend(module::initramfs_whole(host, &target, initrds));
+        }
         findings.extend(drivers.into_iter().flat_map(carried));
+        findings.extend(self.entry_findings(kernel));
         for need in &needs {
             if let (Some(device), Some(module)) = (&need.device, need.candidates.first()) {
                 findings.extend(module::interface_findings(host, device, &module.name, &cmdline));

@@ -40,7 +40,7 @@ impl Machine {
         for file in ["modules.alias", "modules.dep", "modules.builtin", "modules.order"] {
             self.put(&format!("lib/modules/{kernel}/{file}"), "");
         }
-        self.put(&format!("boot/vmlinuz-{kernel}"), "");
+        self.put(&format!("boot/vmlinuz-{kernel}"), "an image");
         self.put(
             &format!("boot/loader/entries/{MACHINE_ID}-{kernel}.conf"),
             &format!("title Linux {kernel}\nversion {kernel}\nlinux /vmlinuz-{kernel}\noptions root=/dev/vda1 ro\n"),

@@ -61,6 +61,16 @@ impl Machine {
         machine
     }
 
+    /// A machine of tests/cases/next-boot, whose images and ramdisks are empty there: something stands in for them.
+    pub fn of_case(name: &str) -> Machine {
+        let machine = Machine::new();
+        let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/next-boot").join(name).join("in/.");
+        assert!(Command::new("cp").arg("-a").arg(case).arg(machine.root()).status().unwrap().success());
+        fill(&machine.path("boot"));
+        fill(&machine.path("efi"));
+        machine
+    }
+
     pub fn root(&self) -> &Path {
         self.dir.path()
     }
@@ -81,7 +91,7 @@ impl Machine {
     /// With an installed kernel: an image and a module directory that depmod has indexed as empty.
     pub fn kernel(self, release: &str) -> Machine {
         let modules = format!("lib/modules/{release}");
-        let mut machine = self.file(&format!("boot/vmlinuz-{release}"), "");
+        let mut machine = self.file(&format!("boot/vmlinuz-{release}"), "an image");
         for name in ["modules.alias", "modules.dep", "modules.builtin", "modules.builtin.modinfo", "modules.order"] {
             machine = machine.file(&format!("{modules}/{name}"), "");
         }
@@ -177,4 +187,23 @@ impl Machine {
     pub fn run(&self, args: &[&str]) -> Run {
         self.command(args).output().unwrap().into()
     }
+}
+
+/// Gives each empty file below a directory content that a kernel's image or a ramdisk could have.
+fn fill(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            fill(&path);
+        } else if entry.metadata().is_ok_and(|m| m.is_file() && m.len() == 0) {
+            let content = if name.starts_with("initr") { ramdisk() } else { "an image".into() };
+            fs::write(path, content).unwrap();
+        }
+    }
+}
+
+/// An archive of nothing, in cpio's new form.
+pub fn ramdisk() -> String {
+    let numbers = [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 11, 0].map(|n| format!("{n:08X}")).concat();
+    format!("070701{numbers}TRAILER!!!\0\0\0\0")
 }

@@ -1,0 +1,187 @@
+//! What a boot entry loads: an image that is whole and of a kind that the installed GRUB can load, and a ramdisk where the kernel finds
+//! its root by one. That a ramdisk which the entry names is there and whole is [`module::initramfs_findings`]'s to say.
+
+use super::Survey;
+use crate::boot::{self, Candidate, Source};
+use crate::finding::{Code, Finding};
+use crate::host::{files, locks, Host};
+use crate::kernel::{whole, KernelRelease};
+use memchr::memmem;
+use std::path::{Path, PathBuf};
+
+/// Where EFI programs of boot loaders lie, and what GRUB's are called.
+const PARTITIONS: [&str; 3] = ["/boot/efi/EFI", "/efi/EFI", "/boot/EFI"];
+const PROGRAMS: [&str; 5] = ["grubaa64.efi", "grubx64.efi", "grubriscv64.efi", "grubloongarch64.efi", "grubarm.efi"];
+/// GRUB's EFI program is 4 MB.
+const MAX_PROGRAM: u64 = 32 << 20;
+/// GNU GRUB's line in the program's table of revocations (shim's SBAT.md): name, generation, vendor, package, version.
+const SBAT: &[u8] = b"\ngrub,";
+/// GRUB loads zboot images since this release (its loader/efi/linux no longer asks for arm64's own magic number), and no distribution
+/// is known to have brought that into one before the second.
+const LOADS_ZBOOT: [u32; 2] = [2, 12];
+const NEVER_LOADS_ZBOOT: [u32; 2] = [2, 6];
+/// Ways to name a root that only a ramdisk can follow; the kernel itself knows devices, PARTUUID and PARTLABEL (`block/early-lookup.c`).
+const BY_RAMDISK: [&str; 7] = ["UUID=", "LABEL=", "/dev/mapper/", "/dev/disk/", "ZFS=", "zfs:", "live:"];
+/// Names by which an entry without a ramdisk is meant to find its root (Ubuntu's 01_track_initrdless_boot_fallback).
+const WITHOUT_RAMDISK: [&str; 2] = ["PARTUUID=", "PARTLABEL="];
+
+impl Survey<'_> {
+    /// What is wrong with what the boot entry of a kernel loads.
+    pub(super) fn entry_findings(&self, kernel: &KernelRelease) -> Vec<Finding> {
+        let Some(entry) = self.entry(kernel) else { return Vec::new() };
+        let image = image(self.host, kernel).map(|image| self.image_findings(kernel, &image)).unwrap_or_default();
+        image.into_iter().chain(self.without_ramdisk(kernel, entry)).collect()
+    }
+
+    fn image_findings(&self, kernel: &KernelRelease, image: &Path) -> Vec<Finding> {
+        let shown = image.display();
+        let seen = match whole::look(self.host, image) {
+            Ok(seen) => seen,
+            Err(e) => {
+                let remedy = format!("install the package of {kernel} again; read it as root");
+                return vec![Finding::refuse(Code::ImageDamaged, format!("{shown} cannot be read: {e}"), remedy)];
+            }
+        };
+        let cut = seen.cut.map(|why| {
+            if let Some(lock) = locks::held(self.host) {
+                let detail = format!("{shown} {why}: a package manager is at work ({lock} is locked)");
+                return Finding::refuse(Code::BuildPending, detail, "wait until it is done, then: vfguard reconcile");
+            }
+            let remedy =
+                format!("make room (df -h {}), then install the package of {kernel} again", parent(image).display());
+            Finding::refuse(Code::ImageDamaged, format!("{shown} is not whole: it {why}"), remedy)
+        });
+        let grub = matches!(self.next.source, Source::Grub2 | Source::Bls);
+        let format =
+            (seen.zboot && grub && !self.runs_from_zboot()).then(|| zboot(kernel, image, installed_grub(self.host)));
+        cut.into_iter().chain(format.flatten()).collect()
+    }
+
+    /// The running kernel came from such an image, so the boot loader knows them.
+    fn runs_from_zboot(&self) -> bool {
+        let running = self.running.as_ref().and_then(|running| image(self.host, running));
+        running.and_then(|image| whole::look(self.host, &image).ok()).is_some_and(|seen| seen.zboot)
+    }
+
+    /// An entry without a ramdisk where those of other kernels have one.
+    fn without_ramdisk(&self, kernel: &KernelRelease, entry: &Candidate) -> Option<Finding> {
+        let root = entry.cmdline.split(' ').find_map(|word| word.strip_prefix("root="))?;
+        let unified = entry.entry.ends_with(".efi");
+        if !entry.initrds.is_empty() || unified || WITHOUT_RAMDISK.iter().any(|by| root.starts_with(by)) {
+            return None;
+        }
+        let others = self.kernels.iter().map(|k| &k.release).filter(|k| *k != kernel);
+        let sibling = others.filter_map(|k| boot::wanted_entry(self.host, k)).find(|c| !c.initrds.is_empty())?;
+        let detail = format!("the boot entry of {kernel} has no initrd, and that of {} has one", sibling.kernel);
+        if let Some(lock) = locks::held(self.host) {
+            let detail = format!("{detail}: a package manager is at work ({lock} is locked)");
+            return Some(Finding::refuse(Code::BuildPending, detail, "wait until it is done, then: vfguard reconcile"));
+        }
+        let remedy = format!(
+            "make it and its entry again: dracut -f --kver {kernel} and grub2-mkconfig, or kernel-install add (EL, Fedora); \
+             update-initramfs -c -k {kernel} and update-grub (Debian)"
+        );
+        let lost = BY_RAMDISK.iter().any(|by| root.starts_with(by));
+        let make = if lost { Finding::refuse } else { Finding::warn };
+        Some(make(Code::InitramfsStale, format!("{detail}; root={root}"), remedy))
+    }
+}
+
+/// The image that a boot loader would load of a kernel: not the copy in the module directory.
+pub(super) fn image(host: &Host, kernel: &KernelRelease) -> Option<PathBuf> {
+    let usual = ["vmlinuz", "vmlinux"].map(|name| PathBuf::from(format!("/boot/{name}-{kernel}")));
+    let of_entries = || {
+        ["/boot", "/efi", "/boot/efi"].into_iter().find_map(|top| {
+            let names = host.read_dir(top).unwrap_or_default();
+            names.into_iter().map(|name| Path::new(top).join(name).join(kernel).join("linux")).find(|p| host.is_file(p))
+        })
+    };
+    usual.into_iter().find(|p| host.is_file(p)).or_else(of_entries)
+}
+
+/// Whether nothing is known to be missing of the image that a boot loader would load.
+pub(super) fn is_whole(host: &Host, kernel: &KernelRelease) -> bool {
+    image(host, kernel).is_none_or(|image| whole::look(host, &image).is_ok_and(|seen| seen.cut.is_none()))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/boot"))
+}
+
+/// What is known of the installed GRUB and a zboot image.
+fn zboot(kernel: &KernelRelease, image: &Path, grub: Option<(String, PathBuf)>) -> Option<Finding> {
+    let what = format!("{} is an EFI zboot image, which GRUB loads since 2.12", image.display());
+    let remedy = format!(
+        "update GRUB on the EFI partition (dnf update 'grub2-efi*', apt-get install --only-upgrade 'grub-efi*'), or: vfguard decline {kernel}"
+    );
+    let Some((version, place)) = grub else {
+        let detail = format!("{what}; which one is installed is not known");
+        return Some(Finding::warn(Code::ImageFormat, detail, remedy));
+    };
+    let numbers: Vec<u32> = version.split(|c: char| !c.is_ascii_digit()).take(2).filter_map(|n| n.parse().ok()).collect();
+    let place = place.display();
+    if numbers.as_slice() >= &LOADS_ZBOOT[..] {
+        None
+    } else if numbers.as_slice() < &NEVER_LOADS_ZBOOT[..] && numbers.len() == 2 {
+        Some(Finding::refuse(Code::ImageFormat, format!("{what}; {version} is installed ({place})"), remedy))
+    } else {
+        let detail =
+            format!("{what}; {version} is installed ({place}), and whether its distribution taught it is not known");
+        Some(Finding::warn(Code::ImageFormat, detail, remedy))
+    }
+}
+
+/// The version of the GRUB that is installed for EFI, and the program that says so.
+fn installed_grub(host: &Host) -> Option<(String, PathBuf)> {
+    let vendors = PARTITIONS
+        .iter()
+        .flat_map(|top| host.read_dir(top).unwrap_or_default().into_iter().map(move |vendor| Path::new(top).join(vendor)));
+    vendors.flat_map(|dir| PROGRAMS.map(|name| dir.join(name))).find_map(|program| {
+        let bytes = files::read_bounded(&host.path(&program), MAX_PROGRAM).ok()?;
+        version(&bytes).map(|version| (version, program))
+    })
+}
+
+fn version(program: &[u8]) -> Option<String> {
+    let at = memmem::find(program, SBAT)? + 1;
+    let line = program[at..].split(|b| *b == b'\n').next()?;
+    let version = std::str::from_utf8(line).ok()?.split(',').nth(4)?.trim();
+    version.starts_with(|c: char| c.is_ascii_digit()).then(|| version.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::Severity;
+
+    #[test]
+    fn what_a_grub_makes_of_a_zboot_image_is_told_by_its_version() {
+        let kernel: KernelRelease = "6.2.9-300.fc38.aarch64".parse().unwrap();
+        let told = |version: Option<&str>| {
+            let grub = version.map(|v| (v.to_owned(), PathBuf::from("/boot/efi/EFI/fedora/grubaa64.efi")));
+            zboot(&kernel, Path::new("/boot/vmlinuz-6.2.9-300.fc38.aarch64"), grub).map(|f| (f.code, f.severity))
+        };
+        for (version, severity) in [
+            (Some("2.12"), None),
+            (Some("2.14"), None),
+            (Some("2.12~rc1"), None),
+            (Some("2.06"), Some(Severity::Warning)),
+            (Some("2.04"), Some(Severity::Unsafe)),
+            (Some("2.02~beta3"), Some(Severity::Unsafe)),
+            (Some("x"), Some(Severity::Warning)),
+            (None, Some(Severity::Warning)),
+        ] {
+            assert_eq!(told(version), severity.map(|s| (Code::ImageFormat, s)), "{version:?}");
+        }
+    }
+
+    #[test]
+    fn the_version_of_grub_is_read_from_its_own_line_of_the_table_of_revocations() {
+        let table = b"code\0sbat,1,SBAT Version,sbat,1,https://x\ngrub,3,Free Software Foundation,grub,2.06,https://y\n\
+                      grub.debian,4,Debian,grub2,2.06-13+deb12u1,https://z\n\0more";
+        assert_eq!(version(table).as_deref(), Some("2.06"));
+        for none in [&b"no table"[..], b"\ngrub,3", b"\ngrub,3,a,b,c,d\n", b"\ngrub,\xff,,,2.06\n"] {
+            assert_eq!(version(none), None);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What the entry that boots next loads: the image whole and of a kind that the installed GRUB can load, the ramdisk there and whole, and
+//! an entry without one where its siblings have one.
+
+mod machine;
+
+use machine::{ramdisk, Machine, MACHINE_ID};
+use std::fs;
+
+const K: &str = "5.14.0-503.11.1.el9_5.x86_64";
+const OLD: &str = "5.14.0-70.13.1.el9_0.x86_64";
+
+fn machine() -> Machine {
+    Machine::new().grub().kernel(K).boot_entry(K).boot_default(K)
+}
+
+/// With a root and, or without, a ramdisk in the entry.
+fn entry(machine: Machine, kernel: &str, root: &str, initrd: bool) -> Machine {
+    let initrd = if initrd { format!("initrd /initramfs-{kernel}.img\n") } else { String::new() };
+    let text = format!("title Linux {kernel}\nversion {kernel}\nlinux /vmlinuz-{kernel}\n{initrd}options root={root} ro\n");
+    machine.file(&format!("boot/loader/entries/{MACHINE_ID}-{kernel}.conf"), &text)
+}
+
+/// The exit code of `check`, and each finding's code, severity and detail.
+fn check(machine: &Machine) -> (i32, Vec<(String, String, String)>) {
+    let run = machine.run(&["--format", "json", "check"]);
+    let value = run.json();
+    let text = |v: &serde_json::Value| v.as_str().unwrap().to_owned();
+    let found = value["kernels"][0]["findings"].as_array().unwrap().iter();
+    let found: Vec<_> = found.map(|f| (text(&f["code"]), text(&f["severity"]), text(&f["detail"]))).collect();
+    assert!(value["kernels"][0]["findings"].as_array().unwrap().iter().all(|f| f["remedy"] != ""), "{value}");
+    (run.code, found)
+}
+
+/// The one finding.
+fn only(machine: &Machine) -> (i32, String, String, String) {
+    let (exit, mut found) = check(machine);
+    assert_eq!(found.len(), 1, "{found:?}");
+    let (code, severity, detail) = found.remove(0);
+    (exit, code, severity, detail)
+}
+
+fn put(image: &mut [u8], at: usize, bytes: &[u8]) {
+    image[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+/// An image of an x86 kernel that says that it is a mebibyte long.
+fn bz_image() -> Vec<u8> {
+    let mut image = vec![0; 1 << 20];
+    put(&mut image, 0x202, b"HdrS");
+    put(&mut image, 0x206, &[0x0f, 2]);
+    put(&mut image, 0x1f1, &[7]);
+    put(&mut image, 0x1f4, &(((1u32 << 20) - 4096) / 16).to_le_bytes());
+    image
+}
+
+#[test]
+fn an_image_that_is_not_whole_refuses_and_a_whole_one_does_not() {
+    assert_eq!(check(&machine()), (0, vec![]));
+    let image = format!("boot/vmlinuz-{K}");
+    for (what, content, word) in [
+        ("whole", bz_image(), ""),
+        ("cut", bz_image()[..600_000].to_vec(), "has 600000 bytes of at least"),
+        ("empty", vec![], "is empty"),
+    ] {
+        let machine = machine();
+        fs::write(machine.path(&image), content).unwrap();
+        if word.is_empty() {
+            assert_eq!(check(&machine), (0, vec![]), "{what}");
+            continue;
+        }
+        let (exit, code, severity, detail) = only(&machine);
+        assert_eq!((exit, code.as_str(), severity.as_str()), (3, "image-damaged", "unsafe"), "{what}");
+        assert!(detail.contains(&image) && detail.contains(word), "{detail}");
+    }
+}
+
+#[test]
+fn a_half_installed_kernel_beside_a_package_manager_at_work_is_pending() {
+    // dnf 4's file with a process that lives.
+    let machine = machine().file("var/lib/dnf/rpmdb_lock.pid", "7\n").file("proc/7/x", "");
+    fs::write(machine.path(&format!("boot/vmlinuz-{K}")), "").unwrap();
+    let (exit, code, _, detail) = only(&machine);
+    assert!(exit == 3 && code == "build-pending" && detail.contains("rpmdb_lock.pid"), "{code}: {detail}");
+}
+
+#[test]
+fn a_zboot_image_is_weighed_by_the_grub_that_is_installed() {
+    let zboot = || {
+        let mut image = vec![0; 4096];
+        put(&mut image, 0, b"MZ\0\0zimg");
+        put(&mut image, 8, &1024u32.to_le_bytes());
+        put(&mut image, 12, &2048u32.to_le_bytes());
+        image
+    };
+    let with = |version: Option<&str>| {
+        let mut machine = machine();
+        if let Some(version) = version {
+            let table = format!("sbat,1,SBAT Version,sbat,1,x\ngrub,3,Free Software Foundation,grub,{version},y\n");
+            machine = machine.file("boot/efi/EFI/redhat/grubaa64.efi", &table);
+        }
+        fs::write(machine.path(&format!("boot/vmlinuz-{K}")), zboot()).unwrap();
+        machine
+    };
+    assert_eq!(check(&with(Some("2.12"))), (0, vec![]));
+    for (version, exit, severity, word) in [
+        (Some("2.02"), 3, "unsafe", "2.02 is installed (/boot/efi/EFI/redhat/grubaa64.efi)"),
+        (Some("2.06"), 0, "warning", "whether its distribution"),
+        (None, 0, "warning", "which one is installed is not known"),
+    ] {
+        let (told, code, weight, detail) = only(&with(version));
+        assert_eq!((told, code.as_str(), weight.as_str()), (exit, "image-format", severity), "{version:?}");
+        assert!(detail.contains(word), "{detail}");
+    }
+    let running = with(Some("2.02")).kernel(OLD).running(OLD);
+    fs::write(running.path(&format!("boot/vmlinuz-{OLD}")), zboot()).unwrap();
+    assert_eq!(check(&running), (0, vec![]), "the boot loader started such a one");
+}
+
+#[test]
+fn a_ramdisk_that_is_cut_refuses_where_no_driver_is_looked_for_in_it() {
+    let initrd = format!("boot/initramfs-{K}.img");
+    let whole = entry(machine(), K, "UUID=1", true).file(&initrd, &ramdisk());
+    assert_eq!(check(&whole), (0, vec![]));
+    let (exit, code, severity, detail) = only(&whole.file(&initrd, &ramdisk()[..100]));
+    assert_eq!((exit, code.as_str(), severity.as_str()), (3, "initramfs-stale", "unsafe"));
+    assert!(detail.contains("is not whole"), "{detail}");
+}
+
+#[test]
+fn an_entry_without_a_ramdisk_is_weighed_by_its_siblings_and_its_root() {
+    let with = |root: &str, initrd: bool, sibling: bool| {
+        let machine = entry(machine().kernel(OLD), OLD, root, sibling);
+        let machine = machine.file(&format!("boot/initramfs-{OLD}.img"), &ramdisk());
+        entry(machine, K, root, initrd).file(&format!("boot/initramfs-{K}.img"), &ramdisk())
+    };
+    for (what, root, initrd, sibling, severity) in [
+        ("a ramdisk", "UUID=1", true, true, None),
+        ("none, and the root is found by one", "UUID=1", false, true, Some("unsafe")),
+        ("none, and the root is on LVM", "/dev/mapper/vg-root", false, true, Some("unsafe")),
+        ("none, and the root is a plain device", "/dev/vda1", false, true, Some("warning")),
+        ("none, as Ubuntu boots", "PARTUUID=1-2", false, true, None),
+        ("none in any entry", "UUID=1", false, false, None),
+    ] {
+        let (exit, found) = check(&with(root, initrd, sibling));
+        let found: Vec<_> = found.iter().filter(|(code, ..)| code != "newest-not-booting").collect();
+        assert_eq!(found.len(), usize::from(severity.is_some()), "{what}: {found:?}");
+        assert_eq!(exit, if severity == Some("unsafe") { 3 } else { 0 }, "{what}");
+        if let (Some(severity), Some((code, told, detail))) = (severity, found.first()) {
+            assert_eq!((code.as_str(), told.as_str()), ("initramfs-stale", severity), "{what}");
+            assert!(detail.contains(&format!("that of {OLD} has one")), "{detail}");
+        }
+    }
+}
+
+#[test]
+fn the_default_is_not_held_on_the_running_kernel_where_its_image_is_not_whole() {
+    let held = |image: &str| {
+        let machine = machine().kernel(OLD).boot_entry(OLD).running(OLD).vf("ixgbevf").offline();
+        let machine = machine.file(&format!("boot/vmlinuz-{OLD}"), image);
+        let run = machine.run(&["reconcile", "--no-build"]);
+        assert_eq!(run.code, 3, "{}{}", run.stdout, run.stderr);
+        machine.saved_entry() == OLD
+    };
+    assert!(held("an image"));
+    assert!(!held(""), "a power cycle would stop at the boot loader's prompt");
+}

@@ -94,6 +94,8 @@ pub enum Code {
     ImageDamaged,
     /// The installed boot loader does not load images of that kind, or may not.
     ImageFormat,
+    /// The file system of the boot files has no room for one more kernel.
+    BootSpace,
 }
 
 impl Code {
@@ -138,7 +140,8 @@ impl Code {
             | Code::PromoteFailed
             | Code::DeviceMissing
             | Code::ImageDamaged
-            | Code::ImageFormat => false,
+            | Code::ImageFormat
+            | Code::BootSpace => false,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::host::pci::{self, Device};
 use crate::host::{files, Host};
 use crate::judge::KernelReport;
 use crate::kernel::{installed, tree, KernelRelease};
-use crate::survey::Survey;
+use crate::survey::{room, Survey};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fs;
@@ -201,7 +201,9 @@ pub fn rehearse(
     let archive = obtain(&stage, config, kernel, recipe, source.as_ref(), progress);
     let request = driver::Request { kernel, recipe, devices: &meant, rebuild: true, source, jobs: None, initrds: &[] };
     let prepared = driver::prepare(&stage, config, &lock, &request, progress);
-    let report = Survey::new(&stage, config)?.judge_one(kernel)?.kernels.remove(0);
+    let mut report = Survey::new(&stage, config)?.judge_one(kernel)?.kernels.remove(0);
+    // Of this machine, where the kernel is to be installed.
+    report.findings.extend(room::look(host).and_then(|room| room.finding()));
     Ok(Rehearsal { headers, own_device, layout, archive, prepared, report })
 }
 

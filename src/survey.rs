@@ -6,6 +6,7 @@ mod evidence;
 pub mod known;
 mod origin;
 mod proof;
+pub mod room;
 
 use crate::boot::{self, NextBoot};
 use crate::config::Config;

@@ -112,6 +112,7 @@ fn a_machine_in_order_is_called_so_and_nothing_is_written() {
         "gate",
         "boot-default",
         "space",
+        "boot-space",
         "audit-log",
         "sandbox",
     ] {
@@ -319,6 +320,35 @@ fn a_full_or_read_only_file_system_is_said() {
         "{text}"
     );
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_file_system_of_the_boot_files_without_room_for_one_more_kernel_is_said_before_an_update() {
+    let machine = good();
+    expect(&machine, "boot-space", "ok", "/boot: room for one more kernel");
+    // More than any disk has, and no byte of it is there.
+    let large = |machine: &Machine, name: &str| {
+        let file = fs::File::create(machine.path(name)).unwrap();
+        file.set_len(8 << 40).unwrap();
+    };
+    large(&machine, &format!("boot/System.map-{K}"));
+    expect(&machine, "boot-space", "failed", &format!("measured by {K}"));
+    let machine = machine.file("usr/bin/dnf", "").kernel("5.14.0-0.el9.x86_64").kernel("5.14.0-1.el9.x86_64");
+    let text = machine.run(&["doctor"]).stdout;
+    assert!(text.contains("to mend it: dnf remove kernel-core-5.14.0-0.el9.x86_64"), "{text}");
+    // A rehearsal says it as well, whatever else it comes to.
+    let tree = format!("usr/src/kernels/{K}");
+    let machine = machine
+        .file(&format!("{tree}/include/generated/utsrelease.h"), &format!("#define UTS_RELEASE \"{K}\"\n"))
+        .file(&format!("{tree}/include/linux/module.h"), "")
+        .file(&format!("{tree}/Makefile"), "")
+        .file(&format!("{tree}/Module.symvers"), "x")
+        .offline()
+        .recipe(&format!("[[releases]]\nversion = '1'\nurls = ['file:///none.tgz']\nsha256 = '{}'\n", "a".repeat(64)));
+    let run = machine.run(&["--format", "json", "rehearse", K, "--driver", "ixgbevf"]);
+    let found = run.json()["kernels"][0]["findings"].as_array().unwrap().clone();
+    let told = found.iter().find(|f| f["code"] == "boot-space").unwrap_or_else(|| panic!("{found:#?}"));
+    assert!(told["severity"] == "warning" && told["detail"].as_str().unwrap().starts_with("/boot has "), "{told}");
 }
 
 #[test]

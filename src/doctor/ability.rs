@@ -9,7 +9,7 @@ use crate::gate::audit;
 use crate::host::packages::Packages;
 use crate::host::{command, place, Host};
 use crate::kernel::tree::{build_tree, install_headers};
-use crate::survey::Survey;
+use crate::survey::{room, Survey};
 use nix::unistd::{access, AccessFlags};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -36,6 +36,7 @@ pub fn examine(host: &Host, config: &Config) -> Vec<Check> {
     checks.push(gate(host, config));
     checks.extend(boot_default(host, config));
     checks.extend(ROOM.iter().map(|(dir, room)| space(host, dir, *room)));
+    checks.extend(boot_room(host));
     checks.push(audit_log(host));
     checks.push(contained(host));
     checks
@@ -200,6 +201,15 @@ fn space(host: &Host, dir: &str, room: u64) -> Check {
             Check::warning("space", format!("{dir}: its file system does not say how full it is"), format!("df -h {dir}"))
         }
     }
+}
+
+/// Room for the boot files of one more kernel.
+fn boot_room(host: &Host) -> Option<Check> {
+    let (name, room) = ("boot-space", room::look(host)?);
+    Some(match room.finding() {
+        Some(finding) => Check::failed(name, finding.detail, finding.remedy),
+        None => Check::ok(name, format!("{}: room for one more kernel ({} MB free)", room.dir.display(), room.free >> 20)),
+    })
 }
 
 /// The one file of ours that nothing is ever taken out of.

@@ -69,6 +69,7 @@ fn excusable(code: Code) -> bool {
         | Code::PromoteFailed
         | Code::DeviceMissing
         | Code::ImageDamaged
-        | Code::ImageFormat => false,
+        | Code::ImageFormat
+        | Code::BootSpace => false,
     }
 }

@@ -8,7 +8,7 @@
 //! 3. [`driver`] makes a module: fetch, unpack, build, install, each step's type made only by the step before.
 //! 4. [`module`] reads a module and verifies it against a kernel: findings.
 //! 5. [`judge`] turns facts, findings and policy into a verdict; it is pure.
-//! 6. [`gate`] refuses the reboot, [`boot`] holds the default.
+//! 6. [`gate`] refuses the reboot, [`boot`] holds the default, [`retention`] keeps the held kernel installed.
 //! 7. [`report`] tells people and machines; [`cli`] has one file a verb.
 
 #![deny(unsafe_code)]
@@ -32,4 +32,5 @@ pub mod reconcile;
 pub mod refuse;
 pub mod rehearse;
 pub mod report;
+pub mod retention;
 pub mod survey;

@@ -31,6 +31,7 @@ use crate::kernel::KernelRelease;
 use crate::look::Look;
 use crate::plan::{Plan, Rights};
 use crate::refuse::{self, Refused};
+use crate::retention::protect::{self, Occasion};
 use crate::survey::{self, Survey};
 use anyhow::Result;
 use std::time::{Duration, Instant};
@@ -104,6 +105,8 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
     if plan == Plan::Rest && idle {
         done.extend(survey::remember(host, &look.survey));
         done.extend(leave_ready(host, config, &look.survey));
+        // Nothing is held.
+        done.extend(protect::follow(host, None, Occasion::Run));
         return Ok(Outcome { judgement: look.judgement, gate: gate::State::Open, hands_off: None, done, failed: None });
     }
     failpoint::hit("judged-before-refused");
@@ -138,6 +141,7 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
     if let Ok(survey) = Survey::new(host, config) {
         run.done.extend(leave_ready(host, config, &survey));
     }
+    run.done.extend(keep_held(host));
     Ok(Outcome { gate: gate::state(host).state, judgement, hands_off: None, done: run.done, failed: run.failed })
 }
 
@@ -165,6 +169,7 @@ pub fn settle(host: &Host, config: &Config, lock: WriteLock, progress: &dyn Prog
             look.judgement
         }
     };
+    run.done.extend(keep_held(host));
     Ok(Outcome { gate: gate::state(host).state, judgement, hands_off: None, done: run.done, failed: run.failed })
 }
 
@@ -201,6 +206,11 @@ fn leave_ready(host: &Host, config: &Config, survey: &Survey) -> Option<String> 
     let refuge = (config.mode == Mode::Enforce).then(|| survey.refuge(host)).flatten();
     let left = boot::ready::leave(host, &survey.next, survey.wanted.as_ref(), refuge.as_ref());
     left.and(boot::ready::leave_mode(host, config.mode)).err().map(|e| format!("no hold is left ready: {e:#}"))
+}
+
+/// Keeps the packages of the kernel that the default is held on, or gives back those of one on which it was.
+fn keep_held(host: &Host) -> Vec<String> {
+    protect::follow(host, boot::held(host).map(|hold| hold.held).as_ref(), Occasion::Run)
 }
 
 /// Why nothing of this machine is touched, if so: neither gate nor boot default would be its own.
@@ -243,6 +253,9 @@ fn outside(host: &Host, config: &Config, progress: &dyn Progress, place: Place, 
         }
     } else {
         done.extend(boot::held(host).and_then(|hold| left_over(config, place, &hold)));
+    }
+    if ours {
+        done.extend(keep_held(host));
     }
     Ok(Outcome { judgement: look.judgement, gate: gate::State::Open, hands_off: Some(line.into()), done, failed: None })
 }

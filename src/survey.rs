@@ -17,6 +17,7 @@ use crate::host::pci::{self, Device};
 use crate::host::Host;
 use crate::judge::{self, Judgement, KernelReport, Role};
 use crate::kernel::{installed, Kernel, KernelRelease};
+use crate::retention;
 use anyhow::{Context, Result};
 use known::{Known, Memory};
 use std::path::PathBuf;
@@ -135,8 +136,7 @@ impl<'a> Survey<'a> {
         let safe: Vec<KernelRelease> =
             reports.iter().filter(|r| r.verdict == Verdict::Safe).map(|r| r.kernel.clone()).collect();
         let installed: Vec<KernelRelease> = self.kernels.iter().map(|k| k.release.clone()).collect();
-        let limit = boot::limit::installonly_limit(self.host);
-        if let Some(warning) = boot::limit::last_safe_kernel(&installed, self.running.as_ref(), limit, &safe) {
+        if let Some(warning) = retention::last_safe_kernel(self.host, &installed, self.running.as_ref(), &safe) {
             reports.iter_mut().filter(|r| safe.contains(&r.kernel)).for_each(|r| r.findings.push(warning.clone()));
         }
         reports

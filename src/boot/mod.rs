@@ -14,7 +14,6 @@ pub mod grub2;
 pub mod hold;
 pub mod image;
 pub mod legacy;
-pub mod limit;
 mod loader;
 pub mod ready;
 pub mod systemd_boot;

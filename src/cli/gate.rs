@@ -12,6 +12,7 @@ use crate::reconcile;
 use crate::refuse;
 use crate::report::text::Text;
 use crate::report::{json, print};
+use crate::retention::protect::{self, Occasion};
 use anyhow::Result;
 use serde::Serialize;
 use std::time::Duration;
@@ -183,6 +184,8 @@ fn remove(context: &Context) -> Result<Exit> {
         Some(hold) => vec![forget(host, &hold)],
         None => given_back(host).into_iter().collect(),
     };
+    // Nobody would give back what is kept for it.
+    done.extend(protect::follow(host, None, Occasion::Removal));
     // Nor a hold that was left ready.
     done.extend(files::remove(&host.path(boot::ready::FILE)).err().map(|e| format!("{e:#}")));
     tell(context, Report { hands_off: None, done, ..Report::new(context) }, true);
@@ -228,7 +231,8 @@ fn open_override(context: &Context, open: &Open) -> Result<Exit> {
         }
     }
     gate::open_override(host, &open.reason, open.kernel.clone(), open.lasts)?;
-    let done = open.kernel.iter().filter_map(|kernel| make_default(context, kernel)).collect();
+    let mut done: Vec<String> = open.kernel.iter().filter_map(|kernel| make_default(context, kernel)).collect();
+    done.extend(protect::follow(host, boot::held(host).map(|hold| hold.held).as_ref(), Occasion::Run));
     tell(context, Report { done, ..Report::new(context) }, true);
     Ok(Exit::Done)
 }

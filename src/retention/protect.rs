@@ -1,0 +1,100 @@
+//! The held kernel's packages stay installed: `apt-mark manual` while a hold is on, `apt-mark auto` once it has ended. Only packages that
+//! were marked automatic before, which a record keeps. dnf, yum and zypp have no such means.
+//!
+//! apt-mark takes no lock, and an apt under way writes the marks as it read them (`apt-pkg/depcache.cc`, `writeStateFile`), so none is
+//! set beside one: the next run tries again. That nothing could be marked is a line, and hinders nothing.
+
+use super::apt;
+use crate::error::Remedy;
+use crate::host::command::{run_ok, Spec};
+use crate::host::{files, locks, Host};
+use crate::kernel::KernelRelease;
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Below the root, beside the record of the hold.
+const RECORD: &str = "/var/lib/vfguard/records/kept.json";
+/// It reads the package lists, which takes a second or two.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What was marked, and for which kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    kernel: KernelRelease,
+    packages: Vec<String>,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// A run like any other: there will be a next one.
+    Run,
+    /// vfguard is being removed, by a package manager that is at work: there is no later.
+    Removal,
+}
+
+/// Brings the marks to what the hold asks for: `held` is the kernel that the default is held on. Says what was done and what could not be,
+/// a line each. Without a hold, and with one whose packages are marked, no process is started.
+pub fn follow(host: &Host, held: Option<&KernelRelease>, occasion: Occasion) -> Vec<String> {
+    if !host.is_live() {
+        return Vec::new();
+    }
+    let kept: Option<Kept> = host.read(RECORD).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let ended = kept.as_ref().filter(|kept| Some(&kept.kernel) != held);
+    let wanted = held.map(|kernel| (kernel, apt::unprotected(host, kernel))).filter(|(_, packages)| !packages.is_empty());
+    if ended.is_none() && wanted.is_none() {
+        return Vec::new();
+    }
+    if let Some(lock) = locks::transaction(host).filter(|_| occasion == Occasion::Run) {
+        let what = wanted.map_or("given back to", |_| "kept from");
+        return vec![format!(
+            "the held kernel's packages are not {what} autoremove yet: {lock} is locked; the next run tries again"
+        )];
+    }
+    let mut done = Vec::new();
+    if let Some(kept) = ended {
+        let told = give_back(host, kept);
+        let failed = told.is_err();
+        done.extend(told.unwrap_or_else(|e| Some(format!("{e:#}; the next run tries again"))));
+        if failed {
+            return done;
+        }
+    }
+    if let Some((kernel, packages)) = wanted {
+        let before = kept.filter(|kept| kept.kernel == *kernel);
+        done.push(protect(host, kernel, packages, before).unwrap_or_else(|e| format!("{e:#}; the next run tries again")));
+    }
+    done
+}
+
+/// The record first: a mark that nobody remembers would never be taken back.
+fn protect(host: &Host, kernel: &KernelRelease, packages: Vec<String>, before: Option<Kept>) -> Result<String> {
+    let mut kept = before.unwrap_or(Kept { kernel: kernel.clone(), packages: Vec::new() });
+    kept.packages.extend(packages.iter().filter(|p| !kept.packages.contains(p)).cloned().collect::<Vec<_>>());
+    let act = format!("keeping the packages of {kernel} from autoremove");
+    host.write_atomic(RECORD, &serde_json::to_vec_pretty(&kept)?, 0o644).remedy(&act, by_hand("manual", &packages))?;
+    mark("manual", &packages).remedy(act, by_hand("manual", &packages))?;
+    Ok(format!("{} kept from autoremove while the default is held (apt-mark manual)", packages.join(", ")))
+}
+
+/// Gives back what was marked and is still there; what a person marked automatic since stays so.
+fn give_back(host: &Host, kept: &Kept) -> Result<Option<String>> {
+    let packages = apt::manual(host, &kept.packages);
+    let act = format!("giving the packages of {} back to autoremove", kept.kernel);
+    if !packages.is_empty() {
+        mark("auto", &packages).remedy(&act, by_hand("auto", &packages))?;
+    }
+    files::remove_durably(&host.path(RECORD)).remedy(act, format!("rm {RECORD}"))?;
+    let packages = packages.join(", ");
+    Ok((!packages.is_empty()).then(|| format!("{packages} given back to autoremove (apt-mark auto): the hold has ended")))
+}
+
+fn by_hand(word: &str, packages: &[String]) -> String {
+    format!("apt-mark {word} {}", packages.join(" "))
+}
+
+fn mark(word: &str, packages: &[String]) -> Result<()> {
+    let args = ["-q", word].into_iter().chain(packages.iter().map(String::as_str));
+    run_ok(&Spec::new("apt-mark", args, LIMIT)).map(drop)
+}

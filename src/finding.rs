@@ -96,6 +96,8 @@ pub enum Code {
     ImageFormat,
     /// The file system of the boot files has no room for one more kernel.
     BootSpace,
+    /// Said as info: the newest installed kernel will never start, and vfguard does not hold it back.
+    NewestNotBooting,
 }
 
 impl Code {
@@ -141,7 +143,8 @@ impl Code {
             | Code::DeviceMissing
             | Code::ImageDamaged
             | Code::ImageFormat
-            | Code::BootSpace => false,
+            | Code::BootSpace
+            | Code::NewestNotBooting => false,
         }
     }
 }
@@ -167,6 +170,10 @@ impl Finding {
     /// A finding that is said and does not refuse.
     pub fn warn(code: Code, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         Finding { code, severity: Severity::Warning, detail: detail.into(), remedy: remedy.into() }
+    }
+    /// Whether a person is told of it unasked: of infos, only the one that nothing else makes known.
+    pub fn is_told(&self) -> bool {
+        self.severity > Severity::Info || self.code == Code::NewestNotBooting
     }
     /// A finding worth knowing.
     pub fn info(code: Code, detail: impl Into<String>) -> Self {

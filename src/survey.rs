@@ -1,9 +1,11 @@
 //! Looking at the machine once: devices, recipes, kernels, next boot; and for a kernel, the evidence that [`crate::judge`]
 //! weighs. Read-only, and no process is started.
 
+pub mod declined;
 mod entry;
 mod evidence;
 pub mod known;
+mod newest;
 mod origin;
 mod proof;
 pub mod room;
@@ -110,7 +112,8 @@ impl<'a> Survey<'a> {
 
     /// Judges every kernel that counts; the worst of them is the machine's verdict.
     pub fn judge(&self) -> Judgement {
-        let reports = self.roles().iter().map(|(kernel, role)| self.report(kernel, *role)).collect();
+        let mut reports: Vec<KernelReport> = self.roles().iter().map(|(kernel, role)| self.report(kernel, *role)).collect();
+        self.note_newest(&mut reports);
         judge::judge(reports, self.uncertainty().as_ref())
     }
 
@@ -121,7 +124,25 @@ impl<'a> Survey<'a> {
     pub fn judge_one(&self, kernel: &KernelRelease) -> Result<Judgement> {
         self.must_be_installed(kernel)?;
         let role = self.roles().into_iter().find(|(k, _)| k == kernel).map_or(Role::Installed, |(_, role)| role);
-        Ok(judge::judge(vec![self.report(kernel, role)], None))
+        let mut reports = vec![self.report(kernel, role)];
+        if self.newest_not_booting().is_some_and(|(newest, _)| newest == *kernel) {
+            self.note_newest(&mut reports);
+        }
+        Ok(judge::judge(reports, None))
+    }
+
+    /// Tells once, of the newest kernel itself or else of the one that boots instead, that the newest will never start.
+    fn note_newest(&self, reports: &mut [KernelReport]) {
+        let Some((newest, finding)) = self.newest_not_booting() else { return };
+        let next = |k: &&mut KernelReport| k.role == Role::Next;
+        let at = reports.iter().position(|k| k.kernel == newest);
+        let report = match at {
+            Some(at) => reports.get_mut(at),
+            None => reports.iter_mut().find(next),
+        };
+        if let Some(report) = report {
+            report.findings.push(finding);
+        }
     }
 
     /// Every installed kernel with its verdict, those that may start first.
@@ -133,6 +154,7 @@ impl<'a> Survey<'a> {
             }
         }
         let mut reports: Vec<KernelReport> = roles.iter().map(|(kernel, role)| self.report(kernel, *role)).collect();
+        self.note_newest(&mut reports);
         let safe: Vec<KernelRelease> =
             reports.iter().filter(|r| r.verdict == Verdict::Safe).map(|r| r.kernel.clone()).collect();
         let installed: Vec<KernelRelease> = self.kernels.iter().map(|k| k.release.clone()).collect();

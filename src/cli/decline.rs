@@ -13,6 +13,7 @@ use crate::kernel::KernelRelease;
 use crate::reconcile::{self, Effort};
 use crate::report::notices::{self, Topic};
 use crate::report::progress;
+use crate::survey::declined;
 use crate::survey::known::{self, Known};
 use crate::survey::Survey;
 use anyhow::Result;
@@ -135,6 +136,8 @@ fn decline_kernel(context: &Context, kernel: &KernelRelease, reason: &str) -> Re
         boot::release(host, &lock)?;
         done.push(format!("{kernel} is not wanted any more; the boot default stays where it is"));
     }
+    // It only keeps others from being told of it again.
+    done.extend(declined::remember(host, kernel).err().map(|e| format!("{e:#}")));
     notices::journal(
         host,
         Topic::Declined,

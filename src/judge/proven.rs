@@ -70,6 +70,7 @@ fn excusable(code: Code) -> bool {
         | Code::DeviceMissing
         | Code::ImageDamaged
         | Code::ImageFormat
-        | Code::BootSpace => false,
+        | Code::BootSpace
+        | Code::NewestNotBooting => false,
     }
 }

@@ -59,7 +59,7 @@ impl Style {
             let place = if module.path.is_empty() { "built in" } else { module.path.as_str() };
             text.line(&format!("  module {}{version}, {}, {place}", module.name, origin(module.origin)));
         }
-        for finding in report.findings.iter().filter(|f| self.verbose || f.severity > Severity::Info) {
+        for finding in report.findings.iter().filter(|f| self.verbose || f.is_told()) {
             text.append(&self.finding(finding, "  "));
         }
         text

@@ -182,7 +182,8 @@ impl<'a> Survey<'a> {
     /// else the running one, which came up, unless a device has no driver under it: then it may have been started by mistake.
     pub fn refuge(&self, host: &Host) -> Option<KernelRelease> {
         let verdict = |kernel: &KernelRelease| self.report(kernel, Role::Installed).verdict;
-        let whole = |kernel: &KernelRelease| self.kernels.iter().any(|k| &k.release == kernel) && entry::is_whole(host, kernel);
+        let whole =
+            |kernel: &KernelRelease| self.kernels.iter().any(|k| &k.release == kernel) && entry::is_whole(host, kernel);
         let running = self.running.as_ref().filter(|running| whole(running));
         if let Some(running) = running.filter(|running| verdict(running) == Verdict::Safe) {
             return Some(running.clone());

@@ -5,7 +5,8 @@
 //! says `UPDATEDEFAULT=yes`; update-grub(8) puts the newest kernel first, which a default of 0 follows.
 
 use super::Survey;
-use crate::boot::{self, grubenv, Candidate, Source};
+use crate::boot::grub2::grubenv;
+use crate::boot::{self, Candidate, Source};
 use crate::finding::{Code, Finding};
 use crate::host::packages::Packages;
 use crate::host::{files, Host};

@@ -22,6 +22,7 @@ use crate::kernel::{installed, Kernel, KernelRelease};
 use crate::retention;
 use anyhow::{Context, Result};
 use known::{Known, Memory};
+use std::cell::OnceCell;
 use std::path::PathBuf;
 
 /// What is known about the machine as a whole.
@@ -44,6 +45,8 @@ pub struct Survey<'a> {
     pub wanted: Option<KernelRelease>,
     /// The boot entry of the wanted kernel.
     wanted_entry: Option<boot::Candidate>,
+    /// The boot loader's menu, which few questions need.
+    menu: OnceCell<Vec<boot::Candidate>>,
 }
 
 impl<'a> Survey<'a> {
@@ -82,7 +85,19 @@ impl<'a> Survey<'a> {
         let absent = memory.gone().iter().filter(|known| !devices.iter().any(|d| known.is(d))).map(Known::device);
         let absent: Vec<Device> = absent.collect();
         devices.extend(absent);
-        Ok(Survey { host, config, devices, memory, recipes, kernels, running, next, wanted, wanted_entry })
+        Ok(Survey {
+            host,
+            config,
+            devices,
+            memory,
+            recipes,
+            kernels,
+            running,
+            next,
+            wanted,
+            wanted_entry,
+            menu: OnceCell::new(),
+        })
     }
 
     /// The kernels that may start, each once with its foremost role; where that is uncertain, every installed kernel too.
@@ -112,9 +127,15 @@ impl<'a> Survey<'a> {
 
     /// Judges every kernel that counts; the worst of them is the machine's verdict.
     pub fn judge(&self) -> Judgement {
-        let mut reports: Vec<KernelReport> = self.roles().iter().map(|(kernel, role)| self.report(kernel, *role)).collect();
-        self.note_newest(&mut reports);
+        let reports = self.roles().iter().map(|(kernel, role)| self.report(kernel, *role)).collect();
         judge::judge(reports, self.uncertainty().as_ref())
+    }
+
+    /// The same for whoever asks, with what decides nothing and takes more reading.
+    pub fn judge_and_tell(&self) -> Judgement {
+        let mut judgement = self.judge();
+        self.note_newest(&mut judgement.kernels);
+        judgement
     }
 
     /// Judges one kernel, whatever the boot loader says.

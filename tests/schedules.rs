@@ -238,8 +238,13 @@ impl Schedule {
     }
 
     fn p1(&self) -> Result<(), String> {
-        let (bad, covered) = self.unsafe_ones();
+        let (mut bad, covered) = self.unsafe_ones();
         let state = gate::state(&self.host).state;
+        if state == State::Overridden {
+            // What is held off does not boot, and a person said which kernel may.
+            let held_off = boot::held(&self.host).map(|hold| hold.wanted.to_string());
+            bad.retain(|kernel| Some(kernel) != held_off.as_ref());
+        }
         let refused = state == State::Closed || bad.is_empty() || covered;
         refused.then_some(()).ok_or_else(|| format!("P1: the gate is {state:?}, and {bad:?} may boot"))
     }

@@ -164,6 +164,11 @@ pub fn next_boot(host: &Host, config: &config::Boot) -> NextBoot {
     answer
 }
 
+/// Every entry of the loader that gave this answer which starts a kernel, in the order of its menu.
+pub fn menu(host: &Host, answer: &NextBoot) -> Vec<Candidate> {
+    answer.asked.as_ref().map(|asked| asked.loader.menu(host)).unwrap_or_default()
+}
+
 /// A kernel loaded by kexec_load(2) (`/sys/kernel/kexec_loaded`) is started by `systemctl kexec` and by some shutdown
 /// scripts instead of a boot through the firmware.
 fn kexec(host: &Host, answer: &mut NextBoot) {

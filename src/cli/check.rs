@@ -36,7 +36,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let survey = Survey::new(&context.host, &context.config)?;
     let mut judgement = match &args.kernel {
         Some(kernel) => survey.judge_one(kernel)?,
-        None => survey.judge(),
+        None => survey.judge_and_tell(),
     };
     if judgement.verdict != Verdict::Safe && lock::is_held(&context.host) {
         judge::note_other_run(&mut judgement.kernels);

@@ -70,8 +70,8 @@ impl Survey<'_> {
         if !entry.initrds.is_empty() || unified || WITHOUT_RAMDISK.iter().any(|by| root.starts_with(by)) {
             return None;
         }
-        let others = self.kernels.iter().map(|k| &k.release).filter(|k| *k != kernel);
-        let sibling = others.filter_map(|k| boot::wanted_entry(self.host, k)).find(|c| !c.initrds.is_empty())?;
+        let menu = self.menu.get_or_init(|| boot::menu(self.host, &self.next));
+        let sibling = menu.iter().find(|other| other.kernel != *kernel && !other.initrds.is_empty())?;
         let detail = format!("the boot entry of {kernel} has no initrd, and that of {} has one", sibling.kernel);
         if let Some(lock) = locks::held(self.host) {
             let detail = format!("{detail}: a package manager is at work ({lock} is locked)");

@@ -16,6 +16,7 @@
 pub mod boot;
 pub mod cli;
 pub mod config;
+pub mod declined;
 pub mod doctor;
 pub mod driver;
 pub mod error;

@@ -52,6 +52,7 @@ impl<'a> Look<'a> {
             judgement: &self.judgement,
             next: &self.survey.next,
             wanted: self.survey.wanted.as_ref(),
+            declined: self.survey.held_off.is_some() && self.survey.wanted.is_none(),
             held: self.held(),
             clear: gate::is_clear(self.host),
             excused: over.as_ref().map(|over| over.kernels.as_slice()),
@@ -61,7 +62,7 @@ impl<'a> Look<'a> {
 
     /// A hold is on, or its record is left: by that, or, where it is lost, by its mark on the boot loader.
     pub fn held(&self) -> bool {
-        self.survey.wanted.is_some() || boot::Hold::read(self.host).is_some()
+        self.survey.held_off.is_some() || boot::Hold::read(self.host).is_some()
     }
 
     /// Whether somebody raised the generation since.

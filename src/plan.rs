@@ -2,7 +2,7 @@
 //! the answer out. Who acts, which lock guards what, and in which order things become durable: docs/states.md.
 //!
 //! ```text
-//!   all safe    ── gate open, nothing held ──► Rest
+//!   all safe    ── gate open, nothing held but a declined kernel off ──► Rest
 //!               └─ else ─────────────────────► Allow: end the hold, then open the gate
 //!   not safe    ── may be refused here ──────► Refuse: close the gate and hold the default, each by itself
 //!               └─ else ─────────────────────► Tell
@@ -48,8 +48,10 @@ pub struct Facts<'a> {
     pub judgement: &'a Judgement,
     /// What the boot loader may start.
     pub next: &'a NextBoot,
-    /// What would boot without our hold, while one is on.
+    /// What would boot without our hold, while one is on; declined kernels are skipped.
     pub wanted: Option<&'a KernelRelease>,
+    /// A hold is on, a declined kernel would boot without it, and no other one is wanted.
+    pub declined: bool,
     /// A hold is on, or its record or mark is left.
     pub held: bool,
     /// Nothing of the gate is there.
@@ -81,7 +83,7 @@ pub enum Plan {
 /// How a hold ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// None is on; or it stays, since this run may not move the default.
+    /// None is on; or it stays, since this run may not move the default, or to keep a declined kernel off.
     Leave,
     /// The default goes to this kernel.
     Promote(KernelRelease),
@@ -131,10 +133,12 @@ pub fn plan(facts: &Facts) -> Plan {
 }
 
 fn allow(facts: &Facts) -> Plan {
-    if facts.clear && !facts.held {
+    // A hold that keeps a declined kernel off stays, and nothing comes of it.
+    let held = facts.held && !facts.declined;
+    if facts.clear && !held {
         return Plan::Rest;
     }
-    let end = match (facts.held && facts.rights.promote, facts.wanted) {
+    let end = match (held && facts.rights.promote, facts.wanted) {
         (false, _) => End::Leave,
         // The kernel that was judged. Another one that is wanted by the time of the move is not moved to.
         (true, Some(wanted)) => End::Promote(wanted.clone()),

@@ -204,7 +204,7 @@ pub fn pending(host: &Host, judgement: &Judgement) -> Result<Vec<Pending>> {
 /// Leaves ready what holds the default should a later run die, and the mode; that it cannot be left is a line.
 fn leave_ready(host: &Host, config: &Config, survey: &Survey) -> Option<String> {
     let refuge = (config.mode == Mode::Enforce).then(|| survey.refuge(host)).flatten();
-    let left = boot::ready::leave(host, &survey.next, survey.wanted.as_ref(), refuge.as_ref());
+    let left = boot::ready::leave(host, &survey.next, survey.held_off.as_ref(), refuge.as_ref());
     left.and(boot::ready::leave_mode(host, config.mode)).err().map(|e| format!("no hold is left ready: {e:#}"))
 }
 

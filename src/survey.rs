@@ -1,8 +1,7 @@
 //! Looking at the machine once: devices, recipes, kernels, next boot; and for a kernel, the evidence that [`crate::judge`]
 //! weighs. Read-only, and no process is started.
 
-pub mod declined;
-mod entry;
+pub mod entry;
 mod evidence;
 pub mod known;
 mod newest;
@@ -12,6 +11,7 @@ pub mod room;
 
 use crate::boot::{self, NextBoot};
 use crate::config::Config;
+use crate::declined;
 use crate::driver::{self, Recipe};
 use crate::error::{advise, Remedy};
 use crate::finding::{Code, Finding, Verdict};
@@ -41,8 +41,10 @@ pub struct Survey<'a> {
     pub running: Option<KernelRelease>,
     /// What the boot loader may start.
     pub next: NextBoot,
-    /// What would boot without our hold.
+    /// What would boot without our hold, declined kernels skipped; none where that leaves only what boots.
     pub wanted: Option<KernelRelease>,
+    /// The same as the loader has it, while a hold is on.
+    pub held_off: Option<KernelRelease>,
     /// The boot entry of the wanted kernel.
     wanted_entry: Option<boot::Candidate>,
     /// The boot loader's menu, which few questions need.
@@ -77,7 +79,8 @@ impl<'a> Survey<'a> {
         let mut devices = pci::devices(host)
             .remedy("reading the devices of /sys/bus/pci", "mount sysfs at /sys (below --root: copy or bind it there)")?;
         let next = boot::next_boot(host, &config.boot);
-        let wanted = boot::wanted(host, &next);
+        let (held_off, wanted) = boot::held_off(host, &next).map(|off| (off.kernel, off.wanted)).unzip();
+        let wanted = wanted.flatten();
         let wanted_entry = wanted.as_ref().and_then(|kernel| boot::wanted_entry(host, kernel));
         let (kernels, running) = (installed::installed(host), installed::running(host));
         let binding = |d: &Device| origin::binding(host, d, claiming(&recipes, d), running.as_ref());
@@ -95,6 +98,7 @@ impl<'a> Survey<'a> {
             running,
             next,
             wanted,
+            held_off,
             wanted_entry,
             menu: OnceCell::new(),
         })
@@ -280,13 +284,15 @@ fn claiming<'r>(recipes: &'r [Recipe], device: &Device) -> Option<&'r Recipe> {
     recipes.iter().find(|r| r.claims(&device.modalias))
 }
 
-/// Remembers what a survey found, where anything is new: that the running kernel has booted, and the network devices in use. Says, a
-/// line each, which devices are not counted any more, and what could not be written: none of it decides anything now.
+/// Remembers what a survey found, where anything is new: that the running kernel has booted, the network devices in use, and that a
+/// declined kernel is removed. Says, a line each, which devices are not counted any more, and what could not be written: none of it decides
+/// anything now.
 pub fn remember(host: &Host, survey: &Survey) -> Vec<String> {
     let booted = survey.running.as_ref().map_or(Ok(()), |running| remember_running(host, running));
     let devices = survey.memory.store(host, survey.wanted.is_some());
     let failed = booted.err().into_iter().map(|e| format!("{e:#}"));
-    failed.chain(devices.unwrap_or_else(|e| vec![format!("{e:#}")])).collect()
+    let removed = declined::forget_removed(host).err().map(|e| format!("{e:#}"));
+    failed.chain(devices.unwrap_or_else(|e| vec![format!("{e:#}")])).chain(removed).collect()
 }
 
 /// Kernels that this machine has run, a line each; a record that helps to choose between safe kernels and absolves none.

@@ -133,19 +133,6 @@ fn a_literal_default_is_held_by_custom_cfg_which_goes_with_the_promotion() {
 }
 
 #[test]
-fn a_declined_kernel_stays_off_where_the_default_is_a_literal() {
-    let machine = stock(machine());
-    assert_eq!(machine.run(&["reconcile"]).code, 3);
-    let run = machine.run(&["decline", NEW]);
-    assert_eq!((run.code, next(&machine).as_str()), (0, OLD), "{}", said(&run));
-    let run = machine.run(&["reconcile"]);
-    assert_eq!((run.code, next(&machine).as_str()), (0, OLD), "{}", said(&run));
-    let run = machine.run(&["gate", "remove"]);
-    assert!(said(&run).contains("THE BOOT DEFAULT IS GIVEN BACK"), "{}", said(&run));
-    assert!(!machine.path(CUSTOM).exists());
-}
-
-#[test]
 fn a_full_or_read_only_boot_loader_directory_is_named_and_nothing_is_written_to_it() {
     for (spoil, why) in [
         ("dd if=/dev/zero of=$R/boot/grub2/fill bs=4k 2>/dev/null", "is full"),
@@ -238,7 +225,7 @@ fn a_hold_where_there_is_no_environment_file_makes_one() {
 /// The system calls of a run that name files, with the paths of descriptors.
 fn traced(machine: &Machine, args: &[&str]) -> std::io::Result<(Run, String)> {
     let trace = machine.path("trace");
-    let calls = "trace=open,openat,unlink,unlinkat,fsync,fdatasync";
+    let calls = "trace=open,openat,rename,renameat,renameat2,unlink,unlinkat,fsync,fdatasync";
     let mut strace = Command::new("strace");
     strace.args(["-f", "-y", "-qq", "-e", calls, "-o"]).arg(&trace).arg(env!("CARGO_BIN_EXE_vfguard"));
     let output = strace.arg("--root").arg(machine.root()).args(args).output()?;
@@ -246,21 +233,28 @@ fn traced(machine: &Machine, args: &[&str]) -> std::io::Result<(Run, String)> {
 }
 
 #[test]
-fn a_hold_that_has_ended_does_not_come_back_after_a_power_cut() {
-    for (args, mend) in [(["decline", NEW], false), (["reconcile", "--no-build"], true)] {
+fn a_hold_that_has_ended_or_a_decline_is_not_undone_by_a_power_cut() {
+    for (mend, args, call, record) in [
+        (true, &["reconcile", "--no-build"][..], "unlink", "/hold.json\""),
+        (false, &["decline", NEW], "rename", "/declined.json\""),
+        (false, &["accept", NEW], "unlink", "/declined.json\""),
+    ] {
         let machine = machine();
         assert_eq!(machine.run(&["reconcile"]).code, 3);
+        if args[0] == "accept" {
+            assert_eq!(machine.run(&["decline", NEW]).code, 0);
+        }
         let machine = if mend { mended(machine) } else { machine };
-        let Ok((run, trace)) = traced(&machine, &args) else {
+        let Ok((run, trace)) = traced(&machine, args) else {
             println!("skipped boot_default/strace: strace is not installed");
             return;
         };
         assert_eq!(run.code, 0, "{}", said(&run));
         let lines: Vec<&str> = trace.lines().collect();
-        let removed = lines.iter().position(|line| line.contains("unlink") && line.contains("/hold.json\""));
-        let removed = removed.unwrap_or_else(|| panic!("{args:?}: the record stays: {trace}"));
+        let done = lines.iter().position(|line| line.contains(call) && line.contains(record));
+        let done = done.unwrap_or_else(|| panic!("{args:?}: the record stays as it was: {trace}"));
         let synced = |line: &&str| line.contains("fsync(") && line.contains(&format!("/{RECORDS}>"));
-        assert!(lines[removed..].iter().any(synced), "{args:?}: its removal is not made durable");
+        assert!(lines[done..].iter().any(synced), "{args:?}: it is not made durable");
     }
 }
 

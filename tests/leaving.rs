@@ -117,7 +117,14 @@ fn leaving_for_observe_or_off_opens_the_gate_and_says_that_an_unsafe_kernel_stay
         let run = machine.run(&["decline", NEW]);
         assert_eq!(run.code, 0, "{path}: {}", run.stderr);
         assert_eq!(machine.saved_entry(), OLD);
-        nothing_of_ours(&machine);
+        // What a person declined is held off in any mode, and no command is named to end it but one.
+        let value = json(&machine, &["gate", "show"]);
+        assert_eq!((value["hold"]["held"].as_str(), value["hold"]["declined"].as_str()), (Some(OLD), Some(NEW)), "{path}");
+        for args in [&["gate", "show"][..], &["status"], &["reconcile"]] {
+            let text = machine.run(args).stdout;
+            assert!(!text.contains("vfguard decline") && !text.contains("from before"), "{path}: {args:?}: {text}");
+        }
+        assert_eq!(machine.saved_entry(), OLD);
         let machine = refused().file(path, text);
         assert_eq!(machine.run(&["reconcile"]).code, if path == OFF.0 { 0 } else { 3 });
         let run = machine.run(&["gate", "open", "--kernel", NEW, "--reason", "x"]);

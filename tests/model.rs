@@ -3,7 +3,9 @@
 //! 1. The gate is open only if what boots next, once, as fallback and what is wanted are all safe, or an override that is
 //!    about the unsafe ones is running, or the mode or the place says hands off.
 //! 2. If all of them are safe, the gate is open.
-//! 3. Where mode or command line says that nothing is held, no hold is left that keeps the default off a safe kernel.
+//! 3. Where mode or command line says that nothing is held, no hold is left that keeps the default off a safe kernel, but for one that a
+//!    person declined.
+//! 4. No run moves the default to a kernel that a person declined; where all is safe it is what is wanted in that one's place.
 //!
 //! The model knows only what a person would: which kernels drive the card, what the packages made the default, what the boot
 //! loader's files say. `VFGUARD_MODEL_SEEDS=N` runs more sequences; a failure names its seed, and `VFGUARD_MODEL_SEED=S`
@@ -11,49 +13,21 @@
 #![allow(clippy::print_stderr)] // that story
 
 mod machine;
+#[path = "model/step.rs"]
+mod step;
 
 use machine::kernels::Random;
 use machine::Machine;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
+use step::Step;
 use vfguard::boot;
 use vfguard::gate::{self, State};
 use vfguard::host::Host;
 
 const SEEDS: u64 = 40;
 const STEPS: usize = 30;
-/// What a boot may be asked to be; mostly nothing.
-const WORDS: [&str; 7] = ["", "", "", "", "single", "systemd.unit=system-update.target", "vfguard=off"];
-
-#[derive(Clone, Debug)]
-enum Step {
-    /// A package brings a kernel and makes it the default, with or without a driver for the card.
-    Install {
-        kernel: String,
-        good: bool,
-    },
-    Remove(String),
-    /// Late headers: the driver arrives, or somebody removes it.
-    Driver(String, bool),
-    /// An admin sets the default.
-    Default(String),
-    /// An admin sets a kernel for one boot.
-    Once(String),
-    /// An admin sets a kernel to fall back to, or none.
-    Fallback(Option<String>),
-    Hook,
-    KilledHook(u64),
-    Override(Option<String>),
-    CloseByHand,
-    Decline(String),
-    Later(i64),
-    Clock(i64),
-    /// `mode = "observe"`, or no longer.
-    Observe(bool),
-    /// With this word on the kernel command line.
-    Reboot(&'static str),
-}
 
 struct Over {
     kernels: Vec<String>,
@@ -66,7 +40,11 @@ struct Model {
     host: Host,
     kernels: BTreeMap<u64, (String, bool)>,
     running: String,
+    /// What was last made the default, by a package, an admin or vfguard.
     wanted: Option<String>,
+    /// That is gone, so the first of the menu is wanted while the default is held elsewhere.
+    gone: bool,
+    declined: BTreeSet<String>,
     over: Option<Over>,
     uptime: i64,
     boots: u64,
@@ -92,6 +70,8 @@ impl Model {
             kernels: BTreeMap::new(),
             running: name(10),
             wanted: None,
+            gone: false,
+            declined: BTreeSet::new(),
             over: None,
             uptime: 1000,
             boots: 0,
@@ -106,11 +86,15 @@ impl Model {
     }
 
     fn install(&mut self, kernel: &str, good: bool) {
+        self.add(kernel, good);
+        self.set_default(kernel);
+    }
+
+    fn add(&mut self, kernel: &str, good: bool) {
         let number = self.next_number;
         self.next_number += 1;
         self.machine.add_kernel(kernel, good);
         self.kernels.insert(number, (kernel.to_owned(), good));
-        self.set_default(kernel);
     }
 
     fn entry(&self, variable: &str) -> Option<String> {
@@ -119,7 +103,11 @@ impl Model {
 
     fn set_default(&mut self, kernel: &str) {
         self.machine.set_env("saved_entry", Some(kernel));
-        self.wanted = Some(kernel.to_owned());
+        self.wants(kernel);
+    }
+
+    fn wants(&mut self, kernel: &str) {
+        (self.wanted, self.gone) = (Some(kernel.to_owned()), false);
     }
 
     fn first(&self) -> String {
@@ -135,11 +123,21 @@ impl Model {
         self.kernels.values().any(|(k, good)| k == kernel && *good)
     }
 
+    /// What is wanted: in the place of a kernel that is declined and does not boot the newest one after it, if any.
+    fn wanted(&self) -> Option<String> {
+        let there = |k: &String| self.kernels.values().any(|(name, _)| name == k);
+        let wanted = if self.gone { Some(self.first()) } else { self.wanted.clone().filter(there) }?;
+        let number = self.kernels.iter().find(|(_, (name, _))| *name == wanted).map(|(number, _)| *number)?;
+        if !self.declined.contains(&wanted) || self.next().1 == wanted {
+            return Some(wanted);
+        }
+        let later = self.kernels.range(number + 1..).rev().map(|(_, (name, _))| name);
+        later.into_iter().find(|name| !self.declined.contains(*name)).cloned()
+    }
+
     fn unsafe_ones(&self) -> Vec<String> {
         let (once, next) = self.next();
-        let there = |k: &String| self.kernels.values().any(|(name, _)| name == k);
-        // A wanted kernel that is gone leaves the first of the menu wanted, but only while the default is held elsewhere.
-        let wanted = self.wanted.clone().filter(there);
+        let wanted = self.wanted();
         let all = [once, Some(next), self.entry("fallback"), wanted];
         let mut bad: Vec<String> = all.into_iter().flatten().filter(|k| !self.good(k)).collect();
         bad.sort();
@@ -178,35 +176,28 @@ impl Model {
         self.dirty = true;
     }
 
-    fn choose(&mut self, random: &mut Random) -> Step {
-        let names: Vec<String> = self.kernels.values().map(|(k, _)| k.clone()).collect();
-        let any = random.of(&names).clone();
-        match random.below(29) {
-            0..=2 => Step::Install { kernel: name(self.next_number), good: random.below(3) == 0 },
-            3 if names.len() > 1 => Step::Remove(any),
-            3..=6 => Step::Driver(any, random.below(4) != 0),
-            7 => Step::Default(any),
-            8 => Step::Once(any),
-            9..=13 => Step::Hook,
-            14 => Step::KilledHook(random.below(9000)),
-            15..=16 => Step::Override((random.below(2) == 0).then_some(any)),
-            17 => Step::CloseByHand,
-            18..=19 => Step::Decline(any),
-            20..=21 => Step::Later(*random.of(&[70, 700, 7000])),
-            22 => Step::Clock(*random.of(&[-90_000, -700, 700, 90_000])),
-            23 => Step::Observe(random.below(3) == 0),
-            24 => Step::Fallback((random.below(3) == 0).then_some(any)),
-            _ => Step::Reboot(WORDS[random.below(WORDS.len() as u64) as usize]),
-        }
-    }
-
     fn hook(&mut self) {
+        let before = self.entry("saved_entry");
         let run = self.machine.run(&["-q", "reconcile", "--from", "model"]);
         assert!(matches!(run.code, 0 | 3), "reconcile ended with {}: {}{}", run.code, run.stdout, run.stderr);
+        self.decided(before);
+    }
+
+    /// After a run that decided, which found this default.
+    fn decided(&mut self, before: Option<String>) {
         self.dirty = false;
+        let after = self.entry("saved_entry").filter(|after| Some(after) != before.as_ref());
+        if let Some(after) = after.filter(|after| *after != self.running) {
+            assert!(!self.declined.contains(&after), "the default went to {after}, which is declined");
+        }
+        let next = self.next().1;
+        if self.wanted().is_some_and(|wanted| next == wanted) {
+            // It arrived, and is what a later hold keeps off.
+            self.wants(&next);
+        }
         if self.entry("saved_entry").is_none() {
             // Nothing names what is wanted; the menu's first is.
-            self.wanted = None;
+            (self.wanted, self.gone) = (None, false);
         }
     }
 
@@ -216,16 +207,21 @@ impl Model {
                 self.install(kernel, *good);
                 self.dirty = true;
             }
+            Step::Add { kernel, good } => {
+                self.add(kernel, *good);
+                self.dirty = true;
+            }
             Step::Remove(kernel) => {
                 let number = *self.kernels.iter().find(|(_, (k, _))| k == kernel).unwrap().0;
                 self.kernels.remove(&number);
+                self.declined.remove(kernel);
                 self.machine.remove_kernel(kernel);
                 // As grubby does: the default goes to another kernel when its own is removed.
                 if self.machine.env("saved_entry").as_ref() == Some(kernel) {
                     let first = self.first();
                     self.set_default(&first);
                 } else if self.wanted.as_ref() == Some(kernel) {
-                    self.wanted = Some(self.first());
+                    self.gone = true;
                 }
                 self.dirty = true;
             }
@@ -243,8 +239,8 @@ impl Model {
                     self.set_default(kernel);
                     if let Some(hold) = held {
                         let recorded = hold.wanted.to_string();
-                        let there = self.kernels.values().any(|(name, _)| *name == recorded);
-                        self.wanted = Some(if there { recorded } else { self.first() });
+                        self.gone = self.kernels.values().all(|(name, _)| *name != recorded);
+                        self.wanted = Some(recorded);
                     }
                 }
                 self.dirty = true;
@@ -287,11 +283,16 @@ impl Model {
                 assert!(matches!(run.code, 0 | 1), "decline ended with {}: {}", run.code, run.stderr);
                 self.dirty |= run.code == 1;
                 if run.code == 0 {
-                    self.dirty = false;
-                    if self.wanted.as_ref() == Some(kernel) {
-                        // What the default was held on, or was moved to, is wanted now.
-                        self.wanted = before.filter(|b| b != kernel).or_else(|| self.entry("saved_entry"));
-                    }
+                    self.declined.insert(kernel.clone());
+                    self.decided(before);
+                }
+            }
+            Step::Accept(kernel) => {
+                let before = self.entry("saved_entry");
+                let run = self.machine.run(&["-q", "accept", kernel]);
+                assert_eq!(run.code, i32::from(!self.declined.remove(kernel)), "{}", run.stderr);
+                if run.code == 0 {
+                    self.decided(before);
                 }
             }
             Step::Later(seconds) => {
@@ -328,7 +329,7 @@ impl Model {
         if self.hands_off() {
             assert_ne!(gate::state(&self.host).state, State::Closed, "closed where nothing may be refused");
             let left = (self.observed || self.word == "vfguard=off").then(|| boot::held(&self.host)).flatten();
-            if let Some(hold) = left.filter(|_| !self.dirty) {
+            if let Some(hold) = left.filter(|hold| !self.dirty && hold.declined.is_none()) {
                 assert!(!self.good(hold.wanted.as_str()), "left held where nothing is, though {} is safe", hold.wanted);
             }
             return;
@@ -342,6 +343,9 @@ impl Model {
         }
         if !self.dirty && bad.is_empty() {
             assert_ne!(state, State::Closed, "closed although all is safe");
+            if let Some(wanted) = self.wanted() {
+                assert_eq!(self.next().1, wanted, "wanted, safe, and not promoted");
+            }
         }
     }
 }
@@ -352,7 +356,7 @@ fn play(seed: u64, tell: bool) {
     model.hook();
     let mut story = Vec::new();
     for _ in 0..STEPS {
-        let step = model.choose(&mut random);
+        let step = Step::choose(&model, &mut random);
         story.push(format!("{step:?}"));
         let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             model.take(&step);
@@ -362,9 +366,9 @@ fn play(seed: u64, tell: bool) {
         }));
         if tell {
             let gate = gate::state(&model.host);
-            let (next, wanted, bad) = (model.next(), &model.wanted, model.unsafe_ones());
+            let (next, wanted, bad, declined) = (model.next(), model.wanted(), model.unsafe_ones(), &model.declined);
             eprintln!(
-                "{step:?}\n    next {next:?} wanted {wanted:?} unsafe {bad:?} gate {:?} {:?}",
+                "{step:?}\n    next {next:?} wanted {wanted:?} declined {declined:?} unsafe {bad:?} gate {:?} {:?}",
                 gate.state, gate.reason
             );
         }

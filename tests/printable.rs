@@ -192,6 +192,8 @@ fn no_verb_lets_foreign_text_act_on_the_terminal_or_make_a_line() {
         }
         let reason = &reason;
         runs.push(scope.spawn(move || refused.iter().flat_map(|v| run(&["reconcile"], v, &[], None)).collect()));
+        let decline = ["decline", NEW, "--reason", &why];
+        runs.push(scope.spawn(move || refused.iter().flat_map(|v| run(&decline, v, &[], None)).collect()));
         let open = ["gate", "open", "--reason", reason];
         runs.push(scope.spawn(move || refused.iter().flat_map(|v| run(&open, v, &[], None)).collect()));
         runs.into_iter().flat_map(|run| run.join().unwrap()).collect()

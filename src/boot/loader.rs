@@ -104,9 +104,8 @@ pub(super) trait BootLoader {
     /// What it would do without the hold that is on; none where only the mark tells that.
     fn unheld(&self, host: &Host, asked: &Asked) -> Option<NextBoot>;
 
-    /// Works out how the mark goes, and the default stays `held` if that can be; the best means first. `keep`: something of ours may stay
-    /// for it, as long as vfguard does.
-    fn plans_unmarked(&self, host: &Host, asked: &Asked, held: &KernelRelease, keep: bool) -> Vec<Result<Plan>>;
+    /// Works out how the mark goes, and the default stays `held` if that can be; the best means first.
+    fn plans_unmarked(&self, host: &Host, asked: &Asked, held: &KernelRelease) -> Vec<Result<Plan>>;
 
     /// What its files say about the default, for telling whether it was moved: none where they cannot be read whole, as while another
     /// tool writes them. The second is the name or number that they give the default, if they do.

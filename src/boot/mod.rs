@@ -21,8 +21,8 @@ pub mod systemd_boot;
 pub use check::{second_opinion, settable};
 pub use grub2::torn::heal;
 pub use hold::{
-    clean, clear_once, forget_stale, held, hold, promote, release, settle, told, unmark, wanted, wanted_entry,
-    was_set_meanwhile, Change, Hold,
+    clean, clear_once, forget_stale, held, held_off, hold, promote, release, settle, told, unmark, wanted_entry,
+    was_set_meanwhile, Change, HeldOff, Hold,
 };
 
 use crate::config;

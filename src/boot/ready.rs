@@ -20,16 +20,16 @@ use std::path::Path;
 /// Where it is, below the root, in a directory that only root may enter. It is written while there is room, and read when there may be none.
 pub const FILE: &str = "/var/lib/vfguard/ready/hold";
 
-/// Leaves a hold on `to` ready, given what boots `now` and, where a hold is on, what is `wanted`; without a kernel that is known to be
+/// Leaves a hold on `to` ready, given what boots `now` and, where a hold is on, what it is `held_off`; without a kernel that is known to be
 /// good, or a boot loader that is known, none. What is there already is not worked out again.
 ///
 /// # Errors
 /// Those of writing.
-pub fn leave(host: &Host, now: &NextBoot, wanted: Option<&KernelRelease>, to: Option<&KernelRelease>) -> Result<()> {
+pub fn leave(host: &Host, now: &NextBoot, held_off: Option<&KernelRelease>, to: Option<&KernelRelease>) -> Result<()> {
     let Some((to, asked)) = to.zip(now.asked.as_ref()) else {
         return files::remove(&host.path(FILE)).map(drop);
     };
-    let wanted = wanted.or(now.lasting().map(|c| &c.kernel));
+    let wanted = held_off.or(now.lasting().map(|c| &c.kernel));
     let inputs = inputs(host, asked, wanted, to);
     if host.read(FILE).is_ok_and(|left| is_sealed(&left, &inputs)) {
         return Ok(());

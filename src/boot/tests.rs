@@ -1,6 +1,7 @@
 //! Moves of the default on whole trees.
 
 mod beside;
+mod declined;
 mod hostile;
 mod literal;
 
@@ -66,6 +67,10 @@ fn put(root: &Path, path: &str, bytes: &[u8]) {
     fs::write(&path, bytes).unwrap();
     // As if long ago: what was written just now is read again for a moment.
     fs::File::options().write(true).open(path).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+}
+
+fn wanted(host: &Host, now: &NextBoot) -> Option<KernelRelease> {
+    held_off(host, now)?.wanted
 }
 
 fn named(host: &Host) -> Option<(Vec<u8>, Option<String>)> {
@@ -251,12 +256,14 @@ fn debian_entries_inside_a_submenu_are_held_by_their_ids() {
     assert_eq!(m.next(), NEW);
 }
 
+/// An entry of GRUB legacy.
+fn title(k: &str) -> String {
+    format!("title CentOS ({k})\n\troot (hd0,0)\n\tkernel /boot/vmlinuz-{k} ro\n\tinitrd /boot/initramfs-{k}.img\n")
+}
+
 #[test]
 fn grub_legacy_keeps_all_but_its_default() {
-    let entry = |k: &str| {
-        format!("title CentOS ({k})\n\troot (hd0,0)\n\tkernel /boot/vmlinuz-{k} ro\n\tinitrd /boot/initramfs-{k}.img\n")
-    };
-    let menu = format!("# grub.conf\ndefault=0\ntimeout=5\n{}{}", entry(NEW), entry(OLD));
+    let menu = format!("# grub.conf\ndefault=0\ntimeout=5\n{}{}", title(NEW), title(OLD));
     let m = Machine::new(&[("boot/grub/grub.conf", &menu)]);
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)));

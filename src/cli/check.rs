@@ -1,6 +1,7 @@
 //! `vfguard check [KERNEL]`: the check before a reboot; changes nothing.
 
 use super::Context;
+use crate::declined::{self, Declined};
 use crate::error::Exit;
 use crate::finding::Verdict;
 use crate::gate;
@@ -26,6 +27,8 @@ pub struct Report<'a> {
     #[serde(flatten)]
     judgement: &'a Judgement,
     gate: gate::State,
+    /// The kernels that a person declined.
+    declined: Vec<Declined>,
 }
 
 /// Judges and reports; blind to overrides.
@@ -47,8 +50,9 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
 
 /// Prints a judgement in the format asked for.
 pub fn report(context: &Context, judgement: &Judgement, gate: gate::State) {
+    let declined = declined::read(&context.host);
     if context.json() {
-        print::json(&json::object(&Report { judgement, gate }));
+        print::json(&json::object(&Report { judgement, gate, declined }));
         return;
     }
     let style = context.style();
@@ -60,6 +64,9 @@ pub fn report(context: &Context, judgement: &Judgement, gate: gate::State) {
     }
     if judgement.kernels.is_empty() {
         text.line("no kernel was found that could boot next");
+    }
+    if !context.global.quiet {
+        declined.iter().for_each(|declined| text.line(&declined.line()));
     }
     if judgement.verdict != Verdict::Safe || !context.global.quiet {
         let advice = match judgement.verdict {

@@ -1,8 +1,10 @@
-//! `vfguard decline KERNEL`: the kernel that the boot default is held on becomes the wanted one. `vfguard decline --device ADDRESS`: a
-//! network device that is missing is gone for good, and no kernel needs to drive it.
+//! `vfguard decline KERNEL`: the boot default is held off it for as long as that is declined, nothing is refused on its account, and a later
+//! kernel is treated as ever. `vfguard decline --device ADDRESS`: a network device that is missing is gone for good, and no kernel needs to
+//! drive it.
 
 use super::Context;
 use crate::boot;
+use crate::declined;
 use crate::error::{advise, Exit};
 use crate::finding::Verdict;
 use crate::gate::audit;
@@ -13,7 +15,6 @@ use crate::kernel::KernelRelease;
 use crate::reconcile::{self, Effort};
 use crate::report::notices::{self, Topic};
 use crate::report::progress;
-use crate::survey::declined;
 use crate::survey::known::{self, Known};
 use crate::survey::Survey;
 use anyhow::Result;
@@ -46,6 +47,14 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         // Not with the arguments as they are declared.
         (None, None) => Vec::new(),
     };
+    decide(context, &done)
+}
+
+/// Decides anew after what was `done`, and says both.
+///
+/// # Errors
+/// Those of [`reconcile::reconcile`].
+pub fn decide(context: &Context, done: &[String]) -> Result<Exit> {
     let outcome = reconcile::reconcile(&context.host, &context.config, Effort::Decide, progress::new(context).as_ref())?;
     done.iter().chain(&outcome.done).chain(&outcome.hands_off).for_each(|line| context.say(line));
     if outcome.judgement.verdict != Verdict::Safe {
@@ -107,9 +116,6 @@ fn decline_kernel(context: &Context, kernel: &KernelRelease, reason: &str) -> Re
         found = role(&survey);
     }
     match found {
-        None if done.is_empty() => {
-            context.say(&format!("{kernel} is not about to boot: nothing is refused on its account"));
-        }
         Some(Role::Next) => {
             let refuge = survey.refuge(host).filter(|r| r != kernel);
             let Some(refuge) = refuge else {
@@ -118,7 +124,8 @@ fn decline_kernel(context: &Context, kernel: &KernelRelease, reason: &str) -> Re
                     "install a kernel that worked before, or remove this one with the package manager",
                 ));
             };
-            done.push(boot::hold(host, &lock, &refuge)?.what);
+            boot::hold(host, &lock, &refuge)?;
+            done.push(format!("the boot default is held on {refuge}"));
         }
         Some(role @ (Role::Fallback | Role::Installed)) if done.is_empty() => {
             return Err(advise(
@@ -131,13 +138,12 @@ fn decline_kernel(context: &Context, kernel: &KernelRelease, reason: &str) -> Re
         None | Some(Role::Wanted | Role::Once | Role::Fallback | Role::Installed) => {}
     }
     audit::append(host, &audit::Event::now(host, audit::What::Decline, reason, Some(kernel)))?;
-    failpoint::hit("held-before-released");
-    if boot::wanted(host, &boot::next_boot(host, &config.boot)).as_ref() == Some(kernel) {
-        boot::release(host, &lock)?;
-        done.push(format!("{kernel} is not wanted any more; the boot default stays where it is"));
-    }
-    // It only keeps others from being told of it again.
-    done.extend(declined::remember(host, kernel).err().map(|e| format!("{e:#}")));
+    failpoint::hit("held-before-declined");
+    declined::add(host, &lock, kernel, reason)?;
+    done.push(format!(
+        "{kernel} is declined: nothing is refused on its account, and a later kernel is treated as ever; to take that back: vfguard accept \
+         {kernel}"
+    ));
     notices::journal(
         host,
         Topic::Declined,

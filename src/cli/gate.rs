@@ -3,6 +3,7 @@
 use super::{Context, Global};
 use crate::boot;
 use crate::config::{Boot, Config, Gate as Settings, Mode};
+use crate::declined::{self, Declined};
 use crate::error::{advise, Exit};
 use crate::gate::{self, audit, Gate, Override, Reason, State};
 use crate::host::lock::BootLock;
@@ -68,6 +69,9 @@ struct Report {
     gate: Gate,
     /// The boot default's hold, if one is on: the second lock.
     hold: Option<boot::Hold>,
+    /// The kernels that a person declined.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    declined: Vec<Declined>,
     /// What ends the hold, where holds are not kept any more.
     #[serde(skip)]
     left_over: Option<String>,
@@ -131,7 +135,8 @@ impl Report {
         let hold = boot::held(&context.host);
         let left_over = hold.as_ref().and_then(|h| reconcile::left_over(&context.config, place::place(&context.host), h));
         let gate = gate::seen(&context.host);
-        Report { gate, hold, left_over, hands_off: hands_off(context), scheduled: None, done: Vec::new() }
+        let declined = declined::read(&context.host);
+        Report { gate, hold, declined, left_over, hands_off: hands_off(context), scheduled: None, done: Vec::new() }
     }
 }
 
@@ -192,12 +197,13 @@ fn remove(context: &Context) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Without a hold: ends a default that `decline` keeps by something of ours. Where nothing boots otherwise, there is nothing to say.
+/// Without a hold: takes away what is left of one. Where nothing boots otherwise, there is nothing to say.
 fn given_back(host: &Host) -> Option<String> {
     let before = boot::next_boot(host, &Boot::default()).lasting()?.kernel.clone();
     let now = BootLock::take(host).and_then(|lock| boot::clean(host, &lock)).ok()??;
-    (now != before)
-        .then(|| format!("THE BOOT DEFAULT IS GIVEN BACK: {now} BOOTS NEXT, and not {before}, which was kept by decline"))
+    (now != before).then(|| {
+        format!("THE BOOT DEFAULT IS GIVEN BACK: {now} BOOTS NEXT, and not {before}, which something of ours started")
+    })
 }
 
 /// Takes what is left of a hold away, since nobody would once vfguard is gone; the default stays where it is, if that can be.
@@ -210,9 +216,10 @@ fn forget(host: &Host, hold: &boot::Hold) -> String {
         ),
         ended => {
             let left = ended.map_or_else(|e| format!("; its mark stays: {e:#}"), |_| String::new());
+            let off = hold.declined.as_ref().unwrap_or(&hold.wanted);
             format!(
-                "the boot default stays on {}, where it was held; for {} set it with grubby, grub-set-default or bootctl{left}",
-                hold.held, hold.wanted
+                "the boot default stays on {}, where it was held; for {off} set it with grubby, grub-set-default or bootctl{left}",
+                hold.held
             )
         }
     }
@@ -240,7 +247,11 @@ fn open_override(context: &Context, open: &Open) -> Result<Exit> {
 /// Undoes a hold that keeps the boot loader away from the kernel that an override names.
 fn make_default(context: &Context, kernel: &KernelRelease) -> Option<String> {
     let host = &context.host;
-    let wanted = boot::wanted(host, &boot::next_boot(host, &context.config.boot))?;
+    let off = boot::held_off(host, &boot::next_boot(host, &context.config.boot))?;
+    if let Some(declined) = declined::read(host).iter().find(|d| d.kernel == *kernel) {
+        return Some(format!("the boot default stays held: {}", declined.line()));
+    }
+    let wanted = off.wanted?;
     let held = format!("the boot default stays held, and {wanted} is what is wanted");
     if &wanted != kernel {
         return Some(format!("{held}, not {kernel}; `vfguard next-boot` says what boots"));
@@ -298,7 +309,8 @@ fn text(report: &Report) -> Text {
         text.line(&format!("  {line}"));
     }
     let hold = report.hold.as_ref().map(boot::Hold::line);
-    let lines = report.done.iter().chain(&hold).chain(&report.left_over).map(String::as_str);
+    let declined: Vec<String> = report.declined.iter().map(Declined::line).collect();
+    let lines = report.done.iter().chain(&hold).chain(&report.left_over).chain(&declined).map(String::as_str);
     for line in lines.chain(report.hands_off) {
         text.line(&format!("  {line}"));
     }

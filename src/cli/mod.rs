@@ -1,5 +1,6 @@
 //! The command line: one file a verb, which declares its arguments and calls one function.
 
+mod accept;
 pub mod check;
 mod completions;
 mod decline;
@@ -104,8 +105,10 @@ enum Verb {
     Gate(gate::Args),
     /// Check, then reboot
     Reboot(reboot::Args),
-    /// Give up a kernel: the boot default stays where it is held; or a device that is gone for good
+    /// Skip a kernel: it is held off, and nothing is refused on its account; or a device that is gone for good
     Decline(decline::Args),
+    /// Take back that a kernel is declined
+    Accept(accept::Args),
     /// Do the whole job for a kernel in a scratch directory; the host stays untouched
     Rehearse(rehearse::Args),
     /// Say whether the guard itself is installed, wired and able to build
@@ -255,6 +258,7 @@ fn verb(cli: &Cli, global: &Global) -> Result<Exit> {
         Verb::Gate(args) => gate::run(&gate::context(global)?, args),
         Verb::Reboot(args) => reboot::run(&Context::new(global)?, args),
         Verb::Decline(args) => decline::run(&Context::new(global)?, args),
+        Verb::Accept(args) => accept::run(&Context::new(global)?, args),
         Verb::Rehearse(args) => rehearse::run(&Context::new(global)?, args),
         Verb::Doctor => {
             doctor::run(&gate::context(global)?, Config::load(&Host::new(&global.root)?, global.config.as_deref()).err())

@@ -41,7 +41,8 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let caller = Caller::of(args.from.as_deref());
     if args.from.as_deref() == Some(BOOT) {
         // A device that comes late at each boot (virtual functions that a service makes) delays logins only where something depends on it.
-        let expected = boot::held(host).map(|_| survey::known::expected(host)).unwrap_or_default();
+        let held = boot::held(host).filter(|hold| hold.declined.is_none());
+        let expected = held.map(|_| survey::known::expected(host)).unwrap_or_default();
         let waited = pci::await_drivers(host, DRIVERS, &expected);
         tell_waited(context, &waited);
         if waited.cut_short {

@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::boot;
+use crate::declined::{self, Declined};
 use crate::driver::{self, sandbox::Containment};
 use crate::error::Exit;
 use crate::finding::Verdict;
@@ -33,6 +34,8 @@ struct Report {
     running: Option<KernelRelease>,
     next_boot_certain: bool,
     held: Option<boot::Hold>,
+    /// The kernels that a person declined.
+    declined: Vec<Declined>,
     sandbox: driver::sandbox::Level,
     /// The version of Landlock that stands behind the sandbox.
     landlock: Option<u32>,
@@ -63,6 +66,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         running: survey.running.clone(),
         next_boot_certain: survey.next.certain,
         held: boot::held(host),
+        declined: declined::read(host),
         sandbox: contained.level,
         landlock: contained.landlock,
         last_log: driver::last_log(host),
@@ -92,6 +96,7 @@ fn text(context: &Context, report: &Report) -> Text {
         let left = reconcile::left_over(&context.config, place::place(&context.host), hold);
         left.iter().for_each(|line| text.line(&format!("  {line}")));
     }
+    report.declined.iter().for_each(|declined| text.line(&declined.line()));
     text.line(&format!("gate: {}", gate::word(report.gate)));
     report.gate_reasons.iter().for_each(|r| text.line(&format!("  {r}")));
     let contained = Containment { level: report.sandbox, landlock: report.landlock };

@@ -59,6 +59,8 @@ pub enum What {
     Remove,
     /// A kernel was declined.
     Decline,
+    /// That was taken back.
+    Accept,
     /// A reboot was asked for through vfguard.
     Reboot,
     /// The boot default was moved.

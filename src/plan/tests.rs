@@ -48,6 +48,7 @@ struct Case {
     judgement: Judgement,
     next: NextBoot,
     wanted: Option<KernelRelease>,
+    declined: bool,
     held: bool,
     clear: bool,
     excused: Option<Vec<KernelRelease>>,
@@ -61,6 +62,7 @@ impl Case {
             judgement: judgement(kernels),
             next: next(boots),
             wanted: None,
+            declined: false,
             held: false,
             clear: true,
             excused: None,
@@ -74,6 +76,7 @@ impl Case {
             judgement: &self.judgement,
             next: &self.next,
             wanted: self.wanted.as_ref(),
+            declined: self.declined,
             held: self.held,
             clear: self.clear,
             excused: self.excused.as_deref(),
@@ -116,6 +119,20 @@ fn a_hold_ends_with_the_kernel_that_was_judged_and_stays_where_the_default_may_n
     assert_eq!(moved.plan(), Plan::Allow { end: End::Forget, open: false });
     let early = Case { rights: Rights::new(Mode::Enforce, Place::Normal, true, false), ..Case::held() };
     assert_eq!(early.plan(), Plan::Allow { end: End::Leave, open: true });
+}
+
+#[test]
+fn a_hold_that_keeps_a_declined_kernel_off_stays_without_a_word_and_ends_for_a_later_one() {
+    let declined = Case { declined: true, wanted: None, clear: true, ..Case::held() };
+    assert_eq!(declined.plan(), Plan::Rest);
+    let closed = Case { clear: false, ..declined };
+    assert_eq!(closed.plan(), Plan::Allow { end: End::Leave, open: true });
+    // What boots has to be safe all the same.
+    let bad = Case { judgement: judgement(&[(OLD, Verdict::Unsafe)]), refuge: Some(kernel(NEW)), ..closed };
+    assert_eq!(bad.plan(), refusal(true, false, on(NEW)));
+    // A later kernel is wanted in its place.
+    let later = Case { declined: false, wanted: Some(kernel("6.1.0-55")), ..Case::held() };
+    assert_eq!(later.plan(), Plan::Allow { end: End::Promote(kernel("6.1.0-55")), open: true });
 }
 
 #[test]

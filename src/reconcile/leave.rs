@@ -11,9 +11,11 @@ use crate::host::Host;
 use crate::look::Look;
 use crate::refuse;
 
-/// What ends a hold that is left from before, where holds are not kept any more; none where they are.
+/// What ends a hold that is left from before, where holds are not kept any more; none where they are, and where it keeps a declined kernel
+/// off, since a person asked for that.
 pub fn left_over(config: &Config, place: Place, hold: &Hold) -> Option<String> {
-    (config.mode == Mode::Observe || !place.may_hold()).then(|| stays(hold))
+    let left = (config.mode == Mode::Observe || !place.may_hold()) && hold.declined.is_none();
+    left.then(|| stays(hold))
 }
 
 fn stays(hold: &Hold) -> String {
@@ -25,12 +27,12 @@ fn stays(hold: &Hold) -> String {
 }
 
 /// Ends a hold that is left from before, or says that it stays. Says whether anything was moved, and a line for people; none
-/// where no hold is on.
+/// where no hold is on but for a declined kernel's sake.
 pub(super) fn leave(host: &Host, lock: &BootLock, look: &Look) -> Option<(bool, String)> {
     if let Err(e) = boot::forget_stale(host, lock, &look.survey.next) {
         return Some((false, format!("the mark of a hold that has ended stays: {e:#}")));
     }
-    let hold = boot::held(host)?;
+    let hold = boot::held(host).filter(|hold| hold.declined.is_none())?;
     let safe = look.judgement.kernels.iter().any(|k| k.kernel == hold.wanted && k.verdict == Verdict::Safe);
     if !safe {
         return Some((false, stays(&hold)));

@@ -35,6 +35,8 @@ pub enum Topic {
     Override,
     /// A kernel was declined.
     Declined,
+    /// That was taken back.
+    Accepted,
     /// A reboot was asked for through vfguard.
     Reboot,
     /// The boot default was held, promoted, or what was set for one boot ended.
@@ -50,6 +52,7 @@ impl Topic {
             Topic::GateFailed => "7fda1de1990144ae971af5374fd2e745",
             Topic::Override => "dc16ee41dd1e42cfbe6258e477083fd9",
             Topic::Declined => "f41a0ed12aab4a348e085c4382c9176f",
+            Topic::Accepted => "2e6e2cf408d14f22b6a971364284f38f",
             Topic::Reboot => "8f758776b74e46e5b970bcdd2dd1553e",
             Topic::BootDefault => "5b42b948daa34db491f1a9429d5a18d6",
         }
@@ -60,7 +63,7 @@ impl Topic {
         match self {
             Topic::GateFailed => 3,
             Topic::GateClosed | Topic::Override => 4,
-            Topic::Declined | Topic::Reboot | Topic::BootDefault => 5,
+            Topic::Declined | Topic::Accepted | Topic::Reboot | Topic::BootDefault => 5,
             Topic::GateOpened => 6,
         }
     }

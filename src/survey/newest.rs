@@ -44,9 +44,9 @@ impl Survey<'_> {
     /// next is not certain: then every kernel that may start is judged.
     pub(super) fn newest_not_booting(&self) -> Option<(KernelRelease, Finding)> {
         let next = self.next.lasting().filter(|_| self.next.certain && self.wanted.is_none())?;
-        let declined = super::declined::read(self.host);
+        let declined = crate::declined::read(self.host);
         let flavour = flavour(&next.kernel);
-        let counts = |k: &&Kernel| !declined.contains(&k.release) && self::flavour(&k.release) == flavour;
+        let counts = |k: &&Kernel| !declined.iter().any(|d| d.kernel == k.release) && self::flavour(&k.release) == flavour;
         let newest = self.kernels.iter().find(counts).map(|k| &k.release)?;
         let starts = |c: &Candidate| c.kernel == *newest;
         if *newest <= next.kernel || self.next.kernels.iter().any(starts) {

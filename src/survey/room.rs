@@ -74,7 +74,7 @@ impl Room {
 
 fn spare(host: &Host, kernels: &[Kernel], running: Option<&KernelRelease>) -> Option<KernelRelease> {
     let next = boot::next_boot(host, &crate::config::Boot::default());
-    let wanted = boot::wanted(host, &next);
+    let wanted = boot::held_off(host, &next).and_then(|held| held.wanted);
     let may_boot = |k: &KernelRelease| next.kernels.iter().map(|c| &c.kernel).chain(&wanted).chain(running).any(|b| b == k);
     let certain = next.certain && running.is_some();
     kernels.iter().rev().map(|k| &k.release).find(|k| certain && !may_boot(k)).cloned()

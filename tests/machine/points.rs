@@ -11,7 +11,7 @@ pub const BETWEEN: [&str; 13] = [
     "unsafe-before-held",
     "safe-before-promoted",
     "promoted-before-open",
-    "held-before-released",
+    "held-before-declined",
     "write-lock-before-taken",
     "write-lock-taken",
     "boot-lock-before-taken",

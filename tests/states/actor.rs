@@ -147,6 +147,7 @@ pub struct Actor {
     pub card: bool,
     pub env: Env,
     pub hold: Option<Hold>,
+    pub declined: Set,
     /// The record of a hold as it was before this actor's.
     pub before: Option<Hold>,
     pub plan: Plan,
@@ -166,6 +167,8 @@ pub struct Actor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Deed {
     Install(K),
+    /// The same by a package that leaves the default as it is.
+    Add(K),
     Remove(K),
     /// A default set by hand, or by a package that has no hook of ours.
     Default(K),
@@ -197,6 +200,7 @@ impl Default for Actor {
             // Nothing was read.
             env: Env::Empty,
             hold: None,
+            declined: Set::default(),
             before: None,
             plan: Plan::Rest,
             refused: Set::default(),

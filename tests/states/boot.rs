@@ -91,7 +91,7 @@ fn hold(scene: &Scene, world: &mut World, who: Who) -> bool {
         return give_up_hold(scene, world, who);
     }
     let before = world.hold;
-    let told = real::wanted(world.installed, world.env, before);
+    let told = real::held_off(world.installed, world.env, before, world.declined).map(|off| off.kernel);
     let lasting = real::boots(world.installed, world.env).1;
     let record = before.filter(|hold| hold.held == to);
     let marked = vars.mark.is_some_and(|(held, _)| held == to);
@@ -205,7 +205,9 @@ fn promote(scene: &Scene, world: &mut World, who: Who) -> bool {
     }
     let Plan::Allow { end, open } = actor.plan else { return promoted(scene, world, who) };
     let believes = world.env == Env::Empty && scene.without(Mutation::HalfWrittenIsReal);
-    let found = real::wanted(world.installed, world.env, world.hold).filter(|_| !believes);
+    let declined = world.skipped(scene, world.declined);
+    let off = real::held_off(world.installed, world.env, world.hold, declined).filter(|_| !believes);
+    let found = off.and_then(|off| off.wanted);
     match (end, found) {
         (End::Leave, _) => promoted(scene, world, who),
         (End::Forget, None) => {
@@ -219,6 +221,7 @@ fn promote(scene: &Scene, world: &mut World, who: Who) -> bool {
             // By the card as it was judged: one that was given up may be back at any instant.
             let counts = world.remembered || world.card == Card::Late || world.at(who).card;
             world.seen.promoted_unproven |= counts && !world.drives.has(found);
+            world.seen.promoted_declined |= world.declined.has(found);
             let env = world.env;
             let actor = world.actor(who);
             (actor.env, actor.plan) = (env, Plan::Allow { end: End::Promote(found), open });

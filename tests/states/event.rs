@@ -32,7 +32,7 @@ pub fn cut(scene: &Scene, world: &mut World, keeps_env: bool, keeps_hold: bool) 
         world.env = world.kept_env;
     }
     if !keeps_hold {
-        world.hold = world.kept_hold;
+        (world.hold, world.declined) = (world.kept_hold, world.kept_declined);
     }
     // A decline that was not done yet may have come to either end.
     if world.at(Who::Person).pc == Pc::DeclineSync {
@@ -47,7 +47,7 @@ pub fn boot(scene: &Scene, world: &mut World) {
     if let Env::Whole(vars) = world.env {
         world.env = Env::Whole(real::edit(vars, Vars { once: None, ..vars }));
     }
-    (world.kept_env, world.kept_hold) = (world.env, world.hold);
+    (world.kept_env, world.kept_hold, world.kept_declined) = (world.env, world.hold, world.declined);
     (world.gate, world.over, world.pass, world.kexec, world.heard) = (Gate::default(), None, None, false, false);
     world.removing &= world.removed;
     (world.locks, world.actors) = (Default::default(), Default::default());
@@ -90,7 +90,8 @@ pub fn possible(scene: &Scene, world: &World, events: &mut Vec<Event>) {
     if world.left.cuts > 0 {
         for keeps_env in [true, false] {
             for keeps_hold in [true, false] {
-                let differs = (keeps_env || world.env != world.kept_env) && (keeps_hold || world.hold != world.kept_hold);
+                let records = (world.hold, world.declined) != (world.kept_hold, world.kept_declined);
+                let differs = (keeps_env || world.env != world.kept_env) && (keeps_hold || records);
                 if differs {
                     events.push(Event::PowerCut { keeps_env, keeps_hold });
                 }

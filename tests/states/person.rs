@@ -4,7 +4,7 @@ use super::actor::{Actor, Pc, Phase, Who};
 use super::program::rest;
 use super::scene::{Mutation, Scene};
 use super::world::{Env, Lock, Set, World, K};
-use super::{boot, event, real, run};
+use super::{boot, event, run};
 
 /// One step; `None` where the actor is elsewhere.
 pub fn step(scene: &Scene, world: &mut World, who: Who) -> Option<bool> {
@@ -24,10 +24,9 @@ pub fn step(scene: &Scene, world: &mut World, who: Who) -> Option<bool> {
         }
         Pc::DeclineLock => decline(scene, world, who),
         Pc::DeclineSync => {
-            world.sync_env();
             world.intent = world.wanted();
             if !scene.without(Mutation::DeclineIsNotSynced) {
-                world.kept_hold = world.hold;
+                world.kept_declined = world.declined;
             }
             world.drop_lock(Lock::Boot, who);
             run::begin(world, who)
@@ -111,11 +110,11 @@ fn decline(scene: &Scene, world: &mut World, who: Who) -> bool {
     if boot::waits_for_writer(scene, world) || !world.take(Lock::Boot, who) {
         return false;
     }
-    if real::wanted(world.installed, world.env, world.hold).is_none() {
+    let Some(off) = world.held_off() else {
         world.drop_lock(Lock::Boot, who);
         return run::begin(world, who);
-    }
-    boot::release(scene, world);
+    };
+    world.declined = world.declined.with(off.kernel);
     world.go(who, Pc::DeclineSync)
 }
 

@@ -11,7 +11,7 @@ pub fn begin(world: &mut World, who: Who, deed: Deed) -> bool {
         return false;
     }
     let pc = match deed {
-        Deed::Install(_) | Deed::Remove(_) => Pc::Unpack,
+        Deed::Install(_) | Deed::Add(_) | Deed::Remove(_) => Pc::Unpack,
         Deed::Default(_) | Deed::Once(_) | Deed::Rewrite => Pc::EditRead,
         Deed::Decide => Pc::Raise,
         Deed::Override => Pc::OverrideLock,
@@ -110,6 +110,12 @@ fn unpack(scene: &Scene, world: &mut World, who: Who) -> bool {
         Some(Deed::Install(k)) => {
             world.installed = world.installed.with(k);
             true
+        }
+        Some(Deed::Add(k)) => {
+            world.installed = world.installed.with(k);
+            // By the rule of what is wanted in the place of a declined kernel; P9 knows better.
+            world.intent = world.wanted();
+            false
         }
         Some(Deed::Remove(k)) => {
             (world.installed, world.drives) = (world.installed.without(k), world.drives.without(k));

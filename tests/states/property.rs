@@ -1,4 +1,4 @@
-//! The properties P1 to P8. Those about what somebody finds hold in quiet states, in which nobody is on the way: every run, every unit
+//! The properties P1 to P9. Those about what somebody finds hold in quiet states, in which nobody is on the way: every run, every unit
 //! and every tool has come to its end.
 
 use super::actor::{Actor, Pc, Who, ALL};
@@ -21,6 +21,7 @@ pub const P5: &str = "P5: only what was judged is promoted, with the devices of 
 pub const P6: &str = "P6: a reboot is refused whole or completes";
 pub const P7: &str = "P7: without an event from outside the watch starts a bounded number of times";
 pub const P8: &str = "P8: waiting has no circle, and after removal the gate is open for good";
+pub const P9: &str = "P9: a declined kernel is not promoted, and a later one that is safe is";
 
 pub fn all() -> Vec<Property<Scene>> {
     vec![
@@ -32,6 +33,9 @@ pub fn all() -> Vec<Property<Scene>> {
         Property::always(P6, |_, world: &World| !world.seen.reboot_refused),
         Property::always(P7, |_, world: &World| world.seen.starts <= MAX_STARTS),
         Property::always(P8, |scene: &Scene, world: &World| !is_stuck(scene, world) && removed_is_open(world)),
+        Property::always(P9, |scene: &Scene, world: &World| {
+            !world.seen.promoted_declined && later_is_promoted(scene, world)
+        }),
     ]
 }
 
@@ -115,6 +119,17 @@ fn settled(scene: &Scene, world: &World) -> World {
 fn wanted_is_known(_: &Scene, world: &World) -> bool {
     let lost = !world.installed.has(world.intent) || world.env == Env::Empty;
     lost || world.removed || world.wanted() == world.intent || !is_quiet(world)
+}
+
+/// Where the update is declined and held off, and a later kernel drives the card: from a quiet state on, that one becomes the default.
+fn later_is_promoted(scene: &Scene, world: &World) -> bool {
+    let skips = world.declined.has(K::New) && world.held_off().is_some_and(|off| off.kernel == K::New);
+    let later = world.installed.has(K::Newest) && world.drives.has(K::Newest) && !world.declined.has(K::Newest);
+    if !skips || !later || world.removing || world.kexec || world.env == Env::Empty || !is_quiet(world) {
+        return true;
+    }
+    let end = settled(scene, world);
+    !is_quiet(&end) || end.boots(end.env) == K::Newest
 }
 
 fn is_stuck(scene: &Scene, world: &World) -> bool {

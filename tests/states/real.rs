@@ -22,7 +22,7 @@ type Kept<Q, A> = RefCell<HashMap<Q, A>>;
 
 thread_local! {
     static DECIDED: Kept<Question, (Plan, Set)> = RefCell::default();
-    static WANTED: Kept<(Set, Env, Option<Hold>), Option<K>> = RefCell::default();
+    static HELD_OFF: Kept<(Set, Env, Option<Hold>, Set), Option<HeldOff>> = RefCell::default();
     static ENDED: Kept<(Set, Env, Option<Hold>), bool> = RefCell::default();
     static EDITED: Kept<(Vars, Vars), Vars> = RefCell::default();
 }
@@ -61,13 +61,26 @@ pub fn boots(installed: Set, env: Env) -> (Option<K>, K) {
     }
 }
 
-/// What would boot without a hold, while one is on: the real rule of who is believed.
-pub fn wanted(installed: Set, env: Env, hold: Option<Hold>) -> Option<K> {
-    kept(&WANTED, (installed, env, hold), || {
+/// What a hold keeps from booting, while one is on, and what is wanted: none where it stays for a declined kernel's sake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldOff {
+    pub kernel: K,
+    pub wanted: Option<K>,
+}
+
+/// The real rules of who is believed, and of what is wanted in the place of a declined kernel.
+pub fn held_off(installed: Set, env: Env, hold: Option<Hold>, declined: Set) -> Option<HeldOff> {
+    kept(&HELD_OFF, (installed, env, hold, declined), || {
         let (record, mark, lasting) = told(installed, env, hold);
-        let menu = installed.iter().rev().map(release);
+        let (record, mark, lasting) = (record.as_ref(), mark.as_ref(), lasting.as_ref());
+        let menu = || installed.iter().rev().map(release);
         let there = |k: &KernelRelease| installed.has(kernel(k.as_str()));
-        told::wanted_of(record.as_ref(), mark.as_ref(), lasting.as_ref(), there, menu).map(|k| kernel(k.as_str()))
+        let off = told::wanted_of(record, mark, lasting, there, menu())?;
+        let held = told::believed(record, mark, lasting).next().map(|told| &told.held);
+        let may = |k: &KernelRelease| there(k) && !declined.has(kernel(k.as_str()));
+        let wanted =
+            if declined.has(kernel(off.as_str())) { told::instead_of(&off, held, may, menu()) } else { Some(off.clone()) };
+        Some(HeldOff { kernel: kernel(off.as_str()), wanted: wanted.map(|k| kernel(k.as_str())) })
     })
 }
 
@@ -140,6 +153,9 @@ struct Question {
     safe: Set,
     env: Env,
     hold: Option<Hold>,
+    declined: Set,
+    /// A hold that keeps a declined kernel off has no end.
+    pins: bool,
     kexec: bool,
     running: K,
     over: Option<Set>,
@@ -163,6 +179,8 @@ pub fn decide(scene: &Scene, world: &World, who: Who) -> (Plan, Set) {
         safe: world.installed.iter().filter(safe).fold(Set::default(), Set::with),
         env: actor.env,
         hold: actor.hold,
+        declined: world.skipped(scene, actor.declined),
+        pins: scene.without(Mutation::DeclinePins),
         kexec: world.kexec,
         running: world.running,
         over: world.over,
@@ -174,7 +192,9 @@ pub fn decide(scene: &Scene, world: &World, who: Who) -> (Plan, Set) {
 }
 
 fn answer(q: &Question) -> (Plan, Set) {
-    let (next, wanted) = next_boot(q);
+    let (next, off) = next_boot(q);
+    let off = off.map(|off| HeldOff { wanted: off.wanted.filter(|k| !(q.pins && *k != off.kernel)), ..off });
+    let wanted = off.and_then(|off| off.wanted);
     let running = Some(release(q.running)).filter(|_| q.installed.has(q.running));
     if q.undecided {
         let rights = plan::undecided(q.rights, q.over.is_some());
@@ -210,7 +230,8 @@ fn answer(q: &Question) -> (Plan, Set) {
         judgement: &judgement,
         next: &next,
         wanted: wanted.as_ref(),
-        held: wanted.is_some() || q.hold.is_some(),
+        declined: off.is_some() && wanted.is_none(),
+        held: off.is_some() || q.hold.is_some(),
         clear: q.clear,
         excused: excused.as_deref(),
         refuge: &|| running.clone(),
@@ -240,7 +261,7 @@ fn refuse(refusal: Refusal, may_hold: bool) -> Plan {
     Plan::Refuse { close: refusal.close, once: refusal.end_once && may_hold, hold }
 }
 
-fn next_boot(q: &Question) -> (NextBoot, Option<K>) {
+fn next_boot(q: &Question) -> (NextBoot, Option<HeldOff>) {
     let mut next = NextBoot::new(Source::Grub2);
     let unknown = q.env == Env::Empty && !q.believes_empty;
     next.certain = !(unknown || q.kexec);
@@ -260,8 +281,7 @@ fn next_boot(q: &Question) -> (NextBoot, Option<K>) {
     }
     // Whoever believes an empty block sees a default that is not the held one.
     let moved = q.env == Env::Empty && q.believes_empty && q.hold.is_some_and(|h| h.held != lasting);
-    let wanted = wanted(q.installed, q.env, q.hold).filter(|_| !moved);
-    (next, wanted)
+    (next, held_off(q.installed, q.env, q.hold, q.declined).filter(|_| !moved))
 }
 
 fn report(k: K, role: judge::Role, safe: bool) -> KernelReport {

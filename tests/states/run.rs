@@ -65,14 +65,14 @@ fn look(scene: &Scene, world: &mut World, who: Who) -> bool {
     }
 }
 
-/// The boot loader's files, and the record of a hold.
+/// The boot loader's files, the record of a hold, and what is declined.
 fn read(scene: &Scene, world: &mut World, who: Who) -> bool {
     if boot::waits_for_writer(scene, world) {
         return false;
     }
-    let (env, hold) = (world.env, world.hold);
+    let (env, hold, declined) = (world.env, world.hold, world.declined);
     let actor = world.actor(who);
-    (actor.env, actor.hold) = (env, hold);
+    (actor.env, actor.hold, actor.declined) = (env, hold, declined);
     world.go(who, Pc::Judge)
 }
 

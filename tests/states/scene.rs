@@ -27,6 +27,10 @@ pub enum Mutation {
     /// Promoting, record and mark go before the default moves.
     RecordEndsFirst,
     DeclineIsNotSynced,
+    /// Nothing is wanted in the place of a declined kernel.
+    DeclinePins,
+    /// What a person declined is wanted all the same.
+    DeclinedIsWanted,
     AbsentDeviceForgotten,
     BootPromotes,
     /// A run that finds a device which was not remembered tells nobody.
@@ -152,6 +156,8 @@ impl Scene {
             hold,
             kept_env: Env::Whole(vars),
             kept_hold: hold,
+            declined: Set::default(),
+            kept_declined: Set::default(),
             remembered: !self.forgotten,
             absent: 0,
             missed: false,

@@ -1,7 +1,7 @@
 //! The scenes: a few actors each, so that every order of theirs can be played.
 
 use super::actor::{Deed, Who};
-use super::property::{P1, P2, P4, P5, P6, P7, P8};
+use super::property::{P1, P2, P4, P5, P6, P7, P8, P9};
 use super::scene::{Mutation, Scene, Start};
 use super::world::{Set, K};
 
@@ -195,6 +195,17 @@ fn declining() -> Scene {
     }
 }
 
+/// A person declines a kernel, and a later one comes, by a package that leaves the default as it is.
+fn skipping() -> Scene {
+    Scene {
+        name: "a later kernel",
+        start: Start::Held,
+        good: Set::of(&[K::New, K::Newest]),
+        deeds: vec![(Who::Person, Deed::Decline), DECIDE, (Who::Package, Deed::Add(K::Newest))],
+        ..Scene::default()
+    }
+}
+
 /// An update, its build and its promotion, and power cuts.
 fn power() -> Scene {
     Scene { name: "power", deeds: vec![INSTALL], worker: true, cuts: 1, ..Scene::default() }
@@ -273,6 +284,7 @@ pub fn all(full: bool) -> Vec<Scene> {
         reboot(),
         overriding(),
         declining(),
+        skipping(),
         power(),
         early(),
         leaving(),
@@ -319,6 +331,8 @@ pub fn mutations() -> Vec<(Mutation, Scene, &'static str)> {
         (HalfWrittenIsReal, beside(), P4),
         (RecordEndsFirst, power(), P4),
         (DeclineIsNotSynced, declining(), P4),
+        (DeclinePins, skipping(), P9),
+        (DeclinedIsWanted, skipping(), P9),
         (AbsentDeviceForgotten, cards(), P5),
         (BootPromotes, late(), P5),
         (FoundDeviceDoesNotRaise, cards(), P5),

@@ -1,7 +1,7 @@
 //! What the model remembers: small, comparable, and no more than the properties and the real functions need.
 
 use super::actor::{Actor, Pc, Who, ALL};
-use super::real;
+use super::real::{self, HeldOff};
 use super::scene::{Budget, Mutation, Scene};
 use std::fmt;
 
@@ -116,6 +116,8 @@ pub struct Seen {
     pub opened_over: bool,
     /// A kernel was promoted that does not drive the card that is there, or was there (P5).
     pub promoted_unproven: bool,
+    /// A declined kernel was promoted (P9).
+    pub promoted_declined: bool,
     /// A reboot that vfguard had allowed was refused by its own gate (P6).
     pub reboot_refused: bool,
     /// Starts of the watch since the last event from outside (P7).
@@ -133,6 +135,9 @@ pub struct World {
     /// The same two as a power cut leaves them.
     pub kept_env: Env,
     pub kept_hold: Option<Hold>,
+    /// The kernels that a person declined, and those of them that a power cut leaves.
+    pub declined: Set,
+    pub kept_declined: Set,
     /// The card was in use, and nobody said that it is gone.
     pub remembered: bool,
     /// Boots that missed it since, and whether this one did.
@@ -294,7 +299,19 @@ impl World {
     /// What is wanted, hold or not.
     pub fn wanted(&self) -> K {
         let next = real::boots(self.installed, self.env).1;
-        real::wanted(self.installed, self.env, self.hold).unwrap_or(next)
+        self.held_off().and_then(|off| off.wanted).unwrap_or(next)
+    }
+    /// What a hold keeps off, while one is on.
+    pub fn held_off(&self) -> Option<HeldOff> {
+        real::held_off(self.installed, self.env, self.hold, self.declined)
+    }
+    /// What a run takes for declined.
+    pub fn skipped(&self, scene: &Scene, declined: Set) -> Set {
+        if scene.without(Mutation::DeclinedIsWanted) {
+            Set::default()
+        } else {
+            declined
+        }
     }
     /// Whether the card counts in a look: it is there, or it was in use and nobody said that it is gone.
     pub fn counts(&self, scene: &Scene) -> bool {

@@ -18,8 +18,6 @@ use std::path::{Path, PathBuf};
 pub(super) const NAME: &str = "custom.cfg";
 /// People write a few lines.
 const MAX: u64 = 1 << 20;
-/// The first word of the mark where a person declined the kernel that would boot without the block: a default, and no hold.
-const KEEP: &str = "# vfguard-keep ";
 const END: &str = "# vfguard-hold end";
 /// The end where there was no file before.
 const CREATED: &str = "# vfguard-hold end, and of this file";
@@ -43,8 +41,6 @@ pub(super) enum Kind {
     Hold,
     /// A hold that ends what is set for one boot.
     Unattended,
-    /// A default that a person chose.
-    Keep,
 }
 
 /// Reads it, if it is one that may be written.
@@ -85,13 +81,12 @@ impl Custom {
     pub fn with(&self, kind: Kind, held: &KernelRelease, wanted: Option<&KernelRelease>, selector: &str) -> Option<Vec<u8>> {
         let (mut text, created) = stripped(self.content.as_deref().unwrap_or_default());
         let created = created || self.content.is_none();
-        let (mark, set) = match kind {
-            Kind::Hold => (mark::comment(held, wanted), GUARDED),
-            Kind::Unattended => (mark::comment(held, wanted), ALWAYS),
-            Kind::Keep => (format!("{KEEP}{held}\n"), GUARDED),
+        let set = match kind {
+            Kind::Hold => GUARDED,
+            Kind::Unattended => ALWAYS,
         };
         let end = if created { CREATED } else { END };
-        text.extend(format!("\n{mark}{set}{}; fi\n{end}\n", quoted(selector)?).into_bytes());
+        text.extend(format!("\n{}{set}{}; fi\n{end}\n", mark::comment(held, wanted), quoted(selector)?).into_bytes());
         Some(text)
     }
 
@@ -123,7 +118,7 @@ fn is_end(line: &[u8]) -> bool {
 }
 
 fn is_mark(line: &[u8]) -> bool {
-    [COMMENT, KEEP].iter().any(|mark| line.starts_with(mark.as_bytes())) && !is_end(line)
+    line.starts_with(COMMENT.as_bytes()) && !is_end(line)
 }
 
 fn is_ours(line: &[u8]) -> bool {
@@ -183,11 +178,11 @@ mod tests {
         let files: [Option<&[u8]>; 6] =
             [None, Some(b""), Some(b"set a=b\n"), Some(b"set a=b"), Some(b"\n\n"), Some(b"menuentry '\xff' {\n}\n\n")];
         for before in files {
-            for kind in [Kind::Hold, Kind::Unattended, Kind::Keep] {
+            for kind in [Kind::Hold, Kind::Unattended] {
                 let one = held(before, kind, "6.1.0-53");
                 let two = held(one.content.as_deref(), Kind::Hold, "6.1.0-52");
                 assert_eq!((one.without().as_deref(), two.without().as_deref()), (before, before), "{kind:?}");
-                assert_eq!(one.mark().is_some(), kind != Kind::Keep);
+                assert_eq!(one.mark().unwrap().held.as_str(), "6.1.0-53");
                 assert_eq!(two.mark().unwrap().held.as_str(), "6.1.0-52");
             }
         }

@@ -103,7 +103,7 @@ impl BootLoader for Grub2 {
         Some(self.seen(host, &planned).answer)
     }
 
-    fn plans_unmarked(&self, host: &Host, asked: &Asked, held: &KernelRelease, keep: bool) -> Vec<Result<Plan>> {
+    fn plans_unmarked(&self, host: &Host, asked: &Asked, held: &KernelRelease) -> Vec<Result<Plan>> {
         let places = &asked.places;
         let custom = custom::read(host, &places.custom).ok().filter(Custom::has_block);
         let Some(custom) = custom else {
@@ -112,8 +112,7 @@ impl BootLoader for Grub2 {
         let choices = self.choices(host);
         let choice = pick(host, &choices, held, None);
         let saved = choice.map(|choice| saved(host, places, Some(&custom), choice, held, Purpose::Promotion, None));
-        let kept = choice.filter(|_| keep).map(|choice| kept(&custom, choice, held));
-        saved.into_iter().chain(kept).chain([unblocked(host, places, &custom, &[])]).collect()
+        saved.into_iter().chain([unblocked(host, places, &custom, &[])]).collect()
     }
 
     fn named(&self, host: &Host, asked: &Asked) -> Option<(Vec<u8>, Option<String>)> {
@@ -275,12 +274,6 @@ fn unblocked(host: &Host, places: &Places, custom: &Custom, changes: &[(&str, Op
     };
     let steps = [step(custom, custom.without())].into_iter().chain(env).collect();
     Ok(Plan { steps, note: None })
-}
-
-/// The block stays as a default that a person chose.
-fn kept(custom: &Custom, choice: &Choice, held: &KernelRelease) -> Result<Plan> {
-    let after = custom.with(Kind::Keep, held, None, &choice.selector).ok_or_else(|| unnamed(choice))?;
-    Ok(Plan::one(step(custom, Some(after))))
 }
 
 fn step(custom: &Custom, after: Option<Vec<u8>>) -> Step {

@@ -2,21 +2,22 @@
 //! before anything is written, and nothing is where it would have no effect: a watch of these files would start the next try. Then the
 //! record comes first, the files are resolved again, and a move that did not take is an error with everything put back.
 
+mod end;
 mod flush;
 pub(super) mod mark;
 pub(super) mod moves;
 pub(super) mod plan;
 mod record;
-mod release;
 pub(super) mod rest;
 pub mod told;
 
+pub use end::{clean, release, unmark};
 pub use flush::settle;
-pub use record::Hold;
-pub use release::{clean, release, unmark};
+pub use record::{HeldOff, Hold};
 
 use super::loader::{Asked, Loader};
 use super::{choose, Candidate, NextBoot, Role};
+use crate::declined;
 use crate::error::{advise, Remedy};
 use crate::host::lock::BootLock;
 use crate::host::{failpoint, files, Host};
@@ -163,13 +164,14 @@ fn try_hold(host: &Host, to: &KernelRelease) -> Result<Change> {
         return Ok(Change { changed: false, kernel: to.clone(), what });
     }
     let (wanted, entry) = kept(host, &loader, &now, &seen, to);
+    let declined = declined::read(host).iter().any(|d| d.kernel == wanted);
     let note = obeyed(host, &loader, to, None, Purpose::Hold(Some(&wanted)))?.note;
     if let Some(failed) = rest::is_on(host, &asked, to) {
         return Err(failed);
     }
     let when = jiff::Timestamp::now().to_string();
     let why = format!("{wanted} is not proven to come up with its network");
-    let record = Hold { wanted: wanted.clone(), entry, held: to.clone(), when, why: why.clone() };
+    let record = Hold { wanted: wanted.clone(), entry, held: to.clone(), when, why: why.clone(), declined: None };
     // The mark in the loader's own files says the same, so a full disk hinders no hold.
     let unrecorded = record.write(host).err();
     failpoint::hit("hold-recorded-before-move");
@@ -185,7 +187,8 @@ fn try_hold(host: &Host, to: &KernelRelease) -> Result<Change> {
         return Err(error);
     }
     rest::end(host);
-    let mut what = format!("the boot default is held on {to} ({wanted} is wanted): {why}");
+    let is = if declined { "declined" } else { "wanted" };
+    let mut what = format!("the boot default is held on {to} ({wanted} is {is}): {why}");
     if let Some(e) = unrecorded {
         what += &format!(" (not recorded: {e:#})");
     }
@@ -193,9 +196,9 @@ fn try_hold(host: &Host, to: &KernelRelease) -> Result<Change> {
     Ok(Change { changed: true, kernel: to.clone(), what })
 }
 
-/// What is wanted, and by which entry, while the default is held on `to`: what is told of a hold that is on, else what boots `now`.
+/// What would boot, and by which entry, while the default is held on `to`: what is told of a hold that is on, else what boots `now`.
 fn kept(host: &Host, loader: &Loader, now: &NextBoot, seen: &Seen, to: &KernelRelease) -> (KernelRelease, String) {
-    if let Some(wanted) = seen.wanted(host) {
+    if let Some(HeldOff { kernel: wanted, .. }) = seen.held_off(host) {
         let entry = wanted_entry(host, &wanted).map(|c| c.entry).unwrap_or_default();
         return (wanted, entry);
     }
@@ -229,9 +232,9 @@ fn complete(host: &Host, loader: &Loader, seen: &Seen, to: &KernelRelease) -> Re
 
 /// The hold that only its mark tells of.
 fn recovered(host: &Host, seen: &Seen) -> Option<Hold> {
-    let (wanted, held) = (seen.wanted(host)?, seen.held()?.clone());
+    let (HeldOff { kernel: wanted, .. }, held) = (seen.held_off(host)?, seen.held()?.clone());
     let entry = wanted_entry(host, &wanted).map(|c| c.entry).unwrap_or_default();
-    Some(Hold { wanted, entry, held, when: String::new(), why: "the record of why is lost".into() })
+    Some(Hold { wanted, entry, held, when: String::new(), why: "the record of why is lost".into(), declined: None })
 }
 
 /// Moves the default to the wanted kernel and ends the hold. Without a hold nothing is done. `judged` is what was wanted when the
@@ -241,13 +244,20 @@ fn recovered(host: &Host, seen: &Seen) -> Option<Hold> {
 /// Those of [`hold`], and when another kernel is wanted by now; the hold then stays.
 pub fn promote(host: &Host, lock: &BootLock, judged: Option<&KernelRelease>) -> Result<Change> {
     let (Asked { loader, .. }, now) = in_charge(host)?;
-    let found = wanted(host, &now);
+    let held_off = held_off(host, &now);
+    let found = held_off.as_ref().and_then(|off| off.wanted.clone());
     if found.as_ref() != judged {
         let name = |kernel: Option<&KernelRelease>| kernel.map_or("none".to_owned(), ToString::to_string);
         let what = format!("another kernel is wanted by now ({}) than was judged ({})", name(found.as_ref()), name(judged));
         return Err(SetMeanwhile).remedy(what, "vfguard reconcile");
     }
     let Some(wanted) = found else {
+        if let Some(HeldOff { kernel: declined, .. }) = held_off {
+            return Err(advise(
+                format!("{declined} is declined and would boot without the hold, so it stays"),
+                format!("vfguard accept {declined}"),
+            ));
+        }
         if Hold::read(host).is_some() && !moved_away(host, false) {
             return Err(advise(
                 "where the boot default points cannot be told now, so the hold stays recorded",
@@ -266,22 +276,17 @@ pub fn promote(host: &Host, lock: &BootLock, judged: Option<&KernelRelease>) -> 
     failpoint::hit("promoted-before-record");
     let mut what = format!("the boot default is {wanted}, and the hold has ended");
     // The default is moved, and that is what counts: a record of another default is believed by nobody.
-    if let Err(e) = forget(host) {
+    if let Err(e) = end::forget(host) {
         what += &format!(" (its record stays: {e:#})");
     }
     Ok(Change { changed: true, what, kernel: wanted })
 }
 
-/// Removes the record for good: one that a power cut brought back would bring back its hold.
-fn forget(host: &Host) -> Result<()> {
-    files::remove_durably(&host.path(RECORD)).map(drop)
-}
-
-/// What would boot without our hold, while one is on: what the loader's files say, where they do; else what its mark or record tells, or,
-/// if that is lost or its kernel gone, the first kernel of the loader's menu. None if no hold is on: then what boots is what is wanted. See
-/// [`told`].
-pub fn wanted(host: &Host, now: &NextBoot) -> Option<KernelRelease> {
-    Seen::new(host, now).wanted(host)
+/// What would boot without our hold, while one is on: what the loader's files say, where they do; else what its mark or record tells; if
+/// that is lost or its kernel gone, the first kernel of the loader's menu. And what is wanted, which no declined kernel is. None if no
+/// hold is on: then what boots is what is wanted. See [`told`].
+pub fn held_off(host: &Host, now: &NextBoot) -> Option<HeldOff> {
+    Seen::new(host, now).held_off(host)
 }
 
 /// The hold that is on: by its record or, where that is lost or tells of another kernel, by its mark on the boot loader. None where the
@@ -290,15 +295,21 @@ pub fn held(host: &Host) -> Option<Hold> {
     let now = choose::resolve(host);
     let seen = Seen::new(host, &now);
     match (&seen.record, seen.held()) {
-        (Some(record), Some(held)) if record.held == *held => {
-            let wanted = seen.wanted(host).unwrap_or_else(|| record.wanted.clone());
-            Some(Hold { wanted, ..record.clone() })
-        }
-        (_, Some(_)) => recovered(host, &seen),
+        (Some(record), Some(held)) if record.held == *held => Some(for_now(host, &seen, record.clone())),
+        (_, Some(_)) => recovered(host, &seen).map(|hold| for_now(host, &seen, hold)),
         // Where something else starts for certain, nothing is held, whatever the record says.
         (Some(_), None) if now.loader_certain && now.lasting().is_some() => None,
         (Some(record), None) => (!moved_away(host, false)).then(|| record.clone()),
         (None, None) => None,
+    }
+}
+
+/// A hold with what is wanted now.
+fn for_now(host: &Host, seen: &Seen, hold: Hold) -> Hold {
+    match seen.held_off(host) {
+        Some(HeldOff { wanted: Some(wanted), .. }) => Hold { wanted, ..hold },
+        Some(HeldOff { kernel, wanted: None }) => Hold { wanted: hold.held.clone(), declined: Some(kernel), ..hold },
+        None => hold,
     }
 }
 

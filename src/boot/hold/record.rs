@@ -3,6 +3,7 @@
 use super::told::{self, Told};
 use crate::boot::loader::Asked;
 use crate::boot::{choose, Candidate, NextBoot};
+use crate::declined;
 use crate::host::Host;
 use crate::kernel::{installed, KernelRelease};
 use anyhow::Result;
@@ -14,7 +15,7 @@ pub const RECORD: &str = "/var/lib/vfguard/records/hold.json";
 /// A hold that is on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
-    /// What would boot without it.
+    /// What would boot without it, declined kernels skipped; the held kernel where that leaves none.
     pub wanted: KernelRelease,
     /// The wanted kernel's entry.
     pub entry: String,
@@ -24,6 +25,18 @@ pub struct Hold {
     pub when: String,
     /// Why.
     pub why: String,
+    /// The declined kernel that it keeps off, where nothing else is wanted. Not in the record: that list is one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declined: Option<KernelRelease>,
+}
+
+/// What a hold keeps from booting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldOff {
+    /// The kernel that would boot without it.
+    pub kernel: KernelRelease,
+    /// What is wanted: that kernel or, where it is declined, a newer one. None where the hold stays to keep the declined one off.
+    pub wanted: Option<KernelRelease>,
 }
 
 impl Hold {
@@ -35,15 +48,20 @@ impl Hold {
     /// One line for people.
     pub fn line(&self) -> String {
         let since = if self.when.is_empty() { String::new() } else { format!(" since {}", self.when) };
-        format!("boot default: held on {} instead of {}{since}: {}", self.held, self.wanted, self.why)
+        match &self.declined {
+            Some(declined) => format!("boot default: held on {}{since}: {declined} is declined", self.held),
+            None => format!("boot default: held on {} instead of {}{since}: {}", self.held, self.wanted, self.why),
+        }
     }
 
     pub(super) fn told(&self) -> Told {
-        Told { held: self.held.clone(), wanted: Some(self.wanted.clone()) }
+        Told { held: self.held.clone(), wanted: Some(self.declined.as_ref().unwrap_or(&self.wanted).clone()) }
     }
 
     pub(super) fn write(&self, host: &Host) -> Result<()> {
-        host.write_atomic(RECORD, &serde_json::to_vec_pretty(self)?, 0o644)
+        let wanted = self.declined.as_ref().unwrap_or(&self.wanted).clone();
+        let record = Hold { wanted, declined: None, ..self.clone() };
+        host.write_atomic(RECORD, &serde_json::to_vec_pretty(&record)?, 0o644)
     }
 }
 
@@ -75,15 +93,28 @@ impl Seen {
         told::has_ended(self.told.as_ref(), self.mark.as_ref(), self.lasting.as_ref())
     }
 
-    /// What would boot without the hold, if one is on.
-    pub fn wanted(&self, host: &Host) -> Option<KernelRelease> {
-        let asked = self.asked.as_ref()?;
-        let loader = &asked.loader;
+    /// What the hold that is on keeps from booting, and what is wanted.
+    pub fn held_off(&self, host: &Host) -> Option<HeldOff> {
+        let loader = &self.asked.as_ref()?.loader;
         let installed = |kernel: &KernelRelease| installed::image(host, kernel).is_some();
-        let menu = std::iter::once_with(|| loader.menu(host)).flatten().map(|c| c.kernel);
-        let told = told::wanted_of(self.told.as_ref(), self.mark.as_ref(), self.lasting.as_ref(), installed, menu)?;
+        let menu = || std::iter::once_with(|| loader.menu(host)).flatten().map(|c| c.kernel);
+        let told = told::wanted_of(self.told.as_ref(), self.mark.as_ref(), self.lasting.as_ref(), installed, menu())?;
         // Where the files themselves say what would boot, that counts: another kernel may have come since.
-        Some(self.unheld(host).map(|c| c.kernel).filter(installed).unwrap_or(told))
+        let by_files = self.unheld(host).map(|c| c.kernel).filter(installed);
+        let said = by_files.is_some();
+        let kernel = by_files.unwrap_or(told);
+        let declined = declined::read(host);
+        let is_declined = |kernel: &KernelRelease| declined.iter().any(|d| d.kernel == *kernel);
+        let wanted = match (is_declined(&kernel), said) {
+            (false, _) => Some(kernel.clone()),
+            // No end of the hold leads anywhere else.
+            (true, true) => None,
+            (true, false) => {
+                let may = |kernel: &KernelRelease| installed(kernel) && !is_declined(kernel);
+                told::instead_of(&kernel, self.held(), may, menu())
+            }
+        };
+        Some(HeldOff { kernel, wanted })
     }
 
     /// What would boot without the hold that is on, where the loader's files say that.

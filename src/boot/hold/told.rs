@@ -45,6 +45,17 @@ pub fn wanted_of(
     told.filter_map(|told| told.wanted.clone()).chain(menu).find(installed)
 }
 
+/// What is wanted in the place of a declined kernel that only a record or a mark says would boot: the first kernel of the boot loader's
+/// `menu` that is newer and `may` be. None where there is none but the one that the default is `held` on: the hold stays.
+pub fn instead_of(
+    declined: &KernelRelease,
+    held: Option<&KernelRelease>,
+    may: impl Fn(&KernelRelease) -> bool,
+    menu: impl IntoIterator<Item = KernelRelease>,
+) -> Option<KernelRelease> {
+    menu.into_iter().find(|kernel| kernel > declined && may(kernel)).filter(|kernel| Some(kernel) != held)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +115,27 @@ mod tests {
             assert_eq!(wanted, (want != "-").then(|| k(want)), "{what}");
             let ended = has_ended(record.as_ref(), mark.as_ref(), lasting.as_ref());
             assert_eq!(ended, want == "-" && (record.is_some() || mark.is_some()), "{what}");
+        }
+    }
+
+    #[test]
+    fn in_the_place_of_a_declined_kernel_the_first_newer_one_is_wanted() {
+        // The declined one, the held one, the menu (`!`: not to be wanted), what is wanted.
+        for (declined, held, menu, want) in [
+            ("2", "1", "3 2 1", "3"),
+            ("2", "1", "!3 2 1", ""),
+            ("2", "1", "4 3 2 1", "4"),
+            ("2", "1", "!4 3 2 1", "3"),
+            ("2", "1", "1 2 3", "3"),
+            ("2", "1", "2 1", ""),
+            // The held one is newer: nothing older is wanted in its place.
+            ("2", "3", "3 2 1", ""),
+            ("2", "3", "4 3 2 1", "4"),
+        ] {
+            let may = |kernel: &KernelRelease| !menu.contains(&format!("!{}", &kernel.as_str()["6.1.0-".len()..]));
+            let names = menu.split(' ').map(|name| k(name.trim_start_matches('!')));
+            let wanted = instead_of(&k(declined), Some(&k(held)), may, names);
+            assert_eq!(wanted, (!want.is_empty()).then(|| k(want)), "{declined} {held} {menu}");
         }
     }
 

@@ -60,7 +60,7 @@ impl BootLoader for SystemdBoot {
         None
     }
 
-    fn plans_unmarked(&self, host: &Host, _asked: &Asked, _held: &KernelRelease, _keep: bool) -> Vec<Result<Plan>> {
+    fn plans_unmarked(&self, host: &Host, _asked: &Asked, _held: &KernelRelease) -> Vec<Result<Plan>> {
         vec![mark::plan_drop(host, &self.settings())]
     }
 

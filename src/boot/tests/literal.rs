@@ -13,7 +13,7 @@ fn head(default: &str) -> String {
     format!("if [ -s $prefix/grubenv ]; then\n  set have_grubenv=true\n  load_env\nfi\nif [ \"${{next_entry}}\" ] ; then\n   set default=\"${{next_entry}}\"\n   set next_entry=\n   save_env next_entry\n   set boot_once=true\nelse\n   set default=\"{default}\"\nfi\n")
 }
 
-fn entry(k: &str, more: &str) -> String {
+pub(super) fn entry(k: &str, more: &str) -> String {
     format!("menuentry 'Debian, with Linux {k}{more}' --id 'gnulinux-{k}{more}' {{\n linux /boot/vmlinuz-{k} root=/dev/vda1 ro{more}\n initrd /boot/initramfs-{k}.img\n}}\n")
 }
 
@@ -29,7 +29,7 @@ fn debian(default: &str, tail: &str) -> Machine {
     ])
 }
 
-fn stock() -> Machine {
+pub(super) fn stock() -> Machine {
     debian("0", CUSTOM)
 }
 
@@ -264,22 +264,6 @@ fn without_vfguard_the_held_kernel_stays_where_a_saved_default_is_obeyed_and_els
     assert_eq!(unmark(&m.host, &m.lock, &record).unwrap(), Some(k(OLD)));
     assert_eq!((m.next().as_str(), m.host.exists(format!("/{FILE}"))), (OLD, false));
     assert_eq!(grubenv::get(&m.read("boot/grub/grubenv"), mark::MARK), None);
-}
-
-#[test]
-fn a_declined_kernel_stays_off_by_a_block_that_is_no_hold_and_goes_with_vfguard() {
-    let m = stock();
-    hold(&m.host, &m.lock, &k(OLD)).unwrap();
-    release(&m.host, &m.lock).unwrap();
-    assert_eq!((m.next().as_str(), m.wanted(), held(&m.host)), (OLD, None, None));
-    assert!(String::from_utf8(m.read(FILE)).unwrap().contains(&format!("# vfguard-keep {OLD}\n")));
-    accepted(&m);
-    assert_eq!(clean(&m.host, &m.lock).unwrap(), Some(k(NEW)));
-    assert_eq!((m.next().as_str(), m.host.exists(format!("/{FILE}"))), (NEW, false));
-    // Where there is nothing of ours, nothing is written.
-    fs::remove_file(m.dir.path().join("boot/grub/grubenv")).unwrap();
-    let before = files(&m);
-    assert_eq!((clean(&m.host, &m.lock).unwrap(), files(&m) == before), (Some(k(NEW)), true));
 }
 
 #[test]

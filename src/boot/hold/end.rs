@@ -1,10 +1,10 @@
-//! The end of a hold that leaves the default where it is.
+//! The end of a hold that is no promotion: what is ours goes out of the loader's files, and the default stays where it is if that can be.
 
 use super::moves::make;
-use super::{forget, Hold};
+use super::record::{Hold, RECORD};
 use crate::boot::choose;
 use crate::host::lock::BootLock;
-use crate::host::Host;
+use crate::host::{files, Host};
 use crate::kernel::KernelRelease;
 use anyhow::Result;
 
@@ -13,19 +13,19 @@ use anyhow::Result;
 /// # Errors
 /// Those of reading and writing the loader's files.
 pub fn release(host: &Host, _lock: &BootLock) -> Result<()> {
-    drop_mark(host, true)?;
+    drop_mark(host, false)?;
     forget(host)
 }
 
-/// Takes the mark away, and leaves the default on the held kernel by the best means that does; without one it is given back. With `keep`
-/// something of ours may stay for it. The kernel that boots then, where that is known.
-fn drop_mark(host: &Host, keep: bool) -> Result<Option<KernelRelease>> {
+/// Takes the mark away, and leaves the default on the held kernel by the best means that does; without one it is given back. With `all`
+/// what is left of ours without a mark goes as well. The kernel that boots then, where that is known.
+fn drop_mark(host: &Host, all: bool) -> Result<Option<KernelRelease>> {
     let now = choose::resolve(host);
     let lasting = now.lasting().map(|c| c.kernel.clone());
     let Some(asked) = now.asked else { return Ok(lasting) };
     let mark = asked.loader.mark(host, &asked).map(|mark| mark.held);
-    let Some(held) = mark.or_else(|| lasting.clone().filter(|_| !keep)) else { return Ok(lasting) };
-    let mut plans = asked.loader.plans_unmarked(host, &asked, &held, keep);
+    let Some(held) = mark.or_else(|| lasting.clone().filter(|_| all)) else { return Ok(lasting) };
+    let mut plans = asked.loader.plans_unmarked(host, &asked, &held);
     if lasting.as_ref().is_some_and(|lasting| *lasting != held) {
         // Somebody moved the default since; it stays there.
         plans.drain(..plans.len().saturating_sub(1));
@@ -45,6 +45,11 @@ fn drop_mark(host: &Host, keep: bool) -> Result<Option<KernelRelease>> {
     Ok(then)
 }
 
+/// Removes the record for good: one that a power cut brought back would bring back its hold.
+pub(super) fn forget(host: &Host) -> Result<()> {
+    files::remove_durably(&host.path(RECORD)).map(drop)
+}
+
 /// Takes all that is ours out of the loader's files, for the removal of vfguard, and leaves the record: should it be installed again, what
 /// was wanted is known. The default stays on the held kernel where the loader obeys a saved one, and else is given back. The kernel that
 /// boots then, where that is known.
@@ -55,13 +60,13 @@ pub fn unmark(host: &Host, _lock: &BootLock, hold: &Hold) -> Result<Option<Kerne
     if Hold::read(host).is_none_or(|record| record.told() != hold.told()) {
         hold.write(host)?;
     }
-    drop_mark(host, false)
+    drop_mark(host, true)
 }
 
-/// The same where no hold is on: a default that a person chose by declining a kernel may be kept by something of ours.
+/// The same where no hold is on: something of ours may be left that somebody changed.
 ///
 /// # Errors
 /// Those of reading and writing the loader's files.
 pub fn clean(host: &Host, _lock: &BootLock) -> Result<Option<KernelRelease>> {
-    drop_mark(host, false)
+    drop_mark(host, true)
 }

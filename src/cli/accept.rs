@@ -1,0 +1,50 @@
+//! `vfguard accept KERNEL`: takes back that it is declined. If the boot default is held off it, it is wanted again, and judged.
+
+use super::{decline, Context};
+use crate::declined::{self, Declined};
+use crate::error::{advise, Exit};
+use crate::gate::audit;
+use crate::host::lock::BootLock;
+use crate::kernel::KernelRelease;
+use crate::report::notices::{self, Topic};
+use anyhow::Result;
+
+/// Arguments.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The kernel that may be wanted again
+    kernel: KernelRelease,
+    /// Why; kept in the audit log and the journal
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+}
+
+/// Accepts, says so in the audit log, and decides anew: what is not safe is refused.
+///
+/// # Errors
+/// When the kernel is not declined, what is done cannot be written down, or another run holds the lock.
+pub fn run(context: &Context, args: &Args) -> Result<Exit> {
+    context.must_be_root("accept")?;
+    let (host, kernel) = (&context.host, &args.kernel);
+    let lock = BootLock::take(host)?;
+    let declined = declined::read(host);
+    if declined.iter().all(|d| d.kernel != *kernel) {
+        return Err(advise(format!("{kernel} is not declined (declined: {})", listed(&declined)), "vfguard status"));
+    }
+    audit::append(host, &audit::Event::now(host, audit::What::Accept, &args.reason, Some(kernel)))?;
+    declined::remove(host, &lock, kernel)?;
+    drop(lock);
+    let why = if args.reason.is_empty() { "no reason given" } else { &args.reason };
+    let fields = [("VFGUARD_KERNEL", kernel.as_str()), ("VFGUARD_REASON", &args.reason)];
+    notices::journal(host, Topic::Accepted, &format!("{kernel} accepted: {why}"), &fields);
+    decline::decide(context, &[format!("{kernel} is not declined any more; if it is wanted it is judged")])
+}
+
+fn listed(declined: &[Declined]) -> String {
+    let names: Vec<&str> = declined.iter().map(|d| d.kernel.as_str()).collect();
+    if names.is_empty() {
+        "none".into()
+    } else {
+        names.join(", ")
+    }
+}

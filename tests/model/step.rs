@@ -1,0 +1,74 @@
+//! What may happen to the machine of the model.
+
+use super::machine::kernels::Random;
+use super::{name, Model};
+
+/// What a boot may be asked to be; mostly nothing.
+const WORDS: [&str; 7] = ["", "", "", "", "single", "systemd.unit=system-update.target", "vfguard=off"];
+
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// A package brings a kernel and makes it the default, with or without a driver for the card.
+    Install {
+        kernel: String,
+        good: bool,
+    },
+    /// The same by a package that leaves the default as it is.
+    Add {
+        kernel: String,
+        good: bool,
+    },
+    Remove(String),
+    /// Late headers: the driver arrives, or somebody removes it.
+    Driver(String, bool),
+    /// An admin sets the default.
+    Default(String),
+    /// An admin sets a kernel for one boot.
+    Once(String),
+    /// An admin sets a kernel to fall back to, or none.
+    Fallback(Option<String>),
+    Hook,
+    KilledHook(u64),
+    Override(Option<String>),
+    CloseByHand,
+    Decline(String),
+    Accept(String),
+    Later(i64),
+    Clock(i64),
+    /// `mode = "observe"`, or no longer.
+    Observe(bool),
+    /// With this word on the kernel command line.
+    Reboot(&'static str),
+}
+
+impl Step {
+    pub fn choose(model: &Model, random: &mut Random) -> Step {
+        let names: Vec<String> = model.kernels.values().map(|(k, _)| k.clone()).collect();
+        let any = random.of(&names).clone();
+        match random.below(29) {
+            0..=2 => {
+                let (kernel, good) = (name(model.next_number), random.below(3) == 0);
+                if random.below(3) == 0 {
+                    Step::Add { kernel, good }
+                } else {
+                    Step::Install { kernel, good }
+                }
+            }
+            3 if names.len() > 1 => Step::Remove(any),
+            3..=6 => Step::Driver(any, random.below(4) != 0),
+            7 => Step::Default(any),
+            8 => Step::Once(any),
+            9..=13 => Step::Hook,
+            14 => Step::KilledHook(random.below(9000)),
+            15..=16 => Step::Override((random.below(2) == 0).then_some(any)),
+            17 => Step::CloseByHand,
+            18 => Step::Decline(any),
+            19 => Step::Accept(any),
+            20..=21 => Step::Later(*random.of(&[70, 700, 7000])),
+            22 => Step::Clock(*random.of(&[-90_000, -700, 700, 90_000])),
+            23 => Step::Observe(random.below(3) == 0),
+            24 => Step::Fallback((random.below(3) == 0).then_some(any)),
+            _ => Step::Reboot(WORDS[random.below(WORDS.len() as u64) as usize]),
+        }
+    }
+}

@@ -19,10 +19,10 @@ from vmlab.report import Report
 STORIES = [*lockout.STORIES, *oracle.STORIES, *gate.STORIES, *dnf.STORIES, *powercut.STORIES, *grub.STORIES, *stock.STORIES, *xfs.STORIES, *offline.STORIES]
 
 
-def chosen(wanted):
-    """The stories whose name is, or lies below, one of the names given; all of them when none is."""
+def chosen(wanted, full):
+    """The stories whose name is, or lies below, one of the names given; when none is, all of them, the long ones only if `full`."""
     if not wanted:
-        return STORIES
+        return [story for story in STORIES if full or not story.long]
     found = [story for story in STORIES if any(story.name == name or story.name.startswith(f"{name}/") for name in wanted)]
     unknown = [name for name in wanted if not any(s.name == name or s.name.startswith(f"{name}/") for s in STORIES)]
     if unknown:
@@ -57,7 +57,7 @@ def main():
         signal.signal(number, lambda *_: os._exit(1))
     report = Report()
     lab = Lab(report, options.full)
-    stories = chosen(options.case)
+    stories = chosen(options.case, options.full)
     try:
         lab.prepare()
         if options.images:

@@ -11,3 +11,4 @@ class Story:
     name: str
     run: Callable
     ahead: Optional[Callable] = None        # makes what it needs beside a disk and vfguard itself, for main.py --images
+    long: bool = False                      # only with --full, or where it is named

@@ -119,4 +119,4 @@ def tell(lab, report):
     disk.unlink()
 
 
-STORIES = [Story("dnf", tell, kernels)]
+STORIES = [Story("dnf", tell, kernels, long=True)]

@@ -89,9 +89,9 @@ def tell(lab, report):
             rows.append(["held", answer.code, came])
             require(answer.code == 3, f"a kernel without the NIC's driver: exit code {answer.code}: {answer.output}")
             require(came == old, f"held on {old}, and {came} booted: {answer.output}")
+        machine.settle()
+        shell.check(QUIET)
         with report.case("grub/xfs/killed-while-frozen"):
-            machine.settle()
-            shell.check(QUIET)
             killed_in_freeze(machine, "(vfguard reconcile </dev/null >/root/said 2>&1 & echo $! >/root/pid)", "kill -9 $(cat /root/pid)")
             is_thawed(machine)
         unit = "systemctl start --no-block vfguard.service", "systemctl kill -s KILL vfguard.service"

@@ -30,14 +30,13 @@ class Variant:
 # What kills a 6.1 kernel, not only makes it refuse: each costs a boot, so one module stands for all unless time is no matter.
 FATAL = ("-name-40000000", "this-module-small")
 STAND_INS = ("lab_hello", "lab_user", "lab_ns", "ixgbevf")
-FEWER = ("lab_hello", "ixgbevf")
 
 
-def all_variants(built, context, full, names=STAND_INS):
-    """Every variant of the modules in `built` (`{name: bytes}`), or of those that are named unless `full`; `context` has what signing and
-    stripping need."""
+def all_variants(built, context, full):
+    """Every variant of the modules in `built` (`{name: bytes}`), or of those that stand in for all unless `full`; `context` has what
+    signing and stripping need."""
     made = []
-    for name in sorted(built if full else names):
+    for name in sorted(built if full else STAND_INS):
         before = ["lab_prov.ko"] if name in ("lab_user", "lab_ns") else []
         rng = random.Random(f"vfguard {name}")
         for generate in (plain, vermagic, versions, symbols, headers, section_headers, cut, modinfo, flips):

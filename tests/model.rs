@@ -394,3 +394,16 @@ fn the_gate_is_open_exactly_when_all_that_may_boot_is_safe_or_a_person_said_so()
         }
     });
 }
+
+#[test]
+fn a_later_kernel_than_a_declined_one_is_refused_and_promoted_like_any_other() {
+    let mut model = Model::new();
+    model.hook();
+    for step in Step::declined_and_later() {
+        model.take(&step);
+        if !model.dirty {
+            model.check();
+        }
+    }
+    assert_eq!(model.next(), (None, name(12)));
+}

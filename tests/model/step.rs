@@ -42,6 +42,23 @@ pub enum Step {
 }
 
 impl Step {
+    /// An update is declined, and a later kernel comes that no package makes the default: first without a driver, then with one.
+    pub fn declined_and_later() -> Vec<Step> {
+        let (update, later) = (name(11), name(12));
+        vec![
+            Step::Install { kernel: update.clone(), good: false },
+            Step::Hook,
+            Step::Decline(update.clone()),
+            // It is not promoted, whatever drives the card by now.
+            Step::Driver(update, true),
+            Step::Hook,
+            Step::Add { kernel: later.clone(), good: false },
+            Step::Hook,
+            Step::Driver(later, true),
+            Step::Hook,
+        ]
+    }
+
     pub fn choose(model: &Model, random: &mut Random) -> Step {
         let names: Vec<String> = model.kernels.values().map(|(k, _)| k.clone()).collect();
         let any = random.of(&names).clone();

@@ -220,10 +220,15 @@ impl Schedule {
     }
 
     /// What may boot: for one boot, lastingly, and what the hold keeps from booting.
+    /// The kernel that GRUB starts: one that is saved and gone is none.
+    fn default(&self, there: &[String]) -> Option<String> {
+        self.machine.env("saved_entry").filter(|k| there.contains(k)).or_else(|| there.last().cloned())
+    }
+
     fn may_boot(&self) -> Vec<String> {
         let kernels = self.kernels.lock().unwrap();
         let there = |k: &String| kernels.there.contains(k);
-        let next = self.machine.env("saved_entry").filter(there).or_else(|| kernels.there.last().cloned());
+        let next = self.default(&kernels.there);
         let wanted = boot::held(&self.host).map(|hold| hold.wanted.to_string()).filter(there);
         [self.machine.env("next_entry").filter(there), next, wanted].into_iter().flatten().collect()
     }
@@ -258,7 +263,7 @@ impl Schedule {
     fn p4(&self) -> Result<(), String> {
         let (_, covered) = self.unsafe_ones();
         let kernels = self.kernels.lock().unwrap();
-        let saved = self.machine.env("saved_entry");
+        let saved = self.default(&kernels.there);
         let recorded = boot::Hold::read(&self.host).map(|hold| hold.wanted.to_string());
         let marked = self.machine.env("vfguard_wanted");
         if let Some(wanted) = kernels.wanted.as_ref().filter(|k| !kernels.declined.contains(*k)) {
@@ -267,7 +272,7 @@ impl Schedule {
             }
         }
         match saved {
-            Some(saved) if kernels.there.contains(&saved) && !kernels.good.contains(&saved) && !covered => {
+            Some(saved) if !kernels.good.contains(&saved) && !covered => {
                 Err(format!("P4: the default is {saved}, which is not safe"))
             }
             Some(_) | None => Ok(()),

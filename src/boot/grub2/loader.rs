@@ -55,7 +55,7 @@ impl BootLoader for Grub2 {
         if purpose == Purpose::Promotion {
             // What boots without the block is what the configuration says, and it stays as it was; so does what was saved before.
             let unblocked = block.map(|block| unblocked(host, &places, block, &[]));
-            let restored = restored(host, &places, block, &choices);
+            let restored = restored(host, &places, block);
             let saved = saved(host, &places, block, choice, to, purpose, None);
             return unblocked.into_iter().chain(restored).chain([saved]).collect();
         }
@@ -215,13 +215,9 @@ fn former(host: &Host, places: &Places, lasting: Option<&KernelRelease>, purpose
     matches!(purpose, Purpose::Hold(_)).then(saved)
 }
 
-/// A promotion to what was saved before the hold, if that is known: nothing, a number, or an entry that is still there.
-fn restored(host: &Host, places: &Places, block: Option<&Custom>, choices: &[Choice]) -> Option<Result<Plan>> {
+/// A promotion to what was saved before the hold, if that is known.
+fn restored(host: &Host, places: &Places, block: Option<&Custom>) -> Option<Result<Plan>> {
     let former = grubenv::get(&whole_env(host, &places.env_file)?, mark::MARK_ENTRY)?;
-    let is_it = |c: &Choice| former == c.selector || former == c.entry || c.selector.rsplit('>').next() == Some(&former);
-    if !former.chars().all(|c| c.is_ascii_digit() || c == '>') && !choices.iter().any(is_it) {
-        return None;
-    }
     let saved = Some(former.as_str()).filter(|former| !former.is_empty());
     let [held, wanted, entry] = mark::variables(None, None);
     Some(saving(host, places, block, &[("saved_entry", saved), held, wanted, entry]))

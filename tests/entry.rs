@@ -54,6 +54,26 @@ fn bz_image() -> Vec<u8> {
 }
 
 #[test]
+fn an_image_that_only_root_may_read_is_not_called_damaged() {
+    use std::os::unix::fs::PermissionsExt;
+    let machine = machine();
+    let mode = |path: std::path::PathBuf, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_vfguard"), machine.path("vfguard")).unwrap();
+    mode(machine.path("vfguard"), 0o755);
+    mode(machine.root().to_path_buf(), 0o755);
+    mode(machine.path(&format!("boot/vmlinuz-{K}")), 0);
+    let mut command = std::process::Command::new(machine.path("vfguard"));
+    command.arg("--root").arg(machine.root()).arg("check");
+    // Root reads everything.
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::process::CommandExt::uid(&mut command, 65534);
+    }
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(0) && said.contains("was not looked at"), "{said}");
+}
+
+#[test]
 fn an_image_that_is_not_whole_refuses_and_a_whole_one_does_not() {
     assert_eq!(check(&machine()), (0, vec![]));
     let image = format!("boot/vmlinuz-{K}");

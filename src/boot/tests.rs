@@ -251,7 +251,7 @@ fn debian_entries_inside_a_submenu_are_held_by_their_ids() {
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     assert_eq!(m.next(), OLD);
     let saved = grubenv::get(&m.read("boot/grub/grubenv"), "saved_entry").unwrap();
-    assert_eq!(saved, format!("Advanced>gnulinux-{OLD}"));
+    assert_eq!(saved, format!("adv>gnulinux-{OLD}"));
     m.promote().unwrap();
     assert_eq!(m.next(), NEW);
 }

@@ -7,6 +7,7 @@ use crate::finding::{Code, Finding};
 use crate::host::{files, locks, Host};
 use crate::kernel::{whole, KernelRelease};
 use memchr::memmem;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Where EFI programs of boot loaders lie, and what GRUB's are called.
@@ -37,6 +38,11 @@ impl Survey<'_> {
         let shown = image.display();
         let seen = match whole::look(self.host, image) {
             Ok(seen) => seen,
+            // Whoever is not root may not see it (Ubuntu), and decides nothing.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                let detail = format!("{shown} was not looked at: {e}");
+                return vec![Finding::warn(Code::ImageDamaged, detail, "run this as root")];
+            }
             Err(e) => {
                 let remedy = format!("install the package of {kernel} again; read it as root");
                 return vec![Finding::refuse(Code::ImageDamaged, format!("{shown} cannot be read: {e}"), remedy)];

@@ -71,7 +71,7 @@ fn a_literal_default_is_held_by_a_block_and_a_promotion_leaves_every_byte_as_it_
         assert_eq!(held(&m.host).map(|h| (h.wanted, h.held)), Some((k(NEW), k(OLD))));
         let text = m.read(FILE);
         let block = format!(
-            "\n# vfguard-hold {OLD} {NEW}\nif [ -z \"${{boot_once}}\" ]; then set default='Advanced>gnulinux-{OLD}'; fi\n"
+            "\n# vfguard-hold {OLD} {NEW}\nif [ -z \"${{boot_once}}\" ]; then set default='adv>gnulinux-{OLD}'; fi\n"
         );
         assert!(String::from_utf8_lossy(&text).contains(&block), "{}", String::from_utf8_lossy(&text));
         if content.is_none_or(|content| content.is_ascii()) {
@@ -267,6 +267,17 @@ fn without_vfguard_the_held_kernel_stays_where_a_saved_default_is_obeyed_and_els
 }
 
 #[test]
+fn a_menu_that_is_made_anew_in_another_language_keeps_the_hold() {
+    let m = stock();
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    let config = String::from_utf8(m.read("boot/grub/grub.cfg")).unwrap();
+    let german = config.replace("submenu 'Advanced", "submenu 'Erweiterte");
+    assert_ne!(german, config);
+    put(m.dir.path(), "boot/grub/grub.cfg", german.as_bytes());
+    assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)));
+}
+
+#[test]
 fn the_entry_that_is_held_is_whole_not_for_repairs_and_the_running_ones_own() {
     let m = stock();
     // A snapshot's entry comes first, and one whose name says nothing.
@@ -282,7 +293,7 @@ fn the_entry_that_is_held_is_whole_not_for_repairs_and_the_running_ones_own() {
     put(m.dir.path(), "proc/cmdline", format!("BOOT_IMAGE=/boot/vmlinuz-{OLD} root=/dev/vda1 ro\n").as_bytes());
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     let text = String::from_utf8(m.read(FILE)).unwrap();
-    assert!(text.contains(&format!("set default='Advanced>gnulinux-{OLD}'")), "{text}");
+    assert!(text.contains(&format!("set default='adv>gnulinux-{OLD}'")), "{text}");
     // Without it: the next best, and never the one whose initrd is not there.
     let none = more.replace(&entry(OLD, ""), "");
     for (gone, want) in [("", "'snap-"), ("snap-", "'bare'"), ("bare", "'a-rescue-")] {

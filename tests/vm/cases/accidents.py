@@ -34,7 +34,7 @@ def full(wired, name, entry, closed):
     """One fault: the newer kernel is the default when it strikes."""
     shell, kernel = wired.shell, wired.second
     comes, goes, certain = FAULTS[name]
-    shell.run(f"vfguard decline {kernel}", 60)
+    shell.run("vfguard gate remove", 60)
     shell.check(f"grub-set-default \"{entry}\"")
     shell.check(comes, 60)
     try:
@@ -53,7 +53,7 @@ def full(wired, name, entry, closed):
 def hangs(wired, entry, closed):
     """A generator that does not end: systemd reads no unit meanwhile, and the default is held before it is asked to."""
     shell, kernel = wired.shell, wired.second
-    shell.run(f"vfguard decline {kernel}", 60)
+    shell.run("vfguard gate remove", 60)
     shell.check(f"grub-set-default \"{entry}\"")
     # systemd gives its generators a read-only file system, so it is found among the processes.
     shell.check("mkdir -p /usr/local/lib/systemd/system-generators; "

@@ -165,7 +165,12 @@ class Wired:
         shell.run(f"vfguard decline {self.second}", 60)
         self.idle()
         shell.until(OPEN, 20)
+        # Somebody makes the declined kernel the default: noticed, and it stays off, with the gate open.
         shell.check(f"grub-set-default \"{ENTRY.format(self.second)}\"")
+        shell.until(f"! grub-editenv - list | grep -q 'saved_entry=.*{self.second}'", NOTICED)
+        self.idle()
+        require(shell.run(CLOSED).code != 0, "refused on account of a declined kernel")
+        shell.run(f"vfguard accept {self.second}", 60)
         shell.until(CLOSED, NOTICED)
         self.idle()
         saved = shell.check("grub-editenv - list")

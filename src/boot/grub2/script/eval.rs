@@ -164,6 +164,8 @@ pub struct Machine<'a> {
     pub(super) scopes: Vec<Vec<String>>,
     pub(super) menus: Vec<Vec<Entry>>,
     pub(super) path: Vec<String>,
+    /// The same as a default names them; empty where nothing does.
+    pub(super) names: Vec<String>,
     pub(super) loaded: Option<Loaded>,
     pub(super) fallback_choices: Vec<Choice>,
     /// The kernels of all entries, where they and not the default are asked for.
@@ -205,6 +207,7 @@ impl<'a> Machine<'a> {
             scopes: Vec::new(),
             menus: vec![Vec::new()],
             path: Vec::new(),
+            names: Vec::new(),
             loaded: None,
             fallback_choices: Vec::new(),
             surveyed: None,

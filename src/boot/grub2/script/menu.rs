@@ -163,15 +163,17 @@ impl Machine<'_> {
     fn execute(&mut self, menu: &[Entry], entry: &Entry, why: String) -> Stop {
         let (depth, locks) = (self.path.len(), self.locks);
         self.path.push(entry.title.clone());
+        self.names.push(self.name(menu, entry));
         // GRUB asks before it opens the entry's or submenu's own context.
         self.locks += usize::from(entry.restricted && self.get("superusers").is_some_and(|s| !s.is_empty()));
-        let stop = self.execute_at(menu, entry, why);
+        let stop = self.execute_at(entry, why);
         self.path.truncate(depth);
+        self.names.truncate(depth);
         self.locks = locks;
         stop
     }
 
-    fn execute_at(&mut self, menu: &[Entry], entry: &Entry, why: String) -> Stop {
+    fn execute_at(&mut self, entry: &Entry, why: String) -> Stop {
         let default = self.get("default").map(str::to_owned);
         let chosen = match self.get("chosen") {
             Some(outer) => format!("{outer}>{}", entry.id.replace('>', ">>")),
@@ -196,10 +198,10 @@ impl Machine<'_> {
             }
             return self.start(inside);
         }
-        Stop::Booted(Box::new(self.choice(menu, entry, why)))
+        Stop::Booted(Box::new(self.choice(entry, why)))
     }
 
-    fn choice(&mut self, menu: &[Entry], entry: &Entry, why: String) -> Choice {
+    fn choice(&mut self, entry: &Entry, why: String) -> Choice {
         let loaded = self.loaded.take().unwrap_or_default();
         let failed = match (&loaded.image, &loaded.missing) {
             (None, _) => Some("it loads no Linux kernel".to_owned()),
@@ -215,7 +217,7 @@ impl Machine<'_> {
         }
         Choice {
             entry: if entry.bls { entry.id.clone() } else { self.path.join(">") },
-            selector: self.selector(menu, entry),
+            selector: if self.names.iter().any(String::is_empty) { String::new() } else { self.names.join(">") },
             why,
             bls: entry.bls,
             image: loaded.image,
@@ -226,15 +228,15 @@ impl Machine<'_> {
         }
     }
 
-    /// What names this entry of this menu and no other, seen from the outermost menu.
-    fn selector(&self, menu: &[Entry], entry: &Entry) -> String {
+    /// What names this entry of this menu and no other, if anything does: rather its id than its title, which is a translated one for a
+    /// submenu.
+    fn name(&self, menu: &[Entry], entry: &Entry) -> String {
         let flavors = match (self.world.flavor, self.flavor(menu)) {
             (_, Flavor::Fedora) => vec![Flavor::Fedora],
             (Flavor::Upstream, _) => vec![Flavor::Upstream],
             // What is written must be right for either.
             _ => vec![Flavor::Upstream, Flavor::Fedora],
         };
-        let outer: String = self.path[..self.path.len() - 1].iter().map(|t| format!("{}>", t.replace('>', ">>"))).collect();
         for name in [&entry.id, &entry.title] {
             let specification = name.replace('>', ">>");
             let hits = |f: &Flavor| {
@@ -242,7 +244,7 @@ impl Machine<'_> {
             };
             let unique = menu.iter().filter(|e| e.id == *name || e.title == *name).count() == 1;
             if unique && !name.contains('\u{fffd}') && flavors.iter().all(hits) {
-                return outer + &specification;
+                return specification;
             }
         }
         String::new()

@@ -59,6 +59,7 @@ fn machine() -> Machine {
         .file("osrelease", &format!("{OLD}\n"))
         .file("cmdline", "ro single\n")
         .file("run/systemd/system/x", "")
+        .file("run/nologin", "")
         .file("etc/passwd", "root:x:0:0::/root:/bin/sh\n")
         .file("etc/group", "root:x:0:\n")
         .file("var/lib/dpkg/info/dpkg.list", "/usr/bin/dpkg\n")

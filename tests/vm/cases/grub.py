@@ -43,7 +43,7 @@ def settings(old, new, entry):
         Setting("saved-id", f"grub-set-default '{entry[old]}'", [old], True),
         Setting("saved-title", f"grub-set-default '{title.format(old)}'", [old]),
         Setting("saved-number", "grub-set-default '1>2'", [old]),
-        Setting("saved-names-nothing", "grub-set-default 'no such entry'", [new], True),
+        Setting("saved-names-nothing", "grub-set-default 'no such entry'", [new]),
         Setting("saved-id-without-its-submenu", f"grub-set-default '{entry[old].partition('>')[2]}'", [new]),
         Setting("once-then-back", f"grub-set-default '{entry[new]}'; grub-reboot '{entry[old]}'", [old, new]),
         Setting("once-over-a-saved-one", f"grub-set-default '{entry[old]}'; grub-reboot '{entry[new]}'", [new, old]),

@@ -261,6 +261,6 @@ def tell(lab, report):
 
 # The last word: also without --full.
 PARTS = (("without-vfguard-locked-out", without, False), ("build-works", built, True), ("build-fails", refused, True), ("held", held, True),
-         ("unplugged", hotplug.unplugged, False), ("override", overridden, True), ("within-the-boot", bootcmd.within_the_boot, True),
-         ("removed-while-building", removal.building, True), ("removed-under-an-override", removal.overridden, False))
+         ("unplugged", hotplug.unplugged, False), ("override", overridden, False), ("within-the-boot", bootcmd.within_the_boot, True),
+         ("removed-while-building", removal.building, False), ("removed-under-an-override", removal.overridden, False))
 STORIES = [Story("lockout", tell, kernel)]

@@ -118,4 +118,4 @@ def cut(machine, rng, old, new):
     return [last, f"{begun} + {delay:.2f} s", came, named.group(1)[-60:] if named else "-"]
 
 
-STORIES = [Story("powercut", tell)]
+STORIES = [Story("powercut", tell, long=True)]

@@ -25,7 +25,7 @@ class Trigger:
     later: bool = False             # nothing has happened yet when the command returns
     since: int = 0                  # the systemd that has this way
     sample: bool = False            # also tried with the gate open in the default run
-    both: bool = False              # in the default run on the newer systemd too, where the gate lets it pass
+    always: bool = False            # where the gate lets it pass: also without --full
     seconds: int = 30
     named: str = ""                 # as the README spells a way that passes
 
@@ -50,7 +50,7 @@ SCHEDULED = ("r=0; {}; r=$?; test -e /run/systemd/shutdown/scheduled && echo SCH
              "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do test -e /run/systemd/shutdown/scheduled || break; sleep 1; done; (exit $r)")
 
 REFUSED = [
-    Trigger("systemctl reboot", "systemctl reboot", sample=True, both=True),
+    Trigger("systemctl reboot", "systemctl reboot", sample=True, always=True),
     Trigger("systemctl reboot (no tty)", detached("systemctl reboot")),
     Trigger("reboot", "reboot", told=False, sample=True),
     Trigger("reboot (no tty)", detached("reboot"), told=False),
@@ -78,7 +78,7 @@ REFUSED = [
             seconds=60),
     Trigger("logind Reboot", f"{LOGIND} Reboot b false"),
     Trigger("logind Reboot, interactive", f"{LOGIND} Reboot b true"),
-    Trigger("systemd StartUnit", f"{MANAGER} StartUnit ss reboot.target replace-irreversibly", sample=True, both=True),
+    Trigger("systemd StartUnit", f"{MANAGER} StartUnit ss reboot.target replace-irreversibly", sample=True, always=True),
     Trigger("a service calls systemctl reboot", "systemd-run -q --wait systemctl reboot", told=False),
     Trigger("a timer calls shutdown -r", "systemd-run -q --on-active=1 shutdown -r now", code=0, told=False, later=True),
     Trigger("a unit with FailureAction=reboot", unit("lab-fails", ["FailureAction=reboot"]), told=False, later=True),
@@ -96,16 +96,16 @@ REFUSED = [
 
 # What no gate inside the machine can stop, or is not meant to; the README names each.
 PASSES = [
-    Trigger("systemctl reboot --force", "systemctl reboot --force", both=True, named="`systemctl reboot --force`"),
+    Trigger("systemctl reboot --force", "systemctl reboot --force", always=True, named="`systemctl reboot --force`"),
     Trigger("reboot -f", "reboot -f", named="`reboot -f`"),
     Trigger("systemctl reboot -ff", "systemctl reboot -ff", named="`-ff`"),
     Trigger("kill -RTMIN+15 1", "kill -RTMIN+15 1", named="SIGRTMIN+15"),
-    Trigger("systemd Reboot over D-Bus", f"{MANAGER} Reboot", both=True, named="systemd's own `Reboot` over D-Bus"),
+    Trigger("systemd Reboot over D-Bus", f"{MANAGER} Reboot", always=True, named="systemd's own `Reboot` over D-Bus"),
     Trigger("a unit with FailureAction=reboot-force", unit("lab-fails", ["FailureAction=reboot-force"]), named="`FailureAction=reboot-force`"),
     Trigger("kexec -e", f"{LOAD_KEXEC}; sync; (sleep 1; kexec -e) >/dev/null 2>&1 &", seconds=60, named="`kexec -e`"),
     Trigger("sysrq b", "echo 1 >/proc/sys/kernel/sysrq; echo b >/proc/sysrq-trigger", named="sysrq"),
     Trigger("the hypervisor's reset", monitor="system_reset", named="reset by the hypervisor"),
-    Trigger("systemctl poweroff", "systemctl poweroff", seconds=60, both=True, named="`systemctl poweroff`"),
+    Trigger("systemctl poweroff", "systemctl poweroff", seconds=60, always=True, named="`systemctl poweroff`"),
     Trigger("halt -p", "halt -p", seconds=60, named="`halt -p`"),
     Trigger("the power button", monitor="system_powerdown", seconds=60, named="the power button"),
 ]

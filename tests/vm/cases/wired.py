@@ -386,9 +386,10 @@ def stops(outcome):
 STEPS = ("units", "arrives", "told", "override_ends", "override_of_another", "grubenv", "settings", "accidents", "hands_off", "leaves", "floods", "dies",
          "poweroff", "way_out", "reboots", "early")
 # What is vfguard's own and not systemd's: once is enough, on the older one.
-ONCE = ("arrives", "told", "override_ends", "override_of_another", "grubenv", "settings", "accidents", "hands_off", "leaves", "floods", "dies")
+ONCE = ("arrives", "told", "override_ends", "override_of_another", "grubenv", "settings", "accidents", "hands_off", "leaves", "floods", "dies",
+        "poweroff", "way_out", "reboots")
 # With --full only: the build tier plays the same on roots of its own (accidents_live, gate_live), or what it adds is little.
-LONG = ("override_of_another", "accidents", "hands_off")
+LONG = ("override_of_another", "accidents", "hands_off", "floods")
 # The systemd of the newer guest.
 NEWER = 257
 

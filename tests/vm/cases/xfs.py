@@ -128,4 +128,4 @@ def tell(lab, report):
     report.say("\n/boot on XFS\n" + table(["after", "exit code", "reset boots"], rows) + "\n")
 
 
-STORIES = [Story("grub/xfs", tell)]
+STORIES = [Story("grub/xfs", tell, long=True)]

@@ -489,3 +489,30 @@ fn what_is_unsafe_is_refused_while_another_run_still_builds() {
     assert_eq!(gate(&machine), "closed");
     drop(held);
 }
+
+#[test]
+fn an_override_covers_a_kernel_that_has_an_image_and_no_modules() {
+    let machine = bad(settled(), NEW).boot_default(NEW);
+    fs::remove_dir_all(machine.path(&format!("lib/modules/{NEW}"))).unwrap();
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    assert!(files(&machine));
+    let run = machine.run(&["gate", "open", "--reason", "it needs none"]);
+    assert_eq!((run.code, files(&machine)), (0, false), "{}{}", run.stdout, run.stderr);
+}
+
+#[test]
+fn a_grubenv_that_is_full_is_not_to_be_removed_and_the_remedy_names_a_program_of_that_name() {
+    let machine = bad(settled(), NEW).boot_default(NEW);
+    let grubenv = machine.path("boot/grub2/grubenv");
+    // Another tool's variable takes nearly all of the room, as the kernels' command line may on EL8.
+    let text = fs::read_to_string(&grubenv).unwrap();
+    let saved = text.lines().find(|line| line.starts_with("saved_entry=")).unwrap();
+    let head = format!("# GRUB Environment Block\n{saved}\nkernelopts=");
+    let full = format!("{head}{}\n", "x".repeat(1024 - head.len() - 1));
+    fs::write(&grubenv, full).unwrap();
+    let run = machine.run(&["reconcile"]);
+    let said = format!("{}{}", run.stdout, run.stderr);
+    assert!(run.code == 3 && files(&machine), "{said}");
+    assert!(said.contains("it is full") && said.contains("grub2-editenv /boot/grub2/grubenv unset"), "{said}");
+    assert!(!said.contains("rm /boot"), "{said}");
+}

@@ -94,6 +94,8 @@ pub enum Code {
     ImageDamaged,
     /// The installed boot loader does not load images of that kind, or may not.
     ImageFormat,
+    /// The boot loader stops at the kernel's entry and waits for a person: its image is gone, or it asks for a password.
+    EntryStops,
     /// The file system of the boot files has no room for one more kernel.
     BootSpace,
     /// Said as info: the newest installed kernel will never start, and vfguard does not hold it back.
@@ -143,6 +145,7 @@ impl Code {
             | Code::DeviceMissing
             | Code::ImageDamaged
             | Code::ImageFormat
+            | Code::EntryStops
             | Code::BootSpace
             | Code::NewestNotBooting => false,
         }

@@ -53,6 +53,7 @@ impl<'a> Look<'a> {
             next: &self.survey.next,
             wanted: self.survey.wanted.as_ref(),
             declined: self.survey.held_off.is_some() && self.survey.wanted.is_none(),
+            declined_next: self.survey.declined_next(),
             held: self.held(),
             clear: gate::is_clear(self.host),
             excused: over.as_ref().map(|over| over.kernels.as_slice()),

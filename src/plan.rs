@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   all safe    ── gate open, nothing held but a declined kernel off ──► Rest
+//!               ├─ a declined kernel boots next ──► Allow: hold it off, then open the gate
 //!               └─ else ─────────────────────► Allow: end the hold, then open the gate
 //!   not safe    ── may be refused here ──────► Refuse: close the gate and hold the default, each by itself
 //!               └─ else ─────────────────────► Tell
@@ -52,6 +53,8 @@ pub struct Facts<'a> {
     pub wanted: Option<&'a KernelRelease>,
     /// A hold is on, a declined kernel would boot without it, and no other one is wanted.
     pub declined: bool,
+    /// The kernel that boots next is declined. Where no hold was on, one that was promoted in its place is gone.
+    pub declined_next: bool,
     /// A hold is on, or its record or mark is left.
     pub held: bool,
     /// Nothing of the gate is there.
@@ -89,6 +92,8 @@ pub enum End {
     Promote(KernelRelease),
     /// The default was moved by somebody else; only the record is left.
     Forget,
+    /// It begins: a declined kernel would boot next, and goes off the default for this one.
+    KeepOff(KernelRelease),
 }
 
 /// What is refused. The two locks do not wait for each other.
@@ -135,6 +140,14 @@ pub fn plan(facts: &Facts) -> Plan {
 fn allow(facts: &Facts) -> Plan {
     // A hold that keeps a declined kernel off stays, and nothing comes of it.
     let held = facts.held && !facts.declined;
+    let boots = facts.next.lasting().map(|c| &c.kernel);
+    let may_move = facts.rights.hold && facts.rights.promote && facts.next.loader_certain;
+    if facts.declined_next && !facts.held && may_move {
+        // Without another kernel that is known to be good it stays.
+        if let Some(refuge) = (facts.refuge)().filter(|refuge| Some(refuge) != boots) {
+            return Plan::Allow { end: End::KeepOff(refuge), open: !facts.clear };
+        }
+    }
     if facts.clear && !held {
         return Plan::Rest;
     }
@@ -194,7 +207,7 @@ fn keep_off(
     if !next.loader_certain {
         return Refusal { hold: Hold::Cannot(Hindrance::Uncertain), ..only(close) };
     }
-    let leads = |role| next.kernels.iter().any(|c| c.role == role && must_not(&c.kernel));
+    let leads = |role| next.kernels.iter().any(|c| c.role == role && (c.stops.is_some() || must_not(&c.kernel)));
     let hold = match leads(Role::Next) {
         false => Hold::Leave,
         true => refuge().map_or(Hold::Cannot(Hindrance::NoRefuge), Hold::On),

@@ -19,6 +19,7 @@ pub use leave::left_over;
 
 use crate::boot;
 use crate::config::{Config, Mode};
+use crate::declined;
 use crate::driver::{self, headers, leftovers, Progress};
 use crate::error;
 use crate::finding::Verdict;
@@ -335,11 +336,7 @@ impl<'a> Run<'a> {
     fn refuse(&mut self, look: &Look) -> Own {
         let Plan::Refuse(refusal) = look.plan(self.rights) else { return Own::default() };
         let refused = refuse::refuse(self.host, self.config, &refusal, &look.judgement);
-        for line in refused.done {
-            if !self.done.contains(&line) {
-                self.done.push(line);
-            }
-        }
+        refused.done.into_iter().for_each(|line| self.say(line));
         self.failed = refused.failed;
         Own { moved: refused.moved, raised: refused.raised }
     }
@@ -354,22 +351,35 @@ impl<'a> Run<'a> {
         if self.config.mode == Mode::Enforce {
             // It has ended whether or not its record can be removed.
             if let Err(e) = boot::forget_stale(self.host, &lock, &look.survey.next) {
-                let line = format!("the record of a hold that has ended stays: {e:#}");
-                if !self.done.contains(&line) {
-                    self.done.push(line);
-                }
+                self.say(format!("the record of a hold that has ended stays: {e:#}"));
             }
-            return Ok(false);
+            return self.accept_default(look, &lock);
         }
         if self.effort == Effort::Early {
             // Devices may be missing still; the next run ends it.
             return Ok(false);
         }
         let Some((moved, line)) = leave::leave(self.host, &lock, look) else { return Ok(false) };
+        self.say(line);
+        Ok(moved)
+    }
+
+    /// Where somebody moved the default from a hold to a declined kernel that is safe, they want it: it is declined no more. Says whether
+    /// anything changed.
+    fn accept_default(&mut self, look: &Look, lock: &BootLock) -> Result<bool> {
+        let safe = look.judgement.verdict == Verdict::Safe && look.survey.declined_next() && !look.is_overtaken();
+        let Some(next) = look.survey.next.lasting().filter(|_| safe && boot::held(self.host).is_none()) else {
+            return Ok(false);
+        };
+        declined::remove(self.host, lock, &next.kernel)?;
+        self.say(format!("{} was made the boot default, so it is not declined any more", next.kernel));
+        Ok(true)
+    }
+
+    fn say(&mut self, line: String) {
         if !self.done.contains(&line) {
             self.done.push(line);
         }
-        Ok(moved)
     }
 }
 

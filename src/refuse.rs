@@ -66,7 +66,8 @@ impl Refused {
     }
 }
 
-fn remedy(error: &anyhow::Error) -> String {
+/// What mends an error, in brackets behind a line.
+pub fn remedy(error: &anyhow::Error) -> String {
     crate::error::remedy(error).map(|remedy| format!(" ({remedy})")).unwrap_or_default()
 }
 

@@ -219,6 +219,12 @@ impl<'a> Survey<'a> {
         proven.or_else(|| running.filter(|_| !known::is_undriven(host)).cloned())
     }
 
+    /// Whether a person declined the kernel that boots next.
+    pub fn declined_next(&self) -> bool {
+        let next = self.next.lasting().map(|c| &c.kernel);
+        next.is_some_and(|next| declined::read(self.host).iter().any(|d| d.kernel == *next))
+    }
+
     /// The initial ramdisks that a kernel's boot entry names; none where it has no entry that may boot.
     pub fn initrds(&self, kernel: &KernelRelease) -> &[PathBuf] {
         self.entry(kernel).map_or(&[], |c| &c.initrds)

@@ -240,11 +240,48 @@ fn a_declined_kernel_that_somebody_makes_the_default_is_judged_as_what_boots_nex
     let run = machine.run(&["reconcile"]);
     assert_eq!((run.code, machine.saved_entry().as_str(), gate(&machine).as_str()), (0, OLD, "open"), "{}", said(&run));
     assert!(run.stdout.contains(&format!("held on {OLD} ({NEW} is declined)")), "{}", said(&run));
-    // One that is safe stays where it was set.
+    // One that is safe stays where it was set, and whoever set it wants it.
     let machine = machine.boot_default(NEW).file(&format!("lib/modules/{NEW}/modules.builtin.modinfo"), DRIVER);
     let run = machine.run(&["reconcile"]);
     assert_eq!((run.code, machine.saved_entry().as_str()), (0, NEW), "{}", said(&run));
-    assert!(machine.path(RECORD).exists() && !machine.path(HOLD).exists());
+    assert!(run.stdout.contains(&format!("{NEW} was made the boot default")), "{}", said(&run));
+    assert!(!machine.path(RECORD).exists() && !machine.path(HOLD).exists());
+}
+
+#[test]
+fn a_declined_kernel_that_is_safe_stays_off_when_the_one_that_was_promoted_in_its_place_is_removed() {
+    for loader in [Loader::Literal, Loader::SystemdBoot] {
+        let machine = refused_by(loader);
+        assert_eq!(machine.run(&["decline", NEW]).code, 0);
+        let driven =
+            |machine: Machine, kernel: &str| machine.file(&format!("lib/modules/{kernel}/modules.builtin.modinfo"), DRIVER);
+        let machine = driven(driven(later(machine, loader), LATER), NEW);
+        let run = machine.run(&["reconcile"]);
+        assert_eq!((run.code, next(&machine).as_str()), (0, LATER), "{loader:?}: {}", said(&run));
+        let gone = if loader == Loader::Literal {
+            format!("boot/loader/entries/{MACHINE_ID}-{LATER}.conf")
+        } else {
+            format!("boot/loader/entries/{LATER}.conf")
+        };
+        for file in [gone, format!("boot/vmlinuz-{LATER}")] {
+            fs::remove_file(machine.path(&file)).unwrap();
+        }
+        fs::remove_dir_all(machine.path(&format!("lib/modules/{LATER}"))).unwrap();
+        assert_eq!(next(&machine), NEW, "{loader:?}");
+        let run = machine.run(&["reconcile"]);
+        assert_eq!(
+            (run.code, next(&machine).as_str(), gate(&machine).as_str()),
+            (0, OLD, "open"),
+            "{loader:?}: {}",
+            said(&run)
+        );
+        assert!(run.stdout.contains(&format!("held on {OLD} ({NEW} is declined)")), "{loader:?}: {}", said(&run));
+        let again = machine.run(&["reconcile"]);
+        assert_eq!((again.code, next(&machine).as_str()), (0, OLD), "{loader:?}: {}", said(&again));
+        told(&machine, loader);
+        let run = machine.run(&["accept", NEW]);
+        assert_eq!((run.code, next(&machine).as_str()), (0, NEW), "{loader:?}: {}", said(&run));
+    }
 }
 
 #[test]

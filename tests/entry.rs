@@ -184,3 +184,45 @@ fn the_default_is_not_held_on_the_running_kernel_where_its_image_is_not_whole() 
     assert!(held("an image"));
     assert!(!held(""), "a power cycle would stop at the boot loader's prompt");
 }
+
+#[test]
+fn a_default_whose_image_is_gone_is_certain_and_bad_and_is_moved() {
+    let gone = || {
+        let machine = machine().kernel(OLD).boot_entry(OLD).running(OLD).vf("ixgbevf").offline();
+        for file in [format!("boot/vmlinuz-{K}"), format!("lib/modules/{K}")] {
+            let path = machine.path(&file);
+            if path.is_dir() {
+                fs::remove_dir_all(path).unwrap()
+            } else {
+                fs::remove_file(path).unwrap()
+            }
+        }
+        machine
+    };
+    let machine = gone();
+    let next = machine.run(&["--format", "json", "next-boot"]).json();
+    assert_eq!((&next["certain"], &next["kernels"][0]["kernel"]), (&true.into(), &K.into()), "{next}");
+    // Nothing is built for it, and nothing else is asked of it.
+    let (exit, code, severity, detail) = only(&machine);
+    assert_eq!((exit, code.as_str(), severity.as_str()), (3, "entry-stops", "unsafe"));
+    assert!(detail.contains(&format!("/vmlinuz-{K} is not there")), "{detail}");
+    let run = machine.run(&["reconcile"]);
+    assert_eq!(machine.saved_entry(), OLD, "{}{}", run.stdout, run.stderr);
+    assert!(!run.stdout.contains(&format!("{K}: ixgbevf")), "{}", run.stdout);
+    // While a package is being removed, that is said.
+    let machine = gone().file("var/lib/dnf/rpmdb_lock.pid", "7\n").file("proc/7/x", "");
+    assert_eq!(only(&machine).1, "build-pending");
+}
+
+#[test]
+fn an_entry_on_a_file_system_that_cannot_be_looked_into_is_not_called_gone() {
+    let elsewhere =
+        format!("menuentry 'Other' {{\n search --set=root other\n linux /boot/vmlinuz-{OLD}-other root=/dev/sdz1\n}}\n");
+    let here = format!("menuentry 'Ours' {{\n search --set=root ours\n linux /vmlinuz-{K}\n}}\n");
+    let certain = |first: &str, second: &str| {
+        let machine = Machine::new().kernel(K).file("boot/grub2/grub.cfg", &format!("set default=0\n{first}{second}"));
+        machine.run(&["--format", "json", "next-boot"]).json()["certain"].clone()
+    };
+    assert_eq!(certain(&elsewhere, &here), false);
+    assert_eq!(certain(&elsewhere.replace("root other", "root ours"), &here), true);
+}

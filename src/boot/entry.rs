@@ -1,6 +1,6 @@
 //! An entry of any boot loader, and the kernel that it starts.
 
-use super::{image, Candidate, NextBoot, Role};
+use super::{image, Candidate, NextBoot, Problem, Role};
 use crate::host::Host;
 use crate::kernel::installed::modules_dir;
 use std::path::{Path, PathBuf};
@@ -16,20 +16,37 @@ pub(super) struct Entry<'a> {
     pub initrds: &'a [String],
     /// Why it cannot start, if that is known.
     pub failed: Option<String>,
+    /// It asks for a password.
+    pub locked: bool,
+    /// Whether the file system that it names is this machine's: what is not there is gone. Another system's cannot be looked into.
+    pub ours: &'a dyn Fn() -> bool,
 }
+
+const STALE: &str = "remove the stale entry, install that kernel again, or make another entry the default";
+const UNRESTRICT: &str =
+    "add --unrestricted to CLASS (and to the submenu) in /etc/grub.d/10_linux, then grub2-mkconfig or update-grub";
 
 /// Adds the kernel of an entry, with all that is doubtful about it.
 pub(super) fn candidate(host: &Host, answer: &mut NextBoot, entry: Entry) {
     let image = image::look(host, &entry.spec);
-    let failed = entry.failed.or_else(|| image.path.is_none().then(|| format!("{} is not there", entry.spec)));
-    if let Some(why) = &failed {
-        answer.doubt(
+    let gone = image.path.is_none().then(|| format!("{} is not there", image::strip_device(&entry.spec)));
+    let stops = image.release.as_ref().and(stops(&entry, gone.as_deref()));
+    match (&stops, entry.failed.or(gone)) {
+        // What lies behind the default is not reached by it.
+        (Some(Problem { message, remedy }), _) => {
+            answer.note(message, remedy);
+            if entry.role == Role::Fallback {
+                return;
+            }
+        }
+        (None, Some(why)) => answer.doubt(
             format!(
                 "the entry {:?} cannot be started: {why}; the boot loader would fall back or wait for a person",
                 entry.entry
             ),
-            "remove the stale entry, install that kernel again, or make another entry the default",
-        );
+            STALE,
+        ),
+        (None, None) => {}
     }
     if let Some(said) = &image.misnamed {
         answer.doubt(
@@ -60,7 +77,19 @@ pub(super) fn candidate(host: &Host, answer: &mut NextBoot, entry: Entry) {
         why: entry.why,
         cmdline: entry.cmdline,
         initrds,
+        stops,
     });
+}
+
+/// Why the boot loader stops at an entry for certain.
+fn stops(entry: &Entry, gone: Option<&str>) -> Option<Problem> {
+    let what = |why: &str| format!("the boot loader stops at the entry {:?}: {why}", entry.entry);
+    if entry.locked {
+        let message = what("it, or a submenu that it is in, asks for a user name and a password before it starts");
+        return Some(Problem { message, remedy: UNRESTRICT.into() });
+    }
+    let gone = gone.filter(|_| entry.failed.is_none() && (entry.ours)())?;
+    Some(Problem { message: what(gone), remedy: STALE.into() })
 }
 
 /// A ramdisk that is not there, named as it would lie in /boot.

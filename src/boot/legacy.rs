@@ -27,6 +27,8 @@ pub struct Menu {
     pub fallback: Vec<usize>,
     /// The entries.
     pub titles: Vec<Title>,
+    /// A password guards the menu, and so the entries that are locked.
+    pub password: bool,
     /// Lines that could not be understood.
     pub mistakes: Vec<(usize, String)>,
 }
@@ -46,6 +48,12 @@ pub struct Title {
     pub initrd: Option<String>,
     /// `chainloader` or `configfile`: what else it starts.
     pub other: Option<String>,
+    /// The device that its files lie on.
+    pub device: String,
+    /// `lock`, which asks for the menu's password.
+    pub lock: bool,
+    /// A `password` of its own.
+    pub password: bool,
 }
 
 /// Reads a menu. Never fails: what is not understood is listed.
@@ -91,6 +99,7 @@ fn menu_line(menu: &mut Menu, line: usize, word: &str, value: &str) {
                 }
             }
         }
+        "password" => menu.password = true,
         "configfile" => menu.mistakes.push((line, format!("configfile {value} goes elsewhere"))),
         _ if !word.bytes().all(|b| b.is_ascii_graphic()) => menu.mistakes.push((line, "not text".into())),
         _ => {}
@@ -106,6 +115,9 @@ fn entry_line(title: &mut Title, word: &str, value: &str) {
         "module" | "modulenounzip" => title.modules.push((file, args)),
         "initrd" => title.initrd = Some(file),
         "chainloader" | "configfile" => title.other = Some(format!("{word} {value}")),
+        "root" | "rootnoverify" | "uuid" => title.device = file,
+        "lock" => title.lock = true,
+        "password" => title.password = true,
         _ => {}
     }
 }
@@ -185,12 +197,12 @@ fn resolve_text(host: &Host, config: &Path, text: &str) -> NextBoot {
         }
         (false, None) => (0, format!("{said}, which is past the last entry, so the first")),
     };
-    add(host, config, &mut answer, Role::Next, &menu.titles[at], why);
+    add(host, config, &mut answer, Role::Next, (&menu, at), why);
     let mut seen = vec![at];
     for n in rest {
         if !seen.contains(n) {
             seen.push(*n);
-            add(host, config, &mut answer, Role::Fallback, &menu.titles[*n], format!("fallback={n}"));
+            add(host, config, &mut answer, Role::Fallback, (&menu, *n), format!("fallback={n}"));
         }
     }
     answer
@@ -198,12 +210,14 @@ fn resolve_text(host: &Host, config: &Path, text: &str) -> NextBoot {
 
 /// Adds the entry of that number, for one who looks for a kernel's entry.
 fn add_number(host: &Host, config: &Path, answer: &mut NextBoot, text: &str, number: usize) {
-    if let Some(title) = parse(text).titles.get(number) {
-        add(host, config, answer, Role::Next, title, String::new());
+    let menu = parse(text);
+    if number < menu.titles.len() {
+        add(host, config, answer, Role::Next, (&menu, number), String::new());
     }
 }
 
-fn add(host: &Host, config: &Path, answer: &mut NextBoot, role: Role, title: &Title, why: String) {
+fn add(host: &Host, config: &Path, answer: &mut NextBoot, role: Role, (menu, at): (&Menu, usize), why: String) {
+    let title = &menu.titles[at];
     let place = format!("{}:{}", config.display(), title.line);
     let Some((kernel, args)) = &title.kernel else {
         let what = title.other.as_deref().unwrap_or("no kernel");
@@ -223,9 +237,16 @@ fn add(host: &Host, config: &Path, answer: &mut NextBoot, role: Role, title: &Ti
         spec: spec.clone(),
         cmdline: cmdline.clone(),
         initrds: &initrds,
+        locked: title.password || (title.lock && menu.password),
+        ours: &|| menu.titles.iter().any(|other| other.device == title.device && is_there(host, other)),
         failed: (xen && image::locate(host, kernel).is_none()).then(|| format!("{kernel} is not there")),
     };
     candidate(host, answer, entry);
+}
+
+/// Whether what an entry loads first is there.
+fn is_there(host: &Host, title: &Title) -> bool {
+    title.kernel.as_ref().is_some_and(|(file, _)| image::locate(host, file).is_some())
 }
 
 /// GRUB 0.97 with its menu.
@@ -313,7 +334,8 @@ impl Legacy {
         let at = (0..parse(&text).titles.len()).find(|n| {
             let mut answer = NextBoot::new(Source::GrubLegacy);
             add_number(host, config, &mut answer, &text, *n);
-            let whole = |c: &Candidate| c.kernel == *to && c.initrds.iter().all(|initrd| host.exists(initrd));
+            let whole =
+                |c: &Candidate| c.stops.is_none() && c.kernel == *to && c.initrds.iter().all(|initrd| host.exists(initrd));
             answer.certain && answer.kernels.iter().any(whole)
         });
         let at = at.ok_or_else(|| no_entry(to))?;

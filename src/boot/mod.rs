@@ -76,6 +76,9 @@ pub struct Candidate {
     /// The initial ramdisks that the entry names, below the root.
     #[serde(skip)]
     pub initrds: Vec<PathBuf>,
+    /// Why the loader stops at this entry and waits for a person, where it does for certain.
+    #[serde(skip)]
+    pub stops: Option<Problem>,
 }
 
 /// Something about the next boot that a person should know, with what mends it.
@@ -142,9 +145,9 @@ impl NextBoot {
         role(Role::Once).or_else(|| role(Role::Next))
     }
 
-    /// The kernel that later starts lead into.
+    /// The kernel that later starts lead into; none where they stop at the boot loader.
     pub fn lasting(&self) -> Option<&Candidate> {
-        self.kernels.iter().find(|c| c.role == Role::Next)
+        self.kernels.iter().find(|c| c.role == Role::Next && c.stops.is_none())
     }
 }
 

@@ -68,6 +68,7 @@ fn excusable(code: Code) -> bool {
         | Code::LastSafeKernel
         | Code::PromoteFailed
         | Code::DeviceMissing
+        | Code::EntryStops
         | Code::ImageDamaged
         | Code::ImageFormat
         | Code::BootSpace

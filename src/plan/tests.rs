@@ -36,6 +36,7 @@ fn next(kernels: &[(&str, Role)]) -> NextBoot {
         why: String::new(),
         cmdline: String::new(),
         initrds: vec![],
+        stops: None,
     };
     let mut next = NextBoot::new(Source::Grub2);
     next.kernels = kernels.iter().map(candidate).collect();
@@ -49,6 +50,7 @@ struct Case {
     next: NextBoot,
     wanted: Option<KernelRelease>,
     declined: bool,
+    declined_next: bool,
     held: bool,
     clear: bool,
     excused: Option<Vec<KernelRelease>>,
@@ -63,6 +65,7 @@ impl Case {
             next: next(boots),
             wanted: None,
             declined: false,
+            declined_next: false,
             held: false,
             clear: true,
             excused: None,
@@ -77,6 +80,7 @@ impl Case {
             next: &self.next,
             wanted: self.wanted.as_ref(),
             declined: self.declined,
+            declined_next: self.declined_next,
             held: self.held,
             clear: self.clear,
             excused: self.excused.as_deref(),
@@ -133,6 +137,26 @@ fn a_hold_that_keeps_a_declined_kernel_off_stays_without_a_word_and_ends_for_a_l
     // A later kernel is wanted in its place.
     let later = Case { declined: false, wanted: Some(kernel("6.1.0-55")), ..Case::held() };
     assert_eq!(later.plan(), Plan::Allow { end: End::Promote(kernel("6.1.0-55")), open: true });
+}
+
+#[test]
+fn a_declined_kernel_that_boots_next_though_it_is_safe_goes_off_the_default_and_refuses_nothing() {
+    let back = || Case { declined_next: true, ..Case::new(&[(NEW, Verdict::Safe)], &[(NEW, Role::Next)]) };
+    let off = End::KeepOff(kernel(OLD));
+    assert_eq!(back().plan(), Plan::Allow { end: off.clone(), open: false });
+    assert_eq!(Case { clear: false, ..back() }.plan(), Plan::Allow { end: off, open: true });
+    // Where nothing else is known to be good, or nothing may be moved, it stays.
+    assert_eq!(Case { refuge: None, ..back() }.plan(), Plan::Rest);
+    assert_eq!(Case { refuge: Some(kernel(NEW)), ..back() }.plan(), Plan::Rest);
+    // Somebody moved the default from the hold to it.
+    assert_eq!(Case { held: true, ..back() }.plan(), Plan::Allow { end: End::Forget, open: false });
+    assert_eq!(Case { rights: Rights::new(Mode::Observe, Place::Normal, false, false), ..back() }.plan(), Plan::Rest);
+    assert_eq!(Case { rights: Rights::new(Mode::Enforce, Place::Normal, true, false), ..back() }.plan(), Plan::Rest);
+    let mut uncertain = back();
+    uncertain.next.loader_certain = false;
+    assert_eq!(uncertain.plan(), Plan::Rest);
+    // One that is not safe is refused like any other.
+    assert_eq!(Case { judgement: judgement(&[(NEW, Verdict::Unsafe)]), ..back() }.plan(), refusal(true, false, on(OLD)));
 }
 
 #[test]

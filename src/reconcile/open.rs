@@ -24,7 +24,7 @@ impl Run<'_> {
         failpoint::hit("safe-before-promoted");
         let mut not_promoted = None;
         let judged = match &end {
-            End::Leave => None,
+            End::Leave | End::KeepOff(_) => None,
             End::Promote(kernel) => Some(Some(kernel)),
             End::Forget => Some(None),
         };
@@ -40,6 +40,16 @@ impl Run<'_> {
                 // What is the default by now was not judged.
                 Err(e) if boot::was_set_meanwhile(&e) => return Ok(Err(look.judgement)),
                 Err(e) => not_promoted = Some(e),
+            }
+        }
+        if let End::KeepOff(refuge) = &end {
+            let lock = BootLock::take(self.host);
+            if look.is_overtaken() {
+                return Ok(Err(look.judgement));
+            }
+            match lock.and_then(|lock| boot::hold(self.host, &lock, refuge)) {
+                Ok(change) => self.done.push(refuse::told(self.host, change)),
+                Err(e) => self.done.push(format!("the declined kernel still boots next: {e:#}{}", refuse::remedy(&e))),
             }
         }
         failpoint::hit("promoted-before-open");

@@ -31,7 +31,24 @@ impl Survey<'_> {
     pub(super) fn entry_findings(&self, kernel: &KernelRelease) -> Vec<Finding> {
         let Some(entry) = self.entry(kernel) else { return Vec::new() };
         let image = image(self.host, kernel).map(|image| self.image_findings(kernel, &image)).unwrap_or_default();
-        image.into_iter().chain(self.without_ramdisk(kernel, entry)).collect()
+        self.stops(kernel, entry).into_iter().chain(image).chain(self.without_ramdisk(kernel, entry)).collect()
+    }
+
+    /// That nothing but an entry is left of a kernel: there is nothing to build or to prove.
+    pub(super) fn gone(&self, kernel: &KernelRelease) -> Option<Finding> {
+        let entry = self.entry(kernel).filter(|_| image(self.host, kernel).is_none())?;
+        self.stops(kernel, entry)
+    }
+
+    fn stops(&self, kernel: &KernelRelease, entry: &Candidate) -> Option<Finding> {
+        let stops = entry.stops.clone()?;
+        match locks::held(self.host).filter(|_| image(self.host, kernel).is_none()) {
+            Some(lock) => {
+                let detail = format!("{}: a package manager is at work ({lock} is locked)", stops.message);
+                Some(Finding::refuse(Code::BuildPending, detail, "wait until it is done, then: vfguard reconcile"))
+            }
+            None => Some(Finding::refuse(Code::EntryStops, stops.message, stops.remedy)),
+        }
     }
 
     fn image_findings(&self, kernel: &KernelRelease, image: &Path) -> Vec<Finding> {

@@ -18,6 +18,10 @@ impl Survey<'_> {
     /// What is known about one kernel.
     pub fn evidence(&self, kernel: &KernelRelease) -> KernelEvidence {
         let host = self.host;
+        if let Some(gone) = self.gone(kernel) {
+            let (release, findings) = (kernel.clone(), vec![gone]);
+            return KernelEvidence { release, needs: vec![], findings, proven_by_use: false, undecided: None };
+        }
         let cmdline = match self.entry(kernel) {
             Some(candidate) if !candidate.cmdline.is_empty() => candidate.cmdline.clone(),
             _ => host.read_text("/proc/cmdline").unwrap_or_default(),

@@ -231,6 +231,7 @@ fn answer(q: &Question) -> (Plan, Set) {
         next: &next,
         wanted: wanted.as_ref(),
         declined: off.is_some() && wanted.is_none(),
+        declined_next: next.lasting().is_some_and(|c| q.declined.has(kernel(c.kernel.as_str()))),
         held: off.is_some() || q.hold.is_some(),
         clear: q.clear,
         excused: excused.as_deref(),
@@ -244,6 +245,7 @@ fn answer(q: &Question) -> (Plan, Set) {
                 plan::End::Leave => End::Leave,
                 plan::End::Promote(k) => End::Promote(kernel(k.as_str())),
                 plan::End::Forget => End::Forget,
+                plan::End::KeepOff(_) => unreachable!("no scene makes a declined kernel the default again"),
             },
             open,
         },
@@ -275,6 +277,7 @@ fn next_boot(q: &Question) -> (NextBoot, Option<HeldOff>) {
             why: String::new(),
             cmdline: String::new(),
             initrds: vec![],
+            stops: None,
         };
         next.kernels.extend(once.map(|k| candidate(k, boot::Role::Once)));
         next.kernels.push(candidate(lasting, boot::Role::Next));

@@ -41,7 +41,7 @@ impl BootLoader for Grub2 {
         let mut answer = NextBoot::new(Source::Unknown);
         let choices = self.choices(host);
         let whole = choices.iter().filter(|c| c.failed.is_none());
-        whole.for_each(|c| add(host, &mut answer, Role::Next, c, ""));
+        whole.for_each(|c| add(host, &mut answer, Role::Next, c, "", &|_| false));
         answer.kernels
     }
 

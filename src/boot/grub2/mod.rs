@@ -13,6 +13,7 @@ pub mod torn;
 pub(super) use loader::Grub2;
 
 use super::entry::{candidate, Entry};
+use super::image;
 use super::{NextBoot, Role, Source};
 use crate::host::{files, os_release, Host};
 use crate::kernel::KernelRelease;
@@ -105,12 +106,13 @@ fn simulate(world: &World, config: &Path) -> Seen {
     let from_entries = first.choice.as_ref().map_or(first.bls, |c| c.bls);
     let mut answer = NextBoot::new(if from_entries { Source::Bls } else { Source::Grub2 });
     remarks(&mut answer, &first);
+    let ours = |choice: &Choice| is_ours(world, config, choice);
     let mut default = first.default.clone();
     let lasting = if first.once && world.writable {
         let second = Machine::boot(world, config, first.env.clone());
         remarks(&mut answer, &second);
         if let Some(choice) = &first.choice {
-            add(world.host, &mut answer, Role::Once, choice, &once_reason(&first));
+            add(world.host, &mut answer, Role::Once, choice, &once_reason(&first), &ours);
         }
         default = second.default;
         second.choice
@@ -118,10 +120,10 @@ fn simulate(world: &World, config: &Path) -> Seen {
         first.choice.clone()
     };
     if let Some(choice) = &lasting {
-        add(world.host, &mut answer, Role::Next, choice, "");
+        add(world.host, &mut answer, Role::Next, choice, "", &ours);
     }
     for choice in &first.fallbacks {
-        add(world.host, &mut answer, Role::Fallback, choice, "");
+        add(world.host, &mut answer, Role::Fallback, choice, "", &ours);
     }
     counting(world, config, &first, &mut answer);
     Seen { answer, first, default, lasting, writable: world.writable }
@@ -157,16 +159,26 @@ fn counting(world: &World, config: &Path, first: &Outcome, answer: &mut NextBoot
     }
     if let Some(choice) = Machine::boot(world, config, env).choice {
         if !answer.kernels.iter().any(|c| c.entry == choice.entry) {
-            add(world.host, answer, Role::Fallback, &choice, "once boot_counter has run out; ");
+            let ours = |choice: &Choice| is_ours(world, config, choice);
+            add(world.host, answer, Role::Fallback, &choice, "once boot_counter has run out; ", &ours);
         }
     }
 }
 
+/// Whether the entry's device is one on which another entry's image is there: that file system is looked into here.
+fn is_ours(world: &World, config: &Path, choice: &Choice) -> bool {
+    let here = |other: &Choice| {
+        other.device == choice.device && other.image.as_deref().and_then(|i| image::locate(world.host, i)).is_some()
+    };
+    choice.device == image::TREE || Machine::survey(world, config).0.iter().any(here)
+}
+
 /// Adds what an entry that was chosen, or could be, starts.
-pub(super) fn add(host: &Host, answer: &mut NextBoot, role: Role, choice: &Choice, reason: &str) {
+fn add(host: &Host, answer: &mut NextBoot, role: Role, choice: &Choice, reason: &str, ours: &dyn Fn(&Choice) -> bool) {
     let spec = choice.image.clone().unwrap_or_default();
     let why = format!("{reason}{}", choice.why);
-    let failed = choice.failed.clone();
+    // That its image is not there is seen below.
+    let failed = choice.failed.clone().filter(|_| spec.is_empty() || image::locate(host, &spec).is_some());
     candidate(
         host,
         answer,
@@ -178,6 +190,8 @@ pub(super) fn add(host: &Host, answer: &mut NextBoot, role: Role, choice: &Choic
             cmdline: choice.cmdline.clone(),
             initrds: &choice.initrds,
             failed,
+            locked: choice.locked,
+            ours: &|| ours(choice),
         },
     );
 }

@@ -334,7 +334,7 @@ pub fn wanted_entry(host: &Host, wanted: &KernelRelease) -> Option<Candidate> {
     }
     let recorded = Hold::read(host).map(|h| h.entry);
     let entries = now.asked?.loader.menu(host).into_iter().filter(|c| c.kernel == *wanted);
-    entries.min_by_key(|c| (Some(&c.entry) != recorded.as_ref(), plan::is_rescue(&c.cmdline)))
+    entries.min_by_key(|c| (c.stops.is_some(), Some(&c.entry) != recorded.as_ref(), plan::is_rescue(&c.cmdline)))
 }
 
 /// Ends what is set for the next boot only (`next_entry`, LoaderEntryOneShot), resolves again and compares.

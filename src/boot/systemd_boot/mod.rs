@@ -275,7 +275,7 @@ fn add(host: &Host, answer: &mut NextBoot, role: Role, entry: &Entry, why: Strin
     if entry.image.extension().is_some_and(|e| e.eq_ignore_ascii_case("efi")) {
         if let Some(kernel) = release(host, entry) {
             let (entry, cmdline) = (entry.id.clone(), entry.cmdline.clone());
-            answer.kernels.push(super::Candidate { kernel, role, entry, why, cmdline, initrds: Vec::new() });
+            answer.kernels.push(super::Candidate { kernel, role, entry, why, cmdline, initrds: Vec::new(), stops: None });
             return;
         }
     }
@@ -287,6 +287,8 @@ fn add(host: &Host, answer: &mut NextBoot, role: Role, entry: &Entry, why: Strin
         cmdline: entry.cmdline.clone(),
         initrds: &entry.initrds,
         failed: None,
+        locked: false,
+        ours: &|| false,
     };
     candidate(host, answer, named);
 }

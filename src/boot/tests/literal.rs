@@ -309,15 +309,26 @@ fn the_entry_that_is_held_is_whole_not_for_repairs_and_the_running_ones_own() {
 }
 
 #[test]
-fn an_entry_that_asks_for_a_password_is_a_doubt_and_no_target() {
+fn an_entry_that_asks_for_a_password_stops_and_is_no_target() {
     let m = stock();
     let locked = String::from_utf8(m.read("boot/grub/grub.cfg")).unwrap();
     let users = "set superusers=\"root\"\nexport superusers\npassword root x\n";
     put(m.dir.path(), "boot/grub/grub.cfg", format!("{users}{locked}").as_bytes());
     let answer = next_boot(&m.host, &config::Boot::default());
     let problem = answer.problems.iter().find(|p| p.message.contains("asks for a user name")).unwrap();
-    assert!(!answer.certain && problem.remedy.contains("--unrestricted"), "{answer:?}");
-    assert!(hold(&m.host, &m.lock, &k(OLD)).is_err() && m.next() == NEW);
+    assert!(answer.certain && answer.lasting().is_none() && problem.remedy.contains("--unrestricted"), "{answer:?}");
+    assert!(hold(&m.host, &m.lock, &k(OLD)).is_err() && m.next().is_empty());
+    // A default that asks is moved to an entry that does not.
+    let (title, open) =
+        (format!("menuentry 'Debian, with Linux {OLD}'"), format!("menuentry --unrestricted 'Debian, with Linux {OLD}'"));
+    let half = locked.replace(&title, &open);
+    let half = half.replace("submenu '", "submenu --unrestricted '");
+    put(m.dir.path(), "boot/grub/grub.cfg", format!("{users}{half}").as_bytes());
+    hold(&m.host, &m.lock, &k(OLD)).unwrap();
+    assert!(m.next() == OLD && next_boot(&m.host, &config::Boot::default()).lasting().is_some());
+    m.promote().unwrap_err();
+    assert_eq!(m.next(), OLD);
+    std::fs::remove_file(m.dir.path().join(FILE)).unwrap();
     // Open entries below a submenu that is not.
     let open = locked.replace("menuentry '", "menuentry --unrestricted '");
     put(m.dir.path(), "boot/grub/grub.cfg", format!("{users}{open}").as_bytes());

@@ -141,6 +141,7 @@ pub(super) enum Stop {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Loaded {
     pub image: Option<String>,
+    pub device: String,
     pub missing: Option<String>,
     pub cmdline: String,
     pub initrds: Vec<String>,

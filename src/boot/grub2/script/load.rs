@@ -8,7 +8,10 @@ impl Machine<'_> {
         let Some((file, arguments)) = args.split_first() else { return 1 };
         let missing = self.locate(file).is_none().then(|| file.clone());
         let status = i32::from(missing.is_some());
-        self.loaded = Some(Loaded { image: Some(file.clone()), missing, cmdline: arguments.join(" "), ..Loaded::default() });
+        let named = file.strip_prefix('(').and_then(|rest| rest.split_once(')')).map(|(device, _)| device);
+        let device = named.or_else(|| self.get("root")).unwrap_or_default().to_owned();
+        let cmdline = arguments.join(" ");
+        self.loaded = Some(Loaded { image: Some(file.clone()), device, missing, cmdline, ..Loaded::default() });
         status
     }
 
@@ -81,6 +84,7 @@ impl Machine<'_> {
             why: format!("{} boots it without a menu", self.file.display()),
             failed: loaded.missing.map(|m| format!("{m} is not there")),
             image: loaded.image,
+            device: loaded.device,
             cmdline: loaded.cmdline,
             initrds: loaded.initrds,
             ..Choice::default()

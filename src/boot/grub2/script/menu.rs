@@ -40,6 +40,8 @@ pub struct Choice {
     pub bls: bool,
     /// The kernel's file as the entry writes it.
     pub image: Option<String>,
+    /// The device that it lies on, as the script names it.
+    pub device: String,
     /// The kernel's arguments.
     pub cmdline: String,
     /// Its initial ramdisks as the entry writes them.
@@ -209,18 +211,13 @@ impl Machine<'_> {
             (Some(_), None) => None,
         };
         let locked = self.locks > 0;
-        if locked {
-            self.doubt(
-                format!("the entry {:?}, or a submenu that it is in, asks for a user name and a password before it starts", entry.title),
-                "add --unrestricted to CLASS (and to the submenu) in /etc/grub.d/10_linux, then grub2-mkconfig or update-grub",
-            );
-        }
         Choice {
             entry: if entry.bls { entry.id.clone() } else { self.path.join(">") },
             selector: if self.names.iter().any(String::is_empty) { String::new() } else { self.names.join(">") },
             why,
             bls: entry.bls,
             image: loaded.image,
+            device: loaded.device,
             cmdline: loaded.cmdline,
             initrds: loaded.initrds,
             failed,

@@ -167,6 +167,7 @@ fn fail_closed(machine: &Machine) -> bool {
     let ours = script[start..end].replace("/var/lib/vfguard", &format!("{root}/var/lib/vfguard"));
     let ours =
         ours.replace("\"/lib/modules/", &format!("\"{root}/lib/modules/")).replace("\"/boot/", &format!("\"{root}/boot/"));
+    let ours = ours.replace(" /boot/grub", &format!(" {root}/boot/grub"));
     let run = Command::new("sh").args(["-euc", &format!("export LC_ALL=C\n{ours}\nhold")]).output().unwrap();
     assert!(run.stderr.is_empty(), "{}", String::from_utf8_lossy(&run.stderr));
     run.status.success()
@@ -191,6 +192,12 @@ fn the_shell_that_holds_when_vfguard_dies_holds_a_literal_default_and_keeps_an_a
         let before = identity(&machine.path(CUSTOM));
         assert!(fail_closed(&machine), "once more");
         assert_eq!(identity(&machine.path(CUSTOM)), before);
+        // Where the menu was made anew without that name, it is written, and not believed.
+        let entry = machine.path(&format!("boot/loader/entries/{MACHINE_ID}-{OLD}.conf"));
+        let renamed = machine.path(&format!("boot/loader/entries/other-{OLD}.conf"));
+        fs::rename(&entry, &renamed).unwrap();
+        assert!(!fail_closed(&machine));
+        fs::rename(&renamed, &entry).unwrap();
         // The next run knows what is wanted, and ends it.
         let run = machine.run(&["reconcile"]);
         assert_eq!((run.code, next(&machine).as_str()), (0, NEW), "{}", said(&run));

@@ -14,6 +14,7 @@
 //! alone, and the gate stays closed meanwhile. And a service that cannot begin is not waited for ([`follow`]).
 
 mod follow;
+pub mod order;
 
 use crate::boot;
 use crate::config::{Config, Mode};
@@ -21,24 +22,30 @@ use crate::driver::headers;
 use crate::driver::Progress;
 use crate::finding::Verdict;
 use crate::gate::{self, State};
+use crate::host::packages::yum;
 use crate::host::place::{self, Place};
-use crate::host::{systemd, Host};
+use crate::host::{locks, systemd, Host};
 use crate::judge::{Judgement, KernelReport, Role};
-use crate::kernel::KernelRelease;
-use crate::reconcile::{self, Effort, Outcome, Pending};
+use crate::kernel::{installed, leaving, KernelRelease};
+use crate::reconcile::{self, Effort, Outcome, Pending, Standing};
 use crate::survey::Survey;
 use anyhow::Result;
 use follow::{follow, Ran};
+use order::Stage;
 use std::time::{Duration, Instant};
 
 /// The unit that builds; its file is packaging/systemd's.
 pub const WORKER: &str = "vfguard.service";
+/// A transaction of many packages on a slow machine.
+const TRANSACTION: Duration = Duration::from_secs(2 * 60 * 60);
 /// The unit that waits for the end of a transaction and installs headers; likewise.
 pub const HEADERS: &str = "vfguard-headers.service";
 /// Where the worker's progress is told to hooks, below the root.
 pub const PROGRESS: &str = "/run/vfguard/progress";
 /// The last verdict that a hook told, below the root: the next hook of the transaction does not repeat it.
 const TOLD: &str = "/run/vfguard/told";
+/// The last that yum's action told, and of which kernels: what scriptlets print is not seen at all on EL6.
+const TOLD_BY_ACTION: &str = "/run/vfguard/told-by-action";
 /// Who calls `reconcile`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
@@ -54,8 +61,10 @@ pub enum Caller {
     Machine,
     /// dnf5's actions plugin, for which stdout is a protocol.
     Dnf5,
+    /// yum 3's action, which has the terminal, and which another root's transaction and one that is only tested call as well.
+    Yum,
     /// Any other hook; its transaction may still be under way.
-    Hook,
+    Hook(Stage),
 }
 
 impl Caller {
@@ -68,39 +77,77 @@ impl Caller {
             Some("boot") => Caller::Boot,
             Some("watch" | "timer" | "override-end") => Caller::Machine,
             Some("dnf5") => Caller::Dnf5,
-            Some(_) => Caller::Hook,
+            Some("yum") => Caller::Yum,
+            Some(name) => Caller::Hook(Stage::of(name)),
         }
     }
 
     /// Whether a package manager waits for this call.
     pub fn in_transaction(self) -> bool {
         match self {
-            Caller::Hook | Caller::Dnf5 => true,
+            Caller::Hook(_) | Caller::Yum | Caller::Dnf5 => true,
             Caller::Person | Caller::Worker | Caller::Headers | Caller::Boot | Caller::Machine => false,
         }
     }
 }
 
-/// Reconciles as a hook.
+impl Caller {
+    /// How far the transaction is; none where the caller is no hook.
+    fn stage(self) -> Option<Stage> {
+        match self {
+            Caller::Hook(stage) => Some(stage),
+            Caller::Yum | Caller::Dnf5 => Some(Stage::Done),
+            Caller::Person | Caller::Worker | Caller::Headers | Caller::Boot | Caller::Machine => None,
+        }
+    }
+
+    /// Whether what is on disk now may be led into.
+    pub fn standing(self) -> Standing {
+        match (self, self.stage()) {
+            (Caller::Person, _) => Standing::Final,
+            (_, Some(stage)) if stage.is_final() => Standing::Final,
+            (_, Some(_)) => Standing::Changing,
+            (_, None) => Standing::Unasked,
+        }
+    }
+}
+
+/// Reconciles as a hook; `leaving` is a kernel that is about to be removed.
 ///
 /// # Errors
 /// Those of [`reconcile::reconcile`].
-pub fn run(host: &Host, config: &Config, progress: &dyn Progress) -> Result<Outcome> {
+pub fn run(
+    host: &Host,
+    config: &Config,
+    caller: Caller,
+    leaving: Option<&KernelRelease>,
+    progress: &dyn Progress,
+) -> Result<Outcome> {
+    let (stage, standing) = (caller.stage().unwrap_or(Stage::Written), caller.standing());
+    match leaving {
+        Some(kernel) => leaving::note(host, kernel)?,
+        None if stage != Stage::Leaving => leaving::forget(host),
+        None => {}
+    }
     let until = Instant::now() + Duration::from_secs(config.hook.budget);
     let place = place::place(host);
     if !place.may_hold() {
         // An image build: nothing is refused, so there is nothing to decide first.
-        return reconcile::reconcile(host, config, Effort::Whole, progress);
+        let effort = if stage.builds() { Effort::Whole } else { Effort::Decide };
+        return reconcile::reconcile(host, config, effort, standing, progress);
     }
-    let mut first = reconcile::reconcile(host, config, Effort::Decide, progress)?;
+    let mut first = reconcile::reconcile(host, config, Effort::Decide, standing, progress)?;
+    if !stage.builds() {
+        return Ok(first);
+    }
     let pending = reconcile::pending(host, &first.judgement)?;
-    let served = host.is_live() && place == Place::Normal && systemd::has_unit(host, WORKER);
+    let served = host.is_live() && place == Place::Normal && systemd::serves(host, WORKER);
     if pending.is_empty() && served {
         return Ok(first);
     }
     let said = std::mem::take(&mut first.done);
     if pending.is_empty() {
-        let mut last = here(host, config, until, progress, &said)?;
+        let mut last = here(host, config, until, standing, progress, &said)?;
         last.done.splice(0..0, said);
         return Ok(last);
     }
@@ -110,8 +157,16 @@ pub fn run(host: &Host, config: &Config, progress: &dyn Progress) -> Result<Outc
     for p in &ready {
         progress.note(&format!("{}: {} is not proven yet{}", p.kernel, p.driver, meanwhile(&first)));
     }
+    if stage == Stage::Written && yum::action_follows(host) {
+        // yum shows nothing of a scriptlet before its end, and people take that for a machine that hangs.
+        if served {
+            systemd::order("start", &[WORKER])?;
+        }
+        progress.note("the work is done after this transaction, where its progress is seen");
+        return Ok(first);
+    }
     if !served {
-        return here(host, config, until, progress, &said);
+        return here(host, config, until, standing, progress, &said);
     }
     for p in &lacking {
         progress.note(&format!(
@@ -127,11 +182,11 @@ pub fn run(host: &Host, config: &Config, progress: &dyn Progress) -> Result<Outc
     }
     for _ in 0..2 {
         match follow(host, until, progress)? {
-            Ran::Not => return here(host, config, until, progress, &said),
+            Ran::Not => return here(host, config, until, standing, progress, &said),
             Ran::Waits => {
                 progress
                     .note(&format!("{WORKER} waits for something that may wait for this hook, so the work is done here"));
-                return here(host, config, until, progress, &said);
+                return here(host, config, until, standing, progress, &said);
             }
             Ran::On => {
                 progress.note(&format!("not done after {} s (hook.budget)", config.hook.budget));
@@ -144,32 +199,48 @@ pub fn run(host: &Host, config: &Config, progress: &dyn Progress) -> Result<Outc
             Ran::Joined => break,
         }
     }
-    again(host, config, Effort::Decide, progress, &said)
+    again(host, config, Effort::Decide, standing, progress, &said)
 }
 
 /// Leaves the rest to the worker, which nobody waits for.
 fn in_the_background(progress: &dyn Progress) -> Result<()> {
     systemd::order("start", &[WORKER])?;
-    progress.note(&format!("the work goes on in the background (journalctl -f -u {WORKER})"));
+    progress.note(&format!(
+        "the work goes on in the background (journalctl -f -u {WORKER}); to reboot once it is done: vfguard reboot --wait"
+    ));
     Ok(())
 }
 
 /// Does the work here, where no service does it. The wait for another run ends with the budget, and so does each build, and none begins
 /// after it; what is short in any case (fetching, depmod, an initramfs) keeps its own limits.
-fn here(host: &Host, config: &Config, until: Instant, progress: &dyn Progress, said: &[String]) -> Result<Outcome> {
+fn here(
+    host: &Host,
+    config: &Config,
+    until: Instant,
+    standing: Standing,
+    progress: &dyn Progress,
+    said: &[String],
+) -> Result<Outcome> {
     let left = until.saturating_duration_since(Instant::now()).as_secs().max(1);
     let mut config = config.clone();
     config.hook.lock_timeout = config.hook.lock_timeout.min(left);
-    let last = again(host, &config, Effort::Within(until), progress, said)?;
-    if Instant::now() >= until && host.is_live() && systemd::has_unit(host, WORKER) {
+    let last = again(host, &config, Effort::Within(until), standing, progress, said)?;
+    if Instant::now() >= until && host.is_live() && systemd::serves(host, WORKER) {
         in_the_background(progress)?;
     }
     Ok(last)
 }
 
 /// Once more, without what was said the first time.
-fn again(host: &Host, config: &Config, effort: Effort, progress: &dyn Progress, said: &[String]) -> Result<Outcome> {
-    let mut last = reconcile::reconcile(host, config, effort, progress)?;
+fn again(
+    host: &Host,
+    config: &Config,
+    effort: Effort,
+    standing: Standing,
+    progress: &dyn Progress,
+    said: &[String],
+) -> Result<Outcome> {
+    let mut last = reconcile::reconcile(host, config, effort, standing, progress)?;
     last.done.retain(|line| !said.contains(line));
     Ok(last)
 }
@@ -187,12 +258,14 @@ fn left(host: &Host, config: &Config) -> Result<bool> {
     Ok(reconcile::pending(host, &judgement)?.iter().any(|p| p.headers))
 }
 
-/// After the worker's run: what lacks headers is left to the unit that may wait for the end of a transaction.
+/// After the worker's run: what lacks headers, or was withheld while packages change, is left to the unit that may wait for the end of a
+/// transaction.
 ///
 /// # Errors
 /// Those of [`reconcile::pending`] and of speaking to systemd.
 pub fn hand_over(host: &Host, config: &Config, outcome: &Outcome) -> Result<()> {
-    if headers_wanted(host, config) && systemd::has_unit(host, HEADERS) && !lacking(host, &outcome.judgement)?.is_empty() {
+    let headers = headers_wanted(host, config) && !lacking(host, &outcome.judgement)?.is_empty();
+    if (headers || outcome.withheld) && host.is_live() && systemd::serves(host, HEADERS) {
         systemd::order("start", &[HEADERS])?;
     }
     Ok(())
@@ -212,6 +285,14 @@ fn lacking(host: &Host, judgement: &Judgement) -> Result<Vec<KernelRelease>> {
     Ok(kernels)
 }
 
+/// Waits for the end of a transaction, as long as one may take; says whether one was under way.
+pub fn await_transaction(host: &Host) -> bool {
+    locks::transaction(host).is_some() && {
+        locks::wait(host, TRANSACTION, locks::transaction);
+        true
+    }
+}
+
 /// Outside any transaction: installs the headers of kernels that cannot be built for without. Says whether anything was tried.
 ///
 /// # Errors
@@ -223,7 +304,8 @@ pub fn bring_headers(host: &Host, config: &Config, progress: &dyn Progress) -> R
     let kernels = lacking(host, &Survey::new(host, config)?.judge())?;
     if !kernels.is_empty() {
         // It may take long; what is unsafe is refused before.
-        reconcile::reconcile(host, config, Effort::Decide, progress)?.done.iter().for_each(|line| progress.note(line));
+        let told = reconcile::reconcile(host, config, Effort::Decide, Standing::Unasked, progress)?.done;
+        told.iter().for_each(|line| progress.note(line));
     }
     for kernel in &kernels {
         if let Err(e) = headers::install(host, kernel, progress) {
@@ -243,7 +325,11 @@ pub struct Told {
 }
 
 /// The verdict for the person who watches a transaction. A verdict that was told already is not told whole again.
-pub fn verdict(host: &Host, config: &Config, outcome: &Outcome) -> Told {
+pub fn verdict(host: &Host, config: &Config, caller: Caller, outcome: &Outcome) -> Told {
+    if caller == Caller::Hook(Stage::Leaving) {
+        // A later hook tells; what was moved is told.
+        return Told { lines: vec![], refusal: None };
+    }
     let next = |k: &&KernelReport| matches!(k.role, Role::Next | Role::Once);
     let named = outcome.judgement.kernels.iter().find(next).map(|k| format!(" ({} boots next)", k.kernel));
     let named = named.unwrap_or_default();
@@ -265,12 +351,22 @@ pub fn verdict(host: &Host, config: &Config, outcome: &Outcome) -> Told {
         }
     };
     let text = lines.join("\n");
-    let again = host.read_text(TOLD).is_ok_and(|before| before == text);
-    if !again && host.write_atomic(TOLD, text.as_bytes(), 0o644).is_err() {
-        // Told once more by the next hook, then.
-        return Told { lines, refusal };
+    let is_new = |file: &str, text: &str| {
+        let told = host.read_text(file).is_ok_and(|before| before == text);
+        if !told {
+            // Where it cannot be written down, it is told once more.
+            let _ = host.write_atomic(file, text.as_bytes(), 0o644);
+        }
+        !told
+    };
+    if caller == Caller::Yum {
+        // A refusal is told whole. Where nothing is new, it was another root's transaction, or one that was only tested.
+        let kernels: String = installed::installed(host).iter().map(|k| format!("{}\n", k.release)).collect();
+        let new = is_new(TOLD_BY_ACTION, &format!("{kernels}{text}"));
+        is_new(TOLD, &text);
+        return Told { lines: if new { lines } else { vec![] }, refusal };
     }
-    Told { lines: if again { short.into_iter().collect() } else { lines }, refusal }
+    Told { lines: if is_new(TOLD, &text) { lines } else { short.into_iter().collect() }, refusal }
 }
 
 /// What follows for a reboot from what is not safe.

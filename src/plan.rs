@@ -26,6 +26,8 @@ pub struct Rights {
     pub hold: bool,
     /// Move the boot default to the wanted kernel.
     pub promote: bool,
+    /// Open the gate.
+    pub open: bool,
 }
 
 impl Rights {
@@ -37,7 +39,13 @@ impl Rights {
             close: acts && place.may_close(),
             hold: acts && place.may_hold(),
             promote: acts && place.may_hold() && !early,
+            open: true,
         }
+    }
+
+    /// The same while packages change: what is on disk may not be led into yet.
+    pub fn meanwhile(self) -> Rights {
+        Rights { promote: false, open: false, ..self }
     }
 }
 
@@ -145,7 +153,7 @@ fn allow(facts: &Facts) -> Plan {
     if facts.declined_next && !facts.held && may_move {
         // Without another kernel that is known to be good it stays.
         if let Some(refuge) = (facts.refuge)().filter(|refuge| Some(refuge) != boots) {
-            return Plan::Allow { end: End::KeepOff(refuge), open: !facts.clear };
+            return Plan::Allow { end: End::KeepOff(refuge), open: !facts.clear && facts.rights.open };
         }
     }
     if facts.clear && !held {
@@ -157,11 +165,11 @@ fn allow(facts: &Facts) -> Plan {
         (true, Some(wanted)) => End::Promote(wanted.clone()),
         (true, None) => End::Forget,
     };
-    Plan::Allow { end, open: !facts.clear }
+    Plan::Allow { end, open: !facts.clear && facts.rights.open }
 }
 
 fn refuse(facts: &Facts) -> Plan {
-    let Rights { close, hold, promote: _ } = facts.rights;
+    let Rights { close, hold, promote: _, open: _ } = facts.rights;
     let refused = || facts.judgement.refused().map(|k| &k.kernel);
     let excused = facts.excused.is_some_and(|excused| refused().all(|kernel| excused.contains(kernel)));
     if excused || !(close || hold) {
@@ -183,7 +191,7 @@ fn refuse(facts: &Facts) -> Plan {
 /// What a run may do that ended without a verdict. An override is about what was known when it was given; that something failed since is
 /// not a kernel that it does not name.
 pub fn undecided(rights: Rights, overridden: bool) -> Rights {
-    Rights { close: rights.close && !overridden, hold: rights.hold && !overridden, promote: false }
+    Rights { close: rights.close && !overridden, hold: rights.hold && !overridden, promote: false, open: false }
 }
 
 /// What becomes of the boot default then: the running kernel (none where its files are gone) is the one that is known to work, whichever

@@ -25,6 +25,7 @@ use crate::error;
 use crate::finding::Verdict;
 use crate::gate;
 use crate::host::lock::{BootLock, WriteLock};
+use crate::host::locks;
 use crate::host::place::{self, Place};
 use crate::host::{failpoint, Host};
 use crate::judge::Judgement;
@@ -56,6 +57,33 @@ pub enum Effort {
     Early,
 }
 
+/// Whether what is on disk is what will boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is: a person asks, or a hook that calls once all is written.
+    Final,
+    /// It is not, and a later hook of the same transaction decides again.
+    Changing,
+    /// It is, unless a package manager is at work: nobody of its own asks.
+    Unasked,
+}
+
+impl Standing {
+    /// What may be done of what the mode and the place allow.
+    fn limit(self, host: &Host, rights: Rights) -> Rights {
+        let changing = match self {
+            Standing::Final => false,
+            Standing::Changing => true,
+            Standing::Unasked => locks::transaction(host).is_some(),
+        };
+        if changing {
+            rights.meanwhile()
+        } else {
+            rights
+        }
+    }
+}
+
 impl Effort {
     fn look<'a>(self, host: &'a Host, config: &'a Config) -> Result<Look<'a>> {
         match self {
@@ -78,13 +106,21 @@ pub struct Outcome {
     pub done: Vec<String>,
     /// Why the gate is not seen closed, where it should be.
     pub failed: Option<anyhow::Error>,
+    /// All is safe, and nothing was promoted or opened, since packages are being changed.
+    pub withheld: bool,
 }
 
 /// Brings the machine to the state that its kernels deserve. Idempotent.
 ///
 /// # Errors
 /// When it cannot be decided, another run holds the lock too long, or the gate cannot be opened.
-pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Progress) -> Result<Outcome> {
+pub fn reconcile(
+    host: &Host,
+    config: &Config,
+    effort: Effort,
+    standing: Standing,
+    progress: &dyn Progress,
+) -> Result<Outcome> {
     // It decides nothing: without the counter a run under way looks once more after it opened.
     let mut done: Vec<String> = Vec::new();
     done.extend(gate::generation::bump(host).err().map(|e| format!("{e:#}")));
@@ -99,16 +135,17 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
         // Left from before the mode or the place changed; now nothing is refused.
         gate::open(host, None)?;
     }
-    let rights = Rights::new(config.mode, place, effort == Effort::Early, gate::removing(host));
+    let allowed = Rights::new(config.mode, place, effort == Effort::Early, gate::removing(host));
     let look = effort.look(host, config)?;
-    let plan = look.plan(rights);
+    let plan = look.plan(standing.limit(host, allowed));
     let idle = look.judgement.kernels.iter().all(|k| k.builds.is_empty()) && leftovers::removed(host).is_empty();
     if plan == Plan::Rest && idle {
         done.extend(survey::remember(host, &look.survey));
         done.extend(leave_ready(host, config, &look.survey));
         // Nothing is held.
         done.extend(protect::follow(host, None, Occasion::Run));
-        return Ok(Outcome { judgement: look.judgement, gate: gate::State::Open, hands_off: None, done, failed: None });
+        let (gate, judgement) = (gate::State::Open, look.judgement);
+        return Ok(Outcome { judgement, gate, hands_off: None, done, failed: None, withheld: false });
     }
     failpoint::hit("judged-before-refused");
     // Another run may hold the lock for as long as a build takes; what is unsafe is refused before that.
@@ -128,7 +165,7 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
             // The counter was raised: that run looks again before it opens.
             done.push("another run is at work; it looks again before it opens the gate".into());
             let gate = gate::state(host).state;
-            return Ok(Outcome { judgement: look.judgement, gate, hands_off: None, done, failed });
+            return Ok(Outcome { judgement: look.judgement, gate, hands_off: None, done, failed, withheld: false });
         }
         (Err(e), _) => {
             // What was refused stays refused, and is told beside the error.
@@ -136,14 +173,14 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
             return Err(e);
         }
     };
-    let mut run = Run { host, config, progress, effort, rights, lock, done, failed };
+    let mut run = Run { host, config, progress, effort, allowed, standing, lock, done, failed };
     run.clean();
     let judgement = run.rounds()?;
     if let Ok(survey) = Survey::new(host, config) {
         run.done.extend(leave_ready(host, config, &survey));
     }
     run.done.extend(keep_held(host));
-    Ok(Outcome { gate: gate::state(host).state, judgement, hands_off: None, done: run.done, failed: run.failed })
+    Ok(run.outcome(judgement))
 }
 
 /// After something else changed a module under the lock (a `prepare` by hand): opens the gate if all is safe now, and refuses
@@ -152,10 +189,20 @@ pub fn reconcile(host: &Host, config: &Config, effort: Effort, progress: &dyn Pr
 /// # Errors
 /// Those of [`reconcile`].
 pub fn settle(host: &Host, config: &Config, lock: WriteLock, progress: &dyn Progress) -> Result<Outcome> {
-    let rights = Rights::new(config.mode, place::place(host), false, gate::removing(host));
-    let mut run = Run { host, config, progress, effort: Effort::Decide, rights, lock, done: vec![], failed: None };
+    let allowed = Rights::new(config.mode, place::place(host), false, gate::removing(host));
+    let mut run = Run {
+        host,
+        config,
+        progress,
+        effort: Effort::Decide,
+        allowed,
+        standing: Standing::Final,
+        lock,
+        done: vec![],
+        failed: None,
+    };
     let look = Look::new(host, config)?;
-    let judgement = match look.plan(rights) {
+    let judgement = match look.plan(allowed) {
         Plan::Rest | Plan::Allow { .. } if hands_off(place::place(host)).is_some() => look.judgement,
         Plan::Rest | Plan::Allow { .. } => match run.allow(look)? {
             Ok(opened) => opened,
@@ -171,7 +218,7 @@ pub fn settle(host: &Host, config: &Config, lock: WriteLock, progress: &dyn Prog
         }
     };
     run.done.extend(keep_held(host));
-    Ok(Outcome { gate: gate::state(host).state, judgement, hands_off: None, done: run.done, failed: run.failed })
+    Ok(run.outcome(judgement))
 }
 
 /// A driver that a kernel wants and that a build may still bring.
@@ -258,7 +305,8 @@ fn outside(host: &Host, config: &Config, progress: &dyn Progress, place: Place, 
     if ours {
         done.extend(keep_held(host));
     }
-    Ok(Outcome { judgement: look.judgement, gate: gate::State::Open, hands_off: Some(line.into()), done, failed: None })
+    let (gate, judgement) = (gate::State::Open, look.judgement);
+    Ok(Outcome { judgement, gate, hands_off: Some(line.into()), done, failed: None, withheld: false })
 }
 
 /// One run that holds the lock.
@@ -267,7 +315,9 @@ struct Run<'a> {
     config: &'a Config,
     progress: &'a dyn Progress,
     effort: Effort,
-    rights: Rights,
+    /// By mode and place.
+    allowed: Rights,
+    standing: Standing,
     lock: WriteLock,
     done: Vec<String>,
     /// Why the gate is not seen closed, as the last try left it.
@@ -300,7 +350,7 @@ impl<'a> Run<'a> {
             if again {
                 look = self.look()?;
             }
-            match look.plan(self.rights) {
+            match look.plan(self.rights()) {
                 Plan::Rest | Plan::Allow { .. } => match self.allow(look)? {
                     Ok(opened) => return Ok(opened),
                     Err(again) => last = Some(again),
@@ -332,9 +382,21 @@ impl<'a> Run<'a> {
         self.effort.look(self.host, self.config)
     }
 
+    /// What may be done now: a transaction may have begun or ended since the last look.
+    fn rights(&self) -> Rights {
+        self.standing.limit(self.host, self.allowed)
+    }
+
+    fn outcome(self, judgement: Judgement) -> Outcome {
+        let gate = gate::state(self.host).state;
+        let kept = gate == gate::State::Closed || boot::held(self.host).is_some_and(|hold| hold.declined.is_none());
+        let withheld = !self.rights().open && judgement.verdict == Verdict::Safe && kept;
+        Outcome { judgement, gate, hands_off: None, done: self.done, failed: self.failed, withheld }
+    }
+
     /// Refuses what is not safe, and keeps what was done and what failed.
     fn refuse(&mut self, look: &Look) -> Own {
-        let Plan::Refuse(refusal) = look.plan(self.rights) else { return Own::default() };
+        let Plan::Refuse(refusal) = look.plan(self.rights()) else { return Own::default() };
         let refused = refuse::refuse(self.host, self.config, &refusal, &look.judgement);
         refused.done.into_iter().for_each(|line| self.say(line));
         self.failed = refused.failed;

@@ -55,7 +55,9 @@ impl Refused {
             Ok(closed) if closed.state == gate::State::Closed => {
                 self.raised += u64::from(closed.bumped);
                 self.done.extend(closed.scheduled);
-                self.done.push("gate closed: a reboot is refused".into());
+                if closed.changed {
+                    self.done.push("gate closed: a reboot is refused".into());
+                }
             }
             Ok(_) => {}
             Err(e) => {

@@ -3,6 +3,7 @@
 use super::{image, Candidate, NextBoot, Problem, Role};
 use crate::host::Host;
 use crate::kernel::installed::modules_dir;
+use crate::kernel::{leaving, KernelRelease};
 use std::path::{Path, PathBuf};
 
 /// An entry of any boot loader, as it is written.
@@ -30,7 +31,7 @@ const UNRESTRICT: &str =
 pub(super) fn candidate(host: &Host, answer: &mut NextBoot, entry: Entry) {
     let image = image::look(host, &entry.spec);
     let gone = image.path.is_none().then(|| format!("{} is not there", image::strip_device(&entry.spec)));
-    let stops = image.release.as_ref().and(stops(&entry, gone.as_deref()));
+    let stops = image.release.as_ref().and_then(|kernel| leaves(host, kernel).or_else(|| stops(&entry, gone.as_deref())));
     match (&stops, entry.failed.or(gone)) {
         // What lies behind the default is not reached by it.
         (Some(Problem { message, remedy }), _) => {
@@ -79,6 +80,12 @@ pub(super) fn candidate(host: &Host, answer: &mut NextBoot, entry: Entry) {
         initrds,
         stops,
     });
+}
+
+/// A kernel that is being removed starts nothing any more.
+pub(super) fn leaves(host: &Host, kernel: &KernelRelease) -> Option<Problem> {
+    let message = format!("{kernel} is being removed");
+    leaving::is(host, kernel).then(|| Problem { message, remedy: "wait until the package manager is done".into() })
 }
 
 /// Why the boot loader stops at an entry for certain.

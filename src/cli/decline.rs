@@ -12,7 +12,7 @@ use crate::host::failpoint;
 use crate::host::lock::BootLock;
 use crate::judge::Role;
 use crate::kernel::KernelRelease;
-use crate::reconcile::{self, Effort};
+use crate::reconcile::{self, Effort, Standing};
 use crate::report::notices::{self, Topic};
 use crate::report::progress;
 use crate::survey::known::{self, Known};
@@ -55,7 +55,13 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
 /// # Errors
 /// Those of [`reconcile::reconcile`].
 pub fn decide(context: &Context, done: &[String]) -> Result<Exit> {
-    let outcome = reconcile::reconcile(&context.host, &context.config, Effort::Decide, progress::new(context).as_ref())?;
+    let outcome = reconcile::reconcile(
+        &context.host,
+        &context.config,
+        Effort::Decide,
+        Standing::Final,
+        progress::new(context).as_ref(),
+    )?;
     done.iter().chain(&outcome.done).chain(&outcome.hands_off).for_each(|line| context.say(line));
     if outcome.judgement.verdict != Verdict::Safe {
         context.say("what may boot now is not safe: vfguard check");

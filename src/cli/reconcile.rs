@@ -7,6 +7,7 @@ use crate::error::{self, Exit};
 use crate::finding::Verdict;
 use crate::hook::{self, Caller};
 use crate::host::{pci, place, systemd};
+use crate::kernel::KernelRelease;
 use crate::reconcile::{self, Effort, Outcome};
 use crate::report::{print, progress};
 use crate::survey;
@@ -23,12 +24,15 @@ const NOTICED: Duration = Duration::from_millis(500);
 /// Arguments.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Who calls: yum, dnf, dnf5, rpm-trigger, kernel-install, postinst, prerm, install, boot, watch, timer
+    /// Who calls: yum, dnf, dnf5, rpm-trigger, kernel-install-early, kernel-install, postinst, prerm, install, boot, watch, timer
     #[arg(long, value_name = "NAME")]
     from: Option<String>,
     /// Judge, and close or open the gate, but build nothing
     #[arg(long)]
     no_build: bool,
+    /// A kernel that is about to be removed: it is no candidate any more
+    #[arg(long, value_name = "KERNEL", requires = "from")]
+    leaving: Option<KernelRelease>,
 }
 
 /// Reconciles and reports.
@@ -39,6 +43,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     context.must_be_root("reconcile")?;
     let (host, config) = (&context.host, &context.config);
     let caller = Caller::of(args.from.as_deref());
+    let standing = caller.standing();
     if args.from.as_deref() == Some(BOOT) {
         // A device that comes late at each boot (virtual functions that a service makes) delays logins only where something depends on it.
         let held = boot::held(host).filter(|hold| hold.declined.is_none());
@@ -57,21 +62,23 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let outcome = match caller {
         _ if args.no_build => {
             let effort = if args.from.as_deref() == Some(BOOT) { Effort::Early } else { Effort::Decide };
-            reconcile::reconcile(host, config, effort, progress::lines(context).as_ref())
+            reconcile::reconcile(host, config, effort, standing, progress::lines(context).as_ref())
                 .inspect_err(|e| protocol(caller, e))?
         }
-        Caller::Hook | Caller::Dnf5 => {
-            hook::run(host, config, progress::lines(context).as_ref()).inspect_err(|e| protocol(caller, e))?
+        Caller::Hook(_) | Caller::Yum | Caller::Dnf5 => {
+            hook::run(host, config, caller, args.leaving.as_ref(), progress::lines(context).as_ref())
+                .inspect_err(|e| protocol(caller, e))?
         }
         Caller::Worker => {
             let progress = progress::Told::new(context, hook::PROGRESS);
-            let outcome = reconcile::reconcile(host, config, Effort::Whole, &progress)?;
+            let outcome = reconcile::reconcile(host, config, Effort::Whole, standing, &progress)?;
             outcome.done.iter().for_each(|line| crate::driver::Progress::note(&progress, line));
             hook::hand_over(host, config, &outcome)?;
             outcome
         }
         Caller::Headers => {
-            if hook::bring_headers(host, config, progress::lines(context).as_ref())? {
+            let brought = hook::bring_headers(host, config, progress::lines(context).as_ref())?;
+            if hook::await_transaction(host) || brought {
                 // What came of it is the worker's to judge and to tell.
                 systemd::order("start", &[hook::WORKER])?;
             }
@@ -83,7 +90,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
                 driver::rest::end(host);
                 hook::bring_headers(host, config, progress.as_ref())?;
             }
-            reconcile::reconcile(host, config, Effort::Whole, progress.as_ref())?
+            reconcile::reconcile(host, config, Effort::Whole, standing, progress.as_ref())?
         }
     };
     if context.json() {
@@ -143,7 +150,7 @@ fn tell(context: &Context, caller: Caller, outcome: &Outcome) {
     if outcome.hands_off.is_some() {
         return;
     }
-    let told = hook::verdict(&context.host, &context.config, outcome);
+    let told = hook::verdict(&context.host, &context.config, caller, outcome);
     told.lines.iter().for_each(|line| say(line, told.refusal.is_some()));
     if let (Caller::Dnf5, Some(refusal)) = (caller, told.refusal) {
         print::line(&format!("error=vfguard: {refusal}"));

@@ -6,7 +6,7 @@
 use super::{Check, Status};
 use crate::gate::upstart;
 use crate::host::command::{self, Spec};
-use crate::host::packages::RPMDB;
+use crate::host::packages::{ini, yum, RPMDB};
 use crate::host::{systemd, Host};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,8 +27,10 @@ const WORKERS: [&str; 4] =
 pub fn examine(host: &Host) -> Vec<Check> {
     let there = |path: &str| host.exists(path);
     let mut checks = Vec::new();
-    if there("/etc/yum.conf") && (there("/usr/lib/yum-plugins") || !there("/etc/dnf/dnf.conf")) {
-        checks.push(yum(host));
+    if (there("/etc/yum.conf") || there("/etc/yum/yum.conf"))
+        && (there("/usr/lib/yum-plugins") || !there("/etc/dnf/dnf.conf"))
+    {
+        checks.push(yum3(host));
     }
     if there("/etc/dnf/dnf.conf") && plugin_dirs(host).next().is_some() {
         checks.push(dnf4(host));
@@ -61,35 +63,8 @@ fn ours(host: &Host, dir: &str, suffix: &str) -> Vec<PathBuf> {
     named.map(|n| Path::new(dir).join(n)).collect()
 }
 
-/// A setting of an ini file's section.
-fn setting(text: &str, section: &str, key: &str) -> Option<String> {
-    let mut inside = false;
-    let mut found = None;
-    for line in text.lines().map(str::trim) {
-        if let Some(head) = line.strip_prefix('[') {
-            inside = head.strip_suffix(']') == Some(section);
-        } else if let Some((k, v)) = line.split_once('=').filter(|_| inside) {
-            if k.trim() == key {
-                found = Some(v.trim().to_lowercase());
-            }
-        }
-    }
-    found
-}
-
-fn is_on(value: &str) -> bool {
-    matches!(value, "1" | "yes" | "true" | "on")
-}
-
-/// Whether a section of a file switches something on; `unset` counts where nothing is said.
-fn switched(host: &Host, file: &str, section: &str, key: &str, unset: bool) -> bool {
-    let text = host.read_text(file).unwrap_or_default();
-    setting(&text, section, key).map_or(unset, |v| is_on(&v))
-}
-
 fn noscripts(host: &Host, file: &str) -> bool {
-    let text = host.read_text(file).unwrap_or_default();
-    setting(&text, "main", "tsflags").is_some_and(|v| v.contains("noscripts"))
+    ini::setting(host, file, "main", "tsflags").is_some_and(|v| v.contains("noscripts"))
 }
 
 /// One action file that a plugin reads, with lines that call us; else why not.
@@ -119,21 +94,20 @@ fn action(
     }
 }
 
-fn yum(host: &Host) -> Check {
+fn yum3(host: &Host) -> Check {
     let name = "hook-yum";
-    let plugin = "/usr/lib/yum-plugins/post-transaction-actions.py";
-    let conf = "/etc/yum/pluginconf.d/post-transaction-actions.conf";
-    if !switched(host, "/etc/yum.conf", "main", "plugins", false) {
+    let (plugin, conf, settings) = (yum::PLUGIN, yum::PLUGIN_CONF, yum::conf(host));
+    if !ini::is_on(host, settings, "main", "plugins", false) {
         return Check::failed(
             name,
-            "yum loads no plugins (plugins in /etc/yum.conf)",
-            "set plugins=1 in [main] of /etc/yum.conf",
+            format!("yum loads no plugins (plugins in {settings})"),
+            format!("set plugins=1 in [main] of {settings}"),
         );
     }
     if !host.is_file(plugin) {
         return Check::failed(name, format!("{plugin} is missing"), "yum install yum-plugin-post-transaction-actions");
     }
-    if !switched(host, conf, "main", "enabled", false) {
+    if !ini::is_on(host, conf, "main", "enabled", false) {
         return Check::failed(
             name,
             format!("{conf} does not enable the plugin"),
@@ -146,7 +120,7 @@ fn yum(host: &Host) -> Check {
         parts.len() == 3 && matches!(parts[1], "install" | "any" | "remove") && !parts[2].contains('$')
     };
     let rule = "yum wants key:install:command, the command without colon or variable";
-    match action(host, name, "/etc/yum/post-actions", ".action", good, rule) {
+    match action(host, name, yum::ACTIONS, ".action", good, rule) {
         Ok(file) => Check::ok(name, file),
         Err(check) => check,
     }
@@ -164,7 +138,7 @@ fn plugin_dirs(host: &Host) -> impl Iterator<Item = PathBuf> + '_ {
 /// A bonus beside rpm's trigger: what is wrong with it is a warning.
 fn dnf4(host: &Host) -> Check {
     let name = "hook-dnf";
-    if !switched(host, "/etc/dnf/dnf.conf", "main", "plugins", true) {
+    if !ini::is_on(host, "/etc/dnf/dnf.conf", "main", "plugins", true) {
         return Check::warning(name, "dnf loads no plugins (plugins=0)", "take plugins=0 out of /etc/dnf/dnf.conf");
     }
     let plugin = plugin_dirs(host).map(|d| d.join("post-transaction-actions.py")).find(|p| host.is_file(p));
@@ -177,7 +151,7 @@ fn dnf4(host: &Host) -> Check {
         );
     };
     let conf = "/etc/dnf/plugins/post-transaction-actions.conf";
-    if !switched(host, conf, "main", "enabled", true) {
+    if !ini::is_on(host, conf, "main", "enabled", true) {
         return Check::warning(
             name,
             format!("{conf} switches the plugin off"),
@@ -208,7 +182,7 @@ fn dnf5(host: &Host) -> Check {
             "dnf install libdnf5-plugin-actions",
         );
     }
-    if !switched(host, conf, "main", "enabled", true) {
+    if !ini::is_on(host, conf, "main", "enabled", true) {
         return Check::warning(
             name,
             format!("{conf} switches the plugin off"),
@@ -233,7 +207,7 @@ fn dnf5(host: &Host) -> Check {
 /// cut it, and what was removed may still stand there. The file is all that another root has.
 fn rpm_trigger(host: &Host) -> Check {
     let name = "hook-rpm-trigger";
-    for conf in ["/etc/dnf/dnf.conf", "/etc/yum.conf"] {
+    for conf in ["/etc/dnf/dnf.conf", yum::conf(host)] {
         if noscripts(host, conf) {
             let detail =
                 format!("tsflags in {conf} switches every trigger and scriptlet off; only the watch notices a kernel");

@@ -40,6 +40,12 @@ pub fn transaction(host: &Host) -> Option<&'static str> {
     by_fcntl.or_else(|| PIDS.into_iter().filter(changes).find(|path| alive(host, path)))
 }
 
+/// The process id of a yum 3 that is at work.
+pub fn yum(host: &Host) -> Option<u32> {
+    let file = "/var/run/yum.pid";
+    alive(host, file).then(|| host.read_text(file).ok()?.trim().parse().ok())?
+}
+
 /// Waits until nothing is [`held`] or no [`transaction`] is under way (`look`), at most `patience`; two looks in a row must find none,
 /// since one transaction is often followed by the next. What is held at the end, if anything.
 pub fn wait(host: &Host, patience: Duration, look: fn(&Host) -> Option<&'static str>) -> Option<&'static str> {

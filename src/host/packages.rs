@@ -2,8 +2,10 @@
 //! directory ([`Lists`]), or the command that installs them.
 
 mod headers;
+pub mod ini;
 mod lists;
 mod offer;
+pub mod yum;
 
 pub use headers::{Download, Headers};
 pub use lists::{Freshness, Lists};

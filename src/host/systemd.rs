@@ -119,6 +119,11 @@ pub fn has_unit(host: &Host, unit: &str) -> bool {
     .any(|dir| host.path_of_link(Path::new(dir).join(unit)).symlink_metadata().is_ok())
 }
 
+/// Whether systemd is the init and has a unit of that name. A package may bring its units where upstart starts the machine.
+pub fn serves(host: &Host, unit: &str) -> bool {
+    host.is_dir(BOOTED) && has_unit(host, unit)
+}
+
 /// Runs a command line once, after a delay, as a transient timer (systemd-run(1), systemd >= 218). The delay stands still while the
 /// machine is suspended: see [`at_clock`].
 pub fn later(unit: &str, delay: Duration, line: &[OsString]) -> Spec {

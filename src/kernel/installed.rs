@@ -1,6 +1,6 @@
 //! Which kernels are installed: an image together with its module directory.
 
-use super::KernelRelease;
+use super::{leaving, KernelRelease};
 use crate::host::Host;
 use std::path::PathBuf;
 
@@ -19,8 +19,11 @@ pub fn modules_dir(release: &KernelRelease) -> PathBuf {
 }
 
 /// The image of a release below the root, if there is one: `/boot`, else inside the module directory (kernel-core), else
-/// below the boot loader's own directory (`/boot/<machine-id>/K/linux`, systemd-boot).
+/// below the boot loader's own directory (`/boot/<machine-id>/K/linux`, systemd-boot). A kernel that is being removed has none.
 pub fn image(host: &Host, release: &KernelRelease) -> Option<PathBuf> {
+    if leaving::is(host, release) {
+        return None;
+    }
     let fixed = [
         PathBuf::from(format!("/boot/vmlinuz-{release}")),
         modules_dir(release).join("vmlinuz"),

@@ -4,6 +4,7 @@ pub mod compiler;
 pub mod config;
 pub mod image;
 pub mod installed;
+pub mod leaving;
 pub mod release;
 pub mod symvers;
 pub mod tree;

@@ -4,7 +4,7 @@ use crate::judge::{KernelReport, Role as Judged};
 
 const OLD: &str = "6.1.0-53";
 const NEW: &str = "6.1.0-54";
-const ALL: Rights = Rights { close: true, hold: true, promote: true };
+const ALL: Rights = Rights { close: true, hold: true, promote: true, open: true };
 
 fn kernel(name: &str) -> KernelRelease {
     name.parse().unwrap()
@@ -126,6 +126,15 @@ fn a_hold_ends_with_the_kernel_that_was_judged_and_stays_where_the_default_may_n
 }
 
 #[test]
+fn while_packages_change_nothing_is_promoted_or_opened_and_what_is_unsafe_is_refused_all_the_same() {
+    let meanwhile = |case: Case| Case { rights: ALL.meanwhile(), ..case };
+    assert_eq!(meanwhile(Case::held()).plan(), Plan::Allow { end: End::Leave, open: false });
+    assert_eq!(meanwhile(Case::bad()).plan(), refusal(true, false, on(OLD)));
+    let turned = Case { judgement: judgement(&[(OLD, Verdict::Unsafe), (NEW, Verdict::Safe)]), ..Case::held() };
+    assert_eq!(meanwhile(turned).plan(), refusal(true, false, on(OLD)));
+}
+
+#[test]
 fn a_hold_that_keeps_a_declined_kernel_off_stays_without_a_word_and_ends_for_a_later_one() {
     let declined = Case { declined: true, wanted: None, clear: true, ..Case::held() };
     assert_eq!(declined.plan(), Plan::Rest);
@@ -237,6 +246,6 @@ fn without_a_verdict_only_the_running_kernel_is_known_to_work() {
     let trusted = [kernel(NEW)];
     assert_eq!(hold_running(&both, Some(&running), &trusted), Refusal { close: true, end_once: false, hold: Hold::Leave });
     assert_eq!(hold_running(&both, None, &trusted).hold, Hold::Leave);
-    assert_eq!(undecided(ALL, false), Rights { promote: false, ..ALL });
-    assert_eq!(undecided(ALL, true), Rights { close: false, hold: false, promote: false });
+    assert_eq!(undecided(ALL, false), Rights { promote: false, open: false, ..ALL });
+    assert_eq!(undecided(ALL, true), Rights { close: false, hold: false, promote: false, open: false });
 }

@@ -5,7 +5,7 @@ use super::Survey;
 use crate::boot::{self, Candidate, Source};
 use crate::finding::{Code, Finding};
 use crate::host::{files, locks, Host};
-use crate::kernel::{whole, KernelRelease};
+use crate::kernel::{leaving, whole, KernelRelease};
 use memchr::memmem;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,12 +36,16 @@ impl Survey<'_> {
 
     /// That nothing but an entry is left of a kernel: there is nothing to build or to prove.
     pub(super) fn gone(&self, kernel: &KernelRelease) -> Option<Finding> {
-        let entry = self.entry(kernel).filter(|_| image(self.host, kernel).is_none())?;
+        let gone = || leaving::is(self.host, kernel) || image(self.host, kernel).is_none();
+        let entry = self.entry(kernel).filter(|entry| entry.stops.is_some() && gone())?;
         self.stops(kernel, entry)
     }
 
     fn stops(&self, kernel: &KernelRelease, entry: &Candidate) -> Option<Finding> {
         let stops = entry.stops.clone()?;
+        if leaving::is(self.host, kernel) {
+            return Some(Finding::refuse(Code::BuildPending, stops.message, stops.remedy));
+        }
         match locks::held(self.host).filter(|_| image(self.host, kernel).is_none()) {
             Some(lock) => {
                 let detail = format!("{}: a package manager is at work ({lock} is locked)", stops.message);

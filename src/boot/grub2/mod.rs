@@ -48,12 +48,13 @@ fn resolve_with(host: &Host, config: &Path, efi: bool, planned: &Planned) -> See
     let (flavor, order) = rules(host);
     let unwritable = unwritable(host);
     let assumed = if order == Order::Unknown { Order::Name } else { order };
-    let world = World { host, flavor, order: assumed, efi, writable: unwritable.is_none(), planned };
+    let copies_ids = copies_ids(host);
+    let world = World { host, flavor, order: assumed, copies_ids, efi, writable: unwritable.is_none(), planned };
     let mut seen = simulate(&world, config);
     // The orders of EL8's and of newer GRUBs differ rarely; where they do, which GRUB was installed decides.
     if seen.first.bls && matches!(order, Order::Version | Order::Unknown) {
         let other = if assumed == Order::Version { Order::Name } else { Order::Version };
-        let world = World { order: other, host, flavor, efi, writable: unwritable.is_none(), planned };
+        let world = World { order: other, host, flavor, copies_ids, efi, writable: unwritable.is_none(), planned };
         let rest = simulate(&world, config);
         if releases(&rest.answer) != releases(&seen.answer) {
             match order_of_binary(host, config) {
@@ -79,7 +80,8 @@ fn resolve_with(host: &Host, config: &Path, efi: bool, planned: &Planned) -> See
 pub(super) fn survey(host: &Host, config: &Path, efi: bool) -> (Vec<Choice>, Option<PathBuf>) {
     let (flavor, order) = rules(host);
     let order = if order == Order::Unknown { Order::Name } else { order };
-    let world = World { host, flavor, order, efi, writable: unwritable(host).is_none(), planned: &Planned::new() };
+    let (writable, copies_ids) = (unwritable(host).is_none(), copies_ids(host));
+    let world = World { host, flavor, order, copies_ids, efi, writable, planned: &Planned::new() };
     Machine::survey(&world, config)
 }
 
@@ -219,6 +221,17 @@ fn rules(host: &Host) -> (Flavor, Order) {
         _ if like.split(' ').any(|w| w == "fedora") => (Flavor::Unknown, Order::Unknown),
         _ => (Flavor::Upstream, Order::Name),
     }
+}
+
+/// Whether this machine's grubby makes an entry from a copy of another one, with `$menuentry_id_option` and all.
+fn copies_ids(host: &Host) -> bool {
+    let text = os_release::text(host).unwrap_or_default();
+    let value = |key| os_release::value(&text, key);
+    let seven = || host.read_text("/etc/redhat-release").is_ok_and(|t| t.contains("release 7"));
+    let is = |major: &str| value("VERSION_ID").split('.').next() == Some(major);
+    (value("ID") == "amzn" && is("2"))
+        || (value("ID") != "amzn" && is("7") && value("ID_LIKE").contains("fedora"))
+        || seven()
 }
 
 /// Whether a file is reached by a link from one file system into another: GRUB follows links inside a file system only

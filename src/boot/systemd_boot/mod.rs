@@ -7,7 +7,7 @@ pub mod uki;
 
 pub(super) use loader::SystemdBoot;
 
-use super::entry::{candidate, Entry as Named};
+use super::entry::{candidate, leaves, Entry as Named};
 use super::hold::plan::{Plan, Way};
 use super::image::TREE;
 use super::{efi, NextBoot, Role, Source};
@@ -275,7 +275,8 @@ fn add(host: &Host, answer: &mut NextBoot, role: Role, entry: &Entry, why: Strin
     if entry.image.extension().is_some_and(|e| e.eq_ignore_ascii_case("efi")) {
         if let Some(kernel) = release(host, entry) {
             let (entry, cmdline) = (entry.id.clone(), entry.cmdline.clone());
-            answer.kernels.push(super::Candidate { kernel, role, entry, why, cmdline, initrds: Vec::new(), stops: None });
+            let stops = leaves(host, &kernel);
+            answer.kernels.push(super::Candidate { kernel, role, entry, why, cmdline, initrds: Vec::new(), stops });
             return;
         }
     }

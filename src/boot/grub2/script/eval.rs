@@ -47,6 +47,8 @@ pub struct World<'a> {
     pub flavor: Flavor,
     /// How entries are sorted.
     pub order: Order,
+    /// Whether entries are made from a copy of another one, its id included (grubby of EL7 and Amazon Linux 2).
+    pub copies_ids: bool,
     /// Whether the firmware is UEFI.
     pub efi: bool,
     /// Whether GRUB can write its environment block.

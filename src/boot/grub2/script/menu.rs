@@ -226,7 +226,7 @@ impl Machine<'_> {
     }
 
     /// What names this entry of this menu and no other, if anything does: rather its id than its title, which is a translated one for a
-    /// submenu.
+    /// submenu; but rather its title where the next kernel's entry may come with a copy of the id.
     fn name(&self, menu: &[Entry], entry: &Entry) -> String {
         let flavors = match (self.world.flavor, self.flavor(menu)) {
             (_, Flavor::Fedora) => vec![Flavor::Fedora],
@@ -234,7 +234,8 @@ impl Machine<'_> {
             // What is written must be right for either.
             _ => vec![Flavor::Upstream, Flavor::Fedora],
         };
-        for name in [&entry.id, &entry.title] {
+        let names = if self.world.copies_ids { [&entry.title, &entry.id] } else { [&entry.id, &entry.title] };
+        for name in names {
             let specification = name.replace('>', ">>");
             let hits = |f: &Flavor| {
                 index(menu, &specification, *f).is_some_and(|(i, _)| std::ptr::eq(&menu[i.min(menu.len() - 1)], entry))

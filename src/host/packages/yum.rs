@@ -1,0 +1,93 @@
+//! yum 3 and its plugin post-transaction-actions: whether the action of ours runs at the end of a transaction.
+
+use super::ini;
+use crate::host::{locks, Host};
+
+/// The plugin and what switches it on.
+pub const PLUGIN: &str = "/usr/lib/yum-plugins/post-transaction-actions.py";
+/// Its settings.
+pub const PLUGIN_CONF: &str = "/etc/yum/pluginconf.d/post-transaction-actions.conf";
+/// Its name on yum's command line.
+const NAME: &str = "post-transaction-actions";
+/// Where its actions lie.
+pub const ACTIONS: &str = "/etc/yum/post-actions";
+
+/// yum's settings: the first of the two that is there (yum's cli.py).
+pub fn conf(host: &Host) -> &'static str {
+    ["/etc/yum/yum.conf", "/etc/yum.conf"].into_iter().find(|file| host.is_file(file)).unwrap_or("/etc/yum.conf")
+}
+
+/// Whether yum loads plugins, and this one.
+pub fn runs_actions(host: &Host) -> bool {
+    ini::is_on(host, conf(host), "main", "plugins", false)
+        && host.is_file(PLUGIN)
+        && ini::is_on(host, PLUGIN_CONF, "main", "enabled", false)
+}
+
+/// Whether a yum is at work whose transaction ends with our action.
+pub fn action_follows(host: &Host) -> bool {
+    let Some(pid) = locks::yum(host) else { return false };
+    let line = host.read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<String> = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    let has_action =
+        host.read_dir(ACTIONS).unwrap_or_default().iter().any(|name| name.to_string_lossy().contains("vfguard"));
+    has_action && runs_actions(host) && !switched_off(&words)
+}
+
+/// `--noplugins`, or `--disableplugin` with a list of names and patterns, in one word or in two.
+fn switched_off(words: &[String]) -> bool {
+    let names = |list: &str| list.split(',').any(|name| name == NAME || name.contains(['*', '?', '[']));
+    let mut after = false;
+    words.iter().any(|word| {
+        let of_option = std::mem::replace(&mut after, word == "--disableplugin") && names(word);
+        of_option || word == "--noplugins" || word.strip_prefix("--disableplugin=").is_some_and(names)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        for (path, text) in files {
+            host.write_atomic(path, text.as_bytes(), 0o644).unwrap();
+        }
+        (dir, host)
+    }
+
+    #[test]
+    fn the_action_follows_where_a_yum_is_at_work_that_runs_it() {
+        let whole = [
+            ("/etc/yum.conf", "[main]\nplugins=1\n"),
+            (PLUGIN, ""),
+            (PLUGIN_CONF, "[main]\nenabled = 1\n"),
+            ("/etc/yum/post-actions/vfguard.action", "x"),
+            ("/var/run/yum.pid", "7"),
+            ("/proc/7/cmdline", "/usr/bin/python\0/usr/bin/yum\0-y\0update\0"),
+        ];
+        assert!(action_follows(&host(&whole).1));
+        for (path, text) in [
+            // Wins over /etc/yum.conf.
+            ("/etc/yum/yum.conf", "[main]\nplugins=0\n"),
+            ("/etc/yum.conf", "[main]\n"),
+            (PLUGIN_CONF, "[main]\nenabled=0\n"),
+            ("/var/run/yum.pid", "8"),
+            ("/proc/7/cmdline", "yum\0--noplugins\0update\0"),
+            ("/proc/7/cmdline", "yum\0--disableplugin=fastestmirror,post-transaction-actions\0"),
+            ("/proc/7/cmdline", "yum\0--disableplugin\0*\0"),
+        ] {
+            let mut files = whole.to_vec();
+            files.push((path, text));
+            assert!(!action_follows(&host(&files).1), "{path} {text}");
+        }
+        for missing in [PLUGIN, "/etc/yum/post-actions/vfguard.action", "/var/run/yum.pid"] {
+            let files: Vec<_> = whole.into_iter().filter(|(path, _)| *path != missing).collect();
+            assert!(!action_follows(&host(&files).1), "{missing}");
+        }
+        let mut files = whole.to_vec();
+        files.push(("/proc/7/cmdline", "yum\0--disableplugin=fastestmirror\0update\0--disableplugin\0presto\0"));
+        assert!(action_follows(&host(&files).1), "another plugin is switched off");
+    }
+}

@@ -1,0 +1,72 @@
+//! Kernels that a package manager is about to remove. `prerm.d` and `postrm.d` name them while their files are still there, or half gone:
+//! such a kernel is no candidate for anything, and the boot default leads off it.
+
+use super::KernelRelease;
+use crate::host::{locks, Host};
+use anyhow::{Context, Result};
+use std::time::Duration;
+
+/// Their names below the root, a line each.
+const FILE: &str = "/run/vfguard/leaving";
+/// The removal follows its hook at once. Past this, and with no package manager at work, it was given up.
+const AT_ONCE: Duration = Duration::from_secs(60);
+/// More at once are no kernels.
+const MAX: usize = 64;
+
+/// Notes that a kernel is about to be removed.
+///
+/// # Errors
+/// Those of writing.
+pub fn note(host: &Host, kernel: &KernelRelease) -> Result<()> {
+    let mut names = named(host);
+    names.retain(|name| name != kernel);
+    names.push(kernel.clone());
+    let lines: String = names.iter().rev().take(MAX).map(|name| format!("{name}\n")).collect();
+    host.write_atomic(FILE, lines.as_bytes(), 0o644).context("noting that a kernel is being removed")
+}
+
+/// Forgets them: by the next hook their files are gone, or were installed anew.
+pub fn forget(host: &Host) {
+    let _ = crate::host::files::remove(&host.path(FILE));
+}
+
+/// Whether a kernel is being removed now.
+pub fn is(host: &Host, kernel: &KernelRelease) -> bool {
+    named(host).contains(kernel) && (is_young(host) || locks::transaction(host).is_some())
+}
+
+fn named(host: &Host) -> Vec<KernelRelease> {
+    let text = host.read_text(FILE).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+fn is_young(host: &Host) -> bool {
+    let written = host.metadata(FILE).and_then(|meta| meta.modified());
+    written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age < AT_ONCE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::time::SystemTime;
+
+    #[test]
+    fn a_kernel_is_leaving_for_a_minute_or_while_a_package_manager_is_at_work() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        let k = |n: u32| -> KernelRelease { format!("3.10.0-{n}.el7.x86_64").parse().unwrap() };
+        note(&host, &k(1)).unwrap();
+        note(&host, &k(2)).unwrap();
+        note(&host, &k(1)).unwrap();
+        assert_eq!((is(&host, &k(1)), is(&host, &k(2)), is(&host, &k(3))), (true, true, false));
+        let long_ago = SystemTime::now() - AT_ONCE - AT_ONCE;
+        File::options().write(true).open(host.path(FILE)).unwrap().set_modified(long_ago).unwrap();
+        assert!(!is(&host, &k(1)), "the removal was given up");
+        host.write_atomic("/var/run/yum.pid", b"7", 0o644).unwrap();
+        host.write_atomic("/proc/7/x", b"", 0o644).unwrap();
+        assert!(is(&host, &k(1)));
+        forget(&host);
+        assert!(!is(&host, &k(1)));
+    }
+}

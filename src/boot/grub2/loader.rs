@@ -55,7 +55,7 @@ impl BootLoader for Grub2 {
         if purpose == Purpose::Promotion {
             // What boots without the block is what the configuration says, and it stays as it was; so does what was saved before.
             let unblocked = block.map(|block| unblocked(host, &places, block, &[]));
-            let restored = restored(host, &places, block);
+            let restored = self.restored(host, &places, block);
             let saved = saved(host, &places, block, choice, to, purpose, None);
             return unblocked.into_iter().chain(restored).chain([saved]).collect();
         }
@@ -191,6 +191,18 @@ impl Grub2 {
         }
     }
 
+    /// A promotion to what was saved before the hold, if that is known and still names an entry.
+    fn restored(&self, host: &Host, places: &Places, block: Option<&Custom>) -> Option<Result<Plan>> {
+        let former = grubenv::get(&whole_env(host, &places.env_file)?, mark::MARK_ENTRY)?;
+        let saved = Some(former.as_str()).filter(|former| !former.is_empty());
+        let is_number = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'>');
+        if saved.is_some_and(|name| !is_number(name) && self.started_by(host, name).is_none()) {
+            return None;
+        }
+        let [held, wanted, entry] = mark::variables(None, None);
+        Some(saving(host, places, block, &[("saved_entry", saved), held, wanted, entry]))
+    }
+
     /// The kernel that the entry of this name or title starts.
     fn started_by(&self, host: &Host, entry: &str) -> Option<KernelRelease> {
         let choices = self.choices(host);
@@ -213,14 +225,6 @@ fn former(host: &Host, places: &Places, lasting: Option<&KernelRelease>, purpose
     }
     let saved = || grubenv::get(&block, "saved_entry").unwrap_or_default();
     matches!(purpose, Purpose::Hold(_)).then(saved)
-}
-
-/// A promotion to what was saved before the hold, if that is known.
-fn restored(host: &Host, places: &Places, block: Option<&Custom>) -> Option<Result<Plan>> {
-    let former = grubenv::get(&whole_env(host, &places.env_file)?, mark::MARK_ENTRY)?;
-    let saved = Some(former.as_str()).filter(|former| !former.is_empty());
-    let [held, wanted, entry] = mark::variables(None, None);
-    Some(saving(host, places, block, &[("saved_entry", saved), held, wanted, entry]))
 }
 
 /// A move by `saved_entry`. A block that is there goes.

@@ -273,3 +273,46 @@ fn yums_action_file_obeys_the_parsers_of_el6_and_el7() {
     // Twice the same command runs once.
     assert_eq!(commands.into_iter().collect::<Vec<_>>(), ["/usr/bin/vfguard reconcile --from yum"]);
 }
+
+#[test]
+fn yums_action_tells_a_refusal_whole_though_a_scriptlet_told_it_and_nothing_where_nothing_is_new() {
+    let machine = updated();
+    // What this prints is never seen on EL6.
+    assert!(machine.run(&["reconcile", "--from", "postinst"]).stdout.contains("to mend it"));
+    let run = machine.run(&["reconcile", "--from", "yum"]);
+    for word in [NEW, "is not safe to boot", "to mend it: vfguard prepare", "unsafe: a reboot is refused"] {
+        assert!(run.stdout.contains(word), "{word} is not in: {}", run.stdout);
+    }
+    // Another root's transaction, or one that is only tested.
+    let again = machine.run(&["reconcile", "--from", "yum"]);
+    assert_eq!((again.code, again.stdout.as_str()), (3, ""));
+    let machine = safe();
+    machine.run(&["reconcile", "--from", "postinst"]);
+    let told = machine.run(&["reconcile", "--from", "yum"]).stdout;
+    assert!(told.lines().count() == 1 && told.contains("safe"), "{told}");
+    assert_eq!(machine.run(&["reconcile", "--from", "yum"]).stdout, "");
+    let machine = machine.kernel(NEW).boot_entry(NEW);
+    assert!(machine.run(&["reconcile", "--from", "yum"]).stdout.contains("safe"), "a kernel came");
+}
+
+#[test]
+fn that_the_gate_is_closed_is_told_by_who_closed_it() {
+    let machine = updated();
+    let said = |name: &str| {
+        let run = machine.run(&["reconcile", "--from", name]);
+        format!("{}{}", run.stdout, run.stderr)
+    };
+    assert_eq!(said("postinst").matches("gate closed").count(), 1);
+    for name in ["rpm-trigger", "service", "yum"] {
+        assert_eq!(said(name).matches("gate closed: ").count(), 0, "{name}");
+    }
+}
+
+#[test]
+fn a_removal_tells_what_was_moved_and_no_verdict() {
+    let machine = updated();
+    machine.run(&["reconcile", "--from", "postinst"]);
+    let run = machine.run(&["reconcile", "--from", "prerm", "--leaving", OLD]);
+    assert!(!run.stdout.contains("not safe") && !run.stderr.contains("preparing"), "{}{}", run.stdout, run.stderr);
+    assert_eq!(machine.run(&["reconcile", "--leaving", OLD]).code, 2, "a hook's name belongs to it");
+}

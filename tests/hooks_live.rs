@@ -281,3 +281,63 @@ fn early_at_boot_no_process_is_started_where_all_is_safe() {
     let (run, started) = decided_early(&machine, "vfguard.service");
     assert!(run.code == 0 && started > 0, "{}{}", run.stdout, run.stderr);
 }
+
+#[test]
+fn where_upstart_is_the_init_a_hook_works_itself_though_the_package_brought_units() {
+    let lab = Lab::open();
+    let (machine, kernel) = machine(&lab);
+    fs::remove_dir_all(machine.path("run/systemd")).unwrap();
+    let machine = machine
+        .file("usr/sbin/initctl", "")
+        .file("etc/init/control-alt-delete.conf", "")
+        .file("usr/libexec/vfguard/upstart-wrapper", include_str!("../packaging/el6/wrapper"))
+        .file("usr/sbin/vfguard-upstart", include_str!("../packaging/el6/vfguard-upstart"));
+    let run = enter(
+        &machine,
+        "rm -f /usr/lib/systemd/systemd; for p in reboot shutdown telinit; do rm -f /sbin/$p; printf '#!/bin/sh\\n' >/sbin/$p; done; sh /usr/sbin/vfguard-upstart install; \
+         vfguard reconcile --from postinst; echo \"code $?\"; vfguard reconcile --from yum; vfguard check",
+    );
+    let said = format!("{}{}", run.stdout, run.stderr);
+    assert!(run.code == 0 && run.stdout.contains("code 0\n") && built(&machine, &kernel), "{said}");
+    assert!(!said.contains("systemctl") && !machine.path("var/calls").exists(), "{said}{}", text(&machine, "var/calls"));
+}
+
+#[test]
+fn where_yums_action_follows_a_scriptlet_only_decides_and_the_action_shows_the_build() {
+    let lab = Lab::open();
+    let (machine, kernel) = machine(&lab);
+    let machine = machine
+        .file("etc/yum.conf", "[main]\nplugins=1\n")
+        .file("usr/lib/yum-plugins/post-transaction-actions.py", "")
+        .file("etc/yum/pluginconf.d/post-transaction-actions.conf", "[main]\nenabled=1\n")
+        .file("etc/yum/post-actions/vfguard.action", include_str!("../packaging/hooks/yum.action"));
+    let yum = |option: &str| format!("bash -c 'exec -a \"yum {option}\" sleep 300' & echo $! >/var/run/yum.pid; sleep 0.2");
+    let run = enter(&machine, &format!("{}; vfguard reconcile --from postinst; echo \"code $?\"; kill %1", yum("-y")));
+    assert!(
+        run.stdout.contains("code 3\n") && !built(&machine, &kernel) && closed(&machine),
+        "{}{}",
+        run.stdout,
+        run.stderr
+    );
+    assert!(run.stderr.contains("done after this transaction"), "{}", run.stderr);
+    assert!(text(&machine, "var/calls").contains("start --no-block vfguard.service"));
+    let run = enter(&machine, &format!("{}; vfguard reconcile --from yum; echo \"code $?\"; kill %1", yum("-y")));
+    assert!(
+        run.stdout.contains("code 0\n") && built(&machine, &kernel) && !closed(&machine),
+        "{}{}",
+        run.stdout,
+        run.stderr
+    );
+    assert!(
+        run.stderr.contains("building demo") && run.stdout.contains("safe: a reboot keeps"),
+        "{}{}",
+        run.stdout,
+        run.stderr
+    );
+    // The worker, which is no hook, opened nothing while yum was at work; it has the end waited for.
+    assert!(
+        text(&machine, "var/calls").contains("start --no-block vfguard-headers.service"),
+        "{}",
+        text(&machine, "var/calls")
+    );
+}

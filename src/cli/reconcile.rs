@@ -146,11 +146,12 @@ fn tell(context: &Context, caller: Caller, outcome: &Outcome) {
             print::line(&format!("vfguard: {line}"));
         }
     };
-    outcome.done.iter().chain(&outcome.hands_off).for_each(|line| say(line, false));
-    if outcome.hands_off.is_some() {
+    let told = outcome.hands_off.is_none().then(|| hook::verdict(&context.host, &context.config, caller, outcome));
+    if caller == Caller::Yum && told.as_ref().is_some_and(|told| told.lines.is_empty()) {
         return;
     }
-    let told = hook::verdict(&context.host, &context.config, caller, outcome);
+    outcome.done.iter().chain(&outcome.hands_off).for_each(|line| say(line, false));
+    let Some(told) = told else { return };
     told.lines.iter().for_each(|line| say(line, told.refusal.is_some()));
     if let (Caller::Dnf5, Some(refusal)) = (caller, told.refusal) {
         print::line(&format!("error=vfguard: {refusal}"));

@@ -3,6 +3,9 @@
 The guest of the GRUB story is moved to such a /boot by its own tools, on a second disk. Then the boot default is held and promoted
 there by vfguard, and the reset button pressed in the very moment that vfguard ends, with nothing synced by anybody else.
 
+Where the root itself is XFS (Amazon Linux 2 as installed) it cannot be frozen, and a new file comes to where GRUB looks for it within 30
+seconds by itself. Mounted at a second place, /boot counts as such a root.
+
 Freezing takes as long as the disk needs for what is not written yet. On a slow disk vfguard is killed meanwhile: alone, and with its
 guard, as systemd kills a unit. /boot must not stay frozen.
 """
@@ -14,7 +17,7 @@ from vmlab.install import install, install_units
 from vmlab.report import table
 
 from . import Story
-from .grub import SAVED, entries, reset
+from .grub import SAVED, STOCK, entries, reset
 
 NIC = ("-netdev", "user,id=n0,restrict=on", "-device", "e1000e,netdev=n0")
 MEGABYTES = 320                 # mkfs.xfs makes no smaller one than 300 MB
@@ -28,6 +31,8 @@ MARKER = "/run/vfguard/frozen"
 QUIET = "systemctl stop vfguard-watch.path vfguard.timer 'vfguard-kernel@*.path' vfguard-watch.service vfguard.service; true"
 SLOW = 64 << 10                 # bytes a second, so that freezing takes half a minute
 DIRTY = "dd if=/dev/urandom of=/boot/fill bs=64k count=32 2>&1"
+# Debian's own default again, and no longer a file system that is nothing but /boot.
+AS_A_ROOT = (f"{STOCK} && fsfreeze -f /boot && fsfreeze -u /boot && mkdir -p /srv/whole && mount LABEL=xfsboot /srv/whole")
 NO_STOP = "/run/systemd/system/vfguard.service.d/50-no-stop.conf"
 
 
@@ -122,6 +127,20 @@ def tell(lab, report):
             answer = shell.run("vfguard reconcile", 120)
             came = reset(machine)
             rows.append(["promoted", answer.code, came])
+            require(answer.code == 0 and came == new, f"exit code {answer.code}, and {came} booted: {answer.output}")
+            machine.settle()
+        with report.case("grub/xfs/what-cannot-be-frozen-reaches-the-disk"):
+            shell.check(f"{QUIET}; {AS_A_ROOT}", 240)
+            shell.check(f"mv $(cat /root/path) /root/driver.ko; depmod {new}; sync")
+            answer = shell.run("vfguard reconcile", 120)
+            came = reset(machine)
+            rows.append(["held, not frozen", answer.code, came])
+            require(answer.code == 3 and came == old, f"exit code {answer.code}, and {came} booted: {answer.output}")
+            machine.settle()
+            shell.check(f"{QUIET}; mount LABEL=xfsboot /srv/whole && mv /root/driver.ko $(cat /root/path); depmod {new}; sync")
+            answer = shell.run("vfguard reconcile", 120)
+            came = reset(machine)
+            rows.append(["promoted, not frozen", answer.code, came])
             require(answer.code == 0 and came == new, f"exit code {answer.code}, and {came} booted: {answer.output}")
     payload.unlink()
     disk.unlink()

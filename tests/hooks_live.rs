@@ -311,7 +311,9 @@ fn where_yums_action_follows_a_scriptlet_only_decides_and_the_action_shows_the_b
         .file("usr/lib/yum-plugins/post-transaction-actions.py", "")
         .file("etc/yum/pluginconf.d/post-transaction-actions.conf", "[main]\nenabled=1\n")
         .file("etc/yum/post-actions/vfguard.action", include_str!("../packaging/hooks/yum.action"));
-    let yum = |option: &str| format!("bash -c 'exec -a \"yum {option}\" sleep 300' & echo $! >/var/run/yum.pid; sleep 0.2");
+    let yum = |option: &str| {
+        format!("ln -sfn /run /var/run; bash -c 'exec -a \"yum {option}\" sleep 300' & echo $! >/var/run/yum.pid; sleep 0.2")
+    };
     let run = enter(&machine, &format!("{}; vfguard reconcile --from postinst; echo \"code $?\"; kill %1", yum("-y")));
     assert!(
         run.stdout.contains("code 3\n") && !built(&machine, &kernel) && closed(&machine),

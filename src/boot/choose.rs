@@ -1,7 +1,7 @@
 //! Which boot loader is in charge, from the files: the firmware's kind and its boot order, and what lies where each loader
 //! looks. Where several could be, each is asked; if they disagree the answer is uncertain.
 
-use super::loader::Loader;
+use super::loader::{Family, Loader, FAMILIES};
 use super::systemd_boot::SystemdBoot;
 use super::{efi, NextBoot, Source};
 use crate::host::{os_release, Host};
@@ -11,12 +11,8 @@ use std::path::{Path, PathBuf};
 const PARTITIONS: [&str; 3] = ["/boot/efi", "/efi", "/boot"];
 /// What systemd-boot reads entries from, on the partition (the Boot Loader Specification's type 1 and 2).
 const ENTRIES: [&str; 2] = ["loader/entries", "EFI/Linux"];
-/// Variables of the Boot Loader Interface that only systemd-boot follows.
+/// Variables of the Boot Loader Interface that systemd-boot follows, and of GRUBs openSUSE's alone.
 const SYSTEMD_VARIABLES: [&str; 2] = ["LoaderEntryDefault", "LoaderEntryOneShot"];
-/// GRUB 2's configuration on BIOS machines, and where an EFI stub leads.
-const GRUB2: [&str; 2] = ["/boot/grub2/grub.cfg", "/boot/grub/grub.cfg"];
-/// GRUB legacy's menus: Red Hat's reads grub.conf, the GRUB of a paravirtual guest's hypervisor menu.lst, mostly a link to it.
-const LEGACY: [&str; 3] = ["/boot/grub/grub.conf", "/boot/grub/menu.lst", "/boot/boot/grub/menu.lst"];
 
 /// Whether the firmware is UEFI.
 pub(super) fn is_efi(host: &Host) -> bool {
@@ -36,32 +32,34 @@ pub(super) fn loaders(host: &Host) -> (Vec<Loader>, Vec<(String, String)>) {
     (found, doubts)
 }
 
-fn unique(host: &Host, found: &mut Vec<Loader>, path: &str, make: fn(PathBuf) -> Loader) {
-    let there = host.path(path);
-    let real = |l: &Loader| host.path(l.config()).canonicalize().ok();
-    // A dangling link or an unreadable file is still the loader's configuration.
-    let exists = there.exists() || host.path_of_link(path).symlink_metadata().is_ok();
-    if exists && !(there.exists() && found.iter().any(|l| real(l) == there.canonicalize().ok())) {
-        found.push(make(path.into()));
+/// A dangling link or an unreadable file is still the loader's configuration.
+fn is_there(host: &Host, path: &Path) -> bool {
+    host.exists(path) || host.path_of_link(path).symlink_metadata().is_ok()
+}
+
+/// The configurations that are there; those that are links to another one are left out.
+fn unique(host: &Host, paths: &[&str]) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    let real = |path: &Path| host.path(path).canonicalize().ok();
+    for path in paths.iter().map(Path::new).filter(|path| is_there(host, path)) {
+        if !host.exists(path) || found.iter().all(|other| real(other) != real(path)) {
+            found.push(path.to_owned());
+        }
     }
+    found
 }
 
 fn bios_loaders(host: &Host) -> Vec<Loader> {
-    let mut modern = Vec::new();
-    GRUB2.iter().for_each(|p| unique(host, &mut modern, p, Loader::grub2));
-    let mut old = Vec::new();
-    LEGACY.iter().for_each(|p| unique(host, &mut old, p, Loader::legacy));
-    let has = |dir: &str, name: &str| host.exists(Path::new(dir).join(name));
-    let installed2 = ["/boot/grub2", "/boot/grub"].iter().any(|d| has(d, "i386-pc") || has(d, "x86_64-efi"));
-    let installed1 = has("/boot/grub", "stage2");
-    match (installed2, installed1) {
-        // grub-install leaves its modules, and GRUB legacy's its stage2: those tell where the files alone do not.
-        (true, false) if !modern.is_empty() => modern,
-        (false, true) if !old.is_empty() => old,
-        _ => {
-            modern.extend(old);
-            modern
-        }
+    let find = |family: &Family| (family.make)(host, unique(host, family.configs));
+    // What an installer leaves tells where the files alone do not.
+    let sure = match FAMILIES.iter().filter(|family| (family.installed)(host)).collect::<Vec<_>>()[..] {
+        [family] => find(family),
+        _ => Vec::new(),
+    };
+    if sure.is_empty() {
+        FAMILIES.iter().flat_map(find).collect()
+    } else {
+        sure
     }
 }
 
@@ -72,11 +70,10 @@ fn efi_loaders(host: &Host, doubts: &mut Vec<(String, String)>) -> Vec<Loader> {
         let top = Path::new(partition).join("EFI");
         for name in host.read_dir(&top).unwrap_or_default() {
             let vendor = name.to_string_lossy().to_ascii_lowercase();
-            for (file, make) in [("grub.cfg", Loader::grub2 as fn(PathBuf) -> Loader), ("grub.conf", Loader::legacy)] {
-                let path = top.join(&name).join(file);
-                if host.exists(&path) || host.path_of_link(&path).symlink_metadata().is_ok() {
-                    grub.push((vendor.clone(), make(path)));
-                }
+            for family in &FAMILIES {
+                let paths =
+                    (family.on_efi)(host, &top.join(&name)).into_iter().filter(|path| is_there(host, path)).collect();
+                grub.extend((family.make)(host, paths).into_iter().map(|loader| (vendor.clone(), loader)));
             }
             if vendor == "systemd" {
                 systemd = Some(PathBuf::from(partition));
@@ -89,14 +86,14 @@ fn efi_loaders(host: &Host, doubts: &mut Vec<(String, String)>) -> Vec<Loader> {
     let info = efi::loader_string(host, "LoaderInfo").ok().flatten().unwrap_or_default();
     // It needs no loader.conf: where it says its name, or where nothing else is and a variable of it is set, its entries do.
     let variable = |name: &str| host.exists(efi::loader_path(name));
-    let alone = || grub.is_empty() && !GRUB2.iter().chain(&LEGACY).any(|p| host.exists(p));
-    if info.starts_with("systemd-boot") || (alone() && SYSTEMD_VARIABLES.into_iter().any(variable)) {
+    let alone = grub.is_empty() && !FAMILIES.iter().flat_map(|family| family.configs).any(|p| host.exists(p));
+    if info.starts_with("systemd-boot") || (alone && SYSTEMD_VARIABLES.into_iter().any(variable)) {
         let has = |p: &&Path| ENTRIES.iter().any(|e| host.is_dir(p.join(e)));
         systemd = systemd.or_else(|| PARTITIONS.iter().map(Path::new).find(has).map(PathBuf::from));
     }
     if let Some(top) = systemd {
         // The loader that started this boot says its name.
-        if info.starts_with("systemd-boot") || (grub.is_empty() && !GRUB2.iter().any(|p| host.exists(p))) {
+        if info.starts_with("systemd-boot") || (alone && !info.starts_with("GRUB")) {
             return vec![Loader::SystemdBoot(SystemdBoot(top))];
         }
         if !info.starts_with("GRUB") {

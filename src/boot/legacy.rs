@@ -5,7 +5,7 @@ use super::entry::{candidate, Entry};
 use super::hold::mark;
 use super::hold::plan::{no_entry, real, Plan, Purpose, Step, Way};
 use super::hold::told::Told;
-use super::loader::{Asked, BootLoader, Places};
+use super::loader::{Asked, BootLoader, Family, Loader, Places};
 use super::{image, Candidate, NextBoot, Role, Source};
 use crate::error::Remedy;
 use crate::host::{files, Host};
@@ -248,6 +248,14 @@ fn add(host: &Host, config: &Path, answer: &mut NextBoot, role: Role, (menu, at)
 fn is_there(host: &Host, title: &Title) -> bool {
     title.kernel.as_ref().is_some_and(|(file, _)| image::locate(host, file).is_some())
 }
+
+/// Where it is found: Red Hat's reads grub.conf, the GRUB of a paravirtual guest's hypervisor menu.lst, mostly a link to it.
+pub(super) const FAMILY: Family = Family {
+    configs: &["/boot/grub/grub.conf", "/boot/grub/menu.lst", "/boot/boot/grub/menu.lst"],
+    on_efi: |_, directory| vec![directory.join("grub.conf")],
+    installed: |host| host.exists("/boot/grub/stage2"),
+    make: |_, configs| configs.into_iter().map(|config| Loader::Legacy(Legacy(config))).collect(),
+};
 
 /// GRUB 0.97 with its menu.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -23,17 +23,22 @@ pub(super) enum Loader {
     SystemdBoot(SystemdBoot),
 }
 
+/// How loaders are found that have a configuration file.
+pub(super) struct Family {
+    /// Their configurations outside the EFI partition.
+    pub configs: &'static [&'static str],
+    /// What of them lies in a directory of the EFI partition.
+    pub on_efi: fn(&Host, &Path) -> Vec<PathBuf>,
+    /// Whether they are installed for a machine without UEFI.
+    pub installed: fn(&Host) -> bool,
+    /// The loaders with these configurations.
+    pub make: fn(&Host, Vec<PathBuf>) -> Vec<Loader>,
+}
+
+/// All of them, the likeliest first.
+pub(super) const FAMILIES: [Family; 2] = [super::grub2::FAMILY, super::legacy::FAMILY];
+
 impl Loader {
-    /// GRUB 2 with this grub.cfg.
-    pub fn grub2(config: PathBuf) -> Loader {
-        Loader::Grub2(Grub2(config))
-    }
-
-    /// GRUB 0.97 with this menu.
-    pub fn legacy(config: PathBuf) -> Loader {
-        Loader::Legacy(Legacy(config))
-    }
-
     /// What it would do, and what that was read from.
     pub fn ask(&self, host: &Host) -> NextBoot {
         let (mut answer, places) = self.resolve(host);

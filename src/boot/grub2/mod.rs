@@ -14,6 +14,7 @@ pub(super) use loader::Grub2;
 
 use super::entry::{candidate, Entry};
 use super::image;
+use super::loader::{Family, Loader};
 use super::{NextBoot, Role, Source};
 use crate::host::{files, os_release, Host};
 use crate::kernel::KernelRelease;
@@ -23,6 +24,17 @@ use std::path::{Path, PathBuf};
 
 /// GRUB's EFI program is 4 MB.
 const MAX_PROGRAM: u64 = 32 << 20;
+
+/// Where it is found: its configuration on BIOS machines, and where an EFI stub leads; the modules that grub-install leaves.
+pub(super) const FAMILY: Family = Family {
+    configs: &["/boot/grub2/grub.cfg", "/boot/grub/grub.cfg"],
+    on_efi: |_, directory| vec![directory.join("grub.cfg")],
+    installed: |host| {
+        let modules = |at: &str| host.exists(Path::new(at).join("i386-pc")) || host.exists(Path::new(at).join("x86_64-efi"));
+        modules("/boot/grub2") || modules("/boot/grub")
+    },
+    make: |_, configs| configs.into_iter().map(|config| Loader::Grub2(Grub2(config))).collect(),
+};
 
 /// All that a simulation says, for those who move the default.
 pub struct Seen {

@@ -15,15 +15,16 @@ const VERSION: usize = 0x20e;
 /// A subvolume path is not deeper than this: `/@/.snapshots/1/snapshot/boot/…`.
 const MAX_SUBVOLUME: usize = 5;
 
-/// The release that a name carries: `vmlinuz-K`, or `…/K/linux` as kernel-install lays it out.
+/// The release that a name carries: `vmlinuz-K`, or `…/K/linux` as kernel-install lays it out, or `…/K/linux-SHA1` (sdbootutil).
 pub fn release_of_name(path: &Path) -> Option<KernelRelease> {
     let name = path.file_name()?.to_str()?;
+    let sum = name.strip_prefix("linux-").is_some_and(|s| s.len() == 40 && s.bytes().all(|b| b.is_ascii_hexdigit()));
+    if name == "linux" || name == "vmlinuz" || sum {
+        return path.parent()?.file_name()?.to_str()?.parse().ok().filter(numbered);
+    }
     if let Some(rest) = PREFIXES.iter().find_map(|p| name.strip_prefix(p)) {
         let rest = rest.strip_suffix(".efi.signed").or_else(|| rest.strip_suffix(".efi")).unwrap_or(rest);
         return rest.strip_suffix(".gz").unwrap_or(rest).parse().ok().filter(numbered);
-    }
-    if name == "linux" || name == "vmlinuz" {
-        return path.parent()?.file_name()?.to_str()?.parse().ok().filter(numbered);
     }
     None
 }
@@ -131,6 +132,7 @@ mod tests {
         for (name, want) in [
             ("/boot/vmlinuz-2.6.32-431.20.3.el6.x86_64", Some("2.6.32-431.20.3.el6.x86_64")),
             ("/0123/6.1.0-9-amd64/linux", Some("6.1.0-9-amd64")),
+            ("/0123/6.12.0-1-default/linux-1e9f0c3cc8ac60cb4cd4a9e2ca0a2e7d3d29fb86", Some("6.12.0-1-default")),
             ("/vmlinuz", None),
             ("/vmlinuz-linux", None),
             ("/boot/xen.gz", None),

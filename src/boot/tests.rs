@@ -2,6 +2,7 @@
 
 mod beside;
 mod declined;
+mod grub2_bls;
 mod hostile;
 mod literal;
 

@@ -2,9 +2,13 @@
 //!
 //! The order is by file name: split at the last two `-` into name, version and release, each compared as rpm compares versions
 //! with `~` before the end and `+` after it but before all else. EL8's GRUB sorts by the `version` key first if every entry has
-//! one, and knows no `+`.
+//! one, and knows no `+`. For other readers see [`dialect`] and [`gnu`].
+
+pub mod dialect;
+pub mod gnu;
 
 use crate::host::{files, Host};
+use dialect::{Dialect, Order};
 use std::cmp::{Ordering, Reverse};
 use std::path::Path;
 
@@ -20,6 +24,8 @@ pub struct Snippet {
     pub id: String,
     /// Keys and values.
     pub keys: Vec<(String, String)>,
+    /// The tries that are left, where the reader counts them.
+    pub tries: Option<u32>,
 }
 
 impl Snippet {
@@ -45,11 +51,11 @@ pub fn parse(id: &str, text: &str) -> Snippet {
         let Some(at) = line.find(' ').or_else(|| line.find('\t')).filter(|at| at + 1 < line.len()) else { break };
         keys.push((line[..at].to_owned(), line[at + 1..].trim_start_matches([' ', '\t']).to_owned()));
     }
-    Snippet { id: id.to_owned(), keys }
+    Snippet { id: id.to_owned(), keys, tries: None }
 }
 
 /// All entries of a directory, unsorted, and what could not be read, as message and remedy.
-pub fn read(host: &Host, directory: &Path) -> (Vec<Snippet>, Vec<(String, String)>) {
+pub fn read(host: &Host, directory: &Path, dialect: Dialect) -> (Vec<Snippet>, Vec<(String, String)>) {
     let mut problems = Vec::new();
     let names = match host.read_dir(directory) {
         Ok(names) => names,
@@ -60,10 +66,11 @@ pub fn read(host: &Host, directory: &Path) -> (Vec<Snippet>, Vec<(String, String
         }
     };
     let mut snippets = Vec::new();
+    // GNU's reads a file by any name.
+    let listed = |name: &str| (!name.is_empty() && !name.starts_with('.')) || dialect == Dialect::GNU;
     for name in names {
         let path = directory.join(&name);
-        let Some(id) = name.to_str().map(|n| n.strip_suffix(".conf").filter(|i| !i.is_empty() && !n.starts_with('.')))
-        else {
+        let Some(id) = name.to_str().map(|n| n.strip_suffix(".conf").filter(|id| listed(id))) else {
             problems.push((format!("{} is a name that is no UTF-8", path.display()), "rename or remove it".into()));
             continue;
         };
@@ -79,14 +86,27 @@ pub fn read(host: &Host, directory: &Path) -> (Vec<Snippet>, Vec<(String, String
         if !host.is_file(&path) {
             continue;
         }
-        match files::read_bounded(&host.path(&path), MAX_ENTRY) {
-            Ok(bytes) => snippets.push(parse(id, &String::from_utf8_lossy(&bytes))),
-            Err(e) => {
-                problems.push((format!("reading {}: {e}", path.display()), format!("mend or remove {}", path.display())))
-            }
+        match read_one(host, &path, id, dialect) {
+            Ok(snippet) => snippets.push(snippet),
+            Err(problem) => problems.push(problem),
         }
     }
     (snippets, problems)
+}
+
+/// The entry in a file.
+///
+/// # Errors
+/// What could not be read, as message and remedy.
+pub fn read_one(host: &Host, path: &Path, id: &str, dialect: Dialect) -> Result<Snippet, (String, String)> {
+    match files::read_bounded(&host.path(path), MAX_ENTRY) {
+        Ok(bytes) => {
+            let parse = if dialect.order == Order::File { gnu::parse } else { parse };
+            let snippet = parse(id, &String::from_utf8_lossy(&bytes));
+            Ok(Snippet { tries: dialect.tries(id), ..snippet })
+        }
+        Err(e) => Err((format!("reading {}: {e}", path.display()), format!("mend or remove {}", path.display()))),
+    }
 }
 
 /// A sign of a version; its order is blscfg.c's `vercmp`.
@@ -158,18 +178,32 @@ pub fn compare(a: &str, b: &str, plus: bool) -> Ordering {
     Key::of_id(b, plus).cmp(&Key::of_id(a, plus))
 }
 
-/// Entries in the order of GRUB's menu, and two that sort alike, if there are any. `by_version` is EL8's rule.
-pub fn sort(snippets: Vec<Snippet>, by_version: bool) -> (Vec<Snippet>, Option<(String, String)>) {
+/// What rhboot's sorts by: an entry without a try left comes last, else the newest first.
+type Place = (bool, Reverse<(Key, Key)>);
+
+/// Entries in the order of GRUB's menu, and two that sort alike, if there are any.
+pub fn sort(mut snippets: Vec<Snippet>, dialect: Dialect) -> (Vec<Snippet>, Option<(String, String)>) {
+    let ran_out = |s: &Snippet| s.tries == Some(0);
+    let pair = |a: &Snippet, b: &Snippet| (a.id.clone(), b.id.clone());
+    if dialect.order == Order::File {
+        snippets.sort_by(|a, b| ran_out(a).cmp(&ran_out(b)).then_with(|| gnu::compare(&b.id, &a.id)));
+        let tie = snippets.windows(2).find(|w| gnu::compare(&w[0].id, &w[1].id).is_eq());
+        let tie = tie.map(|w| pair(&w[0], &w[1]));
+        return (snippets, tie);
+    }
+    let by_version = dialect.order == Order::Version;
     let versions = by_version && snippets.iter().all(|s| s.get("version").is_some());
-    let mut keyed: Vec<((Key, Key), Snippet)> = snippets
+    let mut keyed: Vec<(Place, Snippet)> = snippets
         .into_iter()
         .map(|s| {
             let version = if versions { s.get("version").unwrap_or_default() } else { "" };
-            ((Key::of_version(version), Key::of_id(&s.id, !by_version)), s)
+            // The counter is cut off, whatever it is.
+            let name = if dialect.counted { s.id.rsplit_once('+').map_or(s.id.as_str(), |(name, _)| name) } else { &s.id };
+            ((ran_out(&s), Reverse((Key::of_version(version), Key::of_id(name, !by_version)))), s)
         })
         .collect();
-    keyed.sort_by(|a, b| Reverse(&a.0).cmp(&Reverse(&b.0)));
-    let tie = keyed.windows(2).find(|w| w[0].0 == w[1].0).map(|w| (w[0].1.id.clone(), w[1].1.id.clone()));
+    keyed.sort_by(|a, b| a.0.cmp(&b.0));
+    let tie = keyed.windows(2).find(|w| w[0].0 == w[1].0).map(|w| pair(&w[0].1, &w[1].1));
     (keyed.into_iter().map(|(_, s)| s).collect(), tie)
 }
 

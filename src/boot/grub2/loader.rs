@@ -2,6 +2,7 @@
 
 use super::custom::{self, Custom, Kind};
 use super::pick::pick;
+use super::script::embedded::is_program;
 use super::script::eval::Planned;
 use super::script::Choice;
 use super::{add, grubenv, resolve_with, survey, Seen};
@@ -18,7 +19,7 @@ use crate::kernel::KernelRelease;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
-/// GRUB 2 with its grub.cfg.
+/// GRUB 2 with its grub.cfg, or with the program that has none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::boot) struct Grub2(pub PathBuf);
 
@@ -159,6 +160,9 @@ impl BootLoader for Grub2 {
     }
 
     fn remedy(&self, host: &Host) -> String {
+        if is_program(&self.0) {
+            return "sdbootutil set-default ID, with one of sdbootutil list-entries".into();
+        }
         let config = self.seen(host, &Planned::new()).first.file;
         let write = if config.starts_with("/boot/grub") {
             "update-grub".to_owned()
@@ -169,6 +173,9 @@ impl BootLoader for Grub2 {
     }
 
     fn once_remedy(&self, host: &Host) -> String {
+        if is_program(&self.0) {
+            return "bootctl set-oneshot ''".into();
+        }
         format!("{} - unset next_entry", grubenv::tool(&self.seen(host, &Planned::new()).first.file))
     }
 }

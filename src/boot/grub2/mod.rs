@@ -7,6 +7,7 @@ mod custom;
 pub mod grubenv;
 mod loader;
 mod pick;
+mod rules;
 pub mod script;
 pub mod torn;
 
@@ -16,19 +17,19 @@ use super::entry::{candidate, Entry};
 use super::image;
 use super::loader::{Family, Loader};
 use super::{NextBoot, Role, Source};
-use crate::host::{files, os_release, Host};
+use crate::host::Host;
 use crate::kernel::KernelRelease;
-use script::eval::{EnvFiles, Order, Planned};
-use script::{Choice, Flavor, Machine, Outcome, World};
+use bls::dialect::Dialect;
+use rules::{copies_ids, order_of_binary, rules};
+use script::embedded::{self, is_program};
+use script::eval::{EnvFiles, Planned};
+use script::{Choice, Machine, Outcome, World};
 use std::path::{Path, PathBuf};
-
-/// GRUB's EFI program is 4 MB.
-const MAX_PROGRAM: u64 = 32 << 20;
 
 /// Where it is found: its configuration on BIOS machines, and where an EFI stub leads; the modules that grub-install leaves.
 pub(super) const FAMILY: Family = Family {
     configs: &["/boot/grub2/grub.cfg", "/boot/grub/grub.cfg"],
-    on_efi: |_, directory| vec![directory.join("grub.cfg")],
+    on_efi: |host, directory| embedded::program(host, directory).into_iter().chain([directory.join("grub.cfg")]).collect(),
     installed: |host| {
         let modules = |at: &str| host.exists(Path::new(at).join("i386-pc")) || host.exists(Path::new(at).join("x86_64-efi"));
         modules("/boot/grub2") || modules("/boot/grub")
@@ -57,26 +58,31 @@ pub fn resolve(host: &Host, config: &Path, efi: bool) -> Seen {
 
 /// The same as if files were other than they are.
 fn resolve_with(host: &Host, config: &Path, efi: bool, planned: &Planned) -> Seen {
-    let (flavor, order) = rules(host);
-    let unwritable = unwritable(host);
-    let assumed = if order == Order::Unknown { Order::Name } else { order };
+    let (flavor, dialects) = rules(host);
+    let unwritable = if is_program(config) { None } else { unwritable(host) };
     let copies_ids = copies_ids(host);
-    let world = World { host, flavor, order: assumed, copies_ids, efi, writable: unwritable.is_none(), planned };
-    let mut seen = simulate(&world, config);
-    // The orders of EL8's and of newer GRUBs differ rarely; where they do, which GRUB was installed decides.
-    if seen.first.bls && matches!(order, Order::Version | Order::Unknown) {
-        let other = if assumed == Order::Version { Order::Name } else { Order::Version };
-        let world = World { order: other, host, flavor, copies_ids, efi, writable: unwritable.is_none(), planned };
-        let rest = simulate(&world, config);
-        if releases(&rest.answer) != releases(&seen.answer) {
-            match order_of_binary(host, config) {
-                Some(known) if known == assumed => {}
-                Some(_) => seen = rest,
-                None => seen.answer.doubt(
-                    "EL8's GRUB sorts entries by their version, newer ones by file name, and here the two differ",
-                    "name the default by its id: grub2-set-default ID (or grubby --set-default /boot/vmlinuz-K)",
-                ),
+    let simulate = |dialect: &Dialect| {
+        let world = World { host, flavor, dialect: *dialect, copies_ids, efi, writable: unwritable.is_none(), planned };
+        (dialect.order, simulate(&world, config))
+    };
+    let (order, mut seen) = simulate(&dialects[0]);
+    let agree = |a: &Seen, b: &Seen| releases(&a.answer) == releases(&b.answer);
+    // They differ rarely; where they do, which GRUB was installed decides.
+    if seen.first.bls && dialects.len() > 1 {
+        let mut all = vec![(order, seen)];
+        all.extend(dialects[1..].iter().map(simulate));
+        if !all.iter().all(|(_, other)| agree(&all[0].1, other)) {
+            if let Some(known) = order_of_binary(host, config).filter(|known| all.iter().any(|(order, _)| order == known)) {
+                all.retain(|(order, _)| *order == known);
             }
+        }
+        let certain = all.iter().all(|(_, other)| agree(&all[0].1, other));
+        seen = all.swap_remove(0).1;
+        if !certain {
+            seen.answer.doubt(
+                "GRUBs sort entries, and name those with a boot counter, by rules that differ in what boots here; which of them is installed is not known",
+                "name the default by its id: grub2-set-default ID (grubby --set-default /boot/vmlinuz-K; sdbootutil set-default ID)",
+            );
         }
     }
     if let (Some(why), true) = (&unwritable, seen.first.once) {
@@ -90,25 +96,10 @@ fn resolve_with(host: &Host, config: &Path, efi: bool, planned: &Planned) -> See
 
 /// Every entry, with the kernel that it would start.
 pub(super) fn survey(host: &Host, config: &Path, efi: bool) -> (Vec<Choice>, Option<PathBuf>) {
-    let (flavor, order) = rules(host);
-    let order = if order == Order::Unknown { Order::Name } else { order };
+    let (flavor, dialects) = rules(host);
     let (writable, copies_ids) = (unwritable(host).is_none(), copies_ids(host));
-    let world = World { host, flavor, order, copies_ids, efi, writable, planned: &Planned::new() };
+    let world = World { host, flavor, dialect: dialects[0], copies_ids, efi, writable, planned: &Planned::new() };
     Machine::survey(&world, config)
-}
-
-/// The order that the installed GRUB has, told by the debug messages of its blscfg.c: the module that grub2-install copies, or
-/// the EFI program beside its configuration, which carries its modules.
-fn order_of_binary(host: &Host, config: &Path) -> Option<Order> {
-    let beside = |name: &str| config.with_file_name(name);
-    let programs =
-        [beside("i386-pc/blscfg.mod"), beside("x86_64-efi/blscfg.mod"), beside("grubx64.efi"), beside("grubaa64.efi")];
-    let bytes = programs.iter().find_map(|p| files::read_bounded(&host.path(p), MAX_PROGRAM).ok())?;
-    let holds = |text: &[u8]| bytes.windows(text.len()).any(|w| w == text);
-    if holds(b"Sorting %d entries") {
-        return Some(Order::Version);
-    }
-    holds(b"Add entry with id").then_some(Order::Name)
 }
 
 fn releases(answer: &NextBoot) -> Vec<(&KernelRelease, Role)> {
@@ -140,6 +131,7 @@ fn simulate(world: &World, config: &Path) -> Seen {
         add(world.host, &mut answer, Role::Fallback, choice, "", &ours);
     }
     counting(world, config, &first, &mut answer);
+    tried(world, config, &first, lasting.as_ref(), &mut answer);
     Seen { answer, first, default, lasting, writable: world.writable }
 }
 
@@ -187,6 +179,18 @@ fn is_ours(world: &World, config: &Path, choice: &Choice) -> bool {
     choice.device == image::TREE || Machine::survey(world, config).0.iter().any(here)
 }
 
+/// What the default is once its own boot counter has run out.
+fn tried(world: &World, config: &Path, first: &Outcome, lasting: Option<&Choice>, answer: &mut NextBoot) {
+    let Some((choice, file)) = lasting.and_then(|choice| Some((choice, choice.counted.clone()?))) else { return };
+    let mut env = first.env.clone();
+    env.insert(file, Vec::new());
+    let later = Machine::boot(world, config, env).choice;
+    if let Some(other) = later.filter(|other| other.entry != choice.entry) {
+        let reason = format!("once {} has no try left; ", choice.entry);
+        add(world.host, answer, Role::Fallback, &other, &reason, &|choice| is_ours(world, config, choice));
+    }
+}
+
 /// Adds what an entry that was chosen, or could be, starts.
 fn add(host: &Host, answer: &mut NextBoot, role: Role, choice: &Choice, reason: &str, ours: &dyn Fn(&Choice) -> bool) {
     let spec = choice.image.clone().unwrap_or_default();
@@ -208,42 +212,6 @@ fn add(host: &Host, answer: &mut NextBoot, role: Role, choice: &Choice, reason: 
             ours: &|| ours(choice),
         },
     );
-}
-
-/// Whose rules this machine's GRUB follows, from os-release(5); rhboot's branches differ, see [`Flavor`] and [`Order`].
-fn rules(host: &Host) -> (Flavor, Order) {
-    let Some(text) = os_release::text(host) else {
-        let old = host.read_text("/etc/redhat-release").ok();
-        let seven = old.is_some_and(|t| t.contains("release 7"));
-        return (if seven { Flavor::Upstream } else { Flavor::ByEntries }, Order::Name);
-    };
-    let id = os_release::value(&text, "ID");
-    let major: u32 = os_release::value(&text, "VERSION_ID").split('.').next().and_then(|v| v.parse().ok()).unwrap_or(0);
-    let like = format!("{id} {}", os_release::value(&text, "ID_LIKE"));
-    let red_hat = like.split(' ').any(|w| matches!(w, "rhel" | "centos" | "rocky" | "almalinux" | "ol" | "redhat"));
-    match id.as_str() {
-        "fedora" if major >= 31 => (Flavor::Fedora, Order::Name),
-        "fedora" if major == 30 => (Flavor::Fedora, Order::Version),
-        "fedora" => (Flavor::Upstream, Order::Name),
-        "amzn" if major >= 2022 => (Flavor::Fedora, Order::Name),
-        "amzn" => (Flavor::Unknown, Order::Name),
-        _ if red_hat && major >= 9 => (Flavor::Fedora, Order::Name),
-        _ if red_hat && major == 8 => (Flavor::Fedora, Order::Version),
-        _ if red_hat && major > 0 => (Flavor::Upstream, Order::Name),
-        _ if like.split(' ').any(|w| w == "fedora") => (Flavor::Unknown, Order::Unknown),
-        _ => (Flavor::Upstream, Order::Name),
-    }
-}
-
-/// Whether this machine's grubby makes an entry from a copy of another one, with `$menuentry_id_option` and all.
-fn copies_ids(host: &Host) -> bool {
-    let text = os_release::text(host).unwrap_or_default();
-    let value = |key| os_release::value(&text, key);
-    let seven = || host.read_text("/etc/redhat-release").is_ok_and(|t| t.contains("release 7"));
-    let is = |major: &str| value("VERSION_ID").split('.').next() == Some(major);
-    (value("ID") == "amzn" && is("2"))
-        || (value("ID") != "amzn" && is("7") && value("ID_LIKE").contains("fedora"))
-        || seven()
 }
 
 /// Whether a file is reached by a link from one file system into another: GRUB follows links inside a file system only

@@ -151,8 +151,8 @@ proptest! {
             let at = inserted.iter().position(|e| plain(id, e, true) == Ordering::Less).unwrap_or(inserted.len());
             inserted.insert(at, id.clone());
         }
-        let snippets = unique.into_iter().map(|id| Snippet { id, keys: Vec::new() }).collect();
-        let (sorted, tie) = sort(snippets, false);
+        let snippets = unique.into_iter().map(|id| Snippet { id, ..Snippet::default() }).collect();
+        let (sorted, tie) = sort(snippets, Dialect::FEDORA);
         prop_assert_eq!(tie, None);
         prop_assert_eq!(sorted.into_iter().map(|s| s.id).collect::<Vec<_>>(), inserted);
     }

@@ -1,37 +1,177 @@
-//! `blscfg`: menu entries from Boot Loader Specification files (rhboot/grub2's `grub-core/commands/blscfg.c`).
+//! `blscfg`: menu entries from Boot Loader Specification files (rhboot/grub2's `grub-core/commands/blscfg.c`; with options, or where GNU
+//! GRUB 2.14 may be installed, its `blsuki.c`).
 
-use super::eval::{Machine, Order};
+use super::eval::Machine;
 use super::menu::{Body, Entry};
+use crate::boot::grub2::bls::dialect::{Dialect, Order};
 use crate::boot::grub2::bls::{self, Snippet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where the entries are unless `blsdir` is set, on the boot file system or below it.
 const ENTRIES: &str = "/boot/loader/entries";
+/// Where GNU's looks on `$root`, and nowhere else unless it is told so.
+const GNU_ENTRIES: &str = "/loader/entries";
+
+/// Which entries a call adds to the menu.
+#[derive(Debug, Default)]
+struct Shown {
+    default: bool,
+    others: bool,
+    /// The one of this name.
+    named: Option<String>,
+}
+
+/// A call of GNU's, by its options.
+#[derive(Debug, Default)]
+pub(super) struct Call {
+    pub path: Option<String>,
+    pub fallback: bool,
+    shown: Shown,
+    /// What is no option.
+    plain: Vec<String>,
+}
+
+impl Call {
+    /// None where GRUB refuses the options.
+    pub fn parse(args: &[String]) -> Option<Call> {
+        let mut call = Call::default();
+        let mut rest = args.iter();
+        while let Some(arg) = rest.next() {
+            let (name, joined) = match arg.split_once('=') {
+                Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
+                _ => (arg.as_str(), None),
+            };
+            let mut take = || joined.clone().or_else(|| rest.next().cloned());
+            match name {
+                "--path" | "-p" => call.path = Some(take()?),
+                "--entry" | "-e" => call.shown.named = Some(take()?),
+                "--enable-fallback" | "-f" => call.fallback = true,
+                "--show-default" | "-d" => call.shown.default = true,
+                "--show-non-default" | "-n" => call.shown.others = true,
+                _ if arg.starts_with('-') => return None,
+                _ => call.plain.push(arg.clone()),
+            }
+        }
+        if !call.shown.default && !call.shown.others && call.shown.named.is_none() {
+            (call.shown.default, call.shown.others) = (true, true);
+        }
+        Some(call)
+    }
+}
 
 impl Machine<'_> {
-    pub(super) fn blscfg(&mut self, what: Option<&str>) -> i32 {
+    pub(super) fn blscfg(&mut self, args: &[String]) -> i32 {
         self.bls = true;
+        let options = args.iter().any(|arg| arg.starts_with('-'));
+        let own = self.world.dialect;
+        if options || own.order == Order::File {
+            if own.order != Order::File {
+                self.doubt(
+                    "blscfg with options is GNU GRUB 2.14's; the one of this distribution knows none, and adds no entry then",
+                    "write the boot loader's configuration anew (grub2-mkconfig)",
+                );
+            }
+            return self.blscfg_of_gnu(args);
+        }
+        let what = args.first().map(String::as_str);
         let directory = self.bls_directory(what);
-        self.looked_into(&directory);
-        let (snippets, problems) = bls::read(self.world.host, &directory);
+        let shown = match what {
+            Some("default") => Shown { default: true, ..Shown::default() },
+            Some("non-default") => Shown { others: true, ..Shown::default() },
+            Some(id) if !id.starts_with('(') => Shown { named: Some(id.to_owned()), ..Shown::default() },
+            _ => Shown { default: true, others: true, named: None },
+        };
+        let snippets = self.read_entries(&directory, own);
+        self.add_entries(snippets, own, &shown);
+        0
+    }
+
+    fn blscfg_of_gnu(&mut self, args: &[String]) -> i32 {
+        let Some(call) = Call::parse(args).filter(|call| call.plain.is_empty()) else {
+            self.doubt(
+                format!("blscfg {}: its words are not understood", args.join(" ")),
+                "blscfg --help, at GRUB's prompt",
+            );
+            return 1;
+        };
+        let dialect = if self.world.dialect.order == Order::File { self.world.dialect } else { Dialect::GNU };
+        let path = call.path.as_deref().filter(|path| path.starts_with(['(', '/']));
+        let mut snippets = match path {
+            Some(path) if path.ends_with(".conf") => self.read_entry(path, dialect),
+            Some(path) => self.locate(path).map(|at| self.read_entries(&at, dialect)).unwrap_or_default(),
+            None => self.read_gnu_entries(dialect),
+        };
+        if snippets.is_empty() && call.fallback && path.is_some() {
+            snippets = self.read_gnu_entries(dialect);
+        }
+        self.add_entries(snippets, dialect, &call.shown);
+        0
+    }
+
+    fn read_entry(&mut self, path: &str, dialect: Dialect) -> Vec<Snippet> {
+        let Some(at) = self.locate(path) else { return Vec::new() };
+        self.looked_into(&at);
+        let id = at.file_stem().map(|id| id.to_string_lossy().into_owned()).unwrap_or_default();
+        match bls::read_one(self.world.host, &at, &id, dialect) {
+            Ok(snippet) => vec![snippet],
+            Err((message, remedy)) => {
+                self.doubt(message, remedy);
+                Vec::new()
+            }
+        }
+    }
+
+    /// `/loader/entries` of `$root`. What is mounted where tells that /boot is the top of it; a second one makes it doubtful.
+    fn read_gnu_entries(&mut self, dialect: Dialect) -> Vec<Snippet> {
+        let Some(at) = self.locate(GNU_ENTRIES) else { return Vec::new() };
+        let mounts = self.world.host.read_text("/proc/mounts").unwrap_or_default();
+        let inside = at.starts_with("/boot/loader") && !mounts.is_empty() && !mounts.lines().any(|l| l.contains(" /boot "));
+        let others = ["/loader/entries", "/boot/efi/loader/entries", "/efi/loader/entries"];
+        let other = others.iter().map(Path::new).find(|other| *other != at && self.world.host.is_dir(other));
+        if let Some(other) = other {
+            let (at, other) = (at.display(), other.display());
+            self.doubt(
+                format!("whether GRUB takes {GNU_ENTRIES} for {at} or for {other} cannot be told"),
+                format!("blscfg --path DIRECTORY in grub.cfg, or remove the unused of {at} and {other}"),
+            );
+        } else if inside {
+            self.doubt(
+                format!("GRUB looks for entries in {GNU_ENTRIES} of its root, and /boot is no file system of its own"),
+                format!("blscfg --path {ENTRIES} in grub.cfg"),
+            );
+        }
+        self.read_entries(&at, dialect)
+    }
+
+    /// The entries of a directory as they are after the boots that went before.
+    pub(super) fn read_entries(&mut self, directory: &Path, dialect: Dialect) -> Vec<Snippet> {
+        self.looked_into(directory);
+        let (mut snippets, problems) = bls::read(self.world.host, directory, dialect);
         for (message, remedy) in problems {
             self.doubt(message, remedy);
         }
-        let sorted = self.sorted(snippets);
+        let ran_out = |s: &&mut Snippet| s.tries.is_some() && self.state.env.contains_key(&counter_of(&s.id));
+        snippets.iter_mut().filter(ran_out).for_each(|snippet| snippet.tries = Some(0));
+        snippets
+    }
+
+    pub(super) fn add_all(&mut self, snippets: Vec<Snippet>, dialect: Dialect) {
+        self.add_entries(snippets, dialect, &Shown { default: true, others: true, named: None });
+    }
+
+    fn add_entries(&mut self, snippets: Vec<Snippet>, dialect: Dialect, shown: &Shown) {
+        let sorted = self.sorted(snippets, dialect);
         let default = self.get("default").map(str::to_owned);
         for (i, snippet) in sorted.iter().enumerate() {
-            let is_default = || is_default(snippet, i, default.as_deref());
-            let wanted = match what {
-                Some("default") => is_default(),
-                Some("non-default") => !is_default(),
-                Some(id) if !id.starts_with('(') => id == snippet.id,
-                _ => true,
-            };
-            if wanted {
-                self.create(snippet);
+            // blsuki.c compares with the file's whole name.
+            let name = if dialect.order == Order::File { format!("{}.conf", snippet.id) } else { snippet.id.clone() };
+            let is_default = || is_default(snippet, &name, i, default.as_deref());
+            let named = shown.named.as_ref() == Some(&name);
+            if named || (shown.default && shown.others) || (shown.default && is_default()) || (shown.others && !is_default())
+            {
+                self.create(snippet, dialect);
             }
         }
-        0
     }
 
     fn bls_directory(&self, what: Option<&str>) -> PathBuf {
@@ -45,8 +185,8 @@ impl Machine<'_> {
             .unwrap_or_else(|| ENTRIES.into())
     }
 
-    fn sorted(&mut self, snippets: Vec<Snippet>) -> Vec<Snippet> {
-        let (sorted, tie) = bls::sort(snippets, self.world.order == Order::Version);
+    fn sorted(&mut self, snippets: Vec<Snippet>, dialect: Dialect) -> Vec<Snippet> {
+        let (sorted, tie) = bls::sort(snippets, dialect);
         if let Some((a, b)) = tie {
             self.doubt(
                 format!("the entries {a} and {b} sort alike, and which one GRUB keeps depends on the file system"),
@@ -56,25 +196,35 @@ impl Machine<'_> {
         sorted
     }
 
-    /// Makes the menu entry as blscfg.c's `create_entry` does: as a script that is run when it is started.
-    fn create(&mut self, snippet: &Snippet) {
+    /// Makes the menu entry as `create_entry` of blscfg.c and blsuki.c does: as a script that is run when it is started.
+    fn create(&mut self, snippet: &Snippet, dialect: Dialect) {
         let Some(linux) = snippet.get("linux") else {
             if snippet.get("uki").is_some() || snippet.get("efi").is_some() {
                 self.note(format!("{}.conf names no kernel of its own, and GRUB skips it", snippet.id), "");
             }
             return;
         };
+        // GNU's knows neither of rhboot's variables.
+        let variable = |name: &str| self.get(name).filter(|_| dialect.order != Order::File);
         let options =
-            snippet.get("options").or(self.get("default_kernelopts")).map(|o| self.expand_options(o)).unwrap_or_default();
+            snippet.get("options").or(variable("default_kernelopts")).map(|o| self.expand_options(o)).unwrap_or_default();
         let mut initrds: Vec<String> = Vec::new();
-        if let Some(early) = self.get("early_initrd") {
+        if let Some(early) = variable("early_initrd") {
             let beside = snippet.get("initrd").unwrap_or(linux);
             let directory = beside.rsplit_once('/').map_or("", |(d, _)| d);
             initrds.extend(early.split(' ').filter(|e| !e.is_empty()).map(|e| format!("{directory}/{e}")));
         }
         initrds.extend(snippet.all("initrd").map(str::to_owned));
         let mut source = String::new();
-        if self.get("save_default") == Some("true") {
+        let saves = match dialect.order {
+            // `grub_env_get_bool`.
+            Order::File => {
+                let value = self.get("blsuki_save_default").unwrap_or_default();
+                !matches!(value, "" | "0" | "false" | "disable" | "no")
+            }
+            Order::Name | Order::Version => self.get("save_default") == Some("true"),
+        };
+        if saves {
             source.push_str("savedefault\n");
         }
         source.push_str(&format!("linux ($root){linux} {options}\n"));
@@ -83,11 +233,15 @@ impl Machine<'_> {
             initrds.iter().for_each(|i| source.push_str(&format!(" ($root){i}")));
             source.push('\n');
         }
-        let title = snippet.get("title").unwrap_or(linux).to_owned();
+        let title = match (snippet.get("title"), snippet.get("version").filter(|_| dialect.counted)) {
+            (Some(title), Some(version)) => format!("{title} ({version})"),
+            (title, _) => title.unwrap_or(linux).to_owned(),
+        };
         let entry = Entry {
             args: std::iter::once(title.clone()).chain(snippet.all("grub_arg").map(str::to_owned)).collect(),
             title,
-            id: snippet.id.clone(),
+            id: dialect.id(&snippet.id).to_owned(),
+            counted: snippet.tries.filter(|left| *left > 0).map(|_| counter_of(&snippet.id)),
             submenu: false,
             restricted: snippet.get("grub_users").is_some_and(|u| !self.expand_options(u).trim().is_empty()),
             bls: true,
@@ -121,9 +275,14 @@ impl Machine<'_> {
     }
 }
 
-fn is_default(snippet: &Snippet, at: usize, default: Option<&str>) -> bool {
+fn is_default(snippet: &Snippet, name: &str, at: usize, default: Option<&str>) -> bool {
     default.is_some_and(|d| {
         let number = super::matching::strtoul(d);
-        d == snippet.id || snippet.get("title") == Some(d) || (number.found && number.value == at as u64)
+        d == name || snippet.get("title") == Some(d) || (number.found && number.value == at as u64)
     })
+}
+
+/// Under which name it is kept among what earlier boots left that the entry of this id has no try left.
+fn counter_of(id: &str) -> PathBuf {
+    format!("{id}.conf").into()
 }

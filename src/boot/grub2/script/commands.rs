@@ -103,7 +103,7 @@ impl Machine<'_> {
             "decrement" => self.count(first, -1),
             "menuentry" => self.menuentry(args, block, false),
             "submenu" => self.menuentry(args, block, true),
-            "blscfg" | "bls_import" => self.blscfg(first),
+            "blscfg" | "bls_import" => self.blscfg(args),
             "source" | "." => return Some(self.source(first)),
             "configfile" | "normal" => return Some(self.configfile(first)),
             "return" => return Some(Err(Stop::Return(first.map_or(0, |n| strtoul(n).value as i32)))),
@@ -136,7 +136,8 @@ impl Machine<'_> {
                 }
                 return Some(Err(Stop::Return(0)));
             }
-            "chainloader" | "ntldr" | "freedos" | "appleloader" | "uki" | "blsuki" => self.chain(name, args),
+            "uki" => self.uki(args),
+            "chainloader" | "ntldr" | "freedos" | "appleloader" => self.chain(name, args),
             "halt" | "reboot" | "exit" | "normal_exit" | "poweroff" => return Some(Err(self.leave(name))),
             _ if name.starts_with("search") => self.search(name, args),
             "probe" | "regexp" | "smbios" | "getenv" | "cmosdump" | "file" | "setpci" | "lspci" => self.guess(name, args),
@@ -230,6 +231,7 @@ impl Machine<'_> {
             submenu,
             restricted: users.is_some() || !free,
             bls: false,
+            counted: None,
             args: plain,
             body,
         };

@@ -3,6 +3,7 @@
 
 use super::menu::{Body, Choice, Entry};
 use super::parser::{parse, Block};
+use crate::boot::grub2::bls::dialect::Dialect;
 use crate::boot::hold::plan::real;
 use crate::boot::image::{self, TREE};
 use crate::host::{files, Host};
@@ -26,17 +27,8 @@ pub enum Flavor {
     /// The machine does not say what it runs: Fedora's where `blscfg` brought entries, which GNU's of these years cannot, else
     /// GNU's.
     ByEntries,
-}
-
-/// How Boot Loader Specification entries are sorted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// By file name; `+` sorts as its own sign (Fedora 31, EL9 and later).
-    Name,
-    /// By the `version` key if every entry has one, then by file name; `+` separates (EL8, Fedora 30).
-    Version,
-    /// Not known: both are tried.
-    Unknown,
+    /// GNU GRUB, which may be openSUSE's: the name of an entry's file means it too.
+    Suse,
 }
 
 /// What a simulation cannot change.
@@ -45,8 +37,8 @@ pub struct World<'a> {
     pub host: &'a Host,
     /// Whose rules.
     pub flavor: Flavor,
-    /// How entries are sorted.
-    pub order: Order,
+    /// How entries are read and sorted.
+    pub dialect: Dialect,
     /// Whether entries are made from a copy of another one, its id included (grubby of EL7 and Amazon Linux 2).
     pub copies_ids: bool,
     /// Whether the firmware is UEFI.
@@ -229,7 +221,8 @@ impl<'a> Machine<'a> {
     }
 
     fn run(&mut self, config: &Path) -> Stop {
-        match self.run_file(config) {
+        let read = if super::embedded::is_program(config) { self.run_program(config) } else { self.run_file(config) };
+        match read {
             Ok(_) => {
                 let menu = self.menus.pop().unwrap_or_default();
                 self.start(menu)

@@ -60,16 +60,6 @@ impl Machine<'_> {
     }
 
     pub(super) fn chain(&mut self, name: &str, args: &[String]) -> i32 {
-        if self.path.is_empty() && matches!(name, "uki" | "blsuki") {
-            let images = self.world.host.read_dir("/boot/efi/EFI/Linux").unwrap_or_default();
-            if images.iter().any(|n| n.to_string_lossy().to_ascii_lowercase().ends_with(".efi")) {
-                self.doubt(
-                    format!("{name} adds unified kernel images to the menu, which are not read"),
-                    "remove /boot/efi/EFI/Linux/*.efi",
-                );
-            }
-            return 0;
-        }
         self.doubt(
             format!("{name} {} starts something other than a kernel by itself", args.join(" ")),
             "make an entry that starts Linux itself the default",

@@ -79,12 +79,12 @@ pub(super) enum By {
 pub(super) fn index(menu: &[Entry], specification: &str, flavor: Flavor) -> Option<(usize, By)> {
     match flavor {
         Flavor::Fedora => fedora(menu, specification),
-        Flavor::Upstream | Flavor::Unknown | Flavor::ByEntries => upstream(menu, specification),
+        Flavor::Upstream | Flavor::Unknown | Flavor::ByEntries | Flavor::Suse => upstream(menu, specification, flavor),
     }
 }
 
 /// A number comes first, whatever follows it (`1>2` and `1 x` are 1); else an entry whose title or id it is.
-fn upstream(menu: &[Entry], specification: &str) -> Option<(usize, By)> {
+fn upstream(menu: &[Entry], specification: &str, flavor: Flavor) -> Option<(usize, By)> {
     let number = strtoul(specification);
     if number.overflow {
         return None;
@@ -92,12 +92,18 @@ fn upstream(menu: &[Entry], specification: &str) -> Option<(usize, By)> {
     if number.found {
         return usize::try_from(number.value as i32).ok().map(|i| (i, By::Number));
     }
+    named(menu, specification, flavor)
+}
+
+/// `search_entry`: the first entry whose title or id it is; to openSUSE's GRUB also the name of its file.
+pub(super) fn named(menu: &[Entry], specification: &str, flavor: Flavor) -> Option<(usize, By)> {
+    let file = specification.strip_suffix(".conf").filter(|_| flavor == Flavor::Suse);
     menu.iter().enumerate().find_map(|(i, e)| {
         if names(&e.title, specification) {
-            Some((i, By::Title))
-        } else {
-            names(&e.id, specification).then_some((i, By::Id))
+            return Some((i, By::Title));
         }
+        let of_file = e.bls && file.is_some_and(|file| names(&e.id, file));
+        (of_file || names(&e.id, specification)).then_some((i, By::Id))
     })
 }
 
@@ -150,6 +156,7 @@ mod tests {
             submenu: false,
             restricted: false,
             bls: false,
+            counted: None,
             args: Vec::new(),
             body: Body::Source(String::new()),
         };

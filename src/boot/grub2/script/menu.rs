@@ -3,6 +3,7 @@
 use super::eval::{Flavor, Machine, Stop};
 use super::matching::{index, inner, space, By};
 use super::parser::Block;
+use std::path::PathBuf;
 
 /// A menu entry.
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ pub(super) struct Entry {
     pub restricted: bool,
     /// Read from a Boot Loader Specification file of that name.
     pub bls: bool,
+    /// The file whose name says that it has tries left.
+    pub counted: Option<PathBuf>,
     pub args: Vec<String>,
     pub body: Body,
 }
@@ -50,6 +53,8 @@ pub struct Choice {
     pub failed: Option<String>,
     /// GRUB asks for a user name and a password first.
     pub locked: bool,
+    /// The entry's file, where its name counts the tries that are left.
+    pub counted: Option<PathBuf>,
 }
 
 impl Machine<'_> {
@@ -89,6 +94,9 @@ impl Machine<'_> {
     }
 
     fn default_of(&mut self, menu: &[Entry]) -> (usize, String) {
+        if let Some(at) = self.of_firmware(menu) {
+            return at;
+        }
         let Some(specification) = self.get("default").map(str::to_owned) else {
             return (0, "no default is set, so the first entry".into());
         };
@@ -125,7 +133,7 @@ impl Machine<'_> {
     /// Whose rules say what a default means in this menu.
     fn flavor(&self, menu: &[Entry]) -> Flavor {
         match self.world.flavor {
-            known @ (Flavor::Upstream | Flavor::Fedora) => known,
+            known @ (Flavor::Upstream | Flavor::Fedora | Flavor::Suse) => known,
             Flavor::Unknown | Flavor::ByEntries if menu.iter().any(|e| e.bls) => Flavor::Fedora,
             Flavor::Unknown => Flavor::Unknown,
             Flavor::ByEntries => Flavor::Upstream,
@@ -222,6 +230,7 @@ impl Machine<'_> {
             initrds: loaded.initrds,
             failed,
             locked,
+            counted: entry.counted.clone(),
         }
     }
 
@@ -230,7 +239,7 @@ impl Machine<'_> {
     fn name(&self, menu: &[Entry], entry: &Entry) -> String {
         let flavors = match (self.world.flavor, self.flavor(menu)) {
             (_, Flavor::Fedora) => vec![Flavor::Fedora],
-            (Flavor::Upstream, _) => vec![Flavor::Upstream],
+            (Flavor::Upstream | Flavor::Suse, flavor) => vec![flavor],
             // What is written must be right for either.
             _ => vec![Flavor::Upstream, Flavor::Fedora],
         };

@@ -4,6 +4,7 @@
 mod bls;
 mod commands;
 mod context;
+pub(super) mod embedded;
 mod env;
 pub mod eval;
 pub mod lexer;

@@ -1,17 +1,14 @@
 //! GRUB 0.97 (its `stage2/stage2.c`, `stage2/builtins.c`): `default`, `fallback` and `title` entries in `grub.conf` or
 //! `menu.lst`. The entry's `kernel` is loaded; for Xen that is the hypervisor, and the first `module` is the kernel.
 
+mod loader;
+
+pub(super) use loader::{Legacy, FAMILY};
+
 use super::entry::{candidate, Entry};
-use super::hold::mark;
-use super::hold::plan::{no_entry, real, Plan, Purpose, Step, Way};
-use super::hold::told::Told;
-use super::loader::{Asked, BootLoader, Family, Loader, Places};
-use super::{image, Candidate, NextBoot, Role, Source};
-use crate::error::Remedy;
+use super::{image, NextBoot, Role, Source};
 use crate::host::{files, Host};
-use crate::kernel::KernelRelease;
-use anyhow::{Context, Result};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A menu is a few KiB; more is not one.
 const MAX_MENU: u64 = 4 << 20;
@@ -247,127 +244,6 @@ fn add(host: &Host, config: &Path, answer: &mut NextBoot, role: Role, (menu, at)
 /// Whether what an entry loads first is there.
 fn is_there(host: &Host, title: &Title) -> bool {
     title.kernel.as_ref().is_some_and(|(file, _)| image::locate(host, file).is_some())
-}
-
-/// Where it is found: Red Hat's reads grub.conf, the GRUB of a paravirtual guest's hypervisor menu.lst, mostly a link to it.
-pub(super) const FAMILY: Family = Family {
-    configs: &["/boot/grub/grub.conf", "/boot/grub/menu.lst", "/boot/boot/grub/menu.lst"],
-    on_efi: |_, directory| vec![directory.join("grub.conf")],
-    installed: |host| host.exists("/boot/grub/stage2"),
-    make: |_, configs| configs.into_iter().map(|config| Loader::Legacy(Legacy(config))).collect(),
-};
-
-/// GRUB 0.97 with its menu.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Legacy(pub PathBuf);
-
-impl BootLoader for Legacy {
-    fn config(&self) -> &Path {
-        &self.0
-    }
-
-    fn resolve(&self, host: &Host) -> (NextBoot, Places) {
-        (resolve(host, &self.0), Places { files: vec![self.0.clone()], ..Places::default() })
-    }
-
-    fn menu(&self, host: &Host) -> Vec<Candidate> {
-        let mut answer = NextBoot::new(Source::Unknown);
-        let text = host.read_text(&self.0).unwrap_or_default();
-        (0..parse(&text).titles.len()).for_each(|n| add_number(host, &self.0, &mut answer, &text, n));
-        answer.kernels
-    }
-
-    fn plans(&self, host: &Host, to: &KernelRelease, _entry: Option<&str>, purpose: Purpose) -> Vec<Result<Plan>> {
-        vec![self.plan(host, to, purpose)]
-    }
-
-    fn plan_clear_once(&self, _host: &Host, _asked: &Asked) -> Result<Plan> {
-        anyhow::bail!("GRUB legacy has nothing set for one boot")
-    }
-
-    fn preview(&self, host: &Host, plan: &Plan) -> NextBoot {
-        let text = plan.steps.first().and_then(|step| step.after.as_deref()).unwrap_or_default();
-        resolve_text(host, &self.0, &String::from_utf8_lossy(text))
-    }
-
-    fn mark(&self, host: &Host, _asked: &Asked) -> Option<Told> {
-        mark::in_text(host, &self.0)
-    }
-
-    fn always_marks(&self) -> bool {
-        false
-    }
-
-    fn unheld(&self, _host: &Host, _asked: &Asked) -> Option<NextBoot> {
-        None
-    }
-
-    fn plans_unmarked(&self, host: &Host, _asked: &Asked, _held: &KernelRelease) -> Vec<Result<Plan>> {
-        vec![mark::plan_drop(host, &self.0)]
-    }
-
-    fn named(&self, host: &Host, _asked: &Asked) -> Option<(Vec<u8>, Option<String>)> {
-        let text = host.read(&self.0).ok()?;
-        let menu = parse(&String::from_utf8_lossy(&text));
-        // Without `default=` it is the first entry.
-        let (number, _) = default(host, &self.0, &menu, &mut NextBoot::new(Source::GrubLegacy));
-        (!menu.titles.is_empty()).then(|| (text, Some(number.to_string())))
-    }
-
-    fn untimed(&self, _host: &Host, _asked: &Asked) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn settable(&self, host: &Host) -> Result<PathBuf> {
-        host.read(&self.0).remedy(format!("reading {}", self.0.display()), self.remedy(host))?;
-        Ok(self.0.clone())
-    }
-
-    fn remedy(&self, _host: &Host) -> String {
-        format!("set default= in {} by hand", self.0.display())
-    }
-
-    fn once_remedy(&self, _host: &Host) -> String {
-        "vfguard next-boot".into()
-    }
-}
-
-impl Legacy {
-    fn plan(&self, host: &Host, to: &KernelRelease, purpose: Purpose) -> Result<Plan> {
-        let config = &self.0;
-        let path = real(host, config);
-        let before = files::read_bounded(&path, 4 << 20).with_context(|| format!("reading {}", config.display()))?;
-        let text = String::from_utf8(before.clone())
-            .remedy(format!("{} is no UTF-8", config.display()), format!("write {} anew", config.display()))?;
-        let at = (0..parse(&text).titles.len()).find(|n| {
-            let mut answer = NextBoot::new(Source::GrubLegacy);
-            add_number(host, config, &mut answer, &text, *n);
-            let whole =
-                |c: &Candidate| c.stops.is_none() && c.kernel == *to && c.initrds.iter().all(|initrd| host.exists(initrd));
-            answer.certain && answer.kernels.iter().any(whole)
-        });
-        let at = at.ok_or_else(|| no_entry(to))?;
-        let mut head = format!("default={at}\n");
-        head.insert_str(0, &purpose.comment(to).unwrap_or_default());
-        let mut lines: Vec<&str> = Vec::new();
-        let mut entries = false;
-        let mut placed = None;
-        for line in text.split_inclusive('\n') {
-            let word = line.trim_start().split([' ', '\t', '=']).next().unwrap_or_default();
-            entries |= word == "title";
-            if line.starts_with(mark::COMMENT) {
-                continue;
-            }
-            if !entries && word == "default" {
-                placed.get_or_insert(lines.len());
-                continue;
-            }
-            lines.push(line);
-        }
-        lines.insert(placed.unwrap_or(0), &head);
-        let after = Some(lines.concat().into_bytes());
-        Ok(Plan::one(Step { at: path, way: Way::Replace, before: Some(before), after }))
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Moves of the default on whole trees.
 
 mod beside;
+mod copies;
 mod declined;
 mod grub2_bls;
 mod hostile;

@@ -72,7 +72,7 @@ class Case:
         if because:
             value["because"] = because
         if hold:
-            to, file, *then = hold
+            to, file, *then = hold  # file: one name, or a list of them
             value["hold"] = {"to": to, "writes": file, "kernels": [{"kernel": k, "role": r, "entry": e} for r, k, e in then]}
         self.path("x")
         with open(os.path.join(self.dir, "expected.json"), "w") as f:
@@ -551,7 +551,7 @@ def suse(name, *entries, program="grubbls.efi", kind=b"MZ", env=None):
 
 
 def dialect_cases():
-    """Readers of entries that came with GRUB 2.14 and with openSUSE's grub2-bls."""
+    """Readers of entries that came with GRUB 2.14 and with openSUSE's grub2-bls; menus of GRUB legacy that are copies."""
     global number
     number = 259
     id = lambda k, mid=MID: f"{mid}-{k}"
@@ -614,6 +614,16 @@ def dialect_cases():
     shutil.rmtree(os.path.join(c.dir, "in/boot/efi/EFI"))
     c.expect("unknown", certain=False, problems=["boot loader"], because="a removable installation: EFI/BOOT holds no configuration")
     systemd("sdbootutils-systemd-boot-is-none-of-grub").put("boot/efi/EFI/systemd/grub.efi", "MZ").put("boot/efi/EFI/systemd/installed_by_sdbootutil", TOKEN).expect("systemd-boot", (NEXT, FN, id(FN) + ".conf"))
+
+    copies = lambda name, head, *more: Case(name).kernels(E6N, E6O).put("boot/grub/grub.conf", head + "".join(BOTH6)).put("boot/grub/menu.lst", head + "".join(BOTH6))
+    copies("el6-two-menus-that-are-copies-are-both-held", "default=0\ntimeout=1\n").expect(
+        "grub-legacy", (NEXT, E6N, t6(E6N)), hold=(E6O, ["boot/grub/grub.conf", "boot/grub/menu.lst"], (NEXT, E6O, t6(E6O))))
+    copies("el6-three-menus-that-are-copies-are-all-held", "default=0\n").put("boot/boot/grub/menu.lst", "default=0\n" + "".join(BOTH6)).expect(
+        "grub-legacy", (NEXT, E6N, t6(E6N)),
+        hold=(E6O, ["boot/boot/grub/menu.lst", "boot/grub/grub.conf", "boot/grub/menu.lst"], (NEXT, E6O, t6(E6O))))
+    saved = "default=saved\n" + "".join(BOTH6)
+    legacy("el6-copies-with-saved-numbers-that-differ", "", path="boot/grub/menu.lst").put("boot/grub/menu.lst", saved).put("boot/boot/grub/menu.lst", saved).put(
+        "boot/grub/default", "1\n").put("boot/boot/grub/default", "0\n").expect("grub-legacy", (NEXT, E6O, t6(E6O)), certain=False, problems=["disagree"])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,209 @@
+//! GRUB legacy's default, moved by `default=` in its menu.
+
+use super::{add_number, default, parse, resolve, resolve_text, MAX_MENU};
+use crate::boot::hold::mark;
+use crate::boot::hold::plan::{no_entry, real, Plan, Purpose, Step, Way};
+use crate::boot::hold::told::Told;
+use crate::boot::loader::{Asked, BootLoader, Family, Loader, Places};
+use crate::boot::{Candidate, NextBoot, Source};
+use crate::error::Remedy;
+use crate::host::{files, Host};
+use crate::kernel::KernelRelease;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+
+/// Where it is found: Red Hat's reads grub.conf, the GRUB of a paravirtual guest's hypervisor menu.lst, mostly a link to it. Which name the
+/// one that is installed reads is compiled into its stage2.
+pub(in crate::boot) const FAMILY: Family = Family {
+    configs: &["/boot/grub/grub.conf", "/boot/grub/menu.lst", "/boot/boot/grub/menu.lst"],
+    on_efi: |_, directory| vec![directory.join("grub.conf")],
+    installed: |host| host.exists("/boot/grub/stage2"),
+    make,
+};
+
+/// GRUB 0.97 with its menu.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::boot) struct Legacy {
+    config: PathBuf,
+    /// Copies of it below the other names: whichever is read, the answer is the same, and a move changes them all.
+    copies: Vec<PathBuf>,
+}
+
+/// Menus of the same entries and the same answer are one loader: where `default=saved` stands in both, the numbers saved beside them could
+/// differ. If the answers differ and one carries our mark, a move was made in a part of them, and is to be made in the others too.
+fn make(host: &Host, configs: Vec<PathBuf>) -> Vec<Loader> {
+    let mut found: Vec<(Vec<u8>, NextBoot, Legacy)> = Vec::new();
+    for config in configs {
+        let bytes = files::read_bounded(&host.path(&config), MAX_MENU).unwrap_or_default();
+        let answer = resolve(host, &config);
+        let marked = |path: &Path| mark::in_text(host, path).is_some();
+        let same = |(other, theirs, legacy): &&mut (Vec<u8>, NextBoot, Legacy)| {
+            !bytes.is_empty()
+                && lasting(other).eq(lasting(&bytes))
+                && (agree(theirs, &answer) || marked(&config) || legacy.files().any(|file| marked(file)))
+        };
+        match found.iter_mut().find(same) {
+            Some((.., legacy)) => legacy.copies.push(config),
+            None => found.push((bytes, answer, Legacy { config, copies: Vec::new() })),
+        }
+    }
+    found.into_iter().map(|(.., legacy)| Loader::Legacy(legacy)).collect()
+}
+
+/// The lines that no move changes.
+fn lasting(menu: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let moved = |line: &&[u8]| {
+        let text = line.trim_ascii_start();
+        let word = text.split(|b| matches!(b, b' ' | b'\t' | b'=' | b'\n')).next();
+        word == Some(b"default") || line.starts_with(mark::COMMENT.as_bytes())
+    };
+    menu.split_inclusive(|b| *b == b'\n').filter(move |line| !moved(line))
+}
+
+fn agree(a: &NextBoot, b: &NextBoot) -> bool {
+    let kernels = |answer: &NextBoot| answer.kernels.iter().map(|c| (c.kernel.clone(), c.role)).collect::<Vec<_>>();
+    kernels(a) == kernels(b)
+}
+
+impl BootLoader for Legacy {
+    fn config(&self) -> &Path {
+        &self.config
+    }
+
+    fn resolve(&self, host: &Host) -> (NextBoot, Places) {
+        let answer = self.answer(|file| resolve(host, file));
+        (answer, Places { files: self.files().cloned().collect(), ..Places::default() })
+    }
+
+    fn menu(&self, host: &Host) -> Vec<Candidate> {
+        let mut answer = NextBoot::new(Source::Unknown);
+        let text = host.read_text(&self.config).unwrap_or_default();
+        (0..parse(&text).titles.len()).for_each(|n| add_number(host, &self.config, &mut answer, &text, n));
+        answer.kernels
+    }
+
+    fn plans(&self, host: &Host, to: &KernelRelease, _entry: Option<&str>, purpose: Purpose) -> Vec<Result<Plan>> {
+        vec![self.each(|file| plan(host, file, to, purpose))]
+    }
+
+    fn plan_clear_once(&self, _host: &Host, _asked: &Asked) -> Result<Plan> {
+        anyhow::bail!("GRUB legacy has nothing set for one boot")
+    }
+
+    fn preview(&self, host: &Host, plan: &Plan) -> NextBoot {
+        self.answer(|file| {
+            let at = real(host, file);
+            match plan.steps.iter().find(|step| step.at == at) {
+                Some(step) => {
+                    let text = String::from_utf8_lossy(step.after.as_deref().unwrap_or_default());
+                    resolve_text(host, file, &text)
+                }
+                None => resolve(host, file),
+            }
+        })
+    }
+
+    fn mark(&self, host: &Host, _asked: &Asked) -> Option<Told> {
+        mark::in_text(host, &self.config)
+    }
+
+    fn always_marks(&self) -> bool {
+        false
+    }
+
+    fn unheld(&self, _host: &Host, _asked: &Asked) -> Option<NextBoot> {
+        None
+    }
+
+    fn plans_unmarked(&self, host: &Host, _asked: &Asked, _held: &KernelRelease) -> Vec<Result<Plan>> {
+        vec![self.each(|file| mark::plan_drop(host, file))]
+    }
+
+    fn named(&self, host: &Host, _asked: &Asked) -> Option<(Vec<u8>, Option<String>)> {
+        let text = host.read(&self.config).ok()?;
+        let menu = parse(&String::from_utf8_lossy(&text));
+        // Without `default=` it is the first entry.
+        let (number, _) = default(host, &self.config, &menu, &mut NextBoot::new(Source::GrubLegacy));
+        let copies = self.copies.iter().map(|copy| host.read(copy).unwrap_or_default());
+        let all = std::iter::once(text).chain(copies).collect::<Vec<_>>().concat();
+        (!menu.titles.is_empty()).then(|| (all, Some(number.to_string())))
+    }
+
+    fn untimed(&self, _host: &Host, _asked: &Asked) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn settable(&self, host: &Host) -> Result<PathBuf> {
+        host.read(&self.config).remedy(format!("reading {}", self.config.display()), self.remedy(host))?;
+        Ok(self.config.clone())
+    }
+
+    fn remedy(&self, _host: &Host) -> String {
+        format!("set default= in {} by hand", self.config.display())
+    }
+
+    fn once_remedy(&self, _host: &Host) -> String {
+        "vfguard next-boot".into()
+    }
+}
+
+impl Legacy {
+    fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        std::iter::once(&self.config).chain(&self.copies)
+    }
+
+    /// What boots by all files. By none of them, where they differ meanwhile: a move that is made in part is none.
+    fn answer(&self, resolve: impl Fn(&Path) -> NextBoot) -> NextBoot {
+        let mut answer = resolve(&self.config);
+        if let Some(other) = self.copies.iter().find(|copy| !agree(&resolve(copy), &answer)) {
+            answer.kernels.clear();
+            let (config, other) = (self.config.display(), other.display());
+            answer.doubt(
+                format!("{config} and {other} disagree, and which of them GRUB reads is not known"),
+                format!("cp -p {config} {other}, or the other way, or remove the one that is not used"),
+            );
+        }
+        answer
+    }
+
+    /// One plan for all files.
+    fn each(&self, plan: impl Fn(&Path) -> Result<Plan>) -> Result<Plan> {
+        let plans = self.files().map(|file| plan(file)).collect::<Result<Vec<_>>>()?;
+        Ok(Plan { steps: plans.into_iter().flat_map(|plan| plan.steps).collect(), note: None })
+    }
+}
+
+fn plan(host: &Host, config: &Path, to: &KernelRelease, purpose: Purpose) -> Result<Plan> {
+    let path = real(host, config);
+    let before = files::read_bounded(&path, 4 << 20).with_context(|| format!("reading {}", config.display()))?;
+    let text = String::from_utf8(before.clone())
+        .remedy(format!("{} is no UTF-8", config.display()), format!("write {} anew", config.display()))?;
+    let at = (0..parse(&text).titles.len()).find(|n| {
+        let mut answer = NextBoot::new(Source::GrubLegacy);
+        add_number(host, config, &mut answer, &text, *n);
+        let whole =
+            |c: &Candidate| c.stops.is_none() && c.kernel == *to && c.initrds.iter().all(|initrd| host.exists(initrd));
+        answer.certain && answer.kernels.iter().any(whole)
+    });
+    let at = at.ok_or_else(|| no_entry(to))?;
+    let mut head = format!("default={at}\n");
+    head.insert_str(0, &purpose.comment(to).unwrap_or_default());
+    let mut lines: Vec<&str> = Vec::new();
+    let mut entries = false;
+    let mut placed = None;
+    for line in text.split_inclusive('\n') {
+        let word = line.trim_start().split([' ', '\t', '=']).next().unwrap_or_default();
+        entries |= word == "title";
+        if line.starts_with(mark::COMMENT) {
+            continue;
+        }
+        if !entries && word == "default" {
+            placed.get_or_insert(lines.len());
+            continue;
+        }
+        lines.push(line);
+    }
+    lines.insert(placed.unwrap_or(0), &head);
+    let after = Some(lines.concat().into_bytes());
+    Ok(Plan::one(Step { at: path, way: Way::Replace, before: Some(before), after }))
+}

@@ -247,7 +247,9 @@ impl Machine<'_> {
         for name in names {
             let specification = name.replace('>', ">>");
             let hits = |f: &Flavor| {
-                index(menu, &specification, *f).is_some_and(|(i, _)| std::ptr::eq(&menu[i.min(menu.len() - 1)], entry))
+                // An id that starts with digits is a number to GNU's, which may happen to be the entry's own.
+                let found = index(menu, &specification, *f).filter(|(_, by)| *by != By::Number);
+                found.is_some_and(|(i, _)| std::ptr::eq(&menu[i.min(menu.len() - 1)], entry))
             };
             let unique = menu.iter().filter(|e| e.id == *name || e.title == *name).count() == 1;
             if unique && !name.contains('\u{fffd}') && flavors.iter().all(hits) {

@@ -14,6 +14,12 @@ use std::path::Path;
 const MAX_MENU: u64 = 4 << 20;
 /// `MAX_FALLBACK_ENTRIES` of stage2.
 const MAX_FALLBACKS: usize = 8;
+/// stage2's `builtin_table`, with those that distributions added. A line of another word does nothing.
+const COMMANDS: &str = " background blocklist boot bootp cat chainloader clear cmp color configfile debug default device dhcp displayapm \
+    displaymem dump embed fallback find foreground fstest geometry gfxmenu halt help hiddenmenu hide ifconfig impsprobe initrd install \
+    ioprobe kernel lock makeactive map md5crypt module modulenounzip outline pager partnew parttype password pause quiet quit rarp read \
+    reboot root rootnoverify savedefault serial setkey setup splash splashimage terminal terminfo testload testvbe tftpserver timeout \
+    unhide uppermem uuid vbeprobe verbose viewport ";
 
 /// A menu file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,8 +62,17 @@ pub struct Title {
 /// Reads a menu. Never fails: what is not understood is listed.
 pub fn parse(text: &str) -> Menu {
     let mut menu = Menu::default();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim_matches([' ', '\t', '\r']);
+    // A title without a command below it is no entry: the next one takes its place, and its number.
+    let mut empty = false;
+    let mut lines = text.lines().enumerate();
+    while let Some((number, line)) = lines.next() {
+        let mut line = line.replace('\r', "");
+        while line.ends_with('\\') {
+            line.pop();
+            line.push(' ');
+            line.extend(lines.next().map(|(_, more)| more.replace('\r', "")));
+        }
+        let line = line.trim_start_matches([' ', '\t']);
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
@@ -65,13 +80,23 @@ pub fn parse(text: &str) -> Menu {
         let end = line.find([' ', '\t', '=']).unwrap_or(line.len());
         let (word, value) = (&line[..end], line[end..].trim_start_matches([' ', '\t', '=']));
         if word == "title" {
-            menu.titles.push(Title { title: value.to_owned(), line: number + 1, ..Title::default() });
+            if empty {
+                menu.titles.pop();
+            }
+            empty = true;
+            menu.titles.push(Title { title: value.trim_end().to_owned(), line: number + 1, ..Title::default() });
             continue;
         }
         match menu.titles.last_mut() {
-            Some(title) => entry_line(title, word, value),
+            Some(title) => {
+                empty &= !COMMANDS.contains(&format!(" {word} "));
+                entry_line(title, word, value);
+            }
             None => menu_line(&mut menu, number + 1, word, value),
         }
+    }
+    if empty {
+        menu.titles.pop();
     }
     menu
 }
@@ -119,13 +144,14 @@ fn entry_line(title: &mut Title, word: &str, value: &str) {
     }
 }
 
-/// stage2's `safe_parse_maxint`: decimal or `0x`, up to white space; anything else is an error.
+/// stage2's `safe_parse_maxint`: decimal or `0x`, and it stops at the first other character.
 fn number(text: &str) -> Option<usize> {
-    let word = text.split_ascii_whitespace().next()?;
-    match word.strip_prefix("0x") {
-        Some(hex) => usize::from_str_radix(hex, 16).ok(),
-        None => word.parse().ok(),
-    }
+    let (digits, base) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) => (hex, 16),
+        None => (text, 10),
+    };
+    let end = digits.find(|c: char| !c.is_digit(base)).unwrap_or(digits.len());
+    usize::try_from(i32::from_str_radix(&digits[..end], base).ok()?).ok()
 }
 
 /// The number in `default` beside the menu, which `savedefault` writes; stage2 reads its first 10 bytes, and 0 where there is none.

@@ -275,7 +275,7 @@ fn grub_legacy_keeps_all_but_its_default() {
 
 #[test]
 fn the_number_of_the_default_is_what_grub_legacy_s_files_name() {
-    let entries = "title a\ntitle b\ntitle c\n";
+    let entries = "title a\nboot\ntitle b\nboot\ntitle c\nboot\n";
     for (head, saved, number) in [("default=1\n", "2\n", "1"), ("default=saved\n", "2\n", "2"), ("", "2\n", "0")] {
         let menu = format!("{head}{entries}");
         let m = Machine::new(&[("boot/grub/grub.conf", &menu), ("boot/grub/default", saved)]);

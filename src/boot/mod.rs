@@ -13,6 +13,7 @@ pub mod fuzz;
 pub mod grub2;
 pub mod hold;
 pub mod image;
+mod kept;
 pub mod legacy;
 mod loader;
 pub mod ready;

@@ -1,10 +1,8 @@
 //! The mark of a hold in a loader's own files, should the record be lost or never have been written (a full disk).
 
-use super::plan::{real, Plan, Step, Way};
 use super::told::Told;
 use crate::host::{files, Host};
 use crate::kernel::KernelRelease;
-use anyhow::{Context, Result};
 use std::path::Path;
 
 /// The variables in GRUB's environment that say a hold is on, and what would boot without it. GRUB does not know them.
@@ -41,13 +39,4 @@ pub(in crate::boot) fn in_text(host: &Host, path: &Path) -> Option<Told> {
 pub(in crate::boot) fn parse(mark: &str) -> Option<Told> {
     let mut words = mark.split_ascii_whitespace();
     Some(Told { held: words.next()?.parse().ok()?, wanted: words.next().and_then(|w| w.parse().ok()) })
-}
-
-/// How the mark goes out of a text file.
-pub(in crate::boot) fn plan_drop(host: &Host, path: &Path) -> Result<Plan> {
-    let at = real(host, path);
-    let before = files::read_bounded(&at, 4 << 20).with_context(|| format!("reading {}", at.display()))?;
-    let lines: Vec<&[u8]> = before.split_inclusive(|b| *b == b'\n').filter(|l| !l.starts_with(COMMENT.as_bytes())).collect();
-    let after = Some(lines.concat());
-    Ok(Plan::one(Step { at, way: Way::Replace, before: Some(before), after }))
 }

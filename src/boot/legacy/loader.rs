@@ -4,6 +4,7 @@ use super::{add_number, default, parse, resolve, resolve_text, MAX_MENU};
 use crate::boot::hold::mark;
 use crate::boot::hold::plan::{no_entry, real, Plan, Purpose, Step, Way};
 use crate::boot::hold::told::Told;
+use crate::boot::kept;
 use crate::boot::loader::{Asked, BootLoader, Family, Loader, Places};
 use crate::boot::{Candidate, NextBoot, Source};
 use crate::error::Remedy;
@@ -52,11 +53,7 @@ fn make(host: &Host, configs: Vec<PathBuf>) -> Vec<Loader> {
 
 /// The lines that no move changes.
 fn lasting(menu: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let moved = |line: &&[u8]| {
-        let text = line.trim_ascii_start();
-        let word = text.split(|b| matches!(b, b' ' | b'\t' | b'=' | b'\n')).next();
-        word == Some(b"default") || line.starts_with(mark::COMMENT.as_bytes())
-    };
+    let moved = |line: &&[u8]| sets_default(line) || kept::is_kept(line) || line.starts_with(mark::COMMENT.as_bytes());
     menu.split_inclusive(|b| *b == b'\n').filter(move |line| !moved(line))
 }
 
@@ -83,7 +80,10 @@ impl BootLoader for Legacy {
     }
 
     fn plans(&self, host: &Host, to: &KernelRelease, _entry: Option<&str>, purpose: Purpose) -> Vec<Result<Plan>> {
-        vec![self.each(|file| plan(host, file, to, purpose))]
+        let back = || self.each(|file| edit(host, file, |_, head| Ok(kept::given_back(head, sets_default))));
+        let moved =
+            || self.each(|file| edit(host, file, |menu, head| moved(host, file, (menu, head), to, purpose).map(Some)));
+        (purpose == Purpose::Promotion).then(back).into_iter().chain([moved()]).collect()
     }
 
     fn plan_clear_once(&self, _host: &Host, _asked: &Asked) -> Result<Plan> {
@@ -116,7 +116,7 @@ impl BootLoader for Legacy {
     }
 
     fn plans_unmarked(&self, host: &Host, _asked: &Asked, _held: &KernelRelease) -> Vec<Result<Plan>> {
-        vec![self.each(|file| mark::plan_drop(host, file))]
+        vec![self.each(|file| edit(host, file, |_, head| Ok(Some(kept::unmarked(head)))))]
     }
 
     fn named(&self, host: &Host, _asked: &Asked) -> Option<(Vec<u8>, Option<String>)> {
@@ -173,11 +173,27 @@ impl Legacy {
     }
 }
 
-fn plan(host: &Host, config: &Path, to: &KernelRelease, purpose: Purpose) -> Result<Plan> {
-    let path = real(host, config);
-    let before = files::read_bounded(&path, 4 << 20).with_context(|| format!("reading {}", config.display()))?;
-    let text = String::from_utf8(before.clone())
-        .remedy(format!("{} is no UTF-8", config.display()), format!("write {} anew", config.display()))?;
+fn sets_default(line: &[u8]) -> bool {
+    word(line) == b"default"
+}
+
+fn word(line: &[u8]) -> &[u8] {
+    line.trim_ascii_start().split(|byte| b" \t=\r\n".contains(byte)).next().unwrap_or_default()
+}
+
+/// A change of a menu's head, which is what stands before the first title: a default counts nowhere else. It is given both.
+fn edit(host: &Host, config: &Path, change: impl FnOnce(&[u8], &[u8]) -> Result<Option<Vec<u8>>>) -> Result<Plan> {
+    let at = real(host, config);
+    let before = files::read_bounded(&at, MAX_MENU).with_context(|| format!("reading {}", config.display()))?;
+    let lines = before.split_inclusive(|byte| *byte == b'\n').take_while(|line| word(line) != b"title");
+    let (head, entries) = before.split_at(lines.map(<[u8]>::len).sum());
+    let after = change(&before, head)?.map(|head| [&head, entries].concat());
+    Ok(Plan::one(Step { at, way: Way::Replace, before: Some(before), after }))
+}
+
+/// The head with the default on `to`.
+fn moved(host: &Host, config: &Path, (menu, head): (&[u8], &[u8]), to: &KernelRelease, purpose: Purpose) -> Result<Vec<u8>> {
+    let text = String::from_utf8_lossy(menu);
     let at = (0..parse(&text).titles.len()).find(|n| {
         let mut answer = NextBoot::new(Source::GrubLegacy);
         add_number(host, config, &mut answer, &text, *n);
@@ -185,25 +201,9 @@ fn plan(host: &Host, config: &Path, to: &KernelRelease, purpose: Purpose) -> Res
             |c: &Candidate| c.stops.is_none() && c.kernel == *to && c.initrds.iter().all(|initrd| host.exists(initrd));
         answer.certain && answer.kernels.iter().any(whole)
     });
-    let at = at.ok_or_else(|| no_entry(to))?;
-    let mut head = format!("default={at}\n");
-    head.insert_str(0, &purpose.comment(to).unwrap_or_default());
-    let mut lines: Vec<&str> = Vec::new();
-    let mut entries = false;
-    let mut placed = None;
-    for line in text.split_inclusive('\n') {
-        let word = line.trim_start().split([' ', '\t', '=']).next().unwrap_or_default();
-        entries |= word == "title";
-        if line.starts_with(mark::COMMENT) {
-            continue;
-        }
-        if !entries && word == "default" {
-            placed.get_or_insert(lines.len());
-            continue;
-        }
-        lines.push(line);
-    }
-    lines.insert(placed.unwrap_or(0), &head);
-    let after = Some(lines.concat().into_bytes());
-    Ok(Plan::one(Step { at: path, way: Way::Replace, before: Some(before), after }))
+    let ours = format!("default={}\n", at.ok_or_else(|| no_entry(to))?);
+    Ok(match purpose.comment(to) {
+        Some(mark) => kept::held(Some(head), sets_default, &(mark + &ours)),
+        None => kept::set(head, sets_default, &ours),
+    })
 }

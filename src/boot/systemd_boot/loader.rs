@@ -1,17 +1,19 @@
 //! systemd-boot's default, moved by the variable or by loader.conf.
 
-use super::{add, configured, entries, files, release, resolve_with, Entry};
+use super::{add, configured, entries, files, release, resolve_with, Entry, MAX_FILE};
 use crate::boot::efi;
 use crate::boot::hold::mark;
 use crate::boot::hold::plan::{no_entry, real, Plan, Purpose, Step, Way};
 use crate::boot::hold::told::Told;
 use crate::boot::image;
+use crate::boot::kept;
 use crate::boot::loader::{Asked, BootLoader, Places};
 use crate::boot::{Candidate, NextBoot, Role, Source};
 use crate::error::Remedy;
 use crate::host::Host;
 use crate::kernel::KernelRelease;
-use anyhow::Result;
+use anyhow::{Context, Result};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// systemd-boot with the top of its EFI system partition.
@@ -35,7 +37,10 @@ impl BootLoader for SystemdBoot {
     }
 
     fn plans(&self, host: &Host, to: &KernelRelease, _entry: Option<&str>, purpose: Purpose) -> Vec<Result<Plan>> {
-        vec![self.plan(host, to, purpose)]
+        let variable = efi::Choice::Default.read(host).is_ok_and(|value| value.is_some());
+        let back = (purpose == Purpose::Promotion && !variable)
+            .then(|| self.edit(host, |text| kept::given_back(text.unwrap_or_default(), sets_default)));
+        back.into_iter().chain([self.plan(host, to, purpose)]).collect()
     }
 
     fn plan_clear_once(&self, host: &Host, _asked: &Asked) -> Result<Plan> {
@@ -61,7 +66,7 @@ impl BootLoader for SystemdBoot {
     }
 
     fn plans_unmarked(&self, host: &Host, _asked: &Asked, _held: &KernelRelease) -> Vec<Result<Plan>> {
-        vec![mark::plan_drop(host, &self.settings())]
+        vec![self.edit(host, |text| text.map(kept::unmarked))]
     }
 
     fn named(&self, host: &Host, _asked: &Asked) -> Option<(Vec<u8>, Option<String>)> {
@@ -91,6 +96,10 @@ impl BootLoader for SystemdBoot {
     }
 }
 
+fn sets_default(line: &[u8]) -> bool {
+    line.trim_ascii_start().split(u8::is_ascii_whitespace).next() == Some(b"default")
+}
+
 impl SystemdBoot {
     fn plan(&self, host: &Host, to: &KernelRelease, purpose: Purpose) -> Result<Plan> {
         let top = &self.0;
@@ -109,15 +118,25 @@ impl SystemdBoot {
                 after,
             }));
         }
-        let path = real(host, &top.join("loader/loader.conf"));
-        let before = crate::host::files::read_bounded(&path, 1 << 20).ok();
-        let text = String::from_utf8_lossy(before.as_deref().unwrap_or_default()).into_owned();
-        let keep = |l: &&str| !l.starts_with(mark::COMMENT) && l.trim_start().split([' ', '\t']).next() != Some("default");
-        let mut lines: Vec<String> = text.lines().filter(keep).map(|l| format!("{l}\n")).collect();
-        lines.extend(purpose.comment(to));
-        lines.push(format!("default {}\n", entry.id));
-        let after = Some(lines.concat().into_bytes());
-        Ok(Plan::one(Step { at: path, way: Way::Replace, before, after }))
+        let ours = format!("default {}\n", entry.id);
+        self.edit(host, |text| {
+            Some(match purpose.comment(to) {
+                Some(mark) => kept::held(text, sets_default, &(mark + &ours)),
+                None => kept::set(text.unwrap_or_default(), sets_default, &ours),
+            })
+        })
+    }
+
+    /// A change of loader.conf.
+    fn edit(&self, host: &Host, change: impl FnOnce(Option<&[u8]>) -> Option<Vec<u8>>) -> Result<Plan> {
+        let at = real(host, &self.settings());
+        let before = match crate::host::files::read_bounded(&at, MAX_FILE) {
+            Ok(text) => Some(text),
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
+            Err(e) => return Err(e).with_context(|| format!("reading {}", self.settings().display())),
+        };
+        let after = change(before.as_deref());
+        Ok(Plan::one(Step { at, way: Way::Replace, before, after }))
     }
 
     fn settings(&self) -> PathBuf {

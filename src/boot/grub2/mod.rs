@@ -31,7 +31,9 @@ pub(super) const FAMILY: Family = Family {
     configs: &["/boot/grub2/grub.cfg", "/boot/grub/grub.cfg"],
     on_efi: |host, directory| embedded::program(host, directory).into_iter().chain([directory.join("grub.cfg")]).collect(),
     installed: |host| {
-        let modules = |at: &str| host.exists(Path::new(at).join("i386-pc")) || host.exists(Path::new(at).join("x86_64-efi"));
+        // The last one is where GRUB 1.99 has its modules.
+        let modules =
+            |at: &str| ["i386-pc", "x86_64-efi", "normal.mod"].iter().any(|name| host.exists(Path::new(at).join(name)));
         modules("/boot/grub2") || modules("/boot/grub")
     },
     make: |_, configs| configs.into_iter().map(|config| Loader::Grub2(Grub2(config))).collect(),

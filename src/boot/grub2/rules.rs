@@ -36,7 +36,8 @@ pub fn rules(host: &Host) -> (Flavor, &'static [Dialect]) {
         _ if red_hat && major >= 9 => (Flavor::Fedora, FEDORA),
         _ if red_hat && major == 8 => (Flavor::Fedora, EL8),
         _ if red_hat && major > 0 => (Flavor::Upstream, FEDORA),
-        _ if like.split(' ').any(|w| w == "fedora") => (Flavor::Unknown, ANY),
+        // Azure Linux names no relative, and is one since its fourth release.
+        _ if like.split(' ').any(|w| matches!(w, "fedora" | "azurelinux")) => (Flavor::Unknown, ANY),
         _ if like.split(' ').any(suse) => (Flavor::Suse, &Dialect::SUSE),
         _ => (Flavor::Upstream, GNU),
     }

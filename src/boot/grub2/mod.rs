@@ -134,6 +134,7 @@ fn simulate(world: &World, config: &Path) -> Seen {
     }
     counting(world, config, &first, &mut answer);
     tried(world, config, &first, lasting.as_ref(), &mut answer);
+    trying(world, config, &first, &mut answer);
     Seen { answer, first, default, lasting, writable: world.writable }
 }
 
@@ -173,6 +174,37 @@ fn counting(world: &World, config: &Path, first: &Outcome, answer: &mut NextBoot
     }
 }
 
+/// What a configuration notes of a boot without calling it one of its own, as that a slot was tried (RAUC, Mender): unless that is taken
+/// back, the boot after this one may start something else.
+fn trying(world: &World, config: &Path, first: &Outcome, answer: &mut NextBoot) {
+    if first.once || !world.writable || !first.env.iter().any(|(file, now)| notes(world, file, now)) {
+        return;
+    }
+    let second = Machine::boot(world, config, first.env.clone());
+    let image = |outcome: &Outcome| outcome.choice.as_ref().map(|c| (c.image.clone(), c.cmdline.clone()));
+    if image(&second) == image(first) {
+        return;
+    }
+    remarks(answer, &second);
+    if let Some(choice) = second.choice.filter(|choice| !answer.kernels.iter().any(|c| c.entry == choice.entry)) {
+        let ours = |choice: &Choice| is_ours(world, config, choice);
+        add(world.host, answer, Role::Fallback, &choice, "unless this boot is marked as good; ", &ours);
+    }
+}
+
+/// Whether a boot leaves anything in its environment that says more than whether it succeeded.
+fn notes(world: &World, file: &Path, now: &[(String, String)]) -> bool {
+    const OF_ITS_SUCCESS: [&str; 4] = ["boot_success", "boot_indeterminate", "menu_show_once", "recordfail"];
+    let block = world.content(file).map(<[u8]>::to_vec).or_else(|| grubenv::read(&world.host.path(file)).ok());
+    let before = block.and_then(|block| grubenv::variables(&block).ok()).unwrap_or_default().0;
+    let said = |all: &[(String, String)]| {
+        let mut said: Vec<_> = all.iter().filter(|(name, _)| !OF_ITS_SUCCESS.contains(&name.as_str())).cloned().collect();
+        said.sort();
+        said
+    };
+    said(&before) != said(now)
+}
+
 /// Whether the entry's device is one on which another entry's image is there: that file system is looked into here.
 fn is_ours(world: &World, config: &Path, choice: &Choice) -> bool {
     let here = |other: &Choice| {
@@ -195,6 +227,10 @@ fn tried(world: &World, config: &Path, first: &Outcome, lasting: Option<&Choice>
 
 /// Adds what an entry that was chosen, or could be, starts.
 fn add(host: &Host, answer: &mut NextBoot, role: Role, choice: &Choice, reason: &str, ours: &dyn Fn(&Choice) -> bool) {
+    if choice.image.is_none() && choice.failed.is_none() {
+        // It lies elsewhere, which was remarked.
+        return;
+    }
     let spec = choice.image.clone().unwrap_or_default();
     let why = format!("{reason}{}", choice.why);
     // That its image is not there is seen below.

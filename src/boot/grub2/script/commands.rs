@@ -131,7 +131,7 @@ impl Machine<'_> {
             "multiboot" | "multiboot2" | "xen_hypervisor" => self.hypervisor(args),
             "module" | "module2" | "xen_module" | "xen_linux" | "xen_initrd" => self.module(name, args),
             "boot" => {
-                if self.path.is_empty() && self.loaded.as_ref().is_some_and(|l| l.image.is_some()) {
+                if self.path.is_empty() && self.loaded.as_ref().is_some_and(|l| l.image.is_some() || l.elsewhere) {
                     return Some(Err(self.boot_bare()));
                 }
                 return Some(Err(Stop::Return(0)));

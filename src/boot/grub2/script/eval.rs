@@ -63,7 +63,7 @@ impl World<'_> {
     }
 
     /// The content of a file that is planned.
-    pub(super) fn content(&self, path: &Path) -> Option<&[u8]> {
+    pub(in crate::boot::grub2) fn content(&self, path: &Path) -> Option<&[u8]> {
         self.planned(path)?.as_deref()
     }
 
@@ -137,6 +137,8 @@ pub(super) struct Loaded {
     pub image: Option<String>,
     pub device: String,
     pub missing: Option<String>,
+    /// The kernel lies on a partition that is not seen from here.
+    pub elsewhere: bool,
     pub cmdline: String,
     pub initrds: Vec<String>,
     /// Xen or another first stage was named: the next `module` is the kernel.

@@ -6,6 +6,14 @@ use super::Choice;
 impl Machine<'_> {
     pub(super) fn linux(&mut self, args: &[String]) -> i32 {
         let Some((file, arguments)) = args.split_first() else { return 1 };
+        if let Some(device) = self.elsewhere(file) {
+            self.doubt(
+                format!("{file} is loaded from {device}, which is no partition that this system is on, so which kernel that is cannot be told"),
+                "vfguard check KERNEL on the system that lies there",
+            );
+            self.loaded = Some(Loaded { elsewhere: true, cmdline: arguments.join(" "), ..Loaded::default() });
+            return 0;
+        }
         let missing = self.locate(file).is_none().then(|| file.clone());
         let status = i32::from(missing.is_some());
         let named = file.strip_prefix('(').and_then(|rest| rest.split_once(')')).map(|(device, _)| device);

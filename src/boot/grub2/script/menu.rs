@@ -214,6 +214,7 @@ impl Machine<'_> {
     fn choice(&mut self, entry: &Entry, why: String) -> Choice {
         let loaded = self.loaded.take().unwrap_or_default();
         let failed = match (&loaded.image, &loaded.missing) {
+            (None, _) if loaded.elsewhere => None,
             (None, _) => Some("it loads no Linux kernel".to_owned()),
             (Some(_), Some(missing)) => Some(format!("{missing} is not there")),
             (Some(_), None) => None,

@@ -4,6 +4,7 @@
 mod bls;
 mod commands;
 mod context;
+mod device;
 pub(super) mod embedded;
 mod env;
 pub mod eval;

@@ -97,6 +97,13 @@ mod tests {
             ("/boot/vmlinuz-5.14.0-503.11.1.el9_5.x86_64\n", false),
             ("grep: warning\n/boot/vmlinuz-5.14.0-503.11.1.el9_5.x86_64\n", false),
             ("", true),
+            // What grubby prints where it fails, with status 0 or before the path.
+            ("rpm-sort: Invalid input \n", true),
+            ("/usr/libexec/grubby/grubby-bls: fork: retry: Resource temporarily unavailable\n", true),
+            ("/usr/libexec/grubby/grubby-bls: line 37: /etc/machine-id: No such file or directory\n/boot/vmlinuz-5.14.0-70.13.1.el9_0.x86_64\n", true),
+            ("grub2-editenv: error: cannot rename the file /boot/grub2/grubenv.new\n/boot/vmlinuz-5.14.0-503.11.1.el9_5.x86_64\n", false),
+            ("/etc/os-release: line 5: VERSION_ID: command not found\n/srv/images/boot/vmlinuz-5.14.0-503.11.1.el9_5.x86_64\n", false),
+            ("/boot/vmlinuz-5.14.0-70.13.1.el9_0.x86_64\"\n/boot/vmlinuz-5.14.0-70.13.1.el9_0.x86_64\"\n", true),
         ] {
             let told = disagreement(&answer(ours), printed);
             assert_eq!(told.is_none(), agrees, "{printed:?}");

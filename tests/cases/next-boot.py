@@ -1,163 +1,15 @@
 #!/usr/bin/env python3
-"""Writes the case directories of tests/cases/next-boot: one machine each (in/) with what boots next on it (expected.json).
+"""Writes the case directories of tests/cases/next-boot: one machine each (in/) with what boots next on it, and what a hold does
+(expected.json).
 
-The layouts are those of the distributions' own grub.cfg, grub.conf, grubenv and loader entries (grub-mkconfig's
-util/grub.d, grubby, kernel-install, bootctl); the expectations are written by hand from the loaders' sources, never taken
-from vfguard. Run it after a change here and commit both: tests/cases/next-boot.py
+The expectations are written by hand from the loaders' sources, never taken from vfguard. Run it after a change here or in what it imports, and
+commit all of it: tests/cases/next-boot.py
 """
-import json, os, shutil, sys
+import os, shutil
 
-HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "next-boot")
-MID = "0c3cc8ac60cb4cd4a9e2ca0a2e7d3d29"
-OLD_MID = "97e1b2a8d2c24e0f93d4a1b5c6d7e8f9"
-UUID = "6f1b7c34-1f5c-4b1a-9d52-6f3b1f0f2a11"
-SIG = "# GRUB Environment Block\n"
-number = 0
-
-
-class Case:
-    def __init__(self, name):
-        global number
-        number += 1
-        self.dir = os.path.join(HERE, f"{number:03}-{name}")
-        self.put("etc/hostname", "case\n")
-
-    def path(self, path):
-        full = os.path.join(self.dir, "in", path)
-        os.makedirs(os.path.dirname(full), exist_ok=True)
-        return full
-
-    def put(self, path, data=""):
-        with open(self.path(path), "wb") as f:
-            f.write(data if isinstance(data, bytes) else data.encode())
-        return self
-
-    def link(self, path, target):
-        os.symlink(target, self.path(path))
-        return self
-
-    def kernels(self, *names, initrd="initramfs-%s.img", boot="boot"):
-        for k in names:
-            self.put(f"{boot}/vmlinuz-{k}").put(f"{boot}/{initrd % k}")
-            self.put(f"lib/modules/{k}/modules.order")
-        return self
-
-    def env(self, text="", path="boot/grub2/grubenv", size=1024):
-        data = (SIG + text).encode()
-        return self.put(path, data + b"#" * (size - len(data)))
-
-    def efi(self):
-        return self.put("sys/firmware/efi/fw_platform_size", "64\n")
-
-    def os(self, id, version, like=""):
-        text = f'NAME="{id}"\nID="{id}"\nVERSION_ID="{version}"\n' + (f'ID_LIKE="{like}"\n' if like else "")
-        return self.put("etc/os-release", text)
-
-    def bls(self, k, title=None, mid=MID, options="root=/dev/sda1 ro", version=None, extra="", linux=None, initrd=None, dir="boot/loader/entries"):
-        name = f"{mid}-{k}"
-        text = f"title {title or f'Linux ({k})'}\nversion {version or k}\nlinux {linux or '/boot/vmlinuz-' + k}\n"
-        text += f"initrd {initrd or f'/boot/initramfs-{k}.img'}\noptions {options}\n{extra}grub_users $grub_users\ngrub_arg --unrestricted\ngrub_class kernel\n"
-        return self.put(f"{dir}/{name}.conf", text)
-
-    def variable(self, name, text, guid="4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"):
-        data = text if isinstance(text, bytes) else text.encode("utf-16-le") + b"\0\0"
-        return self.put(f"sys/firmware/efi/efivars/{name}-{guid}", b"\x07\0\0\0" + data)
-
-    def expect(self, source, *kernels, certain=True, problems=(), because="", hold=None):
-        """hold: the kernel to hold, the file that this writes, and the kernels that may start then."""
-        value = {"certain": certain, "source": source,
-                 "kernels": [{"kernel": k, "role": r, "entry": e} for r, k, e in kernels]}
-        if problems:
-            value["problems"] = list(problems)
-        if because:
-            value["because"] = because
-        if hold:
-            to, file, *then = hold  # file: one name, or a list of them
-            value["hold"] = {"to": to, "writes": file, "kernels": [{"kernel": k, "role": r, "entry": e} for r, k, e in then]}
-        self.path("x")
-        with open(os.path.join(self.dir, "expected.json"), "w") as f:
-            json.dump(value, f, indent=1, ensure_ascii=False)
-            f.write("\n")
-
-
-# ---- the headers that grub-mkconfig writes -------------------------------------------------------------------------------
-
-def header(default="${saved_entry}", el=7, env_block=False):
-    """util/grub.d/00_header.in of rhel-7 (el=7) and of rhel-8 and later (el=8)."""
-    load = "if [ -s $prefix/grubenv ]; then\n  load_env\nfi\n"
-    if el >= 8:
-        load = ("if [ -f ${config_directory}/grubenv ]; then\n  load_env -f ${config_directory}/grubenv\n"
-                "elif [ -s $prefix/grubenv ]; then\n  load_env\nfi\n")
-    if env_block:
-        load += ('if [ "${env_block}" ] ; then\n  if [ "${dev}" ]; then\n    set env_block="(${dev})${env_block}"\n  else\n'
-                 '    set env_block="(${root})${env_block}"\n  fi\n  export env_block\n  load_env -f "${env_block}"\nfi\n')
-    return ("#\n# DO NOT EDIT THIS FILE\n#\n### BEGIN /etc/grub.d/00_header ###\nset pager=1\n\n" + load +
-            'if [ "${next_entry}" ] ; then\n   set default="${next_entry}"\n   set next_entry=\n   save_env next_entry\n'
-            f'   set boot_once=true\nelse\n   set default="{default}"\nfi\n\n'
-            'if [ x"${feature_menuentry_id}" = xy ]; then\n  menuentry_id_option="--id"\nelse\n  menuentry_id_option=""\nfi\n\n'
-            'export menuentry_id_option\n\n'
-            'if [ "${prev_saved_entry}" ]; then\n  set saved_entry="${prev_saved_entry}"\n  save_env saved_entry\n'
-            '  set prev_saved_entry=\n  save_env prev_saved_entry\n  set boot_once=true\nfi\n\n'
-            'function savedefault {\n  if [ -z "${boot_once}" ]; then\n    saved_entry="${chosen}"\n    save_env saved_entry\n  fi\n}\n\n'
-            'function load_video {\n  if [ x$feature_all_video_module = xy ]; then\n    insmod all_video\n  else\n    insmod efi_gop\n'
-            '    insmod vga\n  fi\n}\n\nterminal_output console\nif [ x$feature_timeout_style = xy ] ; then\n'
-            '  set timeout_style=menu\n  set timeout=5\nelse\n  set timeout=5\nfi\n### END /etc/grub.d/00_header ###\n\n')
-
-
-COUNTING = ('insmod increment\n# Check if boot_counter exists and boot_success=0 to activate this behaviour.\n'
-            'if [ -n "${boot_counter}" -a "${boot_success}" = "0" ]; then\n'
-            '  # if countdown has ended, choose to boot rollback deployment\n'
-            '  if  [ "${boot_counter}" = "0" -o "${boot_counter}" = "-1" ]; then\n    set default=1\n    set boot_counter=-1\n'
-            '  else\n    decrement boot_counter\n  fi\n  save_env boot_counter\nfi\n')
-RESET = ('if [ "${boot_success}" = "1" -o "${boot_indeterminate}" = "1" ]; then\n  set menu_hide_ok=1\nelse\n  set menu_hide_ok=0 \nfi\n'
-         'if [ "${boot_success}" = "1" ] ; then\n  set boot_indeterminate=0\nelif [ "${boot_indeterminate}" = "1" ]; then\n'
-         '  set boot_indeterminate=2\nfi\nset boot_success=0\nsave_env boot_success boot_indeterminate\n')
-CUSTOM = ('if [ -f  ${config_directory}/custom.cfg ]; then\n  source ${config_directory}/custom.cfg\n'
-          'elif [ -z "${config_directory}" -a -f  $prefix/custom.cfg ]; then\n  source $prefix/custom.cfg\nfi\n')
-BLSCFG = ("insmod part_gpt\ninsmod xfs\nset root='hd0,gpt2'\nif [ x$feature_platform_search_hint = xy ]; then\n"
-          f"  search --no-floppy --fs-uuid --set=root --hint-bios=hd0,gpt2 {UUID}\nelse\n"
-          f"  search --no-floppy --fs-uuid --set=root {UUID}\nfi\n"
-          'if [ -z "${kernelopts}" ]; then\n  set kernelopts="root=/dev/mapper/rl-root ro crashkernel=auto"\nfi\n\ninsmod blscfg\nblscfg\n')
-
-
-def entry(title, k, id=None, dir="/boot", body="", args="root=/dev/sda1 ro", initrd="initramfs-%s.img", cmd="linux16", icmd="initrd16", indent=""):
-    option = f" $menuentry_id_option '{id}'" if id else ""
-    text = (f"menuentry '{title}' --class gnu-linux --class os --unrestricted{option} {{\n{body}\tload_video\n\tset gfxpayload=keep\n"
-            f"\tinsmod gzio\n\tset root='hd0,msdos1'\n\tif [ x$feature_platform_search_hint = xy ]; then\n"
-            f"\t  search --no-floppy --fs-uuid --set=root --hint='hd0,msdos1'  {UUID}\n\telse\n"
-            f"\t  search --no-floppy --fs-uuid --set=root {UUID}\n\tfi\n\t{cmd} {dir}/vmlinuz-{k} {args}\n")
-    if initrd:
-        text += f"\t{icmd} {dir}/{initrd % k}\n"
-    text += "}\n"
-    return "".join(indent + l + "\n" for l in text.splitlines())
-
-
-def el7(k):
-    return f"CentOS Linux ({k}) 7 (Core)"
-
-
-E6N, E6O = "2.6.32-754.35.1.el6.x86_64", "2.6.32-431.20.3.el6.x86_64"
-E7N, E7O, E7X = "3.10.0-1160.119.1.el7.x86_64", "3.10.0-1127.19.1.el7.x86_64", "3.10.0-123.el7.x86_64"
-E8N, E8O = "4.18.0-553.el8.x86_64", "4.18.0-80.el8.x86_64"
-E9N, E9O = "5.14.0-503.11.1.el9_5.x86_64", "5.14.0-70.13.1.el9_0.x86_64"
-A2N, A2O = "4.14.355-275.570.amzn2.x86_64", "4.14.336-253.554.amzn2.x86_64"
-A3N, A3O = "6.1.115-126.197.amzn2023.x86_64", "6.1.79-99.164.amzn2023.x86_64"
-FN, FO = "6.11.10-300.fc41.x86_64", "6.9.9-200.fc40.x86_64"
-DN, DO = "6.1.0-28-amd64", "6.1.0-9-amd64"
-NEXT, ONCE, BACK = "next", "once", "fallback"
-
-
-def legacy_entry(k, title="CentOS (%s)", root="(hd0,0)", dir="/boot", extra=""):
-    return f"title {title % k}\n\troot {root}\n\tkernel {dir}/vmlinuz-{k} ro root=LABEL=/ console=ttyS0\n\tinitrd {dir}/initramfs-{k}.img\n{extra}"
-
-
-def legacy(name, head, *entries, kernels=(E6N, E6O), path="boot/grub/grub.conf"):
-    c = Case(name).kernels(*kernels).put(path, "# grub.conf generated by anaconda\n" + head + "".join(entries))
-    return c.link("boot/grub/menu.lst", "./grub.conf") if path == "boot/grub/grub.conf" else c
-
-
-t6 = lambda k: f"CentOS ({k})"
-BOTH6 = (legacy_entry(E6N), legacy_entry(E6O))
+import layouts
+from dialects import dialect_cases
+from layouts import *
 
 
 def legacy_cases():
@@ -176,11 +28,13 @@ def legacy_cases():
     legacy("el6-default-below-a-title-does-not-count", "timeout=1\n", legacy_entry(E6N), "default=1\n", legacy_entry(E6O)).expect("grub-legacy", (NEXT, E6N, t6(E6N)))
     legacy("el6-default-that-is-no-number", "default=new\n", *BOTH6).expect("grub-legacy", (NEXT, E6N, t6(E6N)), certain=False, problems=["grub.conf:2"])
     legacy("el6-separate-boot", "default=1\n", legacy_entry(E6N, dir=""), legacy_entry(E6O, dir="")).expect("grub-legacy", (NEXT, E6O, t6(E6O)))
-    legacy("el6-device-in-the-path", "default=0\n", legacy_entry(E6O, dir="(hd0,0)/boot")).expect("grub-legacy", (NEXT, E6O, t6(E6O)))
+    legacy("el6-device-in-the-path", "default=0\n", legacy_entry(E6O, dir="(hd0,0)/boot")).expect(
+        "grub-legacy", (NEXT, E6O, t6(E6O)), hold=refused(E6N, "no boot entry"))
     xen = f"title Xen\n\troot (hd0,0)\n\tkernel /xen.gz-4.4 dom0_mem=1G\n\tmodule /vmlinuz-{E6O} ro root=/dev/sda2\n\tmodule /initramfs-{E6O}.img\n"
-    legacy("el6-xen-kernel-is-the-first-module", "default=0\n", xen).put("boot/xen.gz-4.4").expect("grub-legacy", (NEXT, E6O, "Xen"))
+    legacy("el6-xen-kernel-is-the-first-module", "default=0\n", xen).put("boot/xen.gz-4.4").expect("grub-legacy", (NEXT, E6O, "Xen"), hold=refused(E6N, "no boot entry"))
     legacy("el6-entry-of-a-removed-kernel", "default=0\n", legacy_entry("2.6.32-999.el6.x86_64"), *BOTH6).expect(
-        "grub-legacy", (NEXT, "2.6.32-999.el6.x86_64", "CentOS (2.6.32-999.el6.x86_64)"), certain=False, problems=["is not there"])
+        "grub-legacy", (NEXT, "2.6.32-999.el6.x86_64", "CentOS (2.6.32-999.el6.x86_64)"), problems=["is not there"],
+        hold=[held(k, "boot/grub/grub.conf", (NEXT, k, t6(k)), ends=[(NEXT, E6N, t6(E6N))], leaves=["boot/grub/grub.conf"]) for k in (E6N, E6O)])
     legacy("el6-chainloader-is-no-kernel", "default=0\n", "title Windows\n\trootnoverify (hd0,1)\n\tchainloader +1\n", *BOTH6).expect("grub-legacy", certain=False, problems=["chainloader"])
     legacy("al1-menu-lst-alone", "default=0\ntimeout=0\n", legacy_entry("4.14.336-180.562.amzn1.x86_64", "Amazon Linux (%s)"),
            kernels=("4.14.336-180.562.amzn1.x86_64",), path="boot/grub/menu.lst").expect("grub-legacy", (NEXT, "4.14.336-180.562.amzn1.x86_64", "Amazon Linux (4.14.336-180.562.amzn1.x86_64)"))
@@ -194,20 +48,15 @@ def legacy_cases():
     # Both GRUBs' files: grub-install's modules or stage2 tell which is in charge.
     def two(name):
         return legacy(name, "default=1\n", *BOTH6).put("boot/grub2/grub.cfg", header("0") + entry("new", E6N))
-    two("both-grubs-and-modules-of-the-second").put("boot/grub2/i386-pc/normal.mod").expect("grub2", (NEXT, E6N, "new"))
+    two("both-grubs-and-modules-of-the-second").put("boot/grub2/i386-pc/normal.mod").expect("grub2", (NEXT, E6N, "new"), hold=refused(E6O, "no boot entry"))
     two("both-grubs-and-stage2-of-the-first").put("boot/grub/stage2").expect("grub-legacy", (NEXT, E6O, t6(E6O)))
     two("both-grubs-and-nothing-tells").expect("grub2", (NEXT, E6N, "new"), certain=False, problems=["disagree"])
 
 
-def c7(name, env=None, default="${saved_entry}", entries=None, os=("centos", "7", "rhel fedora"), tail="", head=None):
-    entries = entries or [(E7N, f"gnulinux-{E7X}-advanced-{UUID}"), (E7O, f"gnulinux-{E7X}-advanced-{UUID}"), (E7X, f"gnulinux-{E7X}-advanced-{UUID}")]
-    c = Case(name).kernels(*(k for k, _ in entries)).os(*os)
-    c.put("boot/grub2/grub.cfg", (head or header(default)) + "".join(entry(el7(k), k, i) for k, i in entries) + tail)
-    return c if env is None else c.env(env)
-
-
 def el7_cases():
     n, o, x = el7(E7N), el7(E7O), el7(E7X)
+    env = "boot/grub2/grubenv"
+    still = lambda *kernels: [refused(k, "would still start") for k in kernels]
     c7("el7-saved-by-title", f"saved_entry={o}\n").expect("grub2", (NEXT, E7O, o))
     c7("el7-saved-by-number", "saved_entry=1\n").expect("grub2", (NEXT, E7O, o))
     c7("el7-repeated-ids-mean-the-first", f"saved_entry=gnulinux-{E7X}-advanced-{UUID}\n").expect(
@@ -219,10 +68,12 @@ def el7_cases():
     c7("el7-next-entry-empty", f"saved_entry={o}\nnext_entry=\n").expect("grub2", (NEXT, E7O, o))
     c7("el7-next-entry-that-names-nothing", f"saved_entry={o}\nnext_entry=gone\n").expect("grub2", (ONCE, E7N, n), (NEXT, E7O, o))
     c7("el7-prev-saved-entry", f"saved_entry={n}\nprev_saved_entry={o}\n").expect(
-        "grub2", (ONCE, E7N, n), (NEXT, E7O, o), because="the default is set before prev_saved_entry is looked at")
-    c7("el7-no-grubenv").expect("grub2", (NEXT, E7N, n))
-    c7("el7-literal-number-ignores-saved", f"saved_entry={x}\n", default="1").expect("grub2", (NEXT, E7O, o))
-    c7("el7-literal-title", "", default=x).expect("grub2", (NEXT, E7X, x))
+        "grub2", (ONCE, E7N, n), (NEXT, E7O, o), because="the default is set before prev_saved_entry is looked at",
+        hold=[held(k, env, (NEXT, k, el7(k)), ends=[(NEXT, E7O, o)], leaves=[env]) for k in (E7N, E7X)])
+    made = [held(k, env, (NEXT, k, el7(k)), leaves=[env]) for k in (E7O, E7X)]
+    c7("el7-no-grubenv").expect("grub2", (NEXT, E7N, n), hold=made)
+    c7("el7-literal-number-ignores-saved", f"saved_entry={x}\n", default="1").expect("grub2", (NEXT, E7O, o), hold=still(E7N, E7X))
+    c7("el7-literal-title", "", default=x).expect("grub2", (NEXT, E7X, x), hold=still(E7N, E7O))
     c7("el7-warning-line-in-grubenv", f"# WARNING: Do not edit this file by tools other than grub2-editenv!!!\nsaved_entry={x}\n").expect("grub2", (NEXT, E7X, x))
     c7("el7-grubenv-without-signature").put("boot/grub2/grubenv", b"saved_entry=1\n" + b"#" * 1010).expect(
         "grub2", (NEXT, E7N, n), certain=False, problems=["/boot/grub2/grubenv", "environment block"])
@@ -230,18 +81,19 @@ def el7_cases():
     c7("el7-grubenv-cut-in-a-value").put("boot/grub2/grubenv", SIG + "saved_entry=Cent").expect("grub2", (NEXT, E7N, n), certain=False, problems=["grubenv"])
     c7("el7-grubenv-of-zeros").put("boot/grub2/grubenv", b"\0" * 1024).expect("grub2", (NEXT, E7N, n), certain=False, problems=["grubenv"])
     c7("el7-efi-own-configuration", os=("rhel", "7.9")).efi().put("boot/efi/EFI/redhat/grub.cfg", header() + entry(n, E7N, cmd="linuxefi", icmd="initrdefi") + entry(o, E7O, cmd="linuxefi", icmd="initrdefi")).env(
-        f"saved_entry={o}\n", "boot/efi/EFI/redhat/grubenv").expect("grub2", (NEXT, E7O, o), because="the ESP's own grub.cfg and grubenv count, not /boot/grub2's")
+        f"saved_entry={o}\n", "boot/efi/EFI/redhat/grubenv").expect("grub2", (NEXT, E7O, o), because="the ESP's own grub.cfg and grubenv count, not /boot/grub2's", hold=refused(E7X, "no boot entry"))
     c7("el7-link-to-the-efi-environment", os=("centos", "7")).efi().link("boot/grub2/grubenv", "../efi/EFI/centos/grubenv").put("boot/efi/EFI/centos/grub.cfg", header() + entry(n, E7N) + entry(o, E7O)).env(
-        f"saved_entry={o}\nnext_entry=0\n", "boot/efi/EFI/centos/grubenv").expect("grub2", (ONCE, E7N, n), (NEXT, E7O, o))
+        f"saved_entry={o}\nnext_entry=0\n", "boot/efi/EFI/centos/grubenv").expect("grub2", (ONCE, E7N, n), (NEXT, E7O, o), hold=refused(E7X, "no boot entry"))
     c7("el7-bios-link-to-grubenv-elsewhere").link("boot/grub2/grubenv", "/var/grubenv").env(f"saved_entry={x}\n", "var/grubenv").expect("grub2", (NEXT, E7X, x))
     c7("el7-lvm-next-entry-stays", f"saved_entry={o}\nnext_entry={x}\n").put("proc/mounts", "/dev/mapper/cl-root / xfs rw 0 0\n").expect(
-        "grub2", (NEXT, E7X, x), problems=["cannot write"], because="GRUB cannot clear next_entry on LVM")
+        "grub2", (NEXT, E7X, x), problems=["cannot write"], because="GRUB cannot clear next_entry on LVM", hold=still(E7N, E7O))
     c7("el7-separate-boot-beside-lvm", f"saved_entry={o}\nnext_entry={x}\n").put("proc/mounts", "/dev/mapper/cl-root / xfs rw 0 0\n/dev/sda1 /boot xfs rw 0 0\n").expect("grub2", (ONCE, E7X, x), (NEXT, E7O, o))
     c7("el7-fallback-variable", f"saved_entry={n}\nfallback=1\n").expect("grub2", (NEXT, E7N, n), (BACK, E7O, o))
     c7("el7-missing-image", "saved_entry=0\n", entries=[(E7N, "a"), (E7O, "b")]).expect("grub2", (NEXT, E7N, n))
     c = c7("el7-image-of-the-default-is-gone", "saved_entry=0\n")
     os.remove(os.path.join(c.dir, "in/boot", f"vmlinuz-{E7N}"))
-    c.expect("grub2", (NEXT, E7N, n), certain=False, problems=["is not there"])
+    c.expect("grub2", (NEXT, E7N, n), problems=["is not there"],
+             hold=[held(k, env, (NEXT, k, el7(k)), ends=[(NEXT, E7O, o)], leaves=[env]) for k in (E7O, E7X)])
     c7("el7-custom-cfg-adds-and-sets", f"saved_entry={n}\n", tail=CUSTOM).put("boot/grub2/custom.cfg", f"set default='mine'\n{entry('mine', E7X)}").expect("grub2", (NEXT, E7X, "mine"))
     c7("el7-custom-cfg-in-a-circle", f"saved_entry={o}\n", tail=CUSTOM).put("boot/grub2/custom.cfg", "source ${config_directory}/custom.cfg\n").expect(
         "grub2", certain=False, problems=["custom.cfg:1", "without end"])
@@ -250,7 +102,7 @@ def el7_cases():
     c7("el7-unknown-command", f"saved_entry={o}\n", tail="frobnicate --now\n").expect("grub2", (NEXT, E7O, o), certain=False, problems=["frobnicate"])
     c7("el7-grub-cfg-of-junk").put("boot/grub2/grub.cfg", bytes(range(256)) * 8).expect("grub2", certain=False, problems=["grub.cfg"])
     c7("el7-empty-grub-cfg").put("boot/grub2/grub.cfg", "").expect("grub2", certain=False, problems=["empty"])
-    c7("el7-grub-cfg-is-a-directory").put("boot/grub2/x", "").expect("grub2", (NEXT, E7N, n))
+    c7("el7-grub-cfg-is-a-directory").put("boot/grub2/x", "").expect("grub2", (NEXT, E7N, n), hold=made)
     c7("el7-title-with-an-arrow", "saved_entry=A >> B\n", entries=[(E7N, "n")], tail=entry("A > B", E7N) ).expect("grub2", (NEXT, E7N, "A > B"))
     c7("el7-default-from-a-chain-of-variables", f"saved_entry={o}\n", head=header("0") + 'set a="${saved_entry}"\nset default="$a"\n').expect("grub2", (NEXT, E7O, o))
     c7("el7-kexec-is-loaded", f"saved_entry={o}\n").put("sys/kernel/kexec_loaded", "1\n").expect("grub2", (NEXT, E7O, o), certain=False, problems=["kexec"])
@@ -266,14 +118,6 @@ def el7_cases():
     Case("al2-number-followed-by-more").os("amzn", "2", "centos rhel fedora").kernels(A2N, A2O).env("saved_entry=1 old\n").put(
         "boot/grub2/grub.cfg", header() + entry(a(A2N), A2N) + entry(a(A2O), A2O)).expect(
         "grub2", (NEXT, A2O, a(A2O)), certain=False, problems=["another entry"], because="GNU's GRUB reads 1, Fedora's nothing, and Amazon shipped both")
-
-
-def c8(name, env="", kernels=(E8N, E8O), os=("rocky", "8.10", "rhel centos fedora"), extra=COUNTING + RESET, default="${saved_entry}", **bls):
-    c = Case(name).os(*os).kernels(*kernels)
-    for k in kernels:
-        c.bls(k, **bls)
-    c.put("boot/grub2/grub.cfg", header(default, el=8) + extra + BLSCFG + CUSTOM)
-    return c if env is None else c.env(env)
 
 
 def bls_cases():
@@ -316,7 +160,8 @@ def bls_cases():
     c8("el9-counter-still-runs", "boot_counter=2\nboot_success=0\n", **nine).expect("bls", (NEXT, E9N, id(E9N)), (BACK, E9O, id(E9O)))
     c8("el9-counter-and-success", f"boot_counter=2\nboot_success=1\nsaved_entry={id(E9O)}\n", **nine).expect("bls", (NEXT, E9O, id(E9O)))
     c = c8("el9-entry-of-a-missing-kernel-is-first", "", **nine).bls("5.14.0-999.el9.x86_64")
-    c.expect("bls", (NEXT, "5.14.0-999.el9.x86_64", id("5.14.0-999.el9.x86_64")), certain=False, problems=["is not there"])
+    c.expect("bls", (NEXT, "5.14.0-999.el9.x86_64", id("5.14.0-999.el9.x86_64")), problems=["is not there"], hold=[
+        held(k, "boot/grub2/grubenv", (NEXT, k, id(k)), ends=[(NEXT, E9N, id(E9N))], leaves=["boot/grub2/grubenv"]) for k in (E9N, E9O)])
     c8("el9-entry-of-a-missing-kernel-is-not-default", f"saved_entry={id(E9O)}\n", **nine).bls("5.14.0-999.el9.x86_64").expect("bls", (NEXT, E9O, id(E9O)))
     c8("el9-entry-without-linux-is-skipped", "saved_entry=0\n", **nine).put(f"boot/loader/entries/{MID}-9.9.9-1.conf", "title broken\nversion 9\n").expect("bls", (NEXT, E9N, id(E9N)))
     c8("el9-empty-line-ends-an-entry", "saved_entry=0\n", **nine).put(f"boot/loader/entries/{MID}-9.9.9-1.conf", f"title x\n\nlinux /boot/vmlinuz-{E9O}\n").expect(
@@ -345,22 +190,7 @@ def bls_cases():
     c.expect("bls", (NEXT, E9O, id(E9O)), certain=False, problems=["BootNext"])
     c = c8("el9-boot-order-names-the-vendor", f"saved_entry={id(E9O)}\n", kernels=(E9N, E9O), os=("rhel", "9.5")).efi().put("boot/efi/EFI/redhat/grub.cfg", stub)
     c.put("boot/efi/EFI/custom/grub.cfg", header("0", el=8) + entry("c", E9N)).variable("Boot0001", option("custom"), g).variable("BootOrder", b"\1\0", g)
-    c.expect("grub2", (NEXT, E9N, "c"))
-
-
-def debian(name, default="0", env=None, id="debian", version="12", kernels=(DN, DO), dir="/boot", tail=""):
-    os_name = {"debian": "Debian GNU/Linux", "ubuntu": "Ubuntu"}[id]
-    kw = dict(cmd="linux", icmd="initrd", initrd="initrd.img-%s", dir=dir)
-    cfg = header(default, el=7).replace("$prefix/grubenv ]; then\n  load_env", "$prefix/grubenv ]; then\n  set have_grubenv=true\n  load_env")
-    cfg += entry(os_name, kernels[0], f"gnulinux-simple-{UUID}", **kw)
-    cfg += f"submenu 'Advanced options for {os_name}' $menuentry_id_option 'gnulinux-advanced-{UUID}' {{\n"
-    for k in kernels:
-        cfg += entry(f"{os_name}, with Linux {k}", k, f"gnulinux-{k}-advanced-{UUID}", indent="\t", **kw)
-        cfg += entry(f"{os_name}, with Linux {k} (recovery mode)", k, f"gnulinux-{k}-recovery-{UUID}", indent="\t", args="root=/dev/sda1 ro single", **kw)
-    cfg += "}\n" + tail
-    cfg += 'if [ "$grub_platform" = "efi" ]; then\n\tfwsetup --is-supported\n\tmenuentry \'UEFI Firmware Settings\' $menuentry_id_option \'uefi-firmware\' {\n\t\tfwsetup\n\t}\nfi\n'
-    c = Case(name).os(id, version).kernels(*kernels, initrd="initrd.img-%s").put("boot/grub/grub.cfg", cfg + CUSTOM)
-    return c if env is None else c.env(env, "boot/grub/grubenv")
+    c.expect("grub2", (NEXT, E9N, "c"), hold=refused(E9O, "no boot entry"))
 
 
 def debian_cases():
@@ -393,18 +223,6 @@ def debian_cases():
     debian("debian12-for-loop", "0", tail='for i in 0 "1>2"; do\n  set default="$i"\ndone\n').expect("grub2", (NEXT, DO, sub(DO)))
 
 
-def systemd(name, conf="timeout 3\n", kernels=(FN, FO), top="boot/efi", **kw):
-    c = Case(name).efi().put(f"{top}/EFI/systemd/systemd-bootx64.efi").put(f"{top}/loader/loader.conf", conf)
-    for k in kernels:
-        c.put(f"{top}/{MID}/{k}/linux").put(f"{top}/{MID}/{k}/initrd").put(f"lib/modules/{k}/modules.order")
-        sd(c, k, top=top, **kw)
-    return c
-
-
-def sd(c, k, suffix="", sort="sort-key fedora\n", top="boot/efi", mid=MID, name=None):
-    return c.put(f"{top}/loader/entries/{name or f'{mid}-{k}'}{suffix}.conf", f"# Boot Loader Specification type#1 entry\ntitle      Fedora\nversion    {k}\nmachine-id {mid}\n{sort}options    root=UUID={UUID} rw\nlinux      /{mid}/{k}/linux\ninitrd     /{mid}/{k}/initrd\n")
-
-
 def systemd_cases():
     id = lambda k: f"{MID}-{k}.conf"
     systemd("systemd-boot-newest").expect("systemd-boot", (NEXT, FN, id(FN)))
@@ -435,7 +253,7 @@ def systemd_cases():
     systemd("systemd-boot-loader-conf-of-junk", bytes(range(256))).expect("systemd-boot", (NEXT, FN, id(FN)))
     systemd("systemd-boot-in-charge-beside-grub").variable("LoaderInfo", "systemd-boot 255.4").put("boot/efi/EFI/fedora/grub.cfg", entry("g", FO)).expect("systemd-boot", (NEXT, FN, id(FN)))
     c = systemd("grub-in-charge-beside-systemd-boot").variable("LoaderInfo", "GRUB 2.12").kernels(FO).put("boot/efi/EFI/fedora/grub.cfg", header("0") + entry("g", FO))
-    c.expect("grub2", (NEXT, FO, "g"))
+    c.expect("grub2", (NEXT, FO, "g"), hold=refused(FN, "no boot entry"))
     c = systemd("grub-or-systemd-boot").kernels(FO).put("boot/efi/EFI/fedora/grub.cfg", header("0") + entry("g", FO))
     c.expect("grub2", (NEXT, FO, "g"), certain=False, problems=["disagree"])
 
@@ -465,11 +283,14 @@ def further_cases():
     sdc("systemd-boot-says-its-name-and-has-no-loader-conf").variable("LoaderInfo", "systemd-boot 255.4").expect("systemd-boot", (NEXT, FN, id(FN) + ".conf"))
     sdc("systemd-boot-without-loader-conf-and-one-shot").variable("LoaderEntryOneShot", id(FO) + ".conf").expect("systemd-boot", (ONCE, FO, id(FO) + ".conf"), (NEXT, FN, id(FN) + ".conf"))
     sdc("entries-alone-are-nobodys").expect("unknown", certain=False, problems=["boot loader"])
+    variable = "sys/firmware/efi/efivars/LoaderEntryDefault-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
     systemd("systemd-boot-one-shot-that-is-gone").variable("LoaderEntryOneShot", "gone.conf").expect("systemd-boot", (NEXT, FN, id(FN) + ".conf"))
-    systemd("systemd-boot-saved-by-the-variable", f"default *-{FN}.conf\n").variable("LoaderEntryDefault", "@saved").variable("LoaderEntryLastBooted", id(FO) + ".conf").expect("systemd-boot", (NEXT, FO, id(FO) + ".conf"))
+    systemd("systemd-boot-saved-by-the-variable", f"default *-{FN}.conf\n").variable("LoaderEntryDefault", "@saved").variable("LoaderEntryLastBooted", id(FO) + ".conf").expect(
+        "systemd-boot", (NEXT, FO, id(FO) + ".conf"), hold=held(FN, variable, (NEXT, FN, id(FN) + ".conf"), leaves=[variable]))
     two = lambda name, menu: Case(name).kernels(E6N, E6O).put("boot/grub/grub.conf", "default=0\n" + "".join(BOTH6)).put("boot/grub/menu.lst", menu)
     two("el6-two-menus-that-differ", "default=1\n" + "".join(BOTH6)).expect("grub-legacy", (NEXT, E6N, t6(E6N)), certain=False, problems=["disagree"], because="a paravirtual guest's GRUB reads menu.lst")
-    two("el6-two-menus-that-agree", "default 0\ntimeout 0\n" + "".join(BOTH6)).expect("grub-legacy", (NEXT, E6N, t6(E6N)))
+    two("el6-two-menus-that-agree", "default 0\ntimeout 0\n" + "".join(BOTH6)).expect(
+        "grub-legacy", (NEXT, E6N, t6(E6N)), hold=held(E6O, "boot/grub/grub.conf", (NEXT, E6O, t6(E6O)), certain=False))
     Case("el6-menu-lst-is-an-absolute-link").kernels(E6N, E6O).put("boot/grub/grub.conf", "default=1\n" + "".join(BOTH6)).link("boot/grub/menu.lst", "/boot/grub/grub.conf").expect("grub-legacy", (NEXT, E6O, t6(E6O)))
     xen = f"title Xen\n\troot (hd0,0)\n\tkernel /boot/xen.gz-2.6.18-398.el5 dom0_mem=1G\n\tmodule /boot/vmlinuz-{E6O} ro\n\tmodule /boot/initramfs-{E6O}.img\n"
     legacy("el6-xen-hypervisor-is-gone", "default=0\n", xen).expect("grub-legacy", (NEXT, E6O, "Xen"), certain=False, problems=["xen.gz-2.6.18-398.el5 is not there"])
@@ -480,10 +301,12 @@ def further_cases():
     esp("el8-bios-link-inside-one-file-system").put("proc/mounts", "/dev/sda1 / xfs rw 0 0\n").expect("bls", (NEXT, E8O, id(E8O)))
     c8("el8-next-entry-of-a-removed-kernel", f"saved_entry={id(E8O)}\nnext_entry={MID}-4.18.0-193.el8.x86_64\n").expect("bls", (ONCE, E8N, id(E8N)), (NEXT, E8O, id(E8O)))
     c8("el9-indeterminate-boot-hides-the-menu-only", f"saved_entry={id(E9O)}\nboot_indeterminate=1\nmenu_auto_hide=1\nboot_success=0\n", kernels=(E9N, E9O), os=("rhel", "9.4")).expect("bls", (NEXT, E9O, id(E9O)))
-    c7("el7-environment-of-no-bytes").put("boot/grub2/grubenv", "").expect("grub2", (NEXT, E7N, el7(E7N)), because="[ -s ] is false for an empty file")
+    c7("el7-environment-of-no-bytes").put("boot/grub2/grubenv", "").expect("grub2", (NEXT, E7N, el7(E7N)), because="[ -s ] is false for an empty file",
+        hold=[refused(k, "does not start with") for k in (E7O, E7X)])
     debian("debian12-inner-number-past-the-end", "1>99").expect("grub2", (NEXT, DN, f"Advanced options for Debian GNU/Linux>Debian GNU/Linux, with Linux {DN}"))
     systemd("systemd-boot-prefers-another", f"preferred *-{FO}.conf\n").expect("systemd-boot", (NEXT, FN, id(FN) + ".conf"), certain=False, problems=["since 260"], because="earlier ones know no preferred")
-    systemd("systemd-boot-prefers-the-same").variable("LoaderEntryPreferred", id(FN) + ".conf").expect("systemd-boot", (NEXT, FN, id(FN) + ".conf"))
+    systemd("systemd-boot-prefers-the-same").variable("LoaderEntryPreferred", id(FN) + ".conf").expect(
+        "systemd-boot", (NEXT, FN, id(FN) + ".conf"), hold=held(FO, "boot/efi/loader/loader.conf", (NEXT, FO, id(FO) + ".conf"), certain=False))
     stock_cases()
 
 
@@ -518,112 +341,6 @@ def stock_cases():
         hold=(A2O, "boot/grub2/custom.cfg", (NEXT, A2O, f"Advanced options for Amazon Linux 2>{a2(A2O, ', with Linux ' + A2O)}")))
     debian("debian12-saved-is-held-in-the-environment", "${saved_entry}", f"saved_entry=gnulinux-simple-{UUID}\n").expect(
         "grub2", (NEXT, DN, d), hold=(DO, "boot/grub/grubenv", held(d)))
-
-
-def gnu(name, call="blscfg --path /boot/loader/entries --enable-fallback\n", env="", kernels=(DN, DO), os=("debian", "14"), default="${saved_entry}", **bls):
-    """GNU GRUB 2.14's own blscfg (grub-core/commands/blsuki.c), on a file system for /boot."""
-    c = Case(name).os(*os).kernels(*kernels)
-    for k in kernels:
-        c.bls(k, **bls)
-    return c.env(env, "boot/grub/grubenv").put("boot/grub/grub.cfg", header(default) + "insmod blsuki\n" + call + CUSTOM)
-
-
-TOKEN = "opensuse-tumbleweed"
-SN, SO = "6.15.3-1-default", "6.9.9-1-default"
-TWELVE, FOURTEEN = b'..blscfg..scanning blsdir: %s..Add entry with id "%s"\0', b'..blsuki..scanning dir: %s..Add entry with id "%s"\0'
-
-
-def suse_id(k):
-    return f"system-{TOKEN}-{k}-1"
-
-
-def suse(name, *entries, program="grubbls.efi", kind=b"MZ", env=None):
-    """openSUSE's grub2-bls as sdbootutil installs it; entries: a kernel and its counter."""
-    c = Case(name).efi().os(TOKEN, "20260401", "opensuse suse").put(f"boot/efi/EFI/opensuse/{program}", kind)
-    c.put("boot/efi/EFI/opensuse/installed_by_sdbootutil", TOKEN + "\n")
-    for k, counter in entries or ((SN, ""), (SO, "")):
-        dir = f"{TOKEN}/{k}"
-        image, initrd = "9fb86c3cc8ac60cb4cd4a9e2ca0a2e7d3d291e00", "1e9f0c3cc8ac60cb4cd4a9e2ca0a2e7d3d29fb86"
-        c.put(f"boot/efi/{dir}/linux-{image}").put(f"boot/efi/{dir}/initrd-{initrd}").put(f"lib/modules/{k}/modules.order")
-        c.put(f"boot/efi/loader/entries/{suse_id(k)}{counter}.conf", f"# Boot Loader Specification type#1 entry\ntitle      openSUSE Tumbleweed\nversion    1@{k}\n"
-              f"sort-key   {TOKEN}\noptions    root=UUID={UUID}\nlinux      /{dir}/linux-{image}\ninitrd     /{dir}/initrd-{initrd}\n")
-    return c if env is None else c.env(env, "boot/efi/EFI/opensuse/grubenv")
-
-
-def dialect_cases():
-    """Readers of entries that came with GRUB 2.14 and with openSUSE's grub2-bls; menus of GRUB legacy that are copies."""
-    global number
-    number = 259
-    id = lambda k, mid=MID: f"{mid}-{k}"
-    letter = "a" + OLD_MID[1:]
-    title = lambda k: f"Linux ({k})"
-    own = b'blsuki..Add entry with id "%s"\0'
-    rhboot = b'blscfg..scanning blsdir: %s..Add entry with id "%s"\0'
-    gnu("gnu-2.14-newest-file-name").expect("bls", (NEXT, DN, id(DN)), because="28 is more than 9")
-    c = gnu("gnu-2.14-neither-version-nor-sort-key-counts", kernels=(DN,)).kernels(DO)
-    c.put("boot/loader/entries/zz.conf", f"title old\nversion 1\nsort-key aaa\nlinux /boot/vmlinuz-{DO}\ninitrd /boot/initramfs-{DO}.img\n").expect("bls", (NEXT, DO, "zz"))
-    two = lambda name, **kw: gnu(name, kernels=(DN,), **kw).kernels(DO).bls(DO, mid=letter)
-    two("gnu-2.14-letters-come-before-digits").expect("bls", (NEXT, DO, id(DO, letter)), because="rhboot's takes digits for newer; options are for GNU's alone")
-    two("gnu-blscfg-of-a-grub-that-nothing-tells", call="blscfg\n").expect("bls", (NEXT, DO, id(DO, letter)), certain=False, problems=["differ"])
-    two("gnu-blscfg-of-a-grub-with-blsuki", call="blscfg\n").put("boot/grub/i386-pc/blsuki.mod", own).expect("bls", (NEXT, DO, id(DO, letter)))
-    two("gnu-blscfg-of-a-grub-with-rhboots-blscfg", call="blscfg\n").put("boot/grub/i386-pc/blscfg.mod", rhboot).expect("bls", (NEXT, DN, id(DN)))
-    gnu("gnu-2.14-hidden-files-are-entries-and-come-last", kernels=(DO,)).put("boot/loader/entries/.zz.conf", "linux /boot/vmlinuz-9\n").expect("bls", (NEXT, DO, id(DO)))
-    gnu("gnu-2.14-fallback-where-the-path-is-empty", "blscfg --path=/boot/nowhere -f\n").expect("bls", (NEXT, DN, id(DN)))
-    gnu("gnu-2.14-path-that-is-empty-without-fallback", "blscfg -p /boot/nowhere\n").expect("bls", certain=False, problems=["empty"])
-    gnu("gnu-2.14-path-of-one-file", f"blscfg --path /boot/loader/entries/{id(DO)}.conf\n").expect("bls", (NEXT, DO, id(DO)))
-    gnu("gnu-2.14-one-entry-before-the-others", f"blscfg --entry {id(DO)}.conf\nblscfg\n").expect("bls", (NEXT, DO, id(DO)))
-    gnu("gnu-2.14-default-before-the-others", f"blscfg --show-default\nblscfg --show-non-default\n", f"saved_entry={title(DO)}\n").expect("bls", (NEXT, DO, id(DO)))
-    gnu("gnu-2.14-id-that-starts-with-a-number", env=f"saved_entry={id(DO)}\n").expect(
-        "bls", (NEXT, DN, id(DN)), problems=["is a number"], because="GNU's GRUB reads the number that the machine-id starts with: 0")
-    gnu("gnu-2.14-is-held-by-title", default="${saved_entry}", env=f"saved_entry={title(DN)}\n").expect(
-        "bls", (NEXT, DN, id(DN)), hold=(DO, "boot/grub/grubenv", (NEXT, DO, id(DO))))
-    gnu("gnu-2.14-options-that-are-not-known", "blscfg --sorted\n").expect("bls", certain=False, problems=["--sorted"])
-    gnu("gnu-2.14-without-a-file-system-for-boot", "blscfg\n").put("proc/mounts", "/dev/sda1 / ext4 rw 0 0\n").expect(
-        "bls", (NEXT, DN, id(DN)), certain=False, problems=["no file system of its own"], because="it looks in /loader/entries of its root alone")
-    gnu("gnu-2.14-with-a-file-system-for-boot", "blscfg\n").put("proc/mounts", "/dev/sda2 / ext4 rw 0 0\n/dev/sda1 /boot ext4 rw 0 0\n").expect("bls", (NEXT, DN, id(DN)))
-    gnu("gnu-2.14-entries-on-the-efi-partition-too", "blscfg\n").put("boot/efi/loader/entries/x.conf").expect("bls", (NEXT, DN, id(DN)), certain=False, problems=["cannot be told"])
-    gnu("fedoras-blscfg-knows-no-options", os=("fedora", "44"), kernels=(FN, FO)).expect("bls", (NEXT, FN, id(FN)), certain=False, problems=["knows none"])
-    gnu("gnu-2.14-two-files-that-sort-alike", kernels=("6.1.0-09-amd64", DO)).expect("bls", (NEXT, "6.1.0-09-amd64", id("6.1.0-09-amd64")), certain=False, problems=["sort alike"])
-    gnu("uki-without-images", "blscfg\nuki\n").expect("bls", (NEXT, DN, id(DN)))
-    gnu("uki-adds-images", "blscfg\nuki\n").put("efi/EFI/Linux/a.efi", "MZ").expect("bls", (NEXT, DN, id(DN)), certain=False, problems=["unified kernel images in /efi/EFI/Linux"])
-    gnu("uki-adds-images-of-a-path", "blscfg\nuki --path /images\n").put("boot/images/a.efi", "MZ").expect("bls", (NEXT, DN, id(DN)), certain=False, problems=["/boot/images"])
-
-    suse("grub2-bls-newest-file-name").expect("bls", (NEXT, SN, suse_id(SN)))
-    suse("grub2-bls-behind-a-shim", program="grub.efi").expect("bls", (NEXT, SN, suse_id(SN)))
-    suse("grub2-bls-default-in-its-environment", env=f"default={suse_id(SO)}.conf\ntimeout=8\n").expect("bls", (NEXT, SO, suse_id(SO)))
-    suse("grub2-bls-counter-still-runs", (SN, "+2-1"), (SO, "")).expect("bls", (NEXT, SN, suse_id(SN)), (BACK, SO, suse_id(SO)))
-    suse("grub2-bls-counter-has-run-out", (SN, "+0-3"), (SO, "")).expect("bls", (NEXT, SO, suse_id(SO)))
-    named = dict(env=f"default={suse_id(SO)}\n")
-    suse("grub2-bls-default-has-a-counter", (SN, ""), (SO, "+2-1"), **named).expect(
-        "bls", (NEXT, SO, suse_id(SO)), certain=False, problems=["differ"], because="to GRUBs before April 2026 the counter is a part of the id")
-    suse("grub2-bls-default-named-with-its-counter", (SN, ""), (SO, "+2-1"), env=f"default={suse_id(SO)}+2-1\n").expect(
-        "bls", (NEXT, SN, suse_id(SN)), certain=False, problems=["differ"])
-    chosen = lambda name, **kw: suse(name, **kw).variable("LoaderEntryDefault", suse_id(SO) + ".conf")
-    chosen("grub2-bls-2.14-follows-the-interface", kind=FOURTEEN).expect("bls", (NEXT, SO, suse_id(SO)))
-    chosen("grub2-bls-2.12-may-not-follow-the-interface", kind=TWELVE).expect("bls", (NEXT, SN, suse_id(SN)), certain=False, problems=["since 2.14"])
-    chosen("grub2-bls-of-a-release-that-nothing-tells").expect("bls", (NEXT, SO, suse_id(SO)), certain=False, problems=["differ"])
-    chosen("grub2-bls-2.14-interface-beats-the-environment", kind=FOURTEEN, env=f"default={suse_id(SN)}\n").expect("bls", (NEXT, SO, suse_id(SO)))
-    chosen("grub2-bls-2.14-one-shot", kind=FOURTEEN).variable("LoaderEntryOneShot", suse_id(SN)).put(
-        "proc/mounts", "/dev/vda2 / btrfs rw 0 0\n/dev/vda1 /boot/efi vfat rw 0 0\n").expect("bls", (ONCE, SN, suse_id(SN)), (NEXT, SO, suse_id(SO)))
-    suse("grub2-bls-2.14-interface-names-nothing", kind=FOURTEEN, env=f"default={suse_id(SO)}\n").variable("LoaderEntryDefault", "gone.conf").expect("bls", (NEXT, SO, suse_id(SO)))
-    suse("grub2-bls-turned-off", env="enable_blscfg=0\n").expect("grub2", certain=False, problems=["enable_blscfg"])
-    suse("grub2-bls-beside-an-old-grub-cfg").kernels(SO).put("boot/grub2/grub.cfg", header("0") + entry("old", SO)).expect("bls", (NEXT, SN, suse_id(SN)))
-    suse("grub2-bls-and-a-grub-cfg-in-its-directory").kernels(SO).put("boot/efi/EFI/opensuse/grub.cfg", header("0") + entry("old", SO)).expect(
-        "bls", (NEXT, SN, suse_id(SN)), certain=False, problems=["disagree"])
-    c = suse("grub-that-says-its-name-is-no-systemd-boot").variable("LoaderInfo", "GRUB 2.14").variable("LoaderEntryDefault", suse_id(SO) + ".conf")
-    shutil.rmtree(os.path.join(c.dir, "in/boot/efi/EFI"))
-    c.expect("unknown", certain=False, problems=["boot loader"], because="a removable installation: EFI/BOOT holds no configuration")
-    systemd("sdbootutils-systemd-boot-is-none-of-grub").put("boot/efi/EFI/systemd/grub.efi", "MZ").put("boot/efi/EFI/systemd/installed_by_sdbootutil", TOKEN).expect("systemd-boot", (NEXT, FN, id(FN) + ".conf"))
-
-    copies = lambda name, head, *more: Case(name).kernels(E6N, E6O).put("boot/grub/grub.conf", head + "".join(BOTH6)).put("boot/grub/menu.lst", head + "".join(BOTH6))
-    copies("el6-two-menus-that-are-copies-are-both-held", "default=0\ntimeout=1\n").expect(
-        "grub-legacy", (NEXT, E6N, t6(E6N)), hold=(E6O, ["boot/grub/grub.conf", "boot/grub/menu.lst"], (NEXT, E6O, t6(E6O))))
-    copies("el6-three-menus-that-are-copies-are-all-held", "default=0\n").put("boot/boot/grub/menu.lst", "default=0\n" + "".join(BOTH6)).expect(
-        "grub-legacy", (NEXT, E6N, t6(E6N)),
-        hold=(E6O, ["boot/boot/grub/menu.lst", "boot/grub/grub.conf", "boot/grub/menu.lst"], (NEXT, E6O, t6(E6O))))
-    saved = "default=saved\n" + "".join(BOTH6)
-    legacy("el6-copies-with-saved-numbers-that-differ", "", path="boot/grub/menu.lst").put("boot/grub/menu.lst", saved).put("boot/boot/grub/menu.lst", saved).put(
-        "boot/grub/default", "1\n").put("boot/boot/grub/default", "0\n").expect("grub-legacy", (NEXT, E6O, t6(E6O)), certain=False, problems=["disagree"])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import os, shutil
 
 import layouts
 from dialects import dialect_cases
+from field import field_cases
 from layouts import *
 
 
@@ -345,5 +346,5 @@ def stock_cases():
 
 if __name__ == "__main__":
     shutil.rmtree(HERE, ignore_errors=True)
-    legacy_cases(); el7_cases(); bls_cases(); debian_cases(); systemd_cases(); other_cases(); further_cases(); dialect_cases()
+    legacy_cases(); el7_cases(); bls_cases(); debian_cases(); systemd_cases(); other_cases(); further_cases(); field_cases(); dialect_cases()
     print(len(os.listdir(HERE)), "cases")

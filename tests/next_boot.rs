@@ -122,12 +122,17 @@ fn held_and_promoted(case: &Path, to: &str, told: Option<&serde_json::Value>, ch
     let (before, start) = (files(dir.path()), next_boot(&host, &Boot::default()));
     let refused = told.and_then(|told| told["refused"].as_array());
     match (boot::hold(&host, &lock, &to.parse().unwrap()), refused) {
-        (Err(e), Some(words)) if words.iter().all(|w| format!("{e:#}").contains(w.as_str().unwrap())) => {
-            let unchanged =
+        (Err(e), refused) => {
+            let words: Vec<&str> = refused.into_iter().flatten().map(|word| word.as_str().unwrap()).collect();
+            let expected = words.iter().all(|word| format!("{e:#}").contains(word)) && vfguard::error::remedy(&e).is_some();
+            // Where nothing is certain, a case need not say why.
+            if !expected || (refused.is_none() && (start.certain || told.is_some())) {
+                return Err(format!("is not held: {e:#}"));
+            }
+            let same =
                 files(dir.path()) == before && answer(dir.path()).0["kernels"] == answer(&case.join("in")).0["kernels"];
-            return if unchanged { Ok(()) } else { Err("a hold that is refused changed something".into()) };
+            return if same { Ok(()) } else { Err("a hold that is refused changed something".into()) };
         }
-        (Err(e), _) => return Err(format!("is not held: {e:#}")),
         (Ok(_), Some(_)) => return Err("is held, and should be refused".into()),
         (Ok(_), None) => {}
     }
@@ -150,6 +155,10 @@ fn held_and_promoted(case: &Path, to: &str, told: Option<&serde_json::Value>, ch
     }
     for name in written.iter().filter(|name| name.ends_with("custom.cfg") && std::str::from_utf8(&after[**name]).is_ok()) {
         checked.fetch_and(accepted(&dir.path().join(name)), Ordering::Relaxed);
+    }
+    if told.is_none() && lasting(&start).is_none() {
+        // Nothing is known that it could be promoted to.
+        return Ok(());
     }
     // What boots once it is promoted; without a word of that what booted before, which is wanted all the time.
     let ends = told.map(|told| told["ends"].clone()).filter(|ends| !ends.is_null());
@@ -174,7 +183,7 @@ fn held_and_promoted(case: &Path, to: &str, told: Option<&serde_json::Value>, ch
 }
 
 #[test]
-fn every_certain_case_is_held_on_each_other_kernel_and_promoted_to_what_it_was() {
+fn every_case_is_held_on_each_other_kernel_and_promoted_to_what_it_was() {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/next-boot");
     let mut moves = Vec::new();
     for case in fs::read_dir(&cases).unwrap().map(|e| e.unwrap().path()) {
@@ -183,7 +192,7 @@ fn every_certain_case_is_held_on_each_other_kernel_and_promoted_to_what_it_was()
         let told: Vec<&serde_json::Value> = expected["hold"].as_array().into_iter().flatten().collect();
         let next = expected["kernels"].as_array().unwrap().iter().find(|k| k["role"] == "next");
         let mut others = installed(&case.join("in"));
-        others.retain(|k| expected["certain"] == true && next.is_some_and(|next| next["kernel"] != k.as_str()));
+        others.retain(|k| next.is_none_or(|next| next["kernel"] != k.as_str()));
         others.extend(told.iter().map(|told| told["to"].as_str().unwrap().to_owned()));
         others.sort();
         others.dedup();
@@ -209,7 +218,7 @@ fn every_certain_case_is_held_on_each_other_kernel_and_promoted_to_what_it_was()
     let (held, mut failed) = (moves.len(), failed.into_inner().unwrap());
     failed.sort();
     assert!(failed.is_empty(), "{} of {held}:\n{}", failed.len(), failed.join("\n"));
-    assert!(held >= 150, "{held}");
+    assert!(held >= 250, "{held}");
     if !checked.into_inner() {
         println!("skipped next_boot/grub-script-check: it is not installed");
     }

@@ -50,16 +50,20 @@ impl BootLoader for Grub2 {
         let seen = self.seen(host, &Planned::new());
         let places = self.places(&seen);
         let choices = self.choices(host);
-        let Some(choice) = pick(host, &choices, to, entry) else { return vec![Err(no_entry(to))] };
+        let choice = pick(host, &choices, to, entry).ok_or_else(|| no_entry(to));
         let custom = custom::read(host, &places.custom);
         let block = custom.as_ref().ok().filter(|custom| custom.has_block());
         if purpose == Purpose::Promotion {
             // What boots without the block is what the configuration says, and it stays as it was; so does what was saved before.
             let unblocked = block.map(|block| unblocked(host, &places, block, &[]));
             let restored = self.restored(host, &places, block);
-            let saved = saved(host, &places, block, choice, to, purpose, None);
+            let saved = choice.and_then(|choice| saved(host, &places, block, choice, to, purpose, None));
             return unblocked.into_iter().chain(restored).chain([saved]).collect();
         }
+        let choice = match choice {
+            Ok(choice) => choice,
+            Err(e) => return vec![Err(e)],
+        };
         let former = former(host, &places, seen.answer.lasting().map(|c| &c.kernel), purpose);
         // Where there is no room for what was saved before, the hold does without.
         let saved = saved(host, &places, block, choice, to, purpose, former.as_deref())
@@ -202,12 +206,10 @@ impl Grub2 {
     fn restored(&self, host: &Host, places: &Places, block: Option<&Custom>) -> Option<Result<Plan>> {
         let former = grubenv::get(&whole_env(host, &places.env_file)?, mark::MARK_ENTRY)?;
         let saved = Some(former.as_str()).filter(|former| !former.is_empty());
-        let is_number = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'>');
-        if saved.is_some_and(|name| !is_number(name) && self.started_by(host, name).is_none()) {
-            return None;
-        }
         let [held, wanted, entry] = mark::variables(None, None);
-        Some(saving(host, places, block, &[("saved_entry", saved), held, wanted, entry]))
+        let plan = saving(host, places, block, &[("saved_entry", saved), held, wanted, entry]);
+        let names_nothing = |plan: &Plan| self.seen(host, &planned(host, plan)).first.names_nothing;
+        (saved.is_none() || !plan.as_ref().is_ok_and(names_nothing)).then_some(plan)
     }
 
     /// The kernel that the entry of this name or title starts.

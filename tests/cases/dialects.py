@@ -108,4 +108,6 @@ def dialect_cases():
         hold=(E6O, ["boot/boot/grub/menu.lst", "boot/grub/grub.conf", "boot/grub/menu.lst"], (NEXT, E6O, t6(E6O))))
     saved = "default=saved\n" + "".join(BOTH6)
     legacy("el6-copies-with-saved-numbers-that-differ", "", path="boot/grub/menu.lst").put("boot/grub/menu.lst", saved).put("boot/boot/grub/menu.lst", saved).put(
-        "boot/grub/default", "1\n").put("boot/boot/grub/default", "0\n").expect("grub-legacy", (NEXT, E6O, t6(E6O)), certain=False, problems=["disagree"])
+        "boot/grub/default", "1\n").put("boot/boot/grub/default", "0\n").expect(
+        "grub-legacy", (NEXT, E6O, t6(E6O)), certain=False, problems=["disagree"],
+        hold=held(E6N, "boot/grub/menu.lst", (NEXT, E6N, t6(E6N)), leaves=["boot/boot/grub/menu.lst", "boot/grub/menu.lst"]))

@@ -289,7 +289,8 @@ def further_cases():
     systemd("systemd-boot-saved-by-the-variable", f"default *-{FN}.conf\n").variable("LoaderEntryDefault", "@saved").variable("LoaderEntryLastBooted", id(FO) + ".conf").expect(
         "systemd-boot", (NEXT, FO, id(FO) + ".conf"), hold=held(FN, variable, (NEXT, FN, id(FN) + ".conf"), leaves=[variable]))
     two = lambda name, menu: Case(name).kernels(E6N, E6O).put("boot/grub/grub.conf", "default=0\n" + "".join(BOTH6)).put("boot/grub/menu.lst", menu)
-    two("el6-two-menus-that-differ", "default=1\n" + "".join(BOTH6)).expect("grub-legacy", (NEXT, E6N, t6(E6N)), certain=False, problems=["disagree"], because="a paravirtual guest's GRUB reads menu.lst")
+    two("el6-two-menus-that-differ", "default=1\n" + "".join(BOTH6)).expect("grub-legacy", (NEXT, E6N, t6(E6N)), certain=False, problems=["disagree"], because="a paravirtual guest's GRUB reads menu.lst",
+        hold=held(E6O, "boot/grub/grub.conf", (NEXT, E6O, t6(E6O)), leaves=["boot/grub/menu.lst"]))
     two("el6-two-menus-that-agree", "default 0\ntimeout 0\n" + "".join(BOTH6)).expect(
         "grub-legacy", (NEXT, E6N, t6(E6N)), hold=held(E6O, "boot/grub/grub.conf", (NEXT, E6O, t6(E6O)), certain=False))
     Case("el6-menu-lst-is-an-absolute-link").kernels(E6N, E6O).put("boot/grub/grub.conf", "default=1\n" + "".join(BOTH6)).link("boot/grub/menu.lst", "/boot/grub/grub.conf").expect("grub-legacy", (NEXT, E6O, t6(E6O)))

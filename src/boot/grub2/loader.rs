@@ -208,8 +208,10 @@ impl Grub2 {
         let saved = Some(former.as_str()).filter(|former| !former.is_empty());
         let [held, wanted, entry] = mark::variables(None, None);
         let plan = saving(host, places, block, &[("saved_entry", saved), held, wanted, entry]);
+        // A number names no kernel, so none that is gone either.
+        let is_number = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'>');
         let names_nothing = |plan: &Plan| self.seen(host, &planned(host, plan)).first.names_nothing;
-        (saved.is_none() || !plan.as_ref().is_ok_and(names_nothing)).then_some(plan)
+        (saved.is_none_or(is_number) || !plan.as_ref().is_ok_and(names_nothing)).then_some(plan)
     }
 
     /// The kernel that the entry of this name or title starts.

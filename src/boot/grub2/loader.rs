@@ -202,16 +202,17 @@ impl Grub2 {
         }
     }
 
-    /// A promotion to what was saved before the hold, if that is known and still names an entry.
+    /// A promotion to what was saved before the hold, if that is known. Where the kernel that it was held off is gone, so is what named it.
     fn restored(&self, host: &Host, places: &Places, block: Option<&Custom>) -> Option<Result<Plan>> {
-        let former = grubenv::get(&whole_env(host, &places.env_file)?, mark::MARK_ENTRY)?;
+        let environment = whole_env(host, &places.env_file)?;
+        let former = grubenv::get(&environment, mark::MARK_ENTRY)?;
+        let held_off: Option<KernelRelease> = grubenv::get(&environment, mark::MARK_WANTED).and_then(|w| w.parse().ok());
+        if held_off.is_some_and(|kernel| self.menu(host).iter().all(|c| c.kernel != kernel)) {
+            return None;
+        }
         let saved = Some(former.as_str()).filter(|former| !former.is_empty());
         let [held, wanted, entry] = mark::variables(None, None);
-        let plan = saving(host, places, block, &[("saved_entry", saved), held, wanted, entry]);
-        // A number names no kernel, so none that is gone either.
-        let is_number = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'>');
-        let names_nothing = |plan: &Plan| self.seen(host, &planned(host, plan)).first.names_nothing;
-        (saved.is_none_or(is_number) || !plan.as_ref().is_ok_and(names_nothing)).then_some(plan)
+        Some(saving(host, places, block, &[("saved_entry", saved), held, wanted, entry]))
     }
 
     /// The kernel that the entry of this name or title starts.

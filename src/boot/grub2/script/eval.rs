@@ -108,8 +108,6 @@ pub struct Outcome {
     pub file: PathBuf,
     /// What the default of the outermost menu was, if one was set.
     pub default: Option<String>,
-    /// A menu's default names no entry of it.
-    pub names_nothing: bool,
     /// The configurations that were read, with their directories, and the directories of entries, below the root.
     pub files: Vec<PathBuf>,
     /// Whether `blscfg` was run.
@@ -174,7 +172,6 @@ pub struct Machine<'a> {
     pub(super) files: Vec<PathBuf>,
     pub(super) line: usize,
     pub(super) default: Option<String>,
-    pub(super) names_nothing: bool,
     /// How many of the entries that lead here ask for a password.
     pub(super) locks: usize,
     pub(super) remarks: Vec<Remark>,
@@ -216,7 +213,6 @@ impl<'a> Machine<'a> {
             files: Vec::new(),
             line: 0,
             default: None,
-            names_nothing: false,
             locks: 0,
             remarks: Vec::new(),
             steps: 0,
@@ -282,7 +278,6 @@ impl<'a> Machine<'a> {
             env_file: self.state.env_file,
             file: self.file,
             default: self.default,
-            names_nothing: self.names_nothing,
             files: self.files,
             bls: self.bls,
             remarks: self.remarks,

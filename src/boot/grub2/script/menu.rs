@@ -126,10 +126,7 @@ impl Machine<'_> {
                 (i, format!("the default {specification:?} is its number"))
             }
             None if specification.is_empty() => (0, "the default is empty, so the first entry".into()),
-            None => {
-                self.names_nothing = true;
-                (0, format!("the default {specification:?} names no entry, so the first"))
-            }
+            None => (0, format!("the default {specification:?} names no entry, so the first")),
         }
     }
 

@@ -87,7 +87,8 @@ def el7_cases():
         f"saved_entry={o}\nnext_entry=0\n", "boot/efi/EFI/centos/grubenv").expect("grub2", (ONCE, E7N, n), (NEXT, E7O, o), hold=refused(E7X, "no boot entry"))
     c7("el7-bios-link-to-grubenv-elsewhere").link("boot/grub2/grubenv", "/var/grubenv").env(f"saved_entry={x}\n", "var/grubenv").expect("grub2", (NEXT, E7X, x))
     c7("el7-lvm-next-entry-stays", f"saved_entry={o}\nnext_entry={x}\n").put("proc/mounts", "/dev/mapper/cl-root / xfs rw 0 0\n").expect(
-        "grub2", (NEXT, E7X, x), problems=["cannot write"], because="GRUB cannot clear next_entry on LVM", hold=still(E7N, E7O))
+        "grub2", (NEXT, E7X, x), problems=["cannot write"], because="GRUB cannot clear next_entry on LVM",
+        hold=[held(k, env, (NEXT, k, el7(k)), leaves=[env]) for k in (E7N, E7O)])
     c7("el7-separate-boot-beside-lvm", f"saved_entry={o}\nnext_entry={x}\n").put("proc/mounts", "/dev/mapper/cl-root / xfs rw 0 0\n/dev/sda1 /boot xfs rw 0 0\n").expect("grub2", (ONCE, E7X, x), (NEXT, E7O, o))
     c7("el7-fallback-variable", f"saved_entry={n}\nfallback=1\n").expect("grub2", (NEXT, E7N, n), (BACK, E7O, o))
     c7("el7-missing-image", "saved_entry=0\n", entries=[(E7N, "a"), (E7O, "b")]).expect("grub2", (NEXT, E7N, n))

@@ -5,7 +5,7 @@ use super::pick::pick;
 use super::script::embedded::is_program;
 use super::script::eval::Planned;
 use super::script::Choice;
-use super::{add, grubenv, resolve_with, survey, Seen};
+use super::{add, grubenv, resolve_with, survey, unwritable, Seen};
 use crate::boot::choose::efi_config;
 use crate::boot::hold::mark;
 use crate::boot::hold::plan::{no_entry, real, Plan, Purpose, Step, Way};
@@ -254,7 +254,9 @@ fn saved(
     let [held, wanted, (entry, _)] = mark::variables(held, wanted);
     let selector = Some(choice.selector.as_str());
     let mut changes = vec![("saved_entry", selector), ("prev_saved_entry", None), held, wanted, (entry, former)];
-    if matches!(purpose, Purpose::Unattended(_)) {
+    // Where GRUB cannot end it, what is set for one boot is the default.
+    let stuck = purpose.hold().is_some() && unwritable(host).is_some();
+    if stuck || matches!(purpose, Purpose::Unattended(_)) {
         changes.push(("next_entry", None));
     }
     saving(host, places, block, &changes)

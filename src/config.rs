@@ -148,6 +148,8 @@ pub struct Sign {
 pub struct Boot {
     /// Where the next kernel comes from.
     pub loader: Loader,
+    /// Whether `GRUB_DEFAULT=saved` may be written to GRUB's settings, and grub.cfg be made anew, where the default cannot be held otherwise.
+    pub edit_grub_defaults: bool,
 }
 
 /// `[gate]`

@@ -83,7 +83,7 @@ pub fn hold_only(host: &Host, config: &Config, place: Place) -> Result<Vec<Strin
     if let Plan::Refuse(refusal) =
         look.plan(Rights { close: false, ..Rights::new(config.mode, place, false, gate::removing(host)) })
     {
-        keep_off(host, &refusal, &mut refused);
+        keep_off(host, config, &refusal, &mut refused);
     }
     Ok(refused.done)
 }
@@ -92,7 +92,7 @@ pub fn hold_only(host: &Host, config: &Config, place: Place) -> Result<Vec<Strin
 pub fn refuse(host: &Host, config: &Config, refusal: &Refusal, judgement: &Judgement) -> Refused {
     let mut refused = Refused::default();
     let close = || gate::close(host, &config.gate, &gate::reasons(judgement));
-    both(&mut refused, refusal.close.then_some(close), |refused| keep_off(host, refusal, refused));
+    both(&mut refused, refusal.close.then_some(close), |refused| keep_off(host, config, refusal, refused));
     refused
 }
 
@@ -114,7 +114,7 @@ pub fn undecided(
             let running = installed::running(host).filter(|k| installed::image(host, k).is_some());
             let trusted = survey::trusted(host, running.as_ref());
             let refusal = plan::hold_running(&boot::next_boot(host, &config.boot), running.as_ref(), &trusted);
-            keep_off(host, &refusal, refused);
+            keep_off(host, config, &refusal, refused);
         }
     });
     refused
@@ -141,7 +141,7 @@ fn both(refused: &mut Refused, close: Option<impl FnOnce() -> Result<Closed> + S
 }
 
 /// Ends what is set for one boot, and holds the default, where either leads where it must not.
-fn keep_off(host: &Host, refusal: &Refusal, refused: &mut Refused) {
+fn keep_off(host: &Host, config: &Config, refusal: &Refusal, refused: &mut Refused) {
     if let Hold::Cannot(hindrance) = refusal.hold {
         refused.held(host, Err(hindered(hindrance)));
     }
@@ -161,7 +161,7 @@ fn keep_off(host: &Host, refusal: &Refusal, refused: &mut Refused) {
         refused.held(host, boot::clear_once(host, &lock));
     }
     match &refusal.hold {
-        Hold::On(kernel) => refused.held(host, boot::hold(host, &lock, kernel)),
+        Hold::On(kernel) => refused.held(host, boot::hold_with(host, &lock, &config.boot, kernel)),
         Hold::Promote(kernel) => refused.held(host, boot::promote(host, &lock, Some(kernel))),
         Hold::Leave | Hold::Cannot(_) => {}
     }

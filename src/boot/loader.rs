@@ -128,6 +128,16 @@ pub(super) trait BootLoader {
     /// How a person makes a default settable.
     fn remedy(&self, host: &Host) -> String;
 
+    /// Has the machine's own tools make a configuration that obeys a default that is moved to `to`; none where there is no such way.
+    fn teach(&self, _host: &Host, _to: &KernelRelease) -> Option<Result<()>> {
+        None
+    }
+
+    /// Takes that back where the default stays what it is. What a person should know; none where there is nothing to take back.
+    fn unteach(&self, _host: &Host) -> Option<String> {
+        None
+    }
+
     /// How a person ends what is set for one boot.
     fn once_remedy(&self, host: &Host) -> String;
 }

@@ -21,9 +21,10 @@ pub mod systemd_boot;
 
 pub use check::{second_opinion, settable};
 pub use grub2::torn::heal;
+pub use grub2::OR_EDIT;
 pub use hold::{
-    clean, clear_once, forget_stale, held, held_off, hold, promote, release, settle, told, unmark, wanted_entry,
-    was_set_meanwhile, Change, HeldOff, Hold,
+    clean, clear_once, forget_stale, held, held_off, hold, hold_with, promote, release, settle, told, unmark, unteach,
+    wanted_entry, was_set_meanwhile, Change, HeldOff, Hold,
 };
 
 use crate::config;

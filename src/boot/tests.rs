@@ -315,7 +315,7 @@ fn systemd_boot_is_held_by_its_file_or_its_variable() {
 fn without_a_loader_nothing_is_moved_and_all_is_uncertain() {
     let m = Machine::new(&[]);
     assert!(hold(&m.host, &m.lock, &k(OLD)).is_err());
-    let none = config::Boot { loader: config::Loader::None };
+    let none = config::Boot { loader: config::Loader::None, ..Default::default() };
     let answer = next_boot(&m.host, &none);
     assert!(!answer.certain && answer.source == Source::Unknown && answer.problems[0].message.contains("none"));
 }

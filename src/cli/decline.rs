@@ -130,7 +130,7 @@ fn decline_kernel(context: &Context, kernel: &KernelRelease, reason: &str) -> Re
                     "install a kernel that worked before, or remove this one with the package manager",
                 ));
             };
-            boot::hold(host, &lock, &refuge)?;
+            boot::hold_with(host, &lock, &config.boot, &refuge)?;
             done.push(format!("the boot default is held on {refuge}"));
         }
         Some(role @ (Role::Fallback | Role::Installed)) if done.is_empty() => {

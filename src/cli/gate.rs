@@ -189,6 +189,7 @@ fn remove(context: &Context) -> Result<Exit> {
         Some(hold) => vec![forget(host, &hold)],
         None => given_back(host).into_iter().collect(),
     };
+    done.extend(BootLock::take(host).ok().and_then(|lock| boot::unteach(host, &lock)));
     // Nobody would give back what is kept for it.
     done.extend(protect::follow(host, None, Occasion::Removal));
     // Nor a hold that was left ready.

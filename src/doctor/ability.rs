@@ -175,7 +175,14 @@ fn boot_default(host: &Host, config: &Config) -> Vec<Check> {
     }
     let settable = match boot::settable(host) {
         Ok(file) => Check::ok(name, format!("{file} can be told")),
-        Err(problem) => Check::failed(name, problem.message, problem.remedy),
+        Err(problem) => match problem.remedy.strip_suffix(boot::OR_EDIT) {
+            Some(remedy) if config.boot.edit_grub_defaults && host.is_live() => Check::warning(
+                name,
+                format!("{}, but for what boot.edit_grub_defaults allows, which a hold tries once", problem.message),
+                remedy,
+            ),
+            _ => Check::failed(name, problem.message, problem.remedy),
+        },
     };
     let opinion = boot::second_opinion(host, &next).map(|p| Check::warning("grubby", p.message, p.remedy));
     std::iter::once(settable).chain(opinion).collect()

@@ -47,7 +47,7 @@ impl Run<'_> {
             if look.is_overtaken() {
                 return Ok(Err(look.judgement));
             }
-            match lock.and_then(|lock| boot::hold(self.host, &lock, refuge)) {
+            match lock.and_then(|lock| boot::hold_with(self.host, &lock, &self.config.boot, refuge)) {
                 Ok(change) => self.done.push(refuse::told(self.host, change)),
                 Err(e) => self.done.push(format!("the declined kernel still boots next: {e:#}{}", refuse::remedy(&e))),
             }

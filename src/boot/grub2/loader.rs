@@ -1,6 +1,7 @@
 //! GRUB 2's default, moved by `saved_entry` in its environment file or, where grub.cfg has a default of its own, by [`custom`].
 
 use super::custom::{self, Custom, Kind};
+use super::mkconfig::{teach, unteach};
 use super::pick::pick;
 use super::script::embedded::is_program;
 use super::script::eval::Planned;
@@ -18,6 +19,9 @@ use crate::host::Host;
 use crate::kernel::KernelRelease;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
+
+/// Behind a command: the setting that does the same.
+pub const OR_EDIT: &str = " # or boot.edit_grub_defaults = true in /etc/vfguard/config.toml";
 
 /// GRUB 2 with its grub.cfg, or with the program that has none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,13 +171,23 @@ impl BootLoader for Grub2 {
         if is_program(&self.0) {
             return "sdbootutil set-default ID, with one of sdbootutil list-entries".into();
         }
-        let config = self.seen(host, &Planned::new()).first.file;
+        let first = self.seen(host, &Planned::new()).first;
+        let config = first.file;
         let write = if config.starts_with("/boot/grub") {
             "update-grub".to_owned()
         } else {
             format!("grub2-mkconfig -o {}", config.display())
         };
-        format!("echo GRUB_DEFAULT=saved >>/etc/default/grub && {write}")
+        let or = if first.bls { "" } else { OR_EDIT };
+        format!("echo GRUB_DEFAULT=saved >>/etc/default/grub && {write}{or}")
+    }
+
+    fn teach(&self, host: &Host, to: &KernelRelease) -> Option<Result<()>> {
+        host.is_live().then(|| teach(self, host, to))?
+    }
+
+    fn unteach(&self, host: &Host) -> Option<String> {
+        host.is_live().then(|| unteach(self, host))?
     }
 
     fn once_remedy(&self, host: &Host) -> String {
@@ -185,16 +199,20 @@ impl BootLoader for Grub2 {
 }
 
 impl Grub2 {
-    fn seen(&self, host: &Host, planned: &Planned) -> Seen {
+    pub(super) fn seen(&self, host: &Host, planned: &Planned) -> Seen {
         resolve_with(host, &self.0, efi_config(host, &self.0), planned)
     }
 
-    fn choices(&self, host: &Host) -> Vec<Choice> {
-        survey(host, &self.0, efi_config(host, &self.0)).0
+    pub(super) fn choices(&self, host: &Host) -> Vec<Choice> {
+        self.choices_with(host, &Planned::new())
+    }
+
+    pub(super) fn choices_with(&self, host: &Host, planned: &Planned) -> Vec<Choice> {
+        survey(host, &self.0, efi_config(host, &self.0), planned)
     }
 
     /// The files beside the grub.cfg that really runs: one on an EFI partition may only lead to it.
-    fn places(&self, seen: &Seen) -> Places {
+    pub(super) fn places(&self, seen: &Seen) -> Places {
         Places {
             env_file: seen.first.env_file.clone().unwrap_or_else(|| self.0.with_file_name("grubenv")),
             custom: seen.first.file.with_file_name(custom::NAME),
@@ -223,7 +241,7 @@ impl Grub2 {
     }
 }
 
-fn planned(host: &Host, plan: &Plan) -> Planned {
+pub(super) fn planned(host: &Host, plan: &Plan) -> Planned {
     plan.steps.iter().map(|step| (host.name(&step.at), step.after.clone())).collect()
 }
 
@@ -313,7 +331,7 @@ fn unmarked_env(host: &Host, places: &Places) -> Option<Step> {
 }
 
 /// Works out an edit of GRUB's environment file: in place, so that GRUB's own block list and a link to it stay true.
-fn edit_env(host: &Host, name: &Path, changes: &[(&str, Option<&str>)]) -> Result<Step> {
+pub(super) fn edit_env(host: &Host, name: &Path, changes: &[(&str, Option<&str>)]) -> Result<Step> {
     let at = real(host, name);
     let tool = grubenv::tool(name);
     let create = format!("{tool} {} create", name.display());

@@ -6,12 +6,14 @@ pub mod bls;
 mod custom;
 pub mod grubenv;
 mod loader;
+mod mkconfig;
 mod pick;
 mod rules;
 pub mod script;
 pub mod torn;
 
 pub(super) use loader::Grub2;
+pub use loader::OR_EDIT;
 
 use super::entry::{candidate, Entry};
 use super::image;
@@ -24,7 +26,7 @@ use rules::{copies_ids, order_of_binary, rules};
 use script::embedded::{self, is_program};
 use script::eval::{EnvFiles, Planned};
 use script::{Choice, Machine, Outcome, World};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Where it is found: its configuration on BIOS machines, and where an EFI stub leads; the modules that grub-install leaves.
 pub(super) const FAMILY: Family = Family {
@@ -96,12 +98,12 @@ fn resolve_with(host: &Host, config: &Path, efi: bool, planned: &Planned) -> See
     seen
 }
 
-/// Every entry, with the kernel that it would start.
-pub(super) fn survey(host: &Host, config: &Path, efi: bool) -> (Vec<Choice>, Option<PathBuf>) {
+/// Every entry, with the kernel that it would start, as if files were other than they are.
+pub(super) fn survey(host: &Host, config: &Path, efi: bool, planned: &Planned) -> Vec<Choice> {
     let (flavor, dialects) = rules(host);
     let (writable, copies_ids) = (unwritable(host).is_none(), copies_ids(host));
-    let world = World { host, flavor, dialect: dialects[0], copies_ids, efi, writable, planned: &Planned::new() };
-    Machine::survey(&world, config)
+    let world = World { host, flavor, dialect: dialects[0], copies_ids, efi, writable, planned };
+    Machine::survey(&world, config).0
 }
 
 fn releases(answer: &NextBoot) -> Vec<(&KernelRelease, Role)> {

@@ -63,6 +63,12 @@ pub fn unmark(host: &Host, _lock: &BootLock, hold: &Hold) -> Result<Option<Kerne
     drop_mark(host, true)
 }
 
+/// For the removal of vfguard, once no hold is on: what [`hold_with`](super::hold_with) had the loader obey is taken back, where the default
+/// stays what it is. What a person should know.
+pub fn unteach(host: &Host, _lock: &BootLock) -> Option<String> {
+    choose::resolve(host).asked?.loader.unteach(host)
+}
+
 /// The same where no hold is on: something of ours may be left that somebody changed.
 ///
 /// # Errors

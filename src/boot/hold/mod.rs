@@ -11,12 +11,13 @@ mod record;
 pub(super) mod rest;
 pub mod told;
 
-pub use end::{clean, release, unmark};
+pub use end::{clean, release, unmark, unteach};
 pub use flush::settle;
 pub use record::{HeldOff, Hold};
 
 use super::loader::{Asked, Loader};
 use super::{choose, Candidate, NextBoot, Role};
+use crate::config::Boot;
 use crate::declined;
 use crate::error::{advise, Remedy};
 use crate::host::lock::BootLock;
@@ -152,6 +153,32 @@ pub fn hold(host: &Host, _lock: &BootLock, to: &KernelRelease) -> Result<Change>
         }
     }
     try_hold(host, to)
+}
+
+/// The same where the loader may be made to obey a default that is moved, once, if the `settings` allow that and no means is there.
+///
+/// # Errors
+/// Those of [`hold`], and of making it; all then is as it was.
+pub fn hold_with(host: &Host, lock: &BootLock, settings: &Boot, to: &KernelRelease) -> Result<Change> {
+    let held = hold(host, lock, to);
+    let Some(error) = held.as_ref().err().filter(|e| settings.edit_grub_defaults && !was_set_meanwhile(e)) else {
+        return held;
+    };
+    let (asked, _) = in_charge(host)?;
+    if let Some(failed) = rest::is_on(host, &asked, to) {
+        return Err(failed);
+    }
+    match asked.loader.teach(host, to) {
+        None => held,
+        Some(Ok(())) => hold(host, lock, to),
+        Some(Err(e)) => {
+            let error = e.context(format!("{error:#}"));
+            if !was_set_meanwhile(&error) {
+                rest::begin(host, &asked, to, &error);
+            }
+            Err(error)
+        }
+    }
 }
 
 fn try_hold(host: &Host, to: &KernelRelease) -> Result<Change> {

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// Below the root: the digest of what it was worked out from, the message and the remedy, a line each.
 const FILE: &str = "/run/vfguard/hold-failed";
+/// What a loader's own tools make its configuration of.
+const SETTINGS: [&str; 3] = ["/etc/default/grub", "/etc/default/grub.d", "/etc/grub.d"];
 const REST: Duration = Duration::from_secs(30 * 60);
 
 /// A hold on `to` has failed now. Where that cannot be written down (a full /run), there is no rest.
@@ -38,6 +40,8 @@ pub(super) fn end(host: &Host) {
 }
 
 fn seal(host: &Host, asked: &Asked, to: &KernelRelease) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, &ready::inputs(host, asked, None, to));
+    let mut inputs = ready::inputs(host, asked, None, to);
+    SETTINGS.iter().for_each(|path| inputs.extend(host.identity(path).unwrap_or_default().into_bytes()));
+    let digest = ring::digest::digest(&ring::digest::SHA256, &inputs);
     digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -44,6 +44,8 @@ mkdir -p "$out"
 out=$(realpath "$out")
 "$zig" cc -target x86_64-linux-gnu.$glibc -O2 -Wall -Wextra -Werror -c packaging/old-glibc.c -o "$out/old-glibc.o"
 # Where the clone and cargo lie on this machine is nobody's business.
-export RUSTFLAGS="-C link-arg=$out/old-glibc.o --remap-path-prefix=$top=/vfguard --remap-path-prefix=${CARGO_HOME:-${HOME:-/root}/.cargo}=/cargo"
+# A panic aborts, so nothing is ever unwound.
+export RUSTFLAGS="-C link-arg=$out/old-glibc.o -C force-unwind-tables=no --remap-path-prefix=$top=/vfguard --remap-path-prefix=${CARGO_HOME:-${HOME:-/root}/.cargo}=/cargo"
+export CFLAGS="-fno-asynchronous-unwind-tables -fno-unwind-tables"
 CARGO_INCREMENTAL=0 "$tools/bin/cargo-zigbuild" zigbuild --profile dist --locked --target $target.$glibc --target-dir "$out" >&2
 printf '%s\n' "$out/$target/dist/vfguard"

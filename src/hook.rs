@@ -180,6 +180,10 @@ pub fn run(
         in_the_background(progress)?;
         return Ok(first);
     }
+    if caller == Caller::Yum {
+        // It has the terminal, where this moves.
+        progress.begin(None, &format!("waiting for {WORKER}, which builds"));
+    }
     for _ in 0..2 {
         match follow(host, until, progress)? {
             Ran::Not => return here(host, config, until, standing, progress, &said),
@@ -199,6 +203,7 @@ pub fn run(
             Ran::Joined => break,
         }
     }
+    progress.end();
     again(host, config, Effort::Decide, standing, progress, &said)
 }
 
@@ -326,7 +331,7 @@ pub struct Told {
 
 /// The verdict for the person who watches a transaction. A verdict that was told already is not told whole again.
 pub fn verdict(host: &Host, config: &Config, caller: Caller, outcome: &Outcome) -> Told {
-    if caller == Caller::Hook(Stage::Leaving) {
+    if caller == Caller::Hook(Stage::Leaving) || (caller == Caller::Hook(Stage::Written) && yum::action_follows(host)) {
         // A later hook tells; what was moved is told.
         return Told { lines: vec![], refusal: None };
     }

@@ -5,6 +5,7 @@ use crate::boot;
 use crate::driver;
 use crate::error::{self, Exit};
 use crate::finding::Verdict;
+use crate::gate::upstart;
 use crate::hook::{self, Caller};
 use crate::host::{pci, place, systemd};
 use crate::kernel::KernelRelease;
@@ -66,8 +67,8 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
                 .inspect_err(|e| protocol(caller, e))?
         }
         Caller::Hook(_) | Caller::Yum | Caller::Dnf5 => {
-            hook::run(host, config, caller, args.leaving.as_ref(), progress::lines(context).as_ref())
-                .inspect_err(|e| protocol(caller, e))?
+            let progress = if caller == Caller::Yum { progress::new(context) } else { progress::lines(context) };
+            hook::run(host, config, caller, args.leaving.as_ref(), progress.as_ref()).inspect_err(|e| protocol(caller, e))?
         }
         Caller::Worker => {
             let progress = progress::Told::new(context, hook::PROGRESS);
@@ -153,6 +154,10 @@ fn tell(context: &Context, caller: Caller, outcome: &Outcome) {
     outcome.done.iter().chain(&outcome.hands_off).for_each(|line| say(line, false));
     let Some(told) = told else { return };
     told.lines.iter().for_each(|line| say(line, told.refusal.is_some()));
+    if told.refusal.is_some() && matches!(caller, Caller::Hook(_)) && upstart::is_upstart(&context.host) {
+        // yum of EL6 shows nothing of what its scriptlets print.
+        print::to_terminal(told.lines.iter().map(|line| format!("vfguard: {line}")));
+    }
     if let (Caller::Dnf5, Some(refusal)) = (caller, told.refusal) {
         print::line(&format!("error=vfguard: {refusal}"));
     }

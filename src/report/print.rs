@@ -8,7 +8,10 @@
 
 use super::json::Json;
 use super::text::{printable, Text};
+use nix::libc;
+use std::fs::OpenOptions;
 use std::io::{stderr, stdout, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
 
 /// Text for people, to stdout.
 pub fn out(text: &Text) {
@@ -35,6 +38,16 @@ pub fn err(text: &Text) {
 /// One line for people that begins with the program's name, to stderr.
 pub fn note(line: &str) {
     err(&Text::of(&format!("vfguard: {}", printable(line))));
+}
+
+/// Lines for people to the terminal of their session, where neither stdout nor stderr leads there. One that is stopped is not waited for.
+pub fn to_terminal(lines: impl Iterator<Item = String>) {
+    if out_is_terminal() || err_is_terminal() {
+        return;
+    }
+    let terminal = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open("/dev/tty");
+    let Ok(mut terminal) = terminal else { return };
+    lines.for_each(|line| put(&mut terminal, Text::of(&line).as_str()));
 }
 
 /// Whether stdout is a terminal.

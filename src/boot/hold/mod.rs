@@ -22,7 +22,7 @@ use crate::declined;
 use crate::error::{advise, Remedy};
 use crate::host::lock::BootLock;
 use crate::host::{failpoint, files, Host};
-use crate::kernel::KernelRelease;
+use crate::kernel::{leaving, KernelRelease};
 use anyhow::{Context, Result};
 use moves::{can_be_made, lastingly, make, SetMeanwhile, ATTEMPTS};
 use plan::{Plan, Purpose};
@@ -197,7 +197,11 @@ fn try_hold(host: &Host, to: &KernelRelease) -> Result<Change> {
         return Err(failed);
     }
     let when = jiff::Timestamp::now().to_string();
-    let why = format!("{wanted} is not proven to come up with its network");
+    let why = match (leaving::is(host, &wanted), declined) {
+        (true, _) => format!("{wanted} is being removed"),
+        (false, true) => "nothing leads into it any more".into(),
+        (false, false) => format!("{wanted} is not proven to come up with its network"),
+    };
     let record = Hold { wanted: wanted.clone(), entry, held: to.clone(), when, why: why.clone(), declined: None };
     // The mark in the loader's own files says the same, so a full disk hinders no hold.
     let unrecorded = record.write(host).err();

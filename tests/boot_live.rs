@@ -151,6 +151,7 @@ fn systemd_boot_is_held_and_promoted_by_bootctl() {
     fs::write(m.0.path(&format!("lib/modules/{NEW}/modules.builtin.modinfo")), DRIVER).unwrap();
     let (value, run) = told(&m.0, "reconcile");
     assert_eq!((run.code, m.value("LoaderEntryDefault")), (0, Some(format!("{NEW}.conf"))), "{value} {}", run.stderr);
+    assert_eq!(fs::read_to_string(m.0.path("boot/loader/loader.conf")).unwrap(), "timeout 3\n");
 }
 
 #[test]

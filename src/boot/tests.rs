@@ -6,6 +6,7 @@ mod declined;
 mod grub2_bls;
 mod hostile;
 mod literal;
+mod systemd_boot;
 
 use super::grub2::grubenv;
 use super::hold::{mark, moves, plan, rest, RECORD};
@@ -284,31 +285,6 @@ fn the_number_of_the_default_is_what_grub_legacy_s_files_name() {
     }
     let m = Machine::new(&[("boot/grub/grub.conf", "default=1\n")]);
     assert_eq!(named(&m.host), None, "a file that is being written names nothing");
-}
-
-#[test]
-fn systemd_boot_is_held_by_its_file_or_its_variable() {
-    let entry = |k: &str| format!("title x\nversion {k}\nsort-key x\nlinux /vmlinuz-{k}\n");
-    let (new, old) = (format!("boot/loader/entries/{NEW}.conf"), format!("boot/loader/entries/{OLD}.conf"));
-    let (e_new, e_old) = (entry(NEW), entry(OLD));
-    let files = [
-        ("sys/firmware/efi/fw_platform_size", "64"),
-        ("boot/EFI/systemd/systemd-bootx64.efi", ""),
-        ("boot/loader/loader.conf", "timeout 3\n"),
-        (new.as_str(), e_new.as_str()),
-        (old.as_str(), e_old.as_str()),
-    ];
-    let m = Machine::new(&files);
-    hold(&m.host, &m.lock, &k(OLD)).unwrap();
-    assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)));
-    m.promote().unwrap();
-    assert_eq!(m.next(), NEW);
-    let m = Machine::new(&files);
-    let variable: Vec<u8> =
-        [7u8, 0, 0, 0].into_iter().chain(format!("{NEW}.conf\0").encode_utf16().flat_map(u16::to_le_bytes)).collect();
-    put(m.dir.path(), &efi::loader_path("LoaderEntryDefault")[1..], &variable);
-    hold(&m.host, &m.lock, &k(OLD)).unwrap();
-    assert_eq!(m.next(), OLD);
 }
 
 #[test]

@@ -288,7 +288,7 @@ def further_cases():
     variable = "sys/firmware/efi/efivars/LoaderEntryDefault-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
     systemd("systemd-boot-one-shot-that-is-gone").variable("LoaderEntryOneShot", "gone.conf").expect("systemd-boot", (NEXT, FN, id(FN) + ".conf"))
     systemd("systemd-boot-saved-by-the-variable", f"default *-{FN}.conf\n").variable("LoaderEntryDefault", "@saved").variable("LoaderEntryLastBooted", id(FO) + ".conf").expect(
-        "systemd-boot", (NEXT, FO, id(FO) + ".conf"), hold=held(FN, variable, (NEXT, FN, id(FN) + ".conf"), leaves=[variable]))
+        "systemd-boot", (NEXT, FO, id(FO) + ".conf"), hold=held(FN, ["boot/efi/loader/loader.conf", variable], (NEXT, FN, id(FN) + ".conf")))
     two = lambda name, menu: Case(name).kernels(E6N, E6O).put("boot/grub/grub.conf", "default=0\n" + "".join(BOTH6)).put("boot/grub/menu.lst", menu)
     two("el6-two-menus-that-differ", "default=1\n" + "".join(BOTH6)).expect("grub-legacy", (NEXT, E6N, t6(E6N)), certain=False, problems=["disagree"], because="a paravirtual guest's GRUB reads menu.lst",
         hold=held(E6O, "boot/grub/grub.conf", (NEXT, E6O, t6(E6O)), leaves=["boot/grub/menu.lst"]))

@@ -1,8 +1,10 @@
-//! systemd-boot's default, moved by the variable or by loader.conf.
+//! systemd-boot's default, moved by the variable where that is set, since it counts before loader.conf, else by loader.conf. Either way a
+//! mark in loader.conf tells of the hold; below it stands the default, or what the variable was.
 
 use super::{add, configured, entries, files, release, resolve_with, Entry, MAX_FILE};
-use crate::boot::efi;
+use crate::boot::efi::{self, Choice};
 use crate::boot::hold::mark;
+use crate::boot::hold::moves::can_be_made;
 use crate::boot::hold::plan::{no_entry, real, Plan, Purpose, Step, Way};
 use crate::boot::hold::told::Told;
 use crate::boot::image;
@@ -15,6 +17,9 @@ use crate::kernel::KernelRelease;
 use anyhow::{Context, Result};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+/// What the variable was before a hold that moved it, below the mark.
+const FORMER: &str = "# vfguard-keep LoaderEntryDefault ";
 
 /// systemd-boot with the top of its EFI system partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,15 +42,17 @@ impl BootLoader for SystemdBoot {
     }
 
     fn plans(&self, host: &Host, to: &KernelRelease, _entry: Option<&str>, purpose: Purpose) -> Vec<Result<Plan>> {
-        let variable = efi::Choice::Default.read(host).is_ok_and(|value| value.is_some());
-        let back = (purpose == Purpose::Promotion && !variable)
-            .then(|| self.edit(host, |text| kept::given_back(text.unwrap_or_default(), sets_default)));
-        back.into_iter().chain([self.plan(host, to, purpose)]).collect()
+        if purpose == Purpose::Promotion {
+            // What was set before the hold stays as it was.
+            let released = self.marked(host).map(|_| self.released(host));
+            return released.into_iter().chain([self.set_for_good(host, to)]).collect();
+        }
+        vec![self.held(host, to, purpose)]
     }
 
     fn plan_clear_once(&self, host: &Host, _asked: &Asked) -> Result<Plan> {
-        let before = efi::Choice::OneShot.read(host)?;
-        Ok(Plan::one(Step { at: PathBuf::new(), way: Way::Bootctl(efi::Choice::OneShot), before, after: None }))
+        let before = Choice::OneShot.read(host)?;
+        Ok(Plan::one(Step { at: PathBuf::new(), way: Way::Bootctl(Choice::OneShot), before, after: None }))
     }
 
     fn preview(&self, host: &Host, plan: &Plan) -> NextBoot {
@@ -53,24 +60,26 @@ impl BootLoader for SystemdBoot {
     }
 
     fn mark(&self, host: &Host, _asked: &Asked) -> Option<Told> {
-        mark::in_text(host, &self.settings())
+        self.marked(host)
     }
 
-    /// A variable of the firmware holds no comment.
+    /// A variable of the firmware holds no comment, and loader.conf may be where nothing can be written.
     fn always_marks(&self) -> bool {
         false
     }
 
-    fn unheld(&self, _host: &Host, _asked: &Asked) -> Option<NextBoot> {
-        None
+    fn unheld(&self, host: &Host, _asked: &Asked) -> Option<NextBoot> {
+        self.marked(host)?;
+        Some(self.preview(host, &self.released(host).ok()?))
     }
 
     fn plans_unmarked(&self, host: &Host, _asked: &Asked, _held: &KernelRelease) -> Vec<Result<Plan>> {
-        vec![self.edit(host, |text| text.map(kept::unmarked))]
+        let stays = self.edit(host, |text| text.map(kept::unmarked));
+        vec![stays.map(Plan::one), self.edit(host, given_back).map(Plan::one)]
     }
 
     fn named(&self, host: &Host, _asked: &Asked) -> Option<(Vec<u8>, Option<String>)> {
-        let name = match efi::loader_string(host, efi::Choice::Default.name()).ok()? {
+        let name = match efi::loader_string(host, Choice::Default.name()).ok()? {
             None => configured(host, &self.0).ok()?,
             set => set,
         };
@@ -78,7 +87,7 @@ impl BootLoader for SystemdBoot {
     }
 
     fn untimed(&self, host: &Host, _asked: &Asked) -> Vec<u8> {
-        efi::Choice::Default.read(host).ok().flatten().unwrap_or_default()
+        Choice::Default.read(host).ok().flatten().unwrap_or_default()
     }
 
     fn settable(&self, host: &Host) -> Result<PathBuf> {
@@ -100,35 +109,99 @@ fn sets_default(line: &[u8]) -> bool {
     line.trim_ascii_start().split(u8::is_ascii_whitespace).next() == Some(b"default")
 }
 
+fn is_former(line: &[u8]) -> bool {
+    line.starts_with(FORMER.as_bytes())
+}
+
+fn is_set(line: &[u8]) -> bool {
+    sets_default(line) || is_former(line)
+}
+
+/// loader.conf as it was before the hold.
+fn given_back(text: Option<&[u8]>) -> Option<Vec<u8>> {
+    kept::given_back(text?, is_set)
+}
+
+/// The variable that counts before loader.conf, and what it says, where it is set.
+fn variable(host: &Host) -> Result<Option<(Vec<u8>, String)>> {
+    let bytes = Choice::Default.read(host)?;
+    let text = bytes.map(|bytes| (efi::utf16(bytes.get(4..).unwrap_or_default()), bytes));
+    Ok(text.filter(|(text, _)| !text.is_empty()).map(|(text, bytes)| (bytes, text)))
+}
+
+fn set(entry: &str, before: Vec<u8>) -> Step {
+    let after = Some(efi::value(entry, Some(&before)));
+    Step { at: entry.into(), way: Way::Bootctl(Choice::Default), before: Some(before), after }
+}
+
+fn default(entry: &Entry) -> String {
+    format!("default {}\n", entry.pattern())
+}
+
 impl SystemdBoot {
-    fn plan(&self, host: &Host, to: &KernelRelease, purpose: Purpose) -> Result<Plan> {
-        let top = &self.0;
+    /// The first whole entry that starts a kernel.
+    fn entry(&self, host: &Host, to: &KernelRelease) -> Result<Entry> {
         let mut answer = NextBoot::new(Source::SystemdBoot);
-        let entries = entries(host, top, &mut answer);
-        let whole = |e: &&Entry| e.initrds.iter().all(|initrd| image::locate(host, initrd).is_some());
-        let mut of_kernel = entries.iter().filter(|e| release(host, e).as_ref() == Some(to)).filter(whole);
-        let entry = of_kernel.next().ok_or_else(|| no_entry(to))?;
-        // Where the variable is set it counts before loader.conf.
-        if let Some(before) = efi::Choice::Default.read(host)? {
-            let after = Some(efi::value(&entry.id, Some(&before)));
-            return Ok(Plan::one(Step {
-                at: entry.id.clone().into(),
-                way: Way::Bootctl(efi::Choice::Default),
-                before: Some(before),
-                after,
-            }));
+        let whole = |e: &Entry| e.initrds.iter().all(|initrd| image::locate(host, initrd).is_some());
+        let mut of_kernel =
+            entries(host, &self.0, &mut answer).into_iter().filter(|e| release(host, e).as_ref() == Some(to));
+        of_kernel.find(whole).ok_or_else(|| no_entry(to))
+    }
+
+    fn marked(&self, host: &Host) -> Option<Told> {
+        mark::in_text(host, &self.settings())
+    }
+
+    /// What the variable was before the hold that loader.conf tells of.
+    fn former(&self, host: &Host) -> Option<String> {
+        let text = host.read(self.settings()).ok()?;
+        let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(FORMER.as_bytes()))?;
+        Some(String::from_utf8_lossy(line).into_owned()).filter(|former| !former.is_empty())
+    }
+
+    fn held(&self, host: &Host, to: &KernelRelease, purpose: Purpose) -> Result<Plan> {
+        let entry = self.entry(host, to)?;
+        let mark = purpose.comment(to).unwrap_or_default();
+        let Some((before, text)) = variable(host)? else {
+            let ours = mark + &default(&entry);
+            return self.edit(host, |text| Some(kept::held(text, is_set, &ours))).map(Plan::one);
+        };
+        // A hold that is on knows what was set before it.
+        let lasting = resolve_with(host, &self.0, None).lasting().map(|c| c.kernel.clone());
+        let on = self.marked(host).is_some_and(|told| Some(told.held) == lasting);
+        let former = self.former(host).filter(|_| on).unwrap_or(text);
+        let sound = !former.contains(|c: char| c.is_control() || c == '\u{fffd}');
+        let ours = format!("{mark}{FORMER}{}\n", if sound { &former } else { "" });
+        let mut plan = Plan::one(set(&entry.pattern(), before));
+        let marked = self.edit(host, |text| {
+            // A default of an earlier hold goes; what loader.conf itself sets counts for nothing now, and stays.
+            let rest = given_back(text);
+            Some(kept::held(rest.as_deref(), is_former, &ours))
+        });
+        let marked = marked.map(Plan::one).and_then(|marked| can_be_made(&marked).map(|()| marked));
+        plan.steps.extend(marked.into_iter().flat_map(|marked| marked.steps));
+        Ok(plan)
+    }
+
+    /// loader.conf and the variable are what they were before the hold.
+    fn released(&self, host: &Host) -> Result<Plan> {
+        let back = self.former(host).zip(variable(host)?).map(|(former, (before, _))| set(&former, before));
+        let steps = back.into_iter().chain([self.edit(host, given_back)?]).collect();
+        Ok(Plan { steps, note: None })
+    }
+
+    /// The kernel is named, where what was set before is not known or leads to another one.
+    fn set_for_good(&self, host: &Host, to: &KernelRelease) -> Result<Plan> {
+        let entry = self.entry(host, to)?;
+        if let Some((before, _)) = variable(host)? {
+            let steps = vec![set(&entry.pattern(), before), self.edit(host, given_back)?];
+            return Ok(Plan { steps, note: None });
         }
-        let ours = format!("default {}\n", entry.id);
-        self.edit(host, |text| {
-            Some(match purpose.comment(to) {
-                Some(mark) => kept::held(text, sets_default, &(mark + &ours)),
-                None => kept::set(text.unwrap_or_default(), sets_default, &ours),
-            })
-        })
+        self.edit(host, |text| Some(kept::set(text.unwrap_or_default(), is_set, &default(&entry)))).map(Plan::one)
     }
 
     /// A change of loader.conf.
-    fn edit(&self, host: &Host, change: impl FnOnce(Option<&[u8]>) -> Option<Vec<u8>>) -> Result<Plan> {
+    fn edit(&self, host: &Host, change: impl FnOnce(Option<&[u8]>) -> Option<Vec<u8>>) -> Result<Step> {
         let at = real(host, &self.settings());
         let before = match crate::host::files::read_bounded(&at, MAX_FILE) {
             Ok(text) => Some(text),
@@ -136,7 +209,7 @@ impl SystemdBoot {
             Err(e) => return Err(e).with_context(|| format!("reading {}", self.settings().display())),
         };
         let after = change(before.as_deref());
-        Ok(Plan::one(Step { at, way: Way::Replace, before, after }))
+        Ok(Step { at, way: Way::Replace, before, after })
     }
 
     fn settings(&self) -> PathBuf {

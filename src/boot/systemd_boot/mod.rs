@@ -2,6 +2,7 @@
 //! systemd.io/BOOT_LOADER_INTERFACE and AUTOMATIC_BOOT_ASSESSMENT).
 
 mod loader;
+mod pick;
 pub mod uapi;
 pub mod uki;
 
@@ -12,9 +13,10 @@ use super::hold::plan::{Plan, Way};
 use super::image::TREE;
 use super::{efi, NextBoot, Role, Source};
 use crate::host::{files, Host};
+use pick::{matching, select, Ids};
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
-use uapi::{compare_versions, glob};
+use uapi::compare_versions;
 
 /// An entry or loader.conf is below 1 KiB.
 const MAX_FILE: u64 = 1 << 20;
@@ -44,6 +46,16 @@ pub struct Entry {
     pub tries: Option<u32>,
 }
 
+impl Entry {
+    /// What names this entry for every systemd-boot: before 259 the counter is a part of an id, and it changes with each boot.
+    fn pattern(&self) -> String {
+        match (self.tries, self.id.rsplit_once('.')) {
+            (Some(_), Some((stem, suffix))) => format!("{stem}[.+]*{suffix}"),
+            _ => self.id.clone(),
+        }
+    }
+}
+
 /// boot.c's `boot_entry_compare`: the entry that comes first is `Less`.
 fn compare(a: &Entry, b: &Entry) -> Ordering {
     let bad = |e: &Entry| e.tries == Some(0);
@@ -66,12 +78,6 @@ fn counter(name: &str) -> (String, Option<u32>) {
         (Ok(left), Ok(_)) => (format!("{base}{suffix}"), Some(left)),
         _ => (name.into(), None),
     }
-}
-
-fn matching<'a>(entries: &'a [Entry], pattern: &str) -> Option<&'a Entry> {
-    let pattern = pattern.to_lowercase();
-    let hit = |e: &&Entry| glob(pattern.as_bytes(), e.id.as_bytes()) || glob(pattern.as_bytes(), e.name.as_bytes());
-    entries.iter().find(hit)
 }
 
 fn keys(text: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -217,14 +223,24 @@ fn resolve_with(host: &Host, top: &Path, plan: Option<&Plan>) -> NextBoot {
     let sources = [("LoaderEntryDefault", default), ("default in loader.conf", setting(&conf, "default"))];
     let preferred = [read(efi::loader_string(host, "LoaderEntryPreferred")), setting(&conf, "preferred")];
     let last = read(efi::loader_string(host, "LoaderEntryLastBooted"));
-    if let Some(entry) = once.as_deref().and_then(|id| matching(&entries, id)) {
+    let ids = Ids::of(read(efi::loader_string(host, "LoaderInfo")).as_deref());
+    let once_by = |ids| once.as_deref().and_then(|id| matching(&entries, id, ids));
+    let next_by = |ids| select(&entries, &sources, last.as_deref(), ids);
+    let first: Vec<_> = ids.ways().map(|ids| (once_by(ids), next_by(ids).map(|(entry, _)| entry))).collect();
+    if first.windows(2).any(|pair| pair[0] != pair[1]) {
+        answer.doubt(
+            "a default or one-shot names an entry whose boots are counted, and whether it means it depends on the version of systemd-boot",
+            "bootctl set-default PATTERN, with one that matches the file's name with and without its counter (NAME[.+]*conf)",
+        );
+    }
+    if let Some(entry) = once_by(ids) {
         add(host, &mut answer, Role::Once, entry, "LoaderEntryOneShot names it".into());
     }
-    if let Some((entry, why)) = select(&entries, &sources, last.as_deref()) {
+    if let Some((entry, why)) = next_by(ids) {
         add(host, &mut answer, Role::Next, entry, why);
         // systemd 260 and later look at these first, passing over entries without a try left; earlier ones know neither.
         let good: Vec<Entry> = entries.iter().filter(|e| e.tries != Some(0)).cloned().collect();
-        let other = preferred.iter().flatten().find_map(|p| matching(&good, p)).filter(|p| p.name != entry.name);
+        let other = preferred.iter().flatten().find_map(|p| matching(&good, p, Ids::Plain)).filter(|p| p.name != entry.name);
         if let Some(other) = other {
             answer.doubt(
                 format!(
@@ -238,7 +254,8 @@ fn resolve_with(host: &Host, top: &Path, plan: Option<&Plan>) -> NextBoot {
             let mut later = entries.clone();
             later.iter_mut().filter(|e| e.name == entry.name).for_each(|e| e.tries = Some(0));
             later.sort_by(compare);
-            if let Some((other, why)) = select(&later, &sources, last.as_deref()).filter(|(o, _)| o.name != entry.name) {
+            if let Some((other, why)) = select(&later, &sources, last.as_deref(), ids).filter(|(o, _)| o.name != entry.name)
+            {
                 let why = format!("once {} has no try left; {why}", entry.name);
                 add(host, &mut answer, Role::Fallback, other, why);
             }
@@ -255,18 +272,6 @@ fn release(host: &Host, entry: &Entry) -> Option<crate::kernel::KernelRelease> {
         }
     }
     super::image::look(host, &format!("({TREE}){}", entry.image.display())).release
-}
-
-fn select<'a>(entries: &'a [Entry], sources: &[(&str, Option<String>)], last: Option<&str>) -> Option<(&'a Entry, String)> {
-    for (name, value) in sources {
-        let Some(pattern) = value else { continue };
-        let pattern = if pattern == "@saved" { last.unwrap_or_default() } else { pattern };
-        if let Some(entry) = matching(entries, pattern) {
-            return Some((entry, format!("{name} is {pattern:?}")));
-        }
-    }
-    let why = "no default matches, so the first of the menu".to_owned();
-    Some((entries.first()?, why))
 }
 
 /// Adds what an entry starts.

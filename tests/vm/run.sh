@@ -15,6 +15,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 packages=(
     python3 mmdebstrap debian-archive-keyring e2fsprogs xfsprogs kmod cpio # images
     gcc make busybox xz-utils zstd binutils pahole openssl   # modules for the oracle
+    ovmf fdisk dosfstools mtools                             # UEFI, and its partition
 )
 if [ "${1-}" = --packages ]; then
     printf '%s\n' "${packages[@]}"

@@ -21,8 +21,12 @@ class Guest:
 
     def __init__(self, machine, old, new):
         self.machine = machine
-        self.shell = machine.shell
         self.old, self.new = old, new
+
+    @property
+    def shell(self):
+        """Another one after each time that the machine was switched off."""
+        return self.machine.shell
 
     def breaks(self):
         """The newer kernel lacks the driver; held when this returns."""

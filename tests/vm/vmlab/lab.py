@@ -10,6 +10,7 @@ from pathlib import Path
 
 from . import host
 from .apt import RELEASES, chosen
+from .efi import Efi
 from .errors import LabError, Skip
 from .image import BUILD, HEADERS, Disk, Images, run
 from .lock import FileLock
@@ -69,7 +70,8 @@ class Lab:
             owner = re.search(r"-(\d+)(?=[-.]|$)", path.name)
             if owner and not Path("/proc", owner.group(1)).exists():
                 if path.name.startswith("vm-"):
-                    (path / "disk.qcow2").unlink(missing_ok=True)
+                    for disk in path.glob("*.qcow2"):
+                        disk.unlink()
                 elif path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
                 else:
@@ -83,7 +85,7 @@ class Lab:
         headers = list(dict.fromkeys(name for kernel in (old, new) for name in self.chosen.headers(kernel)))
         return {
             "debian12": Disk("debian12", "bookworm", [old], [*BUILD, "rpm", "dnf"], headers),
-            "two-kernels": Disk("two-kernels", "bookworm", [old, new], HEADERS, headers),
+            "two-kernels": Disk("two-kernels", "bookworm", [old, new], [*HEADERS, "systemd-boot"], headers),
             "debian13": Disk("debian13", "trixie", [new], megabytes=2000),
         }
 
@@ -136,14 +138,17 @@ class Lab:
         """Keeps other runs on this host out of the cache while something in it is made."""
         return FileLock(self.cache / "lock")
 
-    def machine(self, name, *, direct=True, payload=None, network=(), memory=640, append=""):
-        """A machine on a fresh overlay of a disk; `direct` starts the disk's first kernel without its boot loader."""
-        disk = self.disks[name]
+    def disk(self, name):
+        """The raw disk of a guest, made if it is not there."""
         with FileLock(self.cache / f"lock-{name}"):
-            raw = self.images.disk(disk, self.report.say)
-        boot = self.images.boot_files(disk)
-        return Machine(self.runs, raw, self.accelerator(boot.image), kernel=boot if direct else None, payload=payload,
-                       network=network, memory=memory, append=append)
+            return self.images.disk(self.disks[name], self.report.say)
+
+    def machine(self, name, *, direct=True, payload=None, network=(), memory=640, append="", efi=False):
+        """A machine on a fresh overlay of a disk; `direct` starts the disk's first kernel without its boot loader, `efi` systemd-boot."""
+        raw = self.disk(name)
+        boot = self.images.boot_files(self.disks[name])
+        return Machine(self.runs, raw, self.accelerator(boot.image), kernel=boot if direct and not efi else None, payload=payload,
+                       network=network, memory=memory, append=append, efi=Efi(self, name) if efi else None)
 
     def guest_files(self):
         """What a guest needs for vfguard: `{path on the payload disk: path here}`."""

@@ -37,7 +37,7 @@ def _die_with_parent():
 class Machine:
     """A running guest; a context manager, so that QEMU never outlives its test."""
 
-    def __init__(self, runs, disk, accel, *, kernel=None, payload=None, network=(), memory=640, direct_disk=False, append=""):
+    def __init__(self, runs, disk, accel, *, kernel=None, payload=None, network=(), memory=640, direct_disk=False, append="", efi=None):
         self.directory = Path(tempfile.mkdtemp(prefix=f"vm-{os.getpid()}-", dir=runs))
         self.console_path = self.directory / "console.log"
         self.overlay = disk
@@ -46,6 +46,10 @@ class Machine:
             subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(disk), "-F", "raw", str(self.overlay)],
                            check=True, timeout=60)
         self.arguments = self._arguments(accel, kernel, payload, network, memory, "raw" if direct_disk else "qcow2", append)
+        if efi:
+            self.arguments += efi.arguments(self.directory)
+        elif not kernel:
+            self.arguments += ["-set", "device.disk0.bootindex=0"]
         self.process = None
         self.qmp = None
         self.shell: Optional[Shell] = None
@@ -57,7 +61,7 @@ class Machine:
             # A guest that reboots or powers off stops, so that the test sees it, unless it allows the reboot.
             "-action", "reboot=shutdown,shutdown=pause",
             "-drive", f"file={self.overlay},if=none,id=d0,cache=unsafe,format={disk_format}",
-            "-device", f"virtio-blk-pci,drive=d0{'' if kernel else ',bootindex=0'}",
+            "-device", "virtio-blk-pci,drive=d0,id=disk0",
             "-chardev", f"file,id=c0,path={self.console_path}", "-serial", "chardev:c0",
             "-chardev", f"socket,id=c1,path={self.directory}/shell,server=on,wait=off", "-serial", "chardev:c1",
             "-qmp", f"unix:{self.directory}/qmp,server=on,wait=off", *network,
@@ -197,6 +201,13 @@ class Machine:
         self.process.wait(10)
         self._disconnect()
 
+    def cycle(self):
+        """Switches the machine off and on. What QEMU itself still keeps for its disks is written out, unlike with `kill`."""
+        self.qmp.execute("quit")
+        self.process.wait(30)
+        self._disconnect()
+        self.restart()
+
     def restart(self):
         """Switches a machine on again whose power was cut."""
         for name in ("qmp", "shell"):
@@ -219,4 +230,5 @@ class Machine:
                 self.process.kill()
                 self.process.wait(10)
         self._disconnect()
-        (self.directory / "disk.qcow2").unlink(missing_ok=True)
+        for path in self.directory.glob("*.qcow2"):
+            path.unlink()

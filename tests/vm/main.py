@@ -8,7 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from cases import dnf, el7, gate, grub, lockout, offline, oracle, powercut, stock, systemd_boot, xfs
+from cases import dnf, el7, gate, grub, lockout, offline, oracle, powercut, stock, systemd_boot, xfs, xfs_root
 from vmlab.disk import Peak
 from vmlab.errors import LabError, Skip
 from vmlab.lab import Lab
@@ -17,7 +17,7 @@ from vmlab.report import Report
 # In the order of the longest first, so that two at a time end together; beside the first, which waits for its image, one that has
 # none.
 STORIES = [*lockout.STORIES, *oracle.STORIES, *gate.STORIES, *dnf.STORIES, *powercut.STORIES, *grub.STORIES, *stock.STORIES, *systemd_boot.STORIES,
-           *el7.STORIES, *xfs.STORIES, *offline.STORIES]
+           *el7.STORIES, *xfs.STORIES, *xfs_root.STORIES, *offline.STORIES]
 
 
 def chosen(wanted, full):

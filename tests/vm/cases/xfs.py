@@ -22,7 +22,7 @@ from .grub import SAVED, STOCK, entries, reset
 NIC = ("-netdev", "user,id=n0,restrict=on", "-device", "e1000e,netdev=n0")
 MEGABYTES = 320                 # mkfs.xfs makes no smaller one than 300 MB
 # GRUB 2.06 knows none of these younger features.
-MKFS = ["mkfs.xfs", "-q", "-m", "bigtime=0,inobtcount=0", "-i", "nrext64=0", "-L", "xfsboot"]
+MKFS = ["mkfs.xfs", "-q", "-m", "bigtime=0,inobtcount=0", "-i", "nrext64=0"]
 # The guest's own tools move /boot, and GRUB with it.
 MOVE = ("mount -t xfs LABEL=xfsboot /mnt && cp -a /boot/. /mnt/ && umount /mnt && mount LABEL=xfsboot /boot && "
         "echo 'LABEL=xfsboot /boot xfs defaults 0 0' >>/etc/fstab && grub-install /dev/vda 2>&1 && update-grub 2>&1 && sync")
@@ -69,7 +69,7 @@ def tell(lab, report):
     disk = payload.with_suffix(".xfs")
     with open(disk, "wb") as out:
         out.truncate(MEGABYTES << 20)
-    subprocess.run([*MKFS, str(disk)], check=True, timeout=60, capture_output=True)
+    subprocess.run([*MKFS, "-L", "xfsboot", str(disk)], check=True, timeout=60, capture_output=True)
     # A high slot, so that it comes after the payload.
     second = ("-drive", f"file={disk},if=none,id=d2,format=raw,cache=unsafe", "-device", "virtio-blk-pci,drive=d2,addr=0x1c")
     rows = []

@@ -27,7 +27,7 @@ class Peak:
 
     def _watch(self):
         while not self.over.wait(SECONDS):
-            self.runs = max(self.runs, megabytes(self.cache / "runs", "*.img", "*.xfs", "vm-*/*"))
+            self.runs = max(self.runs, megabytes(self.cache / "runs", "*.img", "*.xfs", "vm-*/*", "stage-*/*"))
             self.images = max(self.images, megabytes(self.cache / "images", "*.*"))
 
     def __enter__(self):

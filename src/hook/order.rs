@@ -2,13 +2,14 @@
 //!
 //! | packages | calls, in this order |
 //! |---|---|
-//! | EL6 | `%post` of a kernel that comes, then the trigger of our package · `%preun` of one that goes: prerm.d · `%posttrans` of the first: postinst.d, then weak-modules · the action |
-//! | EL7, Amazon Linux 2 | the same; with `installonly_limit` the old kernel's `%preun` runs before the new one's `%posttrans` |
+//! | EL6 | `%post` of a kernel that comes, then the trigger of our package · `%preun` of one that goes: prerm.d · `%posttrans`: postinst.d, then weak-modules · the action |
+//! | EL7, Amazon Linux 2 | the same, weak-modules first; with `installonly_limit` all of it is one transaction |
 //! | EL8 and later, Fedora, Amazon Linux 2023 | `%posttrans`: 45-…install, dracut, 99-…install · `%preun`: 99-…install · the file trigger · the action |
 //! | Debian, Ubuntu | postinst: initramfs-tools, zz-update-grub, zzz-vfguard · postrm: initramfs-tools, zz-update-grub, zzz-vfguard · dpkg's trigger |
 //!
-//! What a package manager's own scriptlets have written by then differs: see [`Stage`]. `%post` of EL6 and EL7 makes the boot entry, and the default,
-//! before there is an initramfs; whoever presses Ctrl-C between that and `%posttrans` is left with it, and no other hook is ever called. Sources: the kernel.spec of each release, Debian's linux-image maintainer scripts, kernel-install(8).
+//! What a package manager's own scriptlets have written by then differs: see [`Stage`]. `%post` of EL6 and EL7 makes the boot entry, and the
+//! default, before there is an initramfs; after a Ctrl-C between that and `%posttrans` no other hook is ever called. Sources: the
+//! kernel.spec of each release, Debian's linux-image maintainer scripts, kernel-install(8).
 
 /// How far a transaction is when a hook calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -31,7 +31,7 @@ bullseye_kernels() {
     DRIVER=$DIR/$file
     OLD=$(el_name "$BULLSEYE_OLD") NEW=$(el_name "$BULLSEYE_NEW") BAD=$bad R=$WORK/repo-bullseye
     mkdir "$R"
-    cp -al "$all/vfguard" "$all/base" "$R"
+    cp -al "$all/vfguard" "$all/el7" "$all/base" "$R"
     cp -al "$all/new" "$R/bad"
     kernel_packages "$BULLSEYE_OLD" "$OLD" "$R/old" "$DIR/root"
     kernel_packages "$BULLSEYE_NEW" "$NEW" "$R/new" "$DIR/root"
@@ -46,6 +46,7 @@ bullseye_cases() {
     scenario "headers that come in a later transaction: refused, then built" devel_later
     scenario "a kernel that is removed leaves nothing" kernel_removed
     scenario "a kernel that the compiler is too old for: dnf succeeds, the reboot is refused" compiler_too_old
+    grubby_cases
 }
 compiler_too_old() {
     update "$DNF --enablerepo=bad update kernel kernel-core kernel-devel"

@@ -12,10 +12,10 @@ not() { ! "$@"; }
 built() { [ -e "$M/usr/lib/modules/$1/updates/vfguard/ixgbevf.ko" ]; }
 default_is() { grep -aqx "saved_entry=0123456789abcdef0123456789abcdef-$1" "$M/boot/grub2/grubenv"; }
 # /run ends with the machine's own init, so the command itself tells what is there.
-# shellcheck disable=SC2016 # expanded in the chroot
-STATE='; rc=$?; echo "rc $rc"; ls /run/systemd/system/reboot.target.d/50-vfguard.conf 2>/dev/null && echo GATE CLOSED || echo GATE OPEN'
+GATE='ls /run/systemd/system/reboot.target.d/50-vfguard.conf /run/vfguard/reboot-refused 2>/dev/null | grep -q . && echo GATE CLOSED || echo GATE OPEN'
+STATE="; rc=\$?; echo \"rc \$rc\"; $GATE"
 told() { grep -aqE -- "$1" "$OUT" || { echo "no '$1' in:" && cat "$OUT" && return 1; }; }
-update() { inside "$M" host "$1$STATE"; cat "$OUT"; told '^rc 0$'; }
+update() { inside "$M" "${INIT-host}" "$1$STATE"; cat "$OUT"; told '^rc 0$'; }
 safe_on() { told '^GATE OPEN$'; built "$1"; default_is "$1"; }
 refused() { told '^GATE CLOSED$'; not built "$1"; default_is "$OLD"; told 'a reboot is refused'; }
 fired() { grep -q "^$1 " "$M/var/hooks" || { cat "$M/var/hooks" && return 1; }; }

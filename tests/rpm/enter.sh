@@ -1,6 +1,6 @@
 #!/bin/bash
-# enter.sh ROOT host|chroot COMMAND: runs it in ROOT. As host, its init is ours, in a PID namespace of its own, and systemd's directory is
-# there; as chroot, /proc shows an init outside, as when an image is made.
+# enter.sh ROOT host|upstart|chroot COMMAND: runs it in ROOT. As host, its init is ours, in a PID namespace of its own, and systemd's directory
+# is there; as upstart, the same without that; as chroot, /proc shows an init outside, as when an image is made.
 set -euo pipefail
 root=$1 how=$2
 # rpm's plugin gives scriptlets a mount namespace, for which / must be a mount point. Elsewhere the root stays a plain directory, as
@@ -9,8 +9,8 @@ if compgen -G "$root/usr/lib*/*/rpm-plugins/unshare.so" >/dev/null; then mount -
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount -t tmpfs run "$root/run"
-if [ "$how" = host ]; then
-    mkdir -p "$root/run/systemd/system"
+[ "$how" != host ] || mkdir -p "$root/run/systemd/system"
+if [ "$how" != chroot ]; then
     mount --bind "$root/etc/lab/osrelease" "$root/proc/sys/kernel/osrelease"
     mount --bind "$root/etc/lab/cmdline" "$root/proc/cmdline"
     exec chroot "$root" /bin/bash -c "$3"

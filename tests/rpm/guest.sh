@@ -17,7 +17,7 @@ WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 mkdir -p "$out"
 if [ "$what" = vfguard ]; then
-    base_package "$("$TOP/packaging/build-rpm.sh" --binary "$1" --out "$out/vfguard")" "$out/base"
+    base_package "$out/base" "$("$TOP/packaging/build-rpm.sh" --binary "$1" --out "$out/vfguard")"
     exit
 fi
 old=$1 new=$2

@@ -43,11 +43,19 @@ kernel_packages() {
     bb "$HERE/kernel.spec" "$3" --define "k $k" --define "v ${k%%-*}" --define "r ${release%.x86_64}" --define "root $root"
 }
 
-# base_package RPM DIR: provides what RPM requires and rpm itself does not.
+# grubby_kernel GENERATION K DIR: the package of K as EL 6 and EL 7 cut it. Its files are those that kernel_packages used.
+grubby_kernel() {
+    local k=$2 release=${2#*-}
+    bb "$HERE/kernel-grubby.spec" "$3" --define "generation $1" --define "k $k" --define "v ${k%%-*}" --define "r ${release%.x86_64}" \
+        --define "root $WORK/kernel-$k"
+}
+
+# base_package DIR RPM…: provides what these require and rpm itself does not.
 base_package() {
-    local provides
-    provides=$(rpm -qp --requires "$1" | grep -v '^rpmlib(\|^config(' | sed 's/ >= 4.14/ = 99/' | sort -u | tr '\n' ',')
-    bb "$HERE/base.spec" "$2" --define "provides_ ${provides%,}"
+    local out=$1 provides
+    shift
+    provides=$(rpm -qp --requires "$@" | grep -v '^rpmlib(\|^config(' | sed 's/ >= 4.14/ = 99/' | sort -u | tr '\n' ',')
+    bb "$HERE/base.spec" "$out" --define "provides_ ${provides%,}"
 }
 
 # repository DIR: the packages in it, as one.

@@ -6,6 +6,10 @@
 # bookworm: rpm 4.18, a dnf 4 whose action plugin is broken, and Debian's own hooks under dpkg; trixie: rpm 4.20, a dnf 4 whose plugin
 # works; forky: rpm 6, dnf 5; bullseye (with --full): rpm 4.16, a dnf 4 without plugins, kernels of its own.
 #
+# In bookworm and bullseye besides, machines of EL 7 (grub.cfg, systemd) and EL 6 (grub.conf, upstart): vfguard's package for rpm below 4.14,
+# kernel packages with the scriptlets of those (kernel-grubby.spec), new-kernel-pkg and grubby that change what theirs change, and yum, which is
+# dnf without plugins, and then the actions; Ctrl-C at 5 instants of an update (with --full: 20, on both).
+#
 # Debian's real headers, repackaged as EL's kernel, kernel-core and kernel-devel of three releases; the driver's source from the lab by
 # a recipe with a file URL. A chroot has no systemd: ./systemctl stands in for it (the vm tier has a real one).
 set -euo pipefail
@@ -26,6 +30,8 @@ TOP=$(cd "$HERE/../.." && pwd)
 . "$HERE/faults.sh"
 # shellcheck source=tests/rpm/debian.sh
 . "$HERE/debian.sh"
+# shellcheck source=tests/rpm/grubby.sh
+. "$HERE/grubby.sh"
 # shellcheck source=tests/rpm/suites.sh
 . "$HERE/suites.sh"
 # shellcheck source=tests/rpm/bullseye.sh
@@ -84,9 +90,9 @@ fi
 R=$WORK/repo
 mkdir "$R"
 RPM=$("$TOP/packaging/build-rpm.sh" --binary "$binary" --out "$R/vfguard")
-"$TOP/packaging/build-rpm.sh" --binary "$binary" --out "$R/el7" --el7 >/dev/null
+EL7_RPM=$("$TOP/packaging/build-rpm.sh" --binary "$binary" --out "$R/el7" --el7)
 "$TOP/packaging/build-deb.sh" --binary "$binary" --out "$R/debian" >/dev/null
-base_package "$RPM" "$R/base"
+base_package "$R/base" "$RPM" "$EL7_RPM"
 OLD=$(el_name "$K_PREV") NEW=$(el_name "$K_NEW") BAD=$(el_name "$K_612")
 kernel_packages "$K_PREV" "$OLD" "$R/old"
 kernel_packages "$K_NEW" "$NEW" "$R/new"

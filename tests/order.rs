@@ -33,8 +33,17 @@ enum Step {
 }
 use Step::*;
 
-const EL6_AND_EL7: &[Step] =
-    &[Unpack, BareEntry, Hook("prerm"), EntryGoes, FilesGo, Initramfs, Hook("postinst"), Hook("yum")];
+const EL6_AND_EL7: &[Step] = &[
+    Unpack,
+    BareEntry,
+    Hook("package-trigger"),
+    Hook("prerm"),
+    EntryGoes,
+    FilesGo,
+    Initramfs,
+    Hook("postinst"),
+    Hook("yum"),
+];
 const EL8: &[Step] = &[
     Unpack,
     EntryGoes,

@@ -20,7 +20,7 @@ say() { printf '%s\n' "build-release.sh: $*" >&2; }
 [ $# -eq 0 ] || { say "unknown argument $1 (there are none)" && exit 2; }
 [ "$(uname -m)" = x86_64 ] || { say "zig.txt names the tools for x86-64 only, this is $(uname -m)" && exit $EX_UNAVAILABLE; }
 
-packaging/need.sh --apt ca-certificates gcc libc6-dev pkg-config python3-pip --dnf ca-certificates gcc pkgconf-pkg-config python3-pip
+packaging/need.sh --apt ca-certificates gcc binutils libc6-dev pkg-config python3-pip --dnf ca-certificates gcc binutils pkgconf-pkg-config python3-pip
 PATH=$(packaging/ensure-rust.sh):$PATH
 
 # Named by what it holds: another pin is another directory. By rename, so that half a one is never used.
@@ -44,8 +44,9 @@ mkdir -p "$out"
 out=$(realpath "$out")
 "$zig" cc -target x86_64-linux-gnu.$glibc -O2 -Wall -Wextra -Werror -c packaging/old-glibc.c -o "$out/old-glibc.o"
 # Where the clone and cargo lie on this machine is nobody's business.
-# A panic aborts, so nothing is ever unwound.
-export RUSTFLAGS="-C link-arg=$out/old-glibc.o -C force-unwind-tables=no --remap-path-prefix=$top=/vfguard --remap-path-prefix=${CARGO_HOME:-${HOME:-/root}/.cargo}=/cargo"
-export CFLAGS="-fno-asynchronous-unwind-tables -fno-unwind-tables"
+export RUSTFLAGS="-C link-arg=$out/old-glibc.o --remap-path-prefix=$top=/vfguard --remap-path-prefix=${CARGO_HOME:-${HOME:-/root}/.cargo}=/cargo"
 CARGO_INCREMENTAL=0 "$tools/bin/cargo-zigbuild" zigbuild --profile dist --locked --target $target.$glibc --target-dir "$out" >&2
-printf '%s\n' "$out/$target/dist/vfguard"
+shipped=$out/$target/dist/shipped/vfguard
+install -D -m 755 "$out/$target/dist/vfguard" "$shipped"
+packaging/without-unwinding.py "$shipped"
+printf '%s\n' "$shipped"

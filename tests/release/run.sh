@@ -55,6 +55,18 @@ old_libraries() {
     none "$(readelf -n "$binary" | grep 'ABI: ' | grep -v 'ABI: 2\.')"
 }
 
+# packaging/without-unwinding.py: nothing is left to unwind by, and what is relocated is read-only all the same.
+hardened() {
+    readelf -lW "$binary" | grep -q GNU_RELRO
+    readelf -dW "$binary" | grep -q 'Flags:.*NOW.*PIE'
+    none "$(readelf -SW "$binary" | grep eh_frame)"
+    # As the loader does it, by whole pages.
+    local start size
+    read -r start size < <(readelf -lW "$binary" | awk '$1 == "GNU_RELRO" { print $3, $6 }')
+    size=$(((start + size) / 4096 * 4096 - start / 4096 * 4096))
+    strace -f -e trace=mprotect "$binary" --version 2>&1 | grep -q "mprotect(0x[0-9a-f]*, $size, PROT_READ) *= 0"
+}
+
 cat >"$work/vfguard" <<W
 #!/bin/sh
 exec "$HERE/linux-2.6.32.py" --but $BUT "$binary" "\$@"
@@ -91,6 +103,7 @@ packaged() {
 printf 'the binary: %s bytes; of glibc at most %s\n' "$(stat -c %s "$binary")" "$(needed "$binary" | tail -n 1)"
 check "release: at most $LIMIT bytes" small
 check "release: symbols of glibc $GLIBC at most" old_symbols
+check "release: nothing to unwind by, and relocated data is read-only" hardened
 check "release: a newer symbol would be seen" symbols_are_seen
 check "release: libraries that EL6 has" old_libraries
 check "release: its packages, seen by rpmlint, ask for no more" packaged

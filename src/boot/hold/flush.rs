@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// With a value other than 0 here, a sync of XFS also starts what else happens every 30 seconds only: that what its log holds is written
-/// to its place (`xfs_fs_sync_fs` in fs/xfs/xfs_super.c, from Linux 2.6.32 on).
+/// to its place (`xfs_fs_sync_fs` in fs/xfs/xfs_super.c, from Linux 2.6.32 to 6.19; later ones only warn of whoever writes here).
 const LAPTOP_MODE: &str = "/proc/sys/vm/laptop_mode";
 /// Those writes are begun and not waited for; a second sync begins those that the first could not.
 const WRITES: Duration = Duration::from_millis(100);
@@ -27,7 +27,7 @@ pub fn settle(host: &Host, path: &Path) -> Result<()> {
         }
     }
     let synced = if host.is_live() && fstatfs(&open).is_ok_and(|fs| fs.filesystem_type() == XFS_SUPER_MAGIC) {
-        sync_xfs(&open)
+        sync_xfs(host, &open)
     } else {
         sync(&open)
     };
@@ -46,8 +46,10 @@ fn sync(open: &File) -> nix::Result<()> {
 }
 
 /// Syncs an XFS that may not be frozen. Where the kernel's setting cannot be had, what was written comes to its place within 30 seconds.
-fn sync_xfs(open: &File) -> nix::Result<()> {
-    let before = fs::read(LAPTOP_MODE).ok().filter(|mode| mode.trim_ascii() == b"0");
+fn sync_xfs(host: &Host, open: &File) -> nix::Result<()> {
+    let release = host.read_text("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let major: u32 = release.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
+    let before = fs::read(LAPTOP_MODE).ok().filter(|mode| major < 7 && mode.trim_ascii() == b"0");
     let set = before.is_some() && fs::write(LAPTOP_MODE, "1").is_ok();
     let synced = sync(open).and_then(|()| {
         std::thread::sleep(WRITES);

@@ -3,6 +3,7 @@
 #   check K   against modinfo of the same module file
 #   prepare   against plain make and one depmod of the same tree
 #   verify    of the in-tree ixgbevf against modinfo; of all 4,000 modules of a kernel against depmod -a and a modinfo of each
+#   next-boot of the case with the largest grub.cfg against grub-script-check of that file; what a hold there syncs
 #   check     with four devices and an initramfs that carries their drivers: warm, cold, and no process started
 # Of $VFGUARD_BINARY (the one that ships: packaging/build-release.sh), else of a release build of this clone. Wants root, the lab's
 # input (tests/run.sh build brings it), and the packages strace, time, cpio and zstd.
@@ -59,7 +60,7 @@ make="make -s -C $src BUILD_KERNEL=$K_NEW KSRC=$root/usr/src/linux-headers-${K_N
 plain="$make clean && $make -j$jobs && depmod -b $root $K_NEW"
 
 python3 - "$work" "$BIN" "$root" "$K_NEW" "$module" "$LAB/$IXGBEVF_61" "$IXGBEVF_61_SHA256" "$jobs" "$plain" "$whole" "$K_612" <<'PY'
-import glob, os, statistics, subprocess, sys, time
+import glob, os, shutil, statistics, subprocess, sys, time
 work, binary, root, kernel, module, source, digest, jobs, plain, whole, newer = sys.argv[1:]
 
 def once(argv):
@@ -129,6 +130,25 @@ if os.path.isdir(whole):
     print(f"check, four devices: warm {median(r[1] for r in warm) * 1e3:.1f} ms (wanted 10), CPU {median(r[0] for r in warm) * 1e3:.1f} ms,"
           f" {started} processes started (wanted 0), peak {peak(check) / 1024:.1f} MiB;"
           f" cold, with a look into an initramfs of {size:.0f} MB: {median(r[1] for r in cold) * 1e3:.0f} ms")
+cases = filter(os.path.isfile, glob.glob("tests/cases/next-boot/*/in/boot/grub*/grub.cfg"))
+largest = max(cases, key=os.path.getsize)
+machine = f"{work}/machine"
+shutil.copytree(largest.split("/boot/")[0], machine, symlinks=True)
+ask = [binary, "--root", machine, "-q", "next-boot"]
+checker = shutil.which("grub-script-check") or shutil.which("grub2-script-check")
+if checker:
+    compare("next-boot / grub-script-check", ask, [checker, f"{machine}/boot/{largest.split('/boot/')[1]}"], 20, "at most 5 ms and no process")
+calls = "trace=execve,fork,vfork,clone,clone3,fsync,fdatasync,syncfs,sync"
+seen = subprocess.run(["strace", "-f", "-qq", "-e", calls, *ask], capture_output=True, text=True).stderr
+print(f"next-boot: processes started {seen.count('execve') - 1} (wanted 0)")
+kernels = sorted(os.listdir(f"{machine}/lib/modules"))
+os.makedirs(f"{machine}/proc/sys/kernel", exist_ok=True)
+with open(f"{machine}/proc/sys/kernel/osrelease", "w") as out:
+    out.write(kernels[0] + "\n")
+hold = [binary, "--root", machine, "-q", "gate", "close", "--undecided"]
+seen = subprocess.run(["strace", "-f", "-y", "-qq", "-e", calls, *hold], capture_output=True, text=True).stderr
+synced = [line for line in seen.splitlines() if "sync" in line.split("(")[0] and "/boot/" in line]
+print(f"a hold: {len(synced)} syncs below /boot (wanted: the file that moves the default, and its file system)")
 prepare = [binary, "--root", root, "-q", "--no-progress", "prepare", kernel, "--rebuild", "--source", source, "--sha256", digest, "--jobs", jobs]
 compare("prepare / make and depmod", prepare, ["sh", "-c", plain], 3, "at most 1.05 of the CPU")
 PY

@@ -51,8 +51,9 @@ fn recorded(host: &Host) -> Vec<Declined> {
     declined
 }
 
+/// Either half counts: /boot may not be mounted now, and a removal be given up.
 fn is_installed(host: &Host, kernel: &KernelRelease) -> bool {
-    installed::image(host, kernel).is_some()
+    host.is_dir(installed::modules_dir(kernel)) || installed::image(host, kernel).is_some()
 }
 
 /// Declines a kernel. One that is declined already stays so since then.
@@ -60,7 +61,7 @@ fn is_installed(host: &Host, kernel: &KernelRelease) -> bool {
 /// # Errors
 /// Too many of them, and those of writing the record.
 pub fn add(host: &Host, _lock: &BootLock, kernel: &KernelRelease, why: &str) -> Result<()> {
-    let mut declined = read(host);
+    let mut declined = recorded(host);
     if declined.iter().any(|d| d.kernel == *kernel) {
         return Ok(());
     }
@@ -80,7 +81,7 @@ pub fn add(host: &Host, _lock: &BootLock, kernel: &KernelRelease, why: &str) -> 
 /// # Errors
 /// Those of writing the record.
 pub fn remove(host: &Host, _lock: &BootLock, kernel: &KernelRelease) -> Result<()> {
-    let mut declined = read(host);
+    let mut declined = recorded(host);
     declined.retain(|d| d.kernel != *kernel);
     write(host, &declined)
 }

@@ -24,7 +24,7 @@ use crate::finding::Verdict;
 use crate::gate::{self, State};
 use crate::host::packages::yum;
 use crate::host::place::{self, Place};
-use crate::host::{locks, systemd, Host};
+use crate::host::{files, locks, systemd, Host};
 use crate::judge::{Judgement, KernelReport, Role};
 use crate::kernel::{installed, leaving, KernelRelease};
 use crate::reconcile::{self, Effort, Outcome, Pending, Standing};
@@ -36,6 +36,8 @@ use std::time::{Duration, Instant};
 
 /// The unit that builds; its file is packaging/systemd's.
 pub const WORKER: &str = "vfguard.service";
+/// Left by the worker where it found all safe, and packages still changing.
+const WITHHELD: &str = "/run/vfguard/withheld";
 /// A transaction of many packages on a slow machine.
 const TRANSACTION: Duration = Duration::from_secs(2 * 60 * 60);
 /// The unit that waits for the end of a transaction and installs headers; likewise.
@@ -124,9 +126,13 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<Outcome> {
     let (stage, standing) = (caller.stage().unwrap_or(Stage::Written), caller.standing());
+    // Ubuntu's kernel packages have their own hooks called by a trigger that is still to come.
+    let unfinished = stage == Stage::Done && host.read_dir("/usr/lib/linux/triggers").is_ok_and(|names| !names.is_empty());
+    let standing = if unfinished { Standing::Changing } else { standing };
     match leaving {
-        Some(kernel) => leaving::note(host, kernel)?,
-        None if stage != Stage::Leaving => leaving::forget(host),
+        // Where that cannot be written down, the kernel is judged like any other.
+        Some(kernel) => leaving::note(host, kernel).unwrap_or_else(|e| progress.note(&format!("{e:#}"))),
+        None if stage.forgets() && !unfinished => leaving::forget(host),
         None => {}
     }
     let until = Instant::now() + Duration::from_secs(config.hook.budget);
@@ -270,6 +276,9 @@ fn left(host: &Host, config: &Config) -> Result<bool> {
 /// Those of [`reconcile::pending`] and of speaking to systemd.
 pub fn hand_over(host: &Host, config: &Config, outcome: &Outcome) -> Result<()> {
     let headers = headers_wanted(host, config) && !lacking(host, &outcome.judgement)?.is_empty();
+    if outcome.withheld {
+        host.write_atomic(WITHHELD, b"", 0o644)?;
+    }
     if (headers || outcome.withheld) && host.is_live() && systemd::serves(host, HEADERS) {
         systemd::order("start", &[HEADERS])?;
     }
@@ -290,12 +299,15 @@ fn lacking(host: &Host, judgement: &Judgement) -> Result<Vec<KernelRelease>> {
     Ok(kernels)
 }
 
-/// Waits for the end of a transaction, as long as one may take; says whether one was under way.
+/// Waits for the end of a transaction, as long as one may take; says whether the worker has to look again: one was under way now, or when
+/// it looked last.
 pub fn await_transaction(host: &Host) -> bool {
-    locks::transaction(host).is_some() && {
+    let withheld = files::remove(&host.path(WITHHELD)).unwrap_or(true);
+    let changing = locks::transaction(host).is_some();
+    if changing {
         locks::wait(host, TRANSACTION, locks::transaction);
-        true
     }
+    changing || withheld
 }
 
 /// Outside any transaction: installs the headers of kernels that cannot be built for without. Says whether anything was tried.
@@ -331,7 +343,8 @@ pub struct Told {
 
 /// The verdict for the person who watches a transaction. A verdict that was told already is not told whole again.
 pub fn verdict(host: &Host, config: &Config, caller: Caller, outcome: &Outcome) -> Told {
-    if caller == Caller::Hook(Stage::Leaving) || (caller == Caller::Hook(Stage::Written) && yum::action_follows(host)) {
+    let silent = matches!(caller, Caller::Hook(stage) if !stage.tells());
+    if silent || (caller == Caller::Hook(Stage::Written) && yum::action_follows(host)) {
         // A later hook tells; what was moved is told.
         return Told { lines: vec![], refusal: None };
     }
@@ -365,11 +378,12 @@ pub fn verdict(host: &Host, config: &Config, caller: Caller, outcome: &Outcome) 
         !told
     };
     if caller == Caller::Yum {
-        // A refusal is told whole. Where nothing is new, it was another root's transaction, or one that was only tested.
+        // A refusal is told whole once. Where nothing is new, it may be another root's transaction, or one that is only tested.
         let kernels: String = installed::installed(host).iter().map(|k| format!("{}\n", k.release)).collect();
         let new = is_new(TOLD_BY_ACTION, &format!("{kernels}{text}"));
         is_new(TOLD, &text);
-        return Told { lines: if new { lines } else { vec![] }, refusal };
+        let short = short.filter(|_| yum::changes_this_system(host));
+        return Told { lines: if new { lines } else { short.into_iter().collect() }, refusal };
     }
     Told { lines: if is_new(TOLD, &text) { lines } else { short.into_iter().collect() }, refusal }
 }

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::gate;
 use crate::host::Host;
 use crate::judge::Judgement;
+use crate::kernel::leaving;
 use crate::plan::{plan, Facts, Plan, Rights};
 use crate::survey::Survey;
 use anyhow::Result;
@@ -47,6 +48,8 @@ impl<'a> Look<'a> {
     /// What a run with these rights has to do.
     pub fn plan(&self, rights: Rights) -> Plan {
         let over = gate::active_override(self.host);
+        // A kernel that is being removed may stay after all, and then be wanted as before.
+        let rights = Rights { promote: rights.promote && !leaving::any(self.host), ..rights };
         plan(&Facts {
             rights,
             judgement: &self.judgement,

@@ -29,7 +29,7 @@ use crate::host::locks;
 use crate::host::place::{self, Place};
 use crate::host::{failpoint, Host};
 use crate::judge::Judgement;
-use crate::kernel::KernelRelease;
+use crate::kernel::{leaving, KernelRelease};
 use crate::look::Look;
 use crate::plan::{Plan, Rights};
 use crate::refuse::{self, Refused};
@@ -125,6 +125,7 @@ pub fn reconcile(
     let mut done: Vec<String> = Vec::new();
     done.extend(gate::generation::bump(host).err().map(|e| format!("{e:#}")));
     failpoint::hit("raised-before-judged");
+    leaving::sweep(host);
     let place = place::place(host);
     if let Some(line) = hands_off(place) {
         return outside(host, config, progress, place, line);
@@ -173,7 +174,7 @@ pub fn reconcile(
             return Err(e);
         }
     };
-    let mut run = Run { host, config, progress, effort, allowed, standing, lock, done, failed };
+    let mut run = Run { host, config, progress, effort, allowed, standing, lock, done, failed, withheld: false };
     run.clean();
     let judgement = run.rounds()?;
     if let Ok(survey) = Survey::new(host, config) {
@@ -200,8 +201,13 @@ pub fn settle(host: &Host, config: &Config, lock: WriteLock, progress: &dyn Prog
         lock,
         done: vec![],
         failed: None,
+        withheld: false,
     };
-    let look = Look::new(host, config)?;
+    let mut look = Look::new(host, config)?;
+    if run.refuse(&look).moved {
+        // What boots is another kernel now.
+        look = Look::new(host, config)?;
+    }
     let judgement = match look.plan(allowed) {
         Plan::Rest | Plan::Allow { .. } if hands_off(place::place(host)).is_some() => look.judgement,
         Plan::Rest | Plan::Allow { .. } => match run.allow(look)? {
@@ -322,6 +328,8 @@ struct Run<'a> {
     done: Vec<String>,
     /// Why the gate is not seen closed, as the last try left it.
     failed: Option<anyhow::Error>,
+    /// Packages were being changed when all was found safe.
+    withheld: bool,
 }
 
 impl<'a> Run<'a> {
@@ -390,7 +398,7 @@ impl<'a> Run<'a> {
     fn outcome(self, judgement: Judgement) -> Outcome {
         let gate = gate::state(self.host).state;
         let kept = gate == gate::State::Closed || boot::held(self.host).is_some_and(|hold| hold.declined.is_none());
-        let withheld = !self.rights().open && judgement.verdict == Verdict::Safe && kept;
+        let withheld = self.withheld && judgement.verdict == Verdict::Safe && kept;
         Outcome { judgement, gate, hands_off: None, done: self.done, failed: self.failed, withheld }
     }
 
@@ -429,7 +437,9 @@ impl<'a> Run<'a> {
     /// Where somebody moved the default from a hold to a declined kernel that is safe, they want it: it is declined no more. Says whether
     /// anything changed.
     fn accept_default(&mut self, look: &Look, lock: &BootLock) -> Result<bool> {
-        let safe = look.judgement.verdict == Verdict::Safe && look.survey.declined_next() && !look.is_overtaken();
+        // A package that sets a default asks nobody.
+        let by_hand = locks::transaction(self.host).is_none() && self.standing == Standing::Final;
+        let safe = by_hand && look.judgement.verdict == Verdict::Safe && look.survey.declined_next() && !look.is_overtaken();
         let Some(next) = look.survey.next.lasting().filter(|_| safe && boot::held(self.host).is_none()) else {
             return Ok(false);
         };

@@ -214,7 +214,11 @@ impl<'a> Survey<'a> {
             return Some(running.clone());
         }
         let booted = booted(host);
-        let proven = |k: &&Kernel| booted.contains(&k.release) && verdict(&k.release) == Verdict::Safe;
+        let declined = declined::read(host);
+        let proven = |k: &&Kernel| {
+            let is_declined = declined.iter().any(|d| d.kernel == k.release);
+            booted.contains(&k.release) && !is_declined && verdict(&k.release) == Verdict::Safe
+        };
         let proven = self.kernels.iter().find(proven).map(|k| k.release.clone());
         proven.or_else(|| running.filter(|_| !known::is_undriven(host)).cloned())
     }

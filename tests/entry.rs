@@ -31,6 +31,13 @@ fn check(machine: &Machine) -> (i32, Vec<(String, String, String)>) {
     (run.code, found)
 }
 
+/// The one finding with this code.
+fn only_of(machine: &Machine, wanted: &str) -> (i32, String, String, String) {
+    let (exit, found) = check(machine);
+    let (code, severity, detail) = found.into_iter().find(|(code, ..)| code == wanted).unwrap();
+    (exit, code, severity, detail)
+}
+
 /// The one finding.
 fn only(machine: &Machine) -> (i32, String, String, String) {
     let (exit, mut found) = check(machine);
@@ -153,23 +160,37 @@ fn an_entry_without_a_ramdisk_is_weighed_by_its_siblings_and_its_root() {
         let machine = machine.file(&format!("boot/initramfs-{OLD}.img"), &ramdisk());
         entry(machine, K, root, initrd).file(&format!("boot/initramfs-{K}.img"), &ramdisk())
     };
-    for (what, root, initrd, sibling, severity) in [
-        ("a ramdisk", "UUID=1", true, true, None),
-        ("none, and the root is found by one", "UUID=1", false, true, Some("unsafe")),
-        ("none, and the root is on LVM", "/dev/mapper/vg-root", false, true, Some("unsafe")),
-        ("none, and the root is a plain device", "/dev/vda1", false, true, Some("warning")),
-        ("none, as Ubuntu boots", "PARTUUID=1-2", false, true, None),
-        ("none in any entry", "UUID=1", false, false, None),
+    for (what, root, initrd, sibling, refused) in [
+        ("a ramdisk", "UUID=1", true, true, false),
+        ("none, and the root is found by one", "UUID=1", false, true, true),
+        // As grub-mkconfig writes it where it finds no ramdisk.
+        ("none, and the root is a plain device", "/dev/vda1", false, true, true),
+        ("none, and the root is told by its partition", "PARTUUID=1-2", false, true, true),
+        ("none in any entry", "UUID=1", false, false, false),
     ] {
         let (exit, found) = check(&with(root, initrd, sibling));
         let found: Vec<_> = found.iter().filter(|(code, ..)| code != "newest-not-booting").collect();
-        assert_eq!(found.len(), usize::from(severity.is_some()), "{what}: {found:?}");
-        assert_eq!(exit, if severity == Some("unsafe") { 3 } else { 0 }, "{what}");
-        if let (Some(severity), Some((code, told, detail))) = (severity, found.first()) {
-            assert_eq!((code.as_str(), told.as_str()), ("initramfs-stale", severity), "{what}");
+        assert_eq!((exit, found.len()), (if refused { 3 } else { 0 }, usize::from(refused)), "{what}: {found:?}");
+        if let Some((code, told, detail)) = found.first() {
+            assert_eq!((code.as_str(), told.as_str()), ("initramfs-stale", "unsafe"), "{what}");
             assert!(detail.contains(&format!("that of {OLD} has one")), "{detail}");
         }
     }
+    // The running kernel's entry says what is usual here, and one for repairs says nothing.
+    let bare = || entry(with("/dev/vda1", false, true).kernel("5.14.0-1"), "5.14.0-1", "/dev/vda1", false);
+    assert_eq!(check(&bare().running("5.14.0-1")).0, 0);
+    assert_eq!(check(&bare().running(OLD)).0, 3);
+    let text = format!("title Linux (recovery mode)\nversion {OLD}\nlinux /vmlinuz-{OLD}\ninitrd /initramfs-{OLD}.img\noptions root=/dev/vda1 single\n");
+    let repairs = with("/dev/vda1", false, false).file(&format!("boot/loader/entries/{MACHINE_ID}-{OLD}.conf"), &text);
+    assert_eq!(check(&repairs).0, 0);
+}
+
+#[test]
+fn where_no_image_is_left_nothing_is_safe() {
+    let machine = machine();
+    fs::remove_file(machine.path(&format!("boot/vmlinuz-{K}"))).unwrap();
+    let (exit, code, severity, _) = only_of(&machine, "entry-stops");
+    assert_eq!((exit, code.as_str(), severity.as_str()), (3, "entry-stops", "unsafe"));
 }
 
 #[test]

@@ -60,26 +60,34 @@ const DEBIAN: &[Step] =
     &[FilesGo, EntryGoes, Hook("prerm"), Unpack, BareEntry, Initramfs, Hook("postinst"), Hook("dpkg-trigger")];
 const ALL: [(&str, &[Step]); 3] = [("EL6 and EL7", EL6_AND_EL7), ("EL8", EL8), ("Debian", DEBIAN)];
 
-fn entry(kernel: &str, initrd: bool) -> String {
+fn entry(kernel: &str, root: &str, initrd: bool) -> String {
     let initrd = if initrd { format!("initrd /initramfs-{kernel}.img\n") } else { String::new() };
-    format!("title Linux {kernel}\nversion {kernel}\nlinux /vmlinuz-{kernel}\n{initrd}options root=UUID=1 ro\n")
+    format!("title Linux {kernel}\nversion {kernel}\nlinux /vmlinuz-{kernel}\n{initrd}options root={root} ro\n")
 }
 
 struct World {
     machine: Machine,
     good: bool,
+    /// As the entries name it: grub-mkconfig writes a device or a partition where it finds no ramdisk.
+    root: &'static str,
 }
+
+const ROOTS: [&str; 3] = ["UUID=1", "/dev/xvda1", "PARTUUID=1-2"];
 
 impl World {
     /// OLD runs, OLDEST is there too, all is safe and the gate is open; the kernel that comes is `good` or lacks the device's driver.
     fn new(good: bool) -> World {
+        World::with_root(good, ROOTS[0])
+    }
+
+    fn with_root(good: bool, root: &'static str) -> World {
         let machine = Machine::new().with_card();
         let machine = machine.file("proc/sys/kernel/osrelease", &format!("{OLD}\n"));
-        let mut world = World { machine, good: true };
+        let mut world = World { machine, good: true, root };
         for kernel in [OLDEST, OLD] {
             world.unpack(kernel);
             world.machine.put(&format!("boot/initramfs-{kernel}.img"), &ramdisk());
-            world.machine.put(&format!("boot/loader/entries/{MACHINE_ID}-{kernel}.conf"), &entry(kernel, true));
+            world.machine.put(&format!("boot/loader/entries/{MACHINE_ID}-{kernel}.conf"), &entry(kernel, root, true));
         }
         world.machine = world.machine.boot_default(OLD);
         assert_eq!(world.machine.run(&["reconcile"]).code, 0);
@@ -117,12 +125,12 @@ impl World {
         match step {
             Unpack => self.unpack(NEW),
             BareEntry | Entry => {
-                self.machine.put(&conf, &entry(NEW, step == Entry));
+                self.machine.put(&conf, &entry(NEW, self.root, step == Entry));
                 self.machine.set_env("saved_entry", Some(NEW));
             }
             Initramfs => {
                 self.machine.put(&format!("boot/initramfs-{NEW}.img"), &ramdisk());
-                self.machine.put(&conf, &entry(NEW, true));
+                self.machine.put(&conf, &entry(NEW, self.root, true));
             }
             EntryGoes => self.remove(&format!("boot/loader/entries/{MACHINE_ID}-{OLDEST}.conf")),
             FilesGo => {
@@ -203,8 +211,8 @@ fn whichever_hooks_of_a_transaction_die_the_last_one_decides_as_if_it_were_alone
 
 #[test]
 fn what_calls_before_the_initramfs_is_written_promotes_and_opens_nothing() {
-    for (generation, steps) in ALL {
-        let mut world = World::new(true);
+    for ((generation, steps), root) in ALL.into_iter().flat_map(|all| ROOTS.map(|root| (all, root))) {
+        let mut world = World::with_root(true, root);
         for step in steps {
             world.step(*step);
             let closed = world.machine.path(GATE).exists();
@@ -267,4 +275,42 @@ fn a_kernel_that_is_being_removed_is_no_candidate_and_the_default_leads_off_it()
     // Installed again at once, it is one like any other.
     [Unpack, BareEntry, Initramfs, Hook("postinst")].into_iter().for_each(|step| world.step(step));
     assert_eq!(world.end(), (NEW.to_owned(), false, false));
+}
+
+#[test]
+fn after_a_ctrl_c_before_the_initramfs_no_later_look_leads_into_the_kernel() {
+    for root in ROOTS {
+        let mut world = World::with_root(true, root);
+        [Unpack, BareEntry, Hook("package-trigger")].into_iter().for_each(|step| world.step(step));
+        for args in [&["--from", "watch", "--no-build"][..], &["--from", "service"], &[]] {
+            let run = world.machine.run(&[&["reconcile"], args].concat());
+            assert_eq!(run.code, 3, "{root} {args:?}: {}{}", run.stdout, run.stderr);
+            assert!(world.default() == OLD && world.machine.path(GATE).exists(), "{root} {args:?}: {}", run.stdout);
+        }
+        world.step(Initramfs);
+        assert_eq!(world.machine.run(&["reconcile"]).code, 0);
+        assert_eq!(world.end(), (NEW.to_owned(), false, false), "{root}");
+    }
+}
+
+#[test]
+fn a_removal_that_is_given_up_changes_nothing_and_ends_no_decline() {
+    let mut world = World::new(true);
+    [Unpack, BareEntry, Initramfs, Hook("postinst")].into_iter().for_each(|step| world.step(step));
+    let leaving = ["reconcile", "--from", "prerm", "--leaving", NEW];
+    world.machine.run(&leaving);
+    for args in [&["reconcile", "--from", "watch"][..], &["reconcile", "--from", "timer"]] {
+        world.machine.run(args);
+        assert_eq!(world.default(), OLD, "{args:?}");
+    }
+    world.remove("run/vfguard/leaving");
+    assert_eq!(world.call("watch"), 0);
+    assert_eq!(world.end(), (NEW.to_owned(), false, false));
+    // Declined, it stays so.
+    assert_eq!(world.machine.run(&["decline", NEW]).code, 0);
+    world.machine.run(&leaving);
+    world.remove("run/vfguard/leaving");
+    assert_eq!(world.call("watch"), 0);
+    assert_eq!(world.default(), OLD);
+    assert!(world.machine.path("var/lib/vfguard/records/declined.json").exists());
 }

@@ -17,15 +17,13 @@ pub(super) struct Entry<'a> {
     pub initrds: &'a [String],
     /// Why it cannot start, if that is known.
     pub failed: Option<String>,
-    /// It asks for a password.
-    pub locked: bool,
+    /// It asks for a password; what ends that.
+    pub locked: Option<&'static str>,
     /// Whether the file system that it names is this machine's: what is not there is gone. Another system's cannot be looked into.
     pub ours: &'a dyn Fn() -> bool,
 }
 
 const STALE: &str = "remove the stale entry, install that kernel again, or make another entry the default";
-const UNRESTRICT: &str =
-    "add --unrestricted to CLASS (and to the submenu) in /etc/grub.d/10_linux, then grub2-mkconfig or update-grub";
 
 /// Adds the kernel of an entry, with all that is doubtful about it.
 pub(super) fn candidate(host: &Host, answer: &mut NextBoot, entry: Entry) {
@@ -78,6 +76,7 @@ pub(super) fn candidate(host: &Host, answer: &mut NextBoot, entry: Entry) {
         why: entry.why,
         cmdline: entry.cmdline,
         initrds,
+        absent: image.path.is_none(),
         stops,
     });
 }
@@ -91,9 +90,9 @@ pub(super) fn leaves(host: &Host, kernel: &KernelRelease) -> Option<Problem> {
 /// Why the boot loader stops at an entry for certain.
 fn stops(entry: &Entry, gone: Option<&str>) -> Option<Problem> {
     let what = |why: &str| format!("the boot loader stops at the entry {:?}: {why}", entry.entry);
-    if entry.locked {
+    if let Some(remedy) = entry.locked {
         let message = what("it, or a submenu that it is in, asks for a user name and a password before it starts");
-        return Some(Problem { message, remedy: UNRESTRICT.into() });
+        return Some(Problem { message, remedy: remedy.into() });
     }
     let gone = gone.filter(|_| entry.failed.is_none() && (entry.ours)())?;
     Some(Problem { message: what(gone), remedy: STALE.into() })

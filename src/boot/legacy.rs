@@ -260,7 +260,8 @@ fn add(host: &Host, config: &Path, answer: &mut NextBoot, role: Role, (menu, at)
         spec: spec.clone(),
         cmdline: cmdline.clone(),
         initrds: &initrds,
-        locked: title.password || (title.lock && menu.password),
+        locked: (title.password || (title.lock && menu.password))
+            .then_some("take lock and password out from below that title"),
         ours: &|| menu.titles.iter().any(|other| other.device == title.device && is_there(host, other)),
         failed: (xen && image::locate(host, kernel).is_none()).then(|| format!("{kernel} is not there")),
     };

@@ -78,9 +78,20 @@ pub struct Candidate {
     /// The initial ramdisks that the entry names, below the root.
     #[serde(skip)]
     pub initrds: Vec<PathBuf>,
+    /// The image is not there, by all that can be seen.
+    #[serde(skip)]
+    pub absent: bool,
     /// Why the loader stops at this entry and waits for a person, where it does for certain.
     #[serde(skip)]
     pub stops: Option<Problem>,
+}
+
+impl Candidate {
+    /// Whether the entry is for repairing a system.
+    pub fn is_for_repairs(&self) -> bool {
+        let name = self.entry.to_ascii_lowercase();
+        hold::plan::is_rescue(&self.cmdline) || ["rescue", "recovery"].iter().any(|word| name.contains(word))
+    }
 }
 
 /// Something about the next boot that a person should know, with what mends it.

@@ -25,14 +25,15 @@ const NOTICED: Duration = Duration::from_millis(500);
 /// Arguments.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Who calls: yum, dnf, dnf5, rpm-trigger, kernel-install-early, kernel-install, postinst, prerm, install, boot, watch, timer
+    /// Who calls: yum, dnf, dnf5, rpm-trigger, dpkg-trigger, package-trigger, kernel-install-early, kernel-install, postinst,
+    /// header-postinst, prerm, install, service, headers, boot, watch, timer, override-end
     #[arg(long, value_name = "NAME")]
     from: Option<String>,
     /// Judge, and close or open the gate, but build nothing
     #[arg(long)]
     no_build: bool,
     /// A kernel that is about to be removed: it is no candidate any more
-    #[arg(long, value_name = "KERNEL", requires = "from")]
+    #[arg(long, value_name = "KERNEL", requires = "from", conflicts_with = "no_build")]
     leaving: Option<KernelRelease>,
 }
 

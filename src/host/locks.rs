@@ -40,6 +40,17 @@ pub fn transaction(host: &Host) -> Option<&'static str> {
     by_fcntl.or_else(|| PIDS.into_iter().filter(changes).find(|path| alive(host, path)))
 }
 
+/// Whether a transaction is under way that began before this moment, in unix seconds; where that cannot be told, it counts as one.
+pub fn since(host: &Host, moment: i64) -> bool {
+    let Some(lock) = transaction(host) else { return false };
+    let pid = if PIDS.contains(&lock) {
+        host.read_text(lock).ok().and_then(|text| text.trim().parse().ok())
+    } else {
+        holder(&host.path(lock))
+    };
+    pid.and_then(|pid| began(host, pid)).is_none_or(|began| began <= moment + SLACK)
+}
+
 /// The process id of a yum 3 that is at work.
 pub fn yum(host: &Host) -> Option<u32> {
     let file = "/var/run/yum.pid";
@@ -65,7 +76,16 @@ pub fn wait(host: &Host, patience: Duration, look: fn(&Host) -> Option<&'static 
 /// Whether another process holds a lock to write on a file (a query of rpm takes one to read). One that cannot be opened is held
 /// by nobody that we could wait for.
 fn locked(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
+    asked(path).is_some()
+}
+
+/// Who holds it, where that is a process that is seen here.
+fn holder(path: &Path) -> Option<u32> {
+    asked(path)?.l_pid.try_into().ok().filter(|&pid| pid != 0)
+}
+
+fn asked(path: &Path) -> Option<libc::flock> {
+    let file = File::open(path).ok()?;
     let mut question = libc::flock {
         l_type: libc::F_RDLCK as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
@@ -73,7 +93,8 @@ fn locked(path: &Path) -> bool {
         l_len: 0,
         l_pid: 0,
     };
-    fcntl(&file, FcntlArg::F_GETLK(&mut question)).is_ok() && question.l_type == libc::F_WRLCK as libc::c_short
+    let answered = fcntl(&file, FcntlArg::F_GETLK(&mut question)).is_ok();
+    (answered && question.l_type == libc::F_WRLCK as libc::c_short).then_some(question)
 }
 
 /// Whether the process that wrote its id into a file still lives. One that is killed leaves the file, and its id may be another process's

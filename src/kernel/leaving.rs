@@ -4,11 +4,12 @@
 use super::KernelRelease;
 use crate::host::{locks, Host};
 use anyhow::{Context, Result};
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 /// Their names below the root, a line each.
 const FILE: &str = "/run/vfguard/leaving";
-/// The removal follows its hook at once. Past this, and with no package manager at work, it was given up.
+/// The removal follows its hook at once. Past this, and where that package manager is not at work any more, it was given up.
 const AT_ONCE: Duration = Duration::from_secs(60);
 /// More at once are no kernels.
 const MAX: usize = 64;
@@ -32,7 +33,19 @@ pub fn forget(host: &Host) {
 
 /// Whether a kernel is being removed now.
 pub fn is(host: &Host, kernel: &KernelRelease) -> bool {
-    named(host).contains(kernel) && (is_young(host) || locks::transaction(host).is_some())
+    named(host).contains(kernel) && is_valid(host)
+}
+
+/// Whether any is.
+pub fn any(host: &Host) -> bool {
+    host.exists(FILE) && is_valid(host)
+}
+
+/// Forgets those whose removal is over or was given up: a later transaction is not theirs.
+pub fn sweep(host: &Host) {
+    if host.exists(FILE) && !any(host) {
+        forget(host);
+    }
 }
 
 fn named(host: &Host) -> Vec<KernelRelease> {
@@ -40,9 +53,11 @@ fn named(host: &Host) -> Vec<KernelRelease> {
     text.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
-fn is_young(host: &Host) -> bool {
-    let written = host.metadata(FILE).and_then(|meta| meta.modified());
-    written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age < AT_ONCE))
+/// Whether what was named is being removed still: a moment ago, or in a transaction that was under way by then.
+fn is_valid(host: &Host) -> bool {
+    let Ok(meta) = host.metadata(FILE) else { return false };
+    let young = meta.modified().is_ok_and(|written| written.elapsed().is_ok_and(|age| age < AT_ONCE));
+    young || locks::since(host, meta.mtime())
 }
 
 #[cfg(test)]
@@ -65,6 +80,17 @@ mod tests {
         assert!(!is(&host, &k(1)), "the removal was given up");
         host.write_atomic("/var/run/yum.pid", b"7", 0o644).unwrap();
         host.write_atomic("/proc/7/x", b"", 0o644).unwrap();
+        assert!(is(&host, &k(1)));
+        // A package manager that began later removes something else.
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let stat = format!("7 (yum) S{} 100 0\n", " 0".repeat(18));
+        host.write_atomic("/proc/7/stat", stat.as_bytes(), 0o644).unwrap();
+        host.write_atomic("/proc/stat", format!("btime {}\n", now - 10).as_bytes(), 0o644).unwrap();
+        assert!(!is(&host, &k(1)));
+        sweep(&host);
+        assert!(!host.exists(FILE));
+        note(&host, &k(1)).unwrap();
+        sweep(&host);
         assert!(is(&host, &k(1)));
         forget(&host);
         assert!(!is(&host, &k(1)));

@@ -36,6 +36,7 @@ fn next(kernels: &[(&str, Role)]) -> NextBoot {
         why: String::new(),
         cmdline: String::new(),
         initrds: vec![],
+        absent: false,
         stops: None,
     };
     let mut next = NextBoot::new(Source::Grub2);

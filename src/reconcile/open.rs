@@ -16,7 +16,9 @@ use anyhow::Result;
 impl Run<'_> {
     /// Ends the hold and opens, then looks once more. `Err` holds the judgement that says: not safe after all, or others came by.
     pub(super) fn allow(&mut self, look: Look) -> Result<Result<Judgement, Judgement>> {
-        let (end, open) = match look.plan(self.rights()) {
+        let rights = self.rights();
+        self.withheld = !rights.open;
+        let (end, open) = match look.plan(rights) {
             Plan::Allow { end, open } => (end, open),
             Plan::Rest => return Ok(Ok(look.judgement)),
             Plan::Refuse(_) | Plan::Tell => return Ok(Err(look.judgement)),

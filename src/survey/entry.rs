@@ -21,11 +21,6 @@ const SBAT: &[u8] = b"\ngrub,";
 /// is known to have brought that into one before the second.
 const LOADS_ZBOOT: [u32; 2] = [2, 12];
 const NEVER_LOADS_ZBOOT: [u32; 2] = [2, 6];
-/// Ways to name a root that only a ramdisk can follow; the kernel itself knows devices, PARTUUID and PARTLABEL (`block/early-lookup.c`).
-const BY_RAMDISK: [&str; 7] = ["UUID=", "LABEL=", "/dev/mapper/", "/dev/disk/", "ZFS=", "zfs:", "live:"];
-/// Names by which an entry without a ramdisk is meant to find its root (Ubuntu's 01_track_initrdless_boot_fallback).
-const WITHOUT_RAMDISK: [&str; 2] = ["PARTUUID=", "PARTLABEL="];
-
 impl Survey<'_> {
     /// What is wrong with what the boot entry of a kernel loads.
     pub(super) fn entry_findings(&self, kernel: &KernelRelease) -> Vec<Finding> {
@@ -36,8 +31,15 @@ impl Survey<'_> {
 
     /// That nothing but an entry is left of a kernel: there is nothing to build or to prove.
     pub(super) fn gone(&self, kernel: &KernelRelease) -> Option<Finding> {
-        let gone = || leaving::is(self.host, kernel) || image(self.host, kernel).is_none();
-        let entry = self.entry(kernel).filter(|entry| entry.stops.is_some() && gone())?;
+        let entry = self.entry(kernel).filter(|entry| entry.absent || leaving::is(self.host, kernel))?;
+        if entry.stops.is_none() {
+            let detail = format!("the image of {kernel}, which the entry {:?} loads, is not there", entry.entry);
+            return Some(Finding::refuse(
+                Code::EntryStops,
+                detail,
+                format!("mount /boot; install the package of {kernel} again"),
+            ));
+        }
         self.stops(kernel, entry)
     }
 
@@ -90,15 +92,21 @@ impl Survey<'_> {
         running.and_then(|image| whole::look(self.host, &image).ok()).is_some_and(|seen| seen.zboot)
     }
 
-    /// An entry without a ramdisk where those of other kernels have one.
+    /// An entry without a ramdisk where that of the running kernel has one or, where that has no entry, another kernel's. Entries for repairs
+    /// say nothing: Ubuntu's keep a ramdisk where the usual ones go without. Nor does `root=`: grub-mkconfig writes a device or a PARTUUID
+    /// just where it found no ramdisk.
     fn without_ramdisk(&self, kernel: &KernelRelease, entry: &Candidate) -> Option<Finding> {
-        let root = entry.cmdline.split(' ').find_map(|word| word.strip_prefix("root="))?;
         let unified = entry.entry.ends_with(".efi");
-        if !entry.initrds.is_empty() || unified || WITHOUT_RAMDISK.iter().any(|by| root.starts_with(by)) {
+        if !entry.initrds.is_empty() || unified {
             return None;
         }
         let menu = self.menu.get_or_init(|| boot::menu(self.host, &self.next));
-        let sibling = menu.iter().find(|other| other.kernel != *kernel && !other.initrds.is_empty())?;
+        let usual = || menu.iter().filter(|other| other.kernel != *kernel && !other.is_for_repairs());
+        let running = usual().find(|other| Some(&other.kernel) == self.running.as_ref());
+        let sibling = match running {
+            Some(running) => Some(running).filter(|running| !running.initrds.is_empty()),
+            None => usual().find(|other| !other.initrds.is_empty()),
+        }?;
         let detail = format!("the boot entry of {kernel} has no initrd, and that of {} has one", sibling.kernel);
         if let Some(lock) = locks::held(self.host) {
             let detail = format!("{detail}: a package manager is at work ({lock} is locked)");
@@ -108,9 +116,9 @@ impl Survey<'_> {
             "make it and its entry again: dracut -f --kver {kernel} and grub2-mkconfig, or kernel-install add (EL, Fedora); \
              update-initramfs -c -k {kernel} and update-grub (Debian)"
         );
-        let lost = BY_RAMDISK.iter().any(|by| root.starts_with(by));
-        let make = if lost { Finding::refuse } else { Finding::warn };
-        Some(make(Code::InitramfsStale, format!("{detail}; root={root}"), remedy))
+        // The running one may have come up so.
+        let make = if self.running.as_ref() == Some(kernel) { Finding::warn } else { Finding::refuse };
+        Some(make(Code::InitramfsStale, detail, remedy))
     }
 }
 

@@ -90,7 +90,7 @@ def el_cases():
         c.bls(k, title=f"Oracle Linux Server ({k}) 9.4")
     c.env(f"saved_entry={id(n, MID)}\n").expect(
         "bls", (NEXT, gone, id(gone, MID)), problems=["is not there"], hold=[
-            held(k, efi + "grubenv", (NEXT, k, id(k, MID)), ends=[(NEXT, n, id(n, MID))], leaves=[efi + "grubenv"]) for k in (n, m, o)])
+            held(k, efi + "grubenv", (NEXT, k, id(k, MID)), ends=[(NEXT, k, id(k, MID))], leaves=[efi + "grubenv"]) for k in (n, m, o)])
     # The upgrade from EL7 left GRUB_ENABLE_BLSCFG=false: a new kernel gets no entry.
     n, o = "4.18.0-553.16.1.el8_10.x86_64", "4.18.0-553.8.1.el8_10.x86_64"
     c = Case("almalinux8-from-el7-new-kernel-has-no-entry").os("almalinux", "8.10", "rhel centos fedora").kernels(n, o).put(CFG, bls_cfg())

@@ -277,6 +277,7 @@ fn next_boot(q: &Question) -> (NextBoot, Option<HeldOff>) {
             why: String::new(),
             cmdline: String::new(),
             initrds: vec![],
+            absent: false,
             stops: None,
         };
         next.kernels.extend(once.map(|k| candidate(k, boot::Role::Once)));

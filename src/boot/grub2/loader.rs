@@ -107,9 +107,18 @@ impl BootLoader for Grub2 {
     }
 
     fn unheld(&self, host: &Host, asked: &Asked) -> Option<NextBoot> {
-        let custom = custom::read(host, &asked.places.custom).ok().filter(|custom| custom.mark().is_some())?;
-        let planned = Planned::from([(host.name(&custom.at), custom.without())]);
-        Some(self.seen(host, &planned).answer)
+        let custom = custom::read(host, &asked.places.custom).ok().filter(|custom| custom.mark().is_some());
+        if let Some(custom) = custom {
+            let planned = Planned::from([(host.name(&custom.at), custom.without())]);
+            return Some(self.seen(host, &planned).answer);
+        }
+        // Where nothing was saved before, or the first entry's number, a later kernel comes first by itself. Whoever names a kernel moves that.
+        let environment = whole_env(host, &asked.places.env_file)?;
+        grubenv::get(&environment, mark::MARK)?;
+        let former = grubenv::get(&environment, mark::MARK_ENTRY)?;
+        let is_first = matches!(former.as_str(), "" | "0");
+        let plan = self.restored(host, &asked.places, None).filter(|_| is_first)?.ok()?;
+        Some(self.preview(host, &plan))
     }
 
     fn plans_unmarked(&self, host: &Host, asked: &Asked, held: &KernelRelease) -> Vec<Result<Plan>> {

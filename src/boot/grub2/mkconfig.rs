@@ -205,6 +205,10 @@ fn lost(host: &Host, old: &[Choice], new: &[Choice]) -> Option<String> {
     let file = |spec: &str| image::locate(host, spec);
     let image = |c: &Choice| c.image.as_deref().and_then(file);
     let ramdisks = |c: &Choice| c.initrds.iter().map(|i| file(i)).collect::<Vec<_>>();
+    let others = |choices: &[Choice]| choices.iter().filter(|c| c.image.is_none()).count();
+    if others(new) < others(old) {
+        return Some("an entry that starts something else than Linux".into());
+    }
     old.iter().filter(|old| old.failed.is_none()).find_map(|old| {
         let same = |new: &&Choice| {
             let loads = ramdisks(new);

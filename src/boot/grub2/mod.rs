@@ -227,6 +227,10 @@ fn tried(world: &World, config: &Path, first: &Outcome, lasting: Option<&Choice>
     }
 }
 
+const UNRESTRICTED: &str =
+    "add --unrestricted to CLASS (and to the submenu) in /etc/grub.d/10_linux, then grub2-mkconfig or update-grub";
+const UNUSERED: &str = "take grub_users out of the entry in /boot/loader/entries, and grub2-editenv - unset grub_users";
+
 /// Adds what an entry that was chosen, or could be, starts.
 fn add(host: &Host, answer: &mut NextBoot, role: Role, choice: &Choice, reason: &str, ours: &dyn Fn(&Choice) -> bool) {
     if choice.image.is_none() && choice.failed.is_none() {
@@ -248,7 +252,7 @@ fn add(host: &Host, answer: &mut NextBoot, role: Role, choice: &Choice, reason: 
             cmdline: choice.cmdline.clone(),
             initrds: &choice.initrds,
             failed,
-            locked: choice.locked,
+            locked: choice.locked.then_some(if choice.bls { UNUSERED } else { UNRESTRICTED }),
             ours: &|| ours(choice),
         },
     );

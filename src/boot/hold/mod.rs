@@ -21,8 +21,8 @@ use crate::config::Boot;
 use crate::declined;
 use crate::error::{advise, Remedy};
 use crate::host::lock::BootLock;
-use crate::host::{failpoint, files, Host};
-use crate::kernel::{leaving, KernelRelease};
+use crate::host::{failpoint, files, locks, Host};
+use crate::kernel::KernelRelease;
 use anyhow::{Context, Result};
 use moves::{can_be_made, lastingly, make, SetMeanwhile, ATTEMPTS};
 use plan::{Plan, Purpose};
@@ -197,10 +197,11 @@ fn try_hold(host: &Host, to: &KernelRelease) -> Result<Change> {
         return Err(failed);
     }
     let when = jiff::Timestamp::now().to_string();
-    let why = match (leaving::is(host, &wanted), declined) {
-        (true, _) => format!("{wanted} is being removed"),
-        (false, true) => "nothing leads into it any more".into(),
-        (false, false) => format!("{wanted} is not proven to come up with its network"),
+    let stopped = now.kernels.iter().find(|c| c.role == Role::Next).and_then(|c| c.stops.as_ref());
+    let why = match stopped {
+        Some(stopped) => stopped.message.clone(),
+        None if declined => "nothing leads into it any more".into(),
+        None => format!("{wanted} is not proven to come up with its network"),
     };
     let record = Hold { wanted: wanted.clone(), entry, held: to.clone(), when, why: why.clone(), declined: None };
     // The mark in the loader's own files says the same, so a full disk hinders no hold.
@@ -218,8 +219,12 @@ fn try_hold(host: &Host, to: &KernelRelease) -> Result<Change> {
         return Err(error);
     }
     rest::end(host);
-    let is = if declined { "declined" } else { "wanted" };
-    let mut what = format!("the boot default is held on {to} ({wanted} is {is}): {why}");
+    let instead = match (wanted == *to, declined) {
+        (true, _) => String::new(),
+        (false, true) => format!(" ({wanted} is declined)"),
+        (false, false) => format!(" ({wanted} is wanted)"),
+    };
+    let mut what = format!("the boot default is held on {to}{instead}: {why}");
     if let Some(e) = unrecorded {
         what += &format!(" (not recorded: {e:#})");
     }
@@ -238,10 +243,15 @@ fn kept(host: &Host, loader: &Loader, now: &NextBoot, seen: &Seen, to: &KernelRe
         (Some(record), Some(_)) if !moved_away(host, false) => (record.wanted.clone(), record.entry.clone()),
         (_, Some(next)) => (next.kernel.clone(), next.entry.clone()),
         (Some(record), None) => (record.wanted.clone(), record.entry.clone()),
-        (None, None) => {
-            let first = loader.menu(host).into_iter().next();
-            (first.map_or_else(|| to.clone(), |c| c.kernel), String::new())
-        }
+        (None, None) => match now.kernels.iter().find(|c| c.role == Role::Next) {
+            // One that stops at the loader was the default all the same. Where its image is gone for good, nothing is wanted any more.
+            Some(stopped) if stopped.absent && locks::transaction(host).is_none() => (to.clone(), String::new()),
+            Some(stopped) => (stopped.kernel.clone(), stopped.entry.clone()),
+            None => {
+                let first = loader.menu(host).into_iter().next();
+                (first.map_or_else(|| to.clone(), |c| c.kernel), String::new())
+            }
+        },
     }
 }
 

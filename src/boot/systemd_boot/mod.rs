@@ -281,7 +281,16 @@ fn add(host: &Host, answer: &mut NextBoot, role: Role, entry: &Entry, why: Strin
         if let Some(kernel) = release(host, entry) {
             let (entry, cmdline) = (entry.id.clone(), entry.cmdline.clone());
             let stops = leaves(host, &kernel);
-            answer.kernels.push(super::Candidate { kernel, role, entry, why, cmdline, initrds: Vec::new(), stops });
+            answer.kernels.push(super::Candidate {
+                kernel,
+                role,
+                entry,
+                why,
+                cmdline,
+                initrds: Vec::new(),
+                absent: false,
+                stops,
+            });
             return;
         }
     }
@@ -293,7 +302,7 @@ fn add(host: &Host, answer: &mut NextBoot, role: Role, entry: &Entry, why: Strin
         cmdline: entry.cmdline.clone(),
         initrds: &entry.initrds,
         failed: None,
-        locked: false,
+        locked: None,
         ours: &|| false,
     };
     candidate(host, answer, named);

@@ -2,6 +2,8 @@
 
 use super::ini;
 use crate::host::{locks, Host};
+use std::ffi::OsString;
+use std::path::Path;
 
 /// The plugin and what switches it on.
 pub const PLUGIN: &str = "/usr/lib/yum-plugins/post-transaction-actions.py";
@@ -9,8 +11,10 @@ pub const PLUGIN: &str = "/usr/lib/yum-plugins/post-transaction-actions.py";
 pub const PLUGIN_CONF: &str = "/etc/yum/pluginconf.d/post-transaction-actions.conf";
 /// Its name on yum's command line.
 const NAME: &str = "post-transaction-actions";
-/// Where its actions lie.
+/// Where its actions lie, if its settings name no other place.
 pub const ACTIONS: &str = "/etc/yum/post-actions";
+/// What an action of ours calls.
+const CALL: &str = "vfguard reconcile --from yum";
 
 /// yum's settings: the first of the two that is there (yum's cli.py).
 pub fn conf(host: &Host) -> &'static str {
@@ -27,21 +31,34 @@ pub fn runs_actions(host: &Host) -> bool {
 /// Whether a yum is at work whose transaction ends with our action.
 pub fn action_follows(host: &Host) -> bool {
     let Some(pid) = locks::yum(host) else { return false };
-    let line = host.read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words: Vec<String> = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
-    let has_action =
-        host.read_dir(ACTIONS).unwrap_or_default().iter().any(|name| name.to_string_lossy().contains("vfguard"));
-    has_action && runs_actions(host) && !switched_off(&words)
+    has_action(host) && runs_actions(host) && !words(host, pid).iter().any(|word| may_switch_off(word))
 }
 
-/// `--noplugins`, or `--disableplugin` with a list of names and patterns, in one word or in two.
-fn switched_off(words: &[String]) -> bool {
+/// Whether the yum that is at work changes packages of this system: another root has a lock of its own, and a test changes nothing.
+pub fn changes_this_system(host: &Host) -> bool {
+    let here = |word: &String| !word.starts_with("--installroot") && !word.contains("tsflags=test");
+    locks::yum(host).is_some_and(|pid| words(host, pid).iter().all(here))
+}
+
+fn words(host: &Host, pid: u32) -> Vec<String> {
+    let line = host.read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+fn has_action(host: &Host) -> bool {
+    let dir = ini::setting(host, PLUGIN_CONF, "main", "actiondir").unwrap_or_else(|| ACTIONS.into());
+    let ours = |name: &OsString| {
+        let file = Path::new(&dir).join(name);
+        name.to_string_lossy().ends_with(".action") && host.read_text(file).is_ok_and(|text| text.contains(CALL))
+    };
+    host.read_dir(&dir).unwrap_or_default().iter().any(ours)
+}
+
+/// Options that switch plugins off, or may: yum takes the beginning of an option for it, and other settings may say anything.
+fn may_switch_off(word: &str) -> bool {
+    let other = ["--nopl", "--disablep", "--setopt=plugins", "--config"].iter().any(|option| word.starts_with(option));
     let names = |list: &str| list.split(',').any(|name| name == NAME || name.contains(['*', '?', '[']));
-    let mut after = false;
-    words.iter().any(|word| {
-        let of_option = std::mem::replace(&mut after, word == "--disableplugin") && names(word);
-        of_option || word == "--noplugins" || word.strip_prefix("--disableplugin=").is_some_and(names)
-    })
+    word == "-c" || word.strip_prefix("--disableplugin=").map_or(other, names)
 }
 
 #[cfg(test)]
@@ -63,7 +80,7 @@ mod tests {
             ("/etc/yum.conf", "[main]\nplugins=1\n"),
             (PLUGIN, ""),
             (PLUGIN_CONF, "[main]\nenabled = 1\n"),
-            ("/etc/yum/post-actions/vfguard.action", "x"),
+            ("/etc/yum/post-actions/vfguard.action", include_str!("../../../packaging/hooks/yum.action")),
             ("/var/run/yum.pid", "7"),
             ("/proc/7/cmdline", "/usr/bin/python\0/usr/bin/yum\0-y\0update\0"),
         ];
@@ -77,6 +94,10 @@ mod tests {
             ("/proc/7/cmdline", "yum\0--noplugins\0update\0"),
             ("/proc/7/cmdline", "yum\0--disableplugin=fastestmirror,post-transaction-actions\0"),
             ("/proc/7/cmdline", "yum\0--disableplugin\0*\0"),
+            ("/proc/7/cmdline", "yum\0--noplugin\0update\0"),
+            ("/proc/7/cmdline", "yum\0-c\0/other\0"),
+            (PLUGIN_CONF, "[main]\nenabled=1\nactiondir=/elsewhere/\n"),
+            ("/etc/yum/post-actions/vfguard.action", "# nothing\n"),
         ] {
             let mut files = whole.to_vec();
             files.push((path, text));
@@ -87,7 +108,7 @@ mod tests {
             assert!(!action_follows(&host(&files).1), "{missing}");
         }
         let mut files = whole.to_vec();
-        files.push(("/proc/7/cmdline", "yum\0--disableplugin=fastestmirror\0update\0--disableplugin\0presto\0"));
+        files.push(("/proc/7/cmdline", "yum\0--disableplugin=fastestmirror\0update\0"));
         assert!(action_follows(&host(&files).1), "another plugin is switched off");
     }
 }

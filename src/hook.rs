@@ -32,6 +32,8 @@ use crate::survey::Survey;
 use anyhow::Result;
 use follow::{follow, Ran};
 use order::Stage;
+use std::ffi::OsString;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The unit that builds; its file is packaging/systemd's.
@@ -127,7 +129,7 @@ pub fn run(
 ) -> Result<Outcome> {
     let (stage, standing) = (caller.stage().unwrap_or(Stage::Written), caller.standing());
     // Ubuntu's kernel packages have their own hooks called by a trigger that is still to come.
-    let unfinished = stage == Stage::Done && host.read_dir("/usr/lib/linux/triggers").is_ok_and(|names| !names.is_empty());
+    let unfinished = stage == Stage::Done && is_triggered(host);
     let standing = if unfinished { Standing::Changing } else { standing };
     match leaving {
         // Where that cannot be written down, the kernel is judged like any other.
@@ -211,6 +213,19 @@ pub fn run(
     }
     progress.end();
     again(host, config, Effort::Decide, standing, progress, &said)
+}
+
+/// Whether a kernel's package has named what its trigger is to do, as Ubuntu's do, and that trigger is still to come.
+fn is_triggered(host: &Host) -> bool {
+    const DIR: &str = "/usr/lib/linux/triggers";
+    let pending = |name: &OsString| {
+        let kernel = name.to_str().and_then(|name| name.parse::<KernelRelease>().ok());
+        let written = host.metadata(Path::new(DIR).join(name)).and_then(|meta| meta.modified());
+        // One that failed leaves its file.
+        let young = written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age < TRANSACTION));
+        young && kernel.is_some_and(|kernel| installed::image(host, &kernel).is_some())
+    };
+    host.read_dir(DIR).unwrap_or_default().iter().any(pending)
 }
 
 /// Leaves the rest to the worker, which nobody waits for.

@@ -49,7 +49,8 @@ impl<'a> Look<'a> {
     pub fn plan(&self, rights: Rights) -> Plan {
         let over = gate::active_override(self.host);
         // A kernel that is being removed may stay after all, and then be wanted as before.
-        let rights = Rights { promote: rights.promote && !leaving::any(self.host), ..rights };
+        let settled = || self.survey.next.lasting().is_none() || !leaving::any(self.host);
+        let rights = Rights { promote: rights.promote && settled(), ..rights };
         plan(&Facts {
             rights,
             judgement: &self.judgement,

@@ -181,8 +181,17 @@ fn an_entry_without_a_ramdisk_is_weighed_by_its_siblings_and_its_root() {
     assert_eq!(check(&bare().running("5.14.0-1")).0, 0);
     assert_eq!(check(&bare().running(OLD)).0, 3);
     let text = format!("title Linux (recovery mode)\nversion {OLD}\nlinux /vmlinuz-{OLD}\ninitrd /initramfs-{OLD}.img\noptions root=/dev/vda1 single\n");
-    let repairs = with("/dev/vda1", false, false).file(&format!("boot/loader/entries/{MACHINE_ID}-{OLD}.conf"), &text);
+    let repairs =
+        with("/dev/vda1", false, false).file(&format!("boot/loader/entries/{MACHINE_ID}-{OLD}-recovery.conf"), &text);
     assert_eq!(check(&repairs).0, 0);
+    // What is on every command line of a machine makes no entry one for repairs; where the root is found by a ramdisk, any entry's will do.
+    assert_eq!(check(&with("/dev/vda1 nomodeset", false, true)).0, 3);
+    assert_eq!(check(&with("UUID=1", false, true).running(K)).0, 3);
+    let hand_built =
+        entry(with("UUID=1", false, true).kernel("5.14.0-1"), "5.14.0-1", "/dev/vda1", false).running("5.14.0-1");
+    assert_eq!(check(&hand_built).0, 3);
+    // A ramdisk that the kernel is told of, and one inside the image.
+    assert_eq!(check(&with("/dev/vda1 initrd=\\initrd.img", false, true)).0, 0);
 }
 
 #[test]

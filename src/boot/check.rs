@@ -84,6 +84,7 @@ mod tests {
             why: String::new(),
             cmdline: String::new(),
             initrds: Vec::new(),
+            unified: false,
             absent: false,
             stops: None,
         });

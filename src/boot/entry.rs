@@ -76,6 +76,7 @@ pub(super) fn candidate(host: &Host, answer: &mut NextBoot, entry: Entry) {
         why: entry.why,
         cmdline: entry.cmdline,
         initrds,
+        unified: entry.spec.to_ascii_lowercase().ends_with(".efi"),
         absent: image.path.is_none(),
         stops,
     });

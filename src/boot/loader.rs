@@ -109,6 +109,11 @@ pub(super) trait BootLoader {
     /// What it would do without the hold that is on; none where only the mark tells that.
     fn unheld(&self, host: &Host, asked: &Asked) -> Option<NextBoot>;
 
+    /// Whether the hold that is on can end in what its files say alone.
+    fn ends_one_way(&self, _host: &Host, _asked: &Asked) -> bool {
+        false
+    }
+
     /// Works out how the mark goes, and the default stays `held` if that can be; the best means first.
     fn plans_unmarked(&self, host: &Host, asked: &Asked, held: &KernelRelease) -> Vec<Result<Plan>>;
 

@@ -78,6 +78,9 @@ pub struct Candidate {
     /// The initial ramdisks that the entry names, below the root.
     #[serde(skip)]
     pub initrds: Vec<PathBuf>,
+    /// The image is an EFI program, which may hold a ramdisk and a command line of its own.
+    #[serde(skip)]
+    pub unified: bool,
     /// The image is not there, by all that can be seen.
     #[serde(skip)]
     pub absent: bool,
@@ -89,8 +92,16 @@ pub struct Candidate {
 impl Candidate {
     /// Whether the entry is for repairing a system.
     pub fn is_for_repairs(&self) -> bool {
+        let words = ["single", "recovery", "rescue", "emergency", "systemd.unit=rescue.target"];
         let name = self.entry.to_ascii_lowercase();
-        hold::plan::is_rescue(&self.cmdline) || ["rescue", "recovery"].iter().any(|word| name.contains(word))
+        self.cmdline.split(' ').any(|word| words.contains(&word))
+            || name.contains("(recovery mode)")
+            || name.contains("-0-rescue")
+    }
+
+    /// Whether it loads a ramdisk: one of its own, one that the kernel is told of, or one inside a unified image.
+    pub fn has_ramdisk(&self) -> bool {
+        self.unified || !self.initrds.is_empty() || self.cmdline.split(' ').any(|word| word.starts_with("initrd="))
     }
 }
 

@@ -2,7 +2,7 @@
 //! such a kernel is no candidate for anything, and the boot default leads off it.
 
 use super::KernelRelease;
-use crate::host::{locks, Host};
+use crate::host::{files, locks, Host};
 use anyhow::{Context, Result};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use std::time::Duration;
 const FILE: &str = "/run/vfguard/leaving";
 /// The removal follows its hook at once. Past this, and where that package manager is not at work any more, it was given up.
 const AT_ONCE: Duration = Duration::from_secs(60);
+const MAX_FILE: u64 = 64 << 10;
 /// More at once are no kernels.
 const MAX: usize = 64;
 
@@ -28,7 +29,7 @@ pub fn note(host: &Host, kernel: &KernelRelease) -> Result<()> {
 
 /// Forgets them: by the next hook their files are gone, or were installed anew.
 pub fn forget(host: &Host) {
-    let _ = crate::host::files::remove(&host.path(FILE));
+    let _ = files::remove(&host.path(FILE));
 }
 
 /// Whether a kernel is being removed now.
@@ -49,8 +50,8 @@ pub fn sweep(host: &Host) {
 }
 
 fn named(host: &Host) -> Vec<KernelRelease> {
-    let text = host.read_text(FILE).unwrap_or_default();
-    text.lines().filter_map(|line| line.parse().ok()).collect()
+    let bytes = files::read_bounded(&host.path(FILE), MAX_FILE).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).lines().filter_map(|line| line.parse().ok()).collect()
 }
 
 /// Whether what was named is being removed still: a moment ago, or in a transaction that was under way by then.

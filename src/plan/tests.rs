@@ -36,6 +36,7 @@ fn next(kernels: &[(&str, Role)]) -> NextBoot {
         why: String::new(),
         cmdline: String::new(),
         initrds: vec![],
+        unified: false,
         absent: false,
         stops: None,
     };

@@ -8,6 +8,7 @@ use crate::gate::{self, Opened};
 use crate::host::failpoint;
 use crate::host::lock::BootLock;
 use crate::judge::Judgement;
+use crate::kernel::leaving;
 use crate::look::Look;
 use crate::plan::{End, Plan};
 use crate::refuse;
@@ -17,7 +18,7 @@ impl Run<'_> {
     /// Ends the hold and opens, then looks once more. `Err` holds the judgement that says: not safe after all, or others came by.
     pub(super) fn allow(&mut self, look: Look) -> Result<Result<Judgement, Judgement>> {
         let rights = self.rights();
-        self.withheld = !rights.open;
+        self.withheld = !rights.open || leaving::any(self.host);
         let (end, open) = match look.plan(rights) {
             Plan::Allow { end, open } => (end, open),
             Plan::Rest => return Ok(Ok(look.judgement)),

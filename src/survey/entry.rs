@@ -21,6 +21,9 @@ const SBAT: &[u8] = b"\ngrub,";
 /// is known to have brought that into one before the second.
 const LOADS_ZBOOT: [u32; 2] = [2, 12];
 const NEVER_LOADS_ZBOOT: [u32; 2] = [2, 6];
+/// Ways to name a root that only a ramdisk can follow; the kernel itself knows devices, PARTUUID and PARTLABEL (`block/early-lookup.c`).
+const BY_RAMDISK: [&str; 7] = ["UUID=", "LABEL=", "/dev/mapper/", "/dev/disk/", "ZFS=", "zfs:", "live:"];
+
 impl Survey<'_> {
     /// What is wrong with what the boot entry of a kernel loads.
     pub(super) fn entry_findings(&self, kernel: &KernelRelease) -> Vec<Finding> {
@@ -33,6 +36,10 @@ impl Survey<'_> {
     pub(super) fn gone(&self, kernel: &KernelRelease) -> Option<Finding> {
         let entry = self.entry(kernel).filter(|entry| entry.absent || leaving::is(self.host, kernel))?;
         if entry.stops.is_none() {
+            // The boot loader may name it in a way that cannot be followed here.
+            if image(self.host, kernel).is_some() {
+                return None;
+            }
             let detail = format!("the image of {kernel}, which the entry {:?} loads, is not there", entry.entry);
             return Some(Finding::refuse(
                 Code::EntryStops,
@@ -92,21 +99,22 @@ impl Survey<'_> {
         running.and_then(|image| whole::look(self.host, &image).ok()).is_some_and(|seen| seen.zboot)
     }
 
-    /// An entry without a ramdisk where that of the running kernel has one or, where that has no entry, another kernel's. Entries for repairs
-    /// say nothing: Ubuntu's keep a ramdisk where the usual ones go without. Nor does `root=`: grub-mkconfig writes a device or a PARTUUID
-    /// just where it found no ramdisk.
+    /// An entry without a ramdisk: where another kernel's has one, and the root is named in a way that only a ramdisk follows; else where the
+    /// running kernel's has one or, where that has no entry, another's. By `root=` alone it cannot be told: grub-mkconfig writes a device or
+    /// a PARTUUID just where it found no ramdisk. Entries for repairs say little: Ubuntu's keep a ramdisk where the usual ones go without.
     fn without_ramdisk(&self, kernel: &KernelRelease, entry: &Candidate) -> Option<Finding> {
-        let unified = entry.entry.ends_with(".efi");
-        if !entry.initrds.is_empty() || unified {
+        if entry.has_ramdisk() {
             return None;
         }
+        let root = entry.cmdline.split(' ').find_map(|word| word.strip_prefix("root=")).unwrap_or_default();
+        let lost = BY_RAMDISK.iter().any(|by| root.starts_with(by));
         let menu = self.menu.get_or_init(|| boot::menu(self.host, &self.next));
-        let usual = || menu.iter().filter(|other| other.kernel != *kernel && !other.is_for_repairs());
-        let running = usual().find(|other| Some(&other.kernel) == self.running.as_ref());
-        let sibling = match running {
-            Some(running) => Some(running).filter(|running| !running.initrds.is_empty()),
-            None => usual().find(|other| !other.initrds.is_empty()),
-        }?;
+        let others: Vec<&Candidate> = menu.iter().filter(|other| other.kernel != *kernel).collect();
+        let is_running = |c: &&&Candidate| Some(&c.kernel) == self.running.as_ref();
+        let of_running: Vec<&Candidate> = others.iter().filter(is_running).copied().collect();
+        let compared = if lost || of_running.is_empty() { others } else { of_running };
+        let has_usual = compared.iter().any(|c| !c.is_for_repairs());
+        let sibling = compared.into_iter().find(|c| c.has_ramdisk() && (lost || !has_usual || !c.is_for_repairs()))?;
         let detail = format!("the boot entry of {kernel} has no initrd, and that of {} has one", sibling.kernel);
         if let Some(lock) = locks::held(self.host) {
             let detail = format!("{detail}: a package manager is at work ({lock} is locked)");
@@ -117,7 +125,7 @@ impl Survey<'_> {
              update-initramfs -c -k {kernel} and update-grub (Debian)"
         );
         // The running one may have come up so.
-        let make = if self.running.as_ref() == Some(kernel) { Finding::warn } else { Finding::refuse };
+        let make = if !lost && self.running.as_ref() == Some(kernel) { Finding::warn } else { Finding::refuse };
         Some(make(Code::InitramfsStale, detail, remedy))
     }
 }

@@ -277,6 +277,7 @@ fn next_boot(q: &Question) -> (NextBoot, Option<HeldOff>) {
             why: String::new(),
             cmdline: String::new(),
             initrds: vec![],
+            unified: false,
             absent: false,
             stops: None,
         };

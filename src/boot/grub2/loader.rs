@@ -121,6 +121,10 @@ impl BootLoader for Grub2 {
         Some(self.preview(host, &plan))
     }
 
+    fn ends_one_way(&self, host: &Host, asked: &Asked) -> bool {
+        custom::read(host, &asked.places.custom).is_ok_and(|custom| custom.mark().is_some())
+    }
+
     fn plans_unmarked(&self, host: &Host, asked: &Asked, held: &KernelRelease) -> Vec<Result<Plan>> {
         let places = &asked.places;
         let custom = custom::read(host, &places.custom).ok().filter(Custom::has_block);

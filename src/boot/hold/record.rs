@@ -101,10 +101,10 @@ impl Seen {
         let told = told::wanted_of(self.told.as_ref(), self.mark.as_ref(), self.lasting.as_ref(), installed, menu())?;
         // Where the files themselves say what would boot, that counts: another kernel may have come since.
         let by_files = self.unheld(host).map(|c| c.kernel).filter(installed);
-        let said = by_files.is_some();
-        let kernel = by_files.unwrap_or(told);
+        let said = by_files.is_some() && self.asked.as_ref().is_some_and(|asked| loader.ends_one_way(host, asked));
         let declined = declined::read(host);
         let is_declined = |kernel: &KernelRelease| declined.iter().any(|d| d.kernel == *kernel);
+        let kernel = by_files.filter(|kernel| said || !is_declined(kernel)).unwrap_or(told);
         let wanted = match (is_declined(&kernel), said) {
             (false, _) => Some(kernel.clone()),
             // No end of the hold leads anywhere else.

@@ -288,6 +288,7 @@ fn add(host: &Host, answer: &mut NextBoot, role: Role, entry: &Entry, why: Strin
                 why,
                 cmdline,
                 initrds: Vec::new(),
+                unified: true,
                 absent: false,
                 stops,
             });

@@ -252,7 +252,7 @@ fn a_file_of_proc_that_cannot_be_read_makes_no_sandbox_weaker() {
 #[test]
 fn too_little_memory_for_the_build_is_told_and_costs_no_good_module() {
     let stage = Stage::new();
-    for limit in ["30000", "60000"] {
+    for limit in ["36000", "60000"] {
         let (done, told) = stage.under(&format!("ulimit -v {limit}"), &[]);
         println!("address space of {limit} kB: {}", told.lines().last().unwrap_or_default());
         assert!(!done && told.contains("for want of memory"), "{limit} kB: {told}");

@@ -230,6 +230,8 @@ const SIGNS: [(Cause, &[&str]); 14] = [
             "memory exhausted",
             "out of memory",
             "Cannot allocate memory",
+            // A shared library that is there.
+            "failed to map segment from shared object",
             "] Killed",
             "Error 137",
         ],

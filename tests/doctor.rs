@@ -125,6 +125,11 @@ fn a_machine_in_order_is_called_so_and_nothing_is_written() {
 fn yums_plugin_must_be_there_loaded_enabled_and_its_action_one_that_yum_obeys() {
     expect(&good().file("etc/yum.conf", "[main]\nplugins=0\n"), "hook-yum", "failed", "no plugins");
     expect(&good().file("etc/yum.conf", "[main]\n[x]\nplugins=1\n"), "hook-yum", "failed", "no plugins");
+    // The other file wins, if it is there.
+    let other = good().file("etc/yum/yum.conf", "[main]\nplugins=0\n");
+    expect(&other, "hook-yum", "failed", "no plugins (plugins in /etc/yum/yum.conf)");
+    let other = good().file("etc/yum.conf", "[main]\nplugins=0\n").file("etc/yum/yum.conf", "[main]\nplugins=1\n");
+    assert!(!other.run(&["doctor"]).stdout.contains("failed: hook-yum"));
     expect(&without(good(), "usr/lib/yum-plugins/post-transaction-actions.py"), "hook-yum", "failed", "missing");
     let conf = "etc/yum/pluginconf.d/post-transaction-actions.conf";
     expect(&good().file(conf, "[main]\nenabled=0\n"), "hook-yum", "failed", "does not enable");

@@ -286,6 +286,14 @@ fn yums_action_tells_a_refusal_whole_though_a_scriptlet_told_it_and_nothing_wher
     // Another root's transaction, or one that is only tested.
     let again = machine.run(&["reconcile", "--from", "yum"]);
     assert_eq!((again.code, again.stdout.as_str()), (3, ""));
+    for (words, lines) in
+        [("yum\0update", 1), ("yum\0--installroot=/img\0install", 0), ("yum\0--setopt=tsflags=test\0update", 0)]
+    {
+        let machine = updated().file("var/run/yum.pid", "7\n").file("proc/7/cmdline", words);
+        machine.run(&["reconcile", "--from", "yum"]);
+        let said = machine.run(&["reconcile", "--from", "yum"]).stdout;
+        assert_eq!(said.matches("still unsafe; a reboot is refused").count(), lines, "{words}: {said}");
+    }
     let machine = safe();
     machine.run(&["reconcile", "--from", "postinst"]);
     let told = machine.run(&["reconcile", "--from", "yum"]).stdout;
@@ -315,4 +323,42 @@ fn a_removal_tells_what_was_moved_and_no_verdict() {
     let run = machine.run(&["reconcile", "--from", "prerm", "--leaving", OLD]);
     assert!(!run.stdout.contains("not safe") && !run.stderr.contains("preparing"), "{}{}", run.stdout, run.stderr);
     assert_eq!(machine.run(&["reconcile", "--leaving", OLD]).code, 2, "a hook's name belongs to it");
+}
+
+#[test]
+fn the_package_for_yum_brings_what_its_hooks_need() {
+    let spec = include_str!("../packaging/vfguard.spec");
+    let old = spec.split("%else\nRequires: ").nth(1).unwrap().lines().next().unwrap();
+    assert!(old.contains("yum-plugin-post-transaction-actions"), "{old}");
+    let trigger = spec.split("%triggerin -- kernel").nth(1).unwrap();
+    assert!(trigger.lines().nth(1).unwrap().contains("reconcile --from package-trigger"), "{trigger}");
+}
+
+#[test]
+fn what_runs_before_a_kernel_is_whole_closes_and_tells_nothing() {
+    let machine = updated();
+    let run = machine.run(&["reconcile", "--from", "package-trigger"]);
+    assert_eq!((run.code, machine.saved_entry().contains(OLD)), (3, true), "{}{}", run.stdout, run.stderr);
+    assert!(!run.stdout.contains("not safe to boot") && !run.stderr.contains("preparing"), "{}{}", run.stdout, run.stderr);
+    // So the one that follows tells it whole.
+    let run = machine.run(&["reconcile", "--from", "postinst"]);
+    assert!(run.stdout.contains("is not safe to boot") && run.stdout.contains("to mend it"), "{}", run.stdout);
+}
+
+#[test]
+fn ubuntus_kernels_are_not_led_into_before_their_own_trigger() {
+    let whole = || safe().kernel(NEW).boot_entry(NEW);
+    let waits = whole().boot_default(NEW).file("proc/sys/kernel/osrelease", &format!("{OLD}\n"));
+    let entry = waits.path("boot/loader/entries").join(format!("{}-{NEW}.conf", machine::MACHINE_ID));
+    let text = fs::read_to_string(&entry).unwrap();
+    fs::write(&entry, text.clone() + &format!("initrd /initramfs-{NEW}.img\n")).unwrap();
+    assert_eq!(waits.run(&["reconcile", "--from", "postinst"]).code, 3);
+    let waits = waits.file(&format!("boot/initramfs-{NEW}.img"), &machine::ramdisk());
+    let waits = waits.file(&format!("usr/lib/linux/triggers/{NEW}"), "");
+    assert_eq!(waits.run(&["reconcile", "--from", "dpkg-trigger"]).code, 0);
+    assert!(waits.saved_entry().contains(OLD) && waits.path(GATE).exists());
+    // One that failed and was left there by a kernel that is gone holds nobody up.
+    fs::rename(waits.path(&format!("usr/lib/linux/triggers/{NEW}")), waits.path("usr/lib/linux/triggers/5.14.0-0")).unwrap();
+    assert_eq!(waits.run(&["reconcile", "--from", "dpkg-trigger"]).code, 0);
+    assert!(waits.saved_entry().contains(NEW) && !waits.path(GATE).exists());
 }

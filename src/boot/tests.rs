@@ -295,3 +295,18 @@ fn without_a_loader_nothing_is_moved_and_all_is_uncertain() {
     let answer = next_boot(&m.host, &none);
     assert!(!answer.certain && answer.source == Source::Unknown && answer.problems[0].message.contains("none"));
 }
+
+#[test]
+fn where_grubby_copies_ids_a_hold_names_a_title() {
+    let entry = |k: &str| {
+        format!("menuentry 'CentOS Linux ({k}) 7' $menuentry_id_option 'gnulinux-{k}-advanced' {{\n linux16 /vmlinuz-{k} ro\n}}\n")
+    };
+    for (release, name) in [("7.9", format!("CentOS Linux ({OLD}) 7")), ("10", format!("gnulinux-{OLD}-advanced"))] {
+        let config = format!("{CFG}menuentry_id_option=--id\n{}{}", entry(NEW), entry(OLD));
+        let os = format!("ID=centos\nVERSION_ID={release}\nID_LIKE=\"rhel fedora\"\n");
+        let m = Machine::new(&[("boot/grub2/grub.cfg", &config), ("boot/grub2/grubenv", &env("")), ("etc/os-release", &os)]);
+        hold(&m.host, &m.lock, &k(OLD)).unwrap();
+        let block = String::from_utf8(m.read("boot/grub2/grubenv")).unwrap();
+        assert!(block.contains(&format!("saved_entry={name}\n")), "{release}: {block}");
+    }
+}

@@ -71,7 +71,7 @@ Description: Keeps a kernel update from cutting off a machine whose NIC is an SR
  proves that it will load there and drive this machine's NIC, and until it is
  proven neither a reboot nor the boot loader leads into that kernel.
 C
-printf 'interest-noawait %s\n' /lib/modules /usr/lib/modules >"$root/DEBIAN/triggers"
+printf 'interest-noawait %s\n' /lib/modules /usr/lib/modules /usr/src >"$root/DEBIAN/triggers"
 mkdir -p "$out"
 package=$(realpath "$out")/vfguard_${version}_amd64.deb
 dpkg-deb --root-owner-group -Zxz -b "$root" "$package" >/dev/null

@@ -367,6 +367,8 @@ pub fn verdict(host: &Host, config: &Config, caller: Caller, outcome: &Outcome) 
     let named = outcome.judgement.kernels.iter().find(next).map(|k| format!(" ({} boots next)", k.kernel));
     let named = named.unwrap_or_default();
     let (lines, short, refusal) = match outcome.judgement.verdict {
+        // What a later hook opens is that one's to tell.
+        Verdict::Safe if outcome.withheld => return Told { lines: vec![], refusal: None },
         Verdict::Safe => (vec![format!("safe: a reboot keeps the network{named}")], None, None),
         Verdict::Unknown | Verdict::Unsafe => {
             let reasons = gate::reasons(&outcome.judgement);

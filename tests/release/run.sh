@@ -57,14 +57,15 @@ old_libraries() {
 
 # packaging/without-unwinding.py: nothing is left to unwind by, and what is relocated is read-only all the same.
 hardened() {
-    readelf -lW "$binary" | grep -q GNU_RELRO
-    readelf -dW "$binary" | grep -q 'Flags:.*NOW.*PIE'
+    readelf -lW "$binary" | grep GNU_RELRO
+    readelf -dW "$binary" | grep 'Flags:.*NOW.*PIE'
     none "$(readelf -SW "$binary" | grep eh_frame)"
     # As the loader does it, by whole pages.
     local start size
     read -r start size < <(readelf -lW "$binary" | awk '$1 == "GNU_RELRO" { print $3, $6 }')
     size=$(((start + size) / 4096 * 4096 - start / 4096 * 4096))
-    strace -f -e trace=mprotect "$binary" --version 2>&1 | grep -q "mprotect(0x[0-9a-f]*, $size, PROT_READ) *= 0"
+    strace -f -e trace=mprotect -o "$work/mprotect" "$binary" --version
+    grep "mprotect(0x[0-9a-f]*, $size, PROT_READ) *= 0" "$work/mprotect"
 }
 
 cat >"$work/vfguard" <<W

@@ -81,7 +81,8 @@ dpkg_without_headers() {
     counted "$M"
     update 'dpkg -i /repo/deb/headers.deb'
     safe_on "$NEW"
-    fired postinst
+    fired header-postinst
+    fired dpkg-trigger
     update 'dpkg -P vfguard'
     [ ! -e "$M/var/lib/vfguard" ]
     [ ! -e "$M/etc/kernel/postinst.d/zzz-vfguard" ]

@@ -157,7 +157,7 @@ limit_by_yum() {
 }
 el7_update() {
     limit_by_yum
-    hooks_called prerm postinst service yum
+    hooks_called package-trigger prerm postinst service yum
     # Built after the transaction.
     seen postinst "$OLD"
     saved_is "$NEW"
@@ -190,7 +190,7 @@ el7_refused() {
     not built "$BAD"
     boots "$OLD"
     saved | grep -x "saved_entry=$(title "$OLD")"
-    hooks_called postinst service yum
+    hooks_called package-trigger postinst service yum
     action_told_refusal
 }
 in_postinst() {

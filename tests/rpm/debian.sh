@@ -33,12 +33,17 @@ S
     cp -al "$WORK/kernel-$k/lib/modules/$k" "$WORK/deb-image/usr/lib/modules"
     echo image >"$WORK/deb-image/boot/vmlinuz-$k"
     cp -al "$WORK/kernel-$k/usr/src/kernels" "$WORK/deb-headers/usr/src"
+    # The lab's root lacks it, and dpkg processes no trigger of a package that lacks something.
+    tree=$WORK/deb-certificates
+    mkdir -p "$tree/DEBIAN"
+    printf 'Package: ca-certificates\nVersion: 1\nArchitecture: all\nMaintainer: lab <lab@localhost>\nDescription: none\n' >"$tree/DEBIAN/control"
+    dpkg-deb -Znone -b "$tree" "$out/certificates.deb" >/dev/null
     for part in image headers; do dpkg-deb -Znone -b "$WORK/deb-$part" "$out/$part.deb" >/dev/null; done
     rm -rf "$WORK/deb-image" "$WORK/deb-headers"
 }
 
 # The machine with Debian's package in place of the RPM; initramfs and boot entry are written between the hooks, by name.
-DEB='dpkg -i --force-depends /repo/debian/vfguard_*.deb' # the lab's root has no ca-certificates
+DEB='dpkg -i /repo/deb/certificates.deb /repo/debian/vfguard_*.deb'
 debian_machine() {
     local plugins=/usr/lib/kernel/install.d
     update "rpm -e vfguard; $DEB"
@@ -79,8 +84,7 @@ dpkg_without_headers() {
     update "$DEB"
     refused "$NEW"
     counted "$M"
-    # dpkg processes no trigger of a package that lacks something, as vfguard's lacks ca-certificates here.
-    update 'dpkg -i --force-depends /repo/deb/headers.deb'
+    update 'dpkg -i /repo/deb/headers.deb'
     safe_on "$NEW"
     fired header-postinst
     fired dpkg-trigger

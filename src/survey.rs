@@ -18,7 +18,7 @@ use crate::finding::{Code, Finding, Verdict};
 use crate::host::pci::{self, Device};
 use crate::host::Host;
 use crate::judge::{self, Judgement, KernelReport, Role};
-use crate::kernel::{installed, Kernel, KernelRelease};
+use crate::kernel::{installed, leaving, Kernel, KernelRelease};
 use crate::retention;
 use anyhow::{Context, Result};
 use known::{Known, Memory};
@@ -125,6 +125,9 @@ impl<'a> Survey<'a> {
         }
         if !self.next.certain {
             self.kernels.iter().for_each(|k| add(&k.release, Role::Installed));
+            // One that is being removed may start until it is gone.
+            let left = |kernel: &KernelRelease| self.host.is_dir(installed::modules_dir(kernel));
+            leaving::all(self.host).iter().filter(|kernel| left(kernel)).for_each(|kernel| add(kernel, Role::Installed));
         }
         roles
     }

@@ -314,3 +314,18 @@ fn a_removal_that_is_given_up_changes_nothing_and_ends_no_decline() {
     assert_eq!(world.default(), OLD);
     assert!(world.machine.path("var/lib/vfguard/records/declined.json").exists());
 }
+
+#[test]
+fn where_the_next_boot_is_uncertain_a_kernel_counts_until_it_is_gone() {
+    let world = World::new(false);
+    world.unpack(NEW);
+    world.machine.put(&format!("boot/loader/entries/{MACHINE_ID}-{NEW}.conf"), &entry(NEW, ROOTS[0], false));
+    let config = fs::read_to_string(world.machine.path("boot/grub2/grub.cfg")).unwrap();
+    world.machine.put("boot/grub2/grub.cfg", &format!("unheard_of x\n{config}"));
+    assert_eq!(world.machine.run(&["reconcile", "--from", "prerm", "--leaving", NEW]).code, 3);
+    for args in [&["check"][..], &["reconcile", "--no-build", "--from", "watch"]] {
+        let run = world.machine.run(args);
+        assert_eq!(run.code, 3, "{args:?}: {}{}", run.stdout, run.stderr);
+    }
+    assert!(world.machine.path(GATE).exists());
+}

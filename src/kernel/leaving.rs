@@ -37,6 +37,15 @@ pub fn is(host: &Host, kernel: &KernelRelease) -> bool {
     named(host).contains(kernel) && is_valid(host)
 }
 
+/// All that are.
+pub fn all(host: &Host) -> Vec<KernelRelease> {
+    if any(host) {
+        named(host)
+    } else {
+        Vec::new()
+    }
+}
+
 /// Whether any is.
 pub fn any(host: &Host) -> bool {
     host.exists(FILE) && is_valid(host)

@@ -391,8 +391,9 @@ impl<'a> Run<'a> {
     /// Where somebody moved the default from a hold to a declined kernel that is safe, they want it: it is declined no more. Says whether
     /// anything changed.
     fn accept_default(&mut self, look: &Look, lock: &BootLock) -> Result<bool> {
-        // A package that sets a default asks nobody.
-        let by_hand = locks::transaction(self.host).is_none() && self.standing == Standing::Final;
+        // A package that sets a default asks nobody: neither in its transaction, nor where its hooks look.
+        let no_hook = self.standing == Standing::Unasked || self.effort == Effort::Whole;
+        let by_hand = no_hook && locks::transaction(self.host).is_none();
         let safe = by_hand && look.judgement.verdict == Verdict::Safe && look.survey.declined_next() && !look.is_overtaken();
         let Some(next) = look.survey.next.lasting().filter(|_| safe && boot::held(self.host).is_none()) else {
             return Ok(false);

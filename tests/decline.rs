@@ -240,12 +240,28 @@ fn a_declined_kernel_that_somebody_makes_the_default_is_judged_as_what_boots_nex
     let run = machine.run(&["reconcile"]);
     assert_eq!((run.code, machine.saved_entry().as_str(), gate(&machine).as_str()), (0, OLD, "open"), "{}", said(&run));
     assert!(run.stdout.contains(&format!("held on {OLD} ({NEW} is declined)")), "{}", said(&run));
-    // One that is safe stays where it was set, and whoever set it wants it.
-    let machine = machine.boot_default(NEW).file(&format!("lib/modules/{NEW}/modules.builtin.modinfo"), DRIVER);
-    let run = machine.run(&["reconcile"]);
-    assert_eq!((run.code, machine.saved_entry().as_str()), (0, NEW), "{}", said(&run));
-    assert!(run.stdout.contains(&format!("{NEW} was made the boot default")), "{}", said(&run));
-    assert!(!machine.path(RECORD).exists() && !machine.path(HOLD).exists());
+}
+
+#[test]
+fn a_declined_kernel_that_is_safe_and_made_the_default_by_hand_is_declined_no_more_whoever_looks_first() {
+    let set = || {
+        let machine = refused();
+        assert_eq!(machine.run(&["decline", NEW]).code, 0);
+        machine.boot_default(NEW).file(&format!("lib/modules/{NEW}/modules.builtin.modinfo"), DRIVER)
+    };
+    for args in [&["reconcile"][..], &["reconcile", "--no-build", "--from", "watch"], &["reconcile", "--from", "service"]] {
+        let machine = set();
+        let run = machine.run(args);
+        assert!(said(&run).contains(&format!("{NEW} was made the boot default")), "{args:?}: {}", said(&run));
+        assert_eq!(machine.run(&["reconcile", "--from", "timer"]).code, 0);
+        assert_eq!((machine.saved_entry().as_str(), gate(&machine).as_str()), (NEW, "open"), "{args:?}: {}", said(&run));
+        assert!(!machine.path(RECORD).exists() && !machine.path(HOLD).exists(), "{args:?}");
+    }
+    // A package did that where its hook looks first.
+    let machine = set();
+    machine.run(&["reconcile", "--from", "dnf"]);
+    assert_eq!(machine.run(&["reconcile", "--from", "timer"]).code, 0);
+    assert!(machine.saved_entry() == OLD && machine.path(RECORD).exists());
 }
 
 #[test]

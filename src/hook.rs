@@ -125,12 +125,14 @@ pub fn run(
         in_the_background(progress)?;
         return Ok(first);
     }
-    if caller == Caller::Yum {
-        // It has the terminal, where this moves.
-        progress.begin(None, &format!("waiting for {WORKER}, which builds"));
-    }
     for _ in 0..2 {
-        match follow(host, until, progress)? {
+        if caller == Caller::Yum {
+            // It has the terminal, where this moves.
+            progress.begin(None, &format!("waiting for {WORKER}, which builds"));
+        }
+        let ran = follow(host, until, progress);
+        progress.end();
+        match ran? {
             Ran::Not => return here(host, config, until, standing, progress, &said),
             Ran::Waits => {
                 progress
@@ -148,7 +150,6 @@ pub fn run(
             Ran::Joined => break,
         }
     }
-    progress.end();
     again(host, config, Effort::Decide, standing, progress, &said)
 }
 
@@ -229,7 +230,8 @@ fn left(host: &Host, config: &Config) -> Result<bool> {
 pub fn hand_over(host: &Host, config: &Config, outcome: &Outcome) -> Result<()> {
     let headers = headers_wanted(host, config) && !lacking(host, &outcome.judgement)?.is_empty();
     if outcome.withheld {
-        host.write_atomic(WITHHELD, b"", 0o644)?;
+        // Where that cannot be written, the unit still sees a transaction that goes on.
+        let _ = host.write_atomic(WITHHELD, b"", 0o644);
     }
     if (headers || outcome.withheld) && host.is_live() && systemd::serves(host, HEADERS) {
         systemd::order("start", &[HEADERS])?;

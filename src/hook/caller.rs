@@ -46,9 +46,7 @@ impl Caller {
             Caller::Person | Caller::Worker | Caller::Headers | Caller::Boot | Caller::Machine => false,
         }
     }
-}
 
-impl Caller {
     /// How far the transaction is; none where the caller is no hook.
     pub(super) fn stage(self) -> Option<Stage> {
         match self {

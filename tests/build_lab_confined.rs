@@ -195,7 +195,7 @@ fn without_namespaces_landlock_keeps_a_build_from_what_every_user_may_reach() {
     if is_here() {
         let log = run(Landlock::There);
         let version = version(&stage, false).unwrap();
-        // What each version holds: src/driver/sandbox_landlock.rs.
+        // What each version holds: src/driver/sandbox/landlock.rs.
         let held = |name: &&str| match *name {
             "connect-to-loopback" | "listen" => version >= 4,
             "connect-to-a-socket" | "end-anothers-process" => version >= 6,

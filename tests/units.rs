@@ -69,10 +69,10 @@ fn preparing() -> u64 {
     let longest_wait = 30;
     3 * u64::from(config.fetch.attempts) * (config.fetch.timeout + longest_wait)
         + config.build.timeout
-        + constant("src/driver/build.rs", "STRIP_LIMIT")
-        + constant("src/driver/sign.rs", "LIMIT")
-        + 2 * constant("src/driver/install.rs", "DEPMOD_LIMIT")
-        + constant("src/driver/initramfs.rs", "LIMIT")
+        + constant("src/driver/build/mod.rs", "STRIP_LIMIT")
+        + constant("src/driver/install/sign.rs", "LIMIT")
+        + 2 * constant("src/driver/install/mod.rs", "DEPMOD_LIMIT")
+        + constant("src/driver/install/initramfs.rs", "LIMIT")
 }
 
 #[test]

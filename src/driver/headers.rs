@@ -1,7 +1,7 @@
 //! The headers of a kernel that came without them, installed by the machine's own package manager: never inside a transaction,
 //! bounded in time and tries, and every outcome is seen on the disk.
 
-use super::{build_log, Progress};
+use super::{build, Progress};
 use crate::error::{advise, Remedy};
 use crate::finding::{Code, Finding};
 use crate::host::packages::Packages;
@@ -133,7 +133,7 @@ fn one_try(host: &Host, packages: Packages, kernel: &KernelRelease) -> Result<St
     let log = dir.join(format!("{kernel}-headers.log"));
     // Without one, the end of what is printed is all that is kept.
     if files::create_dirs(&dir, 0o750).is_ok() && files::remove(&log).is_ok() {
-        build_log::prune(&dir);
+        build::log::prune(&dir);
         spec.log = Some(log);
     }
     let outcome = command::run(&spec).remedy(spec.line(), "run it by hand")?;

@@ -19,7 +19,7 @@ fn path(kernel: &KernelRelease) -> PathBuf {
 }
 
 /// A change for a kernel has failed now. Where that cannot be written down (a full /run), there is no rest.
-pub(super) fn begin(host: &Host, kernel: &KernelRelease) {
+pub(in crate::driver) fn begin(host: &Host, kernel: &KernelRelease) {
     let _ = host.write_atomic(path(kernel), b"", 0o644);
 }
 

@@ -22,7 +22,7 @@ pub fn in_child<F>(command: &mut Command, setup: F)
 where
     F: FnMut() -> io::Result<()> + Send + Sync + 'static,
 {
-    // SAFETY: the closures that the crate passes (driver::sandbox_child) make system calls only, on C strings that were built
+    // SAFETY: the closures that the crate passes (driver::sandbox::child) make system calls only, on C strings that were built
     // before the fork; they neither allocate nor lock nor unwind.
     unsafe {
         command.pre_exec(setup);

@@ -55,7 +55,7 @@ impl Run<'_> {
         }
         let modules: Vec<&str> = report.modules.iter().map(|m| m.name.as_str()).collect();
         self.progress.note(&format!("{kernel}: looking at its initramfs"));
-        match driver::initramfs::refresh(self.host, &self.lock, kernel, survey.initrds(kernel), &modules) {
+        match driver::install::initramfs::refresh(self.host, &self.lock, kernel, survey.initrds(kernel), &modules) {
             Ok(made) => {
                 self.done.extend(made.iter().map(|file| format!("{kernel}: {} was made anew", file.display())));
                 !made.is_empty()

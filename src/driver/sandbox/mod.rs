@@ -5,10 +5,16 @@
 //! `/proc` of its own processes. What is not named does not exist there: no `/root`, `/home`, `/var`, `/sys`, no keys, no other
 //! kernel's headers.
 
-use super::sandbox_child::{Namespaces, Plan, Step};
-use super::sandbox_landlock::{Allowed, Rule};
-use super::sandbox_layout::{c, usr, Layout};
-pub use super::sandbox_level::{containment, Containment, Level};
+pub(super) mod child;
+mod landlock;
+mod layout;
+mod level;
+pub(super) mod run;
+
+use self::child::{Namespaces, Plan, Step};
+use self::landlock::{Allowed, Rule};
+use self::layout::{c, usr, Layout};
+pub use self::level::{containment, Containment, Level};
 use crate::config::Build;
 use crate::error::{advise, Remedy};
 use crate::host::Host;
@@ -123,7 +129,7 @@ impl<'a> Sandbox<'a> {
     }
 
     /// The way into the sandbox, ready for the child.
-    pub(super) fn plan(&self, dir: &Path, report: RawFd) -> Result<Plan> {
+    fn plan(&self, dir: &Path, report: RawFd) -> Result<Plan> {
         let namespaces = if self.level.has_namespaces() { Some(self.namespaces()?) } else { None };
         let mut limits = vec![
             (Resource::RLIMIT_CORE, MAX_CORE),

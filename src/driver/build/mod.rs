@@ -2,10 +2,14 @@
 //!
 //! What comes out is in memory, read through descriptors that were checked: from here on nobody but us can change it.
 
-use super::build_cause::{Cause, Subject};
-use super::build_log::Log;
+pub(super) mod cause;
+pub(super) mod log;
+pub(super) mod preflight;
+
+use self::cause::{Cause, Subject};
+use self::log::Log;
+use super::sandbox::run::{Ended, Stop};
 use super::sandbox::Sandbox;
-use super::sandbox_run::{Ended, Stop};
 use super::{Recipe, Release, SourceTree};
 use crate::finding::{Code, Finding};
 use crate::host::command::Spec;

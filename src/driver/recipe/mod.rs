@@ -3,9 +3,9 @@
 //! The binary carries recipes; a file of the same recipe name in `/usr/lib/vfguard/drivers.d/` replaces one as a whole, and one
 //! in `/etc/vfguard/drivers.d/` replaces both. The format is described in `packaging/drivers.d/ixgbevf.toml`.
 
-use super::fetch::scrub;
-use super::Digest;
 use crate::config::read_trusted;
+use crate::driver::fetch::scrub;
+use crate::driver::Digest;
 use crate::error::{advise, Remedy};
 use crate::host::Host;
 use crate::kernel::release::rpmvercmp;
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Recipes that the binary carries.
-const BUILT_IN: [(&str, &str); 1] = [("ixgbevf.toml", include_str!("../../packaging/drivers.d/ixgbevf.toml"))];
+const BUILT_IN: [(&str, &str); 1] = [("ixgbevf.toml", include_str!("../../../packaging/drivers.d/ixgbevf.toml"))];
 /// Where recipes on disk are, below the root; later directories win.
 const DIRECTORIES: [&str; 2] = ["/usr/lib/vfguard/drivers.d", "/etc/vfguard/drivers.d"];
 /// Names become parts of file names; 64 is more than any module's (`MODULE_NAME_LEN` is 56).
@@ -232,7 +232,11 @@ impl Recipe {
             if release.urls.is_empty() {
                 return Err(within("urls: at least one URL is needed".into()));
             }
-            release.urls.iter().try_for_each(|u| super::fetch::check_url(u)).map_err(|e| within(format!("urls: {e}")))?;
+            release
+                .urls
+                .iter()
+                .try_for_each(|u| crate::driver::fetch::check_url(u))
+                .map_err(|e| within(format!("urls: {e}")))?;
             if release.kernels.is_empty() {
                 return Err(within("kernels: `below` is not above `from`, no kernel is in the range".into()));
             }
@@ -366,5 +370,4 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-#[path = "recipe_tests.rs"]
 mod tests;

@@ -1,8 +1,8 @@
 //! Runs a program in the sandbox to its end, whatever it does: its output is read as it comes, its time and the disk it takes
 //! are bounded, and nothing of it survives.
 
-use super::sandbox::{Level, Sandbox};
-use super::sandbox_child::{number, SIGNALLED};
+use super::child::{number, SIGNALLED};
+use super::{Level, Sandbox};
 use crate::error::{advise, Remedy};
 use crate::host::command::Spec;
 use crate::host::sys;

@@ -1,8 +1,8 @@
 //! K's initramfs: where it carries the driver, it must carry the one on the disk, since that copy is loaded first. Made anew
 //! beside the old one by the machine's own dracut or initramfs-tools, looked into, renamed.
 
-use super::rest;
 use crate::boot;
+use crate::driver::rest;
 use crate::error::{advise, Remedy};
 use crate::finding::{Code, Finding, Severity};
 use crate::host::command::{run_ok, Spec, PATH};
@@ -119,7 +119,7 @@ fn serves(host: &Host, target: &Target, new: &Path, carried: &[&str], modules: &
 }
 
 /// Removes what killed runs left in a directory. The caller holds the write lock, so whoever made it is dead.
-pub(super) fn sweep(dir: &Path) {
+pub(in crate::driver) fn sweep(dir: &Path) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
             let _ = files::remove(&entry.path());

@@ -3,8 +3,12 @@
 //! `/lib/modules/K/updates/vfguard/NAME.ko[.xz…]`: a temporary in the same directory, fsync, rename; depmod; proof; initramfs.
 //! The former files keep a second name until all of that is done.
 
-use super::install_file::{compression, label, neighbour, Compression};
-use super::{initramfs, rest};
+mod file;
+pub mod initramfs;
+pub(super) mod sign;
+
+use self::file::{compression, label, neighbour, Compression};
+use crate::driver::rest;
 use crate::error::{advise, Remedy};
 use crate::finding::{Code, Finding};
 use crate::host::command::{run_ok, Spec};

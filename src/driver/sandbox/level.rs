@@ -3,7 +3,7 @@
 //! A weaker level is chosen only for what is known to be missing. What cannot be found out (a file of /proc that cannot be read)
 //! is taken to be there: making the sandbox then shows it, and what is refused there is told.
 
-use super::sandbox_landlock as landlock;
+use super::landlock;
 use crate::host::{sys, Host};
 use serde::Serialize;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! What a preparation comes to: a module that is in place, or the reasons why none is.
 
-use super::sandbox::Containment;
-use super::Recipe;
+use crate::driver::sandbox::Containment;
+use crate::driver::Recipe;
 use crate::finding::{Finding, Severity};
 use crate::kernel::KernelRelease;
 use std::fmt;

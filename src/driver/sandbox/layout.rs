@@ -1,6 +1,6 @@
 //! What a build finds in its private root: the host's programs and libraries, devices, K's trees, and nothing else.
 
-use super::sandbox_child::Step;
+use super::child::Step;
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr};

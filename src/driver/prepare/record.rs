@@ -1,8 +1,8 @@
 //! What the last preparation of a kernel came to: `/var/lib/vfguard/records/K.json`. Records explain; they never absolve: a
 //! verdict is computed from the modules on disk, and what is read here only says why there is none.
 
-use super::digest::Hasher;
-use super::Recipe;
+use crate::driver::digest::Hasher;
+use crate::driver::Recipe;
 use crate::finding::Finding;
 use crate::host::Host;
 use crate::kernel::tree::BuildTree;
@@ -72,7 +72,7 @@ pub fn last_failure(host: &Host, kernel: &KernelRelease) -> Vec<Finding> {
 /// Whether preparing would only fail as it did the last time: nothing that a build depends on has changed since. A failure
 /// that could pass by itself (network, disk, memory, headers) is never remembered so, and only rests where it would start itself again.
 pub fn would_fail_again(host: &Host, kernel: &KernelRelease, recipe: &Recipe) -> bool {
-    if super::rest::is_on(host, kernel) {
+    if crate::driver::rest::is_on(host, kernel) {
         return true;
     }
     let record = read(host, kernel);
@@ -87,7 +87,7 @@ pub fn would_fail_again(host: &Host, kernel: &KernelRelease, recipe: &Recipe) ->
 pub(super) fn inputs(recipe: &Recipe, tree: &BuildTree) -> String {
     let mut hasher = Hasher::default();
     hasher.update(&serde_json::to_vec(recipe).unwrap_or_default());
-    let compiler = super::preflight::compiler(tree, recipe).and_then(|p| fs::canonicalize(p).ok());
+    let compiler = crate::driver::build::preflight::compiler(tree, recipe).and_then(|p| fs::canonicalize(p).ok());
     for file in [Some(tree.symvers.clone()), compiler].into_iter().flatten() {
         let stamp = fs::metadata(&file).map(|m| (m.len(), m.mtime(), m.mtime_nsec(), m.ino()));
         hasher.update(format!("{} {stamp:?}\n", file.display()).as_bytes());

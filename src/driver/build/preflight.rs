@@ -1,8 +1,8 @@
 //! What a build needs, looked for before it starts, and by `doctor` before anybody builds: each thing with the command that
 //! installs it. Asked of K's own tree, since what make will call is written there.
 
-use super::sandbox_run::free;
-use super::Recipe;
+use crate::driver::sandbox::run::free;
+use crate::driver::Recipe;
 use crate::finding::{Code, Finding};
 use crate::host::packages::Packages;
 use crate::host::{command, files, Host, MAX_FILE};
@@ -97,13 +97,13 @@ pub fn programs(tree: &BuildTree, recipe: &Recipe) -> Vec<(String, (String, Stri
 }
 
 /// The compiler that make will call for a kernel, where it is installed.
-pub(super) fn compiler(tree: &BuildTree, recipe: &Recipe) -> Option<PathBuf> {
+pub(in crate::driver) fn compiler(tree: &BuildTree, recipe: &Recipe) -> Option<PathBuf> {
     let tools = Toolchain::of(tree, recipe);
     command::find(tools.compiler.split_whitespace().last()?)
 }
 
 /// The same by its name.
-pub(super) fn compiler_name(tree: &BuildTree, recipe: &Recipe) -> String {
+pub(in crate::driver) fn compiler_name(tree: &BuildTree, recipe: &Recipe) -> String {
     Toolchain::of(tree, recipe).compiler
 }
 

@@ -2,7 +2,7 @@
 //! kept about it. A directory that stays behind in `/lib/modules` looks like an installed kernel to weak-modules, dracut, DKMS
 //! and people.
 
-use super::{initramfs, install};
+use crate::driver::install::{self, initramfs};
 use crate::host::lock::WriteLock;
 use crate::host::{cache, files, remove, Host};
 use crate::kernel::{installed, KernelRelease};
@@ -44,7 +44,7 @@ const WRITTEN: [&str; 13] = [
     "/var/lib/vfguard",
     "/var/lib/vfguard/ready",
     RECORDS,
-    super::headers::DIR,
+    crate::driver::headers::DIR,
     cache::DIR,
 ];
 /// The gate's drop-ins for systemd's units are in directories of this one.
@@ -56,8 +56,8 @@ const MAX_UNNAMED: usize = 8;
 /// Removes what killed runs left (build directories, temporaries of files, second names of former modules) and the oldest of
 /// what would grow without end. The lock is ours, so whoever made them is dead. What cannot be removed is left to the next run.
 pub fn sweep(host: &Host, _lock: &WriteLock) {
-    for name in host.read_dir(super::prepare::WORK).unwrap_or_default() {
-        let _ = remove::tree(&host.path(super::prepare::WORK).join(name));
+    for name in host.read_dir(crate::driver::prepare::WORK).unwrap_or_default() {
+        let _ = remove::tree(&host.path(crate::driver::prepare::WORK).join(name));
     }
     initramfs::sweep(&host.path("/boot"));
     for dir in WRITTEN {
@@ -70,11 +70,11 @@ pub fn sweep(host: &Host, _lock: &WriteLock) {
         let _ = install::sweep(&host.path(dir(&kernel).join(install::DIR)));
     }
     // Where a recipe cannot be read, nobody knows which archives it names.
-    if let Ok(recipes) = super::recipes(host) {
+    if let Ok(recipes) = crate::driver::recipes(host) {
         let named: BTreeSet<String> =
             recipes.iter().flat_map(|recipe| recipe.releases.iter().map(|r| recipe.archive_name(r))).collect();
         let unnamed = |name: &str| name.ends_with(".tar.gz") && !named.contains(name);
-        files::keep_newest(&host.path(super::fetch::SOURCES), MAX_UNNAMED, unnamed);
+        files::keep_newest(&host.path(crate::driver::fetch::SOURCES), MAX_UNNAMED, unnamed);
     }
 }
 
@@ -84,7 +84,7 @@ pub fn removed(host: &Host) -> Vec<KernelRelease> {
     let ours = host.read_dir("/lib/modules").unwrap_or_default();
     let ours = ours.iter().filter_map(release).filter(|k| host.is_dir(dir(k).join(install::DIR)));
     let mut recorded = host.read_dir(RECORDS).unwrap_or_default();
-    recorded.extend(host.read_dir(super::headers::DIR).unwrap_or_default());
+    recorded.extend(host.read_dir(crate::driver::headers::DIR).unwrap_or_default());
     let recorded = recorded.iter().filter_map(|n| release(&n.to_str()?.strip_suffix(".json")?.into()));
     let mut found: BTreeSet<KernelRelease> = ours.chain(recorded).collect();
     found.retain(|k| running.as_ref() != Some(k) && gone(host, k));
@@ -154,7 +154,7 @@ fn clean_one(host: &Host, kernel: &KernelRelease) -> Result<()> {
     let theirs = |name: &str| others.iter().any(|k| k.len() > prefix.len() && name.starts_with(k));
     remove_named(host, LOGS, |name| name.starts_with(&prefix) && name.ends_with(".log") && !theirs(name))?;
     remove_named(host, cache::DIR, |name| name.starts_with("initramfs-") && name.contains(&about))?;
-    files::remove(&host.path(Path::new(super::headers::DIR).join(format!("{kernel}.json"))))?;
+    files::remove(&host.path(Path::new(crate::driver::headers::DIR).join(format!("{kernel}.json"))))?;
     files::remove(&host.path(record(kernel)))?;
     Ok(())
 }
@@ -229,7 +229,7 @@ mod tests {
     fn archives_that_no_recipe_names_are_bounded_and_those_that_one_names_stay() {
         let (_dir, host) = host();
         let lock = WriteLock::take(&host, Duration::ZERO).unwrap();
-        let at = |name: &str| format!("{}/{name}", super::super::fetch::SOURCES);
+        let at = |name: &str| format!("{}/{name}", crate::driver::fetch::SOURCES);
         let recipes = crate::driver::recipes(&host).unwrap();
         let named: Vec<String> = recipes[0].releases.iter().map(|r| recipes[0].archive_name(r)).collect();
         named.iter().for_each(|name| write(&host, &at(name), 1000));
@@ -238,7 +238,7 @@ mod tests {
         // Nobody knows what a recipe that cannot be read names.
         host.write_atomic("/etc/vfguard/drivers.d/bad.toml", b"[[[", 0o644).unwrap();
         sweep(&host, &lock);
-        assert_eq!(host.read_dir(super::super::fetch::SOURCES).unwrap().len(), named.len() + 31);
+        assert_eq!(host.read_dir(crate::driver::fetch::SOURCES).unwrap().len(), named.len() + 31);
         fs::remove_file(host.path("/etc/vfguard/drivers.d/bad.toml")).unwrap();
         sweep(&host, &lock);
         assert!(named.iter().chain([&"a-note".to_owned()]).all(|name| host.exists(at(name))));
@@ -250,7 +250,7 @@ mod tests {
     fn a_sweep_that_can_remove_nothing_stops_nothing() {
         let (_dir, host) = host();
         let lock = WriteLock::take(&host, Duration::ZERO).unwrap();
-        for path in [super::super::prepare::WORK, RECORDS, super::super::fetch::SOURCES] {
+        for path in [crate::driver::prepare::WORK, RECORDS, crate::driver::fetch::SOURCES] {
             host.write_atomic(path, b"a file in a directory's place", 0o644).unwrap();
         }
         sweep(&host, &lock);
@@ -263,13 +263,13 @@ mod tests {
         let lock = WriteLock::take(&host, Duration::ZERO).unwrap();
         write(&host, "/boot/vmlinuz-6.1.0-2", 0);
         for kernel in ["6.1.0-1", "6.1.0-2"] {
-            write(&host, &format!("{}/{kernel}.json", super::super::headers::DIR), 0);
+            write(&host, &format!("{}/{kernel}.json", crate::driver::headers::DIR), 0);
         }
         write(&host, "/var/lib/vfguard/log/6.1.0-1-headers.log", 0);
         write(&host, "/var/cache/vfguard/initramfs-1234-6.1.0-1-x.json", 0);
         let lines = clean(&host, &lock);
         assert!(lines.len() == 1 && lines[0].starts_with("6.1.0-1 was removed"), "{lines:?}");
-        assert_eq!(host.read_dir(super::super::headers::DIR).unwrap(), ["6.1.0-2.json"]);
+        assert_eq!(host.read_dir(crate::driver::headers::DIR).unwrap(), ["6.1.0-2.json"]);
         assert!(host.read_dir(LOGS).unwrap().is_empty() && host.read_dir(cache::DIR).unwrap().is_empty());
     }
 }

@@ -1,6 +1,7 @@
 //! What a failed build's output means: a cause, the line that shows it, and what to do.
 
-use super::{preflight, recipe, Recipe};
+use super::preflight;
+use crate::driver::{recipe, Recipe};
 use crate::host::Host;
 use crate::kernel::tree::{reinstall_headers, BuildTree};
 
@@ -341,5 +342,5 @@ pub(super) fn diagnose(telling: &[String], otherwise: &str, split: bool) -> Diag
 }
 
 #[cfg(test)]
-#[path = "build_cause_tests.rs"]
+#[path = "cause_tests.rs"]
 mod tests;

@@ -1,6 +1,6 @@
 //! The log of a build: everything it printed, bounded, without what a terminal would obey.
 
-use super::build_cause::{diagnose, is_makes_own, is_telling, makes_own, Diagnosis};
+use super::cause::{diagnose, is_makes_own, is_telling, makes_own, Diagnosis};
 use crate::host::{files, Host};
 use anyhow::{Context, Result};
 use std::collections::VecDeque;
@@ -143,7 +143,7 @@ fn open(path: &Path) -> Result<File> {
 }
 
 /// Removes the oldest logs, so that a new one has room.
-pub(super) fn prune(dir: &Path) {
+pub(in crate::driver) fn prune(dir: &Path) {
     files::keep_newest(dir, MAX_LOGS - 1, |name| name.ends_with(".log"));
 }
 
@@ -161,7 +161,7 @@ pub(super) fn harmless(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::build_cause::Cause;
+    use super::super::cause::Cause;
     use super::*;
     use std::fs;
 

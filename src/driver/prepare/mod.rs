@@ -1,15 +1,18 @@
 //! From a kernel to an installed, proven module: fetch → unpack → build → sign → verify → install, or a refusal that says why.
 
-use super::build::{self, BuiltModule, Failure};
-use super::build_cause::{Cause, Subject};
-use super::build_log::Log;
-use super::install::{self, VerifiedModule};
-use super::prepare_outcome::{PrepareError, Prepared};
-use super::prepare_record::{self as record, Entry};
+mod check;
+pub mod leftovers;
+pub mod outcome;
+pub mod record;
+
+use self::outcome::{PrepareError, Prepared};
+use self::record::Entry;
+use super::build::cause::{Cause, Subject};
+use super::build::log::Log;
+use super::build::{self, preflight, BuiltModule, Failure};
+use super::install::{self, initramfs, sign, VerifiedModule};
 use super::sandbox::{Containment, Sandbox};
-use super::{
-    fetch, initramfs, leftovers, local_archive, preflight, prepare_verify, sign, unpack, Digest, Progress, Recipe, Release,
-};
+use super::{fetch, local_archive, unpack, Digest, Progress, Recipe, Release};
 use crate::config::Config;
 use crate::error::{Advice, Exit};
 use crate::finding::{Code, Finding, Severity};
@@ -204,7 +207,7 @@ impl Run<'_> {
             let Some(path) = install::installed_module(host, kernel, name) else { return Ok(None) };
             let Ok(bytes) = host.read(&path) else { return Ok(None) };
             let devices = if name == recipe.module() { request.devices } else { &[] };
-            let checked = prepare_verify::check(&target, &bytes, devices);
+            let checked = check::check(&target, &bytes, devices);
             if checked.findings.iter().any(|f| f.severity == Severity::Unsafe) {
                 return Ok(None);
             }
@@ -313,7 +316,7 @@ impl Run<'_> {
         for BuiltModule { name, bytes } in built {
             let bytes = sign::sign(host, &self.config.sign, tree, &private, &name, bytes)?;
             let devices = if name == request.recipe.module() { request.devices } else { &[] };
-            verified.findings.extend(prepare_verify::check_built(&target, &bytes, devices).findings);
+            verified.findings.extend(check::check_built(&target, &bytes, devices).findings);
             verified.modules.push(VerifiedModule { name, bytes });
         }
         self.stages.push(("verify", start.elapsed()));

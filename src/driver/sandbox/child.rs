@@ -12,7 +12,7 @@
 //!
 //! Without namespaces the program has a reaper (host::tied), which ends the process group when vfguard is gone.
 
-use super::sandbox_landlock::{self as landlock, Rule};
+use super::landlock::{self, Rule};
 use crate::host::sys::{self, Fork};
 use crate::host::tied;
 use nix::errno::Errno;

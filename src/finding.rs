@@ -68,6 +68,8 @@ pub enum Code {
     HeadersMissing,
     /// The driver did not build.
     BuildFailed,
+    /// The driver's source could not be downloaded.
+    FetchFailed,
     /// A build or a package transaction is still under way.
     BuildPending,
     /// A device is bound by `driver_override` or `new_id`, which a reboot forgets.
@@ -133,6 +135,7 @@ impl Code {
             | Code::InterfaceRename
             | Code::HeadersMissing
             | Code::BuildFailed
+            | Code::FetchFailed
             | Code::BuildPending
             | Code::BoundByHand
             | Code::BootUnknown

@@ -183,6 +183,9 @@ pub fn judge_kernel(evidence: &KernelEvidence, role: Role, accept: AcceptInTree)
     for need in &evidence.needs {
         weigh_need(need, &evidence.release, accept, &mut report);
     }
+    // Several devices of one driver are one build.
+    report.builds.sort();
+    report.builds.dedup();
     let mut seen = Vec::new();
     report.findings.retain(|f| {
         !seen.contains(f) && {

@@ -4,7 +4,8 @@
 //! devices (or one of the recipe's, where it has none), its recipes and cached archives.
 
 use crate::config::Config;
-use crate::driver::{self, Digest, Prepared, Progress, Recipe};
+use crate::driver::fetch::Unanswered;
+use crate::driver::{self, Digest, Numbers, Prepared, Progress, Recipe};
 use crate::error::advise;
 use crate::host::packages::{Download, Freshness, Headers, Lists, Packages};
 use crate::host::pci::{self, Device};
@@ -207,7 +208,7 @@ pub fn rehearse(
     Ok(Rehearsal { headers, own_device, layout, archive, prepared, report })
 }
 
-/// The archive of the first release for the kernel; [`driver::prepare`] finds it in the cache then, and verifies it again.
+/// The archive of the first release for the kernel that can be had; [`driver::prepare`] finds it in the cache then, and verifies it again.
 fn obtain(
     stage: &Host,
     config: &Config,
@@ -216,12 +217,19 @@ fn obtain(
     source: Option<&(PathBuf, Digest)>,
     progress: &dyn Progress,
 ) -> Result<(Digest, String)> {
-    let archive = match (source, recipe.candidates(kernel).first()) {
-        (Some((file, sha256)), _) => driver::local_archive(file, sha256)?,
-        (None, Some(release)) => driver::fetch(stage, &config.fetch, recipe, release, progress)?,
-        (None, None) => anyhow::bail!("no release of {} is known for {kernel}", recipe.name),
-    };
-    Ok((archive.sha256(), archive.origin().to_string()))
+    if let Some((file, sha256)) = source {
+        let archive = driver::local_archive(file, sha256)?;
+        return Ok((archive.sha256(), archive.origin().to_string()));
+    }
+    let unanswered = Unanswered::default();
+    let mut failure = anyhow::anyhow!("no release of {} is known for {kernel}", recipe.name);
+    for release in recipe.candidates(&Numbers::of(stage, kernel)) {
+        match driver::fetch(stage, &config.fetch, recipe, release, &unanswered, progress) {
+            Ok(archive) => return Ok((archive.sha256(), archive.origin().to_string())),
+            Err(e) => failure = e,
+        }
+    }
+    Err(failure)
 }
 
 /// K's build tree: what was downloaded, else a copy of this machine's.
@@ -265,7 +273,7 @@ fn lay_modules(host: &Host, stage: &Host, kernel: &KernelRelease, recipe: &Recip
         let content = host.read(dir.join(name)).unwrap_or_default();
         stage.write_atomic(dir.join(name), &content, 0o644)?;
     }
-    for name in &recipe.modules {
+    for name in recipe.all_modules() {
         for path in crate::module::on_disk(host, kernel, name) {
             stage.write_atomic(&path, &host.read(&path)?, 0o644)?;
         }

@@ -285,7 +285,7 @@ impl<'a> Survey<'a> {
         let evidence = self.evidence(kernel);
         let mut report = judge::judge_kernel(&evidence, role, self.config.accept_in_tree);
         if !report.builds.is_empty() && report.verdict != Verdict::Safe {
-            report.findings.extend(driver::last_failure(self.host, kernel));
+            report.findings.extend(driver::last_failure(self.host, kernel, &self.recipes));
             report.findings.extend(driver::headers::last_failure(self.host, kernel));
         }
         report

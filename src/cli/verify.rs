@@ -68,17 +68,18 @@ impl Verified<'_> {
 /// When a file cannot be read, or nothing at all is known about the kernel.
 pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let host = &context.host;
-    let target = Target::load(host, &args.kernel);
+    let mut target = Target::load(host, &args.kernel);
     let recipes = driver::recipes(host)?;
     let devices =
         pci::devices_if_any(host).remedy("looking at the devices of /sys/bus/pci", "see to what cannot be read there")?;
     let mut all = Vec::new();
+    let mut read = Vec::new();
     for path in &args.module {
         let below = host.path(path);
         let real = if path.is_absolute() && below.exists() { below } else { path.clone() };
         let bytes = files::read_bounded(&real, crate::host::MAX_FILE)
             .remedy(format!("reading {}", path.display()), "name a readable module file; `modinfo -n NAME` finds one")?;
-        if all.is_empty() && !target.is_known() && !host.is_dir(installed::modules_dir(&args.kernel)) {
+        if read.is_empty() && !target.is_known() && !host.is_dir(installed::modules_dir(&args.kernel)) {
             return Err(advise(
                 format!(
                     "nothing is known about kernel {0}: neither /lib/modules/{0} nor its headers are there",
@@ -87,9 +88,14 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
                 "install the kernel or its headers, or name an installed one (`ls /lib/modules`)",
             ));
         }
-        let (module, findings) = match Module::read(&bytes) {
+        read.push((path, Module::read(&bytes)));
+    }
+    // Given together, they are installed together: each may need what another exports.
+    target = target.with_beside(read.iter().filter_map(|(_, module)| module.as_ref().ok()));
+    for (path, module) in read {
+        let (module, findings) = match module {
             Ok(module) => {
-                let recipe = recipes.iter().find(|r| r.modules.contains(&module.name));
+                let recipe = recipes.iter().find(|r| r.module() == module.name);
                 let meant: Vec<_> = devices.iter().filter(|d| recipe.is_some_and(|r| r.claims(&d.modalias))).collect();
                 let findings = module::verify(&module, &target, &meant);
                 (Some(module.judged()), findings)

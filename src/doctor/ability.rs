@@ -3,7 +3,7 @@
 use super::Check;
 use crate::boot;
 use crate::config::{Config, Mode};
-use crate::driver::{self, sandbox};
+use crate::driver::{self, sandbox, Numbers};
 use crate::finding::Finding;
 use crate::gate::audit;
 use crate::host::packages::Packages;
@@ -122,7 +122,7 @@ fn sources(host: &Host, config: &Config, survey: &Survey<'_>) -> Vec<Check> {
     };
     let mut checks = Vec::new();
     for recipe in survey.needed() {
-        let Some(release) = recipe.candidates(&kernel).into_iter().next() else {
+        let Some(release) = recipe.candidates(&Numbers::of(host, &kernel)).into_iter().next() else {
             let remedy = format!("add a release to /etc/vfguard/drivers.d/{}.toml", recipe.name);
             checks.push(Check::failed("source", format!("no release of {} is known for {kernel}", recipe.name), remedy));
             continue;

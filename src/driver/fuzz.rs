@@ -2,6 +2,7 @@
 //! run without end or a file outside its directory is a failure. Bounded here; tests/fuzz has a target of the same name for each
 //! (cargo-fuzz) with a corpus that is run again here.
 
+use super::recipe::{Filling, Numbers};
 use super::unpack::{unpack_within, Limits};
 use super::{local_archive, Digest, Recipe};
 use crate::config::Config;
@@ -21,11 +22,14 @@ pub const ALL: [(&str, Parser); 4] =
 pub fn recipe(bytes: &[u8]) {
     let Ok(recipe) = Recipe::parse(&String::from_utf8_lossy(bytes), Path::new("/x")) else { return };
     let Ok(kernel) = "2.6.32-431.20.3.el6.x86_64".parse() else { return };
-    for release in recipe.candidates(&kernel) {
-        recipe.make_args(Some(release), &kernel, Path::new("/a"), Path::new("/b"));
+    let el = "el6_5".to_owned().try_into().ok();
+    let tree = Filling { kernel: &kernel, source: Path::new("/a"), build: Path::new("/b") };
+    for release in recipe.candidates(&Numbers::new(&kernel, el)) {
+        recipe.make_args(Some(release), &tree);
         assert!(!recipe.archive_name(release).contains('/'), "an archive's name leads elsewhere");
     }
     recipe.claims("pci:v00008086d000010EDsv00008086sd00000000bc02sc00i00");
+    recipe.release_named("ethernet-linux-demo-1.0");
     recipe.module();
 }
 

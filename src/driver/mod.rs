@@ -22,6 +22,6 @@ pub use prepare::outcome::{PrepareError, Prepared};
 pub use prepare::record::{last_failure, would_fail_again};
 pub use prepare::{prepare, Request};
 pub use progress::{Progress, Silent};
-pub use recipe::{recipes, KernelRange, Recipe, Release};
+pub use recipe::{recipes, Numbers, Recipe, Release};
 pub(crate) use sandbox::run::free;
 pub use unpack::{unpack, SourceTree};

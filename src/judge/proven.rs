@@ -50,7 +50,8 @@ fn excusable(code: Code) -> bool {
         | Code::SymbolRestricted
         | Code::CompilerMismatch
         | Code::HeadersMissing
-        | Code::BuildFailed => true,
+        | Code::BuildFailed
+        | Code::FetchFailed => true,
         Code::ModuleMissing
         | Code::DeviceUnclaimed
         | Code::DependencyMissing

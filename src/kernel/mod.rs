@@ -2,6 +2,7 @@
 
 pub mod compiler;
 pub mod config;
+pub mod el;
 pub mod image;
 pub mod installed;
 pub mod leaving;
@@ -12,6 +13,7 @@ pub mod whole;
 
 pub use compiler::Compiler;
 pub use config::KernelConfig;
+pub use el::ElRelease;
 pub use installed::{installed, Kernel};
 pub use release::KernelRelease;
 pub use symvers::Symvers;

@@ -31,6 +31,8 @@ pub struct Target {
     order: OnceCell<Order>,
     files: OnceCell<Files>,
     others: RefCell<FxHashMap<String, Rc<Vec<Offer>>>>,
+    /// What modules export that are to be installed together with the one that is verified, by their names.
+    beside: FxHashMap<String, Rc<Vec<Offer>>>,
 }
 
 /// What one of the kernel's own modules shows.
@@ -85,7 +87,15 @@ impl Target {
             order: OnceCell::new(),
             files: OnceCell::new(),
             others: RefCell::default(),
+            beside: FxHashMap::default(),
         }
+    }
+
+    /// The same kernel with these modules in place, which are to be installed together.
+    #[must_use]
+    pub fn with_beside<'m>(mut self, modules: impl IntoIterator<Item = &'m Module>) -> Target {
+        self.beside = modules.into_iter().map(|m| (m.name.clone(), Rc::new(m.offers.clone()))).collect();
+        self
     }
 
     /// The same kernel started with another command line, as its boot entry has it.
@@ -202,8 +212,9 @@ impl Target {
         self.index.is_builtin(name)
     }
 
-    /// Who offers the symbols of these names: the kernel and its own modules by `Module.symvers`; for the rest, modules beside
-    /// the kernel's own, by depmod's table and their files.
+    /// Who offers the symbols of these names: the kernel and its own modules by `Module.symvers`; for the rest, modules that are
+    /// installed together with the one in question, then modules beside the kernel's own, by depmod's table and their files. Where
+    /// a module of the kernel's own is replaced by another of its name, that one's file counts.
     pub(super) fn exports(&self, names: &[&str]) -> FxHashMap<String, Known> {
         let own = self.symvers.as_ref().map(|s| s.find(names)).unwrap_or_default();
         let known = |e: &Export<'_>| Known {
@@ -212,25 +223,50 @@ impl Target {
             gpl_only: e.gpl_only,
             namespace: e.namespace.to_owned(),
         };
-        let mut all: FxHashMap<String, Known> = own.iter().map(|(name, e)| ((*name).to_owned(), known(e))).collect();
-        for name in names.iter().filter(|n| !own.contains_key(*n)) {
-            if let Some(found) = self.exported_beside(name) {
-                all.insert((*name).to_owned(), found);
-            }
+        let mut all: FxHashMap<String, Known> = FxHashMap::default();
+        for name in names {
+            let found = match own.get(name).map(known) {
+                Some(Known { module: Some(module), .. }) if self.is_replaced(&module) => self.exported_by(&module, name),
+                Some(own) => Some(own),
+                None => self.exported_together(name).or_else(|| self.exported_beside(name)),
+            };
+            all.extend(found.map(|found| ((*name).to_owned(), found)));
         }
         all
     }
 
+    /// Whether a module of the kernel's own is not what modprobe would load by its name.
+    fn is_replaced(&self, module: &str) -> bool {
+        let own = modules_dir(&self.release).join("kernel");
+        self.beside.contains_key(module) || self.module_file(module).is_some_and(|path| !path.starts_with(&own))
+    }
+
+    fn exported_together(&self, symbol: &str) -> Option<Known> {
+        self.beside.keys().find_map(|module| self.exported_by(module, symbol))
+    }
+
     fn exported_beside(&self, symbol: &str) -> Option<Known> {
         let module = name_of(&self.index.exporter(symbol)?);
-        let offers = self.offers(&module);
+        self.exported_by(&module, symbol)
+    }
+
+    fn exported_by(&self, module: &str, symbol: &str) -> Option<Known> {
+        let offers = self.offers(module);
         let offer = offers.iter().find(|o| o.name == symbol)?;
         let (crc, gpl_only, namespace) = (offer.crc, offer.gpl_only, offer.namespace.clone());
-        Some(Known { crc, module: Some(module), gpl_only, namespace })
+        Some(Known { crc, module: Some(module.to_owned()), gpl_only, namespace })
+    }
+
+    /// Whether there is a file that modprobe would load for a module's name, or will be.
+    pub(super) fn has_module(&self, module: &str) -> bool {
+        self.beside.contains_key(module) || self.module_file(module).is_some_and(|path| self.host.is_file(path))
     }
 
     /// What the file of a module exports; nothing where there is none.
     pub(super) fn offers(&self, module: &str) -> Rc<Vec<Offer>> {
+        if let Some(together) = self.beside.get(module) {
+            return together.clone();
+        }
         if let Some(known) = self.others.borrow().get(module) {
             return known.clone();
         }

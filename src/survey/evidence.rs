@@ -3,7 +3,7 @@
 use super::origin::{binding, origin};
 use super::proof::proven_by_use;
 use super::{claiming, Survey};
-use crate::driver::Recipe;
+use crate::driver::{Numbers, Recipe};
 use crate::finding::{Code, Finding};
 use crate::host::pci::Device;
 use crate::host::Host;
@@ -126,7 +126,7 @@ impl Survey<'_> {
     fn need(&self, target: &Target, device: Option<&Device>, recipe: Option<&Recipe>, cmdline: &str) -> Need {
         let mut candidates = candidates(self.host, target, device, recipe, cmdline);
         if let Some(recipe) = recipe {
-            candidates.iter_mut().for_each(|c| c.findings.extend(other_release(recipe, &target.release, c)));
+            candidates.iter_mut().for_each(|c| c.findings.extend(other_release(self.host, recipe, &target.release, c)));
         }
         let known = device.and_then(|d| self.memory.of_device(d));
         let now = || device.map_or(Binding::Unbound, |d| binding(self.host, d, recipe, self.running.as_ref()));
@@ -142,10 +142,11 @@ impl Survey<'_> {
 }
 
 /// A version of the recipe's driver that the recipe does not name for K: by hand, or from another package.
-fn other_release(recipe: &Recipe, kernel: &KernelRelease, module: &ModuleEvidence) -> Option<Finding> {
+fn other_release(host: &Host, recipe: &Recipe, kernel: &KernelRelease, module: &ModuleEvidence) -> Option<Finding> {
     let version = module.version.as_deref().filter(|_| module.origin != Origin::InTree && module.name == recipe.module())?;
-    let named: Vec<&str> = recipe.candidates(kernel).into_iter().map(|r| r.version.as_str()).collect();
-    let first = named.first().filter(|_| !named.contains(&version))?;
+    let named = recipe.candidates(&Numbers::of(host, kernel));
+    let is_named = named.iter().any(|release| recipe.module_version(release) == version);
+    let first = &named.first().filter(|_| !is_named)?.version;
     let detail = format!("{} {version} is not what the recipe names for {kernel} ({first})", module.name);
     Some(Finding::warn(Code::WrongVersion, detail, format!("vfguard prepare {kernel}, if {first} is wanted")))
 }
@@ -169,7 +170,7 @@ fn candidates(
             Provider::Module(name) => names.push(name),
         }
     }
-    let own = recipe.map(|r| r.modules.iter().map(|m| m.replace('-', "_")).collect::<Vec<_>>()).unwrap_or_default();
+    let own = recipe.map(|r| r.all_modules().map(|m| m.replace('-', "_")).collect::<Vec<_>>()).unwrap_or_default();
     if let (Some(first), false) = (own.first(), own.iter().any(|m| names.contains(m))) {
         // The table knows no alias of it; what lies on disk says why.
         names.push(first.clone());

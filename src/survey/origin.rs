@@ -35,7 +35,7 @@ fn is_own(target: &Target, recipe: Option<&Recipe>, path: &Path, module: &Module
 }
 
 fn is_released(recipe: Option<&Recipe>, version: Option<&str>) -> bool {
-    version.is_some_and(|version| recipe.is_some_and(|r| r.release(version.trim()).is_some()))
+    version.is_some_and(|version| recipe.is_some_and(|r| r.release_of_module(version.trim()).is_some()))
 }
 
 /// How a device is driven now: `/sys/module/X/taint` carries O for an out-of-tree module. Where there is no such file (before

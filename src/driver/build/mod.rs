@@ -8,6 +8,7 @@ pub(super) mod preflight;
 
 use self::cause::{Cause, Subject};
 use self::log::Log;
+use super::recipe::Filling;
 use super::sandbox::run::{Ended, Stop};
 use super::sandbox::Sandbox;
 use super::{Recipe, Release, SourceTree};
@@ -15,6 +16,7 @@ use crate::finding::{Code, Finding};
 use crate::host::command::Spec;
 use crate::host::MAX_FILE;
 use crate::kernel::tree::BuildTree;
+use crate::kernel::KernelRelease;
 use anyhow::{Context, Result};
 use nix::fcntl::{open, openat, OFlag};
 use nix::sys::stat::Mode;
@@ -29,6 +31,8 @@ use std::time::Duration;
 const JOB_MEMORY: u64 = 512 << 20;
 /// Time for strip(1), which takes a tenth of a second.
 const STRIP_LIMIT: Duration = Duration::from_secs(60);
+/// The extra symbol tables beside the source; no archive's top begins with a dot.
+const SYMVERS: &str = ".Module.symvers.";
 /// How deep below the recipe's directory a module is looked for.
 const MAX_DEPTH: u32 = 6;
 
@@ -63,14 +67,50 @@ pub fn jobs(asked: Option<u32>, set: Option<u32>) -> u32 {
     cores.min(memory.map_or(1, |m| m / JOB_MEMORY)).clamp(1, 1024) as u32
 }
 
-/// The one command of a build.
-pub fn make(tree: &BuildTree, recipe: &Recipe, release: Option<&Release>, jobs: u32, limit: Duration) -> Spec {
+/// The command that a recipe wants run before make; none for most.
+pub fn before_make(tree: &BuildTree, recipe: &Recipe, limit: Duration) -> Option<Spec> {
+    let filling = Filling { kernel: &tree.release, source: &tree.ksrc, build: tree.objects() };
+    let (program, args) = recipe.prepare.split_first()?;
+    Some(Spec::new(program, args.iter().map(|arg| filling.fill(arg)), limit))
+}
+
+/// The one command of a build; `symvers` are the extra symbol tables as the sandbox sees them.
+pub fn make(
+    tree: &BuildTree,
+    recipe: &Recipe,
+    release: Option<&Release>,
+    symvers: &[PathBuf],
+    jobs: u32,
+    limit: Duration,
+) -> Spec {
     let mut recipe = recipe.clone();
     // One tree has no second directory; a recipe that knows no other name for the tree still gets it.
     let names_source = recipe.make.iter().any(|a| a.contains("{source}"));
     recipe.make.retain(|a| tree.kobj.is_some() || !names_source || !a.contains("{build}"));
-    let args = recipe.make_args(release, &tree.release, &tree.ksrc, tree.objects());
-    Spec::new("make", std::iter::once(format!("-j{jobs}")).chain(args), limit)
+    let filling = Filling { kernel: &tree.release, source: &tree.ksrc, build: tree.objects() };
+    let args = recipe.make_args(release, &filling);
+    let symvers: Vec<String> = symvers.iter().map(|path| path.display().to_string()).collect();
+    let symvers = (!symvers.is_empty()).then(|| format!("KBUILD_EXTRA_SYMBOLS={}", symvers.join(" ")));
+    Spec::new("make", std::iter::once(format!("-j{jobs}")).chain(args).chain(symvers), limit)
+}
+
+/// Copies the extra symbol tables of a recipe to where a build may read them, and names them as it sees them.
+///
+/// # Errors
+/// When one cannot be read: the package that brings it is not installed for this kernel.
+pub fn take_symvers(sandbox: &Sandbox<'_>, recipe: &Recipe, kernel: &KernelRelease) -> Result<Vec<PathBuf>, Finding> {
+    let take = |(n, path): (usize, PathBuf)| {
+        let copy = sandbox.build_dir().join(format!("{SYMVERS}{n}"));
+        let bytes = sandbox.host.read(&path);
+        bytes.and_then(|bytes| fs::write(&copy, bytes)).map(|()| sandbox.inside(&copy)).map_err(|e| {
+            Finding::refuse(
+                Code::BuildFailed,
+                format!("{}, which the recipe of {} names, cannot be read: {e}", path.display(), recipe.name),
+                format!("install for {kernel} what brings {}, then: vfguard prepare {kernel}", path.display()),
+            )
+        })
+    };
+    recipe.symvers_of(kernel).into_iter().enumerate().map(take).collect()
 }
 
 /// Builds the modules of a recipe and strips them of debug information.
@@ -81,19 +121,34 @@ pub fn build(
     sandbox: &mut Sandbox<'_>,
     on: Subject<'_>,
     source: &SourceTree,
+    before: Option<&Spec>,
     spec: &Spec,
     log: &mut Log,
 ) -> Result<Result<Vec<BuiltModule>, Failure>> {
-    let dir = source.directory();
-    log.take(format!("vfguard: {} in {}\n", spec.line(), sandbox.inside(dir).display()).as_bytes());
-    let ended = sandbox.run(spec, dir, &mut |bytes| log.take(bytes))?;
+    if let Some(before) = before {
+        log.take(format!("vfguard: {} in {}\n", before.line(), sandbox.inside(source.top()).display()).as_bytes());
+        let ended = sandbox.run(before, source.top(), &mut |bytes| log.take(bytes))?;
+        if !ended.success() {
+            log.finish();
+            return Ok(Err(failure(ended, before, on, log)));
+        }
+    }
+    let Some(dir) = source.directory() else {
+        log.finish();
+        return Ok(Err(no_directory(on, log)));
+    };
+    log.take(format!("vfguard: {} in {}\n", spec.line(), sandbox.inside(&dir).display()).as_bytes());
+    let ended = sandbox.run(spec, &dir, &mut |bytes| log.take(bytes))?;
     if !ended.success() {
         log.finish();
         return Ok(Err(failure(ended, spec, on, log)));
     }
     let mut modules = Vec::new();
-    for name in &on.recipe.modules {
-        let Some(file) = find(dir, name)? else {
+    for name in on.recipe.all_modules() {
+        let Some(file) = find(&dir, name)? else {
+            if on.recipe.optional.contains(name) {
+                continue;
+            }
             log.finish();
             let detail = format!("make succeeded, but there is no {name}.ko ({})", log.mention());
             let remedy = Cause::Other.remedy(on, "");
@@ -106,7 +161,7 @@ pub fn build(
         // As the build user and not as root: binutils reads a file that a stranger's makefile made.
         let inside = sandbox.inside(&file);
         let strip = Spec::new("strip", ["--strip-debug".as_ref(), inside.as_os_str()], STRIP_LIMIT);
-        let ended = sandbox.run(&strip, dir, &mut |bytes| log.take(bytes))?;
+        let ended = sandbox.run(&strip, &dir, &mut |bytes| log.take(bytes))?;
         if !ended.success() {
             log.finish();
             return Ok(Err(failure(ended, &strip, on, log)));
@@ -115,6 +170,14 @@ pub fn build(
     }
     log.finish();
     Ok(Ok(modules))
+}
+
+/// The recipe's `prepare` left no directory for make.
+fn no_directory(on: Subject<'_>, log: &Log) -> Failure {
+    let recipe = on.recipe;
+    let detail = format!("`prepare` left no directory {}, where make is to run ({})", recipe.directory, log.mention());
+    let remedy = format!("correct `prepare` or `directory` in the recipe of {}", recipe.name);
+    Failure { finding: Finding::refuse(Code::BuildFailed, detail, remedy), try_another: true, lasts: false }
 }
 
 fn failure(ended: Ended, spec: &Spec, on: Subject<'_>, log: &Log) -> Failure {

@@ -17,6 +17,8 @@ use crate::config::Fetch;
 use crate::error::{advise, Remedy};
 use crate::host::Host;
 use anyhow::{anyhow, Error, Result};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
@@ -144,18 +146,50 @@ fn parse_url(url: &str) -> Result<reqwest::Url, String> {
     }
 }
 
-/// A release's archive: from the cache, else from the mirrors, else from its URLs.
+/// What each place of an archive said that does not have it; found in the [`anyhow::Error`] with `downcast_ref`.
+#[derive(Debug)]
+pub struct NotFetched(String);
+
+impl std::fmt::Display for NotFetched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotFetched {}
+
+/// Servers from which nothing came in this run, in as many attempts as are made.
+#[derive(Debug, Default)]
+pub struct Unanswered(RefCell<BTreeSet<String>>);
+
+impl Unanswered {
+    fn server(url: &reqwest::Url) -> Option<String> {
+        Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
+    }
+
+    fn note(&self, url: &reqwest::Url) {
+        self.0.borrow_mut().extend(Unanswered::server(url));
+    }
+
+    fn holds(&self, url: &reqwest::Url) -> bool {
+        Unanswered::server(url).is_some_and(|server| self.0.borrow().contains(&server))
+    }
+}
+
+/// A release's archive: from the cache, else from the mirrors, else from its URLs. Servers that are `unanswered` are not asked again,
+/// so that trying release after release without a network costs the waits of one.
 ///
 /// # Errors
-/// When no place has it; each place's failure is told.
+/// A [`NotFetched`] when no place has it, with each place's failure; or what is wrong on this machine.
 pub fn fetch(
     host: &Host,
     config: &Fetch,
     recipe: &Recipe,
     release: &Release,
+    unanswered: &Unanswered,
     progress: &dyn Progress,
 ) -> Result<VerifiedArchive> {
-    fetch_within(host, config, &Limits::of(config), recipe, release, progress)
+    fetch_within(host, config, &Limits::of(config), recipe, release, unanswered, progress)
 }
 
 /// [`fetch`] with other limits, for tests.
@@ -168,12 +202,14 @@ pub fn fetch_within(
     limits: &Limits,
     recipe: &Recipe,
     release: &Release,
+    unanswered: &Unanswered,
     progress: &dyn Progress,
 ) -> Result<VerifiedArchive> {
     let job = Job {
         host,
         config,
         limits,
+        unanswered,
         store: Store::new(host, recipe.archive_name(release)),
         sha256: release.sha256,
         client: http::Lazy::default(),
@@ -209,14 +245,9 @@ pub fn fetch_within(
             }
         }
     }
-    Err(advise(
-        format!("{act}: no place has it: {}", failures.join("; ")),
-        format!(
-            "bring the archive by other means, then `vfguard prepare KERNEL --driver {} --source FILE --sha256 {}`, \
-             or name a mirror in fetch.mirrors",
-            recipe.name, release.sha256
-        ),
-    ))
+    let name = job.store.name();
+    let remedy = format!("check the network, or name a mirror that has {name} in fetch.mirrors");
+    Err(NotFetched(failures.join("; "))).remedy(format!("{name} could not be downloaded"), remedy)
 }
 
 /// Whether a release's archive could be had now, without taking it: from the cache, or from the first place that answers. Says
@@ -317,6 +348,7 @@ struct Job<'a> {
     host: &'a Host,
     config: &'a Fetch,
     limits: &'a Limits,
+    unanswered: &'a Unanswered,
     store: Store,
     sha256: Digest,
     client: http::Lazy,
@@ -327,6 +359,9 @@ impl Job<'_> {
     /// Everything that one place is worth: attempts with growing waits between them.
     fn place(&self, url: &str, shown: &str) -> Result<(PathBuf, File), Failure> {
         let parsed = parse_url(url).map_err(|e| Failure::Next(anyhow!(e)))?;
+        if self.unanswered.holds(&parsed) {
+            return Err(Failure::Next(anyhow!("not asked again: its server failed a moment ago")));
+        }
         let mut wait = self.limits.backoff;
         let mut attempt = 1;
         loop {
@@ -348,6 +383,10 @@ impl Job<'_> {
                     std::thread::sleep(pause);
                     wait = wait.saturating_mul(2).min(self.limits.longest_wait);
                     attempt += 1;
+                }
+                Err(Failure::Again(e, asked)) => {
+                    self.unanswered.note(&parsed);
+                    return Err(Failure::Again(e, asked));
                 }
                 other => return other,
             }

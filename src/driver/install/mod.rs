@@ -52,7 +52,8 @@ pub fn installed_module(host: &Host, kernel: &KernelRelease, name: &str) -> Opti
     Compression::ALL.iter().map(|c| dir.join(format!("{name}{}", c.suffix()))).find(|p| host.is_file(p))
 }
 
-/// Installs modules for a kernel, and brings its initramfs up to date. What it returns are the modules' paths below the root.
+/// Installs modules for a kernel, the driver first, and brings its initramfs up to date. `obsolete` are names of modules that an
+/// earlier build made and this one did not. What it returns are the modules' paths below the root.
 ///
 /// # Errors
 /// When any step fails; then the previous state is back.
@@ -61,6 +62,7 @@ pub fn install(
     lock: &WriteLock,
     tree: &BuildTree,
     modules: &[VerifiedModule],
+    obsolete: &[&str],
     devices: &[&Device],
     initrds: &[PathBuf],
 ) -> Result<Vec<PathBuf>> {
@@ -86,10 +88,15 @@ pub fn install(
         for module in modules {
             change.replace(module, compression, neighbour.as_deref())?;
         }
+        for name in obsolete {
+            change.withdraw(name)?;
+        }
         failpoint::hit("installed-before-depmod");
         depmod(host, kernel)?;
         failpoint::hit("depmod-before-proof");
-        for module in modules {
+        for (n, module) in modules.iter().enumerate() {
+            // The others are there for the driver, and claim no device.
+            let devices = if n == 0 { devices } else { &[] };
             resolves(host, kernel, &module.name, devices).map_err(|f| advise(f.detail, f.remedy))?;
         }
         let names: Vec<&str> = modules.iter().map(|m| m.name.as_str()).collect();
@@ -139,15 +146,7 @@ struct Change<'a> {
 impl Change<'_> {
     fn replace(&mut self, module: &VerifiedModule, compression: Compression, neighbour: Option<&Path>) -> Result<()> {
         let path = self.dir.join(format!("{}{}", module.name, compression.suffix()));
-        let others: Vec<PathBuf> =
-            Compression::ALL.iter().map(|c| self.dir.join(format!("{}{}", module.name, c.suffix()))).collect();
-        for old in others.iter().filter(|p| p.symlink_metadata().is_ok()) {
-            let mut second = OsString::from(old.file_name().unwrap_or_default());
-            second.push(FORMER);
-            let second = self.dir.join(second);
-            fs::hard_link(old, &second).with_context(|| format!("keeping {}", old.display()))?;
-            self.former.push((second, old.clone()));
-        }
+        let old = self.keep(&module.name)?;
         let act = || format!("writing {}", path.display());
         let mut temporary = tempfile::Builder::new().prefix(".vfguard-").tempfile_in(self.dir).with_context(act)?;
         temporary.write_all(&compression.compress(&module.bytes)?).with_context(act)?;
@@ -159,10 +158,32 @@ impl Change<'_> {
         temporary.persist(&path).map_err(|e| e.error).with_context(act)?;
         self.made.push(path.clone());
         failpoint::hit("renamed-before-sync");
-        for old in others.iter().filter(|p| **p != path) {
+        for old in old.iter().filter(|p| **p != path) {
             files::remove(old)?;
         }
         files::sync_dir(self.dir)
+    }
+
+    /// Takes a module away that an earlier build made.
+    fn withdraw(&mut self, name: &str) -> Result<()> {
+        for old in self.keep(name)? {
+            files::remove(&old)?;
+        }
+        files::sync_dir(self.dir)
+    }
+
+    /// Gives the files of a module, packed in whatever way, a second name.
+    fn keep(&mut self, name: &str) -> Result<Vec<PathBuf>> {
+        let files = Compression::ALL.iter().map(|c| self.dir.join(format!("{name}{}", c.suffix())));
+        let old: Vec<PathBuf> = files.filter(|p| p.symlink_metadata().is_ok()).collect();
+        for old in &old {
+            let mut second = OsString::from(old.file_name().unwrap_or_default());
+            second.push(FORMER);
+            let second = self.dir.join(second);
+            fs::hard_link(old, &second).with_context(|| format!("keeping {}", old.display()))?;
+            self.former.push((second, old.clone()));
+        }
+        Ok(old)
     }
 
     fn settle(self) -> Result<()> {

@@ -20,7 +20,14 @@ const HASH: &str = "sha256";
 ///
 /// # Errors
 /// When the key or the program is missing, or signing fails.
-pub(in crate::driver) fn sign(host: &Host, config: &Sign, tree: &BuildTree, dir: &Path, name: &str, bytes: Vec<u8>) -> Result<Vec<u8>> {
+pub(in crate::driver) fn sign(
+    host: &Host,
+    config: &Sign,
+    tree: &BuildTree,
+    dir: &Path,
+    name: &str,
+    bytes: Vec<u8>,
+) -> Result<Vec<u8>> {
     let (Some(key), Some(certificate)) = (&config.key, &config.certificate) else { return Ok(bytes) };
     let Some(program) = tree.script(host, "scripts/sign-file") else {
         return Err(advise(

@@ -1,18 +1,20 @@
 //! From a kernel to an installed, proven module: fetch → unpack → build → sign → verify → install, or a refusal that says why.
 
+mod attempt;
 mod check;
 pub mod leftovers;
 pub mod outcome;
 pub mod record;
 
+use self::attempt::{Failed, Tried, Verified};
 use self::outcome::{PrepareError, Prepared};
 use self::record::Entry;
 use super::build::cause::{Cause, Subject};
-use super::build::log::Log;
-use super::build::{self, preflight, BuiltModule, Failure};
-use super::install::{self, initramfs, sign, VerifiedModule};
-use super::sandbox::{Containment, Sandbox};
-use super::{fetch, local_archive, unpack, Digest, Progress, Recipe, Release};
+use super::build::preflight;
+use super::fetch::Unanswered;
+use super::install::{self, initramfs};
+use super::sandbox::Containment;
+use super::{Digest, Numbers, Progress, Recipe, Release};
 use crate::config::Config;
 use crate::error::{Advice, Exit};
 use crate::finding::{Code, Finding, Severity};
@@ -21,10 +23,10 @@ use crate::host::pci::Device;
 use crate::host::{failpoint, files, remove, Host};
 use crate::kernel::tree::{build_tree, BuildTree};
 use crate::kernel::KernelRelease;
-use crate::module::Target;
+use crate::module::{Module, Target};
 use anyhow::{Context, Result};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Where builds are made, below the root; each run has a private directory in it, and what dead runs left is removed.
@@ -62,7 +64,17 @@ pub fn prepare(
     progress: &dyn Progress,
 ) -> Result<Prepared> {
     leftovers::sweep(host, lock);
-    let mut run = Run { host, config, request, progress, stages: Vec::new(), log: None, contained: None, inputs: None };
+    let mut run = Run {
+        host,
+        config,
+        request,
+        progress,
+        unanswered: Unanswered::default(),
+        stages: Vec::new(),
+        log: None,
+        contained: None,
+        inputs: None,
+    };
     let result = run.all(lock);
     progress.end();
     // The record may be another run's to write by now.
@@ -100,6 +112,7 @@ struct Run<'a> {
     config: &'a Config,
     request: &'a Request<'a>,
     progress: &'a dyn Progress,
+    unanswered: Unanswered,
     stages: Vec<(&'static str, Duration)>,
     log: Option<PathBuf>,
     contained: Option<Containment>,
@@ -116,20 +129,8 @@ impl Drop for Work {
     }
 }
 
-/// What became of one release.
-enum Tried {
-    Verified(Verified),
-    Failed { findings: Vec<Finding>, try_another: bool, lasts: bool },
-}
-
-/// Modules that were verified, with what is known about them.
-struct Verified {
-    version: String,
-    modules: Vec<VerifiedModule>,
-    findings: Vec<Finding>,
-}
-
 impl Run<'_> {
+    /// Each release that may serve, until one does.
     fn all(&mut self, lock: &WriteLock) -> Result<Prepared> {
         let (host, request) = (self.host, self.request);
         let kernel = request.kernel;
@@ -148,7 +149,7 @@ impl Run<'_> {
         }
         let candidates: Vec<Option<&Release>> = match &request.source {
             Some(_) => vec![None],
-            None => request.recipe.candidates(kernel).into_iter().map(Some).collect(),
+            None => request.recipe.candidates(&Numbers::of(host, kernel)).into_iter().map(Some).collect(),
         };
         let mut failures = Vec::new();
         let mut all_last = true;
@@ -157,7 +158,7 @@ impl Run<'_> {
             fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
             match self.one(&tree, *candidate, &dir)? {
                 Tried::Verified(verified) => return self.install(lock, &tree, verified, failures),
-                Tried::Failed { findings, try_another, lasts } => {
+                Tried::Failed(Failed { findings, try_another, lasts }) => {
                     all_last &= lasts;
                     let name = candidate.map_or("the archive", |r| r.version.as_str());
                     failures.extend(findings.into_iter().map(|f| Finding { detail: format!("{name}: {}", f.detail), ..f }));
@@ -165,7 +166,8 @@ impl Run<'_> {
                         return Err(self.refuse(failures));
                     }
                     if n + 1 < candidates.len() {
-                        self.progress.note(&format!("{name} does not do for {kernel}; trying the next release"));
+                        let driver = &request.recipe.name;
+                        self.progress.note(&format!("{driver} {name} does not work on {kernel}; trying the next release"));
                     }
                 }
             }
@@ -202,26 +204,39 @@ impl Run<'_> {
         let mut modules = Vec::new();
         let mut findings = Vec::new();
         let mut version = None;
-        let target = Target::load(host, kernel);
-        for name in &recipe.modules {
-            let Some(path) = install::installed_module(host, kernel, name) else { return Ok(None) };
-            let Ok(bytes) = host.read(&path) else { return Ok(None) };
-            let devices = if name == recipe.module() { request.devices } else { &[] };
-            let checked = check::check(&target, &bytes, devices);
+        let mut names: Vec<&str> = Vec::new();
+        let mut files = Vec::new();
+        for name in recipe.all_modules() {
+            match install::installed_module(host, kernel, name) {
+                Some(path) => {
+                    let Ok(bytes) = host.read(&path) else { return Ok(None) };
+                    files.push(bytes);
+                    modules.push(path);
+                    names.push(name);
+                }
+                None if recipe.optional.contains(name) => {}
+                None => return Ok(None),
+            }
+        }
+        let read: Vec<Module> = files.iter().filter_map(|bytes| Module::read(bytes).ok()).collect();
+        let target = Target::load(host, kernel).with_beside(&read);
+        for (name, bytes) in names.iter().zip(&files) {
+            let devices = if *name == recipe.module() { request.devices } else { &[] };
+            let checked = check::check(&target, bytes, devices);
             if checked.findings.iter().any(|f| f.severity == Severity::Unsafe) {
                 return Ok(None);
             }
-            if name == recipe.module() {
+            if *name == recipe.module() {
                 version = checked.version;
             }
             findings.extend(checked.findings);
-            modules.push(path);
         }
-        let known = |v: &String| recipe.candidates(kernel).iter().any(|r| r.version == *v);
-        let Some(version) = version.filter(known) else { return Ok(None) };
+        let candidates = recipe.candidates(&Numbers::of(host, kernel));
+        let of = |said: String| candidates.iter().find(|release| recipe.module_version(release) == said);
+        let Some(version) = version.and_then(of).map(|release| release.version.clone()) else { return Ok(None) };
         let resolves = || {
-            recipe.modules.iter().all(|name| {
-                let devices = if name == recipe.module() { request.devices } else { &[] };
+            names.iter().all(|name| {
+                let devices = if *name == recipe.module() { request.devices } else { &[] };
                 install::resolves(host, kernel, name, devices).is_ok()
             })
         };
@@ -232,7 +247,6 @@ impl Run<'_> {
                 return Ok(None);
             }
         }
-        let names: Vec<&str> = recipe.modules.iter().map(String::as_str).collect();
         initramfs::refresh(host, lock, kernel, request.initrds, &names)?;
         let stages = vec![("verify", start.elapsed())];
         Ok(Some(Prepared { version, modules, findings, stages, log: None, sandbox: None, reused: true }))
@@ -252,82 +266,6 @@ impl Run<'_> {
         Ok(Work(work.keep()))
     }
 
-    /// One release, up to modules that were verified.
-    fn one(&mut self, tree: &BuildTree, release: Option<&Release>, work: &Path) -> Result<Tried> {
-        let (host, config, request) = (self.host, self.config, self.request);
-        let (kernel, recipe) = (request.kernel, request.recipe);
-        let archive = self.stage("fetch", || match (release, &request.source) {
-            (Some(release), _) => fetch(host, &config.fetch, recipe, release, self.progress),
-            (None, Some((file, sha256))) => local_archive(file, sha256),
-            (None, None) => anyhow::bail!("neither a release nor an archive"),
-        });
-        let archive = self.timed(archive)?;
-        let jobs = build::jobs(request.jobs, config.build.jobs);
-        let mut sandbox = Sandbox::new(host, &config.build, work, tree, jobs)?;
-        self.contained = Some(sandbox.containment());
-        let source = self.stage("unpack", || {
-            let source = unpack(&archive, &sandbox.build_dir(), recipe)?;
-            sandbox.hand_over()?;
-            Ok(source)
-        });
-        let source = self.timed(source)?;
-        let version = match (release, source.version()) {
-            (Some(release), _) => release.version.clone(),
-            (None, Some(version)) => version.to_owned(),
-            (None, None) => "unknown".to_owned(),
-        };
-        let stem = format!(
-            "{kernel}-{}-{}",
-            recipe.name,
-            version.replace(|c: char| !c.is_ascii_alphanumeric() && !"._+~-".contains(c), "_")
-        );
-        let (mut log, none) = Log::create(host, &stem);
-        self.log = log.name().map(Path::to_owned);
-        if let Some(e) = none {
-            self.progress.note(&format!("no log is written: {e:#}"));
-        }
-        self.progress.begin(None, &format!("building {} {version} for {kernel}", recipe.name));
-        let spec = build::make(tree, recipe, release, jobs, Duration::from_secs(config.build.timeout));
-        let promised = sandbox.containment();
-        let on = Subject { host, recipe, tree };
-        let built = self.stage("build", || build::build(&mut sandbox, on, &source, &spec, &mut log));
-        self.progress.end();
-        let contained = sandbox.containment();
-        self.contained = Some(contained);
-        if contained != promised {
-            self.progress.note(&format!("{kernel}: the build was contained less than this system promised: {contained}"));
-        }
-        match self.timed(built)? {
-            Ok(modules) => self.verify(tree, work, version, modules),
-            Err(Failure { finding, try_another, lasts }) => {
-                Ok(Tried::Failed { findings: vec![finding], try_another, lasts })
-            }
-        }
-    }
-
-    /// Signs and verifies: of what is installed later, no byte changes after this.
-    fn verify(&mut self, tree: &BuildTree, work: &Path, version: String, built: Vec<BuiltModule>) -> Result<Tried> {
-        let (host, request) = (self.host, self.request);
-        let private = work.join("sign");
-        files::create_dirs(&private, 0o700)?;
-        let start = Instant::now();
-        let target = Target::load(host, request.kernel);
-        let mut verified = Verified { version, modules: Vec::new(), findings: Vec::new() };
-        for BuiltModule { name, bytes } in built {
-            let bytes = sign::sign(host, &self.config.sign, tree, &private, &name, bytes)?;
-            let devices = if name == request.recipe.module() { request.devices } else { &[] };
-            verified.findings.extend(check::check_built(&target, &bytes, devices).findings);
-            verified.modules.push(VerifiedModule { name, bytes });
-        }
-        self.stages.push(("verify", start.elapsed()));
-        if verified.findings.iter().any(|f| f.severity == Severity::Unsafe) {
-            // Keys, modprobe.d and modules that it needs are mended without a word to source, tree or compiler.
-            let lasts = verified.findings.iter().any(|f| f.severity == Severity::Unsafe && f.code.is_of_the_build());
-            return Ok(Tried::Failed { findings: verified.findings, try_another: true, lasts });
-        }
-        Ok(Tried::Verified(verified))
-    }
-
     fn install(
         &mut self,
         lock: &WriteLock,
@@ -337,8 +275,11 @@ impl Run<'_> {
     ) -> Result<Prepared> {
         let Request { devices, initrds, .. } = *self.request;
         failpoint::hit("verified-before-install");
-        let installed =
-            self.stage("install", || install::install(self.host, lock, tree, &verified.modules, devices, initrds));
+        let made = |name: &&str| verified.modules.iter().any(|module| module.name == **name);
+        let obsolete: Vec<&str> =
+            self.request.recipe.optional.iter().map(String::as_str).filter(|name| !made(name)).collect();
+        let installed = self
+            .stage("install", || install::install(self.host, lock, tree, &verified.modules, &obsolete, devices, initrds));
         let modules = self.timed(installed)?;
         let mut findings = verified.findings;
         // Said, so that nobody wonders why it is not the first choice.
@@ -352,16 +293,5 @@ impl Run<'_> {
             sandbox: self.contained,
             reused: false,
         })
-    }
-
-    fn stage<T>(&self, name: &'static str, act: impl FnOnce() -> Result<T>) -> (&'static str, Duration, Result<T>) {
-        let start = Instant::now();
-        let result = act();
-        (name, start.elapsed(), result)
-    }
-
-    fn timed<T>(&mut self, (name, time, result): (&'static str, Duration, Result<T>)) -> Result<T> {
-        self.stages.push((name, time));
-        result
     }
 }

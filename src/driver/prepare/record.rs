@@ -37,6 +37,8 @@ pub(super) struct Entry {
     pub findings: Vec<Finding>,
     /// What the outcome depends on; only for a failure that would repeat itself.
     pub inputs: Option<String>,
+    /// A digest of the recipe that was followed.
+    pub recipe: String,
     /// The build's log, below the root.
     pub log: Option<PathBuf>,
     /// How the build was contained.
@@ -60,13 +62,23 @@ pub(super) fn write(host: &Host, kernel: &KernelRelease, recipe: &Recipe, mut en
     let mut record = read(host, kernel);
     record.schema = 1;
     entry.time = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    entry.recipe = digest_of(recipe);
     record.drivers.insert(recipe.name.clone(), entry);
     host.write_atomic(path(kernel), &serde_json::to_vec_pretty(&record)?, 0o644)
 }
 
-/// Why the last preparation of a kernel failed; empty when it did not.
-pub fn last_failure(host: &Host, kernel: &KernelRelease) -> Vec<Finding> {
-    read(host, kernel).drivers.into_values().filter(|e| e.version.is_none()).flat_map(|e| e.findings).collect()
+/// Why the last preparation of a kernel failed; empty when it did not. What was found with another recipe than today's is not told:
+/// the recipe may have been changed because of it.
+pub fn last_failure(host: &Host, kernel: &KernelRelease, recipes: &[Recipe]) -> Vec<Finding> {
+    let same = |name: &str, entry: &Entry| recipes.iter().any(|r| r.name == name && digest_of(r) == entry.recipe);
+    let failures = read(host, kernel).drivers.into_iter().filter(|(name, e)| e.version.is_none() && same(name, e));
+    failures.flat_map(|(_, e)| e.findings).collect()
+}
+
+fn digest_of(recipe: &Recipe) -> String {
+    let mut hasher = Hasher::default();
+    hasher.update(&serde_json::to_vec(recipe).unwrap_or_default());
+    hasher.finish().to_string()
 }
 
 /// Whether preparing would only fail as it did the last time: nothing that a build depends on has changed since. A failure
@@ -86,7 +98,7 @@ pub fn would_fail_again(host: &Host, kernel: &KernelRelease, recipe: &Recipe) ->
 /// A digest of what decides how a build ends: the recipe with its pins, K's tree, the compiler.
 pub(super) fn inputs(recipe: &Recipe, tree: &BuildTree) -> String {
     let mut hasher = Hasher::default();
-    hasher.update(&serde_json::to_vec(recipe).unwrap_or_default());
+    hasher.update(digest_of(recipe).as_bytes());
     let compiler = crate::driver::build::preflight::compiler(tree, recipe).and_then(|p| fs::canonicalize(p).ok());
     for file in [Some(tree.symvers.clone()), compiler].into_iter().flatten() {
         let stamp = fs::metadata(&file).map(|m| (m.len(), m.mtime(), m.mtime_nsec(), m.ino()));

@@ -1,4 +1,7 @@
+use super::load::BUILT_IN;
 use super::*;
+use crate::host::Host;
+use crate::kernel::ElRelease;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -8,13 +11,19 @@ fn kernel(release: &str) -> KernelRelease {
     release.parse().unwrap()
 }
 
+/// The recipe of a name that the binary carries.
+fn carried(name: &str) -> Recipe {
+    let (file, text) = BUILT_IN.iter().find(|(file, _)| *file == format!("{name}.toml")).unwrap();
+    Recipe::parse(text, Path::new(file)).unwrap()
+}
+
 fn built_in() -> Recipe {
-    Recipe::parse(BUILT_IN[0].1, Path::new(BUILT_IN[0].0)).unwrap()
+    carried("ixgbevf")
 }
 
 /// A recipe whose releases are given as (version, range, fallback).
 fn recipe(releases: &[(&str, &str, bool)]) -> Result<Recipe> {
-    let mut text = String::from("name = 'x'\ndevices = ['pci:v1d2*']\n");
+    let mut text = String::from("name = 'x'\ndevices = ['pci:v00001234d*']\n");
     for (version, kernels, fallback) in releases {
         text += &format!(
             "[[releases]]\nversion = '{version}'\nurls = ['https://h/x']\nsha256 = '{SHA}'\nkernels = {kernels}\nfallback = {fallback}\n"
@@ -24,7 +33,13 @@ fn recipe(releases: &[(&str, &str, bool)]) -> Result<Recipe> {
 }
 
 fn versions(recipe: &Recipe, release: &str) -> Vec<String> {
-    recipe.candidates(&kernel(release)).iter().map(|r| r.version.clone()).collect()
+    versions_on(recipe, release, None)
+}
+
+/// The candidates for a kernel whose headers say this release of Enterprise Linux.
+fn versions_on(recipe: &Recipe, release: &str, el: Option<&str>) -> Vec<String> {
+    let el = el.map(|el| ElRelease::try_from(el.to_owned()).unwrap());
+    recipe.candidates(&Numbers::new(&kernel(release), el)).iter().map(|r| r.version.clone()).collect()
 }
 
 #[test]
@@ -49,7 +64,7 @@ fn every_kernel_has_a_first_choice_and_later_releases_follow_in_order() {
         assert_eq!(found.last().map(String::as_str), Some("5.3.36"), "{release}");
         assert!(found.windows(2).all(|w| rpmvercmp(&w[0], &w[1]).is_lt()), "{release}: {found:?}");
         let first = recipe.release(&found[0]).unwrap();
-        assert!(first.kernels.holds(&kernel(release)), "{release}: {found:?}");
+        assert!(first.kernels.hold(&Numbers::new(&kernel(release), None)), "{release}: {found:?}");
     }
 }
 
@@ -75,7 +90,7 @@ fn the_built_in_recipe_pins_eleven_releases_over_https_only() {
     let recipe = built_in();
     assert_eq!(recipe.releases.len(), 11);
     assert!(recipe.releases.iter().flat_map(|r| &r.urls).all(|u| u.starts_with("https://")));
-    assert!(recipe.releases[1..].iter().all(|r| r.fallback));
+    assert!(recipe.releases[1..].iter().all(|r| r.fallback != Fallback::Never));
     let mut pins: Vec<_> = recipe.releases.iter().map(|r| r.sha256.to_string()).collect();
     pins.sort();
     pins.dedup();
@@ -100,6 +115,81 @@ fn the_edges_of_a_range_are_from_inclusive_and_below_exclusive_with_or_without_f
     ] {
         assert_eq!(versions(&r, release), want, "{release}");
     }
+}
+
+#[test]
+fn a_kernel_of_enterprise_linux_gets_what_its_minor_release_says_first() {
+    let r = recipe(&[
+        ("1", "[{ below = '4.18' }, { from = 'el8_0', below = 'el8_9' }]", false),
+        ("2", "{ from = '4.18', below = '5.0' }", false),
+        ("3", "[{ from = 'el8_9', below = 'el9_0' }, { from = '5.0' }]", true),
+    ]);
+    let r = r.unwrap();
+    for (el, want) in [
+        (Some("el8_0"), vec!["1", "3"]),
+        (Some("el8_8"), vec!["1", "3"]),
+        (Some("el8_9"), vec!["3"]),
+        (Some("el8_10"), vec!["3"]),
+        // Of another one, or of none: by the base version.
+        (Some("el9_0"), vec!["2", "3"]),
+        (None, vec!["2", "3"]),
+    ] {
+        assert_eq!(versions_on(&r, "4.18.0-553.el8_10.x86_64", el), want, "{el:?}");
+    }
+}
+
+#[test]
+fn a_fallback_with_ranges_is_tried_for_these_kernels_alone() {
+    let text = |fallback: &str| {
+        format!(
+            "name = 'x'\ndevices = ['pci:v00001234d*']\n\
+             [[releases]]\nversion = '1'\nurls = ['https://h/x']\nsha256 = '{SHA}'\nkernels = {{ below = '5' }}\n\
+             [[releases]]\nversion = '2'\nurls = ['https://h/x']\nsha256 = '{SHA}'\nkernels = {{ from = '5' }}\nfallback = {fallback}\n"
+        )
+    };
+    for (fallback, release, el, want) in [
+        ("true", "2.6.32", None, vec!["1", "2"]),
+        ("{ from = '4.14' }", "4.14.1", None, vec!["1", "2"]),
+        ("{ from = '4.14' }", "4.13.9", None, vec!["1"]),
+        // Where ranges name Enterprise Linux, they alone count for its kernels.
+        ("[{ from = '4.14' }, { from = 'el8_0' }]", "4.18.0-80.el8.x86_64", Some("el8_0"), vec!["1", "2"]),
+        ("[{ from = '4.14' }, { from = 'el8_2' }]", "4.18.0-80.el8.x86_64", Some("el8_0"), vec!["1"]),
+        ("{ from = '4.14' }", "4.18.0-80.el8.x86_64", Some("el8_0"), vec!["1", "2"]),
+        ("false", "4.18.0", None, vec!["1"]),
+    ] {
+        let r = Recipe::parse(&text(fallback), Path::new("x.toml")).unwrap();
+        assert_eq!(versions_on(&r, release, el), want, "{fallback} {release} {el:?}");
+    }
+}
+
+#[test]
+fn the_modules_own_version_and_an_archives_top_directory_lead_to_the_release() {
+    let text = format!(
+        "name = 'ena'\ndevices = ['pci:v00001D0Fd*']\nversion_of_module = '{{version}}g'\n\
+         [[releases]]\nversion = '2.17.0'\nurls = ['https://h/x.tar.xz']\nsha256 = '{SHA}'\nkernels = {{ from = '5' }}\n\
+         [[releases]]\nversion = '7.0'\nurls = ['https://h/x']\nsha256 = '{SHA}'\nkernels = {{ below = '5' }}\nversion_of_module = '7'\n"
+    );
+    let r = Recipe::parse(&text, Path::new("ena.toml")).unwrap();
+    let said: Vec<_> = r.releases.iter().map(|release| r.module_version(release)).collect();
+    assert_eq!(said, ["2.17.0g", "7"]);
+    for (said, version) in [("2.17.0g", Some("2.17.0")), ("7", Some("7.0")), ("2.17.0", None), ("7.0g", None)] {
+        assert_eq!(r.release_of_module(said).map(|r| r.version.as_str()), version, "{said}");
+    }
+    for (top, version) in [
+        ("ena-2.17.0", Some("2.17.0")),
+        ("amzn-drivers-ena_linux_2.17.0", Some("2.17.0")),
+        ("ethernet-linux-ena-2.17.0", Some("2.17.0")),
+        ("ena-v2.17.0", Some("2.17.0")),
+        ("ena-12.17.0", None),
+        ("2.17.0", None),
+        ("ena", None),
+    ] {
+        assert_eq!(r.release_named(top).map(|r| r.version.as_str()), version, "{top}");
+    }
+    assert_eq!(
+        r.releases.iter().map(|release| r.archive_name(release)).collect::<Vec<_>>(),
+        ["ena-2.17.0.tar.xz", "ena-7.0.tar.gz"]
+    );
 }
 
 #[test]
@@ -140,14 +230,16 @@ fn make_variables_are_filled_in_and_a_releases_own_follow() {
     let mut r = built_in();
     assert!(r.releases.iter().all(|r| r.make.is_empty() || r.make == ["CFLAGS_EXTRA=-fno-pie"]));
     r.releases[0].make = vec!["X=1".into()];
-    let args = r.make_args(r.releases.first(), &kernel("6.1.0-9"), Path::new("/s"), Path::new("/b"));
+    let kernel = kernel("6.1.0-9");
+    let tree = Filling { kernel: &kernel, source: Path::new("/s"), build: Path::new("/b") };
+    let args = r.make_args(r.releases.first(), &tree);
     assert_eq!(args, ["BUILD_KERNEL=6.1.0-9", "KSRC=/s", "KOBJ=/b", "X=1"]);
 }
 
 #[test]
 fn each_mistake_in_a_recipe_names_the_file_and_the_key() {
     let good = format!(
-        "name = 'x'\ndevices = ['pci:v1d2*']\n[[releases]]\nversion = '1'\nurls = ['https://h/x']\nsha256 = '{SHA}'\n"
+        "name = 'x'\ndevices = ['pci:v00001234d*']\n[[releases]]\nversion = '1'\nurls = ['https://h/x']\nsha256 = '{SHA}'\n"
     );
     Recipe::parse(&good, Path::new("x.toml")).unwrap();
     let again = format!("{good}[[releases]]\nversion = '2'\nurls = ['https://h/x']\nsha256 = '{SHA}'\n");
@@ -162,8 +254,8 @@ fn each_mistake_in_a_recipe_names_the_file_and_the_key() {
         (good.replace("https://h/x", "ftp://h/x"), "ftp"),
         (good.replace("https://h/x", "file://host/x"), "urls"),
         (good.replace("https://h/x", "no url"), "urls"),
-        (good.replace("['pci:v1d2*']", "['*']"), "devices"),
-        (good.replace("['pci:v1d2*']", "['pci:*']"), "devices"),
+        (good.replace("['pci:v00001234d*']", "['*']"), "devices"),
+        (good.replace("['pci:v00001234d*']", "['pci:*']"), "devices"),
         (good.replace("devices", "#"), "devices"),
         (good.replace("[[releases]]", "directory = '/etc'\n[[releases]]"), "directory"),
         (good.replace("[[releases]]", "directory = 'a/../..'\n[[releases]]"), "directory"),
@@ -176,7 +268,27 @@ fn each_mistake_in_a_recipe_names_the_file_and_the_key() {
         (format!("{good}kernels = {{ to = '5' }}"), "to"),
         (again.clone(), "overlaps"),
         (again.replace("version = '2'", "version = '1'"), "twice"),
-        ("name = 'x'\ndevices = []\nreleases = []".into(), "releases"),
+        ("name = 'x'\ndevices = ['pci:v00001234d*']\nreleases = []".into(), "releases"),
+        (good.replace("['pci:v00001234d*']", "[]"), "such as pci:v00008086d000010EDsv*"),
+        (good.replace("['pci:v00001234d*']", "['1234:d0f0']"), "write \"pci:v00001234d0000D0F0sv*sd*bc*sc*i*\""),
+        (
+            good.replace("[[releases]]", "make = ['KSRC={src}']\n[[releases]]"),
+            "only {kernel}, {source}, {build} are filled in",
+        ),
+        (good.replace("[[releases]]", "prepare = ['/bin/sh']\n[[releases]]"), "prepare"),
+        (good.replace("[[releases]]", "prepare = ['../x']\n[[releases]]"), "prepare"),
+        (good.replace("[[releases]]", "prepare = ['./x', '{kernal}']\n[[releases]]"), "{kernel}"),
+        (good.replace("[[releases]]", "optional = ['a b']\n[[releases]]"), "optional"),
+        (good.replace("[[releases]]", "optional = ['x']\n[[releases]]"), "twice"),
+        (good.replace("[[releases]]", "symvers = ['Module.symvers']\n[[releases]]"), "absolute"),
+        (good.replace("[[releases]]", "symvers = ['/a/{source}/x']\n[[releases]]"), "{kernel}"),
+        (good.replace("[[releases]]", "version_of_module = '{v}'\n[[releases]]"), "version_of_module"),
+        (format!("{good}kernels = []"), "kernels"),
+        (format!("{good}kernels = '5'"), "a range such as"),
+        (format!("{good}kernels = {{ from = 'el8_9', below = '5' }}"), "both"),
+        (format!("{good}kernels = {{ from = 'el8_9', below = 'el8_9' }}"), "below"),
+        (format!("{good}kernels = {{ from = 'el8.9' }}"), "such as el8_9"),
+        (format!("{good}fallback = 'yes'"), "true, false, a range"),
         ("name = ".into(), "x.toml"),
     ];
     for (text, word) in cases {
@@ -190,10 +302,14 @@ fn each_mistake_in_a_recipe_names_the_file_and_the_key() {
 #[test]
 fn touching_ranges_are_fine_and_overlapping_ones_are_not() {
     assert!(recipe(&[("1", "{ below = '3' }", false), ("2", "{ from = '3.0' }", false)]).is_ok());
+    // Numbers of two kinds never overlap.
+    assert!(recipe(&[("1", "{}", false), ("2", "{ from = 'el8_9' }", false)]).is_ok());
     for (a, b) in [
         ("{}", "{}"),
         ("{ below = '3.1' }", "{ from = '3' }"),
         ("{ from = '2', below = '9' }", "{ from = '4', below = '5' }"),
+        ("{ from = 'el8_1' }", "{ from = 'el9_0' }"),
+        ("[{ below = '3' }, { from = '4', below = '5' }]", "[{ from = '3', below = '4' }, { from = '4.9' }]"),
     ] {
         assert!(recipe(&[("1", a, false), ("2", b, false)]).is_err(), "{a} {b}");
         assert!(recipe(&[("1", b, false), ("2", a, false)]).is_err(), "{b} {a}");
@@ -213,13 +329,14 @@ fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
 }
 
 fn one(name: &str, version: &str) -> String {
-    format!("name = '{name}'\ndevices = ['pci:v1*']\n[[releases]]\nversion = '{version}'\nurls = ['file:///x']\nsha256 = '{SHA}'\n")
+    format!("name = '{name}'\ndevices = ['pci:v0000123*']\n[[releases]]\nversion = '{version}'\nurls = ['file:///x']\nsha256 = '{SHA}'\n")
 }
 
 #[test]
 fn etc_wins_over_usr_and_both_over_the_built_in_recipe() {
     let (_dir, none) = host(&[]);
-    assert_eq!(recipes(&none).unwrap(), [built_in()]);
+    let names = |recipes: Vec<Recipe>| recipes.into_iter().map(|r| r.name).collect::<Vec<_>>();
+    assert_eq!(names(recipes(&none).unwrap()), ["ena", "iavf", "igbvf", "ixgbevf"]);
     let (_dir, host) = host(&[
         ("usr/lib/vfguard/drivers.d/any.toml", &one("ixgbevf", "usr")),
         ("usr/lib/vfguard/drivers.d/igbvf.toml", &one("igbvf", "usr")),
@@ -228,7 +345,7 @@ fn etc_wins_over_usr_and_both_over_the_built_in_recipe() {
     ]);
     let found = recipes(&host).unwrap();
     let found: Vec<_> = found.iter().map(|r| (r.name.as_str(), r.releases[0].version.as_str(), r.module())).collect();
-    assert_eq!(found, [("igbvf", "usr", "igbvf"), ("ixgbevf", "etc", "ixgbevf")]);
+    assert_eq!(found[2..], [("igbvf", "usr", "igbvf"), ("ixgbevf", "etc", "ixgbevf")]);
 }
 
 #[test]

@@ -24,7 +24,7 @@ use tree::Tree;
 #[derive(Debug)]
 pub struct SourceTree {
     top: PathBuf,
-    directory: PathBuf,
+    directory: String,
     version: Option<String>,
     origin: Origin,
     sha256: Digest,
@@ -36,12 +36,13 @@ impl SourceTree {
         &self.top
     }
 
-    /// Where make runs: the recipe's directory below the top.
-    pub fn directory(&self) -> &Path {
-        &self.directory
+    /// Where make runs: the recipe's directory below the top, reached through no link. None where the recipe's `prepare` is to
+    /// make it and did not.
+    pub fn directory(&self) -> Option<PathBuf> {
+        plain_directory(&self.top, &self.directory).then(|| self.top.join(&self.directory))
     }
 
-    /// The release's version: the archive's own, else what its top directory `NAME-VERSION` says.
+    /// The release's version: the archive's own, else what its top directory says.
     pub fn version(&self) -> Option<&str> {
         self.version.as_deref()
     }
@@ -83,25 +84,32 @@ pub fn unpack_within(archive: &VerifiedArchive, into: &Path, recipe: &Recipe, li
         }
     };
     let top_dir = into.join(&top);
-    let directory = top_dir.join(&recipe.directory);
-    if !plain_directory(&top_dir, &recipe.directory) {
+    if recipe.prepare.is_empty() && !plain_directory(&top_dir, &recipe.directory) {
         return Err(advise(
             format!("{act}: it holds no directory {top}/{}, where the recipe {} runs make", recipe.directory, recipe.name),
-            format!("mend `directory` in the recipe {}, or take another archive", recipe.name),
+            format!("correct `directory` in the recipe {}, or take another archive", recipe.name),
         ));
     }
-    let said = top.strip_prefix(&format!("{}-", recipe.name)).map(str::to_owned);
+    let said = version_of(&top, recipe);
     Ok(SourceTree {
         top: top_dir,
-        directory,
+        directory: recipe.directory.clone(),
         version: archive.version().map(str::to_owned).or(said),
         origin: archive.origin().clone(),
         sha256: archive.sha256(),
     })
 }
 
+/// The version that a top directory names: a release's of the recipe, else what follows its last `-` or `_` and begins with a digit.
+fn version_of(top: &str, recipe: &Recipe) -> Option<String> {
+    let known = recipe.release_named(top).map(|release| release.version.clone());
+    let last =
+        || top.rsplit(['-', '_']).next().filter(|last| last.starts_with(|c: char| c.is_ascii_digit())).map(str::to_owned);
+    known.or_else(last)
+}
+
 /// Whether an error is this machine's (a full disk, no rights) and not the archive's.
-fn is_local(error: &anyhow::Error) -> bool {
+pub(super) fn is_local(error: &anyhow::Error) -> bool {
     error.chain().any(|e| e.is::<Errno>() || e.downcast_ref::<std::io::Error>().is_some_and(|e| e.raw_os_error().is_some()))
 }
 

@@ -117,7 +117,7 @@ pub(super) fn imports(case: &Case<'_>, findings: &mut Vec<Finding>) {
 /// A module that must be there for this one to load.
 fn absent(case: &Case<'_>, provider: &str, findings: &mut Vec<Finding>) {
     let k = &case.target.release;
-    if case.target.module_file(provider).is_some_and(|p| case.target.host.is_file(p)) {
+    if case.target.has_module(provider) {
         return;
     }
     let detail = format!("{} needs {provider}, and {k} has no such module", case.module.name);

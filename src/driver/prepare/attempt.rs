@@ -1,0 +1,163 @@
+//! One attempt: one release, or the archive that a person named, up to modules that were verified.
+
+use super::{check, Run};
+use crate::driver::build::cause::Subject;
+use crate::driver::build::log::Log;
+use crate::driver::build::{self, BuiltModule, Failure};
+use crate::driver::fetch::NotFetched;
+use crate::driver::install::{sign, VerifiedModule};
+use crate::driver::sandbox::Sandbox;
+use crate::driver::unpack::{self, unpack};
+use crate::driver::{fetch, local_archive, Release};
+use crate::finding::{Code, Finding, Severity};
+use crate::host::files;
+use crate::kernel::tree::BuildTree;
+use crate::module::{Module, Target};
+use anyhow::Result;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// What became of one release.
+pub(super) enum Tried {
+    Verified(Verified),
+    Failed(Failed),
+}
+
+/// Why a release does not serve.
+pub(super) struct Failed {
+    /// At least one that refuses.
+    pub findings: Vec<Finding>,
+    /// Whether another release may do better.
+    pub try_another: bool,
+    /// Whether it would only happen again.
+    pub lasts: bool,
+}
+
+impl Failed {
+    fn because(finding: Finding, try_another: bool, lasts: bool) -> Result<Tried> {
+        Ok(Tried::Failed(Failed { findings: vec![finding], try_another, lasts }))
+    }
+}
+
+/// Modules that were verified, with what is known about them.
+pub(super) struct Verified {
+    pub version: String,
+    pub modules: Vec<VerifiedModule>,
+    pub findings: Vec<Finding>,
+}
+
+impl Run<'_> {
+    /// One release, up to modules that were verified.
+    pub(super) fn one(&mut self, tree: &BuildTree, release: Option<&Release>, work: &Path) -> Result<Tried> {
+        let (host, config, request) = (self.host, self.config, self.request);
+        let (kernel, recipe) = (request.kernel, request.recipe);
+        let archive = self.stage("fetch", || match (release, &request.source) {
+            (Some(release), _) => fetch(host, &config.fetch, recipe, release, &self.unanswered, self.progress),
+            (None, Some((file, sha256))) => local_archive(file, sha256),
+            (None, None) => anyhow::bail!("neither a release nor an archive"),
+        });
+        let archive = match self.timed(archive) {
+            Ok(archive) => archive,
+            Err(e) if e.downcast_ref::<NotFetched>().is_some() => return Failed::because(self.not_fetched(&e), true, false),
+            Err(e) => return Err(e),
+        };
+        let jobs = build::jobs(request.jobs, config.build.jobs);
+        let mut sandbox = Sandbox::new(host, &config.build, work, tree, jobs)?;
+        self.contained = Some(sandbox.containment());
+        let source = self.stage("unpack", || unpack(&archive, &sandbox.build_dir(), recipe));
+        let source = match self.timed(source) {
+            Ok(source) => source,
+            Err(e) if request.source.is_some() || unpack::is_local(&e) => return Err(e),
+            Err(e) => {
+                let remedy = crate::error::remedy(&e).unwrap_or_default().to_owned();
+                return Failed::because(Finding::refuse(Code::BuildFailed, format!("{e:#}"), remedy), true, true);
+            }
+        };
+        let symvers = match build::take_symvers(&sandbox, recipe, kernel) {
+            Ok(symvers) => symvers,
+            Err(finding) => return Failed::because(finding, false, false),
+        };
+        sandbox.hand_over()?;
+        // An archive that a person named is built as the recipe builds the release that it is.
+        let pinned = || recipe.releases.iter().find(|r| r.sha256 == archive.sha256());
+        let release = release.or_else(pinned).or_else(|| recipe.release(source.version()?));
+        let version = release.map(|release| release.version.as_str()).or(source.version()).unwrap_or("unknown").to_owned();
+        let stem = format!(
+            "{kernel}-{}-{}",
+            recipe.name,
+            version.replace(|c: char| !c.is_ascii_alphanumeric() && !"._+~-".contains(c), "_")
+        );
+        let (mut log, none) = Log::create(host, &stem);
+        self.log = log.name().map(Path::to_owned);
+        if let Some(e) = none {
+            self.progress.note(&format!("no log is written: {e:#}"));
+        }
+        self.progress.begin(None, &format!("building {} {version} for {kernel}", recipe.name));
+        let limit = Duration::from_secs(config.build.timeout);
+        let spec = build::make(tree, recipe, release, &symvers, jobs, limit);
+        let before = build::before_make(tree, recipe, limit);
+        let promised = sandbox.containment();
+        let on = Subject { host, recipe, tree };
+        let built = self.stage("build", || build::build(&mut sandbox, on, &source, before.as_ref(), &spec, &mut log));
+        self.progress.end();
+        let contained = sandbox.containment();
+        self.contained = Some(contained);
+        if contained != promised {
+            self.progress.note(&format!("{kernel}: the build ran with weaker isolation than expected: {contained}"));
+        }
+        match self.timed(built)? {
+            Ok(modules) => self.verify(tree, work, version, modules),
+            Err(Failure { finding, try_another, lasts }) => Failed::because(finding, try_another, lasts),
+        }
+    }
+
+    /// Nothing was had from any place; what there is to do names the kernel and the release.
+    fn not_fetched(&self, error: &anyhow::Error) -> Finding {
+        let remedy = crate::error::remedy(error).unwrap_or_default();
+        let again = format!("vfguard prepare {}", self.request.kernel);
+        Finding::refuse(Code::FetchFailed, format!("{error:#}"), format!("{again}, once it can be had: {remedy}"))
+    }
+
+    /// Signs and verifies: of what is installed later, no byte changes after this.
+    fn verify(&mut self, tree: &BuildTree, work: &Path, version: String, built: Vec<BuiltModule>) -> Result<Tried> {
+        let (host, request) = (self.host, self.request);
+        let private = work.join("sign");
+        files::create_dirs(&private, 0o700)?;
+        let start = Instant::now();
+        let mut modules = Vec::new();
+        for BuiltModule { name, bytes } in built {
+            let bytes = sign::sign(host, &self.config.sign, tree, &private, &name, bytes)?;
+            modules.push(VerifiedModule { name, bytes });
+        }
+        let read: Vec<Module> = modules.iter().filter_map(|m| Module::read(&m.bytes).ok()).collect();
+        let target = Target::load(host, request.kernel).with_beside(&read);
+        let mut findings = Vec::new();
+        for module in &modules {
+            let devices = if module.name == request.recipe.module() { request.devices } else { &[] };
+            findings.extend(check::check_built(&target, &module.bytes, devices).findings);
+        }
+        let verified = Verified { version, modules, findings };
+        self.stages.push(("verify", start.elapsed()));
+        if verified.findings.iter().any(|f| f.severity == Severity::Unsafe) {
+            // Keys, modprobe.d and modules that it needs are mended without a word to source, tree or compiler.
+            let lasts = verified.findings.iter().any(|f| f.severity == Severity::Unsafe && f.code.is_of_the_build());
+            return Ok(Tried::Failed(Failed { findings: verified.findings, try_another: true, lasts }));
+        }
+        Ok(Tried::Verified(verified))
+    }
+
+    pub(super) fn stage<T>(
+        &self,
+        name: &'static str,
+        act: impl FnOnce() -> Result<T>,
+    ) -> (&'static str, Duration, Result<T>) {
+        let start = Instant::now();
+        let result = act();
+        (name, start.elapsed(), result)
+    }
+
+    pub(super) fn timed<T>(&mut self, (name, time, result): (&'static str, Duration, Result<T>)) -> Result<T> {
+        self.stages.push((name, time));
+        result
+    }
+}

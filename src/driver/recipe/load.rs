@@ -1,0 +1,64 @@
+//! Which recipes a machine has.
+
+use super::Recipe;
+use crate::config::read_trusted;
+use crate::error::{advise, Remedy};
+use crate::host::Host;
+use anyhow::Result;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Recipes that the binary carries.
+pub(super) const BUILT_IN: [(&str, &str); 4] = [
+    ("ena.toml", include_str!("../../../packaging/drivers.d/ena.toml")),
+    ("iavf.toml", include_str!("../../../packaging/drivers.d/iavf.toml")),
+    ("igbvf.toml", include_str!("../../../packaging/drivers.d/igbvf.toml")),
+    ("ixgbevf.toml", include_str!("../../../packaging/drivers.d/ixgbevf.toml")),
+];
+/// Where recipes on disk are, below the root; later directories win.
+const DIRECTORIES: [&str; 2] = ["/usr/lib/vfguard/drivers.d", "/etc/vfguard/drivers.d"];
+
+/// All recipes of a machine, by name: built-in < `/usr/lib/vfguard/drivers.d` < `/etc/vfguard/drivers.d`.
+///
+/// # Errors
+/// A recipe file that cannot be read, that others may write, or that is wrong; two files of one directory with one name.
+pub fn recipes(host: &Host) -> Result<Vec<Recipe>> {
+    let mut found: BTreeMap<String, Recipe> = BTreeMap::new();
+    for (name, text) in BUILT_IN {
+        let recipe = Recipe::parse(text, &Path::new("built-in").join(name))?;
+        found.insert(recipe.name.clone(), recipe);
+    }
+    for dir in DIRECTORIES {
+        let mut here: BTreeMap<String, Recipe> = BTreeMap::new();
+        let names = match host.read_dir(dir) {
+            Ok(names) => names,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(e).remedy(format!("reading {dir}"), format!("make {dir} a readable directory")),
+        };
+        for name in names.iter().filter(|n| n.to_string_lossy().ends_with(".toml")) {
+            let shown = Path::new(dir).join(name);
+            let recipe = Recipe::parse(&read_trusted(&host.path(&shown), &shown)?, &shown)?;
+            if here.contains_key(&recipe.name) {
+                return Err(advise(
+                    format!("{}: another file in {dir} is the recipe {} already", shown.display(), recipe.name),
+                    format!("remove one of them from {dir}"),
+                ));
+            }
+            here.insert(recipe.name.clone(), recipe);
+        }
+        found.extend(here);
+    }
+    Ok(found.into_values().collect())
+}
+
+/// The file of the recipe that counts for a name, below the root; none where only the binary carries it.
+pub fn file_of(host: &Host, name: &str) -> Option<PathBuf> {
+    let is = |file: &PathBuf| {
+        let recipe = read_trusted(&host.path(file), file).and_then(|text| Recipe::parse(&text, file));
+        recipe.is_ok_and(|r| r.name == name)
+    };
+    DIRECTORIES.iter().rev().find_map(|dir| {
+        let files = host.read_dir(dir).unwrap_or_default().into_iter().map(|n| Path::new(dir).join(n));
+        files.filter(|f| f.extension().is_some_and(|e| e == "toml")).find(is)
+    })
+}

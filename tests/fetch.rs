@@ -18,8 +18,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use support::{Authority, Reply, Server};
 use vfguard::config::Fetch;
-use vfguard::driver::fetch::{fetch_within, Limits, Network};
-use vfguard::driver::{local_archive, Digest, KernelRange, Origin, Progress, Recipe, Release, VerifiedArchive};
+use vfguard::driver::fetch::{fetch_within, Limits, Network, NotFetched, Unanswered};
+use vfguard::driver::{local_archive, Digest, Origin, Progress, Recipe, VerifiedArchive};
 use vfguard::error::remedy;
 use vfguard::host::Host;
 
@@ -96,23 +96,17 @@ impl Case {
     }
 
     fn fetch_only(&self, urls: &[&str]) -> anyhow::Result<VerifiedArchive> {
-        let release = Release {
-            version: "1.0".into(),
-            urls: urls.iter().map(|u| u.to_string()).collect(),
-            sha256: Digest::of(&archive()[..]).unwrap(),
-            kernels: KernelRange::default(),
-            fallback: false,
-            make: Vec::new(),
-        };
-        let recipe = Recipe {
-            name: "x".into(),
-            modules: vec!["x".into()],
-            devices: Vec::new(),
-            directory: "src".into(),
-            make: Vec::new(),
-            releases: vec![release],
-        };
-        fetch_within(&self.host, &self.config, &self.limits, &recipe, &recipe.releases[0], &self.told)
+        self.fetch_in_run(urls, &Unanswered::default())
+    }
+
+    fn fetch_in_run(&self, urls: &[&str], unanswered: &Unanswered) -> anyhow::Result<VerifiedArchive> {
+        let text = format!(
+            "name = 'x'\ndevices = ['pci:v00001234d*']\n[[releases]]\nversion = '1.0'\nurls = ['https://h/x']\nsha256 = '{}'\n",
+            Digest::of(&archive()[..]).unwrap()
+        );
+        let mut recipe = Recipe::parse(&text, Path::new("x.toml")).unwrap();
+        recipe.releases[0].urls = urls.iter().map(|u| u.to_string()).collect();
+        fetch_within(&self.host, &self.config, &self.limits, &recipe, &recipe.releases[0], unanswered, &self.told)
     }
 
     /// Fetches what must come through whole.

@@ -216,10 +216,22 @@ fn the_next_place_is_tried_and_every_failure_is_told() {
     assert!(!told.contains("error sending request for url"), "{told}");
     let error = case.fetch(&[&gone.url("/gone")]).unwrap_err();
     let cure = remedy(&error).unwrap();
-    assert!(
-        cure.contains("vfguard prepare KERNEL --driver x --source FILE --sha256 ") && cure.contains("fetch.mirrors"),
-        "{cure}"
-    );
+    assert!(cure.contains("x-1.0.tar.gz in fetch.mirrors") && error.downcast_ref::<NotFetched>().is_some(), "{cure}");
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_is_tried_for_one_archive_of_a_run_only() {
+    let case = Case::new();
+    let (dead, file) = (format!("http://localhost:{}/dead", free_port()), "file:///nowhere.tar.gz");
+    let busy = Server::always(Reply::status(503));
+    let run = Unanswered::default();
+    let told = |url: &str| format!("{:#}", case.fetch_in_run(&[url, file], &run).unwrap_err());
+    assert!(told(&dead).contains("refused"));
+    let again = told(&format!("{dead}/another"));
+    assert!(again.contains("not tried") && !again.contains("refused"), "{again}");
+    // One that answers is asked each time, and another run asks all of them.
+    assert!(told(&busy.url("/a")).contains("503") && told(&busy.url("/b")).contains("503"));
+    assert!(format!("{:#}", case.fetch(&[&dead]).unwrap_err()).contains("refused"));
 }
 
 #[test]

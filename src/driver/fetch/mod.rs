@@ -158,7 +158,7 @@ impl std::fmt::Display for NotFetched {
 
 impl std::error::Error for NotFetched {}
 
-/// Servers from which nothing came in this run, in as many attempts as are made.
+/// Servers that could not be reached in this run, in as many attempts as are made.
 #[derive(Debug, Default)]
 pub struct Unanswered(RefCell<BTreeSet<String>>);
 
@@ -360,7 +360,7 @@ impl Job<'_> {
     fn place(&self, url: &str, shown: &str) -> Result<(PathBuf, File), Failure> {
         let parsed = parse_url(url).map_err(|e| Failure::Next(anyhow!(e)))?;
         if self.unanswered.holds(&parsed) {
-            return Err(Failure::Next(anyhow!("not asked again: its server failed a moment ago")));
+            return Err(Failure::Next(anyhow!("not tried: its server could not be reached a moment ago")));
         }
         let mut wait = self.limits.backoff;
         let mut attempt = 1;
@@ -368,7 +368,12 @@ impl Job<'_> {
             let outcome = match self.attempt(&parsed, shown) {
                 // Not one of the attempts: nobody was asked.
                 Err(Failure::Unreached(_)) if self.limits.network.may_come(self.host, &parsed, self.progress) => continue,
-                Err(Failure::Unreached(e)) => Err(Failure::Again(e, None)),
+                Err(Failure::Unreached(e)) => {
+                    if attempt >= self.config.attempts {
+                        self.unanswered.note(&parsed);
+                    }
+                    Err(Failure::Again(e, None))
+                }
                 other => other,
             };
             match outcome {
@@ -383,10 +388,6 @@ impl Job<'_> {
                     std::thread::sleep(pause);
                     wait = wait.saturating_mul(2).min(self.limits.longest_wait);
                     attempt += 1;
-                }
-                Err(Failure::Again(e, asked)) => {
-                    self.unanswered.note(&parsed);
-                    return Err(Failure::Again(e, asked));
                 }
                 other => return other,
             }

@@ -58,8 +58,10 @@ impl Run<'_> {
         });
         let archive = match self.timed(archive) {
             Ok(archive) => archive,
-            Err(e) if e.downcast_ref::<NotFetched>().is_some() => return Failed::because(self.not_fetched(&e), true, false),
-            Err(e) => return Err(e),
+            Err(e) => match (release, e.downcast_ref::<NotFetched>()) {
+                (Some(release), Some(_)) => return Failed::because(self.not_fetched(release, &e), true, false),
+                (_, _) => return Err(e),
+            },
         };
         let jobs = build::jobs(request.jobs, config.build.jobs);
         let mut sandbox = Sandbox::new(host, &config.build, work, tree, jobs)?;
@@ -112,10 +114,15 @@ impl Run<'_> {
     }
 
     /// Nothing was had from any place; what there is to do names the kernel and the release.
-    fn not_fetched(&self, error: &anyhow::Error) -> Finding {
+    fn not_fetched(&self, release: &Release, error: &anyhow::Error) -> Finding {
+        let (kernel, name) = (self.request.kernel, &self.request.recipe.name);
         let remedy = crate::error::remedy(error).unwrap_or_default();
-        let again = format!("vfguard prepare {}", self.request.kernel);
-        Finding::refuse(Code::FetchFailed, format!("{error:#}"), format!("{again}, once it can be had: {remedy}"))
+        let remedy = format!(
+            "{remedy}; then: vfguard prepare {kernel}; or bring the archive: \
+             vfguard prepare {kernel} --driver {name} --source FILE --sha256 {}",
+            release.sha256
+        );
+        Finding::refuse(Code::FetchFailed, format!("{error:#}"), remedy)
     }
 
     /// Signs and verifies: of what is installed later, no byte changes after this.

@@ -51,7 +51,9 @@ for page in man:man/man1/vfguard.1 completions_bash:bash-completion/completions/
     IFS=_ read -ra verb <<<"${page%%:*}"
     "$binary" "${verb[@]}" >"$file"
 done
-gzip -9n "$root/usr/share/man/man1/vfguard.1"
+put 644 man/vfguard-recipes.5 /usr/share/man/man5/vfguard-recipes.5
+gzip -9n "$root/usr/share/man/man1/vfguard.1" "$root/usr/share/man/man5/vfguard-recipes.5"
+put 644 examples/gve.toml /usr/share/doc/vfguard/examples/gve.toml
 for doc in README.md CHANGELOG.md; do put 644 "../$doc" "/usr/share/doc/vfguard/$doc"; done
 put 644 ../LICENSE /usr/share/doc/vfguard/copyright
 

@@ -59,8 +59,13 @@ impl Style {
             let place = if module.path.is_empty() { "built in" } else { module.path.as_str() };
             text.line(&format!("  module {}{version}, {}, {place}", module.name, origin(module.origin)));
         }
+        let mut remedies: Vec<&str> = Vec::new();
         for finding in report.findings.iter().filter(|f| self.verbose || f.is_told()) {
-            text.append(&self.finding(finding, "  "));
+            // What mends several findings is told once.
+            let told = remedies.contains(&finding.remedy.as_str());
+            let remedy = if told { String::new() } else { finding.remedy.clone() };
+            text.append(&self.finding(&Finding { remedy, ..finding.clone() }, "  "));
+            remedies.push(&finding.remedy);
         }
         text
     }

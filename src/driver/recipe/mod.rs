@@ -1,7 +1,8 @@
 //! What is known about a driver: releases with their pins, kernel ranges, devices, how make is called.
 //!
 //! The binary carries recipes; a file of the same recipe name in `/usr/lib/vfguard/drivers.d/` replaces one as a whole, and one
-//! in `/etc/vfguard/drivers.d/` replaces both. The format is described in `packaging/drivers.d/ixgbevf.toml`.
+//! in `/etc/vfguard/drivers.d/` replaces both. The manual page `packaging/man/vfguard-recipes.5`
+//! describes the format.
 
 mod check;
 mod load;

@@ -1,6 +1,6 @@
 //! What a recipe may say. A recipe that could never be of use is an error, with the right form in its text.
 
-use super::Recipe;
+use super::{Fallback, Recipe};
 
 /// Names become parts of file names; 64 is more than any module's (`MODULE_NAME_LEN` is 56).
 const MAX_NAME: usize = 64;
@@ -43,6 +43,14 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), String> {
             .iter()
             .try_for_each(|u| crate::driver::fetch::check_url(u))
             .map_err(|e| within(format!("urls: {e}")))?;
+        let never = match &release.fallback {
+            Fallback::Never => true,
+            Fallback::Always => false,
+            Fallback::For(kernels) => kernels.is_empty(),
+        };
+        if release.kernels.is_empty() && never {
+            return Err(within("kernels: it is for no kernel, and no fallback; give it a range, or set `fallback`".into()));
+        }
         for other in &recipe.releases[..i] {
             if other.version == *version {
                 return Err(within("version: it is there twice".into()));

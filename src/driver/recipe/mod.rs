@@ -114,9 +114,10 @@ impl Filling<'_> {
 }
 
 impl Recipe {
-    /// The releases to try for a kernel, best first: the one whose range holds it, then later ones that are named as fallbacks,
-    /// oldest first (the least far from what the kernel's time knew). Empty when no release is known for it. A kernel of
-    /// Enterprise Linux gets what its minor release says, before what its base version says.
+    /// The releases to try for a kernel, best first: the one whose range holds it; then later ones that are named as fallbacks,
+    /// oldest first (the least far from what the kernel's time knew); then earlier ones, newest first, where their range of
+    /// fallbacks names the kernel. Empty when no release is known for it. A kernel of Enterprise Linux gets what its minor release
+    /// says, before what its base version says.
     pub fn candidates(&self, kernel: &Numbers) -> Vec<&Release> {
         let el = self.releases.iter().find(|r| r.kernels.hold_el(kernel));
         let first = el.or_else(|| self.releases.iter().find(|r| r.kernels.hold_base(kernel)));
@@ -126,10 +127,13 @@ impl Recipe {
             (Fallback::Always, Some(_)) => true,
             (Fallback::Always, None) => r.kernels.start_after(kernel),
         };
-        let is_later = |r: &&Release| first.is_none_or(|first| rpmvercmp(&r.version, &first.version).is_gt());
-        let mut later: Vec<&Release> = self.releases.iter().filter(falls_back).filter(is_later).collect();
-        later.sort_by(|a, b| rpmvercmp(&a.version, &b.version));
-        first.into_iter().chain(later).collect()
+        let mut others: Vec<&Release> = self.releases.iter().filter(falls_back).collect();
+        others.sort_by(|a, b| rpmvercmp(&a.version, &b.version));
+        let Some(first) = first else { return others };
+        let against = |r: &Release| rpmvercmp(&r.version, &first.version);
+        let later = others.iter().filter(|r| against(r).is_gt());
+        let earlier = others.iter().rev().filter(|r| against(r).is_lt() && r.fallback != Fallback::Always);
+        std::iter::once(&first).chain(later).chain(earlier).copied().collect()
     }
 
     /// Whether one of its patterns matches a modalias.

@@ -177,7 +177,7 @@ fn holds<T: PartialOrd>(from: &Option<T>, below: &Option<T>, value: &T) -> bool 
     from.as_ref().is_none_or(|from| from <= value) && below.as_ref().is_none_or(|below| value < below)
 }
 
-/// Kernels: one range, or a list of them. `{}`, and what is left out, is every base version.
+/// Kernels: one range, or a list of them; `[]` holds none. `{}`, and what is left out, is every base version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Kernels(Vec<Range>);
@@ -189,6 +189,11 @@ impl Default for Kernels {
 }
 
 impl Kernels {
+    /// Whether no kernel is in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether the kernel is in a range of Enterprise Linux releases.
     pub(super) fn hold_el(&self, numbers: &Numbers) -> bool {
         let Some(el) = &numbers.el else { return false };
@@ -236,11 +241,7 @@ impl<'de> Deserialize<'de> for Kernels {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Kernels, A::Error> {
-                let ranges = Vec::<Range>::deserialize(SeqAccessDeserializer::new(seq))?;
-                if ranges.is_empty() {
-                    return Err(de::Error::custom("an empty list of ranges holds no kernel"));
-                }
-                Ok(Kernels(ranges))
+                Vec::<Range>::deserialize(SeqAccessDeserializer::new(seq)).map(Kernels)
             }
         }
         deserializer.deserialize_any(OneOrMany)

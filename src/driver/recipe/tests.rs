@@ -5,6 +5,9 @@ use crate::kernel::ElRelease;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+mod carried;
+mod manual;
+
 const SHA: &str = "54d38e23d4d7dd3e8a058ea36250f10fe6865f399d28e6213fa2f74c3e2f19d5";
 
 fn kernel(release: &str) -> KernelRelease {
@@ -40,61 +43,6 @@ fn versions(recipe: &Recipe, release: &str) -> Vec<String> {
 fn versions_on(recipe: &Recipe, release: &str, el: Option<&str>) -> Vec<String> {
     let el = el.map(|el| ElRelease::try_from(el.to_owned()).unwrap());
     recipe.candidates(&Numbers::new(&kernel(release), el)).iter().map(|r| r.version.clone()).collect()
-}
-
-#[test]
-fn the_users_own_kernel_selects_2_14_2() {
-    assert_eq!(versions(&built_in(), "2.6.32-431.20.3.el6.x86_64")[0], "2.14.2");
-}
-
-#[test]
-fn a_modern_kernel_selects_5_3_36_and_nothing_older() {
-    for release in ["5.10.0-30-amd64", "5.14.0-503.el9.x86_64", "6.1.0-9-amd64", "6.12.117+deb13-amd64", "7.3.0-1", "99.0"] {
-        assert_eq!(versions(&built_in(), release), ["5.3.36"], "{release}");
-    }
-}
-
-#[test]
-fn every_kernel_has_a_first_choice_and_later_releases_follow_in_order() {
-    let recipe = built_in();
-    for release in
-        ["2.6.18-398.el5", "2.6.32-754.el6", "3.10.0-1160.el7", "3.13.0-24-generic", "4.4.0", "4.18.0-553.el8", "5.4.0"]
-    {
-        let found = versions(&recipe, release);
-        assert_eq!(found.last().map(String::as_str), Some("5.3.36"), "{release}");
-        assert!(found.windows(2).all(|w| rpmvercmp(&w[0], &w[1]).is_lt()), "{release}: {found:?}");
-        let first = recipe.release(&found[0]).unwrap();
-        assert!(first.kernels.hold(&Numbers::new(&kernel(release), None)), "{release}: {found:?}");
-    }
-}
-
-#[test]
-fn enterprise_and_older_kernels_get_the_release_of_their_time() {
-    for (release, want) in [
-        ("2.6.32-754.35.1.el6.x86_64", "2.14.2"),
-        ("3.2.0-4-amd64", "2.16.4"),
-        ("3.10.0-1160.119.1.el7.x86_64", "4.6.3"),
-        ("3.13.0-170-generic", "3.1.2"),
-        ("4.4.0-1128-aws", "3.2.2"),
-        ("4.9.0-19-amd64", "3.3.2"),
-        ("4.14.355-275.572.amzn2.x86_64", "4.3.4"),
-        ("4.18.0-553.el8_10.x86_64", "4.18.7"),
-        ("5.4.0-1103-aws", "4.18.7"),
-    ] {
-        assert_eq!(versions(&built_in(), release)[0], want, "{release}");
-    }
-}
-
-#[test]
-fn the_built_in_recipe_pins_eleven_releases_over_https_only() {
-    let recipe = built_in();
-    assert_eq!(recipe.releases.len(), 11);
-    assert!(recipe.releases.iter().flat_map(|r| &r.urls).all(|u| u.starts_with("https://")));
-    assert!(recipe.releases[1..].iter().all(|r| r.fallback != Fallback::Never));
-    let mut pins: Vec<_> = recipe.releases.iter().map(|r| r.sha256.to_string()).collect();
-    pins.sort();
-    pins.dedup();
-    assert_eq!(pins.len(), 11);
 }
 
 #[test]
@@ -156,9 +104,29 @@ fn a_fallback_with_ranges_is_tried_for_these_kernels_alone() {
         ("[{ from = '4.14' }, { from = 'el8_2' }]", "4.18.0-80.el8.x86_64", Some("el8_0"), vec!["1"]),
         ("{ from = '4.14' }", "4.18.0-80.el8.x86_64", Some("el8_0"), vec!["1", "2"]),
         ("false", "4.18.0", None, vec!["1"]),
+        ("true", "5.0", None, vec!["2"]),
     ] {
         let r = Recipe::parse(&text(fallback), Path::new("x.toml")).unwrap();
         assert_eq!(versions_on(&r, release, el), want, "{fallback} {release} {el:?}");
+    }
+}
+
+#[test]
+fn earlier_releases_follow_later_ones_where_their_fallback_names_the_kernel() {
+    let release = |version: &str, kernels: &str, fallback: &str| {
+        format!("[[releases]]\nversion = '{version}'\nurls = ['https://h/x']\nsha256 = '{SHA}'\nkernels = {kernels}\nfallback = {fallback}\n")
+    };
+    let text = [
+        "name = 'x'\ndevices = ['pci:v00001234d*']\n".to_owned(),
+        release("1", "{ below = '5' }", "true"),
+        release("2", "[]", "{ from = '4' }"),
+        release("3", "[]", "{ from = '6' }"),
+        release("4", "{ from = '5' }", "false"),
+        release("5", "[]", "true"),
+    ];
+    let r = Recipe::parse(&text.concat(), Path::new("x.toml")).unwrap();
+    for (kernel, want) in [("3.9", "1 5"), ("4.9", "1 2 5"), ("5.1", "4 5 2"), ("6.1", "4 5 3 2")] {
+        assert_eq!(versions(&r, kernel).join(" "), want, "{kernel}");
     }
 }
 
@@ -200,16 +168,6 @@ fn a_kernel_in_no_range_gets_the_fallbacks_of_later_kernels_only() {
 }
 
 #[test]
-fn the_recipe_claims_intels_virtual_functions_and_nothing_else() {
-    let r = built_in();
-    let alias = |id: &str| format!("pci:v00008086d0000{id}sv00008086sd00000001bc02sc00i00");
-    for id in ["10ED", "152E", "1515", "1530", "1564", "1565", "15A8", "15A9", "15C5", "15B4", "57AD"] {
-        assert!(r.claims(&alias(id)), "{id}");
-    }
-    assert!(!r.claims(&alias("10FB")) && !r.claims("pci:v00001D0Fd0000EC20sv*") && !r.claims(""));
-}
-
-#[test]
 fn star_and_question_mark_match_as_in_a_shell() {
     for (pattern, text, want) in [
         ("a*c", "abbc", true),
@@ -223,17 +181,6 @@ fn star_and_question_mark_match_as_in_a_shell() {
         assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), want, "{pattern} {text}");
     }
     assert!(!matches("*a".repeat(60).as_bytes(), "b".repeat(4000).as_bytes()), "and without exploding");
-}
-
-#[test]
-fn make_variables_are_filled_in_and_a_releases_own_follow() {
-    let mut r = built_in();
-    assert!(r.releases.iter().all(|r| r.make.is_empty() || r.make == ["CFLAGS_EXTRA=-fno-pie"]));
-    r.releases[0].make = vec!["X=1".into()];
-    let kernel = kernel("6.1.0-9");
-    let tree = Filling { kernel: &kernel, source: Path::new("/s"), build: Path::new("/b") };
-    let args = r.make_args(r.releases.first(), &tree);
-    assert_eq!(args, ["BUILD_KERNEL=6.1.0-9", "KSRC=/s", "KOBJ=/b", "X=1"]);
 }
 
 #[test]
@@ -283,7 +230,8 @@ fn each_mistake_in_a_recipe_names_the_file_and_the_key() {
         (good.replace("[[releases]]", "symvers = ['Module.symvers']\n[[releases]]"), "absolute"),
         (good.replace("[[releases]]", "symvers = ['/a/{source}/x']\n[[releases]]"), "{kernel}"),
         (good.replace("[[releases]]", "version_of_module = '{v}'\n[[releases]]"), "version_of_module"),
-        (format!("{good}kernels = []"), "kernels"),
+        (format!("{good}kernels = []"), "set `fallback`"),
+        (format!("{good}kernels = []\nfallback = []"), "set `fallback`"),
         (format!("{good}kernels = '5'"), "a range such as"),
         (format!("{good}kernels = {{ from = 'el8_9', below = '5' }}"), "both"),
         (format!("{good}kernels = {{ from = 'el8_9', below = 'el8_9' }}"), "below"),
@@ -415,65 +363,5 @@ fn numbers_of_a_kernel_range_are_bounded_and_what_is_out_of_them_is_refused_with
             }
             assert!(crate::error::remedy(&error).unwrap().starts_with("mend /etc/vfguard/drivers.d/x.toml"));
         }
-    }
-}
-
-/// What is shown as an example in the manual page, in its order.
-fn examples() -> Vec<String> {
-    let page = include_str!("../../../packaging/man/vfguard-recipes.5");
-    page.split("\n.nf\n").skip(1).map(|after| after.split("\n.fi").next().unwrap().to_owned()).collect()
-}
-
-#[test]
-fn each_example_of_the_manual_page_is_taken() {
-    let examples = examples();
-    let whole = &examples[0];
-    Recipe::parse(whole, Path::new("x.toml")).unwrap();
-    for key in &examples[1..] {
-        let name = key.split(' ').next().unwrap();
-        let (head, release) = whole.split_once("\n[[releases]]\n").unwrap();
-        let without = |text: &str| {
-            let lines = text.lines().filter(|line| !line.starts_with(&format!("{name} =")));
-            lines.map(|line| format!("{line}\n")).collect::<String>()
-        };
-        let of_a_release = ["urls", "kernels", "fallback"].contains(&name);
-        let (head, release) = if of_a_release {
-            (head.to_owned(), format!("{}{key}\n", without(release)))
-        } else {
-            (format!("{}{key}\n", without(head)), release.to_owned())
-        };
-        Recipe::parse(&format!("{head}[[releases]]\n{release}"), Path::new("x.toml"))
-            .unwrap_or_else(|e| panic!("{key}: {e:#}"));
-    }
-    assert!(examples.len() > 10, "{examples:?}");
-}
-
-#[test]
-fn the_manual_page_describes_every_key() {
-    let page = include_str!("../../../packaging/man/vfguard-recipes.5");
-    let recipe = toml::Value::try_from(built_in()).unwrap();
-    let release = &recipe["releases"][0];
-    for key in recipe.as_table().unwrap().keys().chain(release.as_table().unwrap().keys()) {
-        assert!(page.contains(&format!("\n.B {key}\n")), "{key} is not described");
-    }
-}
-
-#[test]
-fn the_example_that_is_packaged_is_a_recipe() {
-    let recipe = Recipe::parse(include_str!("../../../packaging/examples/gve.toml"), Path::new("gve.toml")).unwrap();
-    assert_eq!((recipe.prepare.len(), recipe.directory.as_str()), (2, "build"));
-}
-
-#[test]
-fn every_recipe_of_the_packages_is_in_the_binary() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/drivers.d");
-    let mut files: Vec<String> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    files.sort();
-    let carried: Vec<&str> = BUILT_IN.iter().map(|(file, _)| *file).collect();
-    assert_eq!(files, carried);
-    for (file, text) in BUILT_IN {
-        let recipe = Recipe::parse(text, Path::new(file)).unwrap();
-        assert_eq!(format!("{}.toml", recipe.name), file);
-        assert!(recipe.releases.iter().flat_map(|r| &r.urls).all(|u| u.starts_with("https://")), "{file}");
     }
 }

@@ -40,6 +40,8 @@ pub enum AcceptInTree {
     Always,
     /// Never: the recipe's driver is wanted.
     Never,
+    /// As [`AcceptInTree::Auto`], and where no release of the recipe's driver builds.
+    Fallback,
 }
 
 /// Where the kernel that boots next comes from.

@@ -3,6 +3,7 @@
 //! One [`KernelEvidence`] a kernel says, for each [`Need`] of the machine, what that kernel would drive it with;
 //! [`judge_kernel`] weighs it, [`judge`] takes the worst of the kernels that may start.
 
+mod need;
 mod proven;
 
 use crate::config::AcceptInTree;
@@ -70,6 +71,8 @@ pub struct Need {
     pub binding: Binding,
     /// Whether the device was in use and is not now: it is gone, or has lost its driver, and may come back.
     pub missing: bool,
+    /// That no release of the recipe builds for the kernel: all were tried, and another attempt would end in the same way.
+    pub unbuildable: bool,
     /// The modules that could serve the need, the one that modprobe prefers first.
     pub candidates: Vec<ModuleEvidence>,
 }
@@ -157,6 +160,13 @@ impl Judgement {
     }
 }
 
+impl KernelReport {
+    /// Whether the kernel is good enough without a driver that a build would bring.
+    pub fn does_without(&self) -> bool {
+        self.verdict == Verdict::Safe && self.findings.iter().any(|f| f.code == Code::InTreeFallback)
+    }
+}
+
 /// Says on each kernel that is not safe that another run is at work, which may mend it.
 pub fn note_other_run(kernels: &mut [KernelReport]) {
     for kernel in kernels.iter_mut().filter(|k| k.verdict != Verdict::Safe) {
@@ -181,7 +191,7 @@ pub fn judge_kernel(evidence: &KernelEvidence, role: Role, accept: AcceptInTree)
         initramfs: evidence.findings.iter().any(|f| f.code == Code::InitramfsStale),
     };
     for need in &evidence.needs {
-        weigh_need(need, &evidence.release, accept, &mut report);
+        need::weigh(need, &evidence.release, accept).add_to(&mut report);
     }
     // Several devices of one driver are one build.
     report.builds.sort();
@@ -197,7 +207,7 @@ pub fn judge_kernel(evidence: &KernelEvidence, role: Role, accept: AcceptInTree)
         proven::excuse(&mut report, &evidence.needs);
     }
     let severity = if Verdict::of(&report.findings) == Verdict::Safe { Severity::Info } else { Severity::Warning };
-    report.findings.extend(evidence.needs.iter().filter_map(|need| missing(need, &evidence.release, severity)));
+    report.findings.extend(evidence.needs.iter().filter_map(|n| need::missing(n, &evidence.release, severity)));
     report.findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
     report.verdict = Verdict::of(&report.findings);
     if let Some(why) = &evidence.undecided {
@@ -205,170 +215,6 @@ pub fn judge_kernel(evidence: &KernelEvidence, role: Role, accept: AcceptInTree)
         report.verdict = report.verdict.max(Verdict::Unknown);
     }
     report
-}
-
-/// What a need asks of the module that serves it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Want {
-    /// The recipe's module; the kernel's own will not do.
-    OutOfTree,
-    /// Ours is built where nothing serves; the kernel's own is accepted, and preferred is the recipe's (`build`).
-    Any { build: bool },
-}
-
-fn want(need: &Need, accept: AcceptInTree) -> Want {
-    if need.recipe.is_none() {
-        return Want::Any { build: false };
-    }
-    if need.required {
-        return Want::OutOfTree;
-    }
-    match (accept, need.binding) {
-        (AcceptInTree::Never, _) | (AcceptInTree::Auto, Binding::OutOfTree) => Want::OutOfTree,
-        (AcceptInTree::Always, _) | (AcceptInTree::Auto, Binding::InTree) => Want::Any { build: false },
-        (AcceptInTree::Auto, Binding::Unbound) => Want::Any { build: true },
-    }
-}
-
-fn weigh_need(need: &Need, release: &KernelRelease, accept: AcceptInTree, report: &mut KernelReport) {
-    let want = want(need, accept);
-    let acceptable = |m: &&ModuleEvidence| match want {
-        Want::OutOfTree => m.origin != Origin::InTree,
-        Want::Any { .. } => true,
-    };
-    // modprobe's own choice counts, so the first safe candidate serves only if those before it do no harm: a candidate
-    // that shadows it says so in its findings.
-    let chosen = need
-        .candidates
-        .iter()
-        .filter(acceptable)
-        .find(|m| Verdict::of(&m.findings) == Verdict::Safe)
-        .or_else(|| need.candidates.iter().find(acceptable));
-    let what = described(need);
-    let Some(module) = chosen else {
-        report.findings.push(nothing_serves(need, release, &what));
-        report.builds.extend(need.recipe.clone());
-        return;
-    };
-    let entry = ModuleReport {
-        name: module.name.clone(),
-        path: module.path.as_ref().map(|p| p.display().to_string()).unwrap_or_default(),
-        version: module.version.clone().unwrap_or_default(),
-        origin: module.origin,
-    };
-    if !report.modules.contains(&entry) {
-        report.modules.push(entry);
-    }
-    report.findings.extend(module.findings.iter().cloned());
-    let safe = Verdict::of(&module.findings) == Verdict::Safe;
-    if safe && module.origin == Origin::InTree && need.recipe.is_some() {
-        let path = module.path.as_ref().map_or("built in".into(), |p| p.display().to_string());
-        report
-            .findings
-            .push(Finding::info(Code::InTree, format!("{what} is driven by {release}'s own {} ({path})", module.name)));
-    }
-    if !safe {
-        report.findings.extend(would_serve(need, module, release, want));
-    }
-    let wished = want == Want::Any { build: true } && module.origin == Origin::InTree;
-    if !safe || wished {
-        report.builds.extend(need.recipe.clone());
-    }
-}
-
-/// The kernel's own driver where it stands back only behind the one that does not load: an unsigned build under Secure Boot.
-fn would_serve(need: &Need, chosen: &ModuleEvidence, release: &KernelRelease, want: Want) -> Option<Finding> {
-    let ready = |m: &&ModuleEvidence| {
-        let mut objections = m.findings.iter().filter(|f| f.severity == Severity::Unsafe).map(|f| f.code).peekable();
-        m.origin == Origin::InTree && objections.peek().is_some() && objections.all(|code| code == Code::Shadowed)
-    };
-    let own = need.candidates.iter().filter(|m| m.path.is_some() && m.path != chosen.path).find(ready)?;
-    let path = |m: &ModuleEvidence| m.path.as_ref().map_or(String::new(), |p| p.display().to_string());
-    let policy = match want {
-        Want::OutOfTree => ", with accept_in_tree = \"always\" in /etc/vfguard/config.toml",
-        Want::Any { .. } => "",
-    };
-    Some(Finding::warn(
-        Code::InTree,
-        format!("{release}'s own {} would load ({}); {} hides it", own.name, path(own), path(chosen)),
-        format!("rm {}; depmod {release}{policy}", path(chosen)),
-    ))
-}
-
-fn described(need: &Need) -> String {
-    let missing = need.device.as_ref().filter(|_| need.missing).map(|d| format!(", {}", lack(d))).unwrap_or_default();
-    match (&need.device, &need.recipe) {
-        (Some(d), _) => match &d.interface {
-            Some(interface) => format!("{interface} ({}{missing})", d.address),
-            None => format!("the network device {}{missing}", d.address),
-        },
-        (None, Some(recipe)) => format!("the required driver {recipe}"),
-        (None, None) => "nothing".into(),
-    }
-}
-
-/// What a device that was in use lacks now.
-fn lack(device: &Device) -> &'static str {
-    if device.present {
-        "without a driver now"
-    } else {
-        "not there now"
-    }
-}
-
-/// That a device is judged which is not in use now. It refuses nothing by itself: what it needs is judged like any other need.
-fn missing(need: &Need, release: &KernelRelease, severity: Severity) -> Option<Finding> {
-    if !need.missing || need.device.is_none() {
-        return None;
-    }
-    let detail = format!("{} was in use, and {release} is judged as if it still were", described(need));
-    let remedy = gone_for_good(need).unwrap_or_else(|| format!("vfguard prepare {release}"));
-    Some(Finding { code: Code::DeviceMissing, severity, detail, remedy })
-}
-
-/// How to say that a missing device does not count any more. One that is there and that a recipe claims counts whoever says otherwise.
-fn gone_for_good(need: &Need) -> Option<String> {
-    let device = need.device.as_ref().filter(|d| need.missing && (!d.present || need.recipe.is_none()))?;
-    Some(format!("vfguard decline --device {}, if it is gone for good", device.address))
-}
-
-fn nothing_serves(need: &Need, release: &KernelRelease, what: &str) -> Finding {
-    let mut finding = unserved(need, release, what);
-    if let Some(declined) = gone_for_good(need) {
-        finding.remedy += &format!("; or {declined}");
-    }
-    finding
-}
-
-fn unserved(need: &Need, release: &KernelRelease, what: &str) -> Finding {
-    match (&need.recipe, need.candidates.first()) {
-        (Some(recipe), Some(own)) => {
-            let why = if need.required { "drivers.required wants the recipe's" } else { "an out-of-tree driver is wanted" };
-            let other = match Verdict::of(&own.findings) {
-                Verdict::Safe => ", or accept_in_tree = \"always\" in /etc/vfguard/config.toml: its own would load",
-                Verdict::Unknown | Verdict::Unsafe => "",
-            };
-            Finding::refuse(
-                Code::ModuleMissing,
-                format!("{what}: {release} has only its own {} and {why} ({recipe})", own.name),
-                format!("vfguard prepare {release}{other}"),
-            )
-        }
-        (Some(recipe), None) => Finding::refuse(
-            Code::ModuleMissing,
-            format!("{what}: {release} has no module {recipe} that claims it"),
-            format!("vfguard prepare {release}"),
-        ),
-        (None, _) => Finding::refuse(
-            Code::DeviceUnclaimed,
-            format!(
-                "{what} {} in use ({}) and no driver of {release} claims it",
-                if need.missing { "was" } else { "is" },
-                need.device.as_ref().map_or("", |d| d.modalias.as_str())
-            ),
-            format!("install {release}'s package of extra modules (kernel-modules-extra, linux-modules-extra) or the driver's own package for {release}"),
-        ),
-    }
 }
 
 /// The machine's verdict from its kernels'. `uncertain` says why the next boot is not certain, if so.

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::declined;
 use crate::driver::{self, Recipe};
 use crate::error::{advise, Remedy};
-use crate::finding::{Code, Finding, Verdict};
+use crate::finding::{Code, Finding, Severity, Verdict};
 use crate::host::pci::{self, Device};
 use crate::host::Host;
 use crate::judge::{self, Judgement, KernelReport, Role};
@@ -284,9 +284,14 @@ impl<'a> Survey<'a> {
     fn report(&self, kernel: &KernelRelease, role: Role) -> KernelReport {
         let evidence = self.evidence(kernel);
         let mut report = judge::judge_kernel(&evidence, role, self.config.accept_in_tree);
-        if !report.builds.is_empty() && report.verdict != Verdict::Safe {
-            report.findings.extend(driver::last_failure(self.host, kernel, &self.recipes));
-            report.findings.extend(driver::headers::last_failure(self.host, kernel));
+        let refuses = !report.builds.is_empty() && report.verdict != Verdict::Safe;
+        if refuses || report.does_without() {
+            let mut why = driver::last_failure(self.host, kernel, &self.recipes);
+            why.extend(driver::headers::last_failure(self.host, kernel));
+            if !refuses {
+                why.iter_mut().for_each(|f| f.severity = f.severity.min(Severity::Warning));
+            }
+            report.findings.extend(why);
         }
         report
     }

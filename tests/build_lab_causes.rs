@@ -256,3 +256,39 @@ fn what_is_missing_in_the_kernels_tree_or_beside_it_is_not_blamed_on_the_source(
         assert!(detail.contains(words) && told.contains(remedy), "{what}: {detail}; {told}");
     }
 }
+
+#[test]
+fn where_a_release_does_not_compile_the_kernels_own_driver_will_do_if_that_is_asked_for() {
+    let (lab, stage) = (Lab::open(), Stage::new("K_NEW"));
+    let kernel = &stage.kernel;
+    // As the kernel's own build makes it.
+    let own = format!("lib/modules/{kernel}/kernel/drivers/net/ethernet/intel/ixgbevf/ixgbevf.ko");
+    let machine = stage.machine.grub().boot_default(kernel).vf("ixgbevf").running("6.1.0-1-amd64").file(&own, "");
+    let script = "objcopy --dump-section .modinfo=$R/i $M $R/m.ko; printf 'intree=Y\\0' >>$R/i; \
+                  objcopy --update-section .modinfo=$R/i $R/m.ko; cp $R/m.ko $R/$O; depmod -b $R $K";
+    let module = lab.file("MODULE_IXGBEVF");
+    let run = |script: &str| {
+        let mut command = Command::new("sh");
+        let command = command.args(["-euc", script]).env("R", machine.root()).env("O", &own).env("K", kernel);
+        assert!(command.env("M", &module).status().unwrap().success(), "{script}");
+    };
+    run(script);
+    let source = "echo 'int f(void) { return no_such_function_any_more(1); }' >x.c\n\
+                  gcc -Werror=implicit-function-declaration -c x.c\n";
+    let (_, digest) = lab::archive(machine.root(), source, &[]);
+    let release = format!("[[releases]]\nversion = '1.0'\nurls = ['file:///source.tar.gz']\nsha256 = '{digest}'\n");
+    let machine = machine.recipe(&release);
+    assert_eq!(machine.run(&["reconcile"]).code, 3, "auto");
+    let check = |machine: &Machine| {
+        let run = machine.run(&["check", kernel]);
+        (run.code, run.stdout)
+    };
+    let (code, said) = check(&machine);
+    assert!(code == 3 && said.contains("unsafe: ") && said.contains("[build-failed]"), "{code} {said}");
+    // What was tried need not be tried again.
+    let machine = machine.file("etc/vfguard/config.toml", "accept_in_tree = 'fallback'\n");
+    let (code, said) = check(&machine);
+    assert_eq!(code, 0, "{said}");
+    let own = format!("warning: eth0 (0000:00:03.0): no release of ixgbevf builds for {kernel}, whose own ixgbevf");
+    assert!(said.contains(&own) && said.contains("warning: 1.0: ") && said.contains("[build-failed]"), "{said}");
+}

@@ -40,6 +40,7 @@ fn mistakes_name_the_file_and_what_is_wrong() {
         ("mode = ", "config.toml"),
         ("[build]\njobs = 0", "build.jobs"),
         ("[sign]\nkey = '/k'", "sign"),
+        ("accept_in_tree = 'fall-back'", "expected one of `auto`, `always`, `never`, `fallback`"),
     ] {
         let (_dir, host) = host(&[("etc/vfguard/config.toml", text)]);
         let error = Config::load(&host, None).unwrap_err();

@@ -30,6 +30,7 @@ fn kernel(binding: Binding, candidates: Vec<ModuleEvidence>) -> KernelEvidence {
         required: false,
         binding,
         missing: false,
+        unbuildable: false,
         candidates,
     };
     KernelEvidence {
@@ -75,6 +76,42 @@ fn never_and_required_want_the_recipes() {
     assert_eq!(verdict(&evidence, AcceptInTree::Never), (Verdict::Unsafe, true));
     evidence.needs[0].required = true;
     assert_eq!(verdict(&evidence, AcceptInTree::Always), (Verdict::Unsafe, true));
+}
+
+#[test]
+fn fallback_is_auto_until_no_release_builds_and_then_takes_a_proven_driver_of_the_kernels_own() {
+    let own = || module(Origin::InTree, vec![]);
+    let built = |findings| module(Origin::Built, findings);
+    let poor = || module(Origin::InTree, vec![bad()]);
+    for (binding, candidates, tried, expected) in [
+        (Binding::OutOfTree, vec![own()], false, (Verdict::Unsafe, true)),
+        (Binding::OutOfTree, vec![own()], true, (Verdict::Safe, false)),
+        (Binding::OutOfTree, vec![poor()], true, (Verdict::Unsafe, true)),
+        (Binding::OutOfTree, vec![], true, (Verdict::Unsafe, true)),
+        (Binding::OutOfTree, vec![built(vec![]), own()], true, (Verdict::Safe, false)),
+        (Binding::OutOfTree, vec![built(vec![bad()]), own()], true, (Verdict::Safe, false)),
+        (Binding::OutOfTree, vec![built(vec![bad()]), own()], false, (Verdict::Unsafe, true)),
+        (Binding::InTree, vec![own()], true, (Verdict::Safe, false)),
+        (Binding::InTree, vec![own()], false, (Verdict::Safe, false)),
+        (Binding::Unbound, vec![own()], false, (Verdict::Safe, true)),
+    ] {
+        let mut evidence = kernel(binding, candidates);
+        evidence.needs[0].unbuildable = tried;
+        assert_eq!(verdict(&evidence, AcceptInTree::Fallback), expected, "{evidence:?}");
+        let report = judge_kernel(&evidence, Role::Next, AcceptInTree::Fallback);
+        let has_ours = evidence.needs[0].candidates.iter().any(|m| m.origin == Origin::Built && m.findings.is_empty());
+        let fell_back = tried && binding == Binding::OutOfTree && expected.0 == Verdict::Safe && !has_ours;
+        let told = report.findings.iter().any(|f| f.code == Code::InTreeFallback && f.severity == Severity::Warning);
+        assert_eq!((told, report.does_without()), (fell_back, fell_back), "{evidence:?}");
+        // No other policy asks what was tried.
+        for other in [AcceptInTree::Auto, AcceptInTree::Always, AcceptInTree::Never] {
+            let mut untried = evidence.clone();
+            untried.needs[0].unbuildable = false;
+            assert_eq!(verdict(&evidence, other), verdict(&untried, other), "{other:?}");
+        }
+        evidence.needs[0].required = true;
+        assert_eq!(verdict(&evidence, AcceptInTree::Fallback).0 == Verdict::Safe, has_ours, "{evidence:?}");
+    }
 }
 
 #[test]
@@ -144,9 +181,11 @@ fn any_module() -> impl Strategy<Value = ModuleEvidence> {
 
 fn any_kernel() -> impl Strategy<Value = KernelEvidence> {
     let binding = prop_oneof![Just(Binding::Unbound), Just(Binding::InTree), Just(Binding::OutOfTree)];
-    (binding, prop::collection::vec(any_module(), 0..4), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-        |(binding, candidates, required, proven, recipe)| {
+    let flags = any::<[bool; 4]>();
+    (binding, prop::collection::vec(any_module(), 0..4), flags).prop_map(
+        |(binding, candidates, [required, proven, recipe, unbuildable])| {
             let mut evidence = kernel(binding, candidates);
+            evidence.needs[0].unbuildable = unbuildable && recipe;
             evidence.needs[0].required = required && recipe;
             evidence.proven_by_use = proven;
             if !recipe {
@@ -158,7 +197,12 @@ fn any_kernel() -> impl Strategy<Value = KernelEvidence> {
 }
 
 fn any_policy() -> impl Strategy<Value = AcceptInTree> {
-    prop_oneof![Just(AcceptInTree::Auto), Just(AcceptInTree::Always), Just(AcceptInTree::Never)]
+    prop_oneof![
+        Just(AcceptInTree::Auto),
+        Just(AcceptInTree::Always),
+        Just(AcceptInTree::Never),
+        Just(AcceptInTree::Fallback)
+    ]
 }
 
 /// Safer means smaller here: `Safe < Unknown < Unsafe`.
@@ -191,6 +235,9 @@ proptest! {
         let mut unproven = evidence.clone();
         unproven.proven_by_use = false;
         prop_assert!(before || !safe(&unproven, accept));
+        let mut untried = evidence.clone();
+        untried.needs[0].unbuildable = false;
+        prop_assert!(before || !safe(&untried, accept));
         let mut undecided = evidence;
         undecided.undecided = Some(bad());
         prop_assert!(!safe(&undecided, accept));

@@ -3,7 +3,8 @@
 use super::origin::{binding, origin};
 use super::proof::proven_by_use;
 use super::{claiming, Survey};
-use crate::driver::{Numbers, Recipe};
+use crate::config::AcceptInTree;
+use crate::driver::{self, Numbers, Recipe};
 use crate::finding::{Code, Finding};
 use crate::host::pci::Device;
 use crate::host::Host;
@@ -136,8 +137,17 @@ impl Survey<'_> {
             required: recipe.is_some_and(|r| self.config.drivers.required.contains(&r.name)),
             binding: known.map_or_else(now, |k| k.binding),
             missing: known.is_some() && !device.is_some_and(|d| d.present && d.in_use()),
+            unbuildable: recipe.is_some_and(|r| self.is_unbuildable(&target.release, r)),
             candidates,
         }
+    }
+
+    /// Whether all releases of a recipe were tried for a kernel, and none will build until something changes. The record says so, and
+    /// absolves nothing: it only lets the kernel's own driver be looked at, and without it another attempt is made.
+    fn is_unbuildable(&self, kernel: &KernelRelease, recipe: &Recipe) -> bool {
+        self.config.accept_in_tree == AcceptInTree::Fallback
+            && !driver::rest::is_on(self.host, kernel)
+            && driver::would_fail_again(self.host, kernel, recipe)
     }
 }
 

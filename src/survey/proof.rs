@@ -284,6 +284,7 @@ mod tests {
             required: false,
             binding: Binding::OutOfTree,
             missing: !present,
+            unbuildable: false,
             candidates: vec![module.clone()],
         };
         assert!(used(&host, &need(true)) && !used(&host, &need(false)));

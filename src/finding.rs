@@ -100,6 +100,8 @@ pub enum Code {
     EntryStops,
     /// The file system of the boot files has no room for one more kernel.
     BootSpace,
+    /// The kernel does not drive a device, and its master carries the network without it.
+    DeviceRedundant,
     /// The kernel's own driver is taken, since no release of the recipe's builds for it.
     InTreeFallback,
     /// Said as info: the newest installed kernel will never start, and vfguard does not hold it back.
@@ -152,6 +154,7 @@ impl Code {
             | Code::ImageFormat
             | Code::EntryStops
             | Code::BootSpace
+            | Code::DeviceRedundant
             | Code::InTreeFallback
             | Code::NewestNotBooting => false,
         }

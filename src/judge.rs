@@ -5,11 +5,14 @@
 
 mod need;
 mod proven;
+mod redundant;
 
 use crate::config::AcceptInTree;
 use crate::finding::{Code, Finding, Severity, Verdict};
+use crate::host::master::Kind;
 use crate::host::pci::Device;
 use crate::kernel::KernelRelease;
+use need::Weighed;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -73,8 +76,36 @@ pub struct Need {
     pub missing: bool,
     /// That no release of the recipe builds for the kernel: all were tried, and another attempt would end in the same way.
     pub unbuildable: bool,
+    /// The masters of the device's interfaces, one for each; none where one of them is no port of a master that goes on without it.
+    pub masters: Vec<Master>,
+    /// The link of the device's interface.
+    pub link: Link,
     /// The modules that could serve the need, the one that modprobe prefers first.
     pub candidates: Vec<ModuleEvidence>,
+}
+
+/// A master that goes on without one of its ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Master {
+    /// Its interface.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// How many links it wants.
+    pub min_links: usize,
+    /// The module that makes it and that the kernel lacks, if so.
+    pub lacks: Option<String>,
+}
+
+/// The link of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Seen up.
+    Up,
+    /// Seen down.
+    Down,
+    /// Not told: nobody has brought the interface up yet.
+    Unknown,
 }
 
 /// All that is known about one kernel.
@@ -163,7 +194,9 @@ impl Judgement {
 impl KernelReport {
     /// Whether the kernel is good enough without a driver that a build would bring.
     pub fn does_without(&self) -> bool {
-        self.verdict == Verdict::Safe && self.findings.iter().any(|f| f.code == Code::InTreeFallback)
+        let told = |code: Code| self.findings.iter().any(|f| f.code == code);
+        let excused = told(Code::InTreeFallback) || (told(Code::DeviceRedundant) && !self.builds.is_empty());
+        self.verdict == Verdict::Safe && excused
     }
 }
 
@@ -190,8 +223,9 @@ pub fn judge_kernel(evidence: &KernelEvidence, role: Role, accept: AcceptInTree)
         builds: Vec::new(),
         initramfs: evidence.findings.iter().any(|f| f.code == Code::InitramfsStale),
     };
-    for need in &evidence.needs {
-        need::weigh(need, &evidence.release, accept).add_to(&mut report);
+    let weighed: Vec<Weighed> = evidence.needs.iter().map(|n| need::weigh(n, &evidence.release, accept)).collect();
+    for weighed in &weighed {
+        weighed.add_to(&mut report);
     }
     // Several devices of one driver are one build.
     report.builds.sort();
@@ -206,6 +240,7 @@ pub fn judge_kernel(evidence: &KernelEvidence, role: Role, accept: AcceptInTree)
     if evidence.proven_by_use {
         proven::excuse(&mut report, &evidence.needs);
     }
+    redundant::excuse(&mut report, &evidence.needs, &weighed);
     let severity = if Verdict::of(&report.findings) == Verdict::Safe { Severity::Info } else { Severity::Warning };
     report.findings.extend(evidence.needs.iter().filter_map(|n| need::missing(n, &evidence.release, severity)));
     report.findings.sort_by_key(|f| std::cmp::Reverse(f.severity));

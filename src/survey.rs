@@ -4,6 +4,7 @@
 pub mod entry;
 mod evidence;
 pub mod known;
+mod masters;
 mod newest;
 mod origin;
 mod proof;

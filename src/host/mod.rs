@@ -9,6 +9,7 @@ pub mod files;
 pub mod freeze;
 pub mod lock;
 pub mod locks;
+pub mod master;
 pub mod mounts;
 pub mod os_release;
 pub mod packages;

@@ -53,10 +53,10 @@ impl Device {
     }
 }
 
-const DEVICES: &str = "/sys/bus/pci/devices";
+pub(super) const DEVICES: &str = "/sys/bus/pci/devices";
 
 /// Network interfaces of any bus.
-const NET: &str = "/sys/class/net";
+pub(super) const NET: &str = "/sys/class/net";
 
 /// All PCI functions in order of address, then the network devices of other buses (virtio on MMIO, Xen, Hyper-V, USB) that
 /// have an interface. A machine without PCI has none of the former.
@@ -192,34 +192,11 @@ pub fn link_is_up(host: &Host, address: &str, interface: &str) -> bool {
     places.iter().any(|dir| host.read_text(dir.join("operstate")).is_ok_and(|state| state.trim() == "up"))
 }
 
-/// The bond or bridge that an interface is a port of.
-fn master(host: &Host, interface: &str) -> Option<String> {
-    link_name(host, Path::new(NET).join(interface).join("master")).ok().flatten()
-}
-
 /// Whether an interface has a carrier, of which its driver says nothing more (`operstate` stays `unknown`).
 pub fn has_carrier(host: &Host, interface: &str) -> bool {
     let says =
         |file: &str, what: &str| host.read_text(Path::new(NET).join(interface).join(file)).is_ok_and(|t| t.trim() == what);
     says("operstate", "unknown") && says("carrier", "1")
-}
-
-/// Layers of bonds, bridges and VLANs past these are no network.
-const MAX_LAYERS: usize = 16;
-
-/// An interface and what is built on it, layer by layer: masters, and the `upper_NAME` links of
-/// `Documentation/ABI/testing/sysfs-class-net` (Linux 3.9 and newer).
-pub fn built_on(host: &Host, interface: &str) -> Vec<String> {
-    let mut all = vec![interface.to_owned()];
-    let mut at = 0;
-    while let Some(name) = all.get(at).cloned().filter(|_| at < MAX_LAYERS) {
-        let files = host.read_dir(Path::new(NET).join(&name)).unwrap_or_default();
-        let uppers = files.iter().filter_map(|f| Some(f.to_str()?.strip_prefix("upper_")?.to_owned()));
-        let found: Vec<String> = uppers.chain(master(host, &name)).filter(|n| !all.contains(n)).collect();
-        all.extend(found);
-        at += 1;
-    }
-    all
 }
 
 fn class(text: &str) -> u32 {
@@ -257,27 +234,34 @@ fn device(host: &Host, address: &str) -> io::Result<Option<Device>> {
     }))
 }
 
-/// `net/eth0` of a PCI driver, or one level down for virtio (`virtio0/net/eth0`).
+/// The first of a PCI function's interfaces, as almost all have one.
 fn interface(host: &Host, dir: &Path) -> io::Result<Option<String>> {
-    let first = |d: PathBuf| -> io::Result<Option<String>> {
+    Ok(interfaces(host, dir)?.into_iter().next())
+}
+
+/// `net/eth0` of a PCI driver, or one level down for virtio (`virtio0/net/eth0`). A function with several ports has several.
+pub(super) fn interfaces(host: &Host, dir: &Path) -> io::Result<Vec<String>> {
+    let all = |d: PathBuf| -> io::Result<Vec<String>> {
         let names = there(&d, host.read_dir(&d))?.unwrap_or_default();
-        Ok(names.first().and_then(|n| n.to_str()).map(str::to_owned))
+        Ok(names.iter().filter_map(|n| n.to_str()).map(str::to_owned).collect())
     };
-    if let Some(name) = first(dir.join("net"))? {
-        return Ok(Some(name));
+    let own = all(dir.join("net"))?;
+    if !own.is_empty() {
+        return Ok(own);
     }
     let names = there(dir, host.read_dir(dir))?.unwrap_or_default();
     for name in names.iter().filter(|n| n.to_string_lossy().starts_with("virtio")) {
-        if let Some(name) = first(dir.join(name).join("net"))? {
-            return Ok(Some(name));
+        let below = all(dir.join(name).join("net"))?;
+        if !below.is_empty() {
+            return Ok(below);
         }
     }
-    Ok(None)
+    Ok(Vec::new())
 }
 
 /// The last component of a link's target. In a copied tree a plain directory may stand for the link: then its own name is
 /// not the driver's, so only links count.
-fn link_name(host: &Host, path: PathBuf) -> io::Result<Option<String>> {
+pub(super) fn link_name(host: &Host, path: PathBuf) -> io::Result<Option<String>> {
     let target = there(&path, host.read_link(&path))?;
     Ok(target.and_then(|t| t.file_name()?.to_str().map(str::to_owned)))
 }

@@ -45,8 +45,10 @@ fn falls_back(need: &Need) -> bool {
 
 /// What became of a need.
 pub(super) struct Weighed {
+    /// Whether a module serves it.
+    pub served: bool,
     /// What is said of it.
-    findings: Vec<Finding>,
+    pub findings: Vec<Finding>,
     module: Option<ModuleReport>,
     /// The recipe that should be built.
     build: Option<String>,
@@ -79,7 +81,7 @@ pub(super) fn weigh(need: &Need, release: &KernelRelease, accept: AcceptInTree) 
     let what = described(need);
     let Some(module) = chosen else {
         let findings = vec![nothing_serves(need, release, &what)];
-        return Weighed { findings, module: None, build: need.recipe.clone() };
+        return Weighed { served: false, findings, module: None, build: need.recipe.clone() };
     };
     let path = module.path.as_ref().map(|p| p.display().to_string());
     let mut findings = module.findings.clone();
@@ -104,7 +106,7 @@ pub(super) fn weigh(need: &Need, release: &KernelRelease, accept: AcceptInTree) 
         version: module.version.clone().unwrap_or_default(),
         origin: module.origin,
     };
-    Weighed { findings, module: Some(entry), build: need.recipe.clone().filter(|_| !served || wished) }
+    Weighed { served, findings, module: Some(entry), build: need.recipe.clone().filter(|_| !served || wished) }
 }
 
 /// The kernel's own driver in the place of one that does not build; why it does not is told beside it.
@@ -136,7 +138,7 @@ fn would_serve(need: &Need, chosen: &ModuleEvidence, release: &KernelRelease, wa
     ))
 }
 
-fn described(need: &Need) -> String {
+pub(super) fn described(need: &Need) -> String {
     let missing = need.device.as_ref().filter(|_| need.missing).map(|d| format!(", {}", lack(d))).unwrap_or_default();
     match (&need.device, &need.recipe) {
         (Some(d), _) => match &d.interface {

@@ -73,6 +73,7 @@ fn excusable(code: Code) -> bool {
         | Code::ImageDamaged
         | Code::ImageFormat
         | Code::BootSpace
+        | Code::DeviceRedundant
         | Code::InTreeFallback
         | Code::NewestNotBooting => false,
     }

@@ -31,6 +31,8 @@ fn kernel(binding: Binding, candidates: Vec<ModuleEvidence>) -> KernelEvidence {
         binding,
         missing: false,
         unbuildable: false,
+        masters: vec![],
+        link: Link::Up,
         candidates,
     };
     KernelEvidence {
@@ -112,6 +114,43 @@ fn fallback_is_auto_until_no_release_builds_and_then_takes_a_proven_driver_of_th
         evidence.needs[0].required = true;
         assert_eq!(verdict(&evidence, AcceptInTree::Fallback).0 == Verdict::Safe, has_ours, "{evidence:?}");
     }
+}
+
+#[test]
+fn a_master_excuses_its_own_port_and_no_other_device() {
+    let master = || vec![Master { name: "bond0".into(), kind: Kind::Bond, min_links: 1, lacks: None }];
+    let named = |need: &Need, address: &str, interface: &str| {
+        let device = Device { address: address.into(), interface: Some(interface.into()), ..need.device.clone().unwrap() };
+        Need { device: Some(device), masters: master(), ..need.clone() }
+    };
+    let mut evidence = kernel(Binding::OutOfTree, vec![module(Origin::Prebuilt, vec![bad()])]);
+    let lost = named(&evidence.needs[0], "0000:00:03.0", "eth0");
+    let other = Need { recipe: None, candidates: vec![module(Origin::InTree, vec![])], ..lost.clone() };
+    evidence.needs = vec![lost.clone(), named(&other, "0000:00:04.0", "eth1")];
+    assert_eq!(verdict(&evidence, AcceptInTree::Auto), (Verdict::Safe, true), "a build is still wanted");
+    // The same file is what a device without a master needs: what is said of it is one finding.
+    let alone = Need { masters: vec![], ..named(&lost, "0000:00:05.0", "eth2") };
+    evidence.needs.push(alone);
+    assert_eq!(verdict(&evidence, AcceptInTree::Auto).0, Verdict::Unsafe);
+    evidence.needs.pop();
+    // One that may be loaded and do harm is worse than none.
+    evidence.needs[0].candidates[0].findings.push(Finding::refuse(Code::NotElf, "its struct module", "x"));
+    assert_eq!(verdict(&evidence, AcceptInTree::Auto).0, Verdict::Unsafe);
+    evidence.needs[0] = lost;
+    for spoil in [
+        (|need| need.link = Link::Unknown) as fn(&mut Need),
+        |need| need.missing = true,
+        |need| need.device.as_mut().unwrap().driver = None,
+        |need| need.candidates.clear(),
+        |need| need.masters[0].name = "bond1".into(),
+        |need| need.device.as_mut().unwrap().address = "0000:00:03.0".into(),
+    ] {
+        let mut spoilt = evidence.clone();
+        spoil(&mut spoilt.needs[1]);
+        assert_eq!(verdict(&spoilt, AcceptInTree::Auto).0, Verdict::Unsafe, "{:?}", spoilt.needs[1]);
+    }
+    evidence.needs[0].masters[0].lacks = Some("bonding".into());
+    assert_eq!(verdict(&evidence, AcceptInTree::Auto).0, Verdict::Unsafe);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The evidence about one kernel: for each device the modules that could serve it, read and verified.
 
+use super::masters::{link, Masters};
 use super::origin::{binding, origin};
 use super::proof::proven_by_use;
 use super::{claiming, Survey};
@@ -8,7 +9,7 @@ use crate::driver::{self, Numbers, Recipe};
 use crate::finding::{Code, Finding};
 use crate::host::pci::Device;
 use crate::host::Host;
-use crate::judge::{Binding, KernelEvidence, ModuleEvidence, Need, Origin};
+use crate::judge::{Binding, KernelEvidence, Link, ModuleEvidence, Need, Origin};
 use crate::kernel::{installed, KernelRelease};
 use crate::module::{self, Module, Provider, Target};
 use std::collections::BTreeMap;
@@ -108,23 +109,31 @@ impl Survey<'_> {
 
     fn needs(&self, target: &Target, cmdline: &str) -> Vec<Need> {
         let mut needs = Vec::new();
+        let masters = Masters::new(self.host, &self.devices, target, cmdline);
         for device in &self.devices {
             let recipe = claiming(&self.recipes, device);
             if recipe.is_none() && !device.in_use() && self.memory.of_device(device).is_none() {
                 continue;
             }
-            needs.push(self.need(target, Some(device), recipe, cmdline));
+            needs.push(self.need(target, Some(device), recipe, cmdline, &masters));
         }
         for name in &self.config.drivers.required {
             let met = needs.iter().any(|n| n.recipe.as_ref() == Some(name));
             if let (false, Some(recipe)) = (met, self.recipes.iter().find(|r| &r.name == name)) {
-                needs.push(self.need(target, None, Some(recipe), cmdline));
+                needs.push(self.need(target, None, Some(recipe), cmdline, &masters));
             }
         }
         needs
     }
 
-    fn need(&self, target: &Target, device: Option<&Device>, recipe: Option<&Recipe>, cmdline: &str) -> Need {
+    fn need(
+        &self,
+        target: &Target,
+        device: Option<&Device>,
+        recipe: Option<&Recipe>,
+        cmdline: &str,
+        masters: &Masters<'_>,
+    ) -> Need {
         let mut candidates = candidates(self.host, target, device, recipe, cmdline);
         if let Some(recipe) = recipe {
             candidates.iter_mut().for_each(|c| c.findings.extend(other_release(self.host, recipe, &target.release, c)));
@@ -138,6 +147,8 @@ impl Survey<'_> {
             binding: known.map_or_else(now, |k| k.binding),
             missing: known.is_some() && !device.is_some_and(|d| d.present && d.in_use()),
             unbuildable: recipe.is_some_and(|r| self.is_unbuildable(&target.release, r)),
+            masters: device.map(|d| masters.of(d, known)).unwrap_or_default(),
+            link: device.map_or(Link::Unknown, |d| link(self.host, d)),
             candidates,
         }
     }
@@ -202,7 +213,7 @@ fn candidates(
 }
 
 /// Reads, verifies and places one module file.
-fn examine(
+pub(super) fn examine(
     host: &Host,
     target: &Target,
     name: &str,

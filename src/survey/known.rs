@@ -12,7 +12,7 @@
 
 use crate::gate::generation;
 use crate::host::pci::{self, Device};
-use crate::host::{files, routes, Host};
+use crate::host::{files, master, routes, Host};
 use crate::judge::Binding;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,9 @@ pub struct Known {
     pub module: Option<String>,
     /// How it was driven.
     pub binding: Binding,
+    /// The masters of its interfaces. What they are, and whether they carry the network without it, is looked at anew each time.
+    #[serde(default)]
+    pub masters: Vec<String>,
     /// The boot in which it was first seen in use.
     pub since: String,
     /// The boot in which it was last seen in use.
@@ -63,6 +66,7 @@ impl Known {
             driver: device.driver.clone(),
             module: device.module.clone(),
             binding,
+            masters: Vec::new(),
             since: boot.to_owned(),
             seen: boot.to_owned(),
             missed: Vec::new(),
@@ -218,13 +222,19 @@ impl Memory {
     pub(super) fn look(host: &Host, devices: &[Device], binding: impl Fn(&Device) -> Binding, replace: bool) -> Memory {
         let boot = host.read_text(BOOT_ID).map_or_else(|_| "unknown".into(), |id| id.trim().to_owned());
         let (in_use, idle): (Vec<&Device>, Vec<&Device>) = devices.iter().partition(|d| d.in_use());
-        let here = in_use.into_iter().map(|device| Known::now(device, binding(device), &boot)).collect();
+        let now = |d: &Device| Known { masters: master::of_device(host, d), ..Known::now(d, binding(d), &boot) };
+        let here = in_use.into_iter().map(now).collect();
         let idle = idle.into_iter().map(|d| (d.address.clone(), d.modalias.clone())).collect();
         Memory::of(host, here, idle, boot, replace)
     }
 
-    fn of(host: &Host, here: Vec<Known>, idle: Vec<Place>, boot: String, replace: bool) -> Memory {
+    fn of(host: &Host, mut here: Vec<Known>, idle: Vec<Place>, boot: String, replace: bool) -> Memory {
         let record = read(host);
+        // Early at boot a bond is not made yet.
+        for known in here.iter_mut().filter(|known| !replace && known.masters.is_empty()) {
+            let old = record.iter().flatten().find(|old| (&old.address, &old.modalias) == (&known.address, &known.modalias));
+            known.masters = old.map(|old| old.masters.clone()).unwrap_or_default();
+        }
         let mut devices = merged(record.clone().unwrap_or_default(), here, &idle, &boot);
         let routes = OnceCell::new();
         let lines = outlived(&mut devices, &idle, |known| replace && carries(host, &routes, known));
@@ -281,7 +291,7 @@ fn carries(host: &Host, routes: &OnceCell<Vec<String>>, known: &Known) -> bool {
     let Some(interface) = &known.interface else { return false };
     let routed = routes.get_or_init(|| routes::default_interfaces(host));
     (pci::link_is_up(host, &known.address, interface) || pci::has_carrier(host, interface))
-        && pci::built_on(host, interface)
+        && master::built_on(host, interface)
             .iter()
             .any(|name| routed.contains(name) || (name == OPEN_VSWITCH && !routed.is_empty()))
 }

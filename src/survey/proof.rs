@@ -259,7 +259,7 @@ fn build_id(note: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::{Binding, Origin};
+    use crate::judge::{Binding, Link, Origin};
 
     #[test]
     fn an_interface_that_has_the_name_of_a_missing_devices_proves_nothing_of_it() {
@@ -285,6 +285,8 @@ mod tests {
             binding: Binding::OutOfTree,
             missing: !present,
             unbuildable: false,
+            masters: vec![],
+            link: Link::Unknown,
             candidates: vec![module.clone()],
         };
         assert!(used(&host, &need(true)) && !used(&host, &need(false)));

@@ -13,6 +13,7 @@ fn known(address: &str, modalias: &str, boot: &str) -> Known {
         driver: Some(driver.into()),
         module: None,
         binding: Binding::OutOfTree,
+        masters: vec![],
         since: boot.into(),
         seen: boot.into(),
         missed: vec![],

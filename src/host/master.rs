@@ -1,0 +1,160 @@
+//! What a network interface is a port of: the `master` link of `Documentation/ABI/testing/sysfs-class-net`, and which masters go on
+//! without one of their ports.
+
+use super::pci::{self, link_name, Device, DEVICES, NET};
+use super::Host;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Layers of bonds, bridges and VLANs past these are no network.
+const MAX_LAYERS: usize = 16;
+/// Where teamd leaves its pid file and its socket for each team; sysfs does not tell a team from other masters.
+const TEAMD: &str = "/run/teamd";
+
+/// A kind of master whose ports lead to the same network, so that it goes on with one of them. Those of a bridge, of Open vSwitch or of
+/// a VRF lead to different ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Hyper-V's own NIC, which carries what its virtual function does not (`drivers/net/hyperv/netvsc_drv.c`).
+    Synthetic,
+    /// virtio's pair of a virtual function and a standby (`Documentation/networking/net_failover.rst`).
+    Failover,
+    /// `Documentation/networking/bonding.rst`.
+    Bond,
+    /// One that teamd runs.
+    Team,
+}
+
+impl Kind {
+    /// For people: the driver's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Synthetic => "hv_netvsc",
+            Kind::Failover => "net_failover",
+            Kind::Bond => "bond",
+            Kind::Team => "team",
+        }
+    }
+}
+
+/// The master of an interface; none where none can be read.
+fn of(host: &Host, interface: &str) -> Option<String> {
+    link_name(host, Path::new(NET).join(interface).join("master")).ok().flatten()
+}
+
+/// An interface and what is built on it, layer by layer: masters, and the `upper_NAME` links (Linux 3.9 and newer).
+pub fn built_on(host: &Host, interface: &str) -> Vec<String> {
+    let mut all = vec![interface.to_owned()];
+    let mut at = 0;
+    while let Some(name) = all.get(at).cloned().filter(|_| at < MAX_LAYERS) {
+        let files = host.read_dir(Path::new(NET).join(&name)).unwrap_or_default();
+        let uppers = files.iter().filter_map(|f| Some(f.to_str()?.strip_prefix("upper_")?.to_owned()));
+        let found: Vec<String> = uppers.chain(of(host, &name)).filter(|n| !all.contains(n)).collect();
+        all.extend(found);
+        at += 1;
+    }
+    all
+}
+
+/// The masters of a device: one for each of its interfaces, or none at all where one of them has none. In doubt there is none.
+pub fn of_device(host: &Host, device: &Device) -> Vec<String> {
+    let interfaces = match pci::interfaces(host, &Path::new(DEVICES).join(&device.address)) {
+        Ok(interfaces) if interfaces.is_empty() => device.interface.iter().cloned().collect(),
+        Ok(interfaces) => interfaces,
+        Err(_) => Vec::new(),
+    };
+    let masters = interfaces.iter().map(|i| of(host, i).filter(|master| !leads_back(host, i, master)));
+    masters.collect::<Option<Vec<String>>>().unwrap_or_default()
+}
+
+/// Whether the masters from `master` on come to `interface` again, or to each other: no kernel makes that.
+fn leads_back(host: &Host, interface: &str, master: &str) -> bool {
+    let mut seen = vec![interface.to_owned()];
+    let mut at = Some(master.to_owned());
+    while let Some(name) = at {
+        if seen.contains(&name) || seen.len() > MAX_LAYERS {
+            return true;
+        }
+        at = of(host, &name);
+        seen.push(name);
+    }
+    false
+}
+
+/// What kind of master an interface is, if one that goes on without a port; `devices` are those of the machine.
+pub fn kind(host: &Host, name: &str, devices: &[Device]) -> Option<Kind> {
+    let dir = Path::new(NET).join(name);
+    if !host.is_dir(&dir) {
+        return None;
+    }
+    let is = |bus: &str, driver: &str| {
+        let mut own = devices.iter().filter(|d| d.present && d.interface.as_deref() == Some(name));
+        own.any(|d| d.modalias.starts_with(bus) && d.driver.as_deref() == Some(driver))
+    };
+    if is("vmbus:", "hv_netvsc") {
+        return Some(Kind::Synthetic);
+    }
+    if is("virtio:", "virtio_net") {
+        return Some(Kind::Failover);
+    }
+    let has = |file: &str| host.exists(dir.join(file));
+    if host.is_dir(dir.join("bonding")) {
+        return Some(Kind::Bond);
+    }
+    let teamd = ["pid", "sock"].iter().any(|end| host.exists(PathBuf::from(format!("{TEAMD}/{name}.{end}"))));
+    (teamd && !has("device") && !has("bridge")).then_some(Kind::Team)
+}
+
+/// How many links a bond wants before it carries anything (`min_links`); with none said, any one will do.
+pub fn min_links(host: &Host, name: &str) -> usize {
+    match host.read_text(Path::new(NET).join(name).join("bonding/min_links")) {
+        Ok(text) => text.trim().parse().unwrap_or(usize::MAX).max(1),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => 1,
+        Err(_) => usize::MAX,
+    }
+}
+
+/// Whether the link of an interface is down, as far as it says: it does not while nobody has brought the interface up.
+pub fn link_is_down(host: &Host, interface: &str) -> bool {
+    host.read_text(Path::new(NET).join(interface).join("carrier")).is_ok_and(|t| t.trim() == "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_device_whose_ports_do_not_all_have_a_master_or_whose_masters_go_in_a_circle_has_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, host) = (dir.path(), Host::new(dir.path()).unwrap());
+        let net = |name: &str| root.join("sys/class/net").join(name);
+        let function = "sys/bus/pci/devices/0000:00:03.0";
+        fs::create_dir_all(root.join(function).join("net/p0")).unwrap();
+        for (file, text) in [("modalias", "pci:v0\n"), ("class", "0x020000\n")] {
+            fs::write(root.join(function).join(file), text).unwrap();
+        }
+        for name in ["p0", "p1", "bond0", "bond1", "br0"] {
+            fs::create_dir_all(net(name)).unwrap();
+        }
+        let master = |name: &str, of: &str| {
+            let _ = fs::remove_file(net(name).join("master"));
+            symlink(format!("../{of}"), net(name).join("master")).unwrap();
+        };
+        let found = || of_device(&host, &pci::devices(&host).unwrap()[0]);
+        assert_eq!(found(), Vec::<String>::new());
+        master("p0", "bond0");
+        master("bond0", "br0");
+        assert_eq!(found(), ["bond0"]);
+        // Another port of the same function.
+        fs::create_dir_all(root.join(function).join("net/p1")).unwrap();
+        assert_eq!(found(), Vec::<String>::new());
+        master("p1", "bond1");
+        assert_eq!(found(), ["bond0", "bond1"]);
+        for (name, of) in [("br0", "bond0"), ("br0", "br0"), ("bond0", "p0"), ("p0", "p0")] {
+            master(name, of);
+            assert_eq!(found(), Vec::<String>::new(), "{name} leads to {of}");
+        }
+    }
+}

@@ -11,14 +11,14 @@ mod proof;
 pub mod room;
 
 use crate::boot::{self, NextBoot};
-use crate::config::Config;
+use crate::config::{AcceptInTree, Config};
 use crate::declined;
-use crate::driver::{self, Recipe};
+use crate::driver::{self, recipe, Recipe};
 use crate::error::{advise, Remedy};
 use crate::finding::{Code, Finding, Severity, Verdict};
 use crate::host::pci::{self, Device};
 use crate::host::Host;
-use crate::judge::{self, Judgement, KernelReport, Role};
+use crate::judge::{self, Binding, Judgement, KernelReport, Role};
 use crate::kernel::{installed, leaving, Kernel, KernelRelease};
 use crate::retention;
 use anyhow::{Context, Result};
@@ -262,6 +262,30 @@ impl<'a> Survey<'a> {
         let required = |r: &&Recipe| self.config.drivers.required.contains(&r.name);
         let claims = |r: &&Recipe| self.devices.iter().any(|d| r.claims(&d.modalias));
         self.recipes.iter().filter(|r| required(r) || claims(r)).collect()
+    }
+
+    /// The recipes that are meant where no device says which: the default one, and those of this machine's own.
+    pub fn foremost(&self) -> Vec<&Recipe> {
+        let counts = |r: &&Recipe| r.name == recipe::DEFAULT || recipe::is_local(self.host, &r.name);
+        self.recipes.iter().filter(counts).collect()
+    }
+
+    /// The recipes of which a module may have to be built here: not those whose devices the kernel's own driver serves, where it will do.
+    pub fn may_build(&self) -> Vec<&Recipe> {
+        let bound = |d: &Device, recipe: &Recipe| match self.memory.of_device(d) {
+            Some(known) => known.binding,
+            None => origin::binding(self.host, d, Some(recipe), self.running.as_ref()),
+        };
+        let builds = |recipe: &&Recipe| match self.config.accept_in_tree {
+            _ if self.config.drivers.required.contains(&recipe.name) => true,
+            AcceptInTree::Never => true,
+            AcceptInTree::Always => false,
+            AcceptInTree::Auto | AcceptInTree::Fallback => {
+                let mut claimed = self.devices.iter().filter(|d| recipe.claims(&d.modalias));
+                claimed.any(|d| bound(d, recipe) != Binding::InTree)
+            }
+        };
+        self.needed().into_iter().filter(builds).collect()
     }
 
     /// The recipes of these names.

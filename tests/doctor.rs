@@ -212,6 +212,17 @@ fn units_must_be_there_and_enabled() {
 }
 
 #[test]
+fn a_device_that_the_kernels_own_driver_serves_asks_for_no_headers_unless_the_settings_do() {
+    let ena = "pci:v00001D0Fd0000EC20sv00000000sd00000000bc02sc00i00";
+    let machine = || good().device("0000:00:05.0", ena, Some("ena"));
+    expect(&machine().file("sys/module/ena/taint", "\n"), "headers", "ok", "no driver needs to be built here");
+    expect(&machine().file("sys/module/ena/taint", "OE\n"), "headers", "failed", K);
+    let required =
+        machine().file("sys/module/ena/taint", "\n").file("etc/vfguard/config.toml", "[drivers]\nrequired = ['ena']\n");
+    expect(&required, "headers", "failed", K);
+}
+
+#[test]
 fn headers_of_a_kernel_that_may_start_must_be_there() {
     let machine = good().vf("ixgbevf");
     expect(&machine, "headers", "failed", K);

@@ -272,7 +272,12 @@ fn an_archive_can_be_unpacked_again_from_the_same_descriptor() {
         let into = case.private().join(name);
         fs::create_dir(&into).unwrap();
         fs::set_permissions(&into, fs::Permissions::from_mode(0o700)).unwrap();
-        assert!(unpack_within(&archive, &into, &case.recipe, &case.limits).unwrap().directory().unwrap().join("Makefile").is_file());
+        assert!(unpack_within(&archive, &into, &case.recipe, &case.limits)
+            .unwrap()
+            .directory()
+            .unwrap()
+            .join("Makefile")
+            .is_file());
     }
 }
 
@@ -357,7 +362,7 @@ fn the_umask_changes_nothing() {
     let tree = case.unpack(&honest().gz());
     nix::sys::stat::umask(old);
     let tree = tree.unwrap();
-    assert_eq!(fs::metadata(tree.directory()).unwrap().mode() & 0o777, 0o755);
+    assert_eq!(fs::metadata(tree.directory().unwrap()).unwrap().mode() & 0o777, 0o755);
     assert_eq!(fs::metadata(tree.directory().unwrap().join("Makefile")).unwrap().mode() & 0o777, 0o644);
 }
 

@@ -123,12 +123,12 @@ fn work<'s>(survey: &'s Survey, args: &Args) -> Result<Vec<Work<'s>>> {
         Some(recipe) => vec![recipe],
         None => survey.needed(),
     };
-    // By hand always builds: on a machine without the device, the one recipe there is.
-    let recipes = match (recipes.is_empty(), survey.recipes.as_slice()) {
+    // By hand always builds: on a machine without a device, ixgbevf, unless there are recipes of the machine's own.
+    let recipes = match (recipes.is_empty(), survey.foremost().as_slice()) {
         (false, _) => recipes,
-        (true, [only]) => vec![only],
-        (true, all) => {
-            let names: Vec<&str> = all.iter().map(|r| r.name.as_str()).collect();
+        (true, [only]) => vec![*only],
+        (true, _) => {
+            let names: Vec<&str> = survey.recipes.iter().map(|r| r.name.as_str()).collect();
             return Err(advise(
                 "no device of this machine needs a driver",
                 format!("name one with --driver ({})", names.join(", ")),

@@ -15,9 +15,6 @@ use anyhow::Result;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// The driver that is rehearsed where this machine needs none and `--driver` names none.
-const DEFAULT_DRIVER: &str = "ixgbevf";
-
 /// Arguments.
 #[derive(clap::Args)]
 pub struct Args {
@@ -84,7 +81,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         .collect();
     let name = match (&args.driver, here.as_slice()) {
         (Some(name), _) => name,
-        (None, []) => DEFAULT_DRIVER,
+        (None, []) => driver::recipe::DEFAULT,
         (None, [only]) => only,
         // One of them alone would be judged, and the others not be looked at.
         (None, [first, ..]) => {

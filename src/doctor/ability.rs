@@ -61,7 +61,7 @@ fn compilers(host: &Host, survey: &Survey<'_>) -> Vec<Check> {
     let counts: Vec<_> = survey.roles().into_iter().map(|(k, _)| k).collect();
     let mut checks = Vec::new();
     for (kernel, tree) in survey.kernels.iter().filter_map(|k| Some((&k.release, build_tree(host, &k.release).ok()?))) {
-        for recipe in survey.needed() {
+        for recipe in survey.may_build() {
             let missing = driver::missing(host, &tree, recipe);
             let told = |text: fn(&Finding) -> &String| {
                 let texts: BTreeSet<&str> = missing.iter().map(|f| text(f).as_str()).collect();
@@ -98,7 +98,7 @@ fn compiler() -> Check {
 
 /// Headers matter for kernels that may start; for others, a warning is enough.
 fn headers(host: &Host, survey: &Survey<'_>) -> Vec<Check> {
-    if survey.needed().is_empty() {
+    if survey.may_build().is_empty() {
         return vec![Check::ok("headers", "no driver needs to be built here")];
     }
     let counts: Vec<_> = survey.roles().into_iter().map(|(k, _)| k).collect();
@@ -121,7 +121,7 @@ fn sources(host: &Host, config: &Config, survey: &Survey<'_>) -> Vec<Check> {
         return vec![Check::warning("source", "no kernel is installed, so no release was looked for", "vfguard status")];
     };
     let mut checks = Vec::new();
-    for recipe in survey.needed() {
+    for recipe in survey.may_build() {
         let Some(release) = recipe.candidates(&Numbers::of(host, &kernel)).into_iter().next() else {
             let remedy = format!("add a release to /etc/vfguard/drivers.d/{}.toml", recipe.name);
             checks.push(Check::failed("source", format!("no release of {} is known for {kernel}", recipe.name), remedy));

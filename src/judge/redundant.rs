@@ -111,6 +111,7 @@ fn only_keeps_out(code: Code) -> bool {
         | Code::InterfaceRename
         | Code::HeadersMissing
         | Code::BuildFailed
+        | Code::FetchFailed
         | Code::BuildPending
         | Code::BoundByHand
         | Code::BootUnknown

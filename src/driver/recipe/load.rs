@@ -15,6 +15,8 @@ pub(super) const BUILT_IN: [(&str, &str); 4] = [
     ("igbvf.toml", include_str!("../../../packaging/drivers.d/igbvf.toml")),
     ("ixgbevf.toml", include_str!("../../../packaging/drivers.d/ixgbevf.toml")),
 ];
+/// The driver that is meant where nothing says which.
+pub const DEFAULT: &str = "ixgbevf";
 /// Where recipes on disk are, below the root; later directories win.
 const DIRECTORIES: [&str; 2] = ["/usr/lib/vfguard/drivers.d", "/etc/vfguard/drivers.d"];
 
@@ -49,6 +51,11 @@ pub fn recipes(host: &Host) -> Result<Vec<Recipe>> {
         found.extend(here);
     }
     Ok(found.into_values().collect())
+}
+
+/// Whether a recipe is of this machine: in `/etc/vfguard/drivers.d`.
+pub fn is_local(host: &Host, name: &str) -> bool {
+    file_of(host, name).is_some_and(|file| file.starts_with("/etc"))
 }
 
 /// The file of the recipe that counts for a name, below the root; none where only the binary carries it.

@@ -8,7 +8,7 @@ mod check;
 mod load;
 mod range;
 
-pub use load::{file_of, recipes};
+pub use load::{file_of, is_local, recipes, DEFAULT};
 pub use range::{Fallback, Kernels, Numbers};
 
 use crate::driver::fetch::scrub;

@@ -23,7 +23,7 @@ use vfguard::driver::{local_archive, Digest, Origin, Progress, Recipe, VerifiedA
 use vfguard::error::remedy;
 use vfguard::host::Host;
 
-/// What is fetched: fetching does not care what an archive holds, but says so when it is no gzip file.
+/// What is fetched: fetching does not care what an archive holds, but says so when it is none.
 fn archive() -> Vec<u8> {
     let mut bytes = vec![0x1f, 0x8b];
     bytes.extend((0..9000u32).flat_map(|i| (i.wrapping_mul(2_654_435_761) >> 8).to_le_bytes()));

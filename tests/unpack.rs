@@ -4,6 +4,8 @@
 
 #[path = "support/hostile.rs"]
 mod hostile;
+#[path = "unpack/packings.rs"]
+mod packings;
 #[path = "support/tar.rs"]
 mod tar;
 
@@ -32,7 +34,7 @@ impl Case {
         // Said outright, since another test changes the umask meanwhile.
         fs::set_permissions(dir.path().join("outside/precious"), fs::Permissions::from_mode(0o644)).unwrap();
         let text = format!(
-            "name = 'x'\ndevices = []\n[[releases]]\nversion = '1'\nurls = ['https://h/x']\nsha256 = '{}'\n",
+            "name = 'x'\ndevices = ['pci:v00001234d0000D0F0sv*sd*bc*sc*i*']\n[[releases]]\nversion = '1'\nurls = ['https://h/x']\nsha256 = '{}'\n",
             "0".repeat(64)
         );
         Case { recipe: Recipe::parse(&text, Path::new("x.toml")).unwrap(), limits: Limits::default(), dir }
@@ -185,7 +187,13 @@ fn links_that_are_taken_lead_where_they_say() {
 
 #[test]
 fn the_version_is_the_top_directorys_when_the_file_was_named_by_a_person() {
-    for (top, version) in [("x-1.2.3", Some("1.2.3")), ("xy-1", None), ("src", None)] {
+    for (top, version) in [
+        ("x-1.2.3", Some("1.2.3")),
+        ("ethernet-linux-x-1.2.3", Some("1.2.3")),
+        ("amzn-drivers-x_linux_1", Some("1")),
+        ("x-1-rc2", None),
+        ("src", None),
+    ] {
         let tree = Case::new().unpack(&Tar::default().file(&format!("{top}/src/Makefile"), b"").gz()).unwrap();
         assert_eq!(tree.version(), version, "{top}");
     }
@@ -334,12 +342,19 @@ fn unpack_what_the_parent_names() {
 #[test]
 fn the_worst_archives_cost_little_memory() {
     let dir = tempfile::tempdir().unwrap();
-    let huge = gzip(&vec![0; 32 << 20]);
+    let zeros = vec![0; 32 << 20];
+    let (huge, huger) = (gzip(&zeros), tar::xz(&zeros, 9));
+    let greedy = tar::greedy_xz(&honest().end());
     let long = Tar::default().raw(Header::new(b'L', b"x", 0o77777777777), &vec![b'a'; 16 << 20]).gz();
     let attacks = hostile::attacks();
     let worst = attacks.iter().filter(|(claim, ..)| claim.ends_with("without end") || claim.contains("expands"));
     let worst = worst.map(|(claim, archive, _)| (*claim, archive));
-    for (claim, archive) in worst.chain([("32 MB of zeros", &huge), ("a name of 8 GiB", &long)]) {
+    for (claim, archive) in worst.chain([
+        ("32 MB of zeros", &huge),
+        ("32 MB of zeros in xz", &huger),
+        ("an xz dictionary of 1 GiB", &greedy),
+        ("a name of 8 GiB", &long),
+    ]) {
         let path = dir.path().join("worst.tar.gz");
         fs::write(&path, archive).unwrap();
         let output = std::process::Command::new(std::env::current_exe().unwrap())

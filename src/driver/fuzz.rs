@@ -8,7 +8,7 @@ use super::{local_archive, Digest, Recipe};
 use crate::config::Config;
 use crate::host::Host;
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 /// What takes any bytes.
@@ -49,11 +49,9 @@ pub fn arguments(bytes: &[u8]) {
     let _ = crate::cli::command().try_get_matches_from(std::iter::once("vfguard".as_ref()).chain(args));
 }
 
-/// A tar, packed here so that its bytes are met and not gzip's checksum; and the same bytes as they are.
+/// A tar as it is, and packed here so that its bytes are met and not a packing's checksums.
 pub fn archive(bytes: &[u8]) {
-    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    let whole = packed.write_all(bytes).and_then(|()| packed.finish());
-    for content in [whole.unwrap_or_default(), bytes.to_vec()] {
+    for content in packed(bytes).into_iter().flatten() {
         let Ok(dir) = tempfile::tempdir() else { return };
         let (file, into) = (dir.path().join("a.tar.gz"), dir.path().join("into"));
         if fs::write(&file, &content).and_then(|()| fs::create_dir(&into)).is_err() {
@@ -66,6 +64,13 @@ pub fn archive(bytes: &[u8]) {
         let beside = fs::read_dir(dir.path()).map_or(0, Iterator::count);
         assert_eq!(beside, 2, "something was written outside the directory");
     }
+}
+
+/// The bytes in each packing that is read.
+fn packed(bytes: &[u8]) -> [io::Result<Vec<u8>>; 3] {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 0);
+    [gzip.write_all(bytes).and_then(|()| gzip.finish()), xz.write_all(bytes).and_then(|()| xz.finish()), Ok(bytes.to_vec())]
 }
 
 /// A recipe that the seed of `archive` is a source of.
@@ -92,16 +97,15 @@ mod tests {
         for text in seeds("recipe") {
             assert!(Recipe::parse(std::str::from_utf8(&text).unwrap(), Path::new("/x")).is_ok());
         }
-        let dir = tempfile::tempdir().unwrap();
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        packed.write_all(&seeds("archive")[0]).unwrap();
-        let content = packed.finish().unwrap();
-        let file = dir.path().join("a.tar.gz");
-        fs::write(&file, &content).unwrap();
-        fs::create_dir(dir.path().join("into")).unwrap();
-        let archive = local_archive(&file, &Digest::of(&content[..]).unwrap()).unwrap();
         let recipe = Recipe::parse(RECIPE, Path::new("/x")).unwrap();
-        unpack_within(&archive, &dir.path().join("into"), &recipe, &Limits::default()).unwrap();
+        for content in packed(&seeds("archive")[0]).map(Result::unwrap) {
+            let dir = tempfile::tempdir().unwrap();
+            let (file, into) = (dir.path().join("a.tar.gz"), dir.path().join("into"));
+            fs::write(&file, &content).unwrap();
+            fs::create_dir(&into).unwrap();
+            let archive = local_archive(&file, &Digest::of(&content[..]).unwrap()).unwrap();
+            unpack_within(&archive, &into, &recipe, &Limits::default()).unwrap();
+        }
     }
 
     #[test]

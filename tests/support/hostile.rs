@@ -232,11 +232,11 @@ fn wrapping() -> Vec<Attack> {
     named.extend(vec![b'n'; 1 << 20]);
     named.extend(&good[10..]);
     vec![
-        ("nothing at all", Vec::new(), "unpacking"),
-        ("one byte", vec![0x1f], "unpacking"),
-        ("a tar without gzip", tar.clone(), "unpacking"),
-        ("a page instead", b"<html>please log in</html>".to_vec(), "unpacking"),
-        ("an archive of xz", b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4\x46".to_vec(), "unpacking"),
+        ("nothing at all", Vec::new(), "it is empty"),
+        ("one byte", vec![0x1f], "neither a gzip"),
+        ("a gzip's two first bytes", vec![0x1f, 0x8b], "unpacking"),
+        ("a page instead", b"<html>please log in</html>".to_vec(), "an HTML page"),
+        ("an xz header and no more", b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4\x46".to_vec(), "unpacking"),
         ("a gzip of nothing", gzip(b""), "no end"),
         ("a gzip of text", gzip(b"hello"), "unpacking"),
         ("an archive without entries", Tar::default().gz(), "empty"),

@@ -96,6 +96,10 @@ impl Tar {
     pub fn gz(self) -> Vec<u8> {
         gzip(&self.end())
     }
+
+    pub fn xz(self) -> Vec<u8> {
+        xz(&self.end(), 6)
+    }
 }
 
 /// `LENGTH KEY=VALUE\n`, the length counting itself.
@@ -112,4 +116,22 @@ pub fn gzip(content: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(content).unwrap();
     encoder.finish().unwrap()
+}
+
+pub fn xz(content: &[u8], level: u32) -> Vec<u8> {
+    let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), level);
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// An xz file whose first block asks for a dictionary of 1 GiB; all its checksums are right.
+pub fn greedy_xz(content: &[u8]) -> Vec<u8> {
+    let mut bytes = xz(content, 6);
+    // The stream's header is 12 bytes; the block's is its size, flags, LZMA2's id, one byte of properties, padding, CRC32.
+    assert_eq!(bytes[12..16], [2, 0, 0x21, 1]);
+    bytes[16] = 36;
+    let mut crc = flate2::Crc::new();
+    crc.update(&bytes[12..20]);
+    bytes[20..24].copy_from_slice(&crc.sum().to_le_bytes());
+    bytes
 }

@@ -290,9 +290,9 @@ pub fn reachable(host: &Host, config: &Fetch, recipe: &Recipe, release: &Release
 /// When it cannot be read or its digest is another.
 pub fn local_archive(path: &Path, sha256: &Digest) -> Result<VerifiedArchive> {
     let act = format!("reading {}", path.display());
-    let file =
-        open_regular(path, MAX_LOCAL, 0).remedy(act.clone(), "name a readable archive (a .tar.gz file) with --source")?;
-    let got = digest(&file, MAX_LOCAL).remedy(act.clone(), "name a readable archive with --source")?;
+    let cure = "name a readable archive (.tar.gz, .tar.xz or .tar) with --source";
+    let file = open_regular(path, MAX_LOCAL, 0).remedy(act.clone(), cure)?;
+    let got = digest(&file, MAX_LOCAL).remedy(act.clone(), cure)?;
     if got != *sha256 {
         return Err(advise(
             format!("{act}: its SHA-256 is {got} instead of {sha256}"),

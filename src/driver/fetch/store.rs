@@ -3,6 +3,7 @@
 
 use super::{digest, open_regular, Failure};
 use crate::driver::digest::Hasher;
+use crate::driver::packing::{Packing, HEAD};
 use crate::driver::Digest;
 use crate::host::{files, Host};
 use anyhow::{anyhow, bail, Context, Error, Result};
@@ -122,8 +123,7 @@ impl Store {
         if got != *sha256 {
             let aside = self.aside();
             let kept = part.file.persist(&aside).is_ok();
-            let gzip = part.start.starts_with(&[0x1f, 0x8b]);
-            let hint = if gzip { "" } else { " (it is no gzip file: cut off, or a page that was sent instead?)" };
+            let hint = Packing::of(&part.start).map_or_else(|unread| format!(" (it is {})", unread.what), |_| String::new());
             let kept = if kept { format!(", set aside as {}", aside.display()) } else { String::new() };
             return Err(Failure::Next(anyhow!("SHA-256 {got} instead of {sha256}{hint}{kept}")));
         }
@@ -154,9 +154,7 @@ fn lock(file: File) -> Option<Flock<File>> {
 impl Part {
     /// Takes the next piece.
     pub(super) fn take(&mut self, piece: &[u8]) -> Result<()> {
-        if self.start.len() < 2 {
-            self.start.extend(piece.iter().take(2));
-        }
+        self.start.extend(piece.iter().take(HEAD - self.start.len()));
         self.hasher.update(piece);
         self.file.write_all(piece).with_context(|| format!("writing {}", self.file.path().display()))
     }

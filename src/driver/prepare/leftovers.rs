@@ -3,6 +3,7 @@
 //! and people.
 
 use crate::driver::install::{self, initramfs};
+use crate::driver::packing::ENDINGS;
 use crate::host::lock::WriteLock;
 use crate::host::{cache, files, remove, Host};
 use crate::kernel::{installed, KernelRelease};
@@ -73,7 +74,7 @@ pub fn sweep(host: &Host, _lock: &WriteLock) {
     if let Ok(recipes) = crate::driver::recipes(host) {
         let named: BTreeSet<String> =
             recipes.iter().flat_map(|recipe| recipe.releases.iter().map(|r| recipe.archive_name(r))).collect();
-        let unnamed = |name: &str| name.ends_with(".tar.gz") && !named.contains(name);
+        let unnamed = |name: &str| ENDINGS.iter().any(|ending| name.ends_with(ending)) && !named.contains(name);
         files::keep_newest(&host.path(crate::driver::fetch::SOURCES), MAX_UNNAMED, unnamed);
     }
 }
@@ -233,7 +234,8 @@ mod tests {
         let recipes = crate::driver::recipes(&host).unwrap();
         let named: Vec<String> = recipes[0].releases.iter().map(|r| recipes[0].archive_name(r)).collect();
         named.iter().for_each(|name| write(&host, &at(name), 1000));
-        (0..30).for_each(|n| write(&host, &at(&format!("gone-{n}.tar.gz")), 100 + n));
+        let gone = |n: u64| at(&format!("gone-{n}{}", ENDINGS[n as usize % ENDINGS.len()]));
+        (0..30).for_each(|n| write(&host, &gone(n), 100 + n));
         write(&host, &at("a-note"), 2000);
         // Nobody knows what a recipe that cannot be read names.
         host.write_atomic("/etc/vfguard/drivers.d/bad.toml", b"[[[", 0o644).unwrap();
@@ -242,7 +244,7 @@ mod tests {
         fs::remove_file(host.path("/etc/vfguard/drivers.d/bad.toml")).unwrap();
         sweep(&host, &lock);
         assert!(named.iter().chain([&"a-note".to_owned()]).all(|name| host.exists(at(name))));
-        let unnamed = |n: &u64| host.exists(at(&format!("gone-{n}.tar.gz")));
+        let unnamed = |n: &u64| host.exists(gone(*n));
         assert_eq!((0..30).filter(unnamed).collect::<Vec<_>>(), (0..8).collect::<Vec<_>>(), "the newest stay");
     }
 

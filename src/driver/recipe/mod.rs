@@ -12,6 +12,7 @@ pub use load::{file_of, is_local, recipes, DEFAULT};
 pub use range::{Fallback, Kernels, Numbers};
 
 use crate::driver::fetch::scrub;
+use crate::driver::packing::ENDINGS;
 use crate::driver::Digest;
 use crate::error::advise;
 use crate::kernel::release::rpmvercmp;
@@ -19,9 +20,6 @@ use crate::kernel::KernelRelease;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-
-/// How archives end.
-const ENDINGS: [&str; 3] = [".tar.gz", ".tar.xz", ".tar"];
 
 /// What is known about a driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

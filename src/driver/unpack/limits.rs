@@ -21,7 +21,7 @@ pub struct Limits {
     pub depth: usize,
     /// Bytes of a path.
     pub path: usize,
-    /// How many times the compressed size may be exceeded (source text: up to 12; gzip itself can do 1032)…
+    /// How many times the compressed size may be exceeded (source text: up to 15; gzip can do 1032, xz 7000)…
     pub ratio: u64,
     /// …beyond this many bytes, so that a small archive of mostly padding passes.
     pub slack: u64,

@@ -1,22 +1,26 @@
 //! Unpacks a verified archive into a private directory: nothing is ever written outside it, whatever the archive says.
 //!
-//! Gzip is RFC 1952, tar is POSIX pax/ustar with GNU's long names (tar(5)). Headers are read raw and judged here: what two
+//! An archive is told by its first bytes: a gzip, an xz or a plain tar file ([`super::packing`]). Tar is POSIX pax/ustar with GNU's
+//! long names (tar(5)). Headers are read raw and judged here: what two
 //! readers may understand differently is refused, not interpreted. Every file is made relative to a directory descriptor
 //! without following links, and links are made last, so that none is ever gone through.
 
+mod decoder;
 mod entry;
 mod limits;
 mod tree;
 
 pub use limits::Limits;
 
+use super::packing::{Packing, Unread, HEAD};
 use super::{Digest, Origin, Recipe, VerifiedArchive};
 use crate::error::{advise, Remedy};
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{ensure, Context, Result};
+use decoder::Decoder;
 use entry::{Entry, Kind, Reader};
 use limits::{Bounded, Metered};
 use nix::errno::Errno;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use tree::Tree;
 
@@ -73,14 +77,15 @@ pub fn unpack(archive: &VerifiedArchive, into: &Path, recipe: &Recipe) -> Result
 /// Those of [`unpack`].
 pub fn unpack_within(archive: &VerifiedArchive, into: &Path, recipe: &Recipe, limits: &Limits) -> Result<SourceTree> {
     let act = format!("unpacking {}", archive.path().display());
-    let top = match extract(archive, into, limits) {
+    let packing = packing(archive).remedy(act.clone(), "see that the file can be read, and try again")?;
+    let packing = packing.map_err(|unread| not_read(archive, &act, unread, recipe))?;
+    let top = match extract(archive, packing, into, limits) {
         Ok(top) => top,
         Err(e) if is_local(&e) => {
             return Err(e).remedy(act, format!("make room below {} and see that it can be written", into.display()))
         }
         Err(e) => {
-            let cure = "take another archive: `vfguard prepare KERNEL --driver NAME --source FILE --sha256 HEX`";
-            return Err(e).remedy(act, cure.replace("NAME", &recipe.name));
+            return Err(e).remedy(act, format!("take another archive: {}", with_source("FILE", recipe)));
         }
     };
     let top_dir = into.join(&top);
@@ -98,6 +103,36 @@ pub fn unpack_within(archive: &VerifiedArchive, into: &Path, recipe: &Recipe, li
         origin: archive.origin().clone(),
         sha256: archive.sha256(),
     })
+}
+
+/// How an archive is packed.
+fn packing(archive: &VerifiedArchive) -> Result<Result<Packing, Unread>> {
+    let mut file = archive.file();
+    file.seek(SeekFrom::Start(0)).context("going back to its beginning")?;
+    let mut head = Vec::new();
+    file.take(HEAD as u64).read_to_end(&mut head).context("reading its beginning")?;
+    Ok(Packing::of(&head))
+}
+
+/// Says what an archive is that is not read, and what packs it as one that is.
+fn not_read(archive: &VerifiedArchive, act: &str, unread: Unread, recipe: &Recipe) -> anyhow::Error {
+    let remedy = match unread.again {
+        Some(command) => {
+            // A name that a shell would take apart is the caller's to type again.
+            let name = archive.path().to_string_lossy();
+            let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._+-".contains(&b));
+            let command = command.replace("FILE", if plain { name.as_ref() } else { "FILE" });
+            let then = with_source("NEW.tar.gz", recipe);
+            format!("pack it again: `{command}`; then {then} with the digest that `sha256sum NEW.tar.gz` says")
+        }
+        None => format!("take another archive: {}", with_source("FILE", recipe)),
+    };
+    let reads = "vfguard reads .tar.gz, .tar.xz and .tar";
+    advise(format!("{act}: it is {} ({reads})", unread.what), remedy)
+}
+
+fn with_source(file: &str, recipe: &Recipe) -> String {
+    format!("`vfguard prepare KERNEL --driver {} --source {file} --sha256 HEX`", recipe.name)
 }
 
 /// The version that a top directory names: a release's of the recipe, else what follows its last `-` or `_` and begins with a digit.
@@ -123,12 +158,12 @@ fn plain_directory(top: &Path, inner: &str) -> bool {
 }
 
 /// Extracts everything and returns the name of the one top directory.
-fn extract(archive: &VerifiedArchive, into: &Path, limits: &Limits) -> Result<String> {
+fn extract(archive: &VerifiedArchive, packing: Packing, into: &Path, limits: &Limits) -> Result<String> {
     let mut file = archive.file();
     file.seek(SeekFrom::Start(0)).context("going back to its beginning")?;
     let meter = limits::Meter::default();
-    let compressed = BufReader::new(Metered::new(file, meter.clone()));
-    let bounded = Bounded::new(flate2::bufread::GzDecoder::new(compressed), meter, limits);
+    let packed = BufReader::new(Metered::new(file, meter.clone()));
+    let bounded = Bounded::new(Decoder::new(packing, packed)?, meter, limits);
     let mut tar = tar::Archive::new(bounded);
     let mut tree = Tree::open(into)?;
     let mut reader = Reader::new(limits);
@@ -152,13 +187,9 @@ fn write(tree: &mut Tree, entry: &Entry, data: &mut impl Read) -> Result<()> {
     }
 }
 
-/// After the last entry: only zeros up to the end of the one gzip member, nothing after it, and all that was read must be
-/// what was verified (a file that its owner changed in the meantime is not).
-fn finish<R: Read>(
-    mut bounded: Bounded<flate2::bufread::GzDecoder<BufReader<Metered<R>>>>,
-    read: u64,
-    verified: Digest,
-) -> Result<()> {
+/// After the last entry: only zeros up to the end of the one gzip member, xz stream or file, nothing after it, and all that was
+/// read must be what was verified (a file that its owner changed in the meantime is not).
+fn finish<R: Read>(mut bounded: Bounded<Decoder<BufReader<Metered<R>>>>, read: u64, verified: Digest) -> Result<()> {
     let mut buffer = [0; 8 << 10];
     loop {
         match bounded.read(&mut buffer).context("reading its end")? {
@@ -167,13 +198,7 @@ fn finish<R: Read>(
         }
     }
     ensure!(bounded.total() > read, "it has no end: it was cut off");
-    let mut compressed = bounded.into_inner().into_inner();
-    let rest = compressed.fill_buf().context("reading its end")?;
-    if rest.starts_with(&[0x1f, 0x8b]) {
-        bail!("it consists of several gzip members");
-    }
-    ensure!(rest.is_empty(), "it holds data after its gzip member");
-    let got = compressed.into_inner().digest();
+    let got = bounded.into_inner().finish()?.into_inner().digest();
     ensure!(got == verified, "it was changed after it was verified: SHA-256 {got} instead of {verified}");
     Ok(())
 }

@@ -28,7 +28,8 @@ pub struct Args {
     /// Only this driver; else those that this machine needs
     #[arg(long, value_name = "NAME")]
     driver: Option<String>,
-    /// Build this archive instead of the recipe's release; with --driver where more than one driver is to be built
+    /// Build this archive (.tar.gz, .tar.xz or .tar) instead of the recipe's release; with --driver where more than one driver is to
+    /// be built
     #[arg(long, value_name = "FILE", requires = "sha256")]
     source: Option<PathBuf>,
     /// The SHA-256 that the archive must have

@@ -28,7 +28,7 @@ pub struct Args {
     /// Rehearse this driver; else the one that this machine needs (more than one: name it), else ixgbevf
     #[arg(long, value_name = "NAME")]
     driver: Option<String>,
-    /// Build this archive instead of the recipe's release
+    /// Build this archive (.tar.gz, .tar.xz or .tar) instead of the recipe's release
     #[arg(long, value_name = "FILE", requires = "sha256")]
     source: Option<PathBuf>,
     /// The SHA-256 that the archive must have

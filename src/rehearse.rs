@@ -9,7 +9,7 @@ use crate::driver::{self, Digest, Numbers, Prepared, Progress, Recipe};
 use crate::error::advise;
 use crate::host::packages::{Download, Freshness, Headers, Lists, Packages};
 use crate::host::pci::{self, Device};
-use crate::host::{files, Host};
+use crate::host::{files, os_release, Host};
 use crate::judge::KernelReport;
 use crate::kernel::{installed, tree, KernelRelease};
 use crate::survey::{room, Survey};
@@ -194,6 +194,11 @@ pub fn rehearse(
     let own_device = lay_devices(host, &stage, recipe)?;
     for dir in ["/etc/vfguard/drivers.d", "/usr/lib/vfguard/drivers.d", "/var/lib/vfguard/sources"] {
         copy_files(host, &stage, Path::new(dir))?;
+    }
+    for file in os_release::files(host) {
+        if let Ok(content) = host.read(&file) {
+            stage.write_atomic(&file, &content, 0o644)?;
+        }
     }
     let layout = chosen.took + start.elapsed();
     let devices = pci::devices(&stage)?;

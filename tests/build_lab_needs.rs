@@ -129,3 +129,17 @@ fn a_recipe_that_names_its_compiler_is_asked_for_that_one() {
     let run = run_without(&machine, setup, &["prepare", &kernel]);
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
 }
+
+#[test]
+fn a_compiler_of_els_software_collections_is_there_for_a_recipe_that_names_it() {
+    for (place, found) in [("/opt/rh/toolset/root/usr/bin", true), ("/opt/another", false)] {
+        let (machine, kernel) = machine("K_NEW");
+        let recipe = "etc/vfguard/drivers.d/demo.toml";
+        let text = fs::read_to_string(machine.path(recipe)).unwrap();
+        let make = format!("make = ['BUILD_KERNEL={{kernel}}', 'KSRC={{source}}', 'KOBJ={{build}}', 'CC={place}/gcc']\n");
+        let machine = machine.file(recipe, &text.replacen("[[releases]]", &format!("{make}[[releases]]"), 1));
+        let setup = format!("mount -t tmpfs opt /opt; mkdir -p {place}; ln -s /usr/bin/gcc-12 {place}/gcc");
+        let run = run_without(&machine, &setup, &["prepare", &kernel]);
+        assert_eq!(run.code == 0, found, "{place}: {}{}", run.stdout, run.stderr);
+    }
+}

@@ -1,10 +1,20 @@
-//! What a machine says it is: os-release(5).
+//! What a machine says it is: os-release(5), and older files.
 
 use super::Host;
+use std::path::{Path, PathBuf};
 
 /// The file, wherever it lies; none on EL6 and older.
 pub fn text(host: &Host) -> Option<String> {
     ["/etc/os-release", "/usr/lib/os-release"].iter().find_map(|p| host.read_text(p).ok())
+}
+
+/// Every file of `/etc` by which distributions tell themselves apart: makefiles look for `SuSE-release`, `redhat-release`,
+/// `debian_version` and more.
+pub fn files(host: &Host) -> Vec<PathBuf> {
+    let etc = Path::new("/etc");
+    let mut names = host.read_dir(etc).unwrap_or_default();
+    names.retain(|n| n == "debian_version" || n.to_string_lossy().ends_with("-release"));
+    names.into_iter().map(|n| etc.join(n)).collect()
 }
 
 /// A value, without its quotes; empty where nothing is said.

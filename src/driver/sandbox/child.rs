@@ -16,6 +16,7 @@ use super::landlock::{self, Rule};
 use crate::host::sys::{self, Fork};
 use crate::host::tied;
 use nix::errno::Errno;
+use nix::fcntl::{open, OFlag};
 use nix::mount::{mount, umount2, MntFlags, MsFlags};
 use nix::sched::{unshare, CloneFlags};
 use nix::sys::prctl;
@@ -46,6 +47,8 @@ pub(super) enum Step {
     Writable(CString, CString),
     /// A file of the host onto a new empty one, read-only: source, destination.
     File(CString, CString),
+    /// A file with a text of ours.
+    Text(CString, Vec<u8>),
     /// A device node of the host onto a new empty file: source, destination.
     Device(CString, CString),
     /// procfs of the namespace's own processes.
@@ -64,6 +67,7 @@ pub(super) mod number {
     pub const LANDLOCK: u16 = 0xff07;
     pub const SESSION: u16 = 0xff08;
     pub const KEYRING: u16 = 0xff09;
+    pub const STDIN: u16 = 0xff0a;
 }
 
 /// Everything the child needs, made before the fork.
@@ -192,6 +196,7 @@ impl Namespaces {
             step.take().map_err(|e| (index as u16, e))?;
         }
         self.pivot().map_err(|e| (number::PIVOT, e))?;
+        own_stdin().map_err(|e| (number::STDIN, e))?;
         unistd::chdir(plan.dir.as_c_str()).map_err(|e| (number::DIRECTORY, e))?;
         plan.shed()?;
         // Nobody of the same user traces init or reads its memory.
@@ -216,6 +221,12 @@ impl Namespaces {
         unistd::chdir(c"/")?;
         read_only(c"/")
     }
+}
+
+/// The `/dev/null` that came along lies on a mount which is not below this root, and Landlock lets it not be opened again, as
+/// `/dev/stdin` is.
+fn own_stdin() -> nix::Result<()> {
+    unistd::dup2_stdin(open(c"/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?)
 }
 
 impl Step {
@@ -250,6 +261,10 @@ impl Step {
                 touch(at)?;
                 bind(from, at)?;
                 read_only(at)
+            }
+            Step::Text(at, text) => {
+                touch(at)?;
+                sys::write_file(at, text)
             }
             Step::Device(from, at) => {
                 touch(at)?;

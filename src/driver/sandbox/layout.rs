@@ -1,16 +1,23 @@
 //! What a build finds in its private root: the host's programs and libraries, devices, K's trees, and nothing else.
 
 use super::child::Step;
+use crate::host::{os_release, Host};
+use crate::kernel::KernelRelease;
 use anyhow::{Context, Result};
+use nix::unistd::{Gid, Uid};
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The private `/tmp`: gcc keeps one assembler file a job there.
-const TMP: &str = "size=256m,nr_inodes=16k,mode=1777";
-/// The root holds directories and empty files only.
+/// Temporary files, POSIX semaphores and shared memory too.
+pub(super) const TMP: &str = "/tmp";
+/// How much of them: gcc keeps one assembler file a job there.
+const TMP_OPTIONS: &str = "size=256m,nr_inodes=16k,mode=1777";
+/// What the user that builds is called inside.
+const NAME: &str = "vfguard";
+/// The root holds directories and small files only.
 const ROOT: &str = "size=4m,nr_inodes=16k,mode=755";
 /// On a system where `/lib` is a link to `/usr/lib`, a name below it is written through.
 pub(super) fn usr(name: &Path) -> PathBuf {
@@ -125,10 +132,36 @@ impl Layout {
         Ok(())
     }
 
+    /// What a makefile may ask about the machine and K: which distribution it is, and the small files of K in /boot.
+    pub fn machine(&mut self, host: &Host, release: &KernelRelease) -> Result<()> {
+        let boot = ["config", "System.map"].map(|name| PathBuf::from(format!("/boot/{name}-{release}")));
+        for name in os_release::files(host).into_iter().chain(boot) {
+            // A link may lead out of where it is shown.
+            let Ok(real) = fs::canonicalize(host.path(&name)) else { continue };
+            if real.is_file() {
+                self.dirs(name.parent().unwrap_or(&name))?;
+                self.steps.push(Step::File(c(real)?, self.at(&name)?));
+            }
+        }
+        Ok(())
+    }
+
+    /// A name for the user that builds, and its home; root's for what lies in the system's directories.
+    pub fn people(&mut self, uid: Uid, gid: Gid) -> Result<()> {
+        let people = format!("root:x:0:0:root:/:/bin/sh\n{NAME}:x:{uid}:{gid}:{NAME}:{TMP}:/bin/sh\n");
+        let groups = format!("root:x:0:\n{NAME}:x:{gid}:\n");
+        self.dirs(Path::new("/etc"))?;
+        for (name, text) in [("/etc/passwd", people), ("/etc/group", groups)] {
+            self.steps.push(Step::Text(self.at(Path::new(name))?, text.into_bytes()));
+        }
+        Ok(())
+    }
+
     /// Programs, devices, /proc, /tmp.
     pub fn system(&mut self) -> Result<()> {
         self.steps.push(Step::Memory(c(&self.root)?, c(ROOT)?));
-        for top in ["/bin", "/sbin", "/lib32", "/lib64", "/libx32"] {
+        // The last holds the newer compilers of EL (Software Collections).
+        for top in ["/bin", "/sbin", "/lib32", "/lib64", "/libx32", "/opt/rh"] {
             self.same(Path::new(top))?;
         }
         self.entries(Path::new("/usr"), &["lib", "src"].map(OsStr::new))?;
@@ -148,8 +181,13 @@ impl Layout {
         }
         self.dirs(Path::new("/proc"))?;
         self.steps.push(Step::Proc(self.at(Path::new("/proc"))?));
-        self.dirs(Path::new("/tmp"))?;
-        self.steps.push(Step::Memory(self.at(Path::new("/tmp"))?, c(TMP)?));
+        self.dirs(Path::new(TMP))?;
+        self.steps.push(Step::Memory(self.at(Path::new(TMP))?, c(TMP_OPTIONS)?));
+        // No links: what is made below one would be made where it leads from here, outside.
+        for name in ["/var/tmp", "/dev/shm"] {
+            self.dirs(Path::new(name))?;
+            self.steps.push(Step::Writable(self.at(Path::new(TMP))?, self.at(Path::new(name))?));
+        }
         Ok(())
     }
 

@@ -2,8 +2,8 @@
 //!
 //! The root of the sandbox is made from nothing: the host's programs and libraries read-only, K's trees at their own paths and,
 //! with `--root`, also where absolute references expect them, the build directory at [`INSIDE`], a small private `/tmp`, a
-//! `/proc` of its own processes. What is not named does not exist there: no `/root`, `/home`, `/var`, `/sys`, no keys, no other
-//! kernel's headers.
+//! `/proc` of its own processes, the files that say which distribution it is. What is not named does not exist there: no `/root`,
+//! `/home`, `/var/lib`, `/sys`, no keys, no other kernel's headers.
 
 pub(super) mod child;
 mod landlock;
@@ -13,7 +13,7 @@ pub(super) mod run;
 
 use self::child::{Namespaces, Plan, Step};
 use self::landlock::{Allowed, Rule};
-use self::layout::{c, usr, Layout};
+use self::layout::{c, usr, Layout, TMP};
 pub use self::level::{containment, Containment, Level};
 use crate::config::Build;
 use crate::error::{advise, Remedy};
@@ -48,6 +48,18 @@ const MAX_OPEN: u64 = 4096;
 const PROCESSES: (u64, u64) = (128, 8);
 /// Processor seconds of one process: a compiler that takes ten minutes for one file will not end.
 const MAX_CPU: u64 = 3600;
+
+/// Files of a `/proc` that is not the build's own, which makefiles read: how many processors there are, and for whom is built. They
+/// tell nothing of other processes.
+const OF_THE_MACHINE: [&str; 7] = [
+    "/proc/cpuinfo",
+    "/proc/filesystems",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/sys/kernel/osrelease",
+    "/proc/version",
+];
 
 /// A sandbox for the builds of one run.
 #[derive(Debug)]
@@ -157,8 +169,7 @@ impl<'a> Sandbox<'a> {
     fn rules(&self) -> Result<Vec<Rule>> {
         let rule = |path: &Path, allowed| Ok(Rule { path: c(path)?, allowed });
         if self.level.has_namespaces() {
-            let rules =
-                [("/", Allowed::Read), ("/dev", Allowed::Device), ("/tmp", Allowed::Write), (INSIDE, Allowed::Write)];
+            let rules = [("/", Allowed::Read), ("/dev", Allowed::Device), (TMP, Allowed::Write), (INSIDE, Allowed::Write)];
             return rules.into_iter().map(|(path, allowed)| rule(Path::new(path), allowed)).collect();
         }
         let steps = self.layout()?.steps.into_iter();
@@ -166,9 +177,13 @@ impl<'a> Sandbox<'a> {
             Step::ReadOnly(path, _) | Step::File(path, _) => Some(Rule { path, allowed: Allowed::Read }),
             Step::Device(path, _) => Some(Rule { path, allowed: Allowed::Device }),
             Step::Writable(path, _) => Some(Rule { path, allowed: Allowed::Write }),
-            Step::Memory(..) | Step::Dir(_) | Step::Link(..) | Step::Proc(_) | Step::Beneath(_) => None,
+            Step::Memory(..) | Step::Dir(_) | Step::Link(..) | Step::Text(..) | Step::Proc(_) | Step::Beneath(_) => None,
         });
-        Ok(rules.collect())
+        let mut rules: Vec<Rule> = rules.collect();
+        for path in OF_THE_MACHINE {
+            rules.push(rule(Path::new(path), Allowed::Read)?);
+        }
+        Ok(rules)
     }
 
     fn namespaces(&self) -> Result<Namespaces> {
@@ -189,6 +204,9 @@ impl<'a> Sandbox<'a> {
     fn layout(&self) -> Result<Layout> {
         let mut layout = Layout::new(self.root_dir())?;
         layout.system()?;
+        layout.machine(self.host, &self.tree.release)?;
+        let (uid, gid) = self.who.unwrap_or_else(|| (Uid::effective(), Gid::effective()));
+        layout.people(uid, gid)?;
         let kernels = self.kernel_dirs();
         layout.libraries(&kernels)?;
         for (from, at) in &kernels {

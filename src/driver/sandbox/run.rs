@@ -2,7 +2,7 @@
 //! are bounded, and nothing of it survives.
 
 use super::child::{number, SIGNALLED};
-use super::{Level, Sandbox};
+use super::{Level, Sandbox, TMP};
 use crate::error::{advise, Remedy};
 use crate::host::command::Spec;
 use crate::host::sys;
@@ -16,7 +16,7 @@ use nix::unistd::{self, pipe2, Gid, Pid, Uid};
 use std::fs::{self, File};
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{fchown, MetadataExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
@@ -108,12 +108,16 @@ impl Sandbox<'_> {
         let (reader, writer) = io::pipe().context("making a pipe for a build's output")?;
         nonblocking(&reader).context("preparing a pipe for a build's output")?;
         let (report, reporter) = pipe2(OFlag::O_CLOEXEC).context("making a pipe for the sandbox")?;
+        // Who opens /dev/stderr or /dev/stdout opens the pipe by its mode, 0600: it is the build's, not root's.
+        if let Some((uid, gid)) = self.who {
+            let give = fchown(&writer, Some(uid.as_raw()), Some(gid.as_raw()));
+            give.context("handing the pipe for a build's output to the build user")?;
+        }
         let plan = self.plan(dir, reporter.as_raw_fd())?;
         let steps = plan.namespaces.as_ref().map_or(Vec::new(), |n| n.steps.iter().map(|s| format!("{s:?}")).collect());
         let mut command = spec.ungrouped();
-        if !self.level.has_namespaces() {
-            command.env("TMPDIR", self.temporary());
-        }
+        let temporary = if self.level.has_namespaces() { TMP.into() } else { self.temporary() };
+        command.env("HOME", &temporary).env("TMPDIR", &temporary);
         command.current_dir("/").stdout(writer.try_clone().context("sharing a pipe")?).stderr(writer);
         sys::in_child(&mut command, move || plan.enter());
         let spawned = command.spawn();
@@ -154,6 +158,7 @@ impl Sandbox<'_> {
             number::PRIVILEGES => "giving up privileges",
             number::SESSION => "beginning a session",
             number::KEYRING => "leaving the caller's keys",
+            number::STDIN => "opening its /dev/null",
             index => steps.get(usize::from(index)).map_or("an unknown step", String::as_str),
         };
         let cure = if errno == Errno::EAGAIN { self.too_many() } else { "run `vfguard doctor`".to_owned() };

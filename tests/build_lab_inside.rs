@@ -76,14 +76,14 @@ impl Stage {
     fn script(&self, contained: Contained, script: &str) -> String {
         let (file, digest) = lab::archive(self.machine.root(), script, &[]);
         let own = matches!(contained, Contained::OwnUser | Contained::NoNamespacesOwnUser);
-        let owner = Some(if own { CALLER } else { 0 });
+        let owner = if own { CALLER } else { 0 };
         for dir in ["", "var", "run", "lib/modules", &format!("lib/modules/{}", self.kernel)] {
             let dir = self.machine.path(dir);
             fs::create_dir_all(&dir).unwrap();
-            chown(&dir, owner, owner).unwrap();
+            chown(&dir, Some(owner), Some(owner)).unwrap();
         }
         let mut give = Command::new("chown");
-        give.args(["-R", &format!("{0}:{0}", owner.unwrap())]).args(["var", "run"].map(|dir| self.machine.path(dir)));
+        give.args(["-R", &format!("{owner}:{owner}")]).args(["var", "run"].map(|dir| self.machine.path(dir)));
         assert!(give.status().unwrap().success());
         // What the caller has open is none of the build's.
         let mut words = ["sh", "-c", "exec 7<\"$0\" 8>&2; exec \"$@\"", "/etc/shadow"].map(str::to_owned).to_vec();
@@ -98,7 +98,7 @@ impl Stage {
         words.extend([self.machine.path("vfguard").display().to_string(), "--root".into()]);
         words.push(self.machine.root().display().to_string());
         let prepare = ["prepare", &self.kernel, "--driver", "demo", "--source", file.to_str().unwrap(), "--sha256", &digest];
-        let output = Command::new(&words[0]).args(&words[1..]).args(prepare).output().unwrap();
+        let output = Command::new(&words[0]).args(&words[1..]).args(prepare).args(["--jobs", "1"]).output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "{contained:?}: {told}");
         let log = self.machine.path(&format!("var/lib/vfguard/log/{}-demo-unknown.log", self.kernel));
@@ -135,6 +135,10 @@ impl Stage {
             (
                 "which-kernel-runs",
                 "test \"$(cat /proc/sys/kernel/osrelease)\" = \"$(uname -r)\" && grep -q \"$(uname -r)\" /proc/version",
+            ),
+            (
+                "a-job-for-each-processor",
+                "n=$(ulimit -u); test $n = unlimited || test $n -ge $((128 + 8 * $(grep -c ^processor /proc/cpuinfo)))",
             ),
             ("file-systems", "grep -q tmpfs /proc/filesystems"),
             ("a-broken-pipe-ends-quietly", "set +o pipefail; yes | head -n 1; test ${PIPESTATUS[0]} = 141"),
@@ -275,4 +279,14 @@ fn the_output_is_read_wherever_the_callers_own_goes() {
         assert!(text.lines().any(|l| l == "CAN-said"), "{streams}: {text}");
         fs::remove_file(log).unwrap();
     }
+}
+
+#[test]
+fn a_rehearsal_is_of_the_same_distribution() {
+    let stage = Stage::new();
+    let script = "echo \"error: this is $(sed -n s/^ID=//p /etc/os-release)\"; exit 1";
+    let (file, digest) = lab::archive(stage.machine.root(), script, &[]);
+    let source = ["--driver", "demo", "--source", file.to_str().unwrap(), "--sha256", &digest];
+    let run = stage.machine.run(&[&["rehearse", &stage.kernel], &source[..]].concat());
+    assert!(run.code == 3 && run.stdout.contains("error: this is made-up"), "{}{}", run.stdout, run.stderr);
 }

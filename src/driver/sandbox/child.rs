@@ -223,8 +223,8 @@ impl Namespaces {
     }
 }
 
-/// The `/dev/null` that came along lies on a mount which is not below this root, and Landlock lets it not be opened again, as
-/// `/dev/stdin` is.
+/// The `/dev/null` that came along lies on a mount which is not below this root, and Landlock does not let it be opened again, by
+/// `/dev/stdin`.
 fn own_stdin() -> nix::Result<()> {
     unistd::dup2_stdin(open(c"/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?)
 }

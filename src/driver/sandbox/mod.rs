@@ -44,13 +44,14 @@ const MAX_FILE: u64 = 256 << 20;
 const MAX_MEMORY: u64 = 4 << 30;
 /// Open files of one process; make -j1024 needs the most.
 const MAX_OPEN: u64 = 4096;
-/// Processes beside those of make's jobs, and for each job (make, sh, gcc, cc1, as, objtool).
+/// Processes beside those of make's jobs, and for each job (make, sh, gcc, cc1, as, objtool). As many jobs as there are processors
+/// have room in any case: ena's makefile tries them all at once, whatever make was told, and takes a failure for an answer.
 const PROCESSES: (u64, u64) = (128, 8);
 /// Processor seconds of one process: a compiler that takes ten minutes for one file will not end.
 const MAX_CPU: u64 = 3600;
 
-/// Files of a `/proc` that is not the build's own, which makefiles read: how many processors there are, and for whom is built. They
-/// tell nothing of other processes.
+/// Files of a `/proc` that is not the build's own, which makefiles read: how many processors there are, which kernel runs. They tell
+/// nothing of other processes.
 const OF_THE_MACHINE: [&str; 7] = [
     "/proc/cpuinfo",
     "/proc/filesystems",
@@ -152,7 +153,7 @@ impl<'a> Sandbox<'a> {
         ];
         // Counted by user: for the caller's own it would count the caller's other processes.
         if self.who.is_some() {
-            limits.push((Resource::RLIMIT_NPROC, PROCESSES.0 + PROCESSES.1 * u64::from(self.jobs)));
+            limits.push((Resource::RLIMIT_NPROC, PROCESSES.0 + PROCESSES.1 * processors().max(self.jobs.into())));
         }
         // A limit may be lowered by anyone and raised by few.
         for (resource, limit) in &mut limits {
@@ -259,6 +260,12 @@ impl<'a> Sandbox<'a> {
         }
         places
     }
+}
+
+/// How many processors there are, as makefiles ask.
+fn processors() -> u64 {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    text.lines().filter(|l| l.starts_with("processor")).count() as u64
 }
 
 /// A directory and all that lies in it, each after what it holds: a process of the build user that is left over from elsewhere

@@ -108,7 +108,7 @@ impl Sandbox<'_> {
         let (reader, writer) = io::pipe().context("making a pipe for a build's output")?;
         nonblocking(&reader).context("preparing a pipe for a build's output")?;
         let (report, reporter) = pipe2(OFlag::O_CLOEXEC).context("making a pipe for the sandbox")?;
-        // Who opens /dev/stderr or /dev/stdout opens the pipe by its mode, 0600: it is the build's, not root's.
+        // Opening /dev/stderr or /dev/stdout opens the pipe, whose mode is 0600: it must be the build user's.
         if let Some((uid, gid)) = self.who {
             let give = fchown(&writer, Some(uid.as_raw()), Some(gid.as_raw()));
             give.context("handing the pipe for a build's output to the build user")?;

@@ -260,7 +260,8 @@ impl<'a> Survey<'a> {
     /// The recipes that claim a device or are required.
     pub fn needed(&self) -> Vec<&Recipe> {
         let required = |r: &&Recipe| self.config.drivers.required.contains(&r.name);
-        let claims = |r: &&Recipe| self.devices.iter().any(|d| r.claims(&d.modalias));
+        let claims =
+            |r: &&Recipe| self.devices.iter().any(|d| claiming(&self.recipes, d).is_some_and(|own| own.name == r.name));
         self.recipes.iter().filter(|r| required(r) || claims(r)).collect()
     }
 
@@ -324,7 +325,7 @@ impl<'a> Survey<'a> {
 
 /// The recipe that claims a device.
 fn claiming<'r>(recipes: &'r [Recipe], device: &Device) -> Option<&'r Recipe> {
-    recipes.iter().find(|r| r.claims(&device.modalias))
+    recipe::claiming(recipes, &device.modalias)
 }
 
 /// Remembers what a survey found, where anything is new: that the running kernel has booted, the network devices in use, and that a

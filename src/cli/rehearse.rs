@@ -76,7 +76,12 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let required = |r: &&driver::Recipe| context.config.drivers.required.contains(&r.name);
     let here: Vec<&str> = recipes
         .iter()
-        .filter(|r| required(r) || needed.iter().any(|d| r.claims(&d.modalias)))
+        .filter(|r| {
+            required(r)
+                || needed
+                    .iter()
+                    .any(|d| driver::recipe::claiming(&recipes, &d.modalias).is_some_and(|own| own.name == r.name))
+        })
         .map(|r| r.name.as_str())
         .collect();
     let name = match (&args.driver, here.as_slice()) {

@@ -20,17 +20,19 @@ pub const DEFAULT: &str = "ixgbevf";
 /// Where recipes on disk are, below the root; later directories win.
 const DIRECTORIES: [&str; 2] = ["/usr/lib/vfguard/drivers.d", "/etc/vfguard/drivers.d"];
 
-/// All recipes of a machine, by name: built-in < `/usr/lib/vfguard/drivers.d` < `/etc/vfguard/drivers.d`.
+/// All recipes of a machine. Of one name counts that of `/etc/vfguard/drivers.d`, else that of `/usr/lib/vfguard/drivers.d`, else the
+/// built-in one. Those of `/etc` come first, each part by name: where two recipes claim a device, the first counts.
 ///
 /// # Errors
 /// A recipe file that cannot be read, that others may write, or that is wrong; two files of one directory with one name.
 pub fn recipes(host: &Host) -> Result<Vec<Recipe>> {
-    let mut found: BTreeMap<String, Recipe> = BTreeMap::new();
+    let mut found: BTreeMap<String, (bool, Recipe)> = BTreeMap::new();
     for (name, text) in BUILT_IN {
         let recipe = Recipe::parse(text, &Path::new("built-in").join(name))?;
-        found.insert(recipe.name.clone(), recipe);
+        found.insert(recipe.name.clone(), (false, recipe));
     }
     for dir in DIRECTORIES {
+        let is_local = dir.starts_with("/etc");
         let mut here: BTreeMap<String, Recipe> = BTreeMap::new();
         let names = match host.read_dir(dir) {
             Ok(names) => names,
@@ -48,9 +50,10 @@ pub fn recipes(host: &Host) -> Result<Vec<Recipe>> {
             }
             here.insert(recipe.name.clone(), recipe);
         }
-        found.extend(here);
+        found.extend(here.into_iter().map(|(name, recipe)| (name, (is_local, recipe))));
     }
-    Ok(found.into_values().collect())
+    let (local, shipped): (Vec<_>, Vec<_>) = found.into_values().partition(|(is_local, _)| *is_local);
+    Ok(local.into_iter().chain(shipped).map(|(_, recipe)| recipe).collect())
 }
 
 /// Whether a recipe is of this machine: in `/etc/vfguard/drivers.d`.

@@ -206,6 +206,11 @@ impl Recipe {
     }
 }
 
+/// The recipe that counts for a device: the first that claims it.
+pub fn claiming<'r>(recipes: &'r [Recipe], modalias: &str) -> Option<&'r Recipe> {
+    recipes.iter().find(|r| r.claims(modalias))
+}
+
 /// Shell-style matching of `*` and `?`, in time proportional to both lengths' product at worst.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);

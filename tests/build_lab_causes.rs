@@ -21,11 +21,14 @@ impl Stage {
         Stage { machine: lab.install(lab.machine(), &kernel), kernel }
     }
 
+    fn record(&self) -> serde_json::Value {
+        let record = self.machine.path(&format!("var/lib/vfguard/records/{}.json", self.kernel));
+        serde_json::from_str(&fs::read_to_string(record).unwrap()).unwrap()
+    }
+
     /// The detail and the remedy of the finding that is left in the record.
     fn told(&self) -> (String, String) {
-        let record =
-            fs::read_to_string(self.machine.path(&format!("var/lib/vfguard/records/{}.json", self.kernel))).unwrap();
-        let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+        let record = self.record();
         let finding = &record["drivers"]["ixgbevf"]["findings"][0];
         assert_eq!(finding["code"], "build-failed", "{record}");
         ["detail", "remedy"].map(|key| finding[key].as_str().unwrap().to_owned()).into()
@@ -92,9 +95,9 @@ fn each_cause_is_told_apart_in_what_real_builds_print() {
             "a flag",
             kbuild(&stage, "-mharden-everything"),
             EMPTY,
-            "does not know a flag",
-            "unrecognized command-line option",
-            "install the compiler that the kernel was built with",
+            "this release of the driver gives the kernel's own compiler a flag that it does not know",
+            "'-mharden-everything'",
+            fits,
         ),
         (
             "position-independent programs",
@@ -105,12 +108,12 @@ fn each_cause_is_told_apart_in_what_real_builds_print() {
             fits,
         ),
         (
-            "a full disk",
+            "a full /tmp of the build's own",
             "for i in 1 2; do head -c 200M /dev/zero >/tmp/$i || exit 1; done\n".into(),
             EMPTY,
-            "the disk is full",
+            "filled its private /tmp; the disk is not full",
             "No space left on device",
-            "free disk space",
+            "--jobs 1",
         ),
         ("a kill", "kill -9 $PPID\n".into(), EMPTY, "was killed", "", "--jobs 1"),
         (
@@ -127,7 +130,35 @@ fn each_cause_is_told_apart_in_what_real_builds_print() {
             EMPTY,
             "a program that the build calls is missing",
             "no-such-tool-of-anyone: command not found",
-            "build-essential",
+            "install the package that holds no-such-tool-of-anyone",
+        ),
+        (
+            "a tool whose package is known",
+            "env PATH=/nowhere /bin/sh -c bc\n".into(),
+            EMPTY,
+            "a program that the build calls is missing",
+            "bc: not found",
+            "apt-get install bc",
+        ),
+        (
+            "a function that is gone, with what harmless builds print before it",
+            format!(
+                "which no-such-initrd-tool; no-such-tool-of-anyone; touch \"$KSRC/x\"\n\
+                 echo '#include <linux/gone.h>' >conftest.c; gcc -E conftest.c >conftest.i\n{}",
+                kbuild(&stage, "")
+            ),
+            api,
+            "written for other kernels",
+            "x.c:2:32: error: implicit declaration of function",
+            fits,
+        ),
+        (
+            "nothing at all, by its own decision",
+            "echo all is well\n".into(),
+            EMPTY,
+            "make ended well and built no module: ixgbevf.ko is not there, so its makefile decided",
+            "",
+            fits,
         ),
         (
             "something else",
@@ -142,6 +173,93 @@ fn each_cause_is_told_apart_in_what_real_builds_print() {
         println!("{what}: {detail}");
         assert!(detail.contains(words) && detail.contains(shown), "{what}: {detail}");
         assert!(told.contains(remedy), "{what}: {told}");
+    }
+}
+
+#[test]
+fn a_makefile_that_wants_a_setting_which_the_kernel_lacks_is_told_so_and_the_next_release_is_tried() {
+    // As Intel's 3.2.2 asks for the physical driver's setting.
+    let lab = Lab::open();
+    let mut stage = Stage::new("K_NEW");
+    let kbuild = "obj-$(CONFIG_OWN_SWITCH) += ixgbevf.o\nixgbevf-objs := vf.o mbx.o ethtool.o ixgbevf_main.o ipsec.o\n";
+    let (first, second) = (stage.machine.path("first.tar.gz"), stage.machine.path("second.tar.gz"));
+    let digest = with_file(&lab.file("IXGBEVF_61"), "Kbuild", kbuild, &first);
+    fs::copy(lab.file("IXGBEVF_61"), second).unwrap();
+    let recipe = |make: &str, more: &str| {
+        format!(
+            "name = 'ixgbevf'\ndevices = ['pci:v00008086d000010EDsv*sd*bc*sc*i*']\n{make}[[releases]]\nversion = '1'\n\
+             urls = ['file:///first.tar.gz']\nsha256 = '{digest}'\n{more}"
+        )
+    };
+    let own = "etc/vfguard/drivers.d/ixgbevf.toml";
+    stage.machine = stage.machine.file(own, &recipe("", "")).vf("ixgbevf");
+    let command = ["prepare", &stage.kernel, "--driver", "ixgbevf"];
+    assert_eq!(stage.machine.run(&command).code, 1);
+    let (detail, remedy) = stage.told();
+    println!("{detail}\n  {remedy}");
+    assert!(detail.contains("make ended well and built no module: ixgbevf.ko is not there"), "{detail}");
+    assert!(detail.contains("asks for CONFIG_OWN_SWITCH=m, which this kernel does not have"), "{detail}");
+    let line = "make = [\"BUILD_KERNEL={kernel}\", \"KSRC={source}\", \"KOBJ={build}\", \"CONFIG_OWN_SWITCH=m\"]\n";
+    assert!(remedy.contains(line.trim_end()), "{remedy}");
+    // It would end so again.
+    assert!(stage.record()["drivers"]["ixgbevf"]["inputs"].is_string(), "{}", stage.record());
+    // What is told mends it.
+    stage.machine = stage.machine.file(own, &recipe(line, ""));
+    let run = stage.machine.run(&command);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    // Without it, the next release does.
+    let more = format!(
+        "[[releases]]\nversion = '{}'\nurls = ['file:///second.tar.gz']\nsha256 = '{}'\nfallback = true\nkernels = {{ from = '9.0' }}\n",
+        lab.get("IXGBEVF_61_VERSION"),
+        lab.get("IXGBEVF_61_SHA256")
+    );
+    stage.machine = stage.machine.file(own, &recipe("", &more).replacen("sha256", "kernels = { below = '9.0' }\nsha256", 1));
+    let run = stage.machine.run(&[&command[..], &["--rebuild"]].concat());
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    assert!(
+        run.stdout.contains(lab.get("IXGBEVF_61_VERSION")) || run.stderr.contains("trying the next release"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn headers_whose_programs_do_not_run_here_are_not_blamed_on_the_source() {
+    let stage = Stage::new("K_NEW");
+    for (what, script, words, shown, remedy) in [
+        (
+            "a newer C library",
+            // The linker itself writes what the loader then misses.
+            "mkdir -p scripts/mod lib; echo 'void own(void) {}' >l.c; echo 'GLIBC_9.99 { own; };' >l.map\n\
+             gcc -shared -fPIC -Wl,--version-script=l.map -Wl,-soname,libown.so -o lib/libown.so l.c\n\
+             echo 'void own(void); int main(void) { own(); return 0; }' >m.c\n\
+             gcc -Wl,-rpath,$PWD/lib -o scripts/mod/modpost m.c lib/libown.so; echo 'OTHER { own; };' >l.map\n\
+             gcc -shared -fPIC -Wl,--version-script=l.map -Wl,-soname,libown.so -o lib/libown.so l.c; scripts/mod/modpost\n",
+            "are made for another system and do not run here",
+            "version `GLIBC_9.99' not found (required by scripts/mod/modpost)",
+            "repository (they need GLIBC_9.99, which is not here)",
+        ),
+        (
+            "another architecture",
+            "mkdir -p scripts/basic; printf '\\177ELF\\2\\1\\1' >scripts/basic/fixdep; chmod +x scripts/basic/fixdep; scripts/basic/fixdep\n",
+            "are made for another system and do not run here",
+            "Exec format error",
+            "linux-headers-6.1",
+        ),
+        (
+            "a plugin of another gcc",
+            "echo 'int plugin_is_GPL_compatible; int plugin_init(void *a, void *b) { return 1; }' >p.c\n\
+             gcc -shared -fPIC -o p.so p.c; gcc -fplugin=$PWD/p.so -c p.c -o /dev/null && exit 0\n\
+             gcc -fplugin=$PWD/gone.so -c p.c\n",
+            "a compiler plugin of the kernel's own build does not go with this compiler",
+            "the kernel was built with gcc-12 (Debian",
+            "linux-headers-6.1",
+        ),
+    ] {
+        let (detail, told) = stage.prepare(script, &[]);
+        println!("{what}: {detail}\n  {told}");
+        assert!(detail.contains(words) && detail.contains(shown), "{what}: {detail}");
+        assert!(told.contains(remedy) && !told.contains("name a release"), "{what}: {told}");
     }
 }
 
@@ -176,12 +294,12 @@ fn a_pahole_that_fails_is_told_from_a_source_that_does_not_fit() {
     assert!(detail.contains("pahole is not installed, and the build needs it") && remedy.contains("dwarves"), "{detail}");
 }
 
-/// Packs a real driver's archive anew, with another makefile; its digest.
-fn with_makefile(archive: &Path, makefile: &str, to: &Path) -> String {
+/// Packs a real driver's archive anew, with another text in a file of `src`; its digest.
+fn with_file(archive: &Path, file: &str, text: &str, to: &Path) -> String {
     let dir = tempfile::tempdir().unwrap();
     assert!(Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(dir.path()).status().unwrap().success());
     let top = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
-    fs::write(top.join("src/Makefile"), makefile).unwrap();
+    fs::write(top.join("src").join(file), text).unwrap();
     let name = top.file_name().unwrap().to_str().unwrap();
     let status = Command::new("tar").arg("-czf").arg(to).arg("-C").arg(dir.path()).arg(name).status().unwrap();
     assert!(status.success());
@@ -195,7 +313,7 @@ fn a_makefile_that_knows_one_directory_alone_is_told_so_and_the_line_that_is_nam
         let lab = Lab::open();
         let mut stage = Stage::new(kernel);
         let file = stage.machine.path("ixgbevf.tar.gz");
-        let digest = with_makefile(&lab.file(archive), makefile, &file);
+        let digest = with_file(&lab.file(archive), "Makefile", makefile, &file);
         // The recipe as a package brings it.
         let packaged = "usr/lib/vfguard/drivers.d/ixgbevf.toml";
         let recipe = format!(

@@ -51,6 +51,7 @@ fn a_program_that_make_calls_for_a_kernel_is_missed_by_doctor_and_by_prepare_ali
                 ("ln -sf x86_64-linux-gnu-gcc-12 gcc; rm gcc-12", "gcc-12 is not installed", "apt-get install gcc-12"),
                 ("rm ld", "ld is not installed", "apt-get install binutils"),
                 ("rm strip", "strip is not installed", "apt-get install binutils"),
+                ("rm awk", "awk is not installed", "apt-get install gawk"),
                 ("rm make", "make is not installed", "apt-get install make"),
                 ("rm /usr/sbin/depmod", "depmod is not installed", "apt-get install kmod"),
                 ("rm /usr/lib/*/libelf*; ldconfig", "libelf.so.1, which tools/objtool/objtool is", "install libelf1"),
@@ -100,6 +101,69 @@ fn a_program_that_make_calls_for_a_kernel_is_missed_by_doctor_and_by_prepare_ali
             assert!(!machine.path("var/lib/vfguard/log").exists(), "{setup}: a build was begun");
         }
     }
+}
+
+#[test]
+fn what_some_makefiles_call_is_missed_with_a_warning_and_hinders_no_driver_that_does_without() {
+    let (machine, kernel) = machine("K_NEW");
+    let setup = "rm which which.*; :";
+    let [status, told, mend] = doctor(&machine, setup);
+    assert!(status == "warning" && told.contains("which is not installed, and makefiles of many"), "{status} {told}");
+    assert!(mend.contains("apt-get install debianutils"), "{mend}");
+    let run = run_without(&machine, setup, &["prepare", &kernel]);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+}
+
+#[test]
+fn the_kernels_own_compiler_is_called_where_it_is_installed_beside_another() {
+    let (machine, kernel) = machine("K_NEW");
+    // Headers that name no compiler, as EL's, of a kernel that was built with another one than gcc is here.
+    let objects = machine.path(&format!("usr/src/linux-headers-{kernel}"));
+    let change = |file: &str, change: &dyn Fn(String) -> String| {
+        let text = fs::read_to_string(objects.join(file)).unwrap();
+        // Removed first: it is a hard link into the lab.
+        fs::remove_file(objects.join(file)).unwrap();
+        fs::write(objects.join(file), change(text)).unwrap();
+    };
+    change(".kernelvariables", &|text| text.lines().filter(|l| !l.starts_with("CC = ")).map(|l| format!("{l}\n")).collect());
+    let told = "gcc10-gcc (GCC) 10.5.0 20230707 (Red Hat 10.5.0-1)";
+    change("include/config/auto.conf", &|text| {
+        let other = |l: &str| {
+            if l.starts_with("CONFIG_CC_VERSION_TEXT=") {
+                format!("CONFIG_CC_VERSION_TEXT={told}\n")
+            } else {
+                format!("{l}\n")
+            }
+        };
+        text.lines().map(other).collect()
+    });
+    let programs = |setup: &str| doctor(&machine, setup)[1].clone();
+    assert!(programs(":").contains("make, gcc, ld"), "{}", programs(":"));
+    let setup = "printf '#!/bin/sh\nexec gcc-12 \"$@\"\n' >gcc10-gcc; chmod +x gcc10-gcc";
+    assert!(programs(setup).contains("make, gcc10-gcc, ld"), "{}", programs(setup));
+    let built = |setup: &str| {
+        let run = run_without(&machine, setup, &["prepare", &kernel, "--rebuild"]);
+        assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+        let log = fs::read_dir(machine.path("var/lib/vfguard/log")).unwrap().next().unwrap().unwrap().path();
+        fs::read_to_string(log).unwrap()
+    };
+    let log = built(setup);
+    assert!(log.lines().next().unwrap().contains(" CC=gcc10-gcc in "), "{log}");
+    let log = built(":");
+    assert!(!log.lines().next().unwrap().contains("CC="), "{log}");
+    // A flag that the one which is called does not know is not the driver's then, and both are named.
+    let setup = "printf '#!/bin/sh\\nexec gcc-12 -mown-hardening \"$@\"\\n' >gcc10-gcc; chmod +x gcc10-gcc";
+    let run = run_without(&machine, setup, &["prepare", &kernel, "--rebuild"]);
+    assert_eq!(run.code, 1, "{}{}", run.stdout, run.stderr);
+    for text in ["does not know a flag that the kernel's makefiles give it", "'-mown-hardening'; called was gcc10-gcc", told]
+    {
+        assert!(run.stderr.contains(text), "{text}: {}", run.stderr);
+    }
+    assert!(run.stderr.contains("install the compiler that the kernel was built with"), "{}", run.stderr);
+    assert!(!run.stderr.contains("name a release"), "{}", run.stderr);
+    // The same by its version: nothing need be said.
+    let same = "printf '#!/bin/sh\necho gcc 10.2.1\n' >gcc10-gcc; chmod +x gcc10-gcc; cp gcc10-gcc other; mv other gcc";
+    assert!(programs(same).contains("make, gcc, ld"), "{}", programs(same));
 }
 
 #[test]

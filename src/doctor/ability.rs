@@ -4,7 +4,7 @@ use super::Check;
 use crate::boot;
 use crate::config::{Config, Mode};
 use crate::driver::{self, sandbox, Numbers};
-use crate::finding::Finding;
+use crate::finding::{Finding, Severity};
 use crate::gate::audit;
 use crate::host::packages::Packages;
 use crate::host::{command, place, Host};
@@ -68,10 +68,11 @@ fn compilers(host: &Host, survey: &Survey<'_>) -> Vec<Check> {
                 texts.into_iter().collect::<Vec<_>>().join("; ")
             };
             let (detail, remedy) = (format!("{kernel}, {}: {}", recipe.name, told(|f| &f.detail)), told(|f| &f.remedy));
+            let hinders = missing.iter().any(|f| f.severity == Severity::Unsafe);
             checks.push(if missing.is_empty() {
                 let programs: Vec<String> = driver::programs(&tree, recipe).into_iter().map(|(p, _)| p).collect();
                 Check::ok(name, format!("{kernel}, {}: {}", recipe.name, programs.join(", ")))
-            } else if counts.contains(kernel) {
+            } else if hinders && counts.contains(kernel) {
                 Check::failed(name, detail, remedy)
             } else {
                 Check::warning(name, detail, remedy)
@@ -86,13 +87,13 @@ fn compilers(host: &Host, survey: &Survey<'_>) -> Vec<Check> {
 
 /// What any build needs, where no kernel says more. The compiler is the building machine's, whatever root is looked at.
 fn compiler() -> Check {
-    let missing: Vec<&str> =
-        ["make", "gcc", "ld", "strip", "depmod"].into_iter().filter(|p| command::find(p).is_none()).collect();
+    let missing: Vec<&str> = driver::ALWAYS.into_iter().filter(|p| command::find(p).is_none()).collect();
     if missing.is_empty() {
-        return Check::ok("compiler", "make, gcc, binutils and depmod are installed");
+        return Check::ok("compiler", format!("installed: {}", driver::ALWAYS.join(", ")));
     }
-    let rpms = "gcc make binutils kmod";
-    let remedy = Packages::here().map_or_else(|_| format!("install {rpms}"), |p| p.line("build-essential kmod", rpms));
+    let rpms = "gcc make binutils kmod gawk sed grep";
+    let debs = "build-essential kmod gawk sed grep";
+    let remedy = Packages::here().map_or_else(|_| format!("install {rpms}"), |p| p.line(debs, rpms));
     Check::failed("compiler", format!("not installed: {}", missing.join(", ")), remedy)
 }
 

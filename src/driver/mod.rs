@@ -16,7 +16,7 @@ pub mod sandbox;
 pub mod unpack;
 
 pub use build::log::last_log;
-pub use build::preflight::{missing, programs};
+pub use build::preflight::{missing, programs, ALWAYS};
 pub use digest::Digest;
 pub use fetch::{fetch, local_archive, Origin, VerifiedArchive};
 pub use prepare::outcome::{PrepareError, Prepared};

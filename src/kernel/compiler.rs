@@ -36,13 +36,34 @@ impl Compiler {
     /// The one that made a kernel, by its configuration, else by its build trees.
     pub fn of_kernel(host: &Host, config: Option<&KernelConfig>, trees: &[PathBuf]) -> Option<Compiler> {
         let stated = config.and_then(|c| Compiler::parse(c.value("CONFIG_CC_VERSION_TEXT")?.trim_matches('"')));
-        let header = || {
-            let files = trees.iter().flat_map(|tree| HEADERS.map(|h| tree.join(h)));
-            let text = files.filter_map(|f| host.read_text(f).ok()).find(|text| text.contains("LINUX_COMPILER"))?;
-            Compiler::parse(text.split("LINUX_COMPILER").nth(1)?.split('"').nth(1)?)
-        };
-        stated.or_else(header)
+        stated.or_else(|| {
+            Compiler::parse(&named_in(|header| trees.iter().find_map(|tree| host.read_text(tree.join(header)).ok()))?)
+        })
     }
+
+    /// The names under which a compiler is installed beside another one, the most special first; `told` is what it says of itself.
+    /// Debian has `gcc-12` and before 5 `gcc-4.9`, Amazon Linux `gcc10-gcc`.
+    pub fn programs(self, told: &str) -> Vec<String> {
+        let first = told.split(' ').next().unwrap_or_default();
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._+-".contains(&b);
+        let own = first.contains(self.name) && first.bytes().any(|b| b.is_ascii_digit()) && first.bytes().all(plain);
+        let Compiler { name, major } = self;
+        let version =
+            |word: &&str| word.starts_with(&format!("{major}.")) && word.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        let minor =
+            told.split(|c: char| c.is_whitespace() || c == ',').find(version).and_then(|word| word.split('.').nth(1));
+        let numbered = match minor {
+            Some(minor) if major < 5 => format!("{name}-{major}.{minor}"),
+            Some(_) | None => format!("{name}-{major}"),
+        };
+        own.then(|| first.to_owned()).into_iter().chain([numbered, format!("{name}{major}-{name}")]).collect()
+    }
+}
+
+/// What `LINUX_COMPILER` is in the first header that has it; `read` gives a header of a build tree.
+pub(super) fn named_in(read: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let text = HEADERS.into_iter().filter_map(read).find(|text| text.contains("LINUX_COMPILER"))?;
+    text.split("LINUX_COMPILER").nth(1)?.split('"').nth(1).map(|told| told.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -51,6 +72,19 @@ mod tests {
 
     fn parsed(text: &str) -> Option<String> {
         Compiler::parse(text).map(|c| c.to_string())
+    }
+
+    #[test]
+    fn a_compiler_that_is_not_the_default_is_looked_for_under_the_names_that_distributions_give_it() {
+        for (text, programs) in [
+            ("gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0", "gcc-12 gcc-12 gcc12-gcc"),
+            ("gcc10-gcc (GCC) 10.5.0 20230707 (Red Hat 10.5.0-1)", "gcc10-gcc gcc-10 gcc10-gcc"),
+            ("gcc (GCC) 8.5.0 20210514 (Red Hat 8.5.0-20)", "gcc-8 gcc8-gcc"),
+            ("gcc version 4.8.5 20150623 (Red Hat 4.8.5-44) (GCC)", "gcc-4.8 gcc4-gcc"),
+            ("/opt/own/gcc-9 (GCC) 9.1.0", "gcc-9 gcc9-gcc"),
+        ] {
+            assert_eq!(Compiler::parse(text).unwrap().programs(text).join(" "), programs, "{text}");
+        }
     }
 
     #[test]

@@ -57,9 +57,21 @@ impl BuildTree {
         self.config(name) == Some("y")
     }
 
-    /// The compiler that K was built with, as it called itself: `gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0`.
-    pub fn compiler(&self) -> Option<&str> {
-        self.config("CONFIG_CC_VERSION_TEXT")
+    /// The compiler that K was built with, as it called itself: `gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0`; of kernels before 4.18 by
+    /// their generated headers.
+    pub fn compiler(&self) -> Option<String> {
+        let header = || super::compiler::named_in(|header| fs::read_to_string(self.objects().join(header)).ok());
+        self.config("CONFIG_CC_VERSION_TEXT").map(str::to_owned).or_else(header)
+    }
+
+    /// Whether the makefile puts quotes around the compiler's name which the configuration quotes already: makefile and configuration are of
+    /// different kernels (`auto.conf` has quotes until 5.16).
+    pub fn quotes_twice(&self) -> bool {
+        let name = "CONFIG_CC_VERSION_TEXT";
+        let quoted = self.config.lines().any(|l| l.strip_prefix(name).is_some_and(|rest| rest.starts_with("=\"")));
+        let makefiles = [self.objects(), &self.ksrc].map(|dir| fs::read_to_string(dir.join("Makefile")).unwrap_or_default());
+        let asked = format!("\"$({name})\"");
+        makefiles.iter().any(|m| quoted && m.contains(&asked) || m.contains("\"\"gcc") || m.contains("\"\"clang"))
     }
 
     /// Whether the build makes type information out of `vmlinux`, for which it needs pahole; without it make deletes the

@@ -1,6 +1,7 @@
 //! The log of a build: everything it printed, bounded, without what a terminal would obey.
 
-use super::cause::{diagnose, is_makes_own, is_telling, makes_own, Diagnosis};
+use super::cause::Diagnosis;
+use super::reading::Reading;
 use crate::host::{files, Host};
 use anyhow::{Context, Result};
 use std::collections::VecDeque;
@@ -18,8 +19,6 @@ const MAX_HEAD: u64 = 2 << 20;
 const MAX_TAIL: usize = 256 << 10;
 /// A longer line is cut: no compiler's message is.
 const MAX_LINE: usize = 4 << 10;
-/// Telling lines kept.
-const MAX_TELLING: usize = 200;
 
 /// A log that is being written.
 #[derive(Debug)]
@@ -31,9 +30,7 @@ pub struct Log {
     tail: VecDeque<u8>,
     dropped: u64,
     line: Vec<u8>,
-    telling: Vec<String>,
-    last: String,
-    failed: Option<String>,
+    reading: Reading,
 }
 
 impl Log {
@@ -52,9 +49,7 @@ impl Log {
             tail: VecDeque::new(),
             dropped: 0,
             line: Vec::new(),
-            telling: Vec::new(),
-            last: String::new(),
-            failed: None,
+            reading: Reading::default(),
         };
         (log, error)
     }
@@ -84,15 +79,7 @@ impl Log {
         let line = harmless(&String::from_utf8_lossy(&self.line));
         self.line.clear();
         let line = line.trim_end();
-        if is_telling(line) && self.telling.len() < MAX_TELLING {
-            self.telling.push(line.to_owned());
-        }
-        if self.failed.is_none() && is_makes_own(line) {
-            self.failed = Some(makes_own(line, &self.last));
-        }
-        if !line.is_empty() {
-            self.last = line.to_owned();
-        }
+        self.reading.take(line);
         self.store(line.as_bytes());
         self.store(b"\n");
     }
@@ -126,9 +113,14 @@ impl Log {
         self.tail.clear();
     }
 
+    /// What comes next is of another program: what was printed so far explains nothing of it.
+    pub fn next_program(&mut self) {
+        self.reading = Reading::default();
+    }
+
     /// What went wrong, by what was printed; for a tree that is in one piece or `split`.
     pub fn diagnose(&self, split: bool) -> Diagnosis {
-        diagnose(&self.telling, self.failed.as_deref().unwrap_or(&self.last), split)
+        self.reading.diagnose(split)
     }
 }
 
@@ -179,6 +171,10 @@ mod tests {
                 "Makefile:60: *** Kernel header files not in any of the expected locations.  Stop.",
             ),
             (
+                "common.mk:7: *** No headers here.\ncommon.mk:8: *** Install them\ncommon.mk:9: *** and try again.  Stop.\n",
+                "common.mk:7: *** No headers here. Install them and try again.  Stop.",
+            ),
+            (
                 "a\nno licence\n\nmake: *** [Makefile:2: default] Error 3\n",
                 "no licence (make: *** [Makefile:2: default] Error 3)",
             ),
@@ -188,7 +184,11 @@ mod tests {
             let mut log = Log::create(&host, "x").0;
             log.take(printed.as_bytes());
             log.finish();
-            assert_eq!(log.diagnose(false), Diagnosis { cause: Cause::Other, line: line.into() }, "{printed}");
+            assert_eq!(
+                log.diagnose(false),
+                Diagnosis { cause: Cause::Other, line: line.into(), certain: false },
+                "{printed}"
+            );
         }
     }
 

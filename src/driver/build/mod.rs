@@ -4,12 +4,19 @@
 
 pub(super) mod cause;
 pub(super) mod log;
+mod packages;
 pub(super) mod preflight;
+mod reading;
+pub(super) mod remedy;
+mod signs;
+mod toolchain;
 
-use self::cause::{Cause, Subject};
+use self::cause::{Cause, Diagnosis};
 use self::log::Log;
+use self::remedy::Subject;
+use self::toolchain::Toolchain;
 use super::recipe::Filling;
-use super::sandbox::run::{Ended, Stop};
+use super::sandbox::run::{free, Ended, Stop};
 use super::sandbox::Sandbox;
 use super::{Recipe, Release, SourceTree};
 use crate::finding::{Code, Finding};
@@ -33,6 +40,8 @@ const JOB_MEMORY: u64 = 512 << 20;
 const STRIP_LIMIT: Duration = Duration::from_secs(60);
 /// The extra symbol tables beside the source; no archive's top begins with a dot.
 const SYMVERS: &str = ".Module.symvers.";
+/// More than this free on the disk is enough for a file of any build.
+const ROOM: u64 = 64 << 20;
 /// How deep below the recipe's directory a module is looked for.
 const MAX_DEPTH: u32 = 6;
 
@@ -89,9 +98,10 @@ pub fn make(
     recipe.make.retain(|a| tree.kobj.is_some() || !names_source || !a.contains("{build}"));
     let filling = Filling { kernel: &tree.release, source: &tree.ksrc, build: tree.objects() };
     let args = recipe.make_args(release, &filling);
+    let compiler = Toolchain::of(tree, &recipe).settings;
     let symvers: Vec<String> = symvers.iter().map(|path| path.display().to_string()).collect();
     let symvers = (!symvers.is_empty()).then(|| format!("KBUILD_EXTRA_SYMBOLS={}", symvers.join(" ")));
-    Spec::new("make", std::iter::once(format!("-j{jobs}")).chain(args).chain(symvers), limit)
+    Spec::new("make", std::iter::once(format!("-j{jobs}")).chain(args).chain(compiler).chain(symvers), limit)
 }
 
 /// Copies the extra symbol tables of a recipe to where a build may read them, and names them as it sees them.
@@ -130,8 +140,9 @@ pub fn build(
         let ended = sandbox.run(before, source.top(), &mut |bytes| log.take(bytes))?;
         if !ended.success() {
             log.finish();
-            return Ok(Err(failure(ended, before, on, log)));
+            return Ok(Err(failure(ended, before, sandbox, on, log)));
         }
+        log.next_program();
     }
     let Some(dir) = source.directory() else {
         log.finish();
@@ -141,7 +152,7 @@ pub fn build(
     let ended = sandbox.run(spec, &dir, &mut |bytes| log.take(bytes))?;
     if !ended.success() {
         log.finish();
-        return Ok(Err(failure(ended, spec, on, log)));
+        return Ok(Err(failure(ended, spec, sandbox, on, log)));
     }
     let mut modules = Vec::new();
     for name in on.recipe.all_modules() {
@@ -150,21 +161,17 @@ pub fn build(
                 continue;
             }
             log.finish();
-            let detail = format!("make succeeded, but there is no {name}.ko ({})", log.mention());
-            let remedy = Cause::Other.remedy(on, "");
-            return Ok(Err(Failure {
-                finding: Finding::refuse(Code::BuildFailed, detail, remedy),
-                try_another: true,
-                lasts: false,
-            }));
+            let (detail, remedy) = remedy::nothing(on, &makefiles(&sandbox.build_dir(), &dir), name);
+            return Ok(Err(failed(Cause::Nothing, true, &detail, remedy, log)));
         };
         // As the build user and not as root: binutils reads a file that a stranger's makefile made.
         let inside = sandbox.inside(&file);
         let strip = Spec::new("strip", ["--strip-debug".as_ref(), inside.as_os_str()], STRIP_LIMIT);
+        log.next_program();
         let ended = sandbox.run(&strip, &dir, &mut |bytes| log.take(bytes))?;
         if !ended.success() {
             log.finish();
-            return Ok(Err(failure(ended, &strip, on, log)));
+            return Ok(Err(failure(ended, &strip, sandbox, on, log)));
         }
         modules.push(BuiltModule { name: name.clone(), bytes: take(&sandbox.build_dir(), &file)? });
     }
@@ -180,10 +187,10 @@ fn no_directory(on: Subject<'_>, log: &Log) -> Failure {
     Failure { finding: Finding::refuse(Code::BuildFailed, detail, remedy), try_another: true, lasts: false }
 }
 
-fn failure(ended: Ended, spec: &Spec, on: Subject<'_>, log: &Log) -> Failure {
+fn failure(ended: Ended, spec: &Spec, sandbox: &Sandbox<'_>, on: Subject<'_>, log: &Log) -> Failure {
     let kernel = &on.tree.release;
     let told = log.diagnose(on.tree.kobj.is_some());
-    let (cause, detail) = match ended.stopped {
+    let Diagnosis { cause, line, certain } = match ended.stopped {
         Some(Stop::Time) => {
             let detail = format!("the build did not end within {} s and was stopped", spec.limit.as_secs());
             let finding = Finding::refuse(
@@ -196,16 +203,53 @@ fn failure(ended: Ended, spec: &Spec, on: Subject<'_>, log: &Log) -> Failure {
             );
             return Failure { finding, try_another: false, lasts: false };
         }
-        Some(Stop::Disk) => (Cause::Disk, "the build took too much of the disk and was stopped".to_owned()),
-        None if ended.killed() => (Cause::Killed, Cause::Killed.words().to_owned()),
-        None => (told.cause, format!("{}: {}", told.cause.words(), told.line)),
+        Some(Stop::Disk) => {
+            let detail = "the build took too much of the disk and was stopped";
+            return failed(Cause::Disk, true, detail, Cause::Disk.remedy(on, ""), log);
+        }
+        None if ended.killed() => {
+            return failed(Cause::Killed, true, Cause::Killed.words(), Cause::Killed.remedy(on, ""), log);
+        }
+        None => told,
     };
-    let detail = format!("{detail} ({})", log.mention());
-    Failure {
-        finding: Finding::refuse(Code::BuildFailed, detail, cause.remedy(on, &told.line)),
-        try_another: cause.is_the_sources(),
-        lasts: cause.lasts(),
+    let cause = match cause {
+        // The words are of the disk and of the private /tmp alike, and of files as well as of bytes.
+        Cause::Disk if !line.contains("quota") => what_is_full(free(&sandbox.build_dir())),
+        Cause::Flag if remedy::is_the_kernels(on) => Cause::OwnFlag,
+        Cause::Quotes if !on.tree.quotes_twice() => Cause::Other,
+        cause => cause,
+    };
+    let mut detail = format!("{}: {line}", cause.words());
+    if cause.is_the_compilers() {
+        detail = format!("{detail}; {}", remedy::compilers(on));
     }
+    failed(cause, certain, &detail, cause.remedy(on, &line), log)
+}
+
+/// A guess never keeps the next release from being tried, and is not remembered.
+fn failed(cause: Cause, certain: bool, detail: &str, remedy: String, log: &Log) -> Failure {
+    Failure {
+        finding: Finding::refuse(Code::BuildFailed, format!("{detail} ({})", log.mention()), remedy),
+        try_another: cause.is_the_sources() || !certain,
+        lasts: cause.lasts() && certain,
+    }
+}
+
+/// What a build that was told "no space left" filled, by the bytes and files that are free on the disk: what it took there is
+/// still there.
+fn what_is_full(free: Option<(u64, u64)>) -> Cause {
+    match free {
+        Some((_, 0)) => Cause::Inodes,
+        Some((bytes, _)) if bytes > ROOM => Cause::Temporary,
+        Some(_) | None => Cause::Disk,
+    }
+}
+
+/// The makefiles of a directory of the sandbox, one after the other.
+fn makefiles(top: &Path, dir: &Path) -> String {
+    let text = |name: &str| take(top, &dir.join(name)).ok();
+    let found = ["Kbuild", "Makefile", "makefile", "GNUmakefile"].into_iter().filter_map(text);
+    found.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect::<Vec<_>>().join("\n")
 }
 
 /// Where make left a module: in its own directory, else in one below it.
@@ -275,6 +319,14 @@ mod tests {
         }
         assert_eq!(take(top, &top.join("src/real/c.ko")).unwrap(), b"module");
         assert_eq!(find(&top.join("src"), "c").unwrap(), Some(top.join("src/real/c.ko")));
+    }
+
+    #[test]
+    fn no_space_left_is_of_the_disk_of_its_files_or_of_the_builds_own_tmp() {
+        assert_eq!(what_is_full(Some((1 << 20, 1000))), Cause::Disk);
+        assert_eq!(what_is_full(Some((1 << 40, 0))), Cause::Inodes);
+        assert_eq!(what_is_full(Some((1 << 40, 1000))), Cause::Temporary);
+        assert_eq!(what_is_full(None), Cause::Disk);
     }
 
     #[test]

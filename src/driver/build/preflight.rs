@@ -1,24 +1,21 @@
 //! What a build needs, looked for before it starts, and by `doctor` before anybody builds: each thing with the command that
 //! installs it. Asked of K's own tree, since what make will call is written there.
 
+use super::packages::{names, package, program_package, ELFUTILS, ELFUTILS_HEADERS, LIBELF};
+use super::toolchain::Toolchain;
 use crate::driver::sandbox::run::free;
 use crate::driver::Recipe;
-use crate::finding::{Code, Finding};
-use crate::host::packages::Packages;
+use crate::finding::{Code, Finding, Severity};
 use crate::host::{command, files, Host, MAX_FILE};
 use crate::kernel::tree::{install_headers, BuildTree};
 use std::path::{Path, PathBuf};
 
 /// Room that a build takes on the disk, with the module, its copies and the log: 40 MB were measured for ixgbevf.
 const DISK: u64 = 128 << 20;
-/// How Debian's headers name the compiler that they are to be used with, and what precedes the names of binutils.
-const KERNEL_VARIABLES: &str = ".kernelvariables";
 /// Programs of a tree that make runs for any module.
 const OWN_PROGRAMS: [&str; 2] = ["scripts/basic/fixdep", "scripts/mod/modpost"];
 /// One that it runs where `CONFIG_OBJTOOL` is set (since 5.19; older makefiles do without where it is not there).
 const OBJTOOL: &str = "tools/objtool/objtool";
-/// The library that objtool is linked with.
-const LIBELF: &str = "libelf.so.1";
 /// What the makefile of 4.15 to 4.20, and EL8's, says where the same library cannot be linked with, and ends.
 const ORC: &str = "$(error \"Cannot generate ORC metadata";
 /// Where a dynamic linker looks without being told (ld.so(8)), the machine's own name for 64 bits included.
@@ -27,9 +24,9 @@ const LIBRARIES: [&str; 6] = ["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/
 /// Looks for everything, and for room to build in.
 ///
 /// # Errors
-/// The first thing that is missing.
+/// The first thing that no build does without.
 pub fn preflight(host: &Host, tree: &BuildTree, recipe: &Recipe, work: &Path) -> Result<(), Finding> {
-    if let Some(finding) = missing(host, tree, recipe).into_iter().next() {
+    if let Some(finding) = missing(host, tree, recipe).into_iter().find(|f| f.severity == Severity::Unsafe) {
         return Err(finding);
     }
     match free(work) {
@@ -42,13 +39,18 @@ pub fn preflight(host: &Host, tree: &BuildTree, recipe: &Recipe, work: &Path) ->
     }
 }
 
-/// What is missing of all that make will call for a kernel, and of what comes after it.
+/// What is missing of all that make will call for a kernel, and of what comes after it; as a warning what makefiles of some releases
+/// call and others not.
 pub fn missing(host: &Host, tree: &BuildTree, recipe: &Recipe) -> Vec<Finding> {
     let mut found = Vec::new();
     for (program, names) in programs(tree, recipe) {
         if command::find(&program).is_none() {
             found.push(lacking(&format!("{program} is not installed"), names));
         }
+    }
+    for program in OFTEN.into_iter().filter(|program| command::find(program).is_none()) {
+        let detail = format!("{program} is not installed, and makefiles of many drivers call it");
+        found.push(Finding::warn(Code::BuildFailed, detail, program_package(program)));
     }
     let objtool = tree.is_set("CONFIG_OBJTOOL").then_some(OBJTOOL);
     for program in OWN_PROGRAMS.into_iter().chain(objtool) {
@@ -72,27 +74,25 @@ pub fn missing(host: &Host, tree: &BuildTree, recipe: &Recipe) -> Vec<Finding> {
     found
 }
 
-/// A package by the names that it has in deb and in rpm.
-type Names = (&'static str, &'static str);
-const BINUTILS: Names = ("binutils", "binutils");
-const ELFUTILS: Names = ("libelf1", "elfutils-libelf");
-const ELFUTILS_HEADERS: Names = ("libelf-dev", "elfutils-libelf-devel");
+/// What a machine needs for any build, where no kernel says more: kbuild calls the last three as makefiles of drivers do.
+pub const ALWAYS: [&str; 8] = ["make", "gcc", "ld", "strip", "depmod", "awk", "sed", "grep"];
+/// What makefiles of drivers call besides (ixgbevf since 5.2.2 finds its shell with the first, ena its headers with the second). A
+/// release that does not is built without.
+const OFTEN: [&str; 2] = ["which", "find"];
 
 /// The programs of this machine that make calls for a kernel, strip and depmod after it; each with its package in deb and rpm.
 pub fn programs(tree: &BuildTree, recipe: &Recipe) -> Vec<(String, (String, String))> {
-    let named = |(deb, rpm): Names| (deb.to_owned(), rpm.to_owned());
     let tools = Toolchain::of(tree, recipe);
-    let mut all = vec![("make".to_owned(), named(("make", "make")))];
-    all.extend(tools.compiler.split_whitespace().filter(|word| !word.starts_with('-')).map(|program| {
-        let package = without_target(program).to_owned();
-        (program.to_owned(), (package.clone(), package))
-    }));
-    all.push((format!("{}ld", tools.prefix), named(BINUTILS)));
-    all.push(("strip".to_owned(), named(BINUTILS)));
+    let named =
+        |program: &str| (program.to_owned(), names(program).unwrap_or_else(|| (program.to_owned(), program.to_owned())));
+    let mut all = vec![named("make")];
+    all.extend(tools.compiler.split_whitespace().filter(|word| !word.starts_with('-')).map(named));
+    all.push((format!("{}ld", tools.prefix), named("ld").1));
+    all.push(named("strip"));
     if tree.needs_pahole() {
-        all.push(("pahole".to_owned(), named(("dwarves", "dwarves"))));
+        all.push(named("pahole"));
     }
-    all.push(("depmod".to_owned(), named(("kmod", "kmod"))));
+    all.extend(["depmod", "awk", "sed", "grep"].map(named));
     all
 }
 
@@ -105,53 +105,6 @@ pub(in crate::driver) fn compiler(tree: &BuildTree, recipe: &Recipe) -> Option<P
 /// The same by its name.
 pub(in crate::driver) fn compiler_name(tree: &BuildTree, recipe: &Recipe) -> String {
     Toolchain::of(tree, recipe).compiler
-}
-
-/// What the makefiles of a tree make of `CC` and `CROSS_COMPILE`.
-struct Toolchain {
-    compiler: String,
-    prefix: String,
-}
-
-impl Toolchain {
-    /// A recipe's own word counts first, as it does for make; then Debian's headers, which name it with its version; elsewhere
-    /// it is `gcc`, whatever its version.
-    fn of(tree: &BuildTree, recipe: &Recipe) -> Toolchain {
-        let settings = || recipe.make.iter().chain(recipe.releases.iter().flat_map(|r| &r.make));
-        let set = |name: &str| settings().find_map(|s| s.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned);
-        let variables = std::fs::read_to_string(tree.objects().join(KERNEL_VARIABLES)).unwrap_or_default();
-        let prefix = set("CROSS_COMPILE").or_else(|| assigned(&variables, "CROSS_COMPILE")).unwrap_or_default();
-        let told = assigned(&variables, "CC").and_then(|cc| {
-            let word = cc.split_whitespace().last()?.replace("$(CROSS_COMPILE)", &prefix);
-            let plain = |b: u8| b.is_ascii_alphanumeric() || b"._+-/".contains(&b);
-            Some(word).filter(|w| w.bytes().all(plain))
-        });
-        let clang = || tree.is_set("CONFIG_CC_IS_CLANG").then(|| "clang".to_owned());
-        let compiler = set("CC").or_else(clang).or(told).unwrap_or_else(|| format!("{prefix}gcc"));
-        Toolchain { compiler, prefix }
-    }
-}
-
-/// What a makefile gives a variable outside of any condition.
-fn assigned(makefile: &str, name: &str) -> Option<String> {
-    let mut depth = 0;
-    let mut found = None;
-    for line in makefile.lines().map(str::trim) {
-        match line.split_whitespace().next() {
-            Some("ifeq" | "ifneq" | "ifdef" | "ifndef") => depth += 1,
-            Some("endif") => depth -= 1,
-            Some(_) | None => {}
-        }
-        let line = line.strip_prefix("override ").unwrap_or(line);
-        let value = line.split_once('=').filter(|(left, _)| depth == 0 && left.trim_end_matches([' ', ':', '?']) == name);
-        found = value.map(|(_, value)| value.trim().to_owned()).or(found);
-    }
-    found
-}
-
-/// `gcc-12` of `x86_64-linux-gnu-gcc-12`: the package of the same name holds both programs.
-fn without_target(program: &str) -> &str {
-    program.find("gcc").map_or(program, |at| &program[at..])
 }
 
 fn lacking(what: &str, names: (impl AsRef<str>, impl AsRef<str>)) -> Finding {
@@ -184,23 +137,9 @@ fn contains(bytes: &[u8], text: &[u8]) -> bool {
     memchr::memmem::find(bytes, text).is_some()
 }
 
-/// The command that installs the library that a line of a build's output names.
-pub(super) fn library_package(line: &str) -> String {
-    let package = |(deb, rpm): Names| package(deb, rpm);
-    match line.split_once("shared libraries: ").and_then(|(_, rest)| rest.split(':').next()) {
-        Some(LIBELF) => package(ELFUTILS),
-        Some(other) => format!("install the library {other}"),
-        None => package(ELFUTILS_HEADERS),
-    }
-}
-
-/// The command that installs a package on the machine that builds.
-pub(super) fn package(deb: &str, rpm: &str) -> String {
-    Packages::here().map_or_else(|_| format!("install {rpm}"), |p| p.line(deb, rpm))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::toolchain::KERNEL_VARIABLES;
     use super::*;
 
     /// As Debian 12's headers of 6.1 and of 6.12 have it.
@@ -213,6 +152,16 @@ mod tests {
 
     /// The programs for a tree with these variables, configuration and makefile, by a recipe with these settings.
     fn asked(variables: Option<&str>, config: &str, makefile: &str, make: &str) -> (Vec<String>, Vec<Finding>) {
+        let (_dir, host, tree, recipe) = given(variables, config, makefile, make);
+        (programs(&tree, &recipe).into_iter().map(|(p, _)| p).collect(), missing(&host, &tree, &recipe))
+    }
+
+    fn given(
+        variables: Option<&str>,
+        config: &str,
+        makefile: &str,
+        make: &str,
+    ) -> (tempfile::TempDir, Host, BuildTree, Recipe) {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         let tree = "/usr/src/kernels/6.1";
@@ -230,7 +179,22 @@ mod tests {
         );
         let recipe = Recipe::parse(&recipe, Path::new("x.toml")).unwrap();
         let tree = crate::kernel::tree::build_tree(&host, &"6.1".parse().unwrap()).unwrap();
-        (programs(&tree, &recipe).into_iter().map(|(p, _)| p).collect(), missing(&host, &tree, &recipe))
+        (dir, host, tree, recipe)
+    }
+
+    #[test]
+    fn a_compiler_that_only_the_configuration_names_is_named_to_make_and_no_other() {
+        for (variables, config, make, said) in [
+            (None, "", "", None),
+            (None, "CONFIG_CC_IS_CLANG=y\n", "", Some("CC=clang")),
+            (Some(DEBIAN_61), "CONFIG_CC_VERSION_TEXT=gcc-12 (Debian 12.2.0) 12.2.0\n", "", None),
+            (None, "CONFIG_CC_IS_CLANG=y\n", "'CC=clang-15'", Some("CC=clang-15")),
+        ] {
+            let (_dir, _host, tree, recipe) = given(variables, config, "", make);
+            let spec = super::super::make(&tree, &recipe, None, &[], 1, std::time::Duration::ZERO);
+            let compilers: Vec<_> = spec.args.iter().filter_map(|a| a.to_str().filter(|a| a.starts_with("CC="))).collect();
+            assert_eq!(compilers, Vec::from_iter(said), "{variables:?} {config} {make}");
+        }
     }
 
     #[test]
@@ -247,18 +211,12 @@ mod tests {
             (None, "CONFIG_CC_IS_CLANG=y\n", "", "clang ld"),
         ] {
             let (programs, _) = asked(variables, config, "", make);
-            assert_eq!(programs.join(" "), format!("make {expected} strip depmod"), "{variables:?} {config} {make}");
+            assert_eq!(
+                programs.join(" "),
+                format!("make {expected} strip depmod awk sed grep"),
+                "{variables:?} {config} {make}"
+            );
         }
-    }
-
-    #[test]
-    fn a_library_is_named_as_the_linker_names_it() {
-        let said = |name: &str| format!("./x: error while loading shared libraries: {name}: cannot open shared object file");
-        assert!(
-            library_package(&said(LIBELF)).ends_with(" libelf1")
-                || library_package(&said(LIBELF)).ends_with("elfutils-libelf")
-        );
-        assert_eq!(library_package(&said("libother.so.3")), "install the library libother.so.3");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! One attempt: one release, or the archive that a person named, up to modules that were verified.
 
 use super::{check, Run};
-use crate::driver::build::cause::Subject;
 use crate::driver::build::log::Log;
+use crate::driver::build::remedy::Subject;
 use crate::driver::build::{self, BuiltModule, Failure};
 use crate::driver::fetch::NotFetched;
 use crate::driver::install::{sign, VerifiedModule};

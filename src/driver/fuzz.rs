@@ -23,7 +23,7 @@ pub fn recipe(bytes: &[u8]) {
     let Ok(recipe) = Recipe::parse(&String::from_utf8_lossy(bytes), Path::new("/x")) else { return };
     let Ok(kernel) = "2.6.32-431.20.3.el6.x86_64".parse() else { return };
     let el = "el6_5".to_owned().try_into().ok();
-    let tree = Filling { kernel: &kernel, source: Path::new("/a"), build: Path::new("/b") };
+    let tree = Filling { kernel: &kernel, source: Path::new("/a"), build: Path::new("/b"), compiler: "gcc" };
     for release in recipe.candidates(&Numbers::new(&kernel, el)) {
         recipe.make_args(Some(release), &tree);
         assert!(!recipe.archive_name(release).contains('/'), "an archive's name leads elsewhere");

@@ -7,7 +7,7 @@
 
 DIR of archives: the releases' archives, named so that they end with VERSION.tar.gz and contain the driver's name. Their bytes need not
 be the pinned ones. DIR of roots: a directory a kernel, named by its release and usable as vfguard's --root, with the kernel's headers.
-COMMAND: what runs a program where that kernel's compiler is the usual one; {kernel} is filled in. Rows that RESULT.tsv has are kept,
+--work: a directory on the file system of the roots, for builds. COMMAND: what runs a program where that kernel's compiler is the usual one; {kernel} is filled in. Rows that RESULT.tsv has are kept,
 so that a campaign can be taken up again. --table prints the table of docs/support.md. Neither archives nor kernels belong to this
 project; nothing here fetches any."""
 import argparse
@@ -64,7 +64,8 @@ class Campaign:
         make = recipe.get("make", ["BUILD_KERNEL={kernel}", "KSRC={source}", "KOBJ={build}"])
         if source == build:
             make = [m for m in make if "{build}" not in m or not any("{source}" in other for other in make)]
-        fill = {"kernel": kernel, "source": source, "build": build}
+        compiler = {"5": "gcc-10", "6": "gcc-12", "7": "gcc-14"}.get(kernel[0], "gcc") if "amd64" in kernel else "gcc"
+        fill = {"kernel": kernel, "source": source, "build": build, "compiler": compiler}
         make = [m.format(**fill) for m in make + release.get("make", [])]
         code, text = self.run(kernel, ["make", "-j1", *make], top / recipe.get("directory", "src"))
         found = {ko.name: ko for ko in top.rglob("*.ko")}
@@ -75,7 +76,8 @@ class Campaign:
 
     def guarded(self, recipe, kernel, archive, work):
         root = work / "root"
-        subprocess.run(["cp", "-a", "--reflink=auto", self.args.roots / kernel, root], check=True)
+        # Links: vfguard replaces files and never writes into one that is there.
+        subprocess.run(["cp", "-al", self.args.roots / kernel, root], check=True)
         (root / "sys/bus/pci/devices").mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256(archive.read_bytes()).hexdigest()
         name = recipe["name"]
@@ -91,7 +93,6 @@ class Campaign:
         return "refused", None, why[0]
 
     def row(self, recipe, release, kernel, archive):
-        # Beside the roots: their file system may copy by reference.
         with tempfile.TemporaryDirectory(dir=self.args.work) as work:
             work = Path(work)
             os.chmod(work, 0o711)

@@ -78,8 +78,9 @@ pub fn jobs(asked: Option<u32>, set: Option<u32>) -> u32 {
 
 /// The command that a recipe wants run before make; none for most.
 pub fn before_make(tree: &BuildTree, recipe: &Recipe, limit: Duration) -> Option<Spec> {
-    let filling = Filling { kernel: &tree.release, source: &tree.ksrc, build: tree.objects() };
     let (program, args) = recipe.prepare.split_first()?;
+    let compiler = Toolchain::of(tree, recipe).compiler;
+    let filling = Filling { kernel: &tree.release, source: &tree.ksrc, build: tree.objects(), compiler: &compiler };
     Some(Spec::new(program, args.iter().map(|arg| filling.fill(arg)), limit))
 }
 
@@ -96,12 +97,12 @@ pub fn make(
     // One tree has no second directory; a recipe that knows no other name for the tree still gets it.
     let names_source = recipe.make.iter().any(|a| a.contains("{source}"));
     recipe.make.retain(|a| tree.kobj.is_some() || !names_source || !a.contains("{build}"));
-    let filling = Filling { kernel: &tree.release, source: &tree.ksrc, build: tree.objects() };
+    let Toolchain { compiler, settings, .. } = Toolchain::of(tree, &recipe);
+    let filling = Filling { kernel: &tree.release, source: &tree.ksrc, build: tree.objects(), compiler: &compiler };
     let args = recipe.make_args(release, &filling);
-    let compiler = Toolchain::of(tree, &recipe).settings;
     let symvers: Vec<String> = symvers.iter().map(|path| path.display().to_string()).collect();
     let symvers = (!symvers.is_empty()).then(|| format!("KBUILD_EXTRA_SYMBOLS={}", symvers.join(" ")));
-    Spec::new("make", std::iter::once(format!("-j{jobs}")).chain(args).chain(compiler).chain(symvers), limit)
+    Spec::new("make", std::iter::once(format!("-j{jobs}")).chain(args).chain(settings).chain(symvers), limit)
 }
 
 /// Copies the extra symbol tables of a recipe to where a build may read them, and names them as it sees them.

@@ -5,7 +5,7 @@ use super::{Fallback, Recipe};
 /// Names become parts of file names; 64 is more than any module's (`MODULE_NAME_LEN` is 56).
 const MAX_NAME: usize = 64;
 /// The variables that are filled in.
-const FILLED_IN: [&str; 3] = ["{kernel}", "{source}", "{build}"];
+const FILLED_IN: [&str; 4] = ["{kernel}", "{source}", "{build}", "{compiler}"];
 /// A PCI function's modalias (`pci_uevent` of `drivers/pci/pci-driver.c`): `X` stands for an upper-case hexadecimal digit.
 const MODALIAS: &str = "pci:vXXXXXXXXdXXXXXXXXsvXXXXXXXXsdXXXXXXXXbcXXscXXiXX";
 

@@ -42,7 +42,7 @@ pub struct Recipe {
     /// A program with its arguments that is run in the sandbox, in the archive's top directory, before make; the same is filled in.
     #[serde(default)]
     pub prepare: Vec<String>,
-    /// Variables for make; `{kernel}`, `{source}` and `{build}` are filled in.
+    /// Variables for make; `{kernel}`, `{source}`, `{build}` and `{compiler}` are filled in.
     #[serde(default = "default_make")]
     pub make: Vec<String>,
     /// Files like `Module.symvers` of modules that are built elsewhere, for make's `KBUILD_EXTRA_SYMBOLS`; `{kernel}` is filled in.
@@ -100,6 +100,8 @@ pub struct Filling<'a> {
     pub source: &'a Path,
     /// `{build}`: where its generated files are, the same on most distributions.
     pub build: &'a Path,
+    /// `{compiler}`: what make calls as the kernel's compiler.
+    pub compiler: &'a str,
 }
 
 impl Filling<'_> {
@@ -108,6 +110,7 @@ impl Filling<'_> {
         text.replace("{kernel}", self.kernel.as_str())
             .replace("{source}", &self.source.to_string_lossy())
             .replace("{build}", &self.build.to_string_lossy())
+            .replace("{compiler}", self.compiler)
     }
 }
 

@@ -220,7 +220,7 @@ fn each_mistake_in_a_recipe_names_the_file_and_the_key() {
         (good.replace("['pci:v00001234d*']", "['1234:d0f0']"), "write \"pci:v00001234d0000D0F0sv*sd*bc*sc*i*\""),
         (
             good.replace("[[releases]]", "make = ['KSRC={src}']\n[[releases]]"),
-            "only {kernel}, {source}, {build} are filled in",
+            "only {kernel}, {source}, {build}, {compiler} are filled in",
         ),
         (good.replace("[[releases]]", "prepare = ['/bin/sh']\n[[releases]]"), "prepare"),
         (good.replace("[[releases]]", "prepare = ['../x']\n[[releases]]"), "prepare"),

@@ -76,9 +76,10 @@ fn intels_releases_that_name_the_wrong_symbol_are_built_with_the_right_one() {
 fn ena_iavf_and_igbvf_have_releases_where_their_vendors_have_them() {
     for (driver, release, want) in [
         ("ena", "2.6.32-754.35.1.el6.x86_64", "2.8.9"),
-        ("ena", "4.14.355-275.572.amzn2.x86_64", "2.17.0 2.16.1"),
+        ("ena", "4.14.355-275.572.amzn2.x86_64", "2.17.0 2.16.1 2.8.9"),
         ("ena", "6.12.117+deb13-amd64", "2.17.0 2.16.1"),
-        ("iavf", "6.1.0-57-amd64", "4.13.27 4.13.35"),
+        ("iavf", "3.10.0-1160.el7.x86_64", "4.12.6"),
+        ("iavf", "6.1.0-57-amd64", "4.13.27 4.13.35 4.12.6"),
         ("igbvf", "2.6.32-754.35.1.el6.x86_64", "2.3.7.1"),
         ("igbvf", "6.1.0-57-amd64", ""),
     ] {
@@ -109,11 +110,11 @@ fn the_recipe_claims_intels_virtual_functions_and_nothing_else() {
 #[test]
 fn make_variables_are_filled_in_and_a_releases_own_follow() {
     let mut r = built_in();
-    r.releases[0].make = vec!["X=1".into()];
+    r.releases[0].make = vec!["X=1".into(), "HOSTCC={compiler}".into()];
     let kernel = kernel("6.1.0-9");
-    let tree = Filling { kernel: &kernel, source: Path::new("/s"), build: Path::new("/b") };
+    let tree = Filling { kernel: &kernel, source: Path::new("/s"), build: Path::new("/b"), compiler: "gcc-12" };
     let args = r.make_args(r.releases.first(), &tree);
-    assert_eq!(args, ["BUILD_KERNEL=6.1.0-9", "KSRC=/s", "KOBJ=/b", "X=1"]);
+    assert_eq!(args, ["BUILD_KERNEL=6.1.0-9", "KSRC=/s", "KOBJ=/b", "X=1", "HOSTCC=gcc-12"]);
 }
 
 #[test]

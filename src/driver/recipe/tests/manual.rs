@@ -46,5 +46,5 @@ fn the_manual_page_describes_every_key() {
 #[test]
 fn the_example_that_is_packaged_is_a_recipe() {
     let recipe = Recipe::parse(include_str!("../../../../packaging/examples/gve.toml"), Path::new("gve.toml")).unwrap();
-    assert_eq!((recipe.prepare.len(), recipe.directory.as_str()), (2, "build"));
+    assert_eq!((recipe.prepare.len(), recipe.directory.as_str()), (4, "build"));
 }

@@ -13,7 +13,7 @@ pub mod room;
 use crate::boot::{self, NextBoot};
 use crate::config::{AcceptInTree, Config};
 use crate::declined;
-use crate::driver::{self, recipe, Recipe};
+use crate::driver::{self, recipe, Numbers, Recipe};
 use crate::error::{advise, Remedy};
 use crate::finding::{Code, Finding, Severity, Verdict};
 use crate::host::pci::{self, Device};
@@ -88,6 +88,8 @@ impl<'a> Survey<'a> {
         let memory = Memory::look(host, &devices, binding, replace);
         let absent = memory.gone().iter().filter(|known| !devices.iter().any(|d| known.is(d))).map(Known::device);
         let absent: Vec<Device> = absent.collect();
+        // Virtual functions of this machine's own cards that it does not use are for its guests.
+        devices.retain(|d| d.in_use() || memory.of_device(d).is_some() || !pci::is_of_own_card(host, d));
         devices.extend(absent);
         Ok(Survey {
             host,
@@ -282,8 +284,13 @@ impl<'a> Survey<'a> {
             AcceptInTree::Never => true,
             AcceptInTree::Always => false,
             AcceptInTree::Auto | AcceptInTree::Fallback => {
+                let has_release = |k: &Kernel| !recipe.candidates(&Numbers::of(self.host, &k.release)).is_empty();
                 let mut claimed = self.devices.iter().filter(|d| recipe.claims(&d.modalias));
-                claimed.any(|d| bound(d, recipe) != Binding::InTree)
+                claimed.any(|d| match bound(d, recipe) {
+                    Binding::OutOfTree => true,
+                    Binding::InTree => false,
+                    Binding::Unbound => self.kernels.iter().any(has_release),
+                })
             }
         };
         self.needed().into_iter().filter(builds).collect()

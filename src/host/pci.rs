@@ -53,6 +53,11 @@ impl Device {
     }
 }
 
+/// Whether a function is a virtual one of a card of this machine: `physfn` leads to the card. In a guest it is not there.
+pub fn is_of_own_card(host: &Host, device: &Device) -> bool {
+    host.path_of_link(Path::new(DEVICES).join(&device.address).join("physfn")).is_symlink()
+}
+
 pub(super) const DEVICES: &str = "/sys/bus/pci/devices";
 
 /// Network interfaces of any bus.

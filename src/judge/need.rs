@@ -197,11 +197,19 @@ fn unserved(need: &Need, release: &KernelRelease, what: &str) -> Finding {
                 format!("vfguard prepare {release}{other}"),
             )
         }
-        (Some(recipe), None) => Finding::refuse(
-            Code::ModuleMissing,
-            format!("{what}: {release} has no module {recipe} that claims it"),
-            format!("vfguard prepare {release}"),
-        ),
+        (Some(recipe), None) => {
+            let extra = match need.binding {
+                Binding::InTree => {
+                    "; the running kernel has its own, which may be in a package of extra modules here (kernel-modules-extra, linux-modules-extra)"
+                }
+                Binding::OutOfTree | Binding::Unbound => "",
+            };
+            Finding::refuse(
+                Code::ModuleMissing,
+                format!("{what}: {release} has no module {recipe} that claims it{extra}"),
+                format!("vfguard prepare {release}"),
+            )
+        }
         (None, _) => Finding::refuse(
             Code::DeviceUnclaimed,
             format!(

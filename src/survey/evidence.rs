@@ -111,8 +111,11 @@ impl Survey<'_> {
         let mut needs = Vec::new();
         let masters = Masters::new(self.host, &self.devices, target, cmdline);
         for device in &self.devices {
-            let recipe = claiming(&self.recipes, device);
-            if recipe.is_none() && !device.in_use() && self.memory.of_device(device).is_none() {
+            let is_used = device.in_use() || self.memory.of_device(device).is_some();
+            // Of a device that nobody uses, a recipe without a release for K says nothing.
+            let has_release = |r: &&Recipe| is_used || !r.candidates(&Numbers::of(self.host, &target.release)).is_empty();
+            let recipe = claiming(&self.recipes, device).filter(has_release);
+            if recipe.is_none() && !is_used {
                 continue;
             }
             needs.push(self.need(target, Some(device), recipe, cmdline, &masters));

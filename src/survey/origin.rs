@@ -6,7 +6,7 @@ use crate::host::pci::Device;
 use crate::host::Host;
 use crate::judge::{Binding, Origin};
 use crate::kernel::KernelRelease;
-use crate::module::{self, Module, Target};
+use crate::module::{self, Module, Provider, Target};
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -38,11 +38,27 @@ fn is_released(recipe: Option<&Recipe>, version: Option<&str>) -> bool {
     version.is_some_and(|version| recipe.is_some_and(|r| r.release_of_module(version.trim()).is_some()))
 }
 
+/// Whether a device was taken away from the network on purpose, and given to a driver for something else (igb_uio, vfio-pci): no module
+/// of the recipe, and none that claims the device.
+fn is_foreign(host: &Host, device: &Device, recipe: &Recipe, name: &str, running: Option<&KernelRelease>) -> bool {
+    if device.interface.is_some() || recipe.all_modules().any(|own| own.replace('-', "_") == name) {
+        return false;
+    }
+    let claims = |release: &KernelRelease| {
+        let claiming = Target::load(host, release).resolve_alias(&device.modalias);
+        claiming.iter().any(|provider| matches!(provider, Provider::Module(own) | Provider::BuiltIn(own) if own == name))
+    };
+    running.is_some_and(|release| !claims(release))
+}
+
 /// How a device is driven now: `/sys/module/X/taint` carries O for an out-of-tree module. Where there is no such file (before
 /// Linux 3.3), what the kernel shows of the module and the file on the disk tell; in doubt it is the one of which more is asked.
 pub(super) fn binding(host: &Host, device: &Device, recipe: Option<&Recipe>, running: Option<&KernelRelease>) -> Binding {
     let Some(driver) = &device.driver else { return Binding::Unbound };
     let name = device.module.as_ref().unwrap_or(driver).replace('-', "_");
+    if recipe.is_some_and(|recipe| is_foreign(host, device, recipe, &name, running)) {
+        return Binding::InTree;
+    }
     let dir = Path::new("/sys/module").join(&name);
     match host.read_text(dir.join("taint")) {
         Ok(taint) => return if taint.contains('O') { Binding::OutOfTree } else { Binding::InTree },

@@ -90,7 +90,11 @@ pub fn prepare(
     let sandbox = run.contained.map_or(String::new(), |l| l.to_string());
     let entry = Entry { log: run.log.clone(), sandbox, ..entry };
     // A record explains; that there is none makes no module bad, and no failure another one.
-    if let Err(e) = record::write(host, request.kernel, request.recipe, entry) {
+    let written = match request.source {
+        Some(_) => record::write_beside(host, request.kernel, request.recipe, entry),
+        None => record::write(host, request.kernel, request.recipe, entry),
+    };
+    if let Err(e) = written {
         progress.note(&format!("no record was written: {e:#}"));
     }
     result

@@ -67,6 +67,20 @@ pub(super) fn write(host: &Host, kernel: &KernelRelease, recipe: &Recipe, mut en
     host.write_atomic(path(kernel), &serde_json::to_vec_pretty(&record)?, 0o644)
 }
 
+/// Keeps what a preparation from an archive came to that a person named. That it failed says nothing of the recipe's releases: what is
+/// known of these stays.
+///
+/// # Errors
+/// Those of writing.
+pub(super) fn write_beside(host: &Host, kernel: &KernelRelease, recipe: &Recipe, entry: Entry) -> Result<()> {
+    let known = read(host, kernel).drivers.remove(&recipe.name);
+    let known = known.filter(|known| {
+        let counts = known.inputs.is_some() && known.recipe == digest_of(recipe);
+        counts && entry.version.is_none()
+    });
+    write(host, kernel, recipe, known.unwrap_or(entry))
+}
+
 /// Why the last preparation of a kernel failed; empty when it did not. What was found with another recipe than today's is not told:
 /// the recipe may have been changed because of it.
 pub fn last_failure(host: &Host, kernel: &KernelRelease, recipes: &[Recipe]) -> Vec<Finding> {

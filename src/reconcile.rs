@@ -202,7 +202,7 @@ pub fn pending(host: &Host, judgement: &Judgement) -> Result<Vec<Pending>> {
     let mut pending = Vec::new();
     for report in &judgement.kernels {
         let named = recipes.iter().filter(|r| report.builds.contains(&r.name));
-        for recipe in named.filter(|r| !driver::would_fail_again(host, &report.kernel, r)) {
+        for recipe in named.filter(|r| !driver::would_fail_again(host, &report.kernel, r, &report.devices)) {
             let headers = !headers::missing(host, &report.kernel);
             pending.push(Pending { kernel: report.kernel.clone(), driver: recipe.name.clone(), headers });
         }

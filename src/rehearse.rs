@@ -5,7 +5,7 @@
 
 use crate::config::Config;
 use crate::driver::fetch::Unanswered;
-use crate::driver::{self, Digest, Numbers, Prepared, Progress, Recipe};
+use crate::driver::{self, Digest, Numbers, Prepared, Progress, Recipe, Release};
 use crate::error::advise;
 use crate::host::packages::{Download, Freshness, Headers, Lists, Packages};
 use crate::host::pci::{self, Device};
@@ -195,6 +195,9 @@ pub fn rehearse(
     for dir in ["/etc/vfguard/drivers.d", "/usr/lib/vfguard/drivers.d", "/var/lib/vfguard/sources"] {
         copy_files(host, &stage, Path::new(dir))?;
     }
+    for release in &recipe.releases {
+        take_local(host, &stage, config, recipe, release)?;
+    }
     for file in os_release::files(host) {
         if let Ok(content) = host.read(&file) {
             stage.write_atomic(&file, &content, 0o644)?;
@@ -204,16 +207,31 @@ pub fn rehearse(
     let devices = pci::devices(&stage)?;
     let meant: Vec<&Device> = devices.iter().filter(|d| recipe.claims(&d.modalias)).collect();
     let lock = crate::host::lock::WriteLock::take(&stage, Duration::ZERO)?;
-    let archive = obtain(&stage, config, kernel, recipe, source.as_ref(), progress);
+    let sources = source.clone();
     let request = driver::Request { kernel, recipe, devices: &meant, rebuild: true, source, jobs: None, initrds: &[] };
     let prepared = driver::prepare(&stage, config, &lock, &request, progress);
+    let archive = match prepared.as_ref().ok().and_then(|prepared| prepared.archive.clone()) {
+        Some(archive) => Ok(archive),
+        None => obtain(&stage, config, kernel, recipe, sources.as_ref(), progress),
+    };
     let mut report = Survey::new(&stage, config)?.judge_one(kernel)?.kernels.remove(0);
     // Of this machine, where the kernel is to be installed.
     report.findings.extend(room::look(host).and_then(|room| room.finding()));
     Ok(Rehearsal { headers, own_device, layout, archive, prepared, report })
 }
 
-/// The archive of the first release for the kernel that can be had; [`driver::prepare`] finds it in the cache then, and verifies it again.
+/// Puts a release's archive that a `file` URL or mirror names into the scratch root's cache: below that root the file is not there.
+fn take_local(host: &Host, stage: &Host, config: &Config, recipe: &Recipe, release: &Release) -> Result<()> {
+    for path in driver::fetch::files(&config.fetch, recipe, release) {
+        if let Ok(archive) = driver::local_archive(&host.path(path), &release.sha256) {
+            let cached = Path::new("/var/lib/vfguard/sources").join(recipe.archive_name(release));
+            return stage.write_atomic(cached, &fs::read(archive.path())?, 0o644);
+        }
+    }
+    Ok(())
+}
+
+/// The archive of the first release for the kernel that can be had, where none was built.
 fn obtain(
     stage: &Host,
     config: &Config,

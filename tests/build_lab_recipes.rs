@@ -146,6 +146,89 @@ fn modules_that_need_each_other_are_verified_and_installed_together_and_apart_th
     assert_eq!(alone.code, 3, "{}", alone.stdout);
     assert!(alone.stdout.contains("symbol-missing"), "{}", alone.stdout);
     assert_eq!(verify(&[&moved[1]]).code, 0);
+    // Two of one name are not one set.
+    let other = stage.machine.path("demo_core.ko");
+    let mut bytes = fs::read(&moved[1]).unwrap();
+    bytes.extend(fs::read(&moved[0]).unwrap());
+    fs::write(&other, bytes).unwrap();
+    let pair = verify(&[&moved[0], &other.to_str().unwrap().to_owned(), &moved[1]]);
+    assert!(pair.code == 1 && pair.stdout.contains("two modules of one name"), "{}", pair.stdout);
+}
+
+#[test]
+fn modules_that_the_kernel_would_not_load_together_are_refused_together() {
+    let stage = Stage::new("K_NEW");
+    let second = "#include <linux/module.h>\nint demo_beside(void);\nint demo_beside(void) { return 7; }\nEXPORT_SYMBOL_GPL(demo_beside);\n\
+                  int demo_second(void);\nint demo_second(void) { return 7; }\nEXPORT_SYMBOL_GPL(demo_second);\nMODULE_LICENSE(\"GPL\");\n";
+    let uses_both = driver(true).replace("int demo_beside(void);", "int demo_beside(void); int demo_second(void);");
+    let uses_both = uses_both.replace("demo_beside() != 7", "demo_beside() + demo_second() != 14");
+    // Built apart, since modpost sees it too.
+    let lab = Lab::open();
+    let built = machine::lab::kbuild(
+        &lab,
+        &stage.kernel,
+        &[("demo_core", BESIDE), ("demo_third", &second.replace("demo_beside", "demo_third"))],
+    );
+    let twin = machine::lab::kbuild(&lab, &stage.kernel, &[("demo_second", second)]);
+    let both = stage.machine.path("both");
+    fs::create_dir(&both).unwrap();
+    fs::write(both.join("Kbuild"), "obj-m := demo.o\n").unwrap();
+    fs::write(both.join("demo.c"), uses_both).unwrap();
+    let symvers = [built.path(), twin.path()].map(|dir| fs::read_to_string(dir.join("Module.symvers")).unwrap());
+    let second_only: String =
+        symvers[1].lines().filter(|line| line.contains("demo_second\t")).map(|line| format!("{line}\n")).collect();
+    fs::write(both.join("extra"), format!("{}{second_only}", symvers[0])).unwrap();
+    let headers = lab.file("ROOT_DEB").join("usr/src");
+    let common = headers.join(format!("linux-headers-{}-common", stage.kernel.trim_end_matches("-amd64")));
+    let output = Command::new("make")
+        .arg("-C")
+        .arg(common)
+        .arg(format!("O={}", headers.join(format!("linux-headers-{}", stage.kernel)).display()))
+        .arg(format!("M={}", both.display()))
+        .arg(format!("KBUILD_EXTRA_SYMBOLS={}", both.join("extra").display()))
+        .arg("modules")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let files = [both.join("demo.ko"), built.path().join("demo_core.ko"), twin.path().join("demo_second.ko")];
+    let files = files.each_ref().map(|file| file.to_str().unwrap());
+    let verify = |files: &[&str]| stage.machine.run(&[&["verify"], files, &["--kernel", &stage.kernel]].concat());
+    let run = verify(&files);
+    assert!(run.code == 3 && run.stdout.contains("both export demo_beside"), "{}{}", run.stdout, run.stderr);
+    assert_eq!(verify(&files[1..2]).code, 0);
+}
+
+#[test]
+fn a_run_that_died_before_depmod_is_ended_by_the_next() {
+    let stage = Stage::new("K_NEW");
+    let text = driver(true);
+    let kbuild = "ccflags-y := -DSAYS='\"1.0\"'\nobj-m := demo.o demo_core.o\n";
+    let both = stage.release(
+        "1.0",
+        &[("src/Makefile", MAKEFILE), ("src/Kbuild", kbuild), ("src/demo.c", &text), ("src/demo_core.c", BESIDE)],
+        "",
+    );
+    let one = alone(&stage, "1.0", Some("1.0"), "");
+    let stage = stage.with("optional = ['demo_core']", &[both]);
+    succeeds(&stage.prepare(&[]));
+    let tables = stage.machine.path(&format!("lib/modules/{}", stage.kernel));
+    let kept = tempfile::tempdir().unwrap();
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        for entry in
+            fs::read_dir(from).unwrap().flatten().filter(|e| e.file_name().to_string_lossy().starts_with("modules."))
+        {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    };
+    copy(&tables, kept.path());
+    let stage = stage.with("optional = ['demo_core']", &[one]);
+    succeeds(&stage.prepare(&["--rebuild"]));
+    assert_eq!(stage.check().0, "safe");
+    // The tables as they were before: the driver still has the module before it that is gone.
+    copy(kept.path(), &tables);
+    assert_eq!(stage.check().0, "unsafe");
+    succeeds(&stage.prepare(&[]));
+    assert_eq!(stage.check().0, "safe");
 }
 
 #[test]
@@ -184,7 +267,15 @@ fn a_step_before_make_makes_its_directory_and_one_that_does_not_is_told() {
     succeeds(&stage.prepare(&[]));
     assert_eq!(stage.check().0, "safe");
     for (keys, words) in [
-        ("directory = 'build'\nprepare = ['./make.sh', 'x', 'y']", "build failed"),
+        (
+            "directory = 'build'\nprepare = ['./make.sh', 'x', 'y']",
+            "`./make.sh x y`, which `prepare` names, ended with an error",
+        ),
+        ("directory = 'build'\nprepare = ['./no-such', 'x']", "`prepare` names ./no-such, which cannot be started"),
+        (
+            "directory = 'build'\nprepare = ['no-such-program']",
+            "install no-such-program, or correct `prepare` in /etc/vfguard",
+        ),
         ("directory = 'build'\nprepare = ['true']", "left no directory build"),
         ("directory = 'build'\nprepare = ['ln', '-s', '/', 'build']", "left no directory build"),
         ("directory = 'build'", "holds no directory demo-1.0/build"),
@@ -303,4 +394,46 @@ fn several_devices_of_one_driver_are_one_attempt() {
     let run = machine.run(&["reconcile"]);
     let told = format!("{}{}", run.stdout, run.stderr);
     assert_eq!(told.matches(": preparing demo\n").count(), 1, "{told}");
+}
+
+#[test]
+fn a_mistake_that_shows_at_build_time_names_the_key_and_the_file() {
+    let stage = Stage::new("K_NEW");
+    let own = "KDIR ?= /lib/modules/4.19.0-1-amd64/build\ndefault:\n\t$(MAKE) -C $(KDIR) M=$(CURDIR) modules\n";
+    let looks_elsewhere = stage.release(
+        "1.0",
+        &[("src/Makefile", own), ("src/Kbuild", "obj-m := demo.o\n"), ("src/demo.c", &driver(false))],
+        "",
+    );
+    // Made once: the archive's bytes are pinned.
+    let good = alone(&stage, "2.0", None, "");
+    let ranges = alone(&stage, "3.0", None, "kernels = { below = '3' }");
+    let kernel = stage.kernel.clone();
+    for (keys, release, words) in [
+        ("", &looks_elsewhere, "the makefile looked for the tree of 4.19.0-1-amd64, not of"),
+        ("modules = ['other']", &good, "make built demo.ko and no other.ko"),
+        ("directory = 'src/none'", &good, "correct `directory` in the recipe"),
+        ("", &ranges, "add 6.1"),
+    ] {
+        let recipe = format!("{}{keys}\n{release}", stage.recipe);
+        let machine = &stage.machine;
+        fs::write(machine.path("etc/vfguard/drivers.d/demo.toml"), recipe).unwrap();
+        let run = machine.run(&["prepare", &kernel, "--driver", "demo"]);
+        let told = format!("{}{}", run.stdout, run.stderr);
+        assert!(run.code == 1 && told.contains(words), "{keys}: {told}");
+        assert!(!told.contains("name a release of the driver that fits"), "{keys}: {told}");
+    }
+    // With the variable that the makefile knows it builds.
+    let stage = stage.with("make = ['KDIR={build}']", &[looks_elsewhere]);
+    succeeds(&stage.prepare(&[]));
+}
+
+#[test]
+fn a_rehearsal_reads_a_file_of_the_machine_and_names_the_release_that_was_built() {
+    let stage = Stage::new("K_NEW");
+    let fails = stage.release("1.0", &[("src/Makefile", "default:\n\tfalse\n")], "kernels = { from = '6' }");
+    let builds = alone(&stage, "2.0", Some("2.0"), "kernels = { below = '6' }\nfallback = true");
+    let stage = stage.with("", &[fails, builds]);
+    let run = stage.machine.run(&["rehearse", &stage.kernel, "--driver", "demo"]);
+    assert!(run.stdout.starts_with("REAL: demo 2.0, sha256 "), "{}{}", run.stdout, run.stderr);
 }

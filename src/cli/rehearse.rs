@@ -104,9 +104,10 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         }
     };
     let recipe = recipes.iter().find(|r| r.name == name).ok_or_else(|| {
+        let known: Vec<&str> = recipes.iter().map(|r| r.name.as_str()).collect();
         crate::error::advise(
-            format!("there is no recipe {name}"),
-            "add one in /etc/vfguard/drivers.d, or leave out --driver",
+            format!("there is no recipe with `name = \"{name}\"`"),
+            format!("name one of {}, or add one in /etc/vfguard/drivers.d", known.join(", ")),
         )
     })?;
     let choice = match (&args.kernel, args.available) {

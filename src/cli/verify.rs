@@ -73,7 +73,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let devices =
         pci::devices_if_any(host).remedy("looking at the devices of /sys/bus/pci", "see to what cannot be read there")?;
     let mut all = Vec::new();
-    let mut read = Vec::new();
+    let mut read: Vec<(&PathBuf, Result<Module, Finding>)> = Vec::new();
     for path in &args.module {
         let below = host.path(path);
         let real = if path.is_absolute() && below.exists() { below } else { path.clone() };
@@ -88,7 +88,17 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
                 "install the kernel or its headers, or name an installed one (`ls /lib/modules`)",
             ));
         }
-        read.push((path, Module::read(&bytes)));
+        let module = Module::read(&bytes);
+        let same = |known: &Module| module.as_ref().is_ok_and(|m| m.name == known.name && m != known);
+        if let Some((other, _)) =
+            read.iter().find(|(_, known): &&(_, Result<Module, Finding>)| known.as_ref().is_ok_and(same))
+        {
+            return Err(advise(
+                format!("{} and {} are two modules of one name", other.display(), path.display()),
+                "verify them one at a time",
+            ));
+        }
+        read.push((path, module));
     }
     // Given together, they are installed together: each may need what another exports.
     target = target.with_beside(read.iter().filter_map(|(_, module)| module.as_ref().ok()));

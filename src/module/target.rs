@@ -32,7 +32,13 @@ pub struct Target {
     files: OnceCell<Files>,
     others: RefCell<FxHashMap<String, Rc<Vec<Offer>>>>,
     /// What modules export that are to be installed together with the one that is verified, by their names.
-    beside: FxHashMap<String, Rc<Vec<Offer>>>,
+    beside: FxHashMap<String, Beside>,
+}
+
+/// A module that is to be installed together with the one that is verified.
+struct Beside {
+    offers: Rc<Vec<Offer>>,
+    imports: Vec<String>,
 }
 
 /// What one of the kernel's own modules shows.
@@ -94,7 +100,11 @@ impl Target {
     /// The same kernel with these modules in place, which are to be installed together.
     #[must_use]
     pub fn with_beside<'m>(mut self, modules: impl IntoIterator<Item = &'m Module>) -> Target {
-        self.beside = modules.into_iter().map(|m| (m.name.clone(), Rc::new(m.offers.clone()))).collect();
+        let beside = |m: &Module| Beside {
+            offers: Rc::new(m.offers.clone()),
+            imports: m.imports.iter().map(|import| import.name.clone()).collect(),
+        };
+        self.beside = modules.into_iter().map(|m| (m.name.clone(), beside(m))).collect();
         self
     }
 
@@ -235,6 +245,14 @@ impl Target {
         all
     }
 
+    /// The modules of the kernel's own that export symbols of these names, by `Module.symvers`, where they are not replaced.
+    pub(super) fn exports_of_its_own(&self, names: &[&str]) -> FxHashMap<String, String> {
+        let own = self.symvers.as_ref().map(|s| s.find(names)).unwrap_or_default();
+        let modules =
+            own.iter().filter(|(_, e)| e.provider != "vmlinux").map(|(name, e)| ((*name).to_owned(), name_of(e.provider)));
+        modules.filter(|(_, module)| !self.is_replaced(module)).collect()
+    }
+
     /// Whether a module of the kernel's own is not what modprobe would load by its name.
     fn is_replaced(&self, module: &str) -> bool {
         let own = modules_dir(&self.release).join("kernel");
@@ -257,6 +275,24 @@ impl Target {
         Some(Known { crc, module: Some(module.to_owned()), gpl_only, namespace })
     }
 
+    /// Whether a module that is installed together with another needs it, directly or not.
+    pub(super) fn needs_back(&self, module: &str, other: &str) -> bool {
+        let mut seen: Vec<&str> = Vec::new();
+        let mut todo = vec![module];
+        while let Some(name) = todo.pop() {
+            let Some(beside) = self.beside.get(name).filter(|_| !seen.contains(&name)) else { continue };
+            seen.push(name);
+            let offers = |by: &Beside| by.offers.iter().any(|offer| beside.imports.contains(&offer.name));
+            todo.extend(self.beside.iter().filter(|(_, by)| offers(by)).map(|(name, _)| name.as_str()));
+        }
+        seen.contains(&other)
+    }
+
+    /// Whether a module is none of the kernel's own.
+    pub(super) fn is_foreign(&self, module: &str) -> bool {
+        self.is_replaced(module)
+    }
+
     /// Whether there is a file that modprobe would load for a module's name, or will be.
     pub(super) fn has_module(&self, module: &str) -> bool {
         self.beside.contains_key(module) || self.module_file(module).is_some_and(|path| self.host.is_file(path))
@@ -265,7 +301,7 @@ impl Target {
     /// What the file of a module exports; nothing where there is none.
     pub(super) fn offers(&self, module: &str) -> Rc<Vec<Offer>> {
         if let Some(together) = self.beside.get(module) {
-            return together.clone();
+            return together.offers.clone();
         }
         if let Some(known) = self.others.borrow().get(module) {
             return known.clone();

@@ -25,7 +25,7 @@ impl Run<'_> {
         for kernel in &look.judgement.kernels {
             for name in &kernel.builds {
                 let Some(recipe) = survey.recipes.iter().find(|r| &r.name == name) else { continue };
-                if driver::would_fail_again(self.host, &kernel.kernel, recipe) {
+                if driver::would_fail_again(self.host, &kernel.kernel, recipe, &survey.devices) {
                     continue;
                 }
                 let mut config = self.config.clone();

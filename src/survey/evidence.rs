@@ -1,7 +1,7 @@
 //! The evidence about one kernel: for each device the modules that could serve it, read and verified.
 
 use super::masters::{link, Masters};
-use super::origin::{binding, origin};
+use super::origin::{binding, is_ours, origin};
 use super::proof::proven_by_use;
 use super::{claiming, Survey};
 use crate::config::AcceptInTree;
@@ -161,7 +161,7 @@ impl Survey<'_> {
     fn is_unbuildable(&self, kernel: &KernelRelease, recipe: &Recipe) -> bool {
         self.config.accept_in_tree == AcceptInTree::Fallback
             && !driver::rest::is_on(self.host, kernel)
-            && driver::would_fail_again(self.host, kernel, recipe)
+            && driver::would_fail_again(self.host, kernel, recipe, &self.devices)
     }
 }
 
@@ -172,7 +172,17 @@ fn other_release(host: &Host, recipe: &Recipe, kernel: &KernelRelease, module: &
     let is_named = named.iter().any(|release| recipe.module_version(release) == version);
     let first = &named.first().filter(|_| !is_named)?.version;
     let detail = format!("{} {version} is not what the recipe names for {kernel} ({first})", module.name);
-    Some(Finding::warn(Code::WrongVersion, detail, format!("vfguard prepare {kernel}, if {first} is wanted")))
+    let remedy = match module.origin {
+        Origin::Built => {
+            format!(
+                "vfguard prepare {kernel}; or, if that is what {first} calls itself, set version_of_module in the recipe"
+            )
+        }
+        Origin::Reused | Origin::Prebuilt | Origin::InTree | Origin::Unknown => {
+            format!("vfguard prepare {kernel}, if {first} is wanted")
+        }
+    };
+    Some(Finding::warn(Code::WrongVersion, detail, remedy))
 }
 
 /// The modules that could serve a need, as modprobe would try them; then copies of the recipe's modules that it would not load.
@@ -231,7 +241,11 @@ pub(super) fn examine(
         Finding::refuse(
             code,
             format!("{}: {e}", path.display()),
-            format!("install it again, then depmod {}", target.release),
+            if is_ours(path) {
+                format!("vfguard prepare {}", target.release)
+            } else {
+                format!("install it again, then depmod {}", target.release)
+            },
         )
     });
     let module = read.and_then(Module::read);

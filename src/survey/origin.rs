@@ -16,7 +16,7 @@ pub(super) fn origin(host: &Host, target: &Target, recipe: Option<&Recipe>, path
     if has("weak-updates") && host.path_of_link(path).is_symlink() {
         return Origin::Reused;
     }
-    if path.parent().is_some_and(|d| d.ends_with("updates/vfguard")) {
+    if is_ours(path) {
         return Origin::Built;
     }
     match module {
@@ -26,6 +26,11 @@ pub(super) fn origin(host: &Host, target: &Target, recipe: Option<&Recipe>, path
         None if has("kernel") => Origin::InTree,
         None => Origin::Unknown,
     }
+}
+
+/// Whether a file lies where vfguard installs modules.
+pub(super) fn is_ours(path: &Path) -> bool {
+    path.parent().is_some_and(|d| d.ends_with("updates/vfguard"))
 }
 
 /// Whether the kernel's own build made it. Where that leaves no tag, a version that the recipe has is the vendor's release: the

@@ -18,6 +18,15 @@ fn an_honest_server_is_asked_once_and_then_the_cache_serves() {
 }
 
 #[test]
+fn an_archive_with_another_digest_is_answered_with_the_recipes_key_and_not_with_the_network() {
+    let case = Case::new();
+    let server = Server::always(Reply::ok(b"not the archive"));
+    let error = case.fetch(&[&server.url("/x")]).unwrap_err();
+    let cure = remedy(&error).unwrap();
+    assert!(cure.contains("correct `sha256` in the recipe") && !cure.contains("network"), "{cure}");
+}
+
+#[test]
 fn wrong_bytes_are_set_aside_and_both_digests_named_and_the_next_place_tried() {
     let mut wrong = archive();
     wrong[100] ^= 1;

@@ -4,6 +4,7 @@
 
 pub(super) mod cause;
 pub(super) mod log;
+pub(super) mod mistake;
 mod packages;
 pub(super) mod preflight;
 mod reading;
@@ -138,16 +139,24 @@ pub fn build(
 ) -> Result<Result<Vec<BuiltModule>, Failure>> {
     if let Some(before) = before {
         log.take(format!("vfguard: {} in {}\n", before.line(), sandbox.inside(source.top()).display()).as_bytes());
-        let ended = sandbox.run(before, source.top(), &mut |bytes| log.take(bytes))?;
+        let ended = match sandbox.run(before, source.top(), &mut |bytes| log.take(bytes)) {
+            Ok(ended) => ended,
+            Err(e) if cannot_start(&e) => return Ok(Err(mistake::not_started(on, before, &e, log))),
+            Err(e) => return Err(e),
+        };
         if !ended.success() {
             log.finish();
+            let told = log.diagnose(on.tree.kobj.is_some());
+            if ended.stopped.is_none() && !ended.killed() {
+                return Ok(Err(mistake::step_failed(on, before, &told.line, log)));
+            }
             return Ok(Err(failure(ended, before, sandbox, on, log)));
         }
         log.next_program();
     }
     let Some(dir) = source.directory() else {
         log.finish();
-        return Ok(Err(no_directory(on, log)));
+        return Ok(Err(mistake::no_directory(on, log)));
     };
     log.take(format!("vfguard: {} in {}\n", spec.line(), sandbox.inside(&dir).display()).as_bytes());
     let ended = sandbox.run(spec, &dir, &mut |bytes| log.take(bytes))?;
@@ -157,11 +166,19 @@ pub fn build(
     }
     let mut modules = Vec::new();
     for name in on.recipe.all_modules() {
-        let Some(file) = find(&dir, name)? else {
+        let file = match find(&dir, name) {
+            Ok(file) => file,
+            Err(e) => return Ok(Err(failed(Cause::Other, false, &format!("{e:#}"), Cause::Other.remedy(on, ""), log))),
+        };
+        let Some(file) = file else {
             if on.recipe.optional.contains(name) {
                 continue;
             }
             log.finish();
+            let built = mistake::unlisted(on, &dir);
+            if !built.is_empty() {
+                return Ok(Err(mistake::other_modules(on, name, &built, log)));
+            }
             let (detail, remedy) = remedy::nothing(on, &makefiles(&sandbox.build_dir(), &dir), name);
             return Ok(Err(failed(Cause::Nothing, true, &detail, remedy, log)));
         };
@@ -174,18 +191,24 @@ pub fn build(
             log.finish();
             return Ok(Err(failure(ended, &strip, sandbox, on, log)));
         }
-        modules.push(BuiltModule { name: name.clone(), bytes: take(&sandbox.build_dir(), &file)? });
+        match take(&sandbox.build_dir(), &file) {
+            Ok(bytes) => modules.push(BuiltModule { name: name.clone(), bytes }),
+            Err(e) => {
+                let detail = format!("make left {name}.ko as something else than a file of its own ({})", e.root_cause());
+                return Ok(Err(failed(Cause::Other, false, &detail, Cause::Other.remedy(on, ""), log)));
+            }
+        }
     }
     log.finish();
     Ok(Ok(modules))
 }
 
-/// The recipe's `prepare` left no directory for make.
-fn no_directory(on: Subject<'_>, log: &Log) -> Failure {
-    let recipe = on.recipe;
-    let detail = format!("`prepare` left no directory {}, where make is to run ({})", recipe.directory, log.mention());
-    let remedy = format!("correct `prepare` or `directory` in the recipe of {}", recipe.name);
-    Failure { finding: Finding::refuse(Code::BuildFailed, detail, remedy), try_another: true, lasts: false }
+/// Whether a program was not started for what it is, and not for what the machine has.
+fn cannot_start(error: &anyhow::Error) -> bool {
+    let kinds = [std::io::ErrorKind::NotFound, std::io::ErrorKind::PermissionDenied];
+    let of = |e: &(dyn std::error::Error + 'static)| e.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    error.chain().filter_map(of).any(|kind| kinds.contains(&kind) || kind == std::io::ErrorKind::InvalidInput)
+        || error.chain().any(|e| e.to_string().contains("Exec format error"))
 }
 
 fn failure(ended: Ended, spec: &Spec, sandbox: &Sandbox<'_>, on: Subject<'_>, log: &Log) -> Failure {
@@ -213,6 +236,9 @@ fn failure(ended: Ended, spec: &Spec, sandbox: &Sandbox<'_>, on: Subject<'_>, lo
         }
         None => told,
     };
+    if let Some(mistake) = mistake::of_make(on, &line, log) {
+        return mistake;
+    }
     let cause = match cause {
         // The words are of the disk and of the private /tmp alike, and of files as well as of bytes.
         Cause::Disk if !line.contains("quota") => what_is_full(free(&sandbox.build_dir())),
@@ -266,13 +292,13 @@ fn find(dir: &Path, name: &str) -> Result<Option<PathBuf>> {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() && depth < MAX_DEPTH => todo.push((entry.path(), depth + 1)),
                 // A link is taken for what it is: reading it will refuse.
-                Ok(_) if same(&entry.file_name()) => found.push((depth, entry.path())),
+                Ok(kind) if same(&entry.file_name()) => found.push((!kind.is_file(), depth, entry.path())),
                 Ok(_) | Err(_) => {}
             }
         }
     }
     found.sort();
-    Ok(found.into_iter().next().map(|(_, path)| path))
+    Ok(found.into_iter().next().map(|(_, _, path)| path))
 }
 
 /// Reads a file that the build user made. Each directory on the way is opened without following links, and what is checked is

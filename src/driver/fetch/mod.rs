@@ -246,7 +246,11 @@ pub fn fetch_within(
         }
     }
     let name = job.store.name();
-    let remedy = format!("check the network, or name a mirror that has {name} in fetch.mirrors");
+    let remedy = if failures.iter().any(|failure| failure.contains(store::OTHER_DIGEST)) {
+        format!("ask its vendor for the SHA-256 of {name}; if it is not {}, correct `sha256` in the recipe", release.sha256)
+    } else {
+        format!("check the network, or name a mirror that has {name} in fetch.mirrors")
+    };
     Err(NotFetched(failures.join("; "))).remedy(format!("{name} could not be downloaded"), remedy)
 }
 
@@ -341,6 +345,12 @@ fn places(config: &Fetch, recipe: &Recipe, release: &Release) -> Vec<String> {
         }
     }
     found
+}
+
+/// The files of the machine among the places of a release.
+pub fn files(config: &Fetch, recipe: &Recipe, release: &Release) -> Vec<PathBuf> {
+    let urls = places(config, recipe, release).into_iter().filter_map(|url| parse_url(&url).ok());
+    urls.filter(|url| url.scheme() == "file").filter_map(|url| url.to_file_path().ok()).collect()
 }
 
 /// One archive on its way.

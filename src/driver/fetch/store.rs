@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tempfile::NamedTempFile;
 
+/// What a message says of an archive with another digest than the pinned one.
+pub(super) const OTHER_DIGEST: &str = " instead of ";
 /// Where archives are kept, below the root.
 pub(in crate::driver) const SOURCES: &str = "/var/lib/vfguard/sources";
 /// What a killed run may leave begins so…
@@ -125,7 +127,7 @@ impl Store {
             let kept = part.file.persist(&aside).is_ok();
             let hint = Packing::of(&part.start).map_or_else(|unread| format!(" (it is {})", unread.what), |_| String::new());
             let kept = if kept { format!(", set aside as {}", aside.display()) } else { String::new() };
-            return Err(Failure::Next(anyhow!("SHA-256 {got} instead of {sha256}{hint}{kept}")));
+            return Err(Failure::Next(anyhow!("SHA-256 {got}{OTHER_DIGEST}{sha256}{hint}{kept}")));
         }
         let path = self.directory.join(&self.name);
         self.persist(part.file, &path).map(|file| (path, file)).map_err(Failure::Stop)

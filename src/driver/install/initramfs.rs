@@ -189,8 +189,8 @@ mod tests {
         host.write_atomic("/usr/bin/dracut", b"no program", 0o755).unwrap();
         assert!(refresh(&host, &lock, &kernel, &file, &[]).is_err() && rest::is_on(&host, &kernel));
         let recipe = crate::driver::recipes(&host).unwrap().remove(0);
-        assert!(crate::driver::would_fail_again(&host, &kernel, &recipe));
+        assert!(crate::driver::would_fail_again(&host, &kernel, &recipe, &[]));
         rest::end(&host);
-        assert!(!crate::driver::would_fail_again(&host, &kernel, &recipe));
+        assert!(!crate::driver::would_fail_again(&host, &kernel, &recipe, &[]));
     }
 }

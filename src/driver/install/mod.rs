@@ -264,6 +264,10 @@ pub(super) fn resolves(host: &Host, kernel: &KernelRelease, name: &str, devices:
             return Err(Finding::refuse(Code::DepmodStale, detail, format!("depmod {kernel}")));
         }
     }
+    if let Some(gone) = index.dependencies(name).into_iter().find(|path| !host.is_file(path)) {
+        let detail = format!("depmod for {kernel} still has {} before {name}, which is gone", gone.display());
+        return Err(Finding::refuse(Code::DepmodStale, detail, format!("depmod {kernel}")));
+    }
     let wanted = Provider::Module(name.replace('-', "_"));
     match devices.iter().find(|d| !index.resolve(&d.modalias).contains(&wanted)) {
         None => Ok(()),

@@ -63,15 +63,16 @@ impl Run<'_> {
                 (_, _) => return Err(e),
             },
         };
+        self.archive = Some((archive.sha256(), archive.origin().to_string()));
         let jobs = build::jobs(request.jobs, config.build.jobs);
         let mut sandbox = Sandbox::new(host, &config.build, work, tree, jobs)?;
         self.contained = Some(sandbox.containment());
         let source = self.stage("unpack", || unpack(&archive, &sandbox.build_dir(), recipe));
         let source = match self.timed(source) {
             Ok(source) => source,
-            Err(e) if request.source.is_some() || unpack::is_local(&e) => return Err(e),
+            Err(e) if unpack::is_local(&e) => return Err(e),
             Err(e) => {
-                let remedy = crate::error::remedy(&e).unwrap_or_default().to_owned();
+                let remedy = crate::error::remedy(&e).unwrap_or_default().replace("KERNEL", kernel.as_str());
                 return Failed::because(Finding::refuse(Code::BuildFailed, format!("{e:#}"), remedy), true, true);
             }
         };

@@ -9,9 +9,8 @@ pub mod record;
 use self::attempt::{Failed, Tried, Verified};
 use self::outcome::{PrepareError, Prepared};
 use self::record::Entry;
-use super::build::cause::Cause;
+use super::build::mistake;
 use super::build::preflight;
-use super::build::remedy::Subject;
 use super::fetch::Unanswered;
 use super::install::{self, initramfs};
 use super::sandbox::Containment;
@@ -74,6 +73,7 @@ pub fn prepare(
         stages: Vec::new(),
         log: None,
         contained: None,
+        archive: None,
         inputs: None,
     };
     let result = run.all(lock);
@@ -121,6 +121,7 @@ struct Run<'a> {
     stages: Vec<(&'static str, Duration)>,
     log: Option<PathBuf>,
     contained: Option<Containment>,
+    archive: Option<(Digest, String)>,
     inputs: Option<String>,
 }
 
@@ -172,7 +173,11 @@ impl Run<'_> {
                     }
                     if n + 1 < candidates.len() {
                         let driver = &request.recipe.name;
-                        self.progress.note(&format!("{driver} {name} does not work on {kernel}; trying the next release"));
+                        let what = match failures.last().map(|f| f.code) {
+                            Some(Code::FetchFailed) => "could not be downloaded".to_owned(),
+                            Some(_) | None => format!("does not work on {kernel}"),
+                        };
+                        self.progress.note(&format!("{driver} {name} {what}; trying the next release"));
                     }
                 }
             }
@@ -181,12 +186,16 @@ impl Run<'_> {
             failures.push(Finding::refuse(
                 Code::BuildFailed,
                 format!("no release of {} is known for {kernel}", request.recipe.name),
-                Cause::Api.remedy(Subject { host, recipe: request.recipe, tree: &tree }, ""),
+                mistake::correct(
+                    host,
+                    &request.recipe.name,
+                    &format!("add {kernel} to the `kernels` or `fallback` of a release"),
+                ),
             ));
         }
         // Every release was tried and none fits, for reasons that are in the digest: until something changes, another attempt would only take the same time.
         if request.source.is_none() && all_last {
-            self.inputs = Some(record::inputs(request.recipe, &tree));
+            self.inputs = Some(record::inputs(host, request.recipe, &tree, request.devices));
         }
         Err(self.refuse(failures))
     }
@@ -254,7 +263,7 @@ impl Run<'_> {
         }
         initramfs::refresh(host, lock, kernel, request.initrds, &names)?;
         let stages = vec![("verify", start.elapsed())];
-        Ok(Some(Prepared { version, modules, findings, stages, log: None, sandbox: None, reused: true }))
+        Ok(Some(Prepared { version, modules, findings, stages, log: None, sandbox: None, reused: true, archive: None }))
     }
 
     /// A private directory for this run.
@@ -297,6 +306,7 @@ impl Run<'_> {
             log: self.log.clone(),
             sandbox: self.contained,
             reused: false,
+            archive: self.archive.take(),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! What a preparation comes to: a module that is in place, or the reasons why none is.
 
 use crate::driver::sandbox::Containment;
-use crate::driver::Recipe;
+use crate::driver::{Digest, Recipe};
 use crate::finding::{Finding, Severity};
 use crate::kernel::KernelRelease;
 use std::fmt;
@@ -13,6 +13,8 @@ use std::time::Duration;
 pub struct Prepared {
     /// The release.
     pub version: String,
+    /// The archive that it was built of, by its digest and where it came from; none where nothing was built.
+    pub archive: Option<(Digest, String)>,
     /// The modules' files, below the root.
     pub modules: Vec<PathBuf>,
     /// What is worth knowing.

@@ -4,6 +4,7 @@
 use crate::driver::digest::Hasher;
 use crate::driver::Recipe;
 use crate::finding::Finding;
+use crate::host::pci::Device;
 use crate::host::Host;
 use crate::kernel::tree::BuildTree;
 use crate::kernel::KernelRelease;
@@ -97,24 +98,33 @@ fn digest_of(recipe: &Recipe) -> String {
 
 /// Whether preparing would only fail as it did the last time: nothing that a build depends on has changed since. A failure
 /// that could pass by itself (network, disk, memory, headers) is never remembered so, and only rests where it would start itself again.
-pub fn would_fail_again(host: &Host, kernel: &KernelRelease, recipe: &Recipe) -> bool {
+pub fn would_fail_again(host: &Host, kernel: &KernelRelease, recipe: &Recipe, devices: &[Device]) -> bool {
     if crate::driver::rest::is_on(host, kernel) {
         return true;
     }
     let record = read(host, kernel);
     let Some(entry) = record.drivers.get(&recipe.name).filter(|e| e.version.is_none()) else { return false };
     match (&entry.inputs, crate::kernel::tree::build_tree(host, kernel)) {
-        (Some(inputs), Ok(tree)) => *inputs == self::inputs(recipe, &tree),
+        (Some(inputs), Ok(tree)) => {
+            let claimed: Vec<&Device> = devices.iter().filter(|d| recipe.claims(&d.modalias)).collect();
+            *inputs == self::inputs(host, recipe, &tree, &claimed)
+        }
         (None, _) | (_, Err(_)) => false,
     }
 }
 
-/// A digest of what decides how a build ends: the recipe with its pins, K's tree, the compiler.
-pub(super) fn inputs(recipe: &Recipe, tree: &BuildTree) -> String {
+/// A digest of what decides how a build ends: the recipe with its pins, K's tree, symbol tables from elsewhere, the compiler, and the
+/// devices that the module must claim.
+pub(super) fn inputs(host: &Host, recipe: &Recipe, tree: &BuildTree, devices: &[&Device]) -> String {
     let mut hasher = Hasher::default();
     hasher.update(digest_of(recipe).as_bytes());
     let compiler = crate::driver::build::preflight::compiler(tree, recipe).and_then(|p| fs::canonicalize(p).ok());
-    for file in [Some(tree.symvers.clone()), compiler].into_iter().flatten() {
+    let mut modaliases: Vec<&str> = devices.iter().map(|d| d.modalias.as_str()).collect();
+    modaliases.sort_unstable();
+    modaliases.dedup();
+    hasher.update(modaliases.join("\n").as_bytes());
+    let elsewhere = recipe.symvers_of(&tree.release).into_iter().map(|path| host.path(path));
+    for file in [Some(tree.symvers.clone()), compiler].into_iter().flatten().chain(elsewhere) {
         let stamp = fs::metadata(&file).map(|m| (m.len(), m.mtime(), m.mtime_nsec(), m.ino()));
         hasher.update(format!("{} {stamp:?}\n", file.display()).as_bytes());
     }

@@ -4,6 +4,8 @@ use super::{Fallback, Recipe};
 
 /// Names become parts of file names; 64 is more than any module's (`MODULE_NAME_LEN` is 56).
 const MAX_NAME: usize = 64;
+/// How archives end that are not read.
+const UNREAD: [&str; 8] = [".zip", ".tar.bz2", ".tbz2", ".tar.zst", ".tar.lzma", ".7z", ".rpm", ".deb"];
 /// The variables that are filled in.
 const FILLED_IN: [&str; 4] = ["{kernel}", "{source}", "{build}", "{compiler}"];
 /// A PCI function's modalias (`pci_uevent` of `drivers/pci/pci-driver.c`): `X` stands for an upper-case hexadecimal digit.
@@ -38,6 +40,13 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), String> {
         if release.urls.is_empty() {
             return Err(within("urls: at least one URL is needed".into()));
         }
+        if let Some(url) = release.urls.iter().find(|url| UNREAD.iter().any(|ending| url.ends_with(ending))) {
+            let read = "vfguard reads .tar.gz, .tar.xz and .tar";
+            return Err(within(format!(
+                "urls: {:?}: {read}; name an archive that is packed so",
+                crate::driver::fetch::scrub(url)
+            )));
+        }
         release
             .urls
             .iter()
@@ -65,6 +74,9 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), String> {
 
 /// Names and versions become file names and module names: no separator, no option in disguise.
 fn check_name(key: &str, name: &str) -> Result<(), String> {
+    if let (true, Some(module)) = (["modules", "optional"].contains(&key), name.strip_suffix(".ko")) {
+        return Err(format!("{key}: {name:?} is a file's name; write the module's, {module:?}"));
+    }
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._+~-".contains(&b);
     let fits = (1..=MAX_NAME).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())

@@ -121,7 +121,7 @@ impl Recipe {
     /// says, before what its base version says.
     pub fn candidates(&self, kernel: &Numbers) -> Vec<&Release> {
         let el = self.releases.iter().find(|r| r.kernels.hold_el(kernel));
-        let first = el.or_else(|| self.releases.iter().find(|r| r.kernels.hold_base(kernel)));
+        let first = el.or_else(|| self.releases.iter().find(|r| r.kernels.hold(kernel)));
         let falls_back = |r: &&Release| match (&r.fallback, first) {
             (Fallback::Never, _) => false,
             (Fallback::For(kernels), _) => kernels.hold(kernel),
@@ -199,14 +199,23 @@ impl Recipe {
     /// What is no TOML, an unknown key, a missing digest, overlapping ranges… with the file and the key.
     pub fn parse(text: &str, shown: &Path) -> Result<Recipe> {
         let cure = || format!("mend {} (man vfguard-recipes describes the format)", shown.display());
-        let mut recipe: Recipe = toml::from_str(text)
-            .map_err(|e| advise(format!("{}: {}", shown.display(), scrub(e.to_string().trim_end())), cure()))?;
+        let mut recipe: Recipe = toml::from_str(text).map_err(|e| {
+            let place = |key| format!("; {key} is a key of the recipe: move it above the first [[releases]]");
+            let place = misplaced(e.message()).map(place).unwrap_or_default();
+            advise(format!("{}: {}{place}", shown.display(), scrub(e.to_string().trim_end())), cure())
+        })?;
         if recipe.modules.is_empty() {
             recipe.modules.push(recipe.name.clone());
         }
         check::validate(&recipe).map_err(|why| advise(format!("{}: {why}", shown.display()), cure()))?;
         Ok(recipe)
     }
+}
+
+/// The key of a recipe that was written below the first release, where TOML takes it for the release's.
+fn misplaced(message: &str) -> Option<&'static str> {
+    let keys = ["name", "modules", "optional", "devices", "directory", "prepare", "symvers"];
+    keys.into_iter().find(|key| message.contains(&format!("unknown field `{key}`")) && message.contains("`sha256`"))
 }
 
 /// The recipe that counts for a device: the first that claims it.

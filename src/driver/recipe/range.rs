@@ -98,7 +98,7 @@ impl From<End> for String {
 
 /// A range as it is written: `from` is in it, `below` is not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a range such as { from = \"4.18\", below = \"5.8\" }")]
 struct Written {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     from: Option<End>,

@@ -5,7 +5,7 @@ use super::super::target::Known;
 use super::super::{name_of, trust::Trust};
 use super::{headers, Case};
 use crate::finding::{Code, Finding};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// What every module has a version of although it does not import it: the layout of `struct module`
 /// (`check_modstruct_version`, since 2.6.29).
@@ -109,8 +109,34 @@ pub(super) fn imports(case: &Case<'_>, findings: &mut Vec<Finding>) {
         let detail = format!("{} imported symbols are exported by nobody in {k}, first: {first}", missing.len());
         findings.push(Finding::refuse(Code::SymbolMissing, detail, &case.rebuild));
     }
+    doubled(case, &providers, findings);
     for provider in providers {
         absent(case, provider, findings);
+        if case.target.needs_back(provider, &case.module.name) {
+            let detail = format!("{} and {provider} need each other, so modprobe loads neither", case.module.name);
+            findings.push(Finding::refuse(Code::DependencyMissing, detail, &case.rebuild));
+        }
+    }
+}
+
+/// A symbol that two of the modules export which are loaded before this one: the kernel refuses the second of them
+/// (`verify_exported_symbols`). The kernel's own do not.
+fn doubled(case: &Case<'_>, providers: &BTreeSet<&str>, findings: &mut Vec<Finding>) {
+    let mut exporters: HashMap<String, &str> = HashMap::new();
+    for provider in providers.iter().filter(|p| case.target.is_foreign(p)) {
+        let offers = case.target.offers(provider);
+        let names: Vec<&str> = offers.iter().map(|offer| offer.name.as_str()).collect();
+        let kernels = case.target.exports_of_its_own(&names);
+        for name in names {
+            let own = kernels.get(name).and_then(|module| providers.get(module.as_str())).copied();
+            let other = own.or_else(|| exporters.get(name).copied()).filter(|other| other != provider);
+            if let Some(other) = other {
+                let detail = format!("{} needs {provider} and {other}, and both export {name}", case.module.name);
+                findings.push(Finding::refuse(Code::SymbolRestricted, detail, &case.rebuild));
+                return;
+            }
+            exporters.insert(name.to_owned(), provider);
+        }
     }
 }
 

@@ -115,7 +115,7 @@ fn fallback(what: &str, own: &ModuleEvidence, path: &str, recipe: &str, release:
     Finding::warn(
         Code::InTreeFallback,
         format!("{what}: no release of {recipe} builds for {release}, whose own {}{version} is taken ({path})", own.name),
-        format!("vfguard prepare {release} --source FILE --sha256 HEX, with a release that fits"),
+        format!("vfguard prepare {release} --driver {recipe} --source FILE --sha256 HEX, with a release that fits"),
     )
 }
 

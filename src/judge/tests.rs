@@ -105,6 +105,8 @@ fn fallback_is_auto_until_no_release_builds_and_then_takes_a_proven_driver_of_th
         let fell_back = tried && binding == Binding::OutOfTree && expected.0 == Verdict::Safe && !has_ours;
         let told = report.findings.iter().any(|f| f.code == Code::InTreeFallback && f.severity == Severity::Warning);
         assert_eq!((told, report.does_without()), (fell_back, fell_back), "{evidence:?}");
+        let names = |f: &Finding| f.code != Code::InTreeFallback || f.remedy.contains(" --driver ixgbevf --source ");
+        assert!(report.findings.iter().all(names), "more than one driver may be needed: {report:?}");
         // No other policy asks what was tried.
         for other in [AcceptInTree::Auto, AcceptInTree::Always, AcceptInTree::Never] {
             let mut untried = evidence.clone();

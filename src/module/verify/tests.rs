@@ -111,6 +111,17 @@ fn a_module_without_symbol_versions_is_refused_where_the_kernel_checks_them() {
 }
 
 #[test]
+fn an_export_without_a_version_is_no_wrong_crc() {
+    let offer = super::super::Offer { name: "bare".into(), crc: None, gpl_only: false, namespace: String::new() };
+    let other = Module { name: "other".into(), offers: vec![offer], ..Module::default() };
+    let t = target(Some(SYMVERS), CONFIG).with_beside([&other]);
+    let mut m = module(K);
+    m.versions.push(("bare".into(), 7));
+    m.imports.push(import("bare"));
+    assert_eq!(codes(&m, &t), [Code::SymbolUnversioned]);
+}
+
+#[test]
 fn missing_and_restricted_symbols_are_refused() {
     let t = target(Some(SYMVERS), CONFIG);
     let with = |name: &str, crc| {

@@ -173,6 +173,9 @@ pub struct KernelReport {
     /// Whether its initramfs should be made anew.
     #[serde(skip)]
     pub initramfs: bool,
+    /// Those of the findings that say why a driver was not built that the kernel does without.
+    #[serde(skip)]
+    pub attempts: Vec<Finding>,
 }
 
 /// The verdict on a machine.
@@ -222,6 +225,7 @@ pub fn judge_kernel(evidence: &KernelEvidence, role: Role, accept: AcceptInTree)
         findings: evidence.findings.clone(),
         builds: Vec::new(),
         initramfs: evidence.findings.iter().any(|f| f.code == Code::InitramfsStale),
+        attempts: Vec::new(),
     };
     let weighed: Vec<Weighed> = evidence.needs.iter().map(|n| need::weigh(n, &evidence.release, accept)).collect();
     for weighed in &weighed {

@@ -247,7 +247,8 @@ fn outside(host: &Host, config: &Config, progress: &dyn Progress, place: Place, 
         done.extend(leftovers::clean(host, &lock));
         for kernel in &survey.kernels {
             for recipe in survey.recipes.iter().filter(|r| config.drivers.required.contains(&r.name)) {
-                done.push(build::build(host, config, &lock, &survey, &kernel.release, recipe, progress));
+                let tried = build::build(host, config, &lock, &survey, &kernel.release, recipe, progress);
+                done.push(tried.unwrap_or_else(|e| build::not_prepared(&kernel.release, recipe, &e)));
             }
         }
     }

@@ -323,6 +323,9 @@ impl<'a> Survey<'a> {
             why.extend(driver::headers::last_failure(self.host, kernel));
             if !refuses {
                 why.iter_mut().for_each(|f| f.severity = f.severity.min(Severity::Warning));
+                // Where it fell back nothing is built, and why is told as it is.
+                let degraded = !report.builds.is_empty();
+                report.attempts = why.iter().filter(|_| degraded).cloned().collect();
             }
             report.findings.extend(why);
         }

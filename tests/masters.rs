@@ -332,6 +332,10 @@ fn a_driver_that_a_master_does_without_is_still_built_and_one_that_is_required_i
     for code in ["module-missing", "device-redundant", "headers-missing"] {
         assert_eq!(severity(code), Some("warning"), "{code}: {findings:?}");
     }
+    // Each run tries again; people are told in a line, and how to see why.
+    assert!(run.stdout.contains(&format!("ixgbevf was not built; why: vfguard -v check {NEW}")), "{}", said(&run));
+    assert!(!said(&run).contains("headers-missing"), "{}", said(&run));
+    assert!(machine.run(&["-v", "check", NEW]).stdout.contains("[headers-missing]"));
     let required = claimed().file("etc/vfguard/config.d/r.toml", "[drivers]\nrequired = ['ixgbevf']\n");
     assert_refused("required", &required);
 }

@@ -20,6 +20,7 @@ fn report(name: &str, verdict: Verdict) -> KernelReport {
         findings: vec![],
         builds: vec![],
         initramfs: false,
+        attempts: vec![],
     }
 }
 

@@ -38,7 +38,17 @@ impl Run<'_> {
                     }
                     config.build.timeout = config.build.timeout.min(left);
                 }
-                let line = build(self.host, &config, &self.lock, survey, &kernel.kernel, recipe, self.progress);
+                let release = &kernel.kernel;
+                let line = if kernel.does_without() {
+                    // Without a network it fails at each run of the timer: one line tells it.
+                    let progress = Unnoted(self.progress);
+                    build(self.host, &config, &self.lock, survey, release, recipe, &progress).unwrap_or_else(|_| {
+                        format!("{release}: {name} was not prepared, and is done without; why: vfguard -v check {release}")
+                    })
+                } else {
+                    build(self.host, &config, &self.lock, survey, release, recipe, self.progress)
+                        .unwrap_or_else(|e| not_prepared(release, recipe, &e))
+                };
                 self.done.push(line);
                 changed = true;
             }
@@ -68,7 +78,29 @@ impl Run<'_> {
     }
 }
 
-/// One build; its failure is a line here and a record that the next judgement shows.
+/// A progress of which nothing is told but how far it is.
+struct Unnoted<'a>(&'a dyn Progress);
+
+impl Progress for Unnoted<'_> {
+    fn begin(&self, total: Option<u64>, what: &str) {
+        self.0.begin(total, what);
+    }
+
+    fn advance(&self, n: u64) {
+        self.0.advance(n);
+    }
+
+    fn end(&self) {
+        self.0.end();
+    }
+}
+
+/// The line about a build that failed.
+pub(super) fn not_prepared(kernel: &KernelRelease, recipe: &Recipe, why: &anyhow::Error) -> String {
+    format!("{kernel}: {} was not prepared: {why:#}", recipe.name)
+}
+
+/// One build, and the line about it; its failure is a record too, which the next judgement shows.
 pub(super) fn build(
     host: &Host,
     config: &Config,
@@ -77,14 +109,12 @@ pub(super) fn build(
     kernel: &KernelRelease,
     recipe: &Recipe,
     progress: &dyn Progress,
-) -> String {
+) -> anyhow::Result<String> {
     let devices: Vec<&Device> = survey.devices.iter().filter(|d| recipe.claims(&d.modalias)).collect();
     let initrds = survey.initrds(kernel);
     let request = driver::Request { kernel, recipe, devices: &devices, rebuild: false, source: None, jobs: None, initrds };
     progress.note(&format!("{kernel}: preparing {}", recipe.name));
-    match driver::prepare(host, config, lock, &request, progress) {
-        Ok(prepared) if prepared.reused => format!("{kernel}: {} {} was in place", recipe.name, prepared.version),
-        Ok(prepared) => format!("{kernel}: {} {} built, verified and installed", recipe.name, prepared.version),
-        Err(e) => format!("{kernel}: {} was not prepared: {e:#}", recipe.name),
-    }
+    let prepared = driver::prepare(host, config, lock, &request, progress)?;
+    let what = if prepared.reused { "was in place" } else { "built, verified and installed" };
+    Ok(format!("{kernel}: {} {} {what}", recipe.name, prepared.version))
 }

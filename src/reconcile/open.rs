@@ -106,6 +106,7 @@ mod tests {
             findings: vec![],
             builds: vec![],
             initramfs: false,
+            attempts: vec![],
         };
         let mut judgement = Judgement { verdict: Verdict::Safe, kernels: vec![report] };
         note_promote(&mut judgement, &anyhow::anyhow!("grubenv is read-only"));

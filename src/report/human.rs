@@ -60,12 +60,17 @@ impl Style {
             text.line(&format!("  module {}{version}, {}, {place}", module.name, origin(module.origin)));
         }
         let mut remedies: Vec<&str> = Vec::new();
-        for finding in report.findings.iter().filter(|f| self.verbose || f.is_told()) {
+        let brief = |f: &&Finding| f.is_told() && !report.attempts.contains(f);
+        for finding in report.findings.iter().filter(|f| self.verbose || brief(f)) {
             // What mends several findings is told once.
             let told = remedies.contains(&finding.remedy.as_str());
             let remedy = if told { String::new() } else { finding.remedy.clone() };
             text.append(&self.finding(&Finding { remedy, ..finding.clone() }, "  "));
             remedies.push(&finding.remedy);
+        }
+        if !self.verbose && !report.attempts.is_empty() {
+            let told = format!(": {} was not built; why: vfguard -v check {}", report.builds.join(", "), report.kernel);
+            text.line_with("  ", self.word(Colour::Yellow, "warning"), &told);
         }
         text
     }

@@ -300,5 +300,6 @@ fn report(k: K, role: judge::Role, safe: bool) -> KernelReport {
         findings: if safe { vec![] } else { vec![missing()] },
         builds: vec![],
         initramfs: false,
+        attempts: vec![],
     }
 }

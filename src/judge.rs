@@ -76,7 +76,7 @@ pub struct Need {
     pub missing: bool,
     /// That no release of the recipe builds for the kernel: all were tried, and another attempt would end in the same way.
     pub unbuildable: bool,
-    /// The masters of the device's interfaces, one for each; none where one of them is no port of a master that goes on without it.
+    /// The masters of the device's interfaces, one for each; none where one of them has none.
     pub masters: Vec<Master>,
     /// The link of the device's interface.
     pub link: Link,
@@ -84,7 +84,7 @@ pub struct Need {
     pub candidates: Vec<ModuleEvidence>,
 }
 
-/// A master that goes on without one of its ports.
+/// What a device's interface is a port of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Master {
     /// Its interface.
@@ -93,7 +93,9 @@ pub struct Master {
     pub kind: Kind,
     /// How many links it wants.
     pub min_links: usize,
-    /// The module that makes it and that the kernel lacks, if so.
+    /// Early at boot it is a bond or a team of the boot before, of whose ports nobody has brought up the links yet.
+    pub early: bool,
+    /// The module that the kernel lacks for it, or for a master on top of it, if so.
     pub lacks: Option<String>,
 }
 
@@ -197,7 +199,7 @@ impl Judgement {
 impl KernelReport {
     /// Whether the kernel is good enough without a driver that a build would bring.
     pub fn does_without(&self) -> bool {
-        let told = |code: Code| self.findings.iter().any(|f| f.code == code);
+        let told = |code: Code| self.findings.iter().any(|f| f.code == code && f.severity == Severity::Warning);
         let excused = told(Code::InTreeFallback) || (told(Code::DeviceRedundant) && !self.builds.is_empty());
         self.verdict == Verdict::Safe && excused
     }

@@ -198,7 +198,7 @@ fn a_bond_goes_on_by_a_port_whose_drivers_and_whose_own_module_the_kernel_has() 
 }
 
 #[test]
-fn a_master_that_is_not_made_yet_early_at_boot_is_not_forgotten_and_excuses_nothing() {
+fn a_master_that_is_not_whole_yet_early_at_boot_is_not_forgotten_and_counts_until_the_next_look() {
     let machine = bond(&["virtio_net", "virtio_pci", "bonding"]);
     let masters = || {
         let record = fs::read(machine.path("var/lib/vfguard/records/devices.json")).unwrap();
@@ -209,7 +209,7 @@ fn a_master_that_is_not_made_yet_early_at_boot_is_not_forgotten_and_excuses_noth
     assert_eq!(machine.run(&["reconcile"]).code, 0);
     assert_eq!(masters(), "[\"bond0\"]");
     fs::remove_file(machine.path("sys/class/net/eth0/master")).unwrap();
-    assert_eq!(machine.run(&["reconcile", "--no-build", "--from", "boot"]).code, 3);
+    assert_eq!(machine.run(&["reconcile", "--no-build", "--from", "boot"]).code, 0);
     assert_eq!(masters(), "[\"bond0\"]");
     assert_eq!(machine.run(&["reconcile", "--no-build"]).code, 3);
     assert_eq!(masters(), "[]");
@@ -288,6 +288,120 @@ fn a_failover_pair_goes_on_by_its_standby() {
     assert_degrades("nobody has brought it up", &unplugged, "by ens3nsby");
     let unplugged = failover(&all).file("sys/class/net/ens3nsby/operstate", "down\n");
     assert_refused("its link is down", &unplugged.file("sys/class/net/ens3nsby/carrier", "0\n"));
+}
+
+/// A port's attribute that its bond sets.
+fn of_port(machine: Machine, port: &str, name: &str, value: &str) -> Machine {
+    machine.file(&format!("sys/class/net/{port}/bonding_slave/{name}"), &format!("{value}\n"))
+}
+
+#[test]
+fn a_port_that_the_bond_holds_down_carries_nothing_though_its_own_link_is_up() {
+    let bond = || bond(&["virtio_net", "virtio_pci", "bonding"]);
+    assert_degrades("up", &of_port(bond(), "eth1", "mii_status", "up"), "by eth1");
+    for status in ["down", "going back", ""] {
+        let machine = of_port(bond(), "eth1", "mii_status", "up");
+        let machine = of_port(machine, "eth1", "mii_status", status);
+        match status {
+            "" => assert_degrades("it says nothing", &machine, "by eth1"),
+            _ => assert_refused(status, &machine),
+        }
+    }
+    let lacp = |own: &str, partner: &str| {
+        let machine = of_port(of_port(bond(), "eth0", "ad_aggregator_id", "1"), "eth1", "ad_aggregator_id", own);
+        let machine = machine.file("sys/class/net/bond0/bonding/ad_partner_mac", &format!("{partner}\n"));
+        machine.file("sys/class/net/bond0/bonding/ad_aggregator", "1\n")
+    };
+    assert_degrades("in the link that is in use", &lacp("1", "00:23:04:ee:be:01"), "by eth1");
+    assert_refused("in another one", &lacp("2", "00:23:04:ee:be:01"));
+    assert_refused("the partner does not speak 802.3ad", &lacp("1", "00:00:00:00:00:00"));
+    // Other modes: the bond's are empty, the port's is N/A.
+    let machine = of_port(bond(), "eth1", "ad_aggregator_id", "N/A");
+    let machine = machine.file("sys/class/net/bond0/bonding/ad_aggregator", "");
+    assert_degrades("another mode", &machine.file("sys/class/net/bond0/bonding/ad_partner_mac", ""), "by eth1");
+    assert_refused("no carrier", &bond().file("sys/class/net/eth1/carrier", "0\n"));
+}
+
+#[test]
+fn each_bond_on_top_of_a_master_must_be_made_again_too() {
+    let bonded = |has: &[&str]| {
+        let machine = interface(azure(has), "bond0").file("sys/class/net/bond0/bonding/min_links", "0\n");
+        port(machine, "eth0", "bond0")
+    };
+    assert_refused("no bonding", &bonded(&["hv_netvsc"]));
+    let machine = bonded(&["hv_netvsc", "bonding"]);
+    assert_degrades("bonding", &machine, "its master eth0 (hv_netvsc) carries the network by itself");
+    assert_refused("the bond holds it down", &of_port(machine, "eth0", "mii_status", "down"));
+    // A bridge on top is asked for by no device.
+    let machine = interface(bonded(&["hv_netvsc", "bonding"]), "br0").file("sys/class/net/br0/bridge/bridge_id", "x\n");
+    assert_degrades("a bridge", &port(machine, "bond0", "br0"), "eth0 (hv_netvsc)");
+}
+
+#[test]
+fn hyper_vs_own_nic_needs_its_bus() {
+    let machine = |vmbus: bool| {
+        let own = |name: &str, alias: &str, dir: &str| {
+            let vermagic = format!("{NEW} SMP mod_unload ");
+            let info =
+                [("vermagic", vermagic.as_str()), ("intree", "Y"), ("name", name), ("license", "GPL"), ("alias", alias)];
+            (format!("kernel/drivers/{dir}/{name}.ko"), ko::module(name, &info))
+        };
+        let all = [own("hv_netvsc", HYPERV, "net/hyperv"), own("hv_vmbus", "acpi*:VMBUS:*", "hv")];
+        let machine = azure(&[]);
+        let dir = format!("lib/modules/{NEW}");
+        let order: String = all.iter().map(|(path, _)| format!("{path}\n")).collect();
+        let machine = machine.file(&format!("{dir}/modules.order"), &order);
+        for (path, module) in all.iter().filter(|(path, _)| vmbus || !path.contains("vmbus")) {
+            fs::create_dir_all(machine.path(&dir).join(path).parent().unwrap()).unwrap();
+            fs::write(machine.path(&dir).join(path), module).unwrap();
+        }
+        let machine = machine
+            .file(&format!("{dir}/build/Module.symvers"), "0x00000000\tmodule_layout\tvmlinux\tEXPORT_SYMBOL\t\n")
+            .file(&format!("{dir}/build/include/generated/utsrelease.h"), &format!("#define UTS_RELEASE \"{NEW}\"\n"));
+        assert!(Command::new("depmod").arg("-b").arg(machine.root()).arg(NEW).status().unwrap().success());
+        machine
+    };
+    assert_degrades("both", &machine(true), "eth0 (hv_netvsc)");
+    assert_refused("no bus", &machine(false));
+    // Only its own alias loads it: without the bus there is no device that asks for the NIC's driver.
+    for line in ["blacklist hv_vmbus", "install hv_vmbus /bin/true"] {
+        assert_refused(line, &machine(true).file("etc/modprobe.d/x.conf", &format!("{line}\n")));
+    }
+}
+
+#[test]
+fn early_at_boot_a_bond_that_is_not_made_yet_counts_as_it_was() {
+    // Degraded, and restarted into NEW: the virtual function has no driver there, and the network is not set up yet.
+    let restarted = |links: &str| {
+        let machine = pair(&["ena", "bonding"], ("ena", ENA)).file("sys/class/net/bond0/bonding/min_links", links);
+        machine.run(&["reconcile"]);
+        let machine = booted(machine, "two").file("proc/sys/kernel/osrelease", &format!("{NEW}\n")).boot_default(NEW);
+        let function = machine.path("sys/bus/pci/devices").join(FUNCTION);
+        fs::remove_file(function.join("driver")).unwrap();
+        for dir in [function.join("net"), machine.path("sys/class/net/eth0"), machine.path("sys/class/net/bond0")] {
+            fs::remove_dir_all(dir).unwrap();
+        }
+        fs::remove_file(machine.path("sys/class/net/eth1/master")).unwrap();
+        fs::write(machine.path("sys/class/net/eth1/operstate"), "down\n").unwrap();
+        machine.file("sys/bus/pci/devices/0002:00:02.0/net/eth1/operstate", "down\n")
+    };
+    let early = |machine: &Machine| {
+        let run = machine.run(&["reconcile", "--no-build", "--from", "boot"]);
+        (run.code, machine.saved_entry(), machine.path(DROP_IN).exists(), said(&run))
+    };
+    let machine = restarted("0\n");
+    let (code, entry, closed, told) = early(&machine);
+    assert_eq!((code, entry.as_str(), closed), (0, NEW, false), "{told}");
+    // Later it is looked at as it is.
+    assert_eq!(machine.run(&["check", NEW]).code, 3);
+    let machine = interface(machine, "bond0").file("sys/class/net/bond0/bonding/min_links", "0\n");
+    let machine = port(interface(machine, "eth1"), "eth1", "bond0");
+    let machine = machine.file("sys/bus/pci/devices/0002:00:02.0/net/eth1/operstate", "up\n");
+    assert_degrades("once it is made", &machine, "its master bond0 (bond) carries the network by eth1");
+    assert_eq!(early(&restarted("2\n")).0, 3, "it wants both links");
+    let machine = restarted("0\n");
+    fs::remove_file(machine.path("sys/bus/pci/devices/0002:00:02.0/driver")).unwrap();
+    assert_eq!(early(&machine).0, 3, "the other port has no driver");
 }
 
 #[test]

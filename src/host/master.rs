@@ -3,6 +3,7 @@
 
 use super::pci::{self, link_name, Device, DEVICES, NET};
 use super::Host;
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,8 @@ const TEAMD: &str = "/run/teamd";
 
 /// A kind of master whose ports lead to the same network, so that it goes on with one of them. Those of a bridge, of Open vSwitch or of
 /// a VRF lead to different ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Hyper-V's own NIC, which carries what its virtual function does not (`drivers/net/hyperv/netvsc_drv.c`).
     Synthetic,
@@ -23,6 +25,8 @@ pub enum Kind {
     Bond,
     /// One that teamd runs.
     Team,
+    /// Any other, or one that is not there: nothing says that it goes on.
+    Other,
 }
 
 impl Kind {
@@ -33,8 +37,41 @@ impl Kind {
             Kind::Failover => "net_failover",
             Kind::Bond => "bond",
             Kind::Team => "team",
+            Kind::Other => "of another kind",
         }
     }
+}
+
+/// A bond or a team, as it is remembered for the time early at boot when it is not made yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// Its interface.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// How many links it wants.
+    pub min_links: usize,
+}
+
+/// The bonds and teams of these names that are there.
+pub fn made(host: &Host, names: &[String], devices: &[Device]) -> Vec<Made> {
+    let look = |name: &String| {
+        let kind = kind(host, name, devices);
+        let min_links = min_links(host, name);
+        matches!(kind, Kind::Bond | Kind::Team).then(|| Made { name: name.clone(), kind, min_links })
+    };
+    names.iter().filter_map(look).collect()
+}
+
+/// Whether there is an interface of this name.
+pub fn is_there(host: &Host, name: &str) -> bool {
+    host.exists(Path::new(NET).join(name))
+}
+
+/// A master and those on top of it, one above the other.
+pub fn chain(host: &Host, name: &str) -> Vec<String> {
+    let above = |name: &String| of(host, name);
+    std::iter::successors(Some(name.to_owned()), above).take(MAX_LAYERS).collect()
 }
 
 /// The master of an interface; none where none can be read.
@@ -81,28 +118,32 @@ fn leads_back(host: &Host, interface: &str, master: &str) -> bool {
     false
 }
 
-/// What kind of master an interface is, if one that goes on without a port; `devices` are those of the machine.
-pub fn kind(host: &Host, name: &str, devices: &[Device]) -> Option<Kind> {
+/// What kind of master an interface is; `devices` are those of the machine.
+pub fn kind(host: &Host, name: &str, devices: &[Device]) -> Kind {
     let dir = Path::new(NET).join(name);
     if !host.is_dir(&dir) {
-        return None;
+        return Kind::Other;
     }
     let is = |bus: &str, driver: &str| {
         let mut own = devices.iter().filter(|d| d.present && d.interface.as_deref() == Some(name));
         own.any(|d| d.modalias.starts_with(bus) && d.driver.as_deref() == Some(driver))
     };
     if is("vmbus:", "hv_netvsc") {
-        return Some(Kind::Synthetic);
+        return Kind::Synthetic;
     }
     if is("virtio:", "virtio_net") {
-        return Some(Kind::Failover);
+        return Kind::Failover;
     }
     let has = |file: &str| host.exists(dir.join(file));
     if host.is_dir(dir.join("bonding")) {
-        return Some(Kind::Bond);
+        return Kind::Bond;
     }
     let teamd = ["pid", "sock"].iter().any(|end| host.exists(PathBuf::from(format!("{TEAMD}/{name}.{end}"))));
-    (teamd && !has("device") && !has("bridge")).then_some(Kind::Team)
+    if teamd && !has("device") && !has("bridge") {
+        Kind::Team
+    } else {
+        Kind::Other
+    }
 }
 
 /// How many links a bond wants before it carries anything (`min_links`); with none said, any one will do.
@@ -112,6 +153,27 @@ pub fn min_links(host: &Host, name: &str) -> usize {
         Err(e) if e.kind() == io::ErrorKind::NotFound => 1,
         Err(_) => usize::MAX,
     }
+}
+
+/// Whether a bond lets nothing through a port of it, whose own link may be up: it probes by ARP, or its partner does not take the port
+/// into the link that is in use (IEEE 802.3ad). Attributes of kernels that have none decide nothing.
+pub fn is_held_down(host: &Host, port: &str) -> bool {
+    let Some(bond) = of(host, port) else { return false };
+    let read = |file: PathBuf| match host.read_text(file) {
+        Ok(text) => Some(text.trim().to_owned()).filter(|t| !t.is_empty()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(_) => Some("not readable".into()),
+    };
+    let of_port = |file: &str| read(Path::new(NET).join(port).join("bonding_slave").join(file));
+    let of_bond = |file: &str| read(Path::new(NET).join(&bond).join("bonding").join(file));
+    let fails = of_port("mii_status").is_some_and(|status| status != "up");
+    let no_partner = of_bond("ad_partner_mac").is_some_and(|mac| mac.bytes().all(|b| b == b'0' || b == b':'));
+    // Outside of that mode the bond's is empty, and the port's is N/A.
+    let elsewhere = match (of_bond("ad_aggregator"), of_port("ad_aggregator_id")) {
+        (Some(active), Some(own)) => active != own,
+        (_, None) | (None, _) => false,
+    };
+    fails || no_partner || elsewhere
 }
 
 /// Whether the link of an interface is down, as far as it says: it does not while nobody has brought the interface up.

@@ -7,103 +7,150 @@ use crate::finding::{Code, Finding, Severity, Verdict};
 use crate::host::master::Kind;
 use std::collections::BTreeSet;
 
-/// Of each device that no module serves and that its master does without, what refuses becomes a warning.
+/// Of each device that no module serves and that its master does without, what refuses becomes a warning. Where its master does not count,
+/// an info says why.
 pub(super) fn excuse(report: &mut KernelReport, needs: &[Need], weighed: &[Weighed]) {
     let refused = |at: usize| weighed[at].findings.iter().filter(|f| f.severity == Severity::Unsafe);
-    let (lost, rest): (Vec<usize>, Vec<usize>) = (0..needs.len()).partition(|&at| goes_on(needs, weighed, at).is_some());
-    let kept: Vec<&Finding> = rest.into_iter().flat_map(refused).collect();
-    for at in lost {
-        let mut any = false;
-        for finding in refused(at).filter(|f| !kept.contains(f)) {
-            for told in report.findings.iter_mut().filter(|told| *told == finding) {
-                told.severity = Severity::Warning;
-                any = true;
+    let each: Vec<Without> = (0..needs.len()).map(|at| without(report, needs, weighed, at)).collect();
+    let lost = |at: &usize| matches!(each[*at], Without::GoesOn(_));
+    let kept: Vec<&Finding> = (0..needs.len()).filter(|at| !lost(at)).flat_map(refused).collect();
+    for (at, without) in each.iter().enumerate() {
+        let device = described(&needs[at]);
+        match without {
+            Without::GoesOn(by) => {
+                let mut any = false;
+                for finding in refused(at).filter(|f| !kept.contains(f)) {
+                    for told in report.findings.iter_mut().filter(|told| *told == finding) {
+                        told.severity = Severity::Warning;
+                        any = true;
+                    }
+                }
+                if any {
+                    let detail = format!("{device} is lost under {}; {by}", report.kernel);
+                    report.findings.push(Finding::warn(Code::DeviceRedundant, detail, ""));
+                }
+            }
+            Without::Lost(why) => {
+                let still = refused(at).any(|f| report.findings.contains(f));
+                for why in why.iter().filter(|_| still) {
+                    report.findings.push(Finding::info(Code::DeviceRedundant, format!("{device}: {why}")));
+                }
             }
         }
-        if let (true, Some(by)) = (any, goes_on(needs, weighed, at)) {
-            let own = needs[at].candidates.iter().any(|m| Verdict::of(&m.findings) == Verdict::Safe);
-            let how = if own { "has not the driver that is wanted" } else { "is lost" };
-            let detail = format!("{} {how} under {}; {by}", described(&needs[at]), report.kernel);
-            report.findings.push(Finding::warn(Code::DeviceRedundant, detail, ""));
-        }
     }
 }
 
-/// How the network of a device that no module serves goes on; none where it does not, or where that is not certain.
-fn goes_on(needs: &[Need], weighed: &[Weighed], at: usize) -> Option<String> {
+/// What becomes of the network of a device.
+enum Without {
+    /// It goes on without the device, and how.
+    GoesOn(String),
+    /// It does not, or that is not certain; why the masters do not count that matter.
+    Lost(Vec<String>),
+}
+
+/// How the network of a device that no module serves goes on. A module that is there and that nothing keeps out is loaded and draws the
+/// traffic, wanted or not.
+fn without(report: &KernelReport, needs: &[Need], weighed: &[Weighed], at: usize) -> Without {
     let need = &needs[at];
+    let loads = need.candidates.iter().any(|m| Verdict::of(&m.findings) == Verdict::Safe);
     let harmless = need.candidates.iter().flat_map(|m| &m.findings).chain(&weighed[at].findings);
     let mut harmless = harmless.filter(|f| f.severity == Severity::Unsafe);
-    if weighed[at].served || need.required || need.masters.is_empty() || !harmless.all(|f| only_keeps_out(f.code)) {
-        return None;
+    if weighed[at].served || need.required || loads || need.masters.is_empty() || !harmless.all(|f| only_keeps_out(f.code)) {
+        return Without::Lost(Vec::new());
     }
-    let each: Option<Vec<String>> = need.masters.iter().map(|master| carries(master, needs, weighed, at)).collect();
-    Some(each?.join("; "))
+    let told = |master: &Master| {
+        let what = format!("its master {} ({})", master.name, master.kind.name());
+        match carries(report, master, needs, weighed, at) {
+            Ok(how) => Ok(format!("{what} carries the network {how}")),
+            Err(why) => Err(format!("{what} does not count: {why}")),
+        }
+    };
+    let (on, off): (Vec<_>, Vec<_>) = need.masters.iter().map(told).partition(Result::is_ok);
+    if off.is_empty() {
+        return Without::GoesOn(on.into_iter().flatten().collect::<Vec<_>>().join("; "));
+    }
+    Without::Lost(off.into_iter().filter_map(Result::err).collect())
 }
 
-/// How a master goes on without a device.
-fn carries(master: &Master, needs: &[Need], weighed: &[Weighed], without: usize) -> Option<String> {
-    if master.lacks.is_some() {
-        return None;
+/// How a master goes on without a device, or why it does not.
+fn carries(
+    report: &KernelReport,
+    master: &Master,
+    needs: &[Need],
+    weighed: &[Weighed],
+    without: usize,
+) -> Result<String, String> {
+    if let Some(module) = &master.lacks {
+        return Err(format!("{} cannot load {module}", report.kernel));
     }
     let name = |need: &Need| need.device.as_ref().and_then(|d| d.interface.clone());
     let address = |need: &Need| need.device.as_ref().map(|d| d.address.clone());
+    let is_there = |need: &Need| need.device.as_ref().is_some_and(|d| d.present);
     let is_port = |need: &Need| match master.kind {
         Kind::Synthetic => name(need).as_ref() == Some(&master.name),
-        Kind::Failover | Kind::Bond | Kind::Team => need.masters.iter().any(|m| m.name == master.name),
+        Kind::Failover | Kind::Bond | Kind::Team => {
+            need.masters.iter().any(|m| m.name == master.name) && need.masters.iter().all(|m| m.kind != Kind::Other)
+        }
+        Kind::Other => false,
     };
-    let others = needs.iter().filter(|n| address(n) != address(&needs[without]) && is_port(n));
-    // An interface may take more than one driver (virtio's, and that of its PCI function).
+    let others = needs.iter().filter(|n| address(n) != address(&needs[without]) && is_there(n) && is_port(n));
+    // An interface may take more than one driver (virtio's, and that of its PCI function). One that was of this name counts no more.
     let works = |interface: &String| {
-        let mut own = needs.iter().zip(weighed).filter(|(n, _)| name(n).as_ref() == Some(interface));
-        own.all(|(n, w)| w.served && is_linked(n, master.kind))
+        let mut own = needs.iter().zip(weighed).filter(|(n, _)| is_there(n) && name(n).as_ref() == Some(interface));
+        own.all(|(n, w)| w.served && is_linked(n, master))
     };
     let ports: BTreeSet<String> = others.filter_map(name).filter(works).collect();
-    let what = format!("its master {} ({})", master.name, master.kind.name());
+    let few = ports.len() < master.min_links.max(1);
+    let ports = ports.into_iter().collect::<Vec<_>>().join(", ");
     match master.kind {
-        _ if ports.len() < master.min_links.max(1) => None,
-        Kind::Synthetic => Some(format!("{what} carries the network by itself")),
-        Kind::Failover | Kind::Bond | Kind::Team => {
-            let ports: Vec<String> = ports.into_iter().collect();
-            Some(format!("{what} carries the network by {}", ports.join(", ")))
+        Kind::Other => Err("nothing says that its ports lead to one network".into()),
+        Kind::Synthetic if few => Err(format!("{} does not drive it, or it has no link", report.kernel)),
+        Kind::Synthetic => Ok("by itself".into()),
+        Kind::Failover | Kind::Bond | Kind::Team if few && !ports.is_empty() => {
+            Err(format!("it wants {} links, and only {ports} is left under {}", master.min_links, report.kernel))
         }
+        Kind::Failover | Kind::Bond | Kind::Team if few => {
+            Err(format!("no other port of it has a link and a driver of {}", report.kernel))
+        }
+        Kind::Failover | Kind::Bond | Kind::Team => Ok(format!("by {ports}")),
     }
 }
 
 /// Whether a device is in use with a link. What a hypervisor pairs may have none as long as nobody has brought it up.
-fn is_linked(need: &Need, kind: Kind) -> bool {
-    let linked = match (kind, need.link) {
+fn is_linked(need: &Need, master: &Master) -> bool {
+    let linked = match (master.kind, need.link) {
         (_, Link::Up) => true,
-        (_, Link::Down) => false,
+        (Kind::Bond | Kind::Team, Link::Down | Link::Unknown) => master.early,
         (Kind::Synthetic | Kind::Failover, Link::Unknown) => true,
-        (Kind::Bond | Kind::Team, Link::Unknown) => false,
+        (Kind::Synthetic | Kind::Failover, Link::Down) | (Kind::Other, Link::Down | Link::Unknown) => false,
     };
     linked && !need.missing && need.device.as_ref().is_some_and(|d| d.present && d.in_use())
 }
 
-/// Whether all that comes of a finding is that the module is not there or that the kernel refuses it. One that might be loaded, and then
-/// do harm, is no loss that a master makes good.
+/// Whether all that comes of a finding is that the module is certainly not there, or that the kernel certainly refuses it. One that might be
+/// loaded, and then do harm, is no loss that a master makes good: by force (`CONFIG_MODULE_FORCE_LOAD`), where only a warning is logged,
+/// after the next depmod, or as another module's dependency.
 fn only_keeps_out(code: Code) -> bool {
     match code {
         Code::ModuleMissing
-        | Code::ModuleUnreadable
         | Code::WrongArch
-        | Code::VermagicRelease
-        | Code::VermagicFlags
         | Code::SymbolCrc
         | Code::SymbolMissing
-        | Code::SymbolUnversioned
-        | Code::SymbolRestricted
-        | Code::VersionsMissing
         | Code::DeviceUnclaimed
-        | Code::DependencyMissing
-        | Code::DepmodStale
         | Code::Shadowed
-        | Code::Blacklisted
         | Code::Unsigned
         | Code::SignerUntrusted
         | Code::SignatureInvalid => true,
         Code::NotElf
+        | Code::Blacklisted
+        | Code::DepmodStale
+        | Code::DependencyMissing
+        | Code::VersionsMissing
+        | Code::SymbolRestricted
+        | Code::SymbolUnversioned
+        | Code::VermagicFlags
+        | Code::VermagicRelease
+        | Code::ModuleUnreadable
         | Code::Stripped
         | Code::SymversMissing
         | Code::WrongVersion
@@ -131,3 +178,6 @@ fn only_keeps_out(code: Code) -> bool {
         | Code::NewestNotBooting => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

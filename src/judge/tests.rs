@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-fn device(driver: Option<&str>) -> Device {
+pub(super) fn device(driver: Option<&str>) -> Device {
     Device {
         address: "0000:00:03.0".into(),
         modalias: "pci:v00008086d000010EDsv00008086sd00000000bc02sc00i00".into(),
@@ -14,16 +14,16 @@ fn device(driver: Option<&str>) -> Device {
     }
 }
 
-fn module(origin: Origin, findings: Vec<Finding>) -> ModuleEvidence {
+pub(super) fn module(origin: Origin, findings: Vec<Finding>) -> ModuleEvidence {
     let path = Some(format!("/lib/modules/6.1/{origin:?}/ixgbevf.ko").into());
     ModuleEvidence { name: "ixgbevf".into(), path, version: None, build_id: None, origin, findings }
 }
 
-fn bad() -> Finding {
+pub(super) fn bad() -> Finding {
     Finding::refuse(Code::SymbolCrc, "90 of 160", "vfguard prepare 6.1")
 }
 
-fn kernel(binding: Binding, candidates: Vec<ModuleEvidence>) -> KernelEvidence {
+pub(super) fn kernel(binding: Binding, candidates: Vec<ModuleEvidence>) -> KernelEvidence {
     let need = Need {
         device: Some(device(Some("ixgbevf"))),
         recipe: Some("ixgbevf".into()),
@@ -44,7 +44,7 @@ fn kernel(binding: Binding, candidates: Vec<ModuleEvidence>) -> KernelEvidence {
     }
 }
 
-fn verdict(evidence: &KernelEvidence, accept: AcceptInTree) -> (Verdict, bool) {
+pub(super) fn verdict(evidence: &KernelEvidence, accept: AcceptInTree) -> (Verdict, bool) {
     let report = judge_kernel(evidence, Role::Next, accept);
     (report.verdict, !report.builds.is_empty())
 }
@@ -116,43 +116,6 @@ fn fallback_is_auto_until_no_release_builds_and_then_takes_a_proven_driver_of_th
         evidence.needs[0].required = true;
         assert_eq!(verdict(&evidence, AcceptInTree::Fallback).0 == Verdict::Safe, has_ours, "{evidence:?}");
     }
-}
-
-#[test]
-fn a_master_excuses_its_own_port_and_no_other_device() {
-    let master = || vec![Master { name: "bond0".into(), kind: Kind::Bond, min_links: 1, lacks: None }];
-    let named = |need: &Need, address: &str, interface: &str| {
-        let device = Device { address: address.into(), interface: Some(interface.into()), ..need.device.clone().unwrap() };
-        Need { device: Some(device), masters: master(), ..need.clone() }
-    };
-    let mut evidence = kernel(Binding::OutOfTree, vec![module(Origin::Prebuilt, vec![bad()])]);
-    let lost = named(&evidence.needs[0], "0000:00:03.0", "eth0");
-    let other = Need { recipe: None, candidates: vec![module(Origin::InTree, vec![])], ..lost.clone() };
-    evidence.needs = vec![lost.clone(), named(&other, "0000:00:04.0", "eth1")];
-    assert_eq!(verdict(&evidence, AcceptInTree::Auto), (Verdict::Safe, true), "a build is still wanted");
-    // The same file is what a device without a master needs: what is said of it is one finding.
-    let alone = Need { masters: vec![], ..named(&lost, "0000:00:05.0", "eth2") };
-    evidence.needs.push(alone);
-    assert_eq!(verdict(&evidence, AcceptInTree::Auto).0, Verdict::Unsafe);
-    evidence.needs.pop();
-    // One that may be loaded and do harm is worse than none.
-    evidence.needs[0].candidates[0].findings.push(Finding::refuse(Code::NotElf, "its struct module", "x"));
-    assert_eq!(verdict(&evidence, AcceptInTree::Auto).0, Verdict::Unsafe);
-    evidence.needs[0] = lost;
-    for spoil in [
-        (|need| need.link = Link::Unknown) as fn(&mut Need),
-        |need| need.missing = true,
-        |need| need.device.as_mut().unwrap().driver = None,
-        |need| need.candidates.clear(),
-        |need| need.masters[0].name = "bond1".into(),
-        |need| need.device.as_mut().unwrap().address = "0000:00:03.0".into(),
-    ] {
-        let mut spoilt = evidence.clone();
-        spoil(&mut spoilt.needs[1]);
-        assert_eq!(verdict(&spoilt, AcceptInTree::Auto).0, Verdict::Unsafe, "{:?}", spoilt.needs[1]);
-    }
-    evidence.needs[0].masters[0].lacks = Some("bonding".into());
-    assert_eq!(verdict(&evidence, AcceptInTree::Auto).0, Verdict::Unsafe);
 }
 
 #[test]

@@ -109,7 +109,7 @@ impl Survey<'_> {
 
     fn needs(&self, target: &Target, cmdline: &str) -> Vec<Need> {
         let mut needs = Vec::new();
-        let masters = Masters::new(self.host, &self.devices, target, cmdline);
+        let masters = Masters::new(self.host, &self.devices, &self.memory, target, cmdline);
         for device in &self.devices {
             let is_used = device.in_use() || self.memory.of_device(device).is_some();
             // Of a device that nobody uses, a recipe without a release for K says nothing.

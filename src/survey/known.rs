@@ -11,8 +11,9 @@
 //! [`merged`], [`outlived`] and [`bounded`] are pure; the record is the list that they leave.
 
 use crate::gate::generation;
+use crate::host::master::{self, Made};
 use crate::host::pci::{self, Device};
-use crate::host::{files, master, routes, Host};
+use crate::host::{files, routes, Host};
 use crate::judge::Binding;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,9 @@ pub struct Known {
     /// The masters of its interfaces. What they are, and whether they carry the network without it, is looked at anew each time.
     #[serde(default)]
     pub masters: Vec<String>,
+    /// Those of them that are bonds and teams: early at boot they are not made yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub made: Vec<Made>,
     /// The boot in which it was first seen in use.
     pub since: String,
     /// The boot in which it was last seen in use.
@@ -67,6 +71,7 @@ impl Known {
             module: device.module.clone(),
             binding,
             masters: Vec::new(),
+            made: Vec::new(),
             since: boot.to_owned(),
             seen: boot.to_owned(),
             missed: Vec::new(),
@@ -222,7 +227,11 @@ impl Memory {
     pub(super) fn look(host: &Host, devices: &[Device], binding: impl Fn(&Device) -> Binding, replace: bool) -> Memory {
         let boot = host.read_text(BOOT_ID).map_or_else(|_| "unknown".into(), |id| id.trim().to_owned());
         let (in_use, idle): (Vec<&Device>, Vec<&Device>) = devices.iter().partition(|d| d.in_use());
-        let now = |d: &Device| Known { masters: master::of_device(host, d), ..Known::now(d, binding(d), &boot) };
+        let now = |d: &Device| {
+            let masters = master::of_device(host, d);
+            let made = master::made(host, &masters, devices);
+            Known { masters, made, ..Known::now(d, binding(d), &boot) }
+        };
         let here = in_use.into_iter().map(now).collect();
         let idle = idle.into_iter().map(|d| (d.address.clone(), d.modalias.clone())).collect();
         Memory::of(host, here, idle, boot, replace)
@@ -233,7 +242,7 @@ impl Memory {
         // Early at boot a bond is not made yet.
         for known in here.iter_mut().filter(|known| !replace && known.masters.is_empty()) {
             let old = record.iter().flatten().find(|old| (&old.address, &old.modalias) == (&known.address, &known.modalias));
-            known.masters = old.map(|old| old.masters.clone()).unwrap_or_default();
+            (known.masters, known.made) = old.map(|old| (old.masters.clone(), old.made.clone())).unwrap_or_default();
         }
         let mut devices = merged(record.clone().unwrap_or_default(), here, &idle, &boot);
         let routes = OnceCell::new();
@@ -244,6 +253,17 @@ impl Memory {
     /// Whether there is no record, or none that can be read. One that says that there is no device is another thing.
     pub(super) fn is_lost(&self) -> bool {
         self.record.is_none()
+    }
+
+    /// Whether this is early at boot.
+    pub(super) fn is_early(&self) -> bool {
+        !self.replace
+    }
+
+    /// A bond or a team of the boot before, early at boot: it may not be made yet, or not whole.
+    pub(super) fn made_before(&self, name: &str) -> Option<&Made> {
+        let all = self.devices.here.iter().chain(&self.devices.gone).flat_map(|known| &known.made);
+        all.filter(|made| self.is_early() && made.name == name).max_by_key(|made| made.min_links)
     }
 
     /// Those that are missing.

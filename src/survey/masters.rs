@@ -1,7 +1,7 @@
 //! The masters of a device's interfaces, and whether a kernel can make them again.
 
 use super::evidence::examine;
-use super::known::Known;
+use super::known::{Known, Memory};
 use crate::finding::Verdict;
 use crate::host::master::{self, Kind};
 use crate::host::pci::{self, Device};
@@ -19,38 +19,58 @@ const TEAM_MODES: &str = "team_mode_";
 pub(super) struct Masters<'a> {
     host: &'a Host,
     devices: &'a [Device],
+    memory: &'a Memory,
     target: &'a Target,
     cmdline: &'a str,
-    seen: RefCell<BTreeMap<String, Option<Master>>>,
+    seen: RefCell<BTreeMap<String, Master>>,
 }
 
 impl<'a> Masters<'a> {
-    pub(super) fn new(host: &'a Host, devices: &'a [Device], target: &'a Target, cmdline: &'a str) -> Masters<'a> {
-        Masters { host, devices, target, cmdline, seen: RefCell::default() }
+    pub(super) fn new(
+        host: &'a Host,
+        devices: &'a [Device],
+        memory: &'a Memory,
+        target: &'a Target,
+        cmdline: &'a str,
+    ) -> Masters<'a> {
+        Masters { host, devices, memory, target, cmdline, seen: RefCell::default() }
     }
 
-    /// The masters of a device, if each of its interfaces has one that goes on without it. A device that has lost its driver has no
-    /// interface: then the record has the names, and whether they carry its network is told by what is there now.
+    /// The masters of a device, if each of its interfaces has one. A device that has lost its driver has no interface, and early at boot
+    /// nobody has made it a port yet: then the record has the names.
     pub(super) fn of(&self, device: &Device, known: Option<&Known>) -> Vec<Master> {
         let in_use = device.present && device.in_use();
-        let remembered = || known.map(|k| k.masters.clone()).unwrap_or_default();
-        let names = if in_use { master::of_device(self.host, device) } else { remembered() };
-        names.iter().map(|name| self.named(name)).collect::<Option<Vec<Master>>>().unwrap_or_default()
+        let now = if in_use { master::of_device(self.host, device) } else { Vec::new() };
+        let names = match known {
+            Some(known) if !in_use || (now.is_empty() && self.memory.is_early()) => known.masters.clone(),
+            Some(_) | None => now,
+        };
+        names.iter().map(|name| self.named(name)).collect()
     }
 
-    fn named(&self, name: &str) -> Option<Master> {
+    fn named(&self, name: &str) -> Master {
         let look = || {
-            let kind = master::kind(self.host, name, self.devices)?;
-            let min_links = if kind == Kind::Bond { master::min_links(self.host, name) } else { 1 };
-            Some(Master { name: name.to_owned(), kind, min_links, lacks: self.lacking(kind) })
+            let before = self.memory.made_before(name);
+            let (kind, min_links) = match before.filter(|_| !master::is_there(self.host, name)) {
+                Some(made) => (made.kind, made.min_links),
+                None => (master::kind(self.host, name, self.devices), master::min_links(self.host, name)),
+            };
+            let early = before.is_some_and(|made| made.kind == kind);
+            let mut above = master::chain(self.host, name).into_iter().skip(1);
+            let above = above.find_map(|name| self.lacking(master::kind(self.host, &name, self.devices)));
+            Master { name: name.to_owned(), kind, min_links, early, lacks: self.lacking(kind).or(above) }
         };
         self.seen.borrow_mut().entry(name.to_owned()).or_insert_with(look).clone()
     }
 
-    /// The first module of a kind of master that the kernel has not, or does not load. Hyper-V's own NIC is a device, and judged as one.
+    /// The first module of a kind of master that the kernel has not, or does not load. A bridge, a VLAN and the like are judged nowhere: a
+    /// kernel without them is cut off whatever becomes of a port.
     fn lacking(&self, kind: Kind) -> Option<String> {
         let modules = match kind {
-            Kind::Synthetic => Vec::new(),
+            // The NIC is a device, and judged as one, but nothing loads its driver unless the bus was loaded before.
+            Kind::Synthetic if self.target.is_builtin("hv_netvsc") => Vec::new(),
+            Kind::Synthetic => vec!["hv_vmbus".to_owned()],
+            Kind::Other => Vec::new(),
             Kind::Failover => vec!["net_failover".to_owned()],
             Kind::Bond => vec!["bonding".to_owned()],
             Kind::Team => std::iter::once("team".to_owned()).chain(self.team_modes()).collect(),
@@ -75,10 +95,10 @@ impl<'a> Masters<'a> {
 /// The link of a device's interface.
 pub(super) fn link(host: &Host, device: &Device) -> Link {
     let Some(interface) = device.interface.as_deref().filter(|_| device.present) else { return Link::Unknown };
-    if pci::link_is_up(host, &device.address, interface) || pci::has_carrier(host, interface) {
-        Link::Up
-    } else if master::link_is_down(host, interface) {
+    if master::link_is_down(host, interface) || master::is_held_down(host, interface) {
         Link::Down
+    } else if pci::link_is_up(host, &device.address, interface) || pci::has_carrier(host, interface) {
+        Link::Up
     } else {
         Link::Unknown
     }

@@ -14,6 +14,7 @@ fn known(address: &str, modalias: &str, boot: &str) -> Known {
         module: None,
         binding: Binding::OutOfTree,
         masters: vec![],
+        made: vec![],
         since: boot.into(),
         seen: boot.into(),
         missed: vec![],

@@ -1,0 +1,128 @@
+use super::*;
+use crate::config::AcceptInTree;
+use crate::host::pci::Device;
+use crate::judge::tests::{bad, device, kernel, module, verdict};
+use crate::judge::{judge_kernel, Binding, KernelEvidence, ModuleEvidence, Origin, Role};
+
+#[test]
+fn a_master_excuses_its_own_port_and_no_other_device() {
+    let master = || vec![Master { name: "bond0".into(), kind: Kind::Bond, min_links: 1, early: false, lacks: None }];
+    let named = |need: &Need, address: &str, interface: &str| {
+        let device = Device { address: address.into(), interface: Some(interface.into()), ..need.device.clone().unwrap() };
+        Need { device: Some(device), masters: master(), ..need.clone() }
+    };
+    let mut evidence = kernel(Binding::OutOfTree, vec![module(Origin::Prebuilt, vec![bad()])]);
+    let lost = named(&evidence.needs[0], "0000:00:03.0", "eth0");
+    let other = Need { recipe: None, candidates: vec![module(Origin::InTree, vec![])], ..lost.clone() };
+    evidence.needs = vec![lost.clone(), named(&other, "0000:00:04.0", "eth1")];
+    assert_eq!(verdict(&evidence, AcceptInTree::Auto), (Verdict::Safe, true), "a build is still wanted");
+    // The same file is what a device without a master needs: what is said of it is one finding.
+    let alone = Need { masters: vec![], ..named(&lost, "0000:00:05.0", "eth2") };
+    evidence.needs.push(alone);
+    assert_eq!(verdict(&evidence, AcceptInTree::Auto).0, Verdict::Unsafe);
+    evidence.needs.pop();
+    // One that may be loaded and do harm is worse than none.
+    evidence.needs[0].candidates[0].findings.push(Finding::refuse(Code::NotElf, "its struct module", "x"));
+    assert_eq!(verdict(&evidence, AcceptInTree::Auto).0, Verdict::Unsafe);
+    evidence.needs[0] = lost;
+    for spoil in [
+        (|need| need.link = Link::Unknown) as fn(&mut Need),
+        |need| need.missing = true,
+        |need| need.device.as_mut().unwrap().driver = None,
+        |need| need.candidates.clear(),
+        |need| need.masters[0].name = "bond1".into(),
+        |need| need.device.as_mut().unwrap().address = "0000:00:03.0".into(),
+    ] {
+        let mut spoilt = evidence.clone();
+        spoil(&mut spoilt.needs[1]);
+        assert_eq!(verdict(&spoilt, AcceptInTree::Auto).0, Verdict::Unsafe, "{:?}", spoilt.needs[1]);
+    }
+    evidence.needs[0].masters[0].lacks = Some("bonding".into());
+    assert_eq!(verdict(&evidence, AcceptInTree::Auto).0, Verdict::Unsafe);
+}
+
+/// A port of bond0 whose module is refused, and another one that is driven.
+fn bonded(refused: ModuleEvidence) -> KernelEvidence {
+    let mut evidence = kernel(Binding::OutOfTree, vec![refused]);
+    let mut lost = evidence.needs.remove(0);
+    lost.masters = vec![Master { name: "bond0".into(), kind: Kind::Bond, min_links: 1, early: false, lacks: None }];
+    let device = Device { address: "0000:00:04.0".into(), interface: Some("eth1".into()), ..device(Some("ena")) };
+    let own = module(Origin::InTree, vec![]);
+    let other = Need { device: Some(device), recipe: None, candidates: vec![own], ..lost.clone() };
+    evidence.needs = vec![lost, other];
+    evidence
+}
+
+#[test]
+fn only_a_module_that_is_certainly_kept_out_is_a_loss_that_a_master_makes_good() {
+    let with = |code| {
+        let finding = Finding::refuse(code, "x", "y");
+        verdict(&bonded(module(Origin::Prebuilt, vec![finding])), AcceptInTree::Auto).0
+    };
+    for code in [Code::ModuleMissing, Code::WrongArch, Code::SymbolCrc, Code::SymbolMissing, Code::Unsigned] {
+        assert_eq!(with(code), Verdict::Safe, "{code:?}");
+    }
+    for code in [
+        Code::ModuleUnreadable,
+        Code::VermagicRelease,
+        Code::VermagicFlags,
+        Code::SymbolUnversioned,
+        Code::SymbolRestricted,
+        Code::VersionsMissing,
+        Code::DependencyMissing,
+        Code::DepmodStale,
+        Code::Blacklisted,
+        Code::SymversMissing,
+        Code::WrongVersion,
+    ] {
+        assert_eq!(with(code), Verdict::Unsafe, "{code:?}");
+    }
+}
+
+#[test]
+fn a_driver_that_is_not_wanted_and_is_loaded_all_the_same_is_no_loss() {
+    let evidence = bonded(module(Origin::InTree, vec![]));
+    assert_eq!(verdict(&evidence, AcceptInTree::Auto), (Verdict::Unsafe, true));
+    assert_eq!(verdict(&evidence, AcceptInTree::Always), (Verdict::Safe, false));
+}
+
+#[test]
+fn a_device_that_was_of_the_other_ports_name_spoils_nothing() {
+    let mut evidence = bonded(module(Origin::Prebuilt, vec![bad()]));
+    let mut gone = Need { missing: true, candidates: vec![], ..evidence.needs[1].clone() };
+    let device = gone.device.as_mut().unwrap();
+    (device.address, device.present) = ("0000:00:09.0".into(), false);
+    gone.masters.clear();
+    evidence.needs.push(gone.clone());
+    let told = |evidence: &KernelEvidence| {
+        let report = judge_kernel(evidence, Role::Next, AcceptInTree::Auto);
+        report.findings.into_iter().filter(|f| f.code == Code::DeviceRedundant).collect::<Vec<_>>()
+    };
+    assert!(told(&evidence).iter().any(|f| f.severity == Severity::Warning && f.detail.ends_with("by eth1")));
+    // One that is there under that name does.
+    let there = evidence.needs[2].device.as_mut().unwrap();
+    there.present = true;
+    assert!(told(&evidence).iter().all(|f| f.severity == Severity::Info), "{:?}", told(&evidence));
+}
+
+#[test]
+fn why_a_master_does_not_count_is_told_beside_the_refusal() {
+    let told = |spoil: fn(&mut KernelEvidence)| {
+        let mut evidence = bonded(module(Origin::Prebuilt, vec![bad()]));
+        spoil(&mut evidence);
+        let report = judge_kernel(&evidence, Role::Next, AcceptInTree::Auto);
+        assert_eq!(report.verdict, Verdict::Unsafe);
+        let told: Vec<_> = report.findings.iter().filter(|f| f.code == Code::DeviceRedundant).collect();
+        assert!(told.len() == 1 && told[0].severity == Severity::Info && !report.does_without(), "{told:?}");
+        told[0].detail.clone()
+    };
+    for (spoil, why) in [
+        ((|e| e.needs[0].masters[0].lacks = Some("bonding".into())) as fn(&mut KernelEvidence), "6.1 cannot load bonding"),
+        (|e| e.needs[1].link = Link::Down, "no other port of it has a link and a driver of 6.1"),
+        (|e| e.needs[0].masters[0].min_links = 2, "it wants 2 links, and only eth1 is left under 6.1"),
+        (|e| e.needs[0].masters[0].kind = Kind::Other, "nothing says that its ports lead to one network"),
+    ] {
+        let (told, kind) = (told(spoil), if why.starts_with("nothing") { "of another kind" } else { "bond" });
+        assert_eq!(told, format!("eth0 (0000:00:03.0): its master bond0 ({kind}) does not count: {why}"));
+    }
+}

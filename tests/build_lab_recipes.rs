@@ -147,10 +147,9 @@ fn modules_that_need_each_other_are_verified_and_installed_together_and_apart_th
     assert!(alone.stdout.contains("symbol-missing"), "{}", alone.stdout);
     assert_eq!(verify(&[&moved[1]]).code, 0);
     // Two of one name are not one set.
-    let other = stage.machine.path("demo_core.ko");
-    let mut bytes = fs::read(&moved[1]).unwrap();
-    bytes.extend(fs::read(&moved[0]).unwrap());
-    fs::write(&other, bytes).unwrap();
+    let twin =
+        machine::lab::kbuild(&Lab::open(), &stage.kernel, &[("demo_core", &BESIDE.replace("demo_beside", "demo_twin"))]);
+    let other = twin.path().join("demo_core.ko");
     let pair = verify(&[&moved[0], &other.to_str().unwrap().to_owned(), &moved[1]]);
     assert!(pair.code == 1 && pair.stdout.contains("two modules of one name"), "{}", pair.stdout);
 }
@@ -208,7 +207,7 @@ fn a_run_that_died_before_depmod_is_ended_by_the_next() {
         &[("src/Makefile", MAKEFILE), ("src/Kbuild", kbuild), ("src/demo.c", &text), ("src/demo_core.c", BESIDE)],
         "",
     );
-    let one = alone(&stage, "1.0", Some("1.0"), "");
+    let one = alone(&stage, "2.0", Some("2.0"), "");
     let stage = stage.with("optional = ['demo_core']", &[both]);
     succeeds(&stage.prepare(&[]));
     let tables = stage.machine.path(&format!("lib/modules/{}", stage.kernel));
@@ -417,6 +416,7 @@ fn a_mistake_that_shows_at_build_time_names_the_key_and_the_file() {
     ] {
         let recipe = format!("{}{keys}\n{release}", stage.recipe);
         let machine = &stage.machine;
+        fs::create_dir_all(machine.path("etc/vfguard/drivers.d")).unwrap();
         fs::write(machine.path("etc/vfguard/drivers.d/demo.toml"), recipe).unwrap();
         let run = machine.run(&["prepare", &kernel, "--driver", "demo"]);
         let told = format!("{}{}", run.stdout, run.stderr);

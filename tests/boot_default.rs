@@ -10,11 +10,11 @@ use std::process::Command;
 
 const OLD: &str = "6.1.0-53-amd64";
 const NEW: &str = "6.1.0-54-amd64";
-const NIC: &str = "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00";
+const NIC: &str = "pci:v00001234d0000BEEFsv00001234sd0000BEEFbc02sc00i00";
 const GRUBENV: &str = "boot/grub2/grubenv";
 const RECORDS: &str = "var/lib/vfguard/records";
 const READY: &str = "var/lib/vfguard/ready/hold";
-const DRIVER: &str = "ena.alias=pci:v00001D0Fd0000EC20sv*sd*bc*sc*i*\0ena.file=drivers/net/ena\0";
+const DRIVER: &str = "ena.alias=pci:v00001234d0000BEEFsv*sd*bc*sc*i*\0ena.file=drivers/net/ena\0";
 
 /// OLD runs and drives the card. NEW is the boot default and does not.
 fn machine() -> Machine {

@@ -251,6 +251,13 @@ fn a_module_for_some_kernels_is_installed_where_it_is_made_and_goes_with_the_bui
         "the module of the earlier build is left"
     );
     assert_eq!(stage.check().0, "safe");
+    // Unless another driver makes a module of that name too.
+    fs::copy(stage.module("demo"), stage.module("demo_core")).unwrap();
+    let other = fs::read_to_string(stage.machine.path("etc/vfguard/drivers.d/demo.toml")).unwrap();
+    let other = other.replace("name = 'demo'", "name = 'other'").replace("D0F0", "D0F1");
+    fs::write(stage.machine.path("etc/vfguard/drivers.d/other.toml"), other).unwrap();
+    succeeds(&stage.prepare(&["--rebuild"]));
+    assert!(stage.module("demo_core").exists(), "another driver's module was taken away");
 }
 
 #[test]

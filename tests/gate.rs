@@ -8,8 +8,8 @@ use std::fs;
 const OLD: &str = "6.1.0-53-amd64";
 const NEW: &str = "6.1.0-54-amd64";
 const LATER: &str = "6.1.0-55-amd64";
-/// A network device that no recipe claims (Amazon's ENA): each kernel must have a driver of its own for it.
-const NIC: &str = "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00";
+/// A network device that no recipe claims: each kernel must have a driver of its own for it.
+const NIC: &str = "pci:v00001234d0000BEEFsv00001234sd0000BEEFbc02sc00i00";
 const UNIT: &str = "run/systemd/system/VFGUARD_blocks_reboot__run_vfguard_status.service";
 const DROP_IN: &str = "run/systemd/system/reboot.target.d/50-vfguard.conf";
 
@@ -17,7 +17,7 @@ const DROP_IN: &str = "run/systemd/system/reboot.target.d/50-vfguard.conf";
 fn good(machine: Machine, kernel: &str) -> Machine {
     machine.kernel(kernel).boot_entry(kernel).file(
         &format!("lib/modules/{kernel}/modules.builtin.modinfo"),
-        "ena.alias=pci:v00001D0Fd0000EC20sv*sd*bc*sc*i*\0ena.file=drivers/net/ena\0",
+        "ena.alias=pci:v00001234d0000BEEFsv*sd*bc*sc*i*\0ena.file=drivers/net/ena\0",
     )
 }
 

@@ -289,9 +289,14 @@ impl Run<'_> {
     ) -> Result<Prepared> {
         let Request { devices, initrds, .. } = *self.request;
         failpoint::hit("verified-before-install");
-        let made = |name: &&str| verified.modules.iter().any(|module| module.name == **name);
-        let obsolete: Vec<&str> =
-            self.request.recipe.optional.iter().map(String::as_str).filter(|name| !made(name)).collect();
+        let recipe = self.request.recipe;
+        let is_made = |name: &String| verified.modules.iter().any(|module| module.name == *name);
+        // Another driver of the same vendor may have brought it.
+        let others = super::recipes(self.host).unwrap_or_default();
+        let is_others =
+            |name: &String| others.iter().any(|r| r.name != recipe.name && r.all_modules().any(|own| own == name));
+        let obsolete = recipe.optional.iter().filter(|name| !is_made(name) && !is_others(name));
+        let obsolete: Vec<&str> = obsolete.map(String::as_str).collect();
         let installed = self
             .stage("install", || install::install(self.host, lock, tree, &verified.modules, &obsolete, devices, initrds));
         let modules = self.timed(installed)?;

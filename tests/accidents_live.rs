@@ -11,8 +11,8 @@ use std::os::unix::fs::PermissionsExt;
 
 const OLD: &str = "6.1.0-53-amd64";
 const NEW: &str = "6.1.0-54-amd64";
-const NIC: &str = "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00";
-const DRIVER: &str = "ena.alias=pci:v00001D0Fd0000EC20sv*sd*bc*sc*i*\0ena.file=drivers/net/ena\0";
+const NIC: &str = "pci:v00001234d0000BEEFsv00001234sd0000BEEFbc02sc00i00";
+const DRIVER: &str = "ena.alias=pci:v00001234d0000BEEFsv*sd*bc*sc*i*\0ena.file=drivers/net/ena\0";
 
 /// OLD runs and drives the card; NEW came, is the boot default, and does not. Nothing was decided yet.
 fn machine() -> Machine {

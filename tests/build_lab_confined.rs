@@ -348,7 +348,7 @@ fn namespaces_that_are_promised_and_refused_are_done_without_and_that_is_said() 
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     let said = if is_here() { "own user, other files out of reach" } else { "own user only" };
     assert!(output.status.success() && text.contains(said), "{text}");
-    assert!(text.contains("the build was contained less than this system promised: own user"), "{text}");
+    assert!(text.contains("the build ran with weaker isolation than expected: own user"), "{text}");
     let log = stage.machine.path(&format!("var/lib/vfguard/log/{}-demo-1.0.0-demo.log", stage.kernel));
     let log = fs::read_to_string(log).unwrap();
     assert!(log.contains("namespaces are refused here (EPERM") && log.contains("contained less"), "{log}");

@@ -135,12 +135,13 @@ fn with_source(file: &str, recipe: &Recipe) -> String {
     format!("`vfguard prepare KERNEL --driver {} --source {file} --sha256 HEX`", recipe.name)
 }
 
-/// The version that a top directory names: a release's of the recipe, else what follows its last `-` or `_` and begins with a digit.
+/// The version that a top directory names: a release's of the recipe; else, where it has the recipe's name, what follows its last `-` or
+/// `_` and begins with a digit.
 fn version_of(top: &str, recipe: &Recipe) -> Option<String> {
     let known = recipe.release_named(top).map(|release| release.version.clone());
     let last =
         || top.rsplit(['-', '_']).next().filter(|last| last.starts_with(|c: char| c.is_ascii_digit())).map(str::to_owned);
-    known.or_else(last)
+    known.or_else(|| last().filter(|_| top.contains(&recipe.name)))
 }
 
 /// Whether an error is this machine's (a full disk, no rights) and not the archive's.

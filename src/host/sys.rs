@@ -207,19 +207,28 @@ pub fn write_raw(fd: RawFd, bytes: &[u8]) {
 /// Writes bytes to a file that exists, without allocating.
 ///
 /// # Errors
-/// Those of open(2) and write(2); a short write is `EIO`.
+/// Those of open(2) and write(2).
 pub fn write_file(path: &CStr, bytes: &[u8]) -> nix::Result<()> {
-    // SAFETY: the path ends in NUL, the slice is valid for its length, the descriptor is ours and closed once.
-    unsafe {
-        let fd = Errno::result(libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC))?;
-        let written = Errno::result(libc::write(fd, bytes.as_ptr().cast(), bytes.len()));
-        libc::close(fd);
-        if written? as usize == bytes.len() {
-            Ok(())
-        } else {
-            Err(Errno::EIO)
-        }
+    // SAFETY: the path ends in NUL, the descriptor is ours and closed once.
+    let fd = Errno::result(unsafe { libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC) })?;
+    let mut rest = bytes;
+    let mut done = Ok(());
+    while !rest.is_empty() && done.is_ok() {
+        // SAFETY: the slice is valid for its length.
+        let written = Errno::result(unsafe { libc::write(fd, rest.as_ptr().cast(), rest.len()) });
+        done = match written.map(|n| rest.get(n as usize..).filter(|left| left.len() < rest.len())) {
+            Ok(Some(left)) => {
+                rest = left;
+                Ok(())
+            }
+            Ok(None) => Err(Errno::EIO),
+            Err(Errno::EINTR) => Ok(()),
+            Err(e) => Err(e),
+        };
     }
+    // SAFETY: opened above.
+    unsafe { libc::close(fd) };
+    done
 }
 
 /// The name of SELinux's label among the extended attributes (xattr(7)).

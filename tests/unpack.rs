@@ -191,7 +191,7 @@ fn the_version_is_the_top_directorys_when_the_file_was_named_by_a_person() {
         ("x-1.2.3", Some("1.2.3")),
         ("ethernet-linux-x-1.2.3", Some("1.2.3")),
         ("amzn-drivers-x_linux_1", Some("1")),
-        ("x-1-rc2", None),
+        ("x-1-rc2", Some("1-rc2")),
         ("src", None),
     ] {
         let tree = Case::new().unpack(&Tar::default().file(&format!("{top}/src/Makefile"), b"").gz()).unwrap();

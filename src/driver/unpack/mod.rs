@@ -135,13 +135,14 @@ fn with_source(file: &str, recipe: &Recipe) -> String {
     format!("`vfguard prepare KERNEL --driver {} --source {file} --sha256 HEX`", recipe.name)
 }
 
-/// The version that a top directory names: a release's of the recipe; else, where it has the recipe's name, what follows its last `-` or
-/// `_` and begins with a digit.
+/// The version that a top directory names: a release's of the recipe; else what follows `NAME-`; else, where it has the recipe's name in
+/// it, what follows its last `-` or `_` and begins with a digit.
 fn version_of(top: &str, recipe: &Recipe) -> Option<String> {
-    let known = recipe.release_named(top).map(|release| release.version.clone());
-    let last =
-        || top.rsplit(['-', '_']).next().filter(|last| last.starts_with(|c: char| c.is_ascii_digit())).map(str::to_owned);
-    known.or_else(|| last().filter(|_| top.contains(&recipe.name)))
+    let is_version = |said: &&str| said.starts_with(|c: char| c.is_ascii_digit());
+    let known = recipe.release_named(top).map(|release| release.version.as_str());
+    let after_name = || top.strip_prefix(&recipe.name)?.strip_prefix('-').filter(is_version);
+    let last = || top.rsplit(['-', '_']).next().filter(is_version).filter(|_| top.contains(&recipe.name));
+    known.or_else(after_name).or_else(last).map(str::to_owned)
 }
 
 /// Whether an error is this machine's (a full disk, no rights) and not the archive's.

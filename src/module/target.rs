@@ -254,7 +254,7 @@ impl Target {
     }
 
     /// Whether a module of the kernel's own is not what modprobe would load by its name.
-    fn is_replaced(&self, module: &str) -> bool {
+    pub(super) fn is_replaced(&self, module: &str) -> bool {
         let own = modules_dir(&self.release).join("kernel");
         self.beside.contains_key(module) || self.module_file(module).is_some_and(|path| !path.starts_with(&own))
     }
@@ -286,11 +286,6 @@ impl Target {
             todo.extend(self.beside.iter().filter(|(_, by)| offers(by)).map(|(name, _)| name.as_str()));
         }
         seen.contains(&other)
-    }
-
-    /// Whether a module is none of the kernel's own.
-    pub(super) fn is_foreign(&self, module: &str) -> bool {
-        self.is_replaced(module)
     }
 
     /// Whether there is a file that modprobe would load for a module's name, or will be.

@@ -124,7 +124,7 @@ pub(super) fn imports(case: &Case<'_>, findings: &mut Vec<Finding>) {
 /// (`verify_exported_symbols`). The kernel's own do not.
 fn doubled(case: &Case<'_>, providers: &BTreeSet<&str>, findings: &mut Vec<Finding>) {
     let mut exporters: HashMap<String, &str> = HashMap::new();
-    for provider in providers.iter().filter(|p| case.target.is_foreign(p)) {
+    for provider in providers.iter().filter(|p| case.target.is_replaced(p)) {
         let offers = case.target.offers(provider);
         let names: Vec<&str> = offers.iter().map(|offer| offer.name.as_str()).collect();
         let kernels = case.target.exports_of_its_own(&names);

@@ -1,6 +1,7 @@
 //! Looking at the machine once: devices, recipes, kernels, next boot; and for a kernel, the evidence that [`crate::judge`]
 //! weighs. Read-only, and no process is started.
 
+mod drivers;
 pub mod entry;
 mod evidence;
 pub mod known;
@@ -11,14 +12,14 @@ mod proof;
 pub mod room;
 
 use crate::boot::{self, NextBoot};
-use crate::config::{AcceptInTree, Config};
+use crate::config::Config;
 use crate::declined;
-use crate::driver::{self, recipe, Numbers, Recipe};
+use crate::driver::{self, recipe, Recipe};
 use crate::error::{advise, Remedy};
 use crate::finding::{Code, Finding, Severity, Verdict};
 use crate::host::pci::{self, Device};
 use crate::host::Host;
-use crate::judge::{self, Binding, Judgement, KernelReport, Role};
+use crate::judge::{self, Judgement, KernelReport, Role};
 use crate::kernel::{installed, leaving, Kernel, KernelRelease};
 use crate::retention;
 use anyhow::{Context, Result};
@@ -257,48 +258,6 @@ impl<'a> Survey<'a> {
                 format!("name one of {}, or add /etc/vfguard/drivers.d/{name}.toml", known.join(", ")),
             )
         })
-    }
-
-    /// The recipes that claim a device or are required.
-    pub fn needed(&self) -> Vec<&Recipe> {
-        let required = |r: &&Recipe| self.config.drivers.required.contains(&r.name);
-        let claims =
-            |r: &&Recipe| self.devices.iter().any(|d| claiming(&self.recipes, d).is_some_and(|own| own.name == r.name));
-        self.recipes.iter().filter(|r| required(r) || claims(r)).collect()
-    }
-
-    /// The recipes that are meant where no device says which: the default one, and those of this machine's own.
-    pub fn foremost(&self) -> Vec<&Recipe> {
-        let counts = |r: &&Recipe| r.name == recipe::DEFAULT || recipe::is_local(self.host, &r.name);
-        self.recipes.iter().filter(counts).collect()
-    }
-
-    /// The recipes of which a module may have to be built here: not those whose devices the kernel's own driver serves, where it will do.
-    pub fn may_build(&self) -> Vec<&Recipe> {
-        let bound = |d: &Device, recipe: &Recipe| match self.memory.of_device(d) {
-            Some(known) => known.binding,
-            None => origin::binding(self.host, d, Some(recipe), self.running.as_ref()),
-        };
-        let builds = |recipe: &&Recipe| match self.config.accept_in_tree {
-            _ if self.config.drivers.required.contains(&recipe.name) => true,
-            AcceptInTree::Never => true,
-            AcceptInTree::Always => false,
-            AcceptInTree::Auto | AcceptInTree::Fallback => {
-                let has_release = |k: &Kernel| !recipe.candidates(&Numbers::of(self.host, &k.release)).is_empty();
-                let mut claimed = self.devices.iter().filter(|d| recipe.claims(&d.modalias));
-                claimed.any(|d| match bound(d, recipe) {
-                    Binding::OutOfTree => true,
-                    Binding::InTree => false,
-                    Binding::Unbound => self.kernels.iter().any(has_release),
-                })
-            }
-        };
-        self.needed().into_iter().filter(builds).collect()
-    }
-
-    /// The recipes of these names.
-    pub fn named(&self, names: &[String]) -> Vec<&Recipe> {
-        self.recipes.iter().filter(|r| names.contains(&r.name)).collect()
     }
 
     /// Why the next boot is not certain, as the finding that each kernel gets.

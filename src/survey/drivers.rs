@@ -1,0 +1,52 @@
+//! Which recipes a machine needs, and of which of them it may have to build a module.
+
+use super::{claiming, origin, Survey};
+use crate::config::AcceptInTree;
+use crate::driver::{recipe, Numbers, Recipe};
+use crate::host::pci::Device;
+use crate::judge::Binding;
+use crate::kernel::Kernel;
+
+impl Survey<'_> {
+    /// The recipes that claim a device or are required.
+    pub fn needed(&self) -> Vec<&Recipe> {
+        let required = |r: &&Recipe| self.config.drivers.required.contains(&r.name);
+        let claims =
+            |r: &&Recipe| self.devices.iter().any(|d| claiming(&self.recipes, d).is_some_and(|own| own.name == r.name));
+        self.recipes.iter().filter(|r| required(r) || claims(r)).collect()
+    }
+
+    /// The recipes that are meant where no device says which: the default one, and those of this machine's own.
+    pub fn foremost(&self) -> Vec<&Recipe> {
+        let counts = |r: &&Recipe| r.name == recipe::DEFAULT || recipe::is_local(self.host, &r.name);
+        self.recipes.iter().filter(counts).collect()
+    }
+
+    /// The recipes of which a module may have to be built here: not those whose devices the kernel's own driver serves, where it will do.
+    pub fn may_build(&self) -> Vec<&Recipe> {
+        let bound = |d: &Device, recipe: &Recipe| match self.memory.of_device(d) {
+            Some(known) => known.binding,
+            None => origin::binding(self.host, d, Some(recipe), self.running.as_ref()),
+        };
+        let builds = |recipe: &&Recipe| match self.config.accept_in_tree {
+            _ if self.config.drivers.required.contains(&recipe.name) => true,
+            AcceptInTree::Never => true,
+            AcceptInTree::Always => false,
+            AcceptInTree::Auto | AcceptInTree::Fallback => {
+                let has_release = |k: &Kernel| !recipe.candidates(&Numbers::of(self.host, &k.release)).is_empty();
+                let mut claimed = self.devices.iter().filter(|d| recipe.claims(&d.modalias));
+                claimed.any(|d| match bound(d, recipe) {
+                    Binding::OutOfTree => true,
+                    Binding::InTree => false,
+                    Binding::Unbound => self.kernels.iter().any(has_release),
+                })
+            }
+        };
+        self.needed().into_iter().filter(builds).collect()
+    }
+
+    /// The recipes of these names.
+    pub fn named(&self, names: &[String]) -> Vec<&Recipe> {
+        self.recipes.iter().filter(|r| names.contains(&r.name)).collect()
+    }
+}

@@ -5,6 +5,7 @@
 mod numbers;
 
 use crate::error::{advise, Remedy};
+use crate::host::files::trust;
 use crate::host::Host;
 use anyhow::Result;
 use serde::Deserialize;
@@ -15,9 +16,6 @@ use std::time::Duration;
 pub const CONFIG: &str = "/etc/vfguard/config.toml";
 /// Its fragments, below the root.
 const FRAGMENTS: &str = "/etc/vfguard/config.d";
-/// A configuration is a page of text; more is a mistake.
-const MAX_CONFIG: u64 = 1 << 20;
-
 /// Whether vfguard acts or only tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -199,7 +197,7 @@ impl Config {
         let mut merged = toml::Table::new();
         for path in fragments(host, file)? {
             let shown = host.name(&path);
-            let text = read_trusted(&path, &shown)?;
+            let text = trust::read_text(&path, &shown)?;
             // Each fragment is checked by itself, so that the error names its file and line.
             toml::from_str::<Config>(&text).map_err(|e| {
                 advise(
@@ -241,59 +239,6 @@ fn fragments(host: &Host, file: Option<&Path>) -> Result<Vec<PathBuf>> {
         Err(e) => return Err(e).remedy(format!("reading {FRAGMENTS}"), format!("make {FRAGMENTS} a readable directory")),
     }
     Ok(paths)
-}
-
-/// Reads a file that decides what root does: it and its directory must belong to root (or to the caller), and nobody else may
-/// write the one or, unless it is sticky, the other (whose group may where it is root's or the caller's).
-/// The descriptor is checked, not the name.
-///
-/// # Errors
-/// When it cannot be read or somebody else may write it.
-pub fn read_trusted(path: &Path, shown: &Path) -> Result<String> {
-    use std::io::Read;
-    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-    let act = format!("reading {}", shown.display());
-    let cure = format!("make {} a readable file of root, or remove it", shown.display());
-    let file = std::fs::File::options()
-        .read(true)
-        .custom_flags(nix::libc::O_NONBLOCK)
-        .open(path)
-        .remedy(act.clone(), cure.clone())?;
-    let meta = file.metadata().remedy(act.clone(), cure.clone())?;
-    if !meta.is_file() {
-        return Err(advise(format!("{act}: not a regular file"), cure));
-    }
-    let me = nix::unistd::geteuid().as_raw();
-    if (meta.uid() != 0 && meta.uid() != me) || meta.mode() & 0o022 != 0 {
-        return Err(advise(
-            format!("{} may be written by others (owner {}, mode {:o})", shown.display(), meta.uid(), meta.mode() & 0o7777),
-            format!("chown root: {0}; chmod go-w {0}", shown.display()),
-        ));
-    }
-    // Who may write the directory may put another file there, or take this one away.
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let dir = std::fs::metadata(parent).remedy(act.clone(), cure.clone())?;
-    let ours = dir.gid() == 0 || dir.gid() == nix::unistd::getegid().as_raw();
-    let others = if ours { 0o002 } else { 0o022 };
-    let replaceable = dir.mode() & 0o1000 == 0 && dir.mode() & others != 0;
-    if (dir.uid() != 0 && dir.uid() != me) || replaceable {
-        let above = shown.parent().unwrap_or(shown).display();
-        return Err(advise(
-            format!(
-                "{} may be replaced by others: {above} has owner {}, mode {:o}",
-                shown.display(),
-                dir.uid(),
-                dir.mode() & 0o7777
-            ),
-            format!("chown root: {above}; chmod go-w {above}"),
-        ));
-    }
-    let mut text = String::new();
-    file.take(MAX_CONFIG + 1).read_to_string(&mut text).remedy(act.clone(), cure.clone())?;
-    if text.len() as u64 > MAX_CONFIG {
-        return Err(advise(format!("{act}: larger than {MAX_CONFIG} bytes"), cure));
-    }
-    Ok(text)
 }
 
 fn merge(into: &mut toml::Table, from: toml::Table) {

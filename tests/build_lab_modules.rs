@@ -217,6 +217,37 @@ fn with_a_key_modules_are_signed_by_the_kernels_own_program_and_the_build_never_
     assert!(log.contains("own.pem: No such file"), "the script did not run: {log}");
     assert!(!log.contains(line), "the build read the key");
 
+    // A key that others can write, a program that others can write: nothing is signed, and the remedy mends it.
+    let chmod = |mode: &str, path: &Path| assert!(Command::new("chmod").arg(mode).arg(path).status().unwrap().success());
+    let program = fs::canonicalize(machine.path(&format!("usr/src/linux-headers-{k}/scripts/sign-file"))).unwrap();
+    assert!(program.starts_with(machine.root()));
+    // A file of its own: the lab's roots are hard links.
+    fs::copy(&program, program.with_extension("own")).unwrap();
+    fs::rename(program.with_extension("own"), &program).unwrap();
+    for (path, bad, said) in
+        [(&path, "666", "own.pem may be written by others"), (&program, "777", "sign-file (owner 0, mode 777)")]
+    {
+        let marker = machine.path("ran");
+        let before = fs::read(path).unwrap();
+        if *path == program {
+            fs::write(path, format!("#!/bin/sh\ntouch {}\nexit 1\n", marker.display())).unwrap();
+        }
+        chmod(bad, path);
+        let run = machine.run(&["prepare", k, "--rebuild"]);
+        assert!(run.code == 1 && run.stderr.contains("signing demo.ko") && run.stderr.contains(said), "{}", run.stderr);
+        assert!(!marker.exists(), "a program that others can write ran as root");
+        let doctor = machine.run(&["doctor"]).stdout;
+        assert_eq!(doctor.contains("no module can be signed"), *path != program, "{doctor}");
+        fs::write(path, before).unwrap();
+        // As the remedy says.
+        chmod("go-w", path);
+        assert_eq!(machine.run(&["prepare", k, "--rebuild"]).code, 0);
+    }
+    let doctor = machine.run(&["doctor"]).stdout;
+    assert!(doctor.contains("can read the private key") && doctor.contains("chmod 600"), "{doctor}");
+    chmod("600", &path);
+    assert!(machine.run(&["doctor"]).stdout.contains("modules are signed with /etc/vfguard/keys/own.pem"));
+
     // A key that is not there ends the build with a word about it, and nothing unsigned is installed.
     fs::remove_file(&path).unwrap();
     let run = machine.run(&["prepare", k, "--rebuild"]);

@@ -57,10 +57,10 @@ fn a_file_that_a_group_may_replace_is_refused_unless_the_group_is_ours() {
     std::fs::write(&path, "").unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o775)).unwrap();
-    assert!(read_trusted(&path, &path).is_ok());
+    assert!(trust::read_text(&path, &path).is_ok());
     if nix::unistd::geteuid().is_root() {
         nix::unistd::chown(dir.path(), None, Some(nix::unistd::Gid::from_raw(65534))).unwrap();
-        assert!(read_trusted(&path, &path).is_err());
+        assert!(trust::read_text(&path, &path).is_err());
     }
 }
 
@@ -73,7 +73,7 @@ fn a_file_that_others_may_replace_is_refused() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     for (mode, trusted) in [(0o755, true), (0o777, false), (0o757, false), (0o1777, true), (0o700, true)] {
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
-        let read = read_trusted(&path, Path::new("/etc/vfguard/config.toml"));
+        let read = trust::read_text(&path, Path::new("/etc/vfguard/config.toml"));
         assert_eq!(read.is_ok(), trusted, "{mode:o}");
         if let Err(error) = read {
             let remedy = crate::error::remedy(&error).unwrap();

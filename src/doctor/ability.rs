@@ -39,7 +39,25 @@ pub fn examine(host: &Host, config: &Config) -> Vec<Check> {
     checks.extend(boot_room(host));
     checks.push(audit_log(host));
     checks.push(contained(host));
+    checks.extend(signing_key(host, config));
     checks
+}
+
+/// The key with which modules are signed, where one is set.
+fn signing_key(host: &Host, config: &Config) -> Option<Check> {
+    let name = "sign";
+    Some(match driver::signing_key(host, &config.sign) {
+        Ok(None) => return None,
+        Ok(Some(key)) if key.by_others => {
+            let file = key.file.display();
+            Check::warning(name, format!("others than root can read the private key {file}"), format!("chmod 600 {file}"))
+        }
+        Ok(Some(key)) => Check::ok(name, format!("modules are signed with {}", key.file.display())),
+        Err(e) => {
+            let remedy = crate::error::remedy(&e).unwrap_or("check sign.key and sign.certificate").to_owned();
+            Check::failed(name, format!("no module can be signed: {e:#}"), remedy)
+        }
+    })
 }
 
 fn recipes(host: &Host) -> Check {

@@ -19,6 +19,7 @@ pub use build::log::last_log;
 pub use build::preflight::{missing, programs, ALWAYS};
 pub use digest::Digest;
 pub use fetch::{fetch, local_archive, Origin, VerifiedArchive};
+pub(crate) use install::sign::look as signing_key;
 pub use prepare::outcome::{PrepareError, Prepared};
 pub use prepare::record::{last_failure, would_fail_again};
 pub use prepare::{prepare, Request};

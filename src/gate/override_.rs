@@ -5,9 +5,9 @@ use super::lock::Lock;
 use super::open::{close_by_clock, close_later, open_locked};
 use super::record;
 use super::term::Term;
-use crate::config::read_trusted;
 use crate::error::advise_exit;
 use crate::error::Exit;
+use crate::host::files::trust;
 use crate::host::Host;
 use crate::kernel::{self, KernelRelease};
 use crate::report::notices::{self, Topic};
@@ -90,7 +90,7 @@ pub fn active(host: &Host) -> Option<Override> {
 }
 
 fn active_at(host: &Host, now: i64) -> Option<Override> {
-    let text = read_trusted(&host.path(FILE), FILE.as_ref()).ok()?;
+    let text = trust::read_text(&host.path(FILE), FILE.as_ref()).ok()?;
     serde_json::from_str::<Override>(&text).ok().filter(|o| o.term.runs(host, now))
 }
 

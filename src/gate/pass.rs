@@ -7,7 +7,7 @@ use super::audit;
 use super::lock::Lock;
 use super::open::{close_later, open_locked};
 use super::term::Term;
-use crate::config::read_trusted;
+use crate::host::files::trust;
 use crate::host::{failpoint, Host};
 use crate::kernel::KernelRelease;
 use anyhow::Result;
@@ -38,7 +38,7 @@ impl Pass {
 
 /// The pass that runs now, if any. One that cannot be read, or that others could have written, is none.
 pub fn active(host: &Host) -> Option<Pass> {
-    let text = read_trusted(&host.path(FILE), FILE.as_ref()).ok()?;
+    let text = trust::read_text(&host.path(FILE), FILE.as_ref()).ok()?;
     serde_json::from_str::<Pass>(&text).ok().filter(|p| p.term.runs(host, audit::now()))
 }
 

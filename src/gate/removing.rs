@@ -4,7 +4,7 @@
 //! and starts vfguard-fail-closed.service.
 
 use super::term::uptime;
-use crate::config::read_trusted;
+use crate::host::files::trust;
 use crate::host::Host;
 
 /// Where it is, below the root: the time since boot at which the removal began, in seconds. Also packaging/deb/prerm's,
@@ -15,7 +15,7 @@ const LASTS: u64 = 10 * 60;
 
 /// Whether vfguard is being removed. A stamp that cannot be read, or that others could have written, is none.
 pub fn removing(host: &Host) -> bool {
-    let began = read_trusted(&host.path(FILE), FILE.as_ref()).ok().and_then(|t| t.trim().parse::<u64>().ok());
+    let began = trust::read_text(&host.path(FILE), FILE.as_ref()).ok().and_then(|t| t.trim().parse::<u64>().ok());
     let since = began.and_then(|began| uptime(host)?.checked_sub(began));
     since.is_some_and(|since| since < LASTS)
 }

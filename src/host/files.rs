@@ -1,5 +1,7 @@
 //! Reading with a bound and writing whole or not at all.
 
+pub mod trust;
+
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

@@ -1,7 +1,8 @@
 //! One request: what reqwest is told, and what its answers mean.
 
 use super::{Failure, Limits};
-use crate::config::{read_trusted, Fetch};
+use crate::config::Fetch;
+use crate::host::files::trust;
 use crate::host::Host;
 use anyhow::{anyhow, Context, Error, Result};
 use reqwest::blocking::{Client, Response};
@@ -58,7 +59,7 @@ fn client(host: &Host, config: &Fetch, limits: &Limits) -> Result<Client> {
     };
     let mut own = Vec::new();
     if let Some(file) = &config.ca_file {
-        let text = read_trusted(&host.path(file), file)?;
+        let text = trust::read_text(&host.path(file), file)?;
         let act = || format!("reading the certificates in {}", file.display());
         own = reqwest::Certificate::from_pem_bundle(text.as_bytes()).with_context(act)?;
         anyhow::ensure!(!own.is_empty(), "{}: it holds none", act());

@@ -1,8 +1,8 @@
 //! Which recipes a machine has.
 
 use super::Recipe;
-use crate::config::read_trusted;
 use crate::error::{advise, Remedy};
+use crate::host::files::trust;
 use crate::host::Host;
 use anyhow::Result;
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ pub fn recipes(host: &Host) -> Result<Vec<Recipe>> {
         };
         for name in names.iter().filter(|n| n.to_string_lossy().ends_with(".toml")) {
             let shown = Path::new(dir).join(name);
-            let recipe = Recipe::parse(&read_trusted(&host.path(&shown), &shown)?, &shown)?;
+            let recipe = Recipe::parse(&trust::read_text(&host.path(&shown), &shown)?, &shown)?;
             if here.contains_key(&recipe.name) {
                 return Err(advise(
                     format!("{}: another file in {dir} is the recipe {} already", shown.display(), recipe.name),
@@ -64,7 +64,7 @@ pub fn is_local(host: &Host, name: &str) -> bool {
 /// The file of the recipe that counts for a name, below the root; none where only the binary carries it.
 pub fn file_of(host: &Host, name: &str) -> Option<PathBuf> {
     let is = |file: &PathBuf| {
-        let recipe = read_trusted(&host.path(file), file).and_then(|text| Recipe::parse(&text, file));
+        let recipe = trust::read_text(&host.path(file), file).and_then(|text| Recipe::parse(&text, file));
         recipe.is_ok_and(|r| r.name == name)
     };
     DIRECTORIES.iter().rev().find_map(|dir| {

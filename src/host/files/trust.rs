@@ -1,0 +1,134 @@
+//! Whether a file that decides what root does can be written by root (or the caller) alone.
+
+use crate::error::{advise, Remedy};
+use anyhow::{bail, Result};
+use std::fs::{self, File, Metadata};
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+/// A configuration is a page of text; more is a mistake.
+const MAX_TEXT: u64 = 1 << 20;
+
+/// The sticky bit: in such a directory nobody renames or removes what belongs to another (inode(7)).
+const STICKY: u32 = 0o1000;
+
+/// Opens a regular file that decides what root does: it and its directory must belong to root (or to the caller), and nobody else may
+/// write the one or, unless it is sticky, the other (whose group may where it is root's or the caller's). The descriptor is checked, not
+/// the name. `shown` is the name for people.
+///
+/// # Errors
+/// When it cannot be opened, is no regular file, or somebody else may write it.
+pub fn open(path: &Path, shown: &Path) -> Result<File> {
+    let act = format!("reading {}", shown.display());
+    let cure = format!("make {} a readable file of root, or remove it", shown.display());
+    let file =
+        File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path).remedy(act.clone(), cure.clone())?;
+    let meta = file.metadata().remedy(act.clone(), cure.clone())?;
+    if !meta.is_file() {
+        return Err(advise(format!("{act}: not a regular file"), cure));
+    }
+    if !ours(&meta) || meta.mode() & 0o022 != 0 {
+        return Err(advise(
+            format!("{} may be written by others ({})", shown.display(), owner_and_mode(&meta)),
+            format!("chown root: {0}; chmod go-w {0}", shown.display()),
+        ));
+    }
+    // Who may write the directory may put another file there, or take this one away.
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = fs::metadata(parent).remedy(act, cure)?;
+    if !ours(&dir) || others_write(&dir) {
+        let above = shown.parent().unwrap_or(shown).display();
+        return Err(advise(
+            format!("{} may be replaced by others: {above} has {}", shown.display(), owner_and_mode(&dir)),
+            format!("chown root: {above}; chmod go-w {above}"),
+        ));
+    }
+    Ok(file)
+}
+
+/// The text of a file that [`open`] accepts.
+///
+/// # Errors
+/// Those of [`open`]; larger than 1 MiB, or not UTF-8.
+pub fn read_text(path: &Path, shown: &Path) -> Result<String> {
+    let file = open(path, shown)?;
+    let act = format!("reading {}", shown.display());
+    let cure = format!("make {} a readable file of root, or remove it", shown.display());
+    let mut text = String::new();
+    file.take(MAX_TEXT + 1).read_to_string(&mut text).remedy(act.clone(), cure.clone())?;
+    if text.len() as u64 > MAX_TEXT {
+        return Err(advise(format!("{act}: larger than {MAX_TEXT} bytes"), cure));
+    }
+    Ok(text)
+}
+
+/// Whether only root and the caller can have put what lies at `path` there: it and every directory above it, up to `/`, belong to one of
+/// them, and nobody else may write them (a directory may be sticky). Links are resolved first.
+///
+/// # Errors
+/// Names the component that others may change.
+pub fn whole_way(path: &Path) -> Result<()> {
+    let real = fs::canonicalize(path).remedy(format!("looking at {}", path.display()), "name a path that exists")?;
+    for part in real.ancestors() {
+        let meta = fs::metadata(part)?;
+        let writable = if meta.is_dir() { others_write(&meta) } else { meta.mode() & 0o022 != 0 };
+        if !ours(&meta) || writable {
+            bail!("others than root may change {} ({})", part.display(), owner_and_mode(&meta));
+        }
+    }
+    Ok(())
+}
+
+/// Whether it belongs to root or the caller.
+fn ours(meta: &Metadata) -> bool {
+    meta.uid() == 0 || meta.uid() == nix::unistd::geteuid().as_raw()
+}
+
+/// Whether others may put names into a directory or take them away. Its group may, where that is root's or the caller's.
+pub(super) fn others_write(dir: &Metadata) -> bool {
+    let our_group = dir.gid() == 0 || dir.gid() == nix::unistd::getegid().as_raw();
+    let others = if our_group { 0o002 } else { 0o022 };
+    dir.mode() & STICKY == 0 && dir.mode() & others != 0
+}
+
+fn owner_and_mode(meta: &Metadata) -> String {
+    format!("owner {}, mode {:o}", meta.uid(), meta.mode() & 0o7777)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn set(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_way_is_trusted_only_where_no_part_of_it_can_be_changed_by_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("a/b/program");
+        fs::create_dir_all(program.parent().unwrap()).unwrap();
+        fs::write(&program, "").unwrap();
+        set(&program, 0o755);
+        // Below /tmp, which is sticky.
+        assert!(whole_way(&program).is_ok());
+        for (part, mode) in [("a", 0o777), ("a/b", 0o757), ("a/b/program", 0o757), ("a/b/program", 0o775)] {
+            let part = dir.path().join(part);
+            let before = fs::metadata(&part).unwrap().permissions();
+            set(&part, mode);
+            let said = whole_way(&program).unwrap_err().to_string();
+            assert!(said.contains(&format!("may change {} (", part.display())), "{said}");
+            set(&part, 0o1777);
+            assert_eq!(whole_way(&program).is_ok(), part.is_dir(), "sticky: a directory's names are safe, a file is not");
+            fs::set_permissions(&part, before).unwrap();
+        }
+        // By a link: what it leads to counts.
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&program, &link).unwrap();
+        set(&dir.path().join("a"), 0o777);
+        assert!(whole_way(&link).is_err());
+        assert!(whole_way(&dir.path().join("absent")).is_err());
+    }
+}

@@ -4,7 +4,7 @@
 use crate::error::advise;
 use crate::gate::audit::{self, Who};
 use crate::host::lock::BootLock;
-use crate::host::{files, Host};
+use crate::host::Host;
 use crate::kernel::{installed, KernelRelease};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -100,7 +100,7 @@ pub fn forget_removed(host: &Host) -> Result<()> {
 
 fn write(host: &Host, declined: &[Declined]) -> Result<()> {
     let written = match declined {
-        [] => files::remove_durably(&host.path(RECORD)).map(drop),
+        [] => host.remove_durably(RECORD).map(drop),
         declined => host.write_atomic(RECORD, &serde_json::to_vec_pretty(declined)?, 0o644),
     };
     written.with_context(|| format!("writing {RECORD}"))

@@ -27,7 +27,7 @@ use crate::finding::Verdict;
 use crate::gate::{self, State};
 use crate::host::packages::yum;
 use crate::host::place::{self, Place};
-use crate::host::{files, locks, systemd, Host};
+use crate::host::{locks, systemd, Host};
 use crate::judge::{Judgement, KernelReport, Role};
 use crate::kernel::{installed, leaving, KernelRelease};
 use crate::reconcile::{self, Effort, Outcome, Pending, Standing};
@@ -256,7 +256,7 @@ fn lacking(host: &Host, judgement: &Judgement) -> Result<Vec<KernelRelease>> {
 /// Waits for the end of a transaction, as long as one may take; says whether the worker has to look again: one was under way now, or when
 /// it looked last.
 pub fn await_transaction(host: &Host) -> bool {
-    let withheld = files::remove(&host.path(WITHHELD)).unwrap_or(true);
+    let withheld = host.remove(WITHHELD).unwrap_or(true);
     let changing = locks::transaction(host).is_some();
     if changing {
         locks::wait(host, TRANSACTION, locks::transaction);

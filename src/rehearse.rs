@@ -3,7 +3,7 @@
 //! The scratch root is a small machine: K's headers, what K's module directory says about its own modules, this machine's
 //! devices (or one of the recipe's, where it has none), its recipes and cached archives.
 
-use crate::config::Config;
+use crate::config::{Config, Sign};
 use crate::driver::fetch::Unanswered;
 use crate::driver::{self, Digest, Numbers, Prepared, Progress, Recipe, Release};
 use crate::error::advise;
@@ -188,6 +188,8 @@ pub fn rehearse(
 ) -> Result<Rehearsal> {
     let start = Instant::now();
     let kernel = &chosen.kernel;
+    // Headers that were downloaded a moment ago bring the program that signs: the machine's key is not for it.
+    let config = &Config { sign: Sign::default(), ..config.clone() };
     let stage = Host::new(scratch)?;
     let headers = lay_headers(host, &stage, chosen)?;
     lay_modules(host, &stage, kernel, recipe)?;

@@ -12,12 +12,13 @@ use super::hold::plan::{Plan, Purpose, Step, Way};
 use super::loader::Asked;
 use super::NextBoot;
 use crate::config::Mode;
-use crate::host::{files, Host};
+use crate::host::Host;
 use crate::kernel::KernelRelease;
 use anyhow::Result;
-use std::path::Path;
 
-/// Where it is, below the root, in a directory that only root may enter. It is written while there is room, and read when there may be none.
+/// A directory that only root may enter.
+const DIR: &str = "/var/lib/vfguard/ready";
+/// Where it is, below the root. It is written while there is room, and read when there may be none.
 pub const FILE: &str = "/var/lib/vfguard/ready/hold";
 
 /// Leaves a hold on `to` ready, given what boots `now` and, where a hold is on, what it is `held_off`; without a kernel that is known to be
@@ -27,7 +28,7 @@ pub const FILE: &str = "/var/lib/vfguard/ready/hold";
 /// Those of writing.
 pub fn leave(host: &Host, now: &NextBoot, held_off: Option<&KernelRelease>, to: Option<&KernelRelease>) -> Result<()> {
     let Some((to, asked)) = to.zip(now.asked.as_ref()) else {
-        return files::remove(&host.path(FILE)).map(drop);
+        return host.remove(FILE).map(drop);
     };
     let wanted = held_off.or(now.lasting().map(|c| &c.kernel));
     let inputs = inputs(host, asked, wanted, to);
@@ -56,7 +57,7 @@ pub fn leave(host: &Host, now: &NextBoot, held_off: Option<&KernelRelease>, to: 
         }
         None => sealed(&inputs, b"none", to.as_str().as_bytes(), b"-", b""),
     };
-    files::create_dirs(host.path(FILE).parent().unwrap_or(Path::new("/")), 0o700)?;
+    host.make_dirs(DIR, 0o700)?;
     host.write_atomic(FILE, &content, 0o600)
 }
 
@@ -100,6 +101,6 @@ pub fn leave_mode(host: &Host, mode: Mode) -> Result<()> {
     if host.read_text(MODE).is_ok_and(|left| left == word) {
         return Ok(());
     }
-    files::create_dirs(host.path(MODE).parent().unwrap_or(Path::new("/")), 0o700)?;
+    host.make_dirs(DIR, 0o700)?;
     host.write_atomic(MODE, word.as_bytes(), 0o600)
 }

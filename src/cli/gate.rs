@@ -7,7 +7,7 @@ use crate::declined::{self, Declined};
 use crate::error::{advise, Exit};
 use crate::gate::{self, audit, Gate, Override, Reason, State};
 use crate::host::lock::BootLock;
-use crate::host::{files, place, Host};
+use crate::host::{place, Host};
 use crate::kernel::{self, KernelRelease};
 use crate::reconcile;
 use crate::refuse;
@@ -193,7 +193,7 @@ fn remove(context: &Context) -> Result<Exit> {
     // Nobody would give back what is kept for it.
     done.extend(protect::follow(host, None, Occasion::Removal));
     // Nor a hold that was left ready.
-    done.extend(files::remove(&host.path(boot::ready::FILE)).err().map(|e| format!("{e:#}")));
+    done.extend(host.remove(boot::ready::FILE).err().map(|e| format!("{e:#}")));
     tell(context, Report { hands_off: None, done, ..Report::new(context) }, true);
     Ok(Exit::Done)
 }

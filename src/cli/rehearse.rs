@@ -4,8 +4,9 @@ use super::{check, Context};
 use crate::driver::{self, Digest};
 use crate::error::{advise_exit, Exit, Remedy};
 use crate::finding::Verdict;
+use crate::host::files::trust;
 use crate::host::packages::Freshness;
-use crate::host::{files, pci};
+use crate::host::{pci, Host};
 use crate::judge::KernelReport;
 use crate::kernel::KernelRelease;
 use crate::rehearse::{self, Choice, Chosen, PassedOver, Rehearsal};
@@ -13,7 +14,7 @@ use crate::report::text::Text;
 use crate::report::{json, print, progress};
 use anyhow::Result;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -37,7 +38,7 @@ pub struct Args {
     /// Why the archive stands in for the recipe's release, for the report's first line
     #[arg(long, value_name = "TEXT", requires = "source")]
     reason: Option<String>,
-    /// Work in DIR, which must be empty or absent, and keep it; else in a temporary directory that is removed
+    /// Work in DIR, which must be empty or absent and yours, and keep it; else in a temporary directory that is removed
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
 }
@@ -115,31 +116,42 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         (None, true) => Choice::Available,
         (None, false) => Choice::NewestInstalled,
     };
-    let temporary;
-    let scratch = match &args.scratch {
-        Some(dir) => {
-            files::create_dirs(dir, 0o755)?;
-            if std::fs::read_dir(dir)?.next().is_some() {
-                return Err(crate::error::advise(
-                    format!("{} is not empty", dir.display()),
-                    "name an empty or absent directory",
-                ));
-            }
-            dir.as_path()
-        }
-        None => {
-            temporary = tempfile::Builder::new()
-                .prefix("vfguard-rehearsal-")
-                .tempdir()
-                .remedy("making a scratch directory", "point TMPDIR at a writable directory")?;
-            temporary.path()
-        }
-    };
+    let scratch = scratch(host, args.scratch.as_deref())?;
     let progress = progress::new(context);
     let source = args.source.clone().zip(args.sha256);
     let chosen = rehearse::choose(host, &choice, progress.as_ref())?;
-    let rehearsal = rehearse::rehearse(host, &context.config, scratch, &chosen, recipe, source, progress.as_ref())?;
+    let rehearsal = rehearse::rehearse(host, &context.config, scratch.path(), &chosen, recipe, source, progress.as_ref())?;
     report(context, args, recipe, &chosen, &rehearsal)
+}
+
+/// The scratch root: nobody but the caller can put anything into it.
+enum Scratch {
+    Kept(PathBuf),
+    Removed(tempfile::TempDir),
+}
+
+impl Scratch {
+    fn path(&self) -> &Path {
+        match self {
+            Scratch::Kept(path) => path,
+            Scratch::Removed(dir) => dir.path(),
+        }
+    }
+}
+
+fn scratch(host: &Host, wanted: Option<&Path>) -> Result<Scratch> {
+    // Without namespaces the build user walks through it.
+    let mode = if driver::sandbox::containment(host).level.has_namespaces() { 0o700 } else { 0o711 };
+    if let Some(dir) = wanted {
+        trust::own_dir(dir, mode)?;
+        return Ok(Scratch::Kept(dir.to_owned()));
+    }
+    let dir = tempfile::Builder::new()
+        .prefix("vfguard-rehearsal-")
+        .tempdir()
+        .remedy("making a scratch directory", "point TMPDIR at a writable directory")?;
+    trust::own_dir(dir.path(), mode)?;
+    Ok(Scratch::Removed(dir))
 }
 
 fn report(context: &Context, args: &Args, recipe: &driver::Recipe, chosen: &Chosen, rehearsal: &Rehearsal) -> Result<Exit> {
@@ -182,6 +194,9 @@ fn report(context: &Context, args: &Args, recipe: &driver::Recipe, chosen: &Chos
         text.line(&format!("  {:8.2} s  {}", stage.seconds, stage.name));
     }
     text.append(&style.kernel(kernel));
+    if context.config.sign.key.is_some() {
+        text.line("not signed: a rehearsal does not use sign.key, `vfguard prepare` does");
+    }
     if let Err(e) = &rehearsal.prepared {
         text.line(&format!("not prepared: {e:#}"));
         if let Some(remedy) = crate::error::remedy(e) {

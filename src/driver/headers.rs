@@ -96,7 +96,7 @@ pub fn install(host: &Host, kernel: &KernelRelease, progress: &dyn Progress) -> 
         let tried = one_try(host, packages, kernel);
         if !missing(host, kernel) {
             // What it says counts only while they are missing.
-            let _ = files::remove(&host.path(path(kernel)));
+            let _ = host.remove(path(kernel));
             progress.note(&format!("{kernel}: its headers are installed"));
             return Ok(());
         }

@@ -4,7 +4,7 @@
 //! worker again, which would try again at once and without end. Whoever comes by itself leaves such a kernel alone for a while; a person
 //! who asks (`vfguard reconcile`, `vfguard prepare`) does not wait. What fails before it has changed anything needs no rest.
 
-use crate::host::{files, Host};
+use crate::host::Host;
 use crate::kernel::KernelRelease;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub fn is_on(host: &Host, kernel: &KernelRelease) -> bool {
 /// Ends the rest of each kernel: a person asks.
 pub fn end(host: &Host) {
     for name in host.read_dir(DIR).unwrap_or_default() {
-        let _ = files::remove(&host.path_of_link(Path::new(DIR).join(name)));
+        let _ = host.remove(Path::new(DIR).join(name));
     }
 }
 

@@ -4,14 +4,13 @@
 //! long lines are kept is the site's to say; `doctor` warns where the file is [`LARGE`]. It may be moved away at any time.
 
 use crate::error::Remedy;
-use crate::host::{files, Host};
+use crate::host::Host;
 use crate::kernel::KernelRelease;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
 
 /// Where it is, below the root.
 pub const FILE: &str = "/var/lib/vfguard/audit.log";
@@ -114,18 +113,16 @@ pub fn stamp(seconds: i64) -> String {
 /// # Errors
 /// When the log cannot be written: then what it would tell of must not be done.
 pub fn append(host: &Host, event: &Event) -> Result<()> {
-    let path = host.path(FILE);
     let act = format!("appending to the audit log {FILE}");
     let cure = "run this as root, with free space in /var/lib/vfguard";
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    files::create_dirs(dir, 0o755).remedy(act.clone(), cure)?;
+    let place = host.place(FILE).remedy(act.clone(), cure)?;
     let file = File::options()
         .create(true)
         .append(true)
         .read(true)
         .mode(0o600)
         .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
-        .open(&path);
+        .open(place.path());
     let mut file = file.remedy(act.clone(), cure)?;
     let length = file.metadata().remedy(act.clone(), cure)?.len();
     let mut line = serde_json::to_vec(event)?;
@@ -137,7 +134,7 @@ pub fn append(host: &Host, event: &Event) -> Result<()> {
     }
     file.write_all(&line).and_then(|()| file.sync_all()).remedy(act.clone(), cure)?;
     if length == 0 {
-        files::sync_dir(dir).remedy(act, cure)?;
+        place.sync().remedy(act, cure)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::systemd::{self, Files, Initctl};
 use super::{generation, kernels_of, look, pass, record, upstart, Reason, Record, State, RECORD};
 use crate::config::Gate as Settings;
 use crate::error::{advise, Remedy};
-use crate::host::{failpoint, files, Host};
+use crate::host::{failpoint, Host};
 use crate::kernel::KernelRelease;
 use crate::report::notices::{self, Topic};
 use crate::report::text::Text;
@@ -46,8 +46,8 @@ pub fn close_by_hand(host: &Host, settings: &Settings, reasons: &[Reason]) -> Re
     if removing(host) {
         return Ok(not_closed(State::Open));
     }
-    files::remove(&host.path(override_::FILE))?;
-    files::remove(&host.path(pass::FILE))?;
+    host.remove(override_::FILE)?;
+    host.remove(pass::FILE)?;
     let closed = close_and_tell(host, settings, reasons, lock)?;
     // Refusing is the safe side: it does not depend on the log.
     audit::append(host, &audit::Event::now(host, What::Close, &lines(reasons), None))?;
@@ -74,7 +74,7 @@ pub fn close_undecided(host: &Host, settings: &Settings, reason: Reason) -> Resu
 /// Those of [`close`].
 pub fn end_pass(host: &Host, settings: &Settings, reasons: &[Reason]) -> Result<Closed> {
     let lock = Lock::take_to_close(host)?;
-    files::remove(&host.path(pass::FILE))?;
+    host.remove(pass::FILE)?;
     close_unless_let_through(host, settings, reasons, lock)
 }
 
@@ -144,7 +144,7 @@ pub(super) fn close_locked(host: &Host, settings: &Settings, reasons: &[Reason],
     let mut new =
         Record { reasons: reasons.to_vec(), since, poweroff: settings.poweroff, initctl, confirmed: false, failed: None };
     // Ones that have ended, or that another kernel ended. What refuses does not depend on their removal.
-    let _ = (files::remove(&host.path(override_::FILE)), files::remove(&host.path(pass::FILE)));
+    let _ = (host.remove(override_::FILE), host.remove(pass::FILE));
     // The record first: it knows what to put back. Where it cannot be written (a full /run), nothing is masked that nobody would
     // put back, and the reboot is refused all the same.
     let recorded = store(host, &new);

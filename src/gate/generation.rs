@@ -5,11 +5,11 @@
 //! and a hook that is killed half-way has either raised it or not.
 
 use crate::host::lock::WriteLock;
-use crate::host::{files, Host};
+use crate::host::Host;
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt;
 
 /// Where it is, below the root. /run is empty after a boot, and so are the runs that could have read it.
 pub const FILE: &str = "/run/vfguard/generation";
@@ -22,10 +22,14 @@ const MAX_LENGTH: u64 = 1 << 20;
 /// # Errors
 /// When the file cannot be written.
 pub fn bump(host: &Host) -> Result<u64> {
-    let path = host.path(FILE);
-    files::create_dirs(path.parent().unwrap_or(Path::new("/")), 0o755)?;
-    let act = || format!("raising the generation counter {}", path.display());
-    let mut file = File::options().create(true).append(true).open(&path).with_context(act)?;
+    let act = || format!("raising the generation counter {FILE}");
+    let place = host.place(FILE)?;
+    let mut file = File::options()
+        .create(true)
+        .append(true)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(place.path())
+        .with_context(act)?;
     file.write_all(b".").with_context(act)?;
     Ok(file.metadata().with_context(act)?.len())
 }
@@ -34,7 +38,9 @@ pub fn bump(host: &Host) -> Result<u64> {
 /// across this; a hook that came before it has its kernel seen by whoever looks after it.
 pub fn trim(host: &Host, _lock: &WriteLock) {
     if current(host) > MAX_LENGTH {
-        let _ = File::options().write(true).open(host.path(FILE)).and_then(|file| file.set_len(0));
+        let Ok(place) = host.place(FILE) else { return };
+        let opened = File::options().write(true).custom_flags(nix::libc::O_NOFOLLOW).open(place.path());
+        let _ = opened.and_then(|file| file.set_len(0));
     }
 }
 

@@ -50,7 +50,7 @@ impl Lock {
 
     fn acquire(host: &Host) -> Result<Option<Flock<File>>> {
         failpoint::hit("gate-lock-before-taken");
-        let taken = lock::acquire(&host.path(LOCK), PATIENCE, RETRY);
+        let taken = lock::acquire(host, LOCK, PATIENCE, RETRY);
         failpoint::hit("gate-lock-taken");
         taken
     }

@@ -7,7 +7,7 @@ use super::systemd::{self, Files};
 use super::term::Term;
 use super::{generation, is_clear, look, override_, pass, record, upstart, RECORD};
 use crate::error::{advise, Remedy};
-use crate::host::{command, failpoint, files, Host};
+use crate::host::{command, failpoint, Host};
 use crate::report::notices::{self, Topic};
 use crate::report::text::Text;
 use anyhow::{Context, Result};
@@ -69,8 +69,8 @@ pub fn open(host: &Host, judged: Option<u64>) -> Result<Opened> {
 /// Those of [`open`].
 pub fn remove(host: &Host) -> Result<()> {
     let lock = Lock::take(host)?;
-    files::remove(&host.path(override_::FILE))?;
-    files::remove(&host.path(pass::FILE))?;
+    host.remove(override_::FILE)?;
+    host.remove(pass::FILE)?;
     if host.is_live() && host.is_dir(crate::host::systemd::BOOTED) {
         // Timers that would call a program that is gone.
         let _ = crate::host::systemd::order("stop", &[TIMERS]);
@@ -104,7 +104,7 @@ pub(super) fn open_locked(host: &Host, _: &Lock) -> Result<bool> {
     }
     let _ = notices::motd(host, None);
     failpoint::hit("gate-removed-before-record");
-    files::remove(&host.path(RECORD))?;
+    host.remove(RECORD)?;
     Ok(was)
 }
 

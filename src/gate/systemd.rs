@@ -5,7 +5,7 @@
 //! ways to reboot on systemd 252 and 257. Never an Assert or a Condition, and never a check service: with those, services
 //! stop and the machine reboots anyway, or hangs (see tests/vm).
 
-use crate::host::{command, failpoint, files, systemd, Host};
+use crate::host::{command, failpoint, systemd, Host};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -115,21 +115,19 @@ pub fn write(host: &Host, poweroff: bool) -> Result<()> {
 }
 
 fn mask(host: &Host, unit: &str) -> Result<()> {
-    let path = host.path_of_link(unit_path(unit));
     if is_masked(host, unit) {
         return Ok(());
     }
-    files::create_dirs(path.parent().unwrap_or(Path::new("/")), 0o755)?;
-    files::remove(&path)?;
-    symlink("/dev/null", &path).with_context(|| format!("masking {unit} with {}", path.display()))
+    let dir = host.make_dirs(DIR, 0o755)?;
+    host.remove(unit_path(unit))?;
+    symlink("/dev/null", dir.at(unit)).with_context(|| format!("masking {unit} in {}", dir.shown().display()))
 }
 
 fn remove_drop_in(host: &Host, unit: &str) -> Result<()> {
-    let path = host.path_of_link(drop_in(unit));
-    files::remove(&path)?;
-    if let Some(dir) = path.parent() {
+    host.remove(drop_in(unit))?;
+    if host.is_dir(DIR) {
         // Not empty: somebody else's drop-ins are in it.
-        let _ = fs::remove_dir(dir);
+        let _ = fs::remove_dir(host.dir(DIR)?.at(format!("{unit}.d")));
     }
     Ok(())
 }
@@ -140,9 +138,9 @@ pub fn remove(host: &Host, initctl: &Initctl) -> Result<()> {
         remove_drop_in(host, unit)?;
         failpoint::hit("gate-removed-in-part");
     }
-    files::remove(&host.path_of_link(unit_path(UNIT)))?;
+    host.remove(unit_path(UNIT))?;
     for unit in INITCTL.iter().filter(|u| initctl.masked.iter().any(|m| m == *u) && is_masked(host, u)) {
-        files::remove(&host.path_of_link(unit_path(unit)))?;
+        host.remove(unit_path(unit))?;
     }
     Ok(())
 }
@@ -267,10 +265,10 @@ mod tests {
         let (_dir, host) = host();
         write(&host, true).unwrap();
         assert_eq!(look(&host, true), Files::All);
-        files::remove(&host.path(drop_in("systemd-reboot.service"))).unwrap();
+        host.remove(drop_in("systemd-reboot.service")).unwrap();
         assert_eq!(look(&host, false), Files::Some);
         write(&host, true).unwrap();
-        files::remove(&host.path_of_link(unit_path(UNIT))).unwrap();
+        host.remove(unit_path(UNIT)).unwrap();
         assert_eq!(look(&host, false), Files::Some);
     }
 

@@ -91,9 +91,9 @@ pub fn write(host: &Host, poweroff: bool, reasons: &[Reason]) -> Result<()> {
 /// # Errors
 /// Those of removing.
 pub fn remove(host: &Host) -> Result<()> {
-    files::remove(&host.path(STATE))?;
+    host.remove(STATE)?;
     if ours(host) {
-        files::remove(&host.path(CTRL_ALT_DEL))?;
+        host.remove(CTRL_ALT_DEL)?;
     }
     Ok(())
 }

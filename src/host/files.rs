@@ -1,6 +1,9 @@
 //! Reading with a bound and writing whole or not at all.
 
+pub mod below;
 pub mod trust;
+
+use self::below::Dir;
 
 use anyhow::{Context, Result};
 use std::fs::{self, File};
@@ -16,7 +19,7 @@ const TEMPORARY: &str = ".vfguard-";
 /// No file takes as long to be written.
 const STALE: Duration = Duration::from_secs(3600);
 /// The mode of any other directory on the way: everybody's, as /var/lib and /lib/modules are.
-const PARENT: u32 = 0o755;
+pub(super) const PARENT: u32 = 0o755;
 
 /// Reads a regular file of at most `limit` bytes. A directory, a fifo or a device is an error, not a hang.
 ///
@@ -53,18 +56,24 @@ pub fn read_start(path: &Path, length: u64) -> io::Result<Vec<u8>> {
 /// Those of each step, with the path; nothing is left behind.
 pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let dir = path.parent().context("a path without a directory")?;
-    create_dirs(dir, 0o755)?;
+    create_dirs(dir, PARENT)?;
+    write_in(&Dir::named(dir.to_owned()), path, content, mode)
+}
+
+/// [`write_atomic`] in a directory that is held. `path` says the file's name, and what it is called in errors.
+pub(super) fn write_in(dir: &Dir, path: &Path, content: &[u8], mode: u32) -> Result<()> {
+    let name = path.file_name().context("a path without a name")?;
     let mut temporary = tempfile::Builder::new()
         .prefix(TEMPORARY)
-        .tempfile_in(dir)
-        .with_context(|| format!("making a temporary file in {}", dir.display()))?;
+        .tempfile_in(dir.path())
+        .with_context(|| format!("making a temporary file in {}", dir.shown().display()))?;
     let act = || format!("writing {}", path.display());
     temporary.write_all(content).with_context(act)?;
     temporary.as_file().set_permissions(fs::Permissions::from_mode(mode)).with_context(act)?;
     temporary.as_file().sync_all().with_context(act)?;
     super::failpoint::hit("record-before-rename");
-    temporary.persist(path).map_err(|e| e.error).with_context(act)?;
-    sync_dir(dir)
+    temporary.persist(dir.at(name)).map_err(|e| e.error).with_context(act)?;
+    dir.sync()
 }
 
 /// Makes a directory with a mode, and the parents that are missing. A strict mode is the last directory's alone: parents are
@@ -75,11 +84,15 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
 pub fn create_dirs(dir: &Path, mode: u32) -> Result<()> {
     let missing: Vec<&Path> = dir.ancestors().take_while(|d| !d.as_os_str().is_empty() && !d.is_dir()).collect();
     for &new in missing.iter().rev() {
-        let usual = if new == dir { mode } else { PARENT };
-        let mode = OWN.iter().find(|(own, _)| new.ends_with(own)).map_or(usual, |(_, mode)| *mode);
-        make_dir(new, mode).with_context(|| format!("making {}", new.display()))?;
+        make_dir(new, mode_of(new, dir, mode)).with_context(|| format!("making {}", new.display()))?;
     }
     Ok(())
+}
+
+/// The mode of a directory that is made on the way to `last`, which gets `mode`.
+pub(super) fn mode_of(new: &Path, last: &Path, mode: u32) -> u32 {
+    let usual = if new == last { mode } else { PARENT };
+    OWN.iter().find(|(own, _)| new.ends_with(own)).map_or(usual, |(_, mode)| *mode)
 }
 
 fn make_dir(dir: &Path, mode: u32) -> io::Result<()> {

@@ -11,7 +11,7 @@
 //! it. The guard inherits the lock of the marker with its open file, so what is locked is being thawed by somebody who lives.
 
 use super::mounts::{self, Mount};
-use super::{failpoint, files, sys, Host};
+use super::{failpoint, sys, Host};
 use crate::error::advise;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -140,9 +140,10 @@ fn stuck(e: Errno, point: &Path) -> anyhow::Error {
 
 /// The marker, locked. None where it cannot be had.
 fn take(host: &Host) -> Option<Flock<File>> {
-    let path = host.path(MARKER);
-    files::create_dirs(path.parent()?, 0o755).ok()?;
-    locked(File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path).ok()?)
+    let place = host.place(MARKER).ok()?;
+    let mut options = File::options();
+    options.create(true).truncate(false).read(true).write(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+    locked(options.open(place.path()).ok()?)
 }
 
 /// The lock of the marker, as soon as nobody else has it.

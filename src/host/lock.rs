@@ -8,7 +8,7 @@
 //! Two of them, so that what must be quick never waits for what is slow: [`WriteLock`] is held through a build, [`BootLock`] for the
 //! moment in which the boot default moves. Who holds the first may take the second, never the other way round.
 
-use super::{failpoint, files, Host};
+use super::{failpoint, Host};
 use crate::error::{advise_exit, exit, Exit};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -44,10 +44,9 @@ impl WriteLock {
     /// [`Exit::Locked`] when another run still holds it; those of opening the file.
     pub fn take(host: &Host, patience: Duration) -> Result<WriteLock> {
         failpoint::hit("write-lock-before-taken");
-        let path = host.path(LOCK);
-        let file = take(&path, patience)?;
+        let file = take(host, LOCK, patience)?;
         failpoint::hit("write-lock-taken");
-        Ok(WriteLock { file, path })
+        Ok(WriteLock { file, path: host.path(LOCK) })
     }
 
     /// Looks whether this is still the lock that others take; right before what must not be done twice or by two: a module that is
@@ -80,7 +79,7 @@ impl BootLock {
     /// [`Exit::Locked`] when the other does not end; those of opening the file.
     pub fn take(host: &Host) -> Result<BootLock> {
         failpoint::hit("boot-lock-before-taken");
-        let file = take(&host.path(BOOT_LOCK), MOVING)?;
+        let file = take(host, BOOT_LOCK, MOVING)?;
         failpoint::hit("boot-lock-taken");
         Ok(BootLock { _file: Some(file) })
     }
@@ -98,11 +97,11 @@ impl BootLock {
     }
 }
 
-fn take(path: &Path, patience: Duration) -> Result<Flock<File>> {
-    acquire(path, patience, RETRY)?.ok_or_else(|| {
+fn take(host: &Host, name: &str, patience: Duration) -> Result<Flock<File>> {
+    acquire(host, name, patience, RETRY)?.ok_or_else(|| {
         advise_exit(
             Exit::Locked,
-            format!("another vfguard run holds {} (waited {} s)", path.display(), patience.as_secs()),
+            format!("another vfguard run holds {} (waited {} s)", host.path(name).display(), patience.as_secs()),
             "wait until it is done (`vfguard status` shows its log), then run this again",
         )
     })
@@ -113,11 +112,11 @@ fn take(path: &Path, patience: Duration) -> Result<Flock<File>> {
 ///
 /// # Errors
 /// Those of making, opening and locking the file.
-pub(crate) fn acquire(path: &Path, patience: Duration, retry: Duration) -> Result<Option<Flock<File>>> {
-    let start = Instant::now();
+pub(crate) fn acquire(host: &Host, name: &str, patience: Duration, retry: Duration) -> Result<Option<Flock<File>>> {
+    let (start, path) = (Instant::now(), &host.path(name));
     loop {
-        files::create_dirs(path.parent().unwrap_or(Path::new("/")), 0o755)?;
-        let file = open(path).with_context(|| format!("opening the lock {}", path.display()))?;
+        let place = host.place(name)?;
+        let file = open(&place.path()).with_context(|| format!("opening the lock {}", path.display()))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(held) if is_named(path, &held) => return Ok(Some(held)),
             Ok(_) | Err((_, Errno::EWOULDBLOCK)) if start.elapsed() < patience => std::thread::sleep(retry),
@@ -135,7 +134,13 @@ fn is_named(path: &Path, file: &File) -> bool {
 
 /// Opens the file of a lock, made where it is missing, and closes it to others, as an older vfguard or another umask left it.
 fn open(path: &Path) -> io::Result<File> {
-    let file = File::options().create(true).truncate(false).write(true).mode(MODE).open(path)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(MODE)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(path)?;
     file.set_permissions(Permissions::from_mode(MODE))?;
     Ok(file)
 }
@@ -216,9 +221,9 @@ mod tests {
             waited
         });
         drop(first);
-        assert!(acquire(&host.path(BOOT_LOCK), Duration::ZERO, RETRY).unwrap().is_none(), "two hold it");
+        assert!(acquire(&host, BOOT_LOCK, Duration::ZERO, RETRY).unwrap().is_none(), "two hold it");
         drop(waiting);
-        assert!(acquire(&host.path(BOOT_LOCK), Duration::ZERO, RETRY).unwrap().is_some());
+        assert!(acquire(&host, BOOT_LOCK, Duration::ZERO, RETRY).unwrap().is_some());
     }
 
     #[test]

@@ -22,8 +22,9 @@ pub mod sys;
 pub mod systemd;
 pub mod tied;
 
+use self::files::below::Dir;
 use crate::error::Remedy;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nix::sys::statfs::{statfs, MSDOS_SUPER_MAGIC};
 use std::ffi::OsString;
 use std::fs;
@@ -33,6 +34,28 @@ use std::path::{Path, PathBuf};
 
 /// The largest file that is read whole: a vmlinuz or a module is never more (a debug module of amdgpu is 60 MB).
 pub const MAX_FILE: u64 = 256 << 20;
+
+/// Where a file is written.
+#[derive(Debug)]
+pub struct Place {
+    dir: Dir,
+    name: OsString,
+}
+
+impl Place {
+    /// The name to open it by, while this lives.
+    pub fn path(&self) -> PathBuf {
+        self.dir.at(&self.name)
+    }
+
+    /// Makes the file's name durable.
+    ///
+    /// # Errors
+    /// Those of opening and fsync(2), with the path.
+    pub fn sync(&self) -> Result<()> {
+        self.dir.sync()
+    }
+}
 
 /// A machine: the live one, or a tree below `--root DIR`.
 #[derive(Clone, Debug)]
@@ -179,11 +202,79 @@ impl Host {
         fs::read_link(self.path_of_link(path))
     }
 
+    /// A directory of the machine in which something is to be changed.
+    ///
+    /// # Errors
+    /// When it is missing; with another root, when everybody could change what lies there, or a link was put in its way.
+    pub fn dir(&self, path: impl AsRef<Path>) -> Result<Dir> {
+        self.held(self.path(path), |_| None)
+    }
+
+    /// [`Host::dir`], made with this mode where it is missing, with its parents.
+    ///
+    /// # Errors
+    /// Those of [`Host::dir`] and of making it.
+    pub fn make_dirs(&self, path: impl AsRef<Path>, mode: u32) -> Result<Dir> {
+        let real = self.path(path);
+        if self.is_live() {
+            files::create_dirs(&real, mode)?;
+        }
+        let last = real.clone();
+        self.held(real, |new| Some(files::mode_of(new, &last, mode)))
+    }
+
+    /// Where a file is to be opened for writing; its directory is made (mode 0755) where it is missing. What opens it does not follow a link
+    /// (`O_NOFOLLOW`).
+    ///
+    /// # Errors
+    /// Those of [`Host::make_dirs`].
+    pub fn place(&self, path: impl AsRef<Path>) -> Result<Place> {
+        let real = self.path_of_link(path);
+        let name = real.file_name().context("a path without a name")?.to_owned();
+        Ok(Place { dir: self.make_dirs(self.name(real.parent().unwrap_or(&self.root)), files::PARENT)?, name })
+    }
+
+    fn held(&self, real: PathBuf, make: impl Fn(&Path) -> Option<u32>) -> Result<Dir> {
+        match self.is_live() {
+            true => Ok(Dir::named(real)),
+            false => Dir::walk(&self.root, &real, make),
+        }
+    }
+
     /// Writes a file whole or not at all, making its directory first; see [`files::write_atomic`].
     ///
     /// # Errors
     /// Those of each step, with the path.
     pub fn write_atomic(&self, path: impl AsRef<Path>, content: &[u8], mode: u32) -> Result<()> {
-        files::write_atomic(&self.path(path), content, mode)
+        let real = self.path(path);
+        let dir = self.make_dirs(self.name(real.parent().unwrap_or(&self.root)), files::PARENT)?;
+        files::write_in(&dir, &real, content, mode)
+    }
+
+    /// Removes a file or a link; that it is not there is fine. Says whether it was.
+    ///
+    /// # Errors
+    /// Those of unlink(2) but `NotFound`, with the path, and those of [`Host::dir`].
+    pub fn remove(&self, path: impl AsRef<Path>) -> Result<bool> {
+        let real = self.path_of_link(path);
+        let dir = real.parent().unwrap_or(&self.root);
+        match real.file_name() {
+            Some(name) if dir.is_dir() => {
+                files::remove(&self.dir(self.name(dir))?.at(name)).with_context(|| format!("removing {}", real.display()))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// [`Host::remove`], for a file that must not be there again after a power cut.
+    ///
+    /// # Errors
+    /// Those of [`Host::remove`] and fsync(2).
+    pub fn remove_durably(&self, path: impl AsRef<Path>) -> Result<bool> {
+        let removed = self.remove(&path)?;
+        if let Some(dir) = self.path_of_link(path).parent().filter(|_| removed) {
+            files::sync_dir(dir)?;
+        }
+        Ok(removed)
     }
 }

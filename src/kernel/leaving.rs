@@ -29,7 +29,7 @@ pub fn note(host: &Host, kernel: &KernelRelease) -> Result<()> {
 
 /// Forgets them: by the next hook their files are gone, or were installed anew.
 pub fn forget(host: &Host) {
-    let _ = files::remove(&host.path(FILE));
+    let _ = host.remove(FILE);
 }
 
 /// Whether a kernel is being removed now.

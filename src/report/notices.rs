@@ -146,7 +146,7 @@ fn message(host: &Host, text: &Text) -> Result<NamedTempFile> {
 pub fn motd(host: &Host, text: Option<&Text>) -> Result<()> {
     match text {
         Some(text) => host.write_atomic(MOTD, text.as_str().as_bytes(), 0o644),
-        None => files::remove(&host.path_of_link(Path::new(MOTD))).map(drop),
+        None => host.remove(Path::new(MOTD)).map(drop),
     }
 }
 

@@ -4,7 +4,6 @@ use super::print;
 use super::text::{printable, Text};
 use crate::cli::Context;
 use crate::driver::{Progress, Silent};
-use crate::host::files;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::cell::RefCell;
 use std::fs::File;
@@ -87,9 +86,12 @@ pub struct Told {
 impl Told {
     /// What [`lines`] gives, and the same into a new file at `path`, below the root; that it cannot be made is no error.
     pub fn new(context: &Context, path: &str) -> Told {
-        let path = context.host.path(path);
-        let made = path.parent().map_or(Ok(()), |dir| files::create_dirs(dir, 0o755)).and_then(|()| files::remove(&path));
-        let file = made.ok().and_then(|_| File::options().write(true).create_new(true).open(&path).ok());
+        let new = || {
+            let place = context.host.place(path)?;
+            context.host.remove(path)?;
+            anyhow::Ok(File::options().write(true).create_new(true).open(place.path())?)
+        };
+        let file = new().ok();
         Told { lines: lines(context), file: RefCell::new(file) }
     }
 

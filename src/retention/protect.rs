@@ -7,7 +7,7 @@
 use super::apt;
 use crate::error::Remedy;
 use crate::host::command::{run_ok, Spec};
-use crate::host::{files, locks, Host};
+use crate::host::{locks, Host};
 use crate::kernel::KernelRelease;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -85,7 +85,7 @@ fn give_back(host: &Host, kept: &Kept) -> Result<Option<String>> {
     if !packages.is_empty() {
         mark("auto", &packages).remedy(&act, by_hand("auto", &packages))?;
     }
-    files::remove_durably(&host.path(RECORD)).remedy(act, format!("rm {RECORD}"))?;
+    host.remove_durably(RECORD).remedy(act, format!("rm {RECORD}"))?;
     let packages = packages.join(", ");
     Ok((!packages.is_empty()).then(|| format!("{packages} given back to autoremove (apt-mark auto): the hold has ended")))
 }

@@ -30,7 +30,7 @@ pub(in crate::boot) fn write(host: &Host, path: &Path, before: &[u8], after: &[u
     failpoint::hit("grubenv-before-write");
     // One that another tool is writing is waited for.
     if grubenv::read(path).map_or(true, |now| now != before) {
-        let _ = files::remove(&host.path(NOTE));
+        let _ = host.remove(NOTE);
         return Err(SetMeanwhile.into());
     }
     file.write_all_at(after, 0).with_context(|| format!("writing {}", path.display()))?;
@@ -38,7 +38,7 @@ pub(in crate::boot) fn write(host: &Host, path: &Path, before: &[u8], after: &[u
     file.sync_all().with_context(|| format!("syncing {}", path.display()))?;
     if noted {
         // One that stays is found to be about a write that is whole.
-        let _ = files::remove(&host.path(NOTE));
+        let _ = host.remove(NOTE);
     }
     Ok(())
 }
@@ -66,7 +66,7 @@ pub fn heal(host: &Host) -> Result<Option<String>> {
     let _lock = BootLock::take(host)?;
     let noted = host.read(NOTE).ok().and_then(|note| parse(&note));
     let Some((name, before, after)) = noted else {
-        files::remove(&host.path(NOTE))?;
+        host.remove(NOTE)?;
         return Ok(None);
     };
     let path = host.path(&name);
@@ -80,7 +80,7 @@ pub fn heal(host: &Host) -> Result<Option<String>> {
         ));
     }
     let healed = finished.map(|finished| write(host, &path, &now, &finished)).transpose()?;
-    files::remove(&host.path(NOTE))?;
+    host.remove(NOTE)?;
     Ok(healed.map(|()| format!("{}: a write that was cut short is finished", name.display())))
 }
 

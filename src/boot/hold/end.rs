@@ -4,7 +4,7 @@ use super::moves::make;
 use super::record::{Hold, RECORD};
 use crate::boot::choose;
 use crate::host::lock::BootLock;
-use crate::host::{files, Host};
+use crate::host::Host;
 use crate::kernel::KernelRelease;
 use anyhow::Result;
 
@@ -47,7 +47,7 @@ fn drop_mark(host: &Host, all: bool) -> Result<Option<KernelRelease>> {
 
 /// Removes the record for good: one that a power cut brought back would bring back its hold.
 pub(super) fn forget(host: &Host) -> Result<()> {
-    files::remove_durably(&host.path(RECORD)).map(drop)
+    host.remove_durably(RECORD).map(drop)
 }
 
 /// Takes all that is ours out of the loader's files, for the removal of vfguard, and leaves the record: should it be installed again, what

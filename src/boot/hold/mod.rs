@@ -21,7 +21,7 @@ use crate::config::Boot;
 use crate::declined;
 use crate::error::{advise, Remedy};
 use crate::host::lock::BootLock;
-use crate::host::{failpoint, files, locks, Host};
+use crate::host::{failpoint, locks, Host};
 use crate::kernel::KernelRelease;
 use anyhow::{Context, Result};
 use moves::{can_be_made, lastingly, make, SetMeanwhile, ATTEMPTS};
@@ -211,7 +211,7 @@ fn try_hold(host: &Host, to: &KernelRelease) -> Result<Change> {
         // That the record cannot be put back either (a full disk) is not the cause.
         let _ = match seen.record {
             Some(before) => before.write(host),
-            None => files::remove(&host.path(RECORD)).map(drop),
+            None => host.remove(RECORD).map(drop),
         };
         if !was_set_meanwhile(&error) {
             rest::begin(host, &asked, to, &error);

@@ -157,14 +157,14 @@ pub(in crate::boot) fn can_be_made(plan: &Plan) -> Result<()> {
 }
 
 fn remove(host: &Host, path: &Path) -> Result<()> {
-    files::remove_durably(path)?;
+    host.remove_durably(host.name(path))?;
     settle(host, path)
 }
 
 /// Replaces a file of /boot whole, keeping its mode and owner, and makes that visible to a loader that reads no journal.
 pub(in crate::boot) fn replace(host: &Host, path: &Path, content: &[u8]) -> Result<()> {
     let before = std::fs::metadata(path).ok();
-    files::write_atomic(path, content, before.as_ref().map_or(0o644, |m| m.mode() & 0o7777))?;
+    host.write_atomic(host.name(path), content, before.as_ref().map_or(0o644, |m| m.mode() & 0o7777))?;
     if let Some(before) = before {
         // Who may not give files away (a test) owns what it wrote.
         let _ = std::os::unix::fs::lchown(path, Some(before.uid()), Some(before.gid()));

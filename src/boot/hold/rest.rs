@@ -5,7 +5,7 @@
 use crate::boot::loader::Asked;
 use crate::boot::ready;
 use crate::error::advise;
-use crate::host::{files, Host};
+use crate::host::Host;
 use crate::kernel::KernelRelease;
 use anyhow::Error;
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(in crate::boot) fn is_on(host: &Host, asked: &Asked, to: &KernelRelease) -> 
 
 /// A hold is on.
 pub(super) fn end(host: &Host) {
-    let _ = files::remove(&host.path(FILE));
+    let _ = host.remove(FILE);
 }
 
 fn seal(host: &Host, asked: &Asked, to: &KernelRelease) -> String {

@@ -37,20 +37,13 @@ impl Log {
     /// A new log, readable by root alone; the oldest of too many are removed. `stem` is a safe file name. A log only informs, so
     /// the error that it could not be made with comes beside one that is kept nowhere.
     pub fn create(host: &Host, stem: &str) -> (Log, Option<anyhow::Error>) {
-        let path = host.path(DIR).join(format!("{stem}.log"));
-        let (file, error) = match open(&path) {
+        let name = Path::new(DIR).join(format!("{stem}.log"));
+        let (file, error) = match open(host, &name) {
             Ok(file) => (Some(file), None),
             Err(e) => (None, Some(e)),
         };
-        let log = Log {
-            name: host.name(&path),
-            file,
-            written: 0,
-            tail: VecDeque::new(),
-            dropped: 0,
-            line: Vec::new(),
-            reading: Reading::default(),
-        };
+        let log =
+            Log { name, file, written: 0, tail: VecDeque::new(), dropped: 0, line: Vec::new(), reading: Reading::default() };
         (log, error)
     }
 
@@ -124,13 +117,13 @@ impl Log {
     }
 }
 
-fn open(path: &Path) -> Result<File> {
+fn open(host: &Host, path: &Path) -> Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
-    let dir = path.parent().unwrap_or(path);
-    files::create_dirs(dir, 0o750)?;
-    files::remove(path)?;
-    prune(dir);
-    let file = File::options().write(true).create_new(true).mode(0o640).open(path);
+    let name = path.file_name().context("a log without a name")?;
+    let dir = host.make_dirs(path.parent().unwrap_or(path), 0o750)?;
+    host.remove(path)?;
+    prune(&dir.path());
+    let file = File::options().write(true).create_new(true).mode(0o640).open(dir.at(name));
     file.with_context(|| format!("making the log {}", path.display()))
 }
 

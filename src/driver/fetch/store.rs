@@ -5,13 +5,14 @@ use super::{digest, open_regular, Failure};
 use crate::driver::digest::Hasher;
 use crate::driver::packing::{Packing, HEAD};
 use crate::driver::Digest;
-use crate::host::{files, Host};
+use crate::host::files::below::Dir;
+use crate::host::Host;
 use anyhow::{anyhow, bail, Context, Error, Result};
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File, Permissions};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 use tempfile::NamedTempFile;
 
@@ -32,14 +33,16 @@ const MAX_CACHED: u64 = 1 << 30;
 
 /// The cache as one archive sees it.
 pub(super) struct Store {
+    host: Host,
     directory: PathBuf,
-    shown: PathBuf,
     name: String,
 }
 
 /// An archive that is coming in.
 pub(super) struct Part {
     file: NamedTempFile,
+    /// Where it lies; the file's name ends with it.
+    dir: Dir,
     /// Says that somebody still writes it; the kernel lets go of it when we die.
     _lock: Option<Flock<File>>,
     hasher: Hasher,
@@ -48,7 +51,7 @@ pub(super) struct Part {
 
 impl Store {
     pub(super) fn new(host: &Host, name: String) -> Store {
-        Store { directory: host.path(SOURCES), shown: host.path(SOURCES), name }
+        Store { host: host.clone(), directory: host.path(SOURCES), name }
     }
 
     /// The archive's file name.
@@ -58,7 +61,7 @@ impl Store {
 
     /// The directory for messages.
     pub(super) fn shown(&self) -> std::path::Display<'_> {
-        self.shown.display()
+        self.directory.display()
     }
 
     /// The cached archive, if it is there and is the pinned one; a wrong one is set aside, which is an error to be told.
@@ -74,19 +77,23 @@ impl Store {
             return Ok(Some((path, file)));
         }
         let aside = self.aside();
-        let kept = fs::rename(&path, &aside).map(|()| format!("set aside as {}", aside.display()));
+        let set_aside = || {
+            let dir = self.host.dir(SOURCES)?;
+            Ok(fs::rename(dir.at(&self.name), dir.at(self.rejected()))?)
+        };
+        let kept: Result<String> = set_aside().map(|()| format!("set aside as {}", aside.display()));
         bail!(
             "{}: SHA-256 {got} instead of {sha256}, {}",
             path.display(),
-            kept.unwrap_or_else(|e| format!("and it cannot be set aside: {e}"))
+            kept.unwrap_or_else(|e| format!("and it cannot be set aside: {e:#}"))
         );
     }
 
     /// Makes the directory, removes what killed runs left there and all but the newest of what was set aside.
     pub(super) fn prepare(&self) -> Result<()> {
-        files::create_dirs(&self.directory, 0o755)?;
+        let dir = self.host.make_dirs(SOURCES, 0o755)?;
         let mut rejected = Vec::new();
-        let listing = fs::read_dir(&self.directory).with_context(|| format!("reading {}", self.shown()))?;
+        let listing = fs::read_dir(dir.path()).with_context(|| format!("reading {}", self.shown()))?;
         for entry in listing.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let modified = entry.metadata().and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -110,13 +117,14 @@ impl Store {
 
     /// A new temporary file beside the cache.
     pub(super) fn part(&self) -> Result<Part> {
+        let dir = self.host.dir(SOURCES)?;
         let file = tempfile::Builder::new()
             .prefix(PART)
-            .tempfile_in(&self.directory)
+            .tempfile_in(dir.path())
             .with_context(|| format!("making a temporary file in {}", self.shown()))?;
         // Without the lock (a file system that has none) the file is only swept when it is old.
         let _lock = file.as_file().try_clone().ok().and_then(lock);
-        Ok(Part { file, _lock, hasher: Hasher::default(), start: Vec::new() })
+        Ok(Part { file, dir, _lock, hasher: Hasher::default(), start: Vec::new() })
     }
 
     /// Gives what came in its name, if it is the pinned archive; else sets it aside.
@@ -124,27 +132,31 @@ impl Store {
         let got = part.hasher.finish();
         if got != *sha256 {
             let aside = self.aside();
-            let kept = part.file.persist(&aside).is_ok();
+            let kept = part.file.persist(part.dir.at(self.rejected())).is_ok();
             let hint = Packing::of(&part.start).map_or_else(|unread| format!(" (it is {})", unread.what), |_| String::new());
             let kept = if kept { format!(", set aside as {}", aside.display()) } else { String::new() };
             return Err(Failure::Next(anyhow!("SHA-256 {got}{OTHER_DIGEST}{sha256}{hint}{kept}")));
         }
         let path = self.directory.join(&self.name);
-        self.persist(part.file, &path).map(|file| (path, file)).map_err(Failure::Stop)
+        self.persist(part.file, &part.dir).map(|file| (path, file)).map_err(Failure::Stop)
     }
 
-    fn persist(&self, part: NamedTempFile, path: &Path) -> Result<File, Error> {
-        let act = || format!("writing {}", path.display());
+    fn persist(&self, part: NamedTempFile, dir: &Dir) -> Result<File, Error> {
+        let act = || format!("writing {}", self.directory.join(&self.name).display());
         part.as_file().set_permissions(Permissions::from_mode(0o644)).with_context(act)?;
         part.as_file().sync_all().with_context(act)?;
-        let mut file = part.persist(path).map_err(|e| e.error).with_context(act)?;
-        files::sync_dir(&self.directory)?;
+        let mut file = part.persist(dir.at(&self.name)).map_err(|e| e.error).with_context(act)?;
+        dir.sync()?;
         file.seek(SeekFrom::Start(0)).with_context(act)?;
         Ok(file)
     }
 
+    fn rejected(&self) -> String {
+        format!("{}{REJECTED}", self.name)
+    }
+
     fn aside(&self) -> PathBuf {
-        self.directory.join(format!("{}{REJECTED}", self.name))
+        self.directory.join(self.rejected())
     }
 }
 

@@ -12,6 +12,7 @@ use crate::driver::rest;
 use crate::error::{advise, Remedy};
 use crate::finding::{Code, Finding};
 use crate::host::command::{run_ok, Spec};
+use crate::host::files::below::Dir;
 use crate::host::lock::WriteLock;
 use crate::host::pci::Device;
 use crate::host::{failpoint, files, Host};
@@ -75,12 +76,11 @@ pub fn install(
             format!("install the kernel {kernel}"),
         ));
     }
-    let dir = host.path(dir(kernel));
-    files::create_dirs(&dir, 0o755).remedy(
-        format!("preparing {}", dir.display()),
+    let dir = host.make_dirs(dir(kernel), 0o755).remedy(
+        format!("preparing {}", dir(kernel).display()),
         format!("make {} writable (mount -o remount,rw), then: vfguard prepare {kernel}", modules_dir.display()),
     )?;
-    sweep(&dir)?;
+    sweep(&dir.path())?;
     let neighbour = neighbour(host, kernel);
     let compression = compression(tree, neighbour.as_deref());
     let mut change = Change { host, kernel, dir: &dir, made: Vec::new(), former: Vec::new() };
@@ -105,7 +105,7 @@ pub fn install(
     match done {
         Ok(()) => {
             failpoint::hit("proven-before-settled");
-            let paths = change.made.iter().map(|p| host.name(p)).collect();
+            let paths = change.made.iter().map(|name| self::dir(kernel).join(name)).collect();
             change.settle()?;
             Ok(paths)
         }
@@ -137,50 +137,51 @@ pub(super) fn sweep(dir: &Path) -> Result<()> {
 struct Change<'a> {
     host: &'a Host,
     kernel: &'a KernelRelease,
-    dir: &'a Path,
-    made: Vec<PathBuf>,
+    dir: &'a Dir,
+    /// Names in it that were written.
+    made: Vec<OsString>,
     /// Second name and name of each file that was there before.
-    former: Vec<(PathBuf, PathBuf)>,
+    former: Vec<(OsString, OsString)>,
 }
 
 impl Change<'_> {
     fn replace(&mut self, module: &VerifiedModule, compression: Compression, neighbour: Option<&Path>) -> Result<()> {
-        let path = self.dir.join(format!("{}{}", module.name, compression.suffix()));
+        let name = OsString::from(format!("{}{}", module.name, compression.suffix()));
         let old = self.keep(&module.name)?;
-        let act = || format!("writing {}", path.display());
-        let mut temporary = tempfile::Builder::new().prefix(".vfguard-").tempfile_in(self.dir).with_context(act)?;
+        let act = || format!("writing {}", self.dir.shown().join(&name).display());
+        let mut temporary = tempfile::Builder::new().prefix(".vfguard-").tempfile_in(self.dir.path()).with_context(act)?;
         temporary.write_all(&compression.compress(&module.bytes)?).with_context(act)?;
         let file = temporary.as_file();
         file.set_permissions(Permissions::from_mode(0o644)).with_context(act)?;
         label(file, neighbour)?;
         file.sync_all().with_context(act)?;
         failpoint::hit("temporary-before-rename");
-        temporary.persist(&path).map_err(|e| e.error).with_context(act)?;
-        self.made.push(path.clone());
+        temporary.persist(self.dir.at(&name)).map_err(|e| e.error).with_context(act)?;
+        self.made.push(name.clone());
         failpoint::hit("renamed-before-sync");
-        for old in old.iter().filter(|p| **p != path) {
-            files::remove(old)?;
+        for old in old.iter().filter(|old| **old != name) {
+            files::remove(&self.dir.at(old))?;
         }
-        files::sync_dir(self.dir)
+        self.dir.sync()
     }
 
     /// Takes a module away that an earlier build made.
     fn withdraw(&mut self, name: &str) -> Result<()> {
         for old in self.keep(name)? {
-            files::remove(&old)?;
+            files::remove(&self.dir.at(old))?;
         }
-        files::sync_dir(self.dir)
+        self.dir.sync()
     }
 
     /// Gives the files of a module, packed in whatever way, a second name.
-    fn keep(&mut self, name: &str) -> Result<Vec<PathBuf>> {
-        let files = Compression::ALL.iter().map(|c| self.dir.join(format!("{name}{}", c.suffix())));
-        let old: Vec<PathBuf> = files.filter(|p| p.symlink_metadata().is_ok()).collect();
+    fn keep(&mut self, name: &str) -> Result<Vec<OsString>> {
+        let names = Compression::ALL.iter().map(|c| OsString::from(format!("{name}{}", c.suffix())));
+        let old: Vec<OsString> = names.filter(|name| self.dir.at(name).symlink_metadata().is_ok()).collect();
         for old in &old {
-            let mut second = OsString::from(old.file_name().unwrap_or_default());
+            let mut second = old.clone();
             second.push(FORMER);
-            let second = self.dir.join(second);
-            fs::hard_link(old, &second).with_context(|| format!("keeping {}", old.display()))?;
+            let act = || format!("keeping {}", self.dir.shown().join(old).display());
+            fs::hard_link(self.dir.at(old), self.dir.at(&second)).with_context(act)?;
             self.former.push((second, old.clone()));
         }
         Ok(old)
@@ -188,7 +189,7 @@ impl Change<'_> {
 
     fn settle(self) -> Result<()> {
         for (second, _) in &self.former {
-            files::remove(second)?;
+            files::remove(&self.dir.at(second))?;
         }
         Ok(())
     }
@@ -197,16 +198,17 @@ impl Change<'_> {
     fn take_back(self, error: anyhow::Error) -> anyhow::Error {
         let undo = || -> Result<()> {
             for path in self.made.iter().filter(|p| !self.former.iter().any(|(_, old)| old == *p)) {
-                files::remove(path)?;
+                files::remove(&self.dir.at(path))?;
             }
             for (second, old) in &self.former {
-                fs::rename(second, old).with_context(|| format!("restoring {}", old.display()))?;
+                let act = || format!("restoring {}", self.dir.shown().join(old).display());
+                fs::rename(self.dir.at(second), self.dir.at(old)).with_context(act)?;
             }
-            files::sync_dir(self.dir)?;
+            self.dir.sync()?;
             failpoint::hit("restored-before-depmod");
             if self.former.is_empty() {
                 // Ours alone; a file of somebody else keeps it.
-                let _ = fs::remove_dir(self.dir);
+                let _ = fs::remove_dir(self.dir.shown());
             }
             depmod(self.host, self.kernel)
         };

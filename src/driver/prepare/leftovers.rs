@@ -58,7 +58,7 @@ const MAX_UNNAMED: usize = 8;
 /// what would grow without end. The lock is ours, so whoever made them is dead. What cannot be removed is left to the next run.
 pub fn sweep(host: &Host, _lock: &WriteLock) {
     for name in host.read_dir(crate::driver::prepare::WORK).unwrap_or_default() {
-        let _ = remove::tree(&host.path(crate::driver::prepare::WORK).join(name));
+        let _ = host.dir(crate::driver::prepare::WORK).map(|dir| remove::tree(&dir.at(name)));
     }
     initramfs::sweep(&host.path("/boot"));
     for dir in WRITTEN {
@@ -127,11 +127,13 @@ pub fn clean(host: &Host, _lock: &WriteLock) -> Vec<String> {
 }
 
 fn clean_one(host: &Host, kernel: &KernelRelease) -> Result<()> {
-    let top = host.path(dir(kernel));
-    if top.is_dir() {
-        let ours = top.join(install::DIR);
-        if ours.is_dir() {
-            fs::remove_dir_all(&ours).with_context(|| format!("removing {}", ours.display()))?;
+    if host.is_dir(dir(kernel)) {
+        let held = host.dir(dir(kernel))?;
+        let (top, shown) = (held.path(), held.shown().display());
+        let ours = dir(kernel).join(install::DIR);
+        if host.is_dir(&ours) {
+            let updates = host.dir(dir(kernel).join("updates"))?;
+            fs::remove_dir_all(updates.at("vfguard")).with_context(|| format!("removing {}", ours.display()))?;
         }
         // Each only if it is empty by then.
         let _ = fs::remove_dir(top.join("updates"));
@@ -145,7 +147,7 @@ fn clean_one(host: &Host, kernel: &KernelRelease) -> Result<()> {
                     files::remove(&top.join(link))?;
                 }
             }
-            fs::remove_dir(&top).with_context(|| format!("removing {}", top.display()))?;
+            fs::remove_dir(host.dir("/lib/modules")?.at(kernel.as_str())).with_context(|| format!("removing {shown}"))?;
         }
     }
     let (prefix, about) = (format!("{kernel}-"), format!("-{kernel}-"));
@@ -155,8 +157,8 @@ fn clean_one(host: &Host, kernel: &KernelRelease) -> Result<()> {
     let theirs = |name: &str| others.iter().any(|k| k.len() > prefix.len() && name.starts_with(k));
     remove_named(host, LOGS, |name| name.starts_with(&prefix) && name.ends_with(".log") && !theirs(name))?;
     remove_named(host, cache::DIR, |name| name.starts_with("initramfs-") && name.contains(&about))?;
-    files::remove(&host.path(Path::new(crate::driver::headers::DIR).join(format!("{kernel}.json"))))?;
-    files::remove(&host.path(record(kernel)))?;
+    host.remove(Path::new(crate::driver::headers::DIR).join(format!("{kernel}.json")))?;
+    host.remove(record(kernel))?;
     Ok(())
 }
 
@@ -182,7 +184,7 @@ fn is_depmods(name: &OsString) -> bool {
 fn remove_named(host: &Host, dir: &str, ours: impl Fn(&str) -> bool) -> Result<()> {
     for name in host.read_dir(dir).unwrap_or_default() {
         if name.to_str().is_some_and(&ours) {
-            files::remove(&host.path_of_link(Path::new(dir).join(&name)))?;
+            host.remove(Path::new(dir).join(&name))?;
         }
     }
     Ok(())

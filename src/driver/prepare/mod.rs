@@ -20,7 +20,7 @@ use crate::error::{Advice, Exit};
 use crate::finding::{Code, Finding, Severity};
 use crate::host::lock::WriteLock;
 use crate::host::pci::Device;
-use crate::host::{failpoint, files, remove, Host};
+use crate::host::{failpoint, remove, Host};
 use crate::kernel::tree::{build_tree, BuildTree};
 use crate::kernel::KernelRelease;
 use crate::module::{Module, Target};
@@ -268,9 +268,8 @@ impl Run<'_> {
 
     /// A private directory for this run.
     fn work_dir(&self) -> Result<Work> {
-        let dir = self.host.path(WORK);
         // The build user goes through it where there are no namespaces.
-        files::create_dirs(&dir, 0o711)?;
+        let dir = self.host.make_dirs(WORK, 0o711)?.shown().to_owned();
         let work = tempfile::Builder::new()
             .prefix("run-")
             .tempdir_in(&dir)

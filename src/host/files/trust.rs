@@ -4,7 +4,7 @@ use crate::error::{advise, Remedy};
 use anyhow::{bail, Result};
 use std::fs::{self, File, Metadata};
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// A configuration is a page of text; more is a mistake.
@@ -37,7 +37,7 @@ pub fn open(path: &Path, shown: &Path) -> Result<File> {
     // Who may write the directory may put another file there, or take this one away.
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let dir = fs::metadata(parent).remedy(act, cure)?;
-    if !ours(&dir) || others_write(&dir) {
+    if !ours(&dir) || others_write(dir.mode(), dir.gid()) {
         let above = shown.parent().unwrap_or(shown).display();
         return Err(advise(
             format!("{} may be replaced by others: {above} has {}", shown.display(), owner_and_mode(&dir)),
@@ -72,7 +72,7 @@ pub fn whole_way(path: &Path) -> Result<()> {
     let real = fs::canonicalize(path).remedy(format!("looking at {}", path.display()), "name a path that exists")?;
     for part in real.ancestors() {
         let meta = fs::metadata(part)?;
-        let writable = if meta.is_dir() { others_write(&meta) } else { meta.mode() & 0o022 != 0 };
+        let writable = if meta.is_dir() { others_write(meta.mode(), meta.gid()) } else { meta.mode() & 0o022 != 0 };
         if !ours(&meta) || writable {
             bail!("others than root may change {} ({})", part.display(), owner_and_mode(&meta));
         }
@@ -80,16 +80,53 @@ pub fn whole_way(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Makes a directory of the caller's own with this mode, or takes one that is there and empty: nobody else can put anything into it, or
+/// another directory in its place. The parents that are missing are made.
+///
+/// # Errors
+/// When it is not empty, is another user's or a link, or lies where others could replace it.
+pub fn own_dir(dir: &Path, mode: u32) -> Result<()> {
+    let shown = dir.display();
+    let elsewhere = "name an empty or absent directory in one that only you can change, such as below your home or /var/tmp";
+    let parent = match dir.parent().filter(|p| !p.as_os_str().is_empty()) {
+        Some(parent) => parent,
+        None => Path::new("."),
+    };
+    super::create_dirs(parent, 0o755)?;
+    whole_way(parent).map_err(|e| advise(format!("the directory {shown} could be replaced: {e:#}"), elsewhere))?;
+    match fs::DirBuilder::new().mode(mode).create(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(e).remedy(format!("making {shown}"), elsewhere)
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let flags = nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW;
+    let opened = File::options().read(true).custom_flags(flags).open(dir).remedy(format!("opening {shown}"), elsewhere)?;
+    let owner = opened.metadata()?.uid();
+    if owner != nix::unistd::geteuid().as_raw() {
+        return Err(advise(format!("{shown} belongs to another user (uid {owner})"), elsewhere));
+    }
+    let empty = || match fs::read_dir(dir)?.next() {
+        None => Ok(()),
+        Some(_) => Err(advise(format!("{shown} is not empty"), elsewhere)),
+    };
+    empty()?;
+    opened.set_permissions(fs::Permissions::from_mode(mode))?;
+    // Nobody else can write it from here on; what was put into it a moment ago is seen.
+    empty()
+}
+
 /// Whether it belongs to root or the caller.
 fn ours(meta: &Metadata) -> bool {
     meta.uid() == 0 || meta.uid() == nix::unistd::geteuid().as_raw()
 }
 
-/// Whether others may put names into a directory or take them away. Its group may, where that is root's or the caller's.
-pub(super) fn others_write(dir: &Metadata) -> bool {
-    let our_group = dir.gid() == 0 || dir.gid() == nix::unistd::getegid().as_raw();
+/// Whether others may put names into a directory of this mode and group or take them away. Its group may, where that is root's or the
+/// caller's.
+pub(super) fn others_write(mode: u32, group: u32) -> bool {
+    let our_group = group == 0 || group == nix::unistd::getegid().as_raw();
     let others = if our_group { 0o002 } else { 0o022 };
-    dir.mode() & STICKY == 0 && dir.mode() & others != 0
+    mode & STICKY == 0 && mode & others != 0
 }
 
 fn owner_and_mode(meta: &Metadata) -> String {
@@ -99,7 +136,6 @@ fn owner_and_mode(meta: &Metadata) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     fn set(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -130,5 +166,38 @@ mod tests {
         set(&dir.path().join("a"), 0o777);
         assert!(whole_way(&link).is_err());
         assert!(whole_way(&dir.path().join("absent")).is_err());
+    }
+
+    #[test]
+    fn a_directory_of_our_own_is_empty_ours_and_where_nobody_can_replace_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let mode = |name: &str| fs::metadata(at(name)).unwrap().mode() & 0o7777;
+        own_dir(&at("a/b"), 0o700).unwrap();
+        assert_eq!((mode("a"), mode("a/b")), (0o755, 0o700));
+        set(&at("a/b"), 0o755);
+        own_dir(&at("a/b"), 0o711).unwrap();
+        assert_eq!(mode("a/b"), 0o711, "one that is there and empty is taken");
+        fs::write(at("a/b/file"), "").unwrap();
+        set(&at("a/b"), 0o755);
+        std::os::unix::fs::symlink("a", at("link")).unwrap();
+        fs::create_dir(at("open")).unwrap();
+        set(&at("open"), 0o777);
+        let refused = |name: &str, said: &str| {
+            let error = own_dir(&at(name), 0o700).unwrap_err();
+            assert!(format!("{error:#}").contains(said), "{name}: {error:#}");
+            assert!(crate::error::remedy(&error).unwrap().contains("name an empty or absent directory"));
+        };
+        refused("a/b", "is not empty");
+        refused("link", "opening");
+        refused("open/scratch", "could be replaced");
+        assert!(!at("open/scratch").exists() && mode("a/b") == 0o755, "what is refused is left as it was");
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(at("a"), Some(65534), None).unwrap();
+            refused("a/c", "may change");
+            fs::create_dir(at("theirs")).unwrap();
+            std::os::unix::fs::chown(at("theirs"), Some(65534), None).unwrap();
+            refused("theirs", "belongs to another user (uid 65534)");
+        }
     }
 }

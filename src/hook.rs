@@ -31,6 +31,7 @@ use crate::host::{locks, systemd, Host};
 use crate::judge::{Judgement, KernelReport, Role};
 use crate::kernel::{installed, leaving, KernelRelease};
 use crate::reconcile::{self, Effort, Outcome, Pending, Standing};
+use crate::refuse;
 use crate::survey::Survey;
 use anyhow::Result;
 use follow::{follow, Ran};
@@ -308,7 +309,11 @@ pub fn verdict(host: &Host, config: &Config, caller: Caller, outcome: &Outcome) 
     let (lines, short, refusal) = match outcome.judgement.verdict {
         // What a later hook opens is that one's to tell.
         Verdict::Safe if outcome.withheld => return Told { lines: vec![], refusal: None },
-        Verdict::Safe => (vec![format!("safe: a reboot keeps the network{named}")], None, None),
+        Verdict::Safe => {
+            let order = refuse::order(host).filter(|_| outcome.gate == gate::State::Closed);
+            let safe = format!("safe: a reboot keeps the network{named}");
+            (std::iter::once(safe).chain(order).collect(), None, None)
+        }
         Verdict::Unknown | Verdict::Unsafe => {
             let reasons = gate::reasons(&outcome.judgement);
             let mut lines = Vec::new();

@@ -92,6 +92,9 @@ pub fn reconcile(
         gate::open(host, None)?;
     }
     let allowed = Rights::new(config.mode, place, effort == Effort::Early, gate::removing(host));
+    // What a person closed is closed again after a boot, whatever is found.
+    let not_closed = if allowed.close { gate::keep_closed(host, &config.gate).err() } else { None };
+    done.extend(refuse::order(host).filter(|_| allowed.close));
     let look = effort.look(host, config)?;
     let plan = look.plan(standing.limit(host, allowed));
     let idle = look.judgement.kernels.iter().all(|k| k.builds.is_empty()) && leftovers::removed(host).is_empty();
@@ -101,7 +104,7 @@ pub fn reconcile(
         // Nothing is held.
         done.extend(protect::follow(host, None, Occasion::Run));
         let (gate, judgement) = (gate::State::Open, look.judgement);
-        return Ok(Outcome { judgement, gate, hands_off: None, done, failed: None, withheld: false });
+        return Ok(Outcome { judgement, gate, hands_off: None, done, failed: not_closed, withheld: false });
     }
     failpoint::hit("judged-before-refused");
     // Another run may hold the lock for as long as a build takes; what is unsafe is refused before that.
@@ -110,6 +113,7 @@ pub fn reconcile(
         Plan::Rest | Plan::Allow { .. } | Plan::Tell => Refused::default(),
     };
     done.extend(said);
+    let failed = failed.or(not_closed);
     done.extend(survey::remember(host, &look.survey));
     let patience = match effort {
         Effort::Whole | Effort::Within(_) => config.hook.patience(),

@@ -68,6 +68,12 @@ impl Refused {
     }
 }
 
+/// That a person closed the gate and has not opened it, as a line.
+pub fn order(host: &Host) -> Option<String> {
+    let order = gate::by_hand(host)?.reason();
+    Some(format!("the gate is {}; to open it: {}", order.summary, order.remedy))
+}
+
 /// What mends an error, in brackets behind a line.
 pub fn remedy(error: &anyhow::Error) -> String {
     crate::error::remedy(error).map(|remedy| format!(" ({remedy})")).unwrap_or_default()

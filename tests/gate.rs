@@ -307,6 +307,7 @@ fn the_held_kernel_can_be_rebooted_into_and_an_unsafe_next_one_cannot() {
     let run = machine.run(&["reboot", "--held"]);
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     assert!(run.stdout.contains(OLD), "{}", run.stdout);
+    assert!(files(&machine), "with another root it only says what it would do");
     assert!(fs::read_to_string(machine.path("var/lib/vfguard/audit.log")).unwrap().contains("\"reboot\""));
     let machine = bad(settled(), NEW).boot_default(NEW);
     assert_ne!(machine.run(&["reboot", "--held"]).code, 0);
@@ -515,4 +516,82 @@ fn a_grubenv_that_is_full_is_not_to_be_removed_and_the_remedy_names_a_program_of
     assert!(run.code == 3 && files(&machine), "{said}");
     assert!(said.contains("it is full") && said.contains("grub2-editenv /boot/grub2/grubenv unset"), "{said}");
     assert!(!said.contains("rm /boot"), "{said}");
+}
+
+#[test]
+fn a_gate_closed_with_a_reason_stays_closed_until_a_person_opens_it() {
+    let machine = settled();
+    assert_eq!(machine.run(&["gate", "close", "--reason", ""]).code, 2);
+    assert_eq!(machine.run(&["gate", "close", "--reason", "two\nlines"]).code, 2);
+    assert!(!files(&machine), "a closing that is refused closed");
+    let run = machine.run(&["gate", "close", "--reason", "change freeze until Monday"]);
+    assert!(run.code == 0 && run.stdout.contains("change freeze until Monday"), "{}{}", run.stdout, run.stderr);
+    let log = fs::read_to_string(machine.path("var/lib/vfguard/audit.log")).unwrap();
+    assert!(log.contains("\"event\":\"close\"") && log.contains("\"reason\":\"change freeze until Monday\""), "{log}");
+    let motd = fs::read_to_string(machine.path("run/motd.d/50-vfguard")).unwrap();
+    assert!(motd.contains("an administrator closed the gate") && motd.contains("vfguard gate open --reason TEXT"), "{motd}");
+    for by in ["a look", "a boot"] {
+        if by == "a boot" {
+            fs::remove_dir_all(machine.path("run")).unwrap();
+        }
+        for args in
+            [&["reconcile"][..], &["reconcile", "--from", "99-install"], &["reconcile", "--no-build", "--from", "watch"]]
+        {
+            let run = machine.run(args);
+            assert_eq!(run.code, 0, "all is safe: {}{}", run.stdout, run.stderr);
+            assert!(files(&machine), "opened by {args:?} after {by}");
+        }
+        let check = machine.run(&["check"]);
+        assert!(check.code == 0 && check.stdout.contains("the gate is closed by hand since"), "{}", check.stdout);
+        assert!(check.stdout.contains("change freeze until Monday; to open it: vfguard gate open --reason TEXT"));
+        let reboot = machine.run(&["reboot"]);
+        assert!(
+            reboot.code == 3 && reboot.stderr.contains("change freeze until Monday"),
+            "{}{}",
+            reboot.stdout,
+            reboot.stderr
+        );
+        assert_eq!(machine.run(&["reboot", "--held"]).code, 3);
+        assert!(files(&machine));
+    }
+    // A kernel that is not safe is told beside it, and goes from the reasons once it is.
+    let machine = bad(machine, NEW).boot_default(NEW);
+    assert_eq!(machine.run(&["reconcile"]).code, 3);
+    let reasons = shown(&machine)["reasons"].as_array().unwrap().clone();
+    assert!(reasons.len() == 2 && reasons[0].as_str().unwrap().contains("freeze"), "{reasons:?}");
+    let machine = good(machine, NEW);
+    assert_eq!(machine.run(&["reconcile"]).code, 0);
+    assert_eq!(machine.saved_entry(), NEW, "a freeze is about reboots: the boot default follows");
+    let reasons = shown(&machine)["reasons"].as_array().unwrap().clone();
+    assert!(files(&machine) && reasons.len() == 1 && reasons[0].as_str().unwrap().contains("freeze"), "{reasons:?}");
+    // As the remedy says; then the verdict decides again.
+    assert_eq!(open(&machine, &[]).code, 0);
+    assert!(!files(&machine));
+    fs::remove_file(machine.path("run/vfguard/override.json")).unwrap();
+    assert_eq!(machine.run(&["reconcile"]).code, 0);
+    assert_eq!(gate(&machine), "open");
+    // A record that cannot be read counts, and opens in the same way.
+    let machine = machine.file("var/lib/vfguard/closed-by-hand.json", "{");
+    assert_eq!(machine.run(&["reconcile"]).code, 0);
+    assert!(files(&machine) && shown(&machine)["reasons"][0].as_str().unwrap().contains("cannot be read"));
+    assert_eq!(open(&machine, &[]).code, 0);
+    assert!(!files(&machine) && !machine.path("var/lib/vfguard/closed-by-hand.json").exists());
+    // And goes with vfguard.
+    assert_eq!(machine.run(&["gate", "close", "--reason", "x"]).code, 0);
+    assert_eq!(machine.run(&["gate", "remove"]).code, 0);
+    assert!(!files(&machine) && !machine.path("var/lib/vfguard/closed-by-hand.json").exists());
+}
+
+#[test]
+fn a_freeze_refuses_nothing_where_vfguard_keeps_its_hands_off() {
+    let machine = settled();
+    assert_eq!(machine.run(&["gate", "close", "--reason", "freeze"]).code, 0);
+    let machine = machine.file("etc/vfguard/config.toml", "mode = 'observe'\n");
+    assert_eq!(machine.run(&["reconcile"]).code, 0);
+    assert!(!files(&machine));
+    let reboot = machine.run(&["reboot"]);
+    assert!(reboot.code == 0 && reboot.stdout.contains("would reboot"), "{}{}", reboot.stdout, reboot.stderr);
+    let machine = machine.file("etc/vfguard/config.toml", "");
+    assert_eq!(machine.run(&["reconcile"]).code, 0);
+    assert!(files(&machine), "the freeze is forgotten");
 }

@@ -8,6 +8,7 @@ use crate::gate;
 use crate::host::lock;
 use crate::judge::{self, Judgement};
 use crate::kernel::KernelRelease;
+use crate::refuse;
 use crate::report::text::Text;
 use crate::report::{json, print};
 use crate::survey::Survey;
@@ -73,6 +74,8 @@ pub fn report(context: &Context, judgement: &Judgement, gate: gate::State) {
             Verdict::Safe => "a reboot keeps the network",
             Verdict::Unknown | Verdict::Unsafe => "do not reboot",
         };
+        let order = if gate == gate::State::Closed { refuse::order(&context.host) } else { None };
+        order.into_iter().for_each(|line| text.line(&line));
         text.line_with("verdict: ", style.verdict(judgement.verdict), &format!("; {advice} (gate {})", gate::word(gate)));
     }
     print::out(&text);

@@ -32,7 +32,7 @@ pub struct Args {
 enum Act {
     /// Say whether a reboot is refused, why, and how that is known
     Show,
-    /// Refuse reboots until all kernels that may boot are found safe; ends an override
+    /// Refuse reboots until all kernels that may boot are found safe; with a reason, until the gate is opened by hand. Ends an override
     Close(Close),
     /// Let reboots through against the verdict, for a while and with a reason
     Open(Open),
@@ -43,6 +43,9 @@ enum Act {
 /// `gate close`
 #[derive(clap::Args)]
 pub struct Close {
+    /// Keep it closed, across boots too, until `gate open`: a change freeze. Kept in the audit log and the journal
+    #[arg(long, value_name = "TEXT", conflicts_with = "undecided")]
+    reason: Option<String>,
     /// For vfguard-fail-closed.service: a run ended without a decision. Leaves an override, and the reasons of a closed gate
     #[arg(long)]
     undecided: bool,
@@ -153,8 +156,12 @@ fn close(context: &Context, args: &Close) -> Result<Exit> {
     if let Some(why) = hands_off(context) {
         return Err(advise(format!("the gate stays open: {why}"), "hold the boot default with the boot loader's own tool"));
     }
-    let reason = Reason { kernel: None, summary: "closed by hand".into(), remedy: TO_OPEN.into() };
-    let closed = gate::close_by_hand(&context.host, &context.config.gate, &[reason])?;
+    let order = args.reason.as_deref().map(|reason| gate::ByHand::new(&context.host, reason)).transpose()?;
+    let reason = match &order {
+        Some(order) => order.reason(),
+        None => Reason { kernel: None, summary: "closed by hand".into(), remedy: TO_OPEN.into() },
+    };
+    let closed = gate::close_by_hand(&context.host, &context.config.gate, &[reason], order.as_ref())?;
     // An override that ended with it may have left the default on the kernel that it was about.
     let held = refuse::hold_only(&context.host, &context.config, place::place(&context.host));
     let done = held.unwrap_or_else(|e| vec![format!("boot default not held: {e:#}")]);

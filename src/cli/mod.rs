@@ -150,7 +150,10 @@ impl Context {
         match self.global.color {
             Color::Always => true,
             Color::Never => false,
-            Color::Auto => std::env::var_os("NO_COLOR").is_none() && print::out_is_terminal(),
+            Color::Auto => {
+                let dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+                !dumb && std::env::var_os("NO_COLOR").is_none() && print::out_is_terminal()
+            }
         }
     }
 

@@ -36,6 +36,9 @@ pub struct Args {
 pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     context.must_be_root("reboot")?;
     let (host, config) = (&context.host, &context.config);
+    if config.mode == Mode::Enforce && place::place(host).may_close() {
+        not_by_hand(host)?;
+    }
     let patience = if args.wait { config.hook.patience() } else { Duration::ZERO };
     let locks = alone(host, patience)?;
     // What is in use now is missed at the next boot, should it not be there.
@@ -71,7 +74,8 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         gate::open_for_reboot(host, refused).and_then(|_| ask(context, &judgement, &why, held.as_ref()))
     };
     drop(locks);
-    if asked.is_err() && judgement.verdict != Verdict::Safe {
+    // Another root is only told of.
+    if (asked.is_err() || !host.is_live()) && judgement.verdict != Verdict::Safe {
         // Whatever hindered the reboot, the gate is not left open on an unsafe kernel's account.
         if config.mode == Mode::Enforce && place::place(host).may_close() {
             gate::end_pass(host, &config.gate, &gate::reasons(&judgement))?;
@@ -104,6 +108,14 @@ fn alone(host: &Host, patience: Duration) -> Result<(WriteLock, BootLock)> {
     }
 }
 
+/// An error where a person closed the gate.
+fn not_by_hand(host: &Host) -> Result<()> {
+    match gate::by_hand(host).map(|order| order.reason()) {
+        Some(order) => Err(advise_exit(Exit::Unsafe, format!("the gate is {}", order.summary), order.remedy)),
+        None => Ok(()),
+    }
+}
+
 /// Opens the gate if it is closed and nobody has closed it since the machine was judged.
 fn open(host: &Host, judged: u64) -> Result<()> {
     let opened = match gate::state(host).state {
@@ -112,6 +124,7 @@ fn open(host: &Host, judged: u64) -> Result<()> {
     };
     match opened {
         Opened::Open { .. } => Ok(()),
+        Opened::ByHand => not_by_hand(host),
         Opened::Overtaken => Err(advise_exit(
             Exit::Locked,
             "something changed while the kernels were judged, so the gate was not opened",

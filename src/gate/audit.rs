@@ -103,6 +103,24 @@ pub fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
+/// A reason is a sentence, kept in the journal and in this log.
+const MAX_REASON: usize = 1000;
+
+/// A person's reason, as it is kept.
+///
+/// # Errors
+/// What is wrong with it: empty, longer than a line may be, or not a line.
+pub(super) fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("a reason is needed".into());
+    }
+    if text.len() > MAX_REASON || text.chars().any(char::is_control) {
+        return Err(format!("a reason is one line of at most {MAX_REASON} bytes"));
+    }
+    Ok(text.to_owned())
+}
+
 /// Unix seconds as RFC 3339 in UTC.
 pub fn stamp(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |t| t.to_string())

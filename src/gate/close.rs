@@ -1,6 +1,7 @@
 //! Closing the gate: the record first, then the files that refuse, then the question whether they do; and telling people.
 
 use super::audit::{self, What};
+use super::by_hand::{self, ByHand};
 use super::lock::Lock;
 use super::override_::{self, active as active_override};
 use super::removing::removing;
@@ -37,11 +38,23 @@ pub fn close(host: &Host, settings: &Settings, reasons: &[Reason]) -> Result<Clo
     close_unless_let_through(host, settings, reasons, lock)
 }
 
-/// Closes the gate by hand: an override or a pass that runs ends with it.
+/// Closes the gate where a person closed it, who has not opened it since; and says why, whatever it was closed for beside that.
 ///
 /// # Errors
-/// Those of [`close`], and when the audit log cannot be written.
-pub fn close_by_hand(host: &Host, settings: &Settings, reasons: &[Reason]) -> Result<Closed> {
+/// Those of [`close`].
+pub fn keep_closed(host: &Host, settings: &Settings) -> Result<Option<Closed>> {
+    by_hand::by_hand(host).map(|order| close(host, settings, &[order.reason()])).transpose()
+}
+
+/// Closes the gate by hand: an override or a pass that runs ends with it. With an `order` it stays closed until a person opens it; this is
+/// durable before anything is closed.
+///
+/// # Errors
+/// Those of [`close`], and when the order or the audit log cannot be written.
+pub fn close_by_hand(host: &Host, settings: &Settings, reasons: &[Reason], order: Option<&ByHand>) -> Result<Closed> {
+    if let (Some(order), false) = (order, removing(host)) {
+        by_hand::store(host, order)?;
+    }
     let lock = Lock::take_to_close(host)?;
     if removing(host) {
         return Ok(not_closed(State::Open));
@@ -50,7 +63,8 @@ pub fn close_by_hand(host: &Host, settings: &Settings, reasons: &[Reason]) -> Re
     host.remove(pass::FILE)?;
     let closed = close_and_tell(host, settings, reasons, lock)?;
     // Refusing is the safe side: it does not depend on the log.
-    audit::append(host, &audit::Event::now(host, What::Close, &lines(reasons), None))?;
+    let why = order.map_or_else(|| lines(reasons), |order| order.reason.clone());
+    audit::append(host, &audit::Event::now(host, What::Close, &why, None))?;
     Ok(closed)
 }
 
@@ -111,10 +125,11 @@ fn close_by_itself(host: &Host, settings: &Settings, reasons: &[Reason], lock: L
 
 /// Closes, and tells people once the lock is free.
 fn close_and_tell(host: &Host, settings: &Settings, reasons: &[Reason], lock: Lock) -> Result<Closed> {
-    let (closed, interrupt) = close_locked(host, settings, reasons, &lock)?;
+    let reasons = by_hand::with(host, reasons);
+    let (closed, interrupt) = close_locked(host, settings, &reasons, &lock)?;
     drop(lock);
     if closed.changed {
-        tell_closed(host, reasons, closed.scheduled.as_deref(), interrupt);
+        tell_closed(host, &reasons, closed.scheduled.as_deref(), interrupt);
     }
     Ok(closed)
 }
@@ -223,7 +238,11 @@ fn scheduled(host: &Host, poweroff: bool) -> Option<String> {
 }
 
 fn text(reasons: &[Reason], scheduled: Option<&str>) -> Text {
-    let mut text = Text::of("vfguard refuses to reboot this machine: it might come up without its network.");
+    let mut text = Text::of(if reasons.iter().all(by_hand::is_order) {
+        "vfguard refuses to reboot this machine: an administrator closed the gate."
+    } else {
+        "vfguard refuses to reboot this machine: it might come up without its network."
+    });
     for reason in reasons {
         text.line(&format!("  {}", reason.line()));
         text.line(&format!("    to mend it: {}", reason.remedy));

@@ -11,6 +11,7 @@
 //! there: who judged before a closing never opens after it.
 
 pub mod audit;
+mod by_hand;
 mod close;
 pub mod generation;
 mod lock;
@@ -22,7 +23,8 @@ pub mod systemd;
 mod term;
 pub mod upstart;
 
-pub use close::{close, close_by_hand, close_undecided, end_pass, Closed};
+pub use by_hand::{by_hand, ByHand};
+pub use close::{close, close_by_hand, close_undecided, end_pass, keep_closed, Closed};
 pub use open::{open, remove, Opened};
 pub use override_::{active as active_override, open_override, Override, LONGEST, USUAL};
 pub use pass::{active as active_pass, open_for_reboot, Pass};

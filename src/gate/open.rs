@@ -2,6 +2,7 @@
 //! so that it outlives an opener that is killed.
 
 use super::audit::{self, What};
+use super::by_hand::{self, by_hand};
 use super::lock::Lock;
 use super::systemd::{self, Files};
 use super::term::Term;
@@ -28,6 +29,8 @@ pub enum Opened {
         /// Whether all of it refused before.
         was_closed: bool,
     },
+    /// A person closed it and has not opened it: nothing was changed.
+    ByHand,
     /// Somebody raised the generation since the machine was judged: what is there now has to be judged first, and nothing was changed.
     Overtaken,
 }
@@ -36,7 +39,7 @@ pub enum Opened {
 /// is left to end by itself.
 ///
 /// `judged` is the generation in which all was found safe; it is compared under the gate's lock, under which every closing raises
-/// it, so nothing is opened that was closed since. Without one it opens whatever was judged: for a mode or place where nothing is refused.
+/// it, so nothing is opened that was closed since; nor what a person closed by hand. Without one it opens whatever was judged: for a mode or place where nothing is refused.
 ///
 /// # Errors
 /// When something cannot be removed or the live system is not seen open; a later call tries again.
@@ -48,6 +51,9 @@ pub fn open(host: &Host, judged: Option<u64>) -> Result<Opened> {
     let lock = Lock::take(host)?;
     if overtaken() {
         return Ok(Opened::Overtaken);
+    }
+    if judged.is_some() && by_hand(host).is_some() {
+        return Ok(Opened::ByHand);
     }
     failpoint::hit("gate-compared-before-opening");
     let was_closed = open_locked(host, &lock)?;
@@ -69,6 +75,7 @@ pub fn open(host: &Host, judged: Option<u64>) -> Result<Opened> {
 /// Those of [`open`].
 pub fn remove(host: &Host) -> Result<()> {
     let lock = Lock::take(host)?;
+    by_hand::end(host)?;
     host.remove(override_::FILE)?;
     host.remove(pass::FILE)?;
     if host.is_live() && host.is_dir(crate::host::systemd::BOOTED) {

@@ -1,6 +1,7 @@
 //! An override: a person with a reason opens the gate against a verdict. It ends by itself, at the latest with this boot.
 
 use super::audit::{self, Who};
+use super::by_hand;
 use super::lock::Lock;
 use super::open::{close_by_clock, close_later, open_locked};
 use super::record;
@@ -21,8 +22,6 @@ pub const FILE: &str = "/run/vfguard/override.json";
 pub const USUAL: Duration = Duration::from_secs(30 * 60);
 /// The longest one: who needs more than a day wants `vfguard decline` or `mode = "observe"`.
 pub const LONGEST: Duration = Duration::from_secs(24 * 3600);
-/// A reason is a sentence, kept in the journal and the audit log.
-const MAX_REASON: usize = 1000;
 
 /// An override as it is stored and reported.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,14 +46,11 @@ impl Override {
     /// # Errors
     /// Without a reason, or with a time that is nothing or longer than [`LONGEST`].
     pub fn new(host: &Host, reason: &str, kernel: Option<KernelRelease>, lasts: Duration) -> Result<Override> {
-        let reason = reason.trim();
         let usage = |message: String, remedy: &str| Err(advise_exit(Exit::Usage, message, remedy));
-        if reason.is_empty() {
-            return usage("an override needs a reason".into(), "say why: vfguard gate open --reason TEXT");
-        }
-        if reason.len() > MAX_REASON || reason.chars().any(char::is_control) {
-            return usage(format!("a reason is one line of at most {MAX_REASON} bytes"), "say it shorter");
-        }
+        let reason = match audit::reason(reason) {
+            Ok(reason) => reason,
+            Err(why) => return usage(why, "say why in a line: vfguard gate open --reason TEXT"),
+        };
         if lasts < Duration::from_secs(1) || lasts > LONGEST {
             return usage(
                 format!("an override lasts from 1 s to {}", humantime::format_duration(LONGEST)),
@@ -75,7 +71,7 @@ impl Override {
                 kernels
             }
         };
-        Ok(Override { reason: reason.to_owned(), kernel, kernels, who: Who::current(host), term: Term::new(host, lasts) })
+        Ok(Override { reason, kernel, kernels, who: Who::current(host), term: Term::new(host, lasts) })
     }
 
     /// Whether each of these unsafe kernels is one that the override is about.
@@ -120,6 +116,7 @@ pub fn open_override(host: &Host, reason: &str, kernel: Option<KernelRelease>, l
         ));
     }
     close_later(host, &over.term, lasts)?;
+    by_hand::end(host)?;
     store(host, &over)?;
     open_locked(host, &lock)?;
     drop(lock);

@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn closing_by_hand_ends_it_and_so_does_a_request_that_failed_which_closes_for_the_reasons_from_before() {
         let (_dir, host) = given();
-        close_by_hand(&host, &Settings::default(), &because("6.1.0-9")).unwrap();
+        close_by_hand(&host, &Settings::default(), &because("6.1.0-9"), None).unwrap();
         assert_eq!((state(&host).state, active(&host)), (State::Closed, None));
         let (_dir, host) = given();
         assert_eq!(end_pass(&host, &Settings::default(), &because("6.1.0-9")).unwrap().state, State::Closed);

@@ -189,7 +189,7 @@ fn closing_by_hand_ends_an_override() {
     let (_dir, host) = host();
     install(&host, "6.1.0-9");
     open_override(&host, "x", None, USUAL).unwrap();
-    close_by_hand(&host, &Settings::default(), &because("6.1.0-9", "by hand")).unwrap();
+    close_by_hand(&host, &Settings::default(), &because("6.1.0-9", "by hand"), None).unwrap();
     assert_eq!(state(&host).state, State::Closed);
     assert!(active_override(&host).is_none());
     assert_eq!(logged(&host), ["override", "close"]);
@@ -260,7 +260,7 @@ fn every_closing_raises_the_generation_by_one_also_where_it_changes_nothing() {
     std::fs::remove_file(dir.path().join("run/systemd/system/reboot.target.d/50-vfguard.conf")).unwrap();
     assert!(close(&because("6.1.0-9", "y")), "a file was gone");
     let before = generation::current(&host);
-    assert!(raised(close_by_hand(&host, &settings, &because("6.1.0-9", "by hand")).unwrap(), before));
+    assert!(raised(close_by_hand(&host, &settings, &because("6.1.0-9", "by hand"), None).unwrap(), before));
     let before = generation::current(&host);
     assert!(raised(close_undecided(&host, &settings, reasons[0].clone()).unwrap(), before), "closed already");
     open(&host, None).unwrap();
@@ -276,7 +276,7 @@ fn while_vfguard_is_being_removed_nothing_closes_the_gate() {
     host.write_atomic(removing::FILE, b"4990\n", 0o644).unwrap();
     let closed = [
         close(&host, &settings, &reasons),
-        close_by_hand(&host, &settings, &reasons),
+        close_by_hand(&host, &settings, &reasons, None),
         close_undecided(&host, &settings, reasons[0].clone()),
         end_pass(&host, &settings, &reasons),
     ];

@@ -65,6 +65,11 @@ impl Run<'_> {
                     self.done.push("gate opened: all kernels that may boot are safe".into());
                 }
                 Opened::Open { was_closed: false } => {}
+                // For what a kernel was refused is over; what is left is the person's reason.
+                Opened::ByHand => {
+                    gate::keep_closed(self.host, &self.config.gate)?;
+                    refuse::order(self.host).into_iter().for_each(|line| self.say(line));
+                }
             }
         }
         self.failed = None;

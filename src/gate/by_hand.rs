@@ -1,0 +1,107 @@
+//! A gate that a person closed with a reason (a change freeze): it stays closed, across boots too, until a person opens it.
+
+use super::audit::Who;
+use super::{audit, Reason};
+use crate::error::{advise_exit, Exit};
+use crate::host::files::trust;
+use crate::host::Host;
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Where it is, below the root.
+const FILE: &str = "/var/lib/vfguard/closed-by-hand.json";
+/// How its line among the gate's reasons begins.
+const SUMMARY: &str = "closed by hand";
+/// What opens it.
+const TO_OPEN: &str = "vfguard gate open --reason TEXT";
+
+/// Who closed it, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByHand {
+    /// Why.
+    pub reason: String,
+    /// When, in unix seconds.
+    pub since: i64,
+    /// Who.
+    #[serde(flatten)]
+    pub who: Who,
+}
+
+impl ByHand {
+    /// A closing by this process, now.
+    ///
+    /// # Errors
+    /// Without a reason.
+    pub fn new(host: &Host, reason: &str) -> Result<ByHand> {
+        let usage = |message: &str| advise_exit(Exit::Usage, message, "say why in a line: vfguard gate close --reason TEXT");
+        let reason = audit::reason(reason).map_err(|why| usage(&why))?;
+        Ok(ByHand { reason, since: audit::now(), who: Who::current(host) })
+    }
+
+    /// As one of the gate's reasons.
+    pub fn reason(&self) -> Reason {
+        let summary = format!("{SUMMARY} since {}: {}", audit::stamp(self.since), self.reason);
+        Reason { kernel: None, summary, remedy: TO_OPEN.into() }
+    }
+}
+
+/// Whether this reason is a person's order.
+pub(super) fn is_order(reason: &Reason) -> bool {
+    reason.kernel.is_none() && reason.summary.starts_with(SUMMARY)
+}
+
+/// What keeps the gate closed, if a person closed it. A record that cannot be read, or that others could have written, counts as one.
+pub fn by_hand(host: &Host) -> Option<ByHand> {
+    if host.path_of_link(FILE).symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+        return None;
+    }
+    let read = trust::read_text(&host.path(FILE), Path::new(FILE));
+    let parsed = read.and_then(|text| Ok(serde_json::from_str(&text)?));
+    Some(parsed.unwrap_or_else(|e| ByHand {
+        reason: format!("its record cannot be read ({e:#})"),
+        since: audit::now(),
+        who: Who::default(),
+    }))
+}
+
+/// These reasons, after a person's order where there is one.
+pub(super) fn with(host: &Host, reasons: &[Reason]) -> Vec<Reason> {
+    let order = by_hand(host).map(|order| order.reason());
+    let others = reasons.iter().filter(|r| order.is_none() || !is_order(r)).cloned();
+    order.clone().into_iter().chain(others).collect()
+}
+
+pub(super) fn store(host: &Host, order: &ByHand) -> Result<()> {
+    host.write_atomic(FILE, &serde_json::to_vec_pretty(order)?, 0o644)
+}
+
+pub(super) fn end(host: &Host) -> Result<()> {
+    host.remove_durably(FILE).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_stands_first_once_and_one_that_cannot_be_read_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        let other = Reason { kernel: None, summary: "x".into(), remedy: "y".into() };
+        assert_eq!(by_hand(&host), None);
+        assert_eq!(with(&host, std::slice::from_ref(&other)), [other.clone()]);
+        let order = ByHand::new(&host, " change freeze ").unwrap();
+        store(&host, &order).unwrap();
+        assert_eq!(by_hand(&host), Some(order.clone()));
+        assert_eq!(with(&host, &[order.reason(), other.clone()]), [order.reason(), other.clone()]);
+        assert_eq!(with(&host, &[]), [order.reason()]);
+        host.write_atomic(FILE, b"{", 0o644).unwrap();
+        assert!(with(&host, &[])[0].summary.contains("cannot be read"));
+        end(&host).unwrap();
+        assert_eq!(by_hand(&host), None);
+        for reason in ["", " \t", "two\nlines", &"x".repeat(2000)] {
+            assert_eq!(crate::error::exit(&ByHand::new(&host, reason).unwrap_err()), Exit::Usage);
+        }
+    }
+}

@@ -5,184 +5,85 @@
 
 mod machine;
 
-use machine::lab::{self, Lab};
-use machine::Machine;
+use machine::lab;
+use machine::levels::{Contained, Stage};
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::{chown, fchown, PermissionsExt};
+use std::os::unix::fs::{fchown, PermissionsExt};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Who builds where no account is configured (BUILD_UID), and who calls vfguard without being root.
+/// Who builds where no account is configured (BUILD_UID).
 const BUILDER: &str = "61147";
-const CALLER: u32 = 1000;
 
-/// Without namespaces what else the build user runs is ended, so one test at a time.
-static ALONE: Mutex<()> = Mutex::new(());
-
-/// How a build is contained.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Contained {
-    Full,
-    /// The build user and Landlock, as in many containers.
-    NoNamespaces,
-    /// The build user alone, as on EL6.
-    UserOnly,
-    /// Namespaces, and the caller's own user.
-    OwnUser,
-    /// The caller's own user and Landlock.
-    NoNamespacesOwnUser,
+/// What a makefile may do at any level, each with its name.
+fn everywhere() -> Vec<(&'static str, String)> {
+    [
+        ("dev-stderr", "echo x >/dev/stderr"),
+        ("dev-stderr-duplicated", "echo x >&/dev/stderr"),
+        ("dev-stderr-appended-to", "echo x >>/dev/stderr"),
+        ("dev-stderr-read-and-written", "echo x 1<>/dev/stderr"),
+        ("dev-stderr-by-another-shell", "dash -c 'echo x >/dev/stderr'"),
+        ("dev-stderr-by-perl", "perl -e 'open(F, \">\", \"/dev/stderr\") or die; print F \"x\\n\"'"),
+        ("dev-stdout", "echo x >/dev/stdout"),
+        ("dev-stdout-by-tee", "echo x | tee /dev/stdout"),
+        ("dev-fd", "echo x >/dev/fd/2"),
+        ("proc-self-fd", "echo x >/proc/self/fd/1"),
+        ("dev-stdin", "cat /dev/stdin && : </dev/fd/0"),
+        ("stdin-is-at-its-end", "! read -r x"),
+        ("a-pipe-of-its-own", "test \"$(cat <(echo x))\" = x && grep -q x /dev/stdin <<<x"),
+        ("no-terminal", "! { : </dev/tty; } 2>/dev/null && ! tty -s"),
+        ("home", "touch ~/.x && rm ~/.x && cd && test \"$PWD\" = \"$HOME\""),
+        (
+            "temporary-files",
+            "f=$(mktemp) && rm $f && d=$(mktemp -d) && mkfifo $d/f && { echo x >$d/f & } && read -r x <$d/f && rm -r $d",
+        ),
+        ("which-distribution", "test -e /etc/os-release && grep -q ^ID= /etc/os-release"),
+        ("which-processors", "grep -q ^processor /proc/cpuinfo && grep -q ^cpu0 /proc/stat && test $(nproc) -gt 0"),
+        ("which-memory", "grep -q ^MemTotal /proc/meminfo && read -r x </proc/loadavg"),
+        (
+            "which-kernel-runs",
+            "test \"$(cat /proc/sys/kernel/osrelease)\" = \"$(uname -r)\" && grep -q \"$(uname -r)\" /proc/version",
+        ),
+        (
+            "a-job-for-each-processor",
+            "n=$(ulimit -u); test $n = unlimited || test $n -ge $((128 + 8 * $(grep -c ^processor /proc/cpuinfo)))",
+        ),
+        ("file-systems", "grep -q tmpfs /proc/filesystems"),
+        ("a-broken-pipe-ends-quietly", "set +o pipefail; yes | head -n 1; test ${PIPESTATUS[0]} = 141"),
+        ("creation-mask", "test $(umask) = 0022"),
+        ("children-are-waited-for", "(sleep 0.1 & exit 0); sleep 0.2; (exit 7) & wait $!; test $? = 7"),
+        ("programs", "which awk sed perl python3 make gcc ld git >/dev/null && git --version && mktemp -u && date"),
+    ]
+    .map(|(name, ask)| (name, ask.to_owned()))
+    .to_vec()
 }
 
-impl Contained {
-    const ALL: [Contained; 5] =
-        [Contained::Full, Contained::NoNamespaces, Contained::UserOnly, Contained::OwnUser, Contained::NoNamespacesOwnUser];
-
-    fn has_namespaces(self) -> bool {
-        matches!(self, Contained::Full | Contained::OwnUser)
-    }
-
-    /// Filters that answer system calls with an error: unshare(2), and Landlock's three.
-    fn filters(self) -> &'static [[&'static str; 3]] {
-        const NO_UNSHARE: [&str; 3] = ["272", "272", "1"];
-        match self {
-            Contained::Full | Contained::OwnUser => &[],
-            Contained::NoNamespaces | Contained::NoNamespacesOwnUser => &[NO_UNSHARE],
-            Contained::UserOnly => &[NO_UNSHARE, ["444", "446", "38"]],
-        }
-    }
+/// What it may do in a root of its own.
+fn with_namespaces() -> Vec<(&'static str, String)> {
+    let lock = "python3 -c 'import multiprocessing as m; m.Lock(); assert m.Pool(2).map(abs, [-1, 2]) == [1, 2]'";
+    [
+        ("shared-memory", lock),
+        (
+            "temporary-files-of-a-fixed-name",
+            "echo x >/tmp/x && echo y >/var/tmp/y && cat /tmp/x /var/tmp/y && rm /tmp/x /var/tmp/y",
+        ),
+        (
+            "descriptors-in-a-list",
+            "test $(ls /dev/fd/ | wc -l) -gt 2 && grep -q ^Sig /proc/self/status && read -r x </proc/mounts",
+        ),
+        ("who-builds", "test -n \"$(whoami)\" && id -un && id -gn && perl -e 'getpwuid($<) or die' && test -n ~$(whoami)"),
+    ]
+    .map(|(name, ask)| (name, ask.to_owned()))
+    .to_vec()
 }
 
-struct Stage {
-    _alone: MutexGuard<'static, ()>,
-    machine: Machine,
-    kernel: String,
-}
-
-impl Stage {
-    fn new() -> Stage {
-        let lab = Lab::open();
-        let kernel = lab.get("K_NEW").to_owned();
-        let machine = lab.install(lab.machine().demo(&lab).offline(), &kernel);
-        let machine = machine.file("etc/os-release", "ID=made-up\n").file("etc/made-up-release", "Made up 1\n");
-        fs::set_permissions(machine.root(), PermissionsExt::from_mode(0o755)).unwrap();
-        lab::filter(&machine);
-        fs::copy(env!("CARGO_BIN_EXE_vfguard"), machine.path("vfguard")).unwrap();
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        Stage { _alone: alone, machine, kernel }
-    }
-
-    /// The log of a build that runs a script.
-    fn script(&self, contained: Contained, script: &str) -> String {
-        let (file, digest) = lab::archive(self.machine.root(), script, &[]);
-        let own = matches!(contained, Contained::OwnUser | Contained::NoNamespacesOwnUser);
-        let owner = if own { CALLER } else { 0 };
-        for dir in ["", "var", "run", "lib/modules", &format!("lib/modules/{}", self.kernel)] {
-            let dir = self.machine.path(dir);
-            fs::create_dir_all(&dir).unwrap();
-            chown(&dir, Some(owner), Some(owner)).unwrap();
-        }
-        let mut give = Command::new("chown");
-        give.args(["-R", &format!("{owner}:{owner}")]).args(["var", "run"].map(|dir| self.machine.path(dir)));
-        assert!(give.status().unwrap().success());
-        // What the caller has open is none of the build's.
-        let mut words = ["sh", "-c", "exec 7<\"$0\" 8>&2; exec \"$@\"", "/etc/shadow"].map(str::to_owned).to_vec();
-        for filter in contained.filters() {
-            words.push(self.machine.path("filter").display().to_string());
-            words.extend(filter.map(str::to_owned));
-        }
-        if own {
-            let ids = ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups"];
-            words.extend(ids.map(str::to_owned));
-        }
-        words.extend([self.machine.path("vfguard").display().to_string(), "--root".into()]);
-        words.push(self.machine.root().display().to_string());
-        let prepare = ["prepare", &self.kernel, "--driver", "demo", "--source", file.to_str().unwrap(), "--sha256", &digest];
-        let output = Command::new(&words[0]).args(&words[1..]).args(prepare).args(["--jobs", "1"]).output().unwrap();
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success(), "{contained:?}: {told}");
-        let log = self.machine.path(&format!("var/lib/vfguard/log/{}-demo-unknown.log", self.kernel));
-        let text = fs::read_to_string(&log).unwrap_or_else(|e| panic!("{contained:?}: {e}: {told}"));
-        fs::remove_file(log).unwrap();
-        text
-    }
-
-    /// What a makefile may do at any level, each with its name.
-    fn everywhere(&self) -> Vec<(&'static str, String)> {
-        [
-            ("dev-stderr", "echo x >/dev/stderr"),
-            ("dev-stderr-duplicated", "echo x >&/dev/stderr"),
-            ("dev-stderr-appended-to", "echo x >>/dev/stderr"),
-            ("dev-stderr-read-and-written", "echo x 1<>/dev/stderr"),
-            ("dev-stderr-by-another-shell", "dash -c 'echo x >/dev/stderr'"),
-            ("dev-stderr-by-perl", "perl -e 'open(F, \">\", \"/dev/stderr\") or die; print F \"x\\n\"'"),
-            ("dev-stdout", "echo x >/dev/stdout"),
-            ("dev-stdout-by-tee", "echo x | tee /dev/stdout"),
-            ("dev-fd", "echo x >/dev/fd/2"),
-            ("proc-self-fd", "echo x >/proc/self/fd/1"),
-            ("dev-stdin", "cat /dev/stdin && : </dev/fd/0"),
-            ("stdin-is-at-its-end", "! read -r x"),
-            ("a-pipe-of-its-own", "test \"$(cat <(echo x))\" = x && grep -q x /dev/stdin <<<x"),
-            ("no-terminal", "! { : </dev/tty; } 2>/dev/null && ! tty -s"),
-            ("home", "touch ~/.x && rm ~/.x && cd && test \"$PWD\" = \"$HOME\""),
-            (
-                "temporary-files",
-                "f=$(mktemp) && rm $f && d=$(mktemp -d) && mkfifo $d/f && { echo x >$d/f & } && read -r x <$d/f && rm -r $d",
-            ),
-            ("which-distribution", "test -e /etc/os-release && grep -q ^ID= /etc/os-release"),
-            ("which-processors", "grep -q ^processor /proc/cpuinfo && grep -q ^cpu0 /proc/stat && test $(nproc) -gt 0"),
-            ("which-memory", "grep -q ^MemTotal /proc/meminfo && read -r x </proc/loadavg"),
-            (
-                "which-kernel-runs",
-                "test \"$(cat /proc/sys/kernel/osrelease)\" = \"$(uname -r)\" && grep -q \"$(uname -r)\" /proc/version",
-            ),
-            (
-                "a-job-for-each-processor",
-                "n=$(ulimit -u); test $n = unlimited || test $n -ge $((128 + 8 * $(grep -c ^processor /proc/cpuinfo)))",
-            ),
-            ("file-systems", "grep -q tmpfs /proc/filesystems"),
-            ("a-broken-pipe-ends-quietly", "set +o pipefail; yes | head -n 1; test ${PIPESTATUS[0]} = 141"),
-            ("creation-mask", "test $(umask) = 0022"),
-            ("children-are-waited-for", "(sleep 0.1 & exit 0); sleep 0.2; (exit 7) & wait $!; test $? = 7"),
-            ("programs", "which awk sed perl python3 make gcc ld git >/dev/null && git --version && mktemp -u && date"),
-        ]
-        .map(|(name, ask)| (name, ask.to_owned()))
-        .to_vec()
-    }
-
-    /// What it may do in a root of its own.
-    fn with_namespaces(&self) -> Vec<(&'static str, String)> {
-        let lock = "python3 -c 'import multiprocessing as m; m.Lock(); assert m.Pool(2).map(abs, [-1, 2]) == [1, 2]'";
-        [
-            ("shared-memory", lock),
-            (
-                "temporary-files-of-a-fixed-name",
-                "echo x >/tmp/x && echo y >/var/tmp/y && cat /tmp/x /var/tmp/y && rm /tmp/x /var/tmp/y",
-            ),
-            (
-                "descriptors-in-a-list",
-                "test $(ls /dev/fd/ | wc -l) -gt 2 && grep -q ^Sig /proc/self/status && read -r x </proc/mounts",
-            ),
-            (
-                "who-builds",
-                "test -n \"$(whoami)\" && id -un && id -gn && perl -e 'getpwuid($<) or die' && test -n ~$(whoami)",
-            ),
-        ]
-        .map(|(name, ask)| (name, ask.to_owned()))
-        .to_vec()
-    }
-
-    /// What is K's or the machine's, which outside would be those of the machine that the test runs on.
-    fn of_this_machine(&self) -> Vec<(&'static str, String)> {
-        vec![
-            (
-                "the-machines-distribution",
-                "grep -qx ID=made-up /etc/os-release && grep -q up /etc/made-up-release".to_owned(),
-            ),
-            ("the-kernels-configuration", format!("grep -q ^CONFIG_PCI=y /boot/config-{}", self.kernel)),
-            ("a-home-of-its-own", "test \"$(getent passwd $(id -u) | cut -d: -f6)\" = \"$HOME\"".to_owned()),
-        ]
-    }
+/// What is K's or the machine's, which outside would be those of the machine that the test runs on.
+fn of_this_machine(kernel: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("the-machines-distribution", "grep -qx ID=made-up /etc/os-release && grep -q up /etc/made-up-release".to_owned()),
+        ("the-kernels-configuration", format!("grep -q ^CONFIG_PCI=y /boot/config-{kernel}")),
+        ("a-home-of-its-own", "test \"$(getent passwd $(id -u) | cut -d: -f6)\" = \"$HOME\"".to_owned()),
+    ]
 }
 
 /// `CAN-name` for what succeeds; put together at run time, so that an echoed script is no success.
@@ -222,9 +123,9 @@ fn outside(script: &str, user: &[&str]) -> String {
 #[test]
 fn what_a_makefile_can_do_outside_it_can_do_inside_at_every_level() {
     let stage = Stage::new();
-    let everywhere = stage.everywhere();
-    let more = [everywhere.clone(), stage.with_namespaces()].concat();
-    let all = [more.clone(), stage.of_this_machine()].concat();
+    let everywhere = everywhere();
+    let more = [everywhere.clone(), with_namespaces()].concat();
+    let all = [more.clone(), of_this_machine(&stage.kernel)].concat();
     let log = outside(&questions(&more), &["setsid", "-w"]);
     assert_eq!(refused(&more, &log), [""; 0], "outside: {log}");
     for contained in Contained::ALL {

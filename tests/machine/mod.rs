@@ -4,6 +4,7 @@
 pub mod kernels;
 pub mod ko;
 pub mod lab;
+pub mod levels;
 pub mod live;
 pub mod points;
 pub mod terminal;

@@ -39,6 +39,8 @@ struct Report {
     sandbox: driver::sandbox::Level,
     /// The version of Landlock that stands behind the sandbox.
     landlock: Option<u32>,
+    /// Whether system calls are filtered.
+    seccomp: bool,
     last_log: Option<PathBuf>,
     kernels: Vec<KernelReport>,
 }
@@ -69,6 +71,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         declined: declined::read(host),
         sandbox: contained.level,
         landlock: contained.landlock,
+        seccomp: contained.seccomp,
         last_log: driver::last_log(host),
         kernels,
     };
@@ -99,7 +102,7 @@ fn text(context: &Context, report: &Report) -> Text {
     report.declined.iter().for_each(|declined| text.line(&declined.line()));
     text.line(&format!("gate: {}", gate::word(report.gate)));
     report.gate_reasons.iter().for_each(|r| text.line(&format!("  {r}")));
-    let contained = Containment { level: report.sandbox, landlock: report.landlock };
+    let contained = Containment { level: report.sandbox, landlock: report.landlock, seccomp: report.seccomp };
     text.line(&format!("builds run: {contained}"));
     if let Some(log) = &report.last_log {
         text.line(&format!("last build log: {}", log.display()));

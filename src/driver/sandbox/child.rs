@@ -17,6 +17,7 @@ use crate::host::sys::{self, Fork};
 use crate::host::tied;
 use nix::errno::Errno;
 use nix::fcntl::{open, OFlag};
+use nix::libc::sock_filter;
 use nix::mount::{mount, umount2, MntFlags, MsFlags};
 use nix::sched::{unshare, CloneFlags};
 use nix::sys::prctl;
@@ -68,6 +69,7 @@ pub(super) mod number {
     pub const SESSION: u16 = 0xff08;
     pub const KEYRING: u16 = 0xff09;
     pub const STDIN: u16 = 0xff0a;
+    pub const SECCOMP: u16 = 0xff0b;
 }
 
 /// Everything the child needs, made before the fork.
@@ -83,6 +85,8 @@ pub(super) struct Plan {
     pub limits: Vec<(Resource, u64)>,
     /// What may be touched; nothing where the kernel cannot be told so.
     pub landlock: Vec<Rule>,
+    /// Which system calls may be made; nothing where the kernel cannot be told so.
+    pub seccomp: Vec<sock_filter>,
     /// Where a failing step is told.
     pub report: RawFd,
     /// Our own process, whose death ends the build.
@@ -138,7 +142,8 @@ impl Plan {
         Ok(())
     }
 
-    /// Limits first (some need privilege), then the user, then what is left of privilege; Landlock asks that none be regained.
+    /// Limits first (some need privilege), then the user, then what is left of privilege; Landlock asks that none be regained, and
+    /// so does seccomp, which comes last: it refuses what is done here.
     fn shed(&self) -> Result<(), Failure> {
         for &(resource, limit) in &self.limits {
             setrlimit(resource, limit, limit).map_err(|e| (number::LIMITS, e))?;
@@ -163,6 +168,9 @@ impl Plan {
         }
         // A change of credentials clears it.
         let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+        if !self.seccomp.is_empty() {
+            sys::filter_calls(&self.seccomp).map_err(|e| (number::SECCOMP, e))?;
+        }
         Ok(())
     }
 }

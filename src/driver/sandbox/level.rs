@@ -3,7 +3,7 @@
 //! A weaker level is chosen only for what is known to be missing. What cannot be found out (a file of /proc that cannot be read)
 //! is taken to be there: making the sandbox then shows it, and what is refused there is told.
 
-use super::landlock;
+use super::{landlock, seccomp};
 use crate::host::{sys, Host};
 use serde::Serialize;
 use std::fmt;
@@ -24,13 +24,15 @@ pub enum Level {
     None,
 }
 
-/// A level, and whether Landlock stands behind it.
+/// A level, and whether Landlock and seccomp stand behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Containment {
     /// What user and namespaces hold.
     pub level: Level,
     /// The version of the kernel's Landlock; none where it has none.
     pub landlock: Option<u32>,
+    /// Whether the kernel filters a build's system calls.
+    pub seccomp: bool,
 }
 
 /// What is in a build's reach where it has no namespaces, by the version of Landlock (what each holds: `sandbox_landlock`).
@@ -61,7 +63,8 @@ impl fmt::Display for Containment {
             }
             (Level::Full | Level::OwnUser, _) | (Level::None, None) => {}
         }
-        self.landlock.map_or(Ok(()), |abi| write!(f, "; Landlock {abi}"))
+        self.landlock.map_or(Ok(()), |abi| write!(f, "; Landlock {abi}"))?;
+        f.write_str(if self.seccomp { "; seccomp" } else { "; no seccomp" })
     }
 }
 
@@ -108,7 +111,7 @@ fn level(_host: &Host) -> Level {
     }
 }
 
-/// How well this process could contain a build, with what Landlock adds.
+/// How well this process could contain a build, with what Landlock and seccomp add.
 pub fn containment(host: &Host) -> Containment {
-    Containment { level: level(host), landlock: landlock::version() }
+    Containment { level: level(host), landlock: landlock::version(), seccomp: seccomp::is_here() }
 }

@@ -10,6 +10,7 @@ mod landlock;
 mod layout;
 mod level;
 pub(super) mod run;
+mod seccomp;
 
 use self::child::{Namespaces, Plan, Step};
 use self::landlock::{Allowed, Rule};
@@ -68,6 +69,7 @@ pub struct Sandbox<'a> {
     pub(super) host: &'a Host,
     pub(super) level: Level,
     pub(super) landlock: Option<u32>,
+    pub(super) seccomp: bool,
     work: &'a Path,
     tree: &'a BuildTree,
     pub(super) who: Option<(Uid, Gid)>,
@@ -80,12 +82,12 @@ impl<'a> Sandbox<'a> {
     /// # Errors
     /// When the configured build user is root, or directories cannot be made.
     pub fn new(host: &'a Host, config: &Build, work: &'a Path, tree: &'a BuildTree, jobs: u32) -> Result<Sandbox<'a>> {
-        let Containment { level, landlock } = containment(host);
+        let Containment { level, landlock, seccomp } = containment(host);
         let who = match nix::unistd::geteuid().is_root() {
             true => Some(builder(&config.user)?),
             false => None,
         };
-        let sandbox = Sandbox { host, level, landlock, work, tree, who, jobs };
+        let sandbox = Sandbox { host, level, landlock, seccomp, work, tree, who, jobs };
         for dir in [sandbox.build_dir(), sandbox.root_dir(), sandbox.temporary()] {
             match fs::create_dir(&dir) {
                 Ok(()) => {}
@@ -98,7 +100,7 @@ impl<'a> Sandbox<'a> {
 
     /// How well builds are contained.
     pub fn containment(&self) -> Containment {
-        Containment { level: self.level, landlock: self.landlock }
+        Containment { level: self.level, landlock: self.landlock, seccomp: self.seccomp }
     }
 
     /// The directory that a build may write, outside.
@@ -162,7 +164,9 @@ impl<'a> Sandbox<'a> {
             }
         }
         let landlock = if self.landlock.is_some() { self.rules()? } else { Vec::new() };
-        Ok(Plan { namespaces, dir: c(self.inside(dir))?, who: self.who, limits, landlock, report, parent: Pid::this() })
+        let seccomp = if self.seccomp { seccomp::program()? } else { Vec::new() };
+        let dir = c(self.inside(dir))?;
+        Ok(Plan { namespaces, dir, who: self.who, limits, landlock, seccomp, report, parent: Pid::this() })
     }
 
     /// What a build may touch, by the names that it sees: of the private root everything, else the same things that would be

@@ -72,7 +72,7 @@ impl Ended {
 impl Sandbox<'_> {
     /// Runs a program in `dir` of the build directory; `output` gets what it prints as it comes.
     ///
-    /// Where the system promises namespaces or Landlock and then refuses them, it is done without them and `output` told.
+    /// Where the system promises namespaces, Landlock or seccomp and then refuses them, it is done without them and `output` told.
     ///
     /// # Errors
     /// When the sandbox cannot be made or the program cannot be started.
@@ -98,6 +98,11 @@ impl Sandbox<'_> {
                 Err(Refused::Landlock(e)) => {
                     self.landlock = None;
                     output(format!("vfguard: Landlock is refused here ({e}); {}\n", self.containment()).as_bytes());
+                }
+                // It knows filters and refuses one: a filter of a container's, or no_new_privs is missing.
+                Err(Refused::Seccomp(e)) => {
+                    self.seccomp = false;
+                    output(format!("vfguard: seccomp is refused here ({e}); {}\n", self.containment()).as_bytes());
                 }
                 Err(Refused::Other(e)) => return Err(e),
             }
@@ -147,6 +152,9 @@ impl Sandbox<'_> {
         }
         if step == number::LANDLOCK {
             return Err(Refused::Landlock(errno));
+        }
+        if step == number::SECCOMP {
+            return Err(Refused::Seccomp(errno));
         }
         let act = match step {
             number::NAMESPACES => "making namespaces",
@@ -291,6 +299,7 @@ fn is_anothers(pid: Pid, user: u32) -> bool {
 enum Refused {
     Namespaces(Errno),
     Landlock(Errno),
+    Seccomp(Errno),
     Other(anyhow::Error),
 }
 

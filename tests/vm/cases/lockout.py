@@ -114,7 +114,7 @@ def built(story):
     checked = shell.run("vfguard check", 60)
     require(checked.code == 0, f"not safe after the kernel was installed: {checked.output} | {done.output[-500:]}")
     record = shell.check("cat /var/lib/vfguard/records/*.json")
-    require("full: own user, no network, private file system; Landlock 2" in record, f"the build was contained otherwise: {record[-600:]}")
+    require("full: own user, no network, private file system; Landlock 2; seccomp" in record, f"the build was contained otherwise: {record[-600:]}")
     if story.lab.full:
         # Another build is under way: a reboot waits for it when it is told to, and only then. (Of a run: wired/reboots.)
         shell.check(f"(setsid vfguard --no-progress prepare {story.new} --driver igbvf --rebuild >/var/tmp/rebuild 2>&1 </dev/null &); sleep 3")

@@ -1,0 +1,158 @@
+//! System calls that a build has no use for (tests/machine/calls.c), at every level of containment. As root by plain make each of
+//! them succeeds, so that a test which could not fail would be seen; what this kernel has not is counted as skipped.
+
+mod machine;
+
+use machine::lab::{self, NO_SECCOMP};
+use machine::levels::{Contained, Filter, Stage};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::process::Command;
+
+/// The program that makes the calls, and its name in the source.
+const CALLS: [(&str, &[u8]); 1] = [("calls.c", include_bytes!("machine/calls.c"))];
+/// seccomp(2) has this number on x86-64.
+const SECCOMP: &str = "317";
+
+/// Compiles the program and runs it.
+const SCRIPT: &str = "gcc -w -o calls calls.c && ./calls; exit 1\n";
+
+/// What is said of each call: `GOT`, `HELD` or `OTHER`, and the errno.
+fn said(log: &str) -> BTreeMap<&str, (&str, &str)> {
+    log.lines().filter_map(line).collect()
+}
+
+fn line(line: &str) -> Option<(&str, (&str, &str))> {
+    match line.split(' ').collect::<Vec<_>>()[..] {
+        [what @ ("GOT" | "HELD" | "OTHER"), name, errno] => Some((name, (what, errno))),
+        _ => None,
+    }
+}
+
+/// The same by plain make, as root.
+fn plainly() -> String {
+    let dir = tempfile::tempdir().unwrap();
+    lab::write_source(dir.path(), SCRIPT, &CALLS);
+    let output = Command::new("make").current_dir(dir.path().join("src")).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn what_a_build_has_no_use_for_is_refused_at_every_level_and_succeeds_outside() {
+    let stage = Stage::new();
+    let outside = plainly();
+    let outside = said(&outside);
+    assert!(outside.len() > 30, "{outside:?}");
+    for (name, (what, errno)) in &outside {
+        match *what {
+            "GOT" => {}
+            // Past libtest, which keeps what a test that passes prints: tests/run.sh lists it.
+            "HELD" => {
+                #[allow(clippy::disallowed_methods)]
+                let _ = writeln!(std::io::stderr(), "\nskipped build/{name}: this kernel has no such call");
+            }
+            _ => panic!("{name} fails without the sandbox too ({errno}), so it proves nothing"),
+        }
+    }
+    for contained in Contained::ALL {
+        let log = stage.behind(contained, &[], SCRIPT, &CALLS);
+        let inside = said(&log);
+        let free: Vec<_> = inside.iter().filter(|(_, (what, _))| *what != "HELD").collect();
+        assert!(inside.len() == outside.len() && free.is_empty(), "{contained:?}: {free:?}: {log}");
+    }
+}
+
+#[test]
+fn without_seccomp_a_build_makes_calls_that_the_filter_refuses() {
+    let stage = Stage::new();
+    let log = stage.behind(Contained::Full, &NO_SECCOMP, SCRIPT, &CALLS);
+    let inside = said(&log);
+    for name in ["vsock", "io_uring", "unshare", "clone", "clone3", "add_key", "memfd_create", "i386-unshare"] {
+        assert_eq!(inside[name].0, "GOT", "{name}: {log}");
+    }
+}
+
+#[test]
+fn without_seccomp_landlock_lets_nothing_be_mounted_in_a_further_namespace_either() {
+    let stage = Stage::new();
+    // unshare(CLONE_NEWUSER | CLONE_NEWNS) and mount(2) by their numbers on x86-64: a program that is executed in between would
+    // lose what the namespace gave, since /proc is read-only and no user can be mapped.
+    let perl = "syscall(272, 0x10020000) == 0 or die $!; ($n, $m, $t) = (\"none\", \"m\", \"tmpfs\"); \
+                exit(syscall(165, $n, $m, $t, 0, 0) == 0 ? 0 : 1)";
+    let script = format!("mkdir m && perl -e '{perl}' && echo 0 | tr 0 M; exit 1");
+    let mounted = |filters: &[Filter]| {
+        let log = stage.behind(Contained::Full, filters, &script, &[]);
+        assert!(log.contains(lab::BEGUN), "{log}");
+        log.lines().any(|l| l == "M")
+    };
+    if std::env::var_os("VFGUARD_NO_LANDLOCK").is_none() {
+        assert!(!mounted(&NO_SECCOMP));
+    }
+    let [seccomp, prctl] = NO_SECCOMP;
+    let landlock = ["444", "446", "38"];
+    assert!(!mounted(&[landlock]), "in further namespaces, which seccomp refuses");
+    assert!(mounted(&[seccomp, prctl, landlock]), "it fails without both too, so it proves nothing");
+}
+
+/// A real build of the small driver behind filters; what was printed, and the build's log.
+fn build(stage: &Stage, filters: &[Filter]) -> (String, String) {
+    let mut words: Vec<String> = Vec::new();
+    for filter in filters {
+        words.push(stage.machine.path("filter").display().to_string());
+        words.extend(filter.map(str::to_owned));
+    }
+    words.extend([env!("CARGO_BIN_EXE_vfguard"), "--root"].map(str::to_owned));
+    words.push(stage.machine.root().display().to_string());
+    words.extend(["-v", "prepare", &stage.kernel, "--driver", "demo", "--rebuild"].map(str::to_owned));
+    let output = Command::new(&words[0]).args(&words[1..]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    let log = stage.machine.path(&format!("var/lib/vfguard/log/{}-demo-1.0.0-demo.log", stage.kernel));
+    (text, fs::read_to_string(log).unwrap())
+}
+
+#[test]
+fn where_seccomp_is_missing_or_refused_a_driver_builds_and_that_is_said() {
+    let stage = Stage::new();
+    let weaker = "the build ran with weaker isolation than expected";
+    let (text, log) = build(&stage, &[]);
+    assert!(text.contains("; seccomp\n") && !text.contains(weaker) && !log.contains("refused here"), "{text}{log}");
+    let (text, log) = build(&stage, &NO_SECCOMP);
+    assert!(text.contains("; no seccomp\n") && !text.contains(weaker) && !log.contains("refused here"), "{text}{log}");
+    // EPERM and EINVAL, as behind the filters of some containers, though the kernel has seccomp.
+    for (errno, name) in [("1", "EPERM"), ("22", "EINVAL")] {
+        let (text, log) = build(&stage, &[[SECCOMP, SECCOMP, errno]]);
+        assert!(text.contains("; no seccomp\n") && text.contains(weaker), "{name}: {text}");
+        assert!(log.contains(&format!("seccomp is refused here ({name}")), "{name}: {log}");
+    }
+}
+
+#[test]
+fn where_the_kernel_has_filters_and_not_yet_their_system_call_they_hold() {
+    // Linux 3.5 to 3.16.
+    let old: &[Filter] = &[[SECCOMP, SECCOMP, "38"]];
+    let stage = Stage::new();
+    let (text, log) = build(&stage, old);
+    assert!(text.contains("; seccomp\n") && !log.contains("refused here"), "{text}{log}");
+    let log = stage.behind(Contained::Full, old, SCRIPT, &CALLS);
+    let inside = said(&log);
+    assert!(inside.len() > 30 && inside.values().all(|(what, _)| *what == "HELD"), "{log}");
+}
+
+#[test]
+fn status_says_whether_calls_are_filtered() {
+    let stage = Stage::new();
+    let filter = stage.machine.path("filter");
+    let status = |filters: &[Filter]| {
+        let mut command = Command::new("env");
+        for words in filters {
+            command.arg(&filter).args(words);
+        }
+        command.args([env!("CARGO_BIN_EXE_vfguard"), "--root"]).arg(stage.machine.root());
+        let output = command.args(["--format", "json", "status"]).output().unwrap();
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()["seccomp"].as_bool()
+    };
+    assert_eq!(status(&[]), Some(true));
+    assert_eq!(status(&NO_SECCOMP), Some(false));
+}

@@ -15,8 +15,10 @@ const CALLS: [(&str, &[u8]); 1] = [("calls.c", include_bytes!("machine/calls.c")
 /// seccomp(2) has this number on x86-64.
 const SECCOMP: &str = "317";
 
-/// Compiles the program and runs it.
-const SCRIPT: &str = "gcc -w -o calls calls.c && ./calls; exit 1\n";
+/// Compiles the program and runs it with an argument, once or for all calls.
+fn script(argument: &str) -> String {
+    format!("gcc -w -o calls calls.c && ./calls {argument}; exit 1\n")
+}
 
 /// What is said of each call: `GOT`, `HELD` or `OTHER`, and the errno.
 fn said(log: &str) -> BTreeMap<&str, (&str, &str)> {
@@ -31,9 +33,9 @@ fn line(line: &str) -> Option<(&str, (&str, &str))> {
 }
 
 /// The same by plain make, as root.
-fn plainly() -> String {
+fn plainly(argument: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
-    lab::write_source(dir.path(), SCRIPT, &CALLS);
+    lab::write_source(dir.path(), &script(argument), &CALLS);
     let output = Command::new("make").current_dir(dir.path().join("src")).output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
@@ -41,7 +43,7 @@ fn plainly() -> String {
 #[test]
 fn what_a_build_has_no_use_for_is_refused_at_every_level_and_succeeds_outside() {
     let stage = Stage::new();
-    let outside = plainly();
+    let outside = plainly("");
     let outside = said(&outside);
     assert!(outside.len() > 30, "{outside:?}");
     for (name, (what, errno)) in &outside {
@@ -56,7 +58,7 @@ fn what_a_build_has_no_use_for_is_refused_at_every_level_and_succeeds_outside() 
         }
     }
     for contained in Contained::ALL {
-        let log = stage.behind(contained, &[], SCRIPT, &CALLS);
+        let log = stage.behind(contained, &[], &script(""), &CALLS);
         let inside = said(&log);
         let free: Vec<_> = inside.iter().filter(|(_, (what, _))| *what != "HELD").collect();
         assert!(inside.len() == outside.len() && free.is_empty(), "{contained:?}: {free:?}: {log}");
@@ -66,10 +68,27 @@ fn what_a_build_has_no_use_for_is_refused_at_every_level_and_succeeds_outside() 
 #[test]
 fn without_seccomp_a_build_makes_calls_that_the_filter_refuses() {
     let stage = Stage::new();
-    let log = stage.behind(Contained::Full, &NO_SECCOMP, SCRIPT, &CALLS);
+    let log = stage.behind(Contained::Full, &NO_SECCOMP, &script(""), &CALLS);
     let inside = said(&log);
     for name in ["vsock", "io_uring", "unshare", "clone", "clone3", "add_key", "memfd_create", "i386-unshare"] {
         assert_eq!(inside[name].0, "GOT", "{name}: {log}");
+    }
+}
+
+#[test]
+fn a_key_that_a_build_leaves_is_not_found_by_the_next() {
+    let found = |log: &str| log.lines().filter(|l| l.starts_with("FOUND key")).count();
+    let left = |log: &str| log.lines().any(|l| l == "LEFT keys");
+    assert!(left(&plainly("leave")), "root cannot leave keys");
+    assert!(found(&plainly("remove")) >= 2, "they are not found outside either, so this proves nothing");
+    let stage = Stage::new();
+    for contained in [Contained::Full, Contained::NoNamespaces, Contained::UserOnly] {
+        for filters in [&NO_SECCOMP[..], &[]] {
+            let log = stage.behind(contained, filters, &script("leave"), &CALLS);
+            assert_eq!(left(&log), !filters.is_empty(), "{contained:?}: {log}");
+            let log = stage.behind(contained, filters, &script("find"), &CALLS);
+            assert!(log.contains(lab::BEGUN) && found(&log) == 0, "{contained:?}: {log}");
+        }
     }
 }
 
@@ -135,7 +154,7 @@ fn where_the_kernel_has_filters_and_not_yet_their_system_call_they_hold() {
     let stage = Stage::new();
     let (text, log) = build(&stage, old);
     assert!(text.contains("; seccomp\n") && !log.contains("refused here"), "{text}{log}");
-    let log = stage.behind(Contained::Full, old, SCRIPT, &CALLS);
+    let log = stage.behind(Contained::Full, old, &script(""), &CALLS);
     let inside = said(&log);
     assert!(inside.len() > 30 && inside.values().all(|(what, _)| *what == "HELD"), "{log}");
 }

@@ -196,6 +196,38 @@ pub fn new_session_keyring() -> nix::Result<()> {
     }
 }
 
+/// Keyrings by the place that they have in a process, and by whose they are (keyctl(2)).
+const OF_THREAD: libc::c_int = -1;
+const OF_USER: libc::c_int = -4;
+const OF_USERS_SESSIONS: libc::c_int = -5;
+/// KEYCTL_CLEAR and KEYCTL_GET_PERSISTENT.
+const CLEAR: libc::c_int = 7;
+const GET_PERSISTENT: libc::c_int = 22;
+
+/// Empties the keyrings that every process of this user has, the persistent one too.
+///
+/// # Errors
+/// Those of keyctl(2); that the kernel has no keys, or a container's filter hides them, is none.
+pub fn clear_user_keyrings() -> nix::Result<()> {
+    let keyctl = |command: libc::c_int, first: libc::c_int, second: libc::c_int| {
+        // SAFETY: both commands take numbers and read no memory of ours.
+        let result = unsafe { libc::syscall(libc::SYS_keyctl, command, first, second) };
+        match Errno::result(result) {
+            Ok(serial) => Ok(Some(serial as libc::c_int)),
+            // Persistent keyrings are younger (Linux 3.13), and a kernel may be built without.
+            Err(Errno::ENOSYS | Errno::EPERM | Errno::EOPNOTSUPP) => Ok(None),
+            Err(e) => Err(e),
+        }
+    };
+    keyctl(CLEAR, OF_USER, 0)?;
+    keyctl(CLEAR, OF_USERS_SESSIONS, 0)?;
+    // -1 is the caller. It is linked to the keyring of this thread, which execve(2) drops.
+    if let Some(persistent) = keyctl(GET_PERSISTENT, -1, OF_THREAD)? {
+        keyctl(CLEAR, persistent, 0)?;
+    }
+    Ok(())
+}
+
 /// Whether the kernel has seccomp filters (Linux 3.5). Asked for none it has, it says EFAULT (seccomp(2)), and nothing is restricted.
 /// What is said otherwise is no answer: applying one shows it then.
 pub fn has_filters() -> bool {

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -163,7 +164,26 @@ static const struct { const char *name; long (*call)(void); int refusal; } calls
     {"x32-getpid", x32_getpid, ENOSYS},
 };
 
-int main(void) {
+/* What is here is none of the above: keys that one process leaves in the keyrings of its user (-4, -5, the persistent one). */
+static int leave_keys(void) {
+    long rings[3] = {-4, -5, syscall(SYS_keyctl, 22, -1, -2)};
+    for (int i = 0; i < 3; i++)
+        if (syscall(SYS_add_key, "user", "vfguard-test-left", "x", 1, rings[i]) < 0 && rings[i] != -1) return 1;
+    return puts("LEFT keys") < 0;
+}
+static int find_keys(int remove) {
+    long rings[3] = {-4, -5, syscall(SYS_keyctl, 22, -1, -2)};
+    for (int i = 0; i < 3; i++) {
+        long found = syscall(SYS_keyctl, 10, rings[i], "user", "vfguard-test-left", 0);
+        if (found >= 0) printf("FOUND key %d\n", i);
+        if (found >= 0 && remove) syscall(SYS_keyctl, 9, found, rings[i]);
+    }
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1 && !strcmp(argv[1], "leave")) return leave_keys();
+    if (argc > 1) return find_keys(!strcmp(argv[1], "remove"));
     setbuf(stdout, NULL);
     for (unsigned i = 0; i < sizeof calls / sizeof *calls; i++) {
         int status;

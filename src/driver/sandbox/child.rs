@@ -69,7 +69,8 @@ pub(super) mod number {
     pub const SESSION: u16 = 0xff08;
     pub const KEYRING: u16 = 0xff09;
     pub const STDIN: u16 = 0xff0a;
-    pub const SECCOMP: u16 = 0xff0b;
+    pub const USERS_KEYS: u16 = 0xff0b;
+    pub const SECCOMP: u16 = 0xff0c;
 }
 
 /// Everything the child needs, made before the fork.
@@ -154,6 +155,11 @@ impl Plan {
             unistd::setgroups(&[]).map_err(user)?;
             unistd::setresgid(gid, gid, gid).map_err(user)?;
             unistd::setresuid(uid, uid, uid).map_err(user)?;
+            // What an earlier build put there. Behind a filter this one could not read it in any case.
+            let cleared = sys::clear_user_keyrings();
+            if self.seccomp.is_empty() {
+                cleared.map_err(|e| (number::USERS_KEYS, e))?;
+            }
         }
         // A change of user leaves it; who possesses it may read root's keys in it (session-keyring(7)).
         sys::new_session_keyring().map_err(|e| (number::KEYRING, e))?;

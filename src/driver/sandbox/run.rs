@@ -167,9 +167,14 @@ impl Sandbox<'_> {
             number::SESSION => "beginning a session",
             number::KEYRING => "leaving the caller's keys",
             number::STDIN => "opening its /dev/null",
+            number::USERS_KEYS => "emptying the keyrings of the build user",
             index => steps.get(usize::from(index)).map_or("an unknown step", String::as_str),
         };
-        let cure = if errno == Errno::EAGAIN { self.too_many() } else { "run `vfguard doctor`".to_owned() };
+        let cure = match (errno, step) {
+            (Errno::EAGAIN, _) => self.too_many(),
+            (_, number::USERS_KEYS) => "name another account in build.user, or restart this machine".to_owned(),
+            (_, _) => "run `vfguard doctor`".to_owned(),
+        };
         Err(Refused::Other(advise(format!("the build sandbox: {act}: {}", errno.desc()), cure)))
     }
 

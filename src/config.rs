@@ -75,6 +75,8 @@ pub struct Config {
     pub gate: Gate,
     /// The hooks.
     pub hook: Hook,
+    /// Rehearsals.
+    pub rehearse: Rehearse,
 }
 
 /// `[drivers]`
@@ -178,6 +180,14 @@ impl Default for Hook {
     fn default() -> Self {
         Hook { wait: true, lock_timeout: 1800, budget: 1200 }
     }
+}
+
+/// `[rehearse]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rehearse {
+    /// Whether headers from a repository whose `gpgcheck` is off need no signature.
+    pub allow_unsigned: bool,
 }
 
 impl Hook {

@@ -3,7 +3,7 @@
 //! The scratch root is a small machine: K's headers, what K's module directory says about its own modules, this machine's
 //! devices (or one of the recipe's, where it has none), its recipes and cached archives.
 
-use crate::config::{Config, Sign};
+use crate::config::{Config, Rehearse, Sign};
 use crate::driver::fetch::Unanswered;
 use crate::driver::{self, Digest, Numbers, Prepared, Progress, Recipe, Release};
 use crate::error::advise;
@@ -87,12 +87,12 @@ impl Chosen {
 ///
 /// # Errors
 /// When none can be found.
-pub fn choose(host: &Host, choice: &Choice, progress: &dyn Progress) -> Result<Chosen> {
+pub fn choose(host: &Host, config: &Rehearse, choice: &Choice, progress: &dyn Progress) -> Result<Chosen> {
     let start = Instant::now();
     let mut chosen = match choice {
         Choice::Kernel(kernel) if tree::build_tree(host, kernel).is_ok() => Chosen::here(kernel.clone()),
-        Choice::Kernel(kernel) => named(kernel, progress)?,
-        Choice::Available => available(host, progress)?,
+        Choice::Kernel(kernel) => named(config, kernel, progress)?,
+        Choice::Available => available(host, config, progress)?,
         Choice::NewestInstalled => {
             let newest =
                 installed::installed(host).into_iter().map(|k| k.release).find(|k| tree::build_tree(host, k).is_ok());
@@ -109,9 +109,9 @@ pub fn choose(host: &Host, choice: &Choice, progress: &dyn Progress) -> Result<C
 }
 
 /// A kernel whose headers are not here.
-fn named(kernel: &KernelRelease, progress: &dyn Progress) -> Result<Chosen> {
+fn named(config: &Rehearse, kernel: &KernelRelease, progress: &dyn Progress) -> Result<Chosen> {
     let lists = refresh(progress)?;
-    match download(&lists, kernel, DOWNLOADS, progress)? {
+    match download(&lists, config, kernel, DOWNLOADS, progress)? {
         Download::Complete(headers) => {
             let (headers, lists) = (Some(headers), Some(lists.freshness().clone()));
             Ok(Chosen { headers, lists, ..Chosen::here(kernel.clone()) })
@@ -124,7 +124,7 @@ fn named(kernel: &KernelRelease, progress: &dyn Progress) -> Result<Chosen> {
 }
 
 /// The newest kernel on offer whose headers can be had.
-fn available(host: &Host, progress: &dyn Progress) -> Result<Chosen> {
+fn available(host: &Host, config: &Rehearse, progress: &dyn Progress) -> Result<Chosen> {
     let lists = refresh(progress)?;
     let offer = lists.offer()?;
     let mut passed_over = Vec::new();
@@ -138,7 +138,7 @@ fn available(host: &Host, progress: &dyn Progress) -> Result<Chosen> {
             None
         } else {
             let left = DOWNLOADS.saturating_sub(start.elapsed());
-            match download(&lists, &kernel, left, progress)? {
+            match download(&lists, config, &kernel, left, progress)? {
                 Download::Complete(headers) => Some(headers),
                 Download::Missing(why) => {
                     passed_over.push(PassedOver { kernel, why });
@@ -166,9 +166,15 @@ fn refresh(progress: &dyn Progress) -> Result<Lists> {
     lists
 }
 
-fn download(lists: &Lists, kernel: &KernelRelease, within: Duration, progress: &dyn Progress) -> Result<Download> {
+fn download(
+    lists: &Lists,
+    config: &Rehearse,
+    kernel: &KernelRelease,
+    within: Duration,
+    progress: &dyn Progress,
+) -> Result<Download> {
     progress.begin(None, &format!("downloading the headers of {kernel}"));
-    let download = lists.download(kernel, within);
+    let download = lists.download(kernel, within, config.allow_unsigned);
     progress.end();
     download
 }
@@ -191,7 +197,7 @@ pub fn rehearse(
     // Headers that were downloaded a moment ago bring the program that signs: the machine's key is not for it.
     let config = &Config { sign: Sign::default(), ..config.clone() };
     let stage = Host::new(scratch)?;
-    let headers = lay_headers(host, &stage, chosen)?;
+    let headers = lay_headers(host, &stage, config, chosen)?;
     lay_modules(host, &stage, kernel, recipe)?;
     let own_device = lay_devices(host, &stage, recipe)?;
     for dir in ["/etc/vfguard/drivers.d", "/usr/lib/vfguard/drivers.d", "/var/lib/vfguard/sources"] {
@@ -258,7 +264,7 @@ fn obtain(
 }
 
 /// K's build tree: what was downloaded, else a copy of this machine's.
-fn lay_headers(host: &Host, stage: &Host, chosen: &Chosen) -> Result<&'static str> {
+fn lay_headers(host: &Host, stage: &Host, config: &Config, chosen: &Chosen) -> Result<&'static str> {
     let kernel = &chosen.kernel;
     let Some(headers) = &chosen.headers else {
         let tree = tree::build_tree(host, kernel).map_err(|finding| advise(finding.detail, finding.remedy))?;
@@ -269,13 +275,14 @@ fn lay_headers(host: &Host, stage: &Host, chosen: &Chosen) -> Result<&'static st
             let name = installed::modules_dir(kernel).join(link);
             if host.exists(&name) {
                 let to = host.name(&fs::canonicalize(host.path(&name))?);
-                make_link(&to, &stage.root().join(name.strip_prefix("/").unwrap_or(&name)))?;
+                make_link(&to, &stage.path_of_link(&name))?;
             }
         }
         return Ok("this machine's");
     };
-    headers.unpack(stage.root())?;
-    let build = stage.root().join("lib/modules").join(kernel).join("build");
+    driver::packages::unpack(stage, &config.build, headers)?;
+    // In a directory that may be a link.
+    let build = stage.path_of_link(installed::modules_dir(kernel).join("build"));
     let tree = stage.path(format!("/usr/src/kernels/{kernel}"));
     if build.symlink_metadata().is_err() && tree.is_dir() {
         make_link(Path::new("/usr/src/kernels").join(kernel).as_path(), &build)?;

@@ -3,7 +3,11 @@
 mod machine;
 #[path = "rehearse_live/mirror.rs"]
 mod mirror;
+#[path = "rehearse_live/packages.rs"]
+mod packages;
 mod support;
+#[path = "support/tar.rs"]
+mod tar;
 
 use machine::live::enter;
 use machine::{Machine, Run};
@@ -292,6 +296,8 @@ fn ubuntus_metapackage_is_known_and_a_proxy_of_the_session_is_used() {
 const DNF: &str = r#"#!/bin/bash
 echo "dnf $*" >>/var/calls
 case " $* " in
+*offered-by*) echo "offered-by baseos"; exit ;;
+*" --dump "*) printf 'baseurl = file:///srv\ngpgcheck = 1\ngpgkey = \n'; exit ;;
 *" --refresh "*) [ -e /var/online ] || { echo "Error: Failed to download metadata for repo 'baseos'"; exit 1; } ;;
 *" -C "*) [ -e /var/cache/dnf ] || { echo "Error: Cache-only enabled but no cache for 'baseos'"; exit 1; } ;;
 *" download "*)
@@ -309,9 +315,10 @@ fn dnf_refreshes_its_lists_or_says_how_old_they_are_and_passes_over_what_it_cann
     let mut machine = debian("")
         .file("etc/os-release", "ID=rocky\nID_LIKE=\"rhel centos fedora\"\n")
         .file("usr/local/sbin/dnf", DNF)
+        .file("usr/local/sbin/rpmkeys", "#!/bin/sh\necho '    V4 RSA/SHA256 Signature, key ID 1: OK'\n")
         .file("usr/local/sbin/rpm2cpio", "#!/bin/sh\ncat \"$1\"\n")
         .file("usr/local/sbin/cpio", "#!/bin/sh\n[ \"$(cat)\" = cpio ] && mkdir -p usr/src/kernels/unpacked\n");
-    for program in ["dnf", "rpm2cpio", "cpio"] {
+    for program in ["dnf", "rpmkeys", "rpm2cpio", "cpio"] {
         fs::set_permissions(machine.path("usr/local/sbin").join(program), fs::Permissions::from_mode(0o755)).unwrap();
     }
     let run = rehearse(&machine, "", "--available");

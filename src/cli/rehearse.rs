@@ -119,7 +119,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let scratch = scratch(host, args.scratch.as_deref())?;
     let progress = progress::new(context);
     let source = args.source.clone().zip(args.sha256);
-    let chosen = rehearse::choose(host, &choice, progress.as_ref())?;
+    let chosen = rehearse::choose(host, &context.config.rehearse, &choice, progress.as_ref())?;
     let rehearsal = rehearse::rehearse(host, &context.config, scratch.path(), &chosen, recipe, source, progress.as_ref())?;
     report(context, args, recipe, &chosen, &rehearsal)
 }

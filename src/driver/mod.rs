@@ -7,6 +7,7 @@ pub mod fetch;
 pub mod fuzz;
 pub mod headers;
 pub mod install;
+pub mod packages;
 mod packing;
 pub mod prepare;
 pub mod progress;

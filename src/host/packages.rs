@@ -1,10 +1,12 @@
-//! The machine's own package manager, asked for the headers of a kernel: which are offered, a copy of them unpacked into a
-//! directory ([`Lists`]), or the command that installs them.
+//! The machine's own package manager, asked for the headers of a kernel: which are offered, a verified copy of them ([`Lists`]), or
+//! the command that installs them.
 
 mod headers;
 pub mod ini;
 mod lists;
 mod offer;
+mod repository;
+mod signature;
 pub mod yum;
 
 pub use headers::{Download, Headers};

@@ -75,7 +75,11 @@ fn up(from: &OwnedFd, name: &CStr, top: &OwnedFd, brought: &mut u64) -> io::Resu
     }
 }
 
-fn names(directory: &OwnedFd) -> nix::Result<Vec<CString>> {
+/// The names in a directory.
+///
+/// # Errors
+/// Those of reading it.
+pub fn names(directory: &OwnedFd) -> nix::Result<Vec<CString>> {
     // A descriptor of its own, so that reading begins at the beginning.
     let mut dir = Dir::openat(directory.as_fd(), ".", DIRECTORY, Mode::empty())?;
     let mut names = Vec::new();

@@ -1,8 +1,10 @@
 //! A made-up Debian mirror on loopback: real packages, real lists.
 
 use super::support::{Reply, Server};
+use super::tar::Tar;
 use std::collections::HashMap;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
@@ -33,6 +35,11 @@ impl Mirror {
 
     /// Publishes packages; those that are lost are listed, and their files are not there.
     pub fn publish(&self, packages: &[Package], lost: &[&str]) {
+        self.publish_as(packages, lost, None);
+    }
+
+    /// The same; all of them hold the files of an archive that dpkg would not have made.
+    pub fn publish_as(&self, packages: &[Package], lost: &[&str], files_of_each: Option<&[u8]>) {
         let dir = tempfile::tempdir().unwrap();
         let mut files = HashMap::new();
         let mut listed = String::new();
@@ -52,6 +59,10 @@ impl Mirror {
                 .output()
                 .unwrap();
             assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+            if let Some(tar) = files_of_each {
+                let members = [("debian-binary", &b"2.0\n"[..]), ("control.tar", &control_tar(&control)), ("data.tar", tar)];
+                fs::write(&deb, ar(&members)).unwrap();
+            }
             let (data, path) = (fs::read(&deb).unwrap(), format!("pool/{name}_{version}_amd64.deb"));
             listed += &format!("{control}Filename: {path}\nSize: {}\nSHA256: {}\n\n", data.len(), digest(&data));
             if !lost.contains(&name.as_str()) {
@@ -71,6 +82,22 @@ impl Mirror {
         *self.files.lock().unwrap() = files;
     }
 
+    /// Signs what is published with the key in a directory of gpg's.
+    pub fn sign(&self, gnupg: &Path, key: &str) {
+        let mut files = self.files.lock().unwrap();
+        let file = gnupg.join("Release");
+        fs::write(&file, &files["/dists/bookworm/Release"]).unwrap();
+        gpg(gnupg, &["--yes", "--armor", "--local-user", key, "--output", "Release.gpg", "--detach-sign", "Release"]);
+        files.insert("/dists/bookworm/Release.gpg".into(), fs::read(gnupg.join("Release.gpg")).unwrap());
+    }
+
+    /// Changes a byte at the end of a package that is listed.
+    pub fn tamper(&self, name: &str) {
+        let mut files = self.files.lock().unwrap();
+        let (_, file) = files.iter_mut().find(|(path, _)| path.contains(&format!("/{name}_"))).unwrap();
+        *file.last_mut().unwrap() ^= 1;
+    }
+
     /// Its lists are gone, its packages are not.
     pub fn lose_lists(&self) {
         self.files.lock().unwrap().retain(|path, _| !path.starts_with("/dists"));
@@ -80,6 +107,29 @@ impl Mirror {
     pub fn downloads(&self, name: &str) -> usize {
         self.server.requests().iter().filter(|r| r.path().contains(&format!("/pool/{name}_"))).count()
     }
+}
+
+/// gpg with a directory of its own.
+pub fn gpg(gnupg: &Path, args: &[&str]) {
+    let run =
+        Command::new("gpg").current_dir(gnupg).arg("--homedir").arg(gnupg).args(["--batch", "--quiet"]).args(args).output();
+    let run = run.unwrap();
+    assert!(run.status.success(), "gpg {args:?}: {}", String::from_utf8_lossy(&run.stderr));
+}
+
+fn control_tar(control: &str) -> Vec<u8> {
+    Tar::default().file("./control", control.as_bytes()).end()
+}
+
+/// An archive as ar(5) has it.
+fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut out = b"!<arch>\n".to_vec();
+    for (name, data) in members {
+        out.extend(format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100644, data.len()).bytes());
+        out.extend(*data);
+        out.resize(out.len().next_multiple_of(2), b'\n');
+    }
+    out
 }
 
 fn digest(data: &[u8]) -> String {

@@ -32,13 +32,15 @@ TOP=$(cd "$HERE/../.." && pwd)
 . "$HERE/debian.sh"
 # shellcheck source=tests/rpm/grubby.sh
 . "$HERE/grubby.sh"
+# shellcheck source=tests/rpm/packages/cases.sh
+. "$HERE/packages/cases.sh"
 # shellcheck source=tests/rpm/suites.sh
 . "$HERE/suites.sh"
 # shellcheck source=tests/rpm/bullseye.sh
 . "$HERE/bullseye.sh"
 
-# rpm: rpmbuild; cpio, kmod: the lab.
-PACKAGES=(mmdebstrap rpm createrepo-c kmod cpio xz-utils util-linux debian-archive-keyring python3)
+# rpm: rpmbuild, rpmsign; gpg: keys for it; cpio, kmod: the lab.
+PACKAGES=(mmdebstrap rpm gpg gpg-agent createrepo-c kmod cpio xz-utils util-linux debian-archive-keyring python3)
 if [ "${1-}" = --packages ]; then
     printf '%s\n' "${PACKAGES[@]}"
     exit 0

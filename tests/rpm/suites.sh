@@ -27,6 +27,7 @@ bookworm_cases() {
     scenario "removal opens the gate and leaves the default on the held kernel" removal
     scenario "Debian's package and hooks: dpkg installs a kernel and its headers: built; removes them: nothing is left" dpkg_installs_and_removes
     scenario "Debian's package and hooks: a kernel without headers is refused, until vfguard goes; late headers end built" dpkg_without_headers
+    package_cases
     grubby_cases
 }
 

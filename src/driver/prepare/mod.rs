@@ -126,7 +126,22 @@ struct Run<'a> {
 }
 
 /// The directory of a run, which is removed with whatever a build made of it.
-struct Work(PathBuf);
+pub(super) struct Work(pub(super) PathBuf);
+
+impl Work {
+    /// A private directory for this run.
+    pub(super) fn new(host: &Host) -> Result<Work> {
+        // The build user goes through it where there are no namespaces.
+        let dir = host.make_dirs(WORK, 0o711)?.shown().to_owned();
+        let work = tempfile::Builder::new()
+            .prefix("run-")
+            .tempdir_in(&dir)
+            .with_context(|| format!("making a directory in {}", dir.display()))?;
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(work.path(), fs::Permissions::from_mode(0o711))?;
+        Ok(Work(work.keep()))
+    }
+}
 
 impl Drop for Work {
     fn drop(&mut self) {
@@ -149,7 +164,7 @@ impl Run<'_> {
                 return Ok(prepared);
             }
         }
-        let work = self.work_dir()?;
+        let work = Work::new(host)?;
         if let Err(finding) = preflight::preflight(host, &tree, request.recipe, &work.0) {
             return Err(self.refuse(vec![finding]));
         }
@@ -264,19 +279,6 @@ impl Run<'_> {
         initramfs::refresh(host, lock, kernel, request.initrds, &names)?;
         let stages = vec![("verify", start.elapsed())];
         Ok(Some(Prepared { version, modules, findings, stages, log: None, sandbox: None, reused: true, archive: None }))
-    }
-
-    /// A private directory for this run.
-    fn work_dir(&self) -> Result<Work> {
-        // The build user goes through it where there are no namespaces.
-        let dir = self.host.make_dirs(WORK, 0o711)?.shown().to_owned();
-        let work = tempfile::Builder::new()
-            .prefix("run-")
-            .tempdir_in(&dir)
-            .with_context(|| format!("making a directory in {}", dir.display()))?;
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(work.path(), fs::Permissions::from_mode(0o711))?;
-        Ok(Work(work.keep()))
     }
 
     fn install(

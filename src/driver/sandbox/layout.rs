@@ -133,9 +133,9 @@ impl Layout {
     }
 
     /// What a makefile may ask about the machine and K: which distribution it is, and the small files of K in /boot.
-    pub fn machine(&mut self, host: &Host, release: &KernelRelease) -> Result<()> {
-        let boot = ["config", "System.map"].map(|name| PathBuf::from(format!("/boot/{name}-{release}")));
-        for name in os_release::files(host).into_iter().chain(boot) {
+    pub fn machine(&mut self, host: &Host, release: Option<&KernelRelease>) -> Result<()> {
+        let of = |release| ["config", "System.map"].map(|name| PathBuf::from(format!("/boot/{name}-{release}")));
+        for name in os_release::files(host).into_iter().chain(release.into_iter().flat_map(of)) {
             // A link may lead out of where it is shown.
             let Ok(real) = fs::canonicalize(host.path(&name)) else { continue };
             if real.is_file() {

@@ -32,6 +32,8 @@ use std::path::{Path, PathBuf};
 
 /// The build directory as the sandbox sees it.
 pub const INSIDE: &str = "/build";
+/// The package to unpack beside the build directory, in the sandbox as outside.
+pub const PACKAGE: &str = "package";
 /// Who compiles where the configured account does not exist. Between the ranges that systemd gives to homed (to 60705) and to
 /// DynamicUser (from 61184): nobody's, and not the shared `nobody`.
 pub const BUILD_UID: u32 = 61147;
@@ -63,6 +65,15 @@ const OF_THE_MACHINE: [&str; 7] = [
     "/proc/version",
 ];
 
+/// What a program in the sandbox works on.
+#[derive(Clone, Copy, Debug)]
+enum Subject<'a> {
+    /// A build reads K's tree.
+    Tree(&'a BuildTree),
+    /// A package that is unpacked; no kernel's tree is in sight.
+    Package,
+}
+
 /// A sandbox for the builds of one run.
 #[derive(Debug)]
 pub struct Sandbox<'a> {
@@ -71,7 +82,7 @@ pub struct Sandbox<'a> {
     pub(super) landlock: Option<u32>,
     pub(super) seccomp: bool,
     work: &'a Path,
-    tree: &'a BuildTree,
+    subject: Subject<'a>,
     pub(super) who: Option<(Uid, Gid)>,
     jobs: u32,
 }
@@ -82,12 +93,24 @@ impl<'a> Sandbox<'a> {
     /// # Errors
     /// When the configured build user is root, or directories cannot be made.
     pub fn new(host: &'a Host, config: &Build, work: &'a Path, tree: &'a BuildTree, jobs: u32) -> Result<Sandbox<'a>> {
+        Sandbox::on(host, config, work, Subject::Tree(tree), jobs)
+    }
+
+    /// A sandbox in which the file `work/package`, which the build user may read, is unpacked into `work/build`.
+    ///
+    /// # Errors
+    /// Those of [`Sandbox::new`].
+    pub fn for_package(host: &'a Host, config: &Build, work: &'a Path) -> Result<Sandbox<'a>> {
+        Sandbox::on(host, config, work, Subject::Package, 1)
+    }
+
+    fn on(host: &'a Host, config: &Build, work: &'a Path, subject: Subject<'a>, jobs: u32) -> Result<Sandbox<'a>> {
         let Containment { level, landlock, seccomp } = containment(host);
         let who = match nix::unistd::geteuid().is_root() {
             true => Some(builder(&config.user)?),
             false => None,
         };
-        let sandbox = Sandbox { host, level, landlock, seccomp, work, tree, who, jobs };
+        let sandbox = Sandbox { host, level, landlock, seccomp, work, subject, who, jobs };
         for dir in [sandbox.build_dir(), sandbox.root_dir(), sandbox.temporary()] {
             match fs::create_dir(&dir) {
                 Ok(()) => {}
@@ -209,7 +232,11 @@ impl<'a> Sandbox<'a> {
     fn layout(&self) -> Result<Layout> {
         let mut layout = Layout::new(self.root_dir())?;
         layout.system()?;
-        layout.machine(self.host, &self.tree.release)?;
+        let release = match self.subject {
+            Subject::Tree(tree) => Some(&tree.release),
+            Subject::Package => None,
+        };
+        layout.machine(self.host, release)?;
         let (uid, gid) = self.who.unwrap_or_else(|| (Uid::effective(), Gid::effective()));
         layout.people(uid, gid)?;
         let kernels = self.kernel_dirs();
@@ -218,6 +245,10 @@ impl<'a> Sandbox<'a> {
             layout.read_only(from, at)?;
         }
         layout.dirs(Path::new(INSIDE))?;
+        if let Subject::Package = self.subject {
+            let beside = Path::new(INSIDE).with_file_name(PACKAGE);
+            layout.steps.push(Step::File(c(self.work.join(PACKAGE))?, layout.at(&beside)?));
+        }
         layout.steps.push(Step::Writable(c(self.build_dir())?, layout.at(Path::new(INSIDE))?));
         Ok(layout)
     }
@@ -228,7 +259,11 @@ impl<'a> Sandbox<'a> {
     /// Names the directory that is closed to it.
     pub(super) fn way_is_open(&self) -> Result<()> {
         let Some(uid) = self.user() else { return Ok(()) };
-        let ends = self.tree.directories().iter().map(PathBuf::as_path);
+        let trees = match self.subject {
+            Subject::Tree(tree) => tree.directories(),
+            Subject::Package => &[],
+        };
+        let ends = trees.iter().map(PathBuf::as_path);
         let open = |dir: &Path| match fs::metadata(dir) {
             Ok(meta) => meta.mode() & 0o001 != 0 || (meta.uid() == uid.as_raw() && meta.mode() & 0o100 != 0),
             // The build says better what is not there.
@@ -248,8 +283,9 @@ impl<'a> Sandbox<'a> {
 
     /// K's trees and module directory: where they lie, and each place where the sandbox shows them.
     fn kernel_dirs(&self) -> Vec<(PathBuf, PathBuf)> {
-        let mut real: Vec<PathBuf> = self.tree.directories().to_vec();
-        real.push(self.host.path(modules_dir(&self.tree.release)));
+        let Subject::Tree(tree) = self.subject else { return Vec::new() };
+        let mut real: Vec<PathBuf> = tree.directories().to_vec();
+        real.push(self.host.path(modules_dir(&tree.release)));
         let mut places = Vec::new();
         for dir in real.iter().filter(|d| d.is_dir()) {
             // A directory inside another of them is there already, and nothing can be made inside a read-only one.

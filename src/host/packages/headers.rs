@@ -1,28 +1,28 @@
-//! The headers of a kernel, downloaded and not installed, and unpacked into a directory.
+//! The headers of a kernel, downloaded and verified, not installed.
+//!
+//! apt verifies what it downloads against the signed index of a repository. dnf does not, so the signatures are checked here.
 
 use super::lists::{reason, Lists, DNF_LENIENT};
 use super::offer::Dependency;
+use super::signature::Keyring;
 use super::Packages;
 use crate::error::Remedy;
-use crate::host::command::{self, Spec};
-use crate::host::files;
 use crate::kernel::KernelRelease;
 use anyhow::{Context, Result};
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// Unpacking them.
-const UNPACK: Duration = Duration::from_secs(300);
 /// Headers need headers-common and kbuild; a chain longer than this is a mistake.
 const MAX_PACKAGES: usize = 16;
 
-/// The packages that hold a kernel's headers, downloaded.
+/// The packages that hold a kernel's headers, downloaded and verified.
 pub struct Headers {
     packages: Packages,
+    // Only the caller can write it: what was verified is what is unpacked.
     dir: TempDir,
+    signed: bool,
 }
 
 /// What became of a download.
@@ -34,11 +34,12 @@ pub enum Download {
 }
 
 impl Lists {
-    /// Downloads the headers of a kernel with what they need, within a time.
+    /// Downloads the headers of a kernel with what they need, within a time, and verifies them. `allow_unsigned`: what dnf would
+    /// not check the signature of either need not have one.
     ///
     /// # Errors
-    /// When nothing can be run or written; that a package cannot be had is a [`Download`].
-    pub fn download(&self, kernel: &KernelRelease, within: Duration) -> Result<Download> {
+    /// When nothing can be run or written, and when a package is refused; that it cannot be had is a [`Download`].
+    pub fn download(&self, kernel: &KernelRelease, within: Duration, allow_unsigned: bool) -> Result<Download> {
         let names = match self.packages() {
             Packages::Apt => match self.closure(&format!("linux-headers-{kernel}"))? {
                 Ok(names) => names,
@@ -69,9 +70,28 @@ impl Lists {
             Packages::Dnf | Packages::Yum => names.clone(),
         };
         if said.ok && missing.is_empty() {
-            return Ok(Download::Complete(Headers { packages: self.packages(), dir }));
+            let signed = match self.packages() {
+                Packages::Apt => true,
+                Packages::Dnf | Packages::Yum => self.verify(&names[0], dir.path(), allow_unsigned)?,
+            };
+            return Ok(Download::Complete(Headers { packages: self.packages(), dir, signed }));
         }
         Ok(Download::Missing(why(if missing.is_empty() { &names } else { &missing }, &said.text)))
+    }
+
+    /// Checks the signatures of all files that were downloaded for an RPM, and renames each: what a repository calls it is no name to
+    /// hand to other programs. Says whether all are signed.
+    fn verify(&self, package: &str, dir: &Path, allow_unsigned: bool) -> Result<bool> {
+        let repositories = self.repositories(package)?;
+        let private = tempfile::Builder::new().prefix("vfguard-keys-").tempdir().context("making a directory for keys")?;
+        let keyring = Keyring::new(self, &repositories, private.path())?;
+        let mut signed = true;
+        for (n, downloaded) in files_of(dir)?.into_iter().enumerate() {
+            let file = dir.join(format!("package-{n}"));
+            fs::rename(&downloaded, &file).with_context(|| format!("renaming {}", downloaded.display()))?;
+            signed &= keyring.check(self, &file, package, &repositories, allow_unsigned)?;
+        }
+        Ok(signed)
     }
 
     /// A package and those of its dependencies that belong to the headers; or which of them no list has.
@@ -99,21 +119,22 @@ impl Lists {
 }
 
 impl Headers {
-    /// Unpacks them below `root`.
+    /// Whose packages they are.
+    pub fn packages(&self) -> Packages {
+        self.packages
+    }
+
+    /// Their files.
     ///
     /// # Errors
-    /// When that fails.
-    pub fn unpack(&self, root: &Path) -> Result<()> {
-        for package in files_of(self.dir.path())? {
-            match self.packages {
-                Packages::Apt => {
-                    let args = ["-x".as_ref(), package.as_os_str(), root.as_os_str()];
-                    command::run_ok(&Spec::new("dpkg-deb", args, UNPACK))?;
-                }
-                Packages::Dnf | Packages::Yum => unpack_rpm(&package, root)?,
-            }
-        }
-        Ok(())
+    /// When their directory cannot be read.
+    pub fn files(&self) -> Result<Vec<PathBuf>> {
+        files_of(self.dir.path())
+    }
+
+    /// Whether each is signed by a key that is trusted here; else they were taken because the settings say so.
+    pub fn are_signed(&self) -> bool {
+        self.signed
     }
 }
 
@@ -151,27 +172,6 @@ fn why(missing: &[String], text: &str) -> String {
     let line = text.lines().find(is);
     let said = line.and_then(|l| l.trim_start_matches("E: Failed to fetch ").split_once(' ')).map(|(_, said)| reason(said));
     format!("{} could not be downloaded: {}", missing.join(", "), said.unwrap_or_else(|| reason(text)))
-}
-
-/// `rpm2cpio PACKAGE` into a file, then `cpio -idm` from it: no shell, no pipe that one end could leave.
-fn unpack_rpm(package: &Path, root: &Path) -> Result<()> {
-    files::create_dirs(root, 0o755)?;
-    let act = || format!("unpacking {}", package.display());
-    let archive = tempfile::NamedTempFile::new()?;
-    let mut rpm2cpio = Spec::new("rpm2cpio", [package], UNPACK).command();
-    let mut child = rpm2cpio.stdout(archive.reopen()?).stderr(Stdio::null()).spawn().with_context(act)?;
-    anyhow::ensure!(command::wait(&mut child, UNPACK)?.0.success(), "{}: rpm2cpio failed", act());
-    let mut spec = Spec::new("cpio", ["-idm", "--quiet"], UNPACK);
-    spec.dir = root.to_owned();
-    let mut child = spec
-        .command()
-        .stdin(File::open(archive.path())?)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .with_context(act)?;
-    anyhow::ensure!(command::wait(&mut child, UNPACK)?.0.success(), "{}: cpio failed", act());
-    Ok(())
 }
 
 #[cfg(test)]

@@ -37,12 +37,16 @@ pub(super) const DNF_LENIENT: &str = "--setopt=*.skip_if_unavailable=1";
 const APT_LISTS: &str = "/var/lib/apt/lists";
 const DNF_CACHES: [&str; 2] = ["/var/cache/dnf", "/var/cache/libdnf5"];
 
-/// Comes after the machine's own settings. Its hooks are for its own lists; nothing is installed, so descriptions in the user's
+/// Comes after the machine's own settings, so that none of them lets a repository through whose index is not signed: only `trusted=yes`
+/// and `allow-insecure=yes` of a line in sources.list do, which name that one repository. The machine's hooks are for its own lists; nothing is installed, so descriptions in the user's
 /// language are of no use. apt's own download user cannot enter this private directory, so apt downloads as the caller.
 const APT_CONF: &str = "#clear APT::Update;\n\
     APT::Update::Error-Mode \"any\";\n\
     APT::Sandbox::User \"root\";\n\
     APT::Get::AllowUnauthenticated \"false\";\n\
+    Acquire::AllowInsecureRepositories \"false\";\n\
+    Acquire::AllowWeakRepositories \"false\";\n\
+    Acquire::AllowDowngradeToInsecureRepositories \"false\";\n\
     Acquire::Languages \"none\";\n\
     Dir::Cache::srcpkgcache \"\";\n";
 

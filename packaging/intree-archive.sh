@@ -133,7 +133,7 @@ signed() {
         rpmkeys --export 2>/dev/null || true
         # dnf 4, dnf 5.
         { dnf -q config-manager --dump '*' || dnf -q --dump-repo-config='*'; } 2>/dev/null |
-            sed -n 's/^gpgkey *= *//p' | tr ', ' '\n\n' | sed -n 's,^file:/*,/,p' | sort -u |
+            sed -n 's/^gpgkey *= *//p' | tr ', ' '\n' | sed -n 's,^file:/*,/,p' | sort -u |
             while IFS= read -r file; do cat "$file" || true; done
     } | awk -v dir="$work/blocks" '/^-----BEGIN PGP PUBLIC KEY BLOCK/ { n++; on = 1 }
         on { print >(dir "/" n) }

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 
 const KERNEL: &str = "6.1.0-57-amd64";
+const NO_NAMESPACES: &str = "setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin ";
 
 fn headers() -> Vec<Package> {
     vec![(format!("linux-headers-{KERNEL}"), "1", String::new())]
@@ -40,7 +41,7 @@ fn a_package_that_is_not_what_the_signed_index_says_is_refused() {
     let (machine, gnupg) = trusting(&mirror, "");
     mirror.publish(&headers(), &[]);
     mirror.sign(gnupg.path(), "lab");
-    for who in ["", NOBODY] {
+    for who in ["", NOBODY, NO_NAMESPACES] {
         let run = rehearse(&machine, who, KERNEL);
         assert_eq!(taken(&run), KERNEL);
         assert!(run.stderr.contains("linux-headers-"), "{who}{}", run.stderr);

@@ -50,6 +50,10 @@ forky_cases() {
     scenario "a driver that does not compile: dnf 5 says why and fails, the packages stay, the reboot is refused" dnf5_refuses
     scenario "rpm 6 alone builds" rpm_i
     scenario "a rehearsal of the kernel that dnf 5 offers, also where another repository is gone" rehearsed
+    hostile_packages
+    scenario "rpm 6, dnf 5: headers are taken if a key signed them that the repository names as a file" only_keys_of_the_repository
+    scenario "rpm 6, dnf 5: unsigned headers are taken only where the repository and the setting say so" allowed_unsigned
+    scenario "rpm 6, dnf 5: a key that would have to be fetched is asked for, and counts once rpm has it" imported_key
 }
 dnf5_update() {
     dnf_update

@@ -45,10 +45,25 @@ hostile_packages() {
     GNUPGHOME=$WORK/gnupg gpgconf --kill gpg-agent
 }
 
+# source_packages: the repositories `sources` and `unsigned-sources`, with the kernel's source package.
+source_packages() {
+    local tree=$WORK/source/linux-6.1.0-1.el9 repo
+    mkdir -p "$tree/drivers/net/ethernet/intel/ixgbevf" "$R/sources" "$R/unsigned-sources"
+    # shellcheck disable=SC2016 # make's
+    echo 'obj-$(CONFIG_IXGBEVF) += ixgbevf.o' >"$tree/drivers/net/ethernet/intel/ixgbevf/Makefile"
+    echo 'MODULE_LICENSE("GPL");' >"$tree/drivers/net/ethernet/intel/ixgbevf/ixgbevf.c"
+    tar -C "$WORK/source" -cJf "$WORK/source/${tree##*/}.tar.xz" "${tree##*/}"
+    rpmbuild -bs --quiet --define "_sourcedir $WORK/source" --define "_srcrpmdir $R/unsigned-sources" "$HERE/packages/source.spec"
+    cp "$R/unsigned-sources"/*.src.rpm "$R/sources"
+    signed_by lab "$R/sources"/*.src.rpm
+    for repo in sources unsigned-sources; do repository "$R/$repo"; done
+}
+
 # offers REPOSITORY SETTING…: it alone, with these settings.
 offers() {
     local repo=$1
     shift
+    mkdir -p "$M/etc/pki"
     rm -f "$M"/etc/yum.repos.d/*
     { printf '[%s]\nname=%s\nbaseurl=file:///repo/%s\n' "$repo" "$repo" "$repo" && printf '%s\n' "$@"; } >"$M/etc/yum.repos.d/$repo.repo"
     cp "$R/lab.asc" "$M/etc/pki/lab.asc"
@@ -61,7 +76,7 @@ allow_unsigned() {
 # rehearsal KIND: of that package; exit code and report in $OUT.
 rehearsal() { rehearsal_of "$(hostile_kernel "$1")"; }
 rehearsal_of() {
-    inside "$M" host "vfguard rehearse $1 --driver ixgbevf --scratch /var/scratch --source /srv/ixgbevf.tar.gz --sha256 $DRIVER_SHA256
+    inside "$M" host "${WITHOUT-} vfguard rehearse $1 --driver ixgbevf --scratch /var/scratch --source /srv/ixgbevf.tar.gz --sha256 $DRIVER_SHA256
         echo \"rc \$?\"; find /var/scratch ! -perm -0555 -o -perm /06022 ! -type l | head; rm -rf /var/scratch; find /etc -newer /var/before"
     cat "$OUT"
 }
@@ -143,6 +158,9 @@ hostile_names() {
         not told '^/etc'
         [ ! -e "$M/etc/cron.d/$kind" ]
     done
+    # Where no namespaces can be had.
+    WITHOUT='setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin' rehearsal through
+    [ ! -e "$M/etc/cron.d/through" ]
     for kind in absolute dotdot; do
         rehearsal $kind
         refused_package 'names that lead out of its directory' 'tell who runs the repository'
@@ -178,6 +196,26 @@ hostile_files() {
     refused_package 'cannot be unpacked' 'tell who runs the repository'
 }
 
+# The same for the source package from which intree-archive.sh packs a driver.
+source_package() {
+    local pack='/srv/packaging/intree-archive.sh --series 6.1 --out /var/packed; echo "rc $?"; ls -A /var/packed'
+    source_packages
+    cp -R "$TOP/packaging" "$M/srv/packaging"
+    offers unsigned-sources "${CHECKED[@]}"
+    inside "$M" host "$pack"
+    cat "$OUT"
+    told '^rc 1$'
+    told 'kernel-.*.src.rpm is not signed by a key'
+    not told 'ixgbevf-'
+    offers sources "${CHECKED[@]}"
+    inside "$M" host "$pack"
+    cat "$OUT"
+    told '^rc 0$'
+    told '^ixgbevf-6.1.0-1.el9-intree.tar.gz$'
+    inside "$M" host 'rpm -q gpg-pubkey'
+    told 'gpg-pubkey is not installed'
+}
+
 package_cases() {
     hostile_packages
     scenario "headers are taken if a key signed them that the repository names as a file; unsigned, unknown and changed ones are refused" only_keys_of_the_repository
@@ -185,4 +223,5 @@ package_cases() {
     scenario "a key that would have to be fetched is asked for, and counts once rpm has it" imported_key
     scenario "names and links in a package that lead out reach nothing" hostile_names
     scenario "links, devices, fifos, set-user-ID files and 10 GB of zeros in a package reach nothing" hostile_files
+    scenario "a source package is packed only if it is signed" source_package
 }

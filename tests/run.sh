@@ -41,6 +41,7 @@ APT_PACKAGES=(
     debian-archive-keyring          # the archive's lists
     binutils busybox                # the release tier
     grub-common                     # grub-editenv, beside which no hold may be lost
+    gpg gpg-agent                   # keys of a Debian mirror
 )
 DNF_PACKAGES=(
     ca-certificates git gcc gcc-c++ make pkgconf-pkg-config

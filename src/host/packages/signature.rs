@@ -148,7 +148,8 @@ fn judge(ok: bool, text: &str) -> Result<(), Fault> {
         return Ok(());
     }
     match (bad, unknown) {
-        (Some(line), _) => Err(Fault::Bad(line.chars().take(120).collect())),
+        // Without the digests in brackets behind it.
+        (Some(line), _) => Err(Fault::Bad(line.split(" (").next().unwrap_or(line).to_owned())),
         (None, Some(what)) => Err(Fault::UnknownKey(what.to_owned())),
         // Digests alone, which say that it came whole, whoever made it.
         (None, None) if lines > 0 && !header && !whole => Err(Fault::Unsigned),

@@ -77,7 +77,7 @@ allow_unsigned() {
 rehearsal() { rehearsal_of "$(hostile_kernel "$1")"; }
 rehearsal_of() {
     inside "$M" host "${WITHOUT-} vfguard rehearse $1 --driver ixgbevf --scratch /var/scratch --source /srv/ixgbevf.tar.gz --sha256 $DRIVER_SHA256
-        echo \"rc \$?\"; find /var/scratch ! -perm -0555 -o -perm /06022 ! -type l | head; rm -rf /var/scratch; find /etc -newer /var/before"
+        echo \"rc \$?\"; find /var/scratch -perm /06022 ! -type l; rm -rf /var/scratch; find /etc -cnewer /var/before"
     cat "$OUT"
 }
 # refused_package WHY FIX: and nothing was unpacked for it.
@@ -95,11 +95,11 @@ only_keys_of_the_repository() {
     rehearsal_of "$NEW"
     told '^rc 0$'
     not told '^/'
-    inside "$M" host 'rpm -q gpg-pubkey'
+    inside "$M" host 'rpm -q gpg-pubkey || true'
     told 'gpg-pubkey is not installed'
     # A repository that does not check is no reason to take what is not signed.
     offers hostile "${CHECKED[@]}"
-    inside "$M" host "cd /var && dnf -q download $(hostile_kernel unsigned | sed s/^/kernel-devel-/) && rpmkeys --checksig kernel-devel*.rpm; ls kernel-devel*"
+    inside "$M" host "cd /var && dnf -q download $(hostile_kernel unsigned | sed s/^/kernel-devel-/) && rpmkeys --checksig unsigned.rpm"
     cat "$OUT"
     told ': digests OK$' # rpm and dnf have nothing against it
     rehearsal unsigned
@@ -142,7 +142,7 @@ imported_key() {
 # formerly KIND: unpacks it as root in a directory of its own.
 formerly() {
     inside "$M" host "mkdir -p /var/formerly /etc/cron.d && cd /var/formerly && rpm2cpio /repo/hostile/$1.rpm | cpio -idm --quiet
-        find /etc/cron.d /var/formerly -newer /var/before -printf '%M %p %l\n'; rm -rf /var/formerly /etc/cron.d/*"
+        find /etc/cron.d /var/formerly -cnewer /var/before -printf '%M %p %l\n'; rm -rf /var/formerly /etc/cron.d/*"
     cat "$OUT"
 }
 # What a signed package holds.
@@ -212,7 +212,7 @@ source_package() {
     cat "$OUT"
     told '^rc 0$'
     told '^ixgbevf-6.1.0-1.el9-intree.tar.gz$'
-    inside "$M" host 'rpm -q gpg-pubkey'
+    inside "$M" host 'rpm -q gpg-pubkey || true'
     told 'gpg-pubkey is not installed'
 }
 

@@ -26,5 +26,5 @@ pub use prepare::record::{last_failure, would_fail_again};
 pub use prepare::{prepare, Request};
 pub use progress::{Progress, Silent};
 pub use recipe::{recipes, Numbers, Recipe, Release};
-pub(crate) use sandbox::run::free;
+pub(crate) use sandbox::watch::free;
 pub use unpack::{unpack, SourceTree};

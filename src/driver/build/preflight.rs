@@ -3,7 +3,7 @@
 
 use super::packages::{names, package, program_package, ELFUTILS, ELFUTILS_HEADERS, LIBELF};
 use super::toolchain::Toolchain;
-use crate::driver::sandbox::run::free;
+use crate::driver::sandbox::watch::free;
 use crate::driver::Recipe;
 use crate::finding::{Code, Finding, Severity};
 use crate::host::{command, files, Host, MAX_FILE};

@@ -11,6 +11,7 @@ mod layout;
 mod level;
 pub(super) mod run;
 mod seccomp;
+pub(super) mod watch;
 
 use self::child::{Namespaces, Plan, Step};
 use self::landlock::{Allowed, Rule};

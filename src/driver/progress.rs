@@ -1,7 +1,7 @@
 //! How a long step tells how far it is; the report room shows it, nothing here knows how.
 
-/// Told by a step that takes its time.
-pub trait Progress {
+/// Told by a step that takes its time, from whichever thread it works in.
+pub trait Progress: Sync {
     /// Something starts; `total` is its size where that is known (it may be a lie of the other side).
     fn begin(&self, total: Option<u64>, what: &str);
     /// `n` more of it is done.

@@ -119,17 +119,17 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::RefCell;
+    use std::sync::Mutex;
 
     #[derive(Default)]
-    struct Heard(RefCell<Vec<String>>);
+    struct Heard(Mutex<Vec<String>>);
 
     impl Progress for Heard {
         fn begin(&self, _: Option<u64>, _: &str) {}
         fn advance(&self, _: u64) {}
         fn end(&self) {}
         fn note(&self, text: &str) {
-            self.0.borrow_mut().push(text.to_owned());
+            self.0.lock().unwrap().push(text.to_owned());
         }
     }
 
@@ -141,13 +141,13 @@ mod tests {
         host.write_atomic(PROGRESS, b"old\n", 0o644).unwrap();
         let mut tail = Tail { skip: identity(&host), ..Tail::default() };
         tail.show(&host, &heard);
-        assert!(heard.0.borrow().is_empty());
+        assert!(heard.0.lock().unwrap().is_empty());
         host.write_atomic(PROGRESS, b"one\ntw", 0o644).unwrap();
         tail.show(&host, &heard);
         let path = host.path(PROGRESS);
         std::fs::write(&path, b"one\ntwo\x1b[31m\n").unwrap();
         tail.show(&host, &heard);
         tail.show(&host, &heard);
-        assert_eq!(*heard.0.borrow(), ["one", "two\u{fffd}[31m"]);
+        assert_eq!(*heard.0.lock().unwrap(), ["one", "two\u{fffd}[31m"]);
     }
 }

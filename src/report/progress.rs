@@ -5,9 +5,9 @@ use super::text::{printable, Text};
 use crate::cli::Context;
 use crate::driver::{Progress, Silent};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::cell::RefCell;
 use std::fs::File;
 use std::io::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -34,9 +34,14 @@ pub fn lines(context: &Context) -> Box<dyn Progress> {
 /// How often a bar is redrawn.
 const TICK: Duration = Duration::from_millis(120);
 
+/// What a lock guards is whole at any instant, also where a thread panicked that held it.
+fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A bar that is redrawn. Indicatif drops what cannot be drawn, its thread that ticks too.
 #[derive(Default)]
-struct Bar(RefCell<Option<ProgressBar>>);
+struct Bar(Mutex<Option<ProgressBar>>);
 
 impl Progress for Bar {
     fn begin(&self, total: Option<u64>, what: &str) {
@@ -54,23 +59,23 @@ impl Progress for Bar {
         if thread::Builder::new().spawn(|| ()).is_ok_and(|tried| tried.join().is_ok()) {
             bar.enable_steady_tick(TICK);
         }
-        *self.0.borrow_mut() = Some(bar);
+        *locked(&self.0) = Some(bar);
     }
 
     fn advance(&self, n: u64) {
-        if let Some(bar) = self.0.borrow().as_ref() {
+        if let Some(bar) = locked(&self.0).as_ref() {
             bar.inc(n);
         }
     }
 
     fn end(&self) {
-        if let Some(bar) = self.0.borrow_mut().take() {
+        if let Some(bar) = locked(&self.0).take() {
             bar.finish_and_clear();
         }
     }
 
     fn note(&self, text: &str) {
-        match self.0.borrow().as_ref() {
+        match locked(&self.0).as_ref() {
             Some(bar) => bar.println(printable(text)),
             None => print::err(&Text::of(text)),
         }
@@ -80,7 +85,7 @@ impl Progress for Bar {
 /// Lines that others follow too.
 pub struct Told {
     lines: Box<dyn Progress>,
-    file: RefCell<Option<File>>,
+    file: Mutex<Option<File>>,
 }
 
 impl Told {
@@ -92,11 +97,11 @@ impl Told {
             anyhow::Ok(File::options().write(true).create_new(true).open(place.path())?)
         };
         let file = new().ok();
-        Told { lines: lines(context), file: RefCell::new(file) }
+        Told { lines: lines(context), file: Mutex::new(file) }
     }
 
     fn put(&self, text: &str) {
-        if let Some(file) = self.file.borrow_mut().as_mut() {
+        if let Some(file) = locked(&self.file).as_mut() {
             let _ = file.write_all(Text::of(text).as_str().as_bytes());
         }
     }

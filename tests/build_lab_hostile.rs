@@ -3,91 +3,13 @@
 
 mod machine;
 
+use machine::arena::{Arena, OK, SAY};
 use machine::lab::{self, Lab};
-use machine::Machine;
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// What an attack prints once it has succeeded; put together at run time, so that an echoed script is no success.
-const OK: &str = "ATTACK-OK";
-const SAY: &str = "printf 'ATTACK-%s\\n' OK";
-
-/// A machine with one kernel, a source whose makefile runs a script, and a secret that only root may read.
-struct Arena {
-    machine: Machine,
-    kernel: String,
-    secret: tempfile::TempDir,
-}
-
-impl Arena {
-    fn new() -> Arena {
-        let lab = Lab::open();
-        let kernel = lab.get("K_NEW").to_owned();
-        let machine = lab.install(lab.machine(), &kernel);
-        // Not below /tmp, which is another one inside.
-        let secret = tempfile::Builder::new().prefix("vfguard-secret-").tempdir_in("/root").unwrap();
-        fs::write(secret.path().join("key"), "top secret\n").unwrap();
-        Arena { machine, kernel, secret }
-    }
-
-    fn secret(&self) -> PathBuf {
-        self.secret.path().join("key")
-    }
-
-    fn module(&self) -> PathBuf {
-        self.machine.path(&format!("lib/modules/{}/updates/vfguard/ixgbevf.ko", self.kernel))
-    }
-
-    /// Runs a script as vfguard runs makefiles; what it printed, and how vfguard ended.
-    fn inside(&self, script: &str) -> (String, i32) {
-        let archive = lab::archive(self.machine.root(), script, &[]);
-        self.prepare(&archive)
-    }
-
-    fn prepare(&self, archive: &(PathBuf, String)) -> (String, i32) {
-        let (file, digest) = archive;
-        let run = self.machine.run(&["prepare", &self.kernel, "--source", file.to_str().unwrap(), "--sha256", digest]);
-        (self.log() + &run.stdout + &run.stderr, run.code)
-    }
-
-    fn log(&self) -> String {
-        let logs = fs::read_dir(self.machine.path("var/lib/vfguard/log")).unwrap();
-        logs.map(|e| String::from_utf8_lossy(&fs::read(e.unwrap().path()).unwrap()).into_owned()).collect()
-    }
-
-    /// Runs the same script as root by plain make; its process group is ended afterwards.
-    fn plainly(&self, script: &str) -> String {
-        let dir = tempfile::tempdir().unwrap();
-        lab::write_source(dir.path(), script, &[]);
-        let out = fs::File::create(dir.path().join("out")).unwrap();
-        let mut child = Command::new("make")
-            .current_dir(dir.path().join("src"))
-            .process_group(0)
-            .stdout(out.try_clone().unwrap())
-            .stderr(out)
-            .spawn()
-            .unwrap();
-        child.wait().unwrap();
-        let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGKILL);
-        String::from_utf8_lossy(&fs::read(dir.path().join("out")).unwrap()).into_owned()
-    }
-
-    /// The claim of most tests here.
-    fn contains(&self, script: &str) {
-        let (inside, code) = self.inside(script);
-        assert!(inside.contains(lab::BEGUN), "its script was not even started: {inside}");
-        assert!(!inside.contains(OK), "the attack succeeded inside: {inside}");
-        assert_eq!(code, 1, "{inside}");
-        assert!(!self.module().exists());
-        let plainly = self.plainly(script);
-        assert!(plainly.contains(OK), "the attack fails without the sandbox too, so it proves nothing: {plainly}");
-    }
-}
 
 /// A process of root's that an attack aims at.
 struct Victim(Child);

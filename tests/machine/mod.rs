@@ -1,6 +1,7 @@
 //! A small machine below a temporary root, and runs of the binary on it.
 #![allow(dead_code)] // each test file uses its part of it
 
+pub mod arena;
 pub mod kernels;
 pub mod ko;
 pub mod lab;

@@ -40,6 +40,7 @@ pub fn examine(host: &Host, config: &Config) -> Vec<Check> {
     checks.push(audit_log(host));
     checks.push(contained(host));
     checks.extend(signing_key(host, config));
+    checks.push(bounded(host));
     checks
 }
 
@@ -258,6 +259,11 @@ fn contained(host: &Host) -> Check {
         }
         sandbox::Level::None => Check::failed("sandbox", contained.to_string(), "run it as root"),
     }
+}
+
+/// What keeps a build from taking the whole machine. What is missing is a matter of the system, which nobody mends for it.
+fn bounded(host: &Host) -> Check {
+    Check::ok("bounds", format!("a build gets at most {}", sandbox::promised_bounds(host)))
 }
 
 /// The directory, or the one above it that is there.

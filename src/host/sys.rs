@@ -270,6 +270,13 @@ pub fn write_raw(fd: RawFd, bytes: &[u8]) {
     }
 }
 
+/// Waits for a byte at a descriptor that is only known by number, or for its end.
+pub fn await_raw(fd: RawFd) {
+    let mut byte = 0_u8;
+    // SAFETY: one byte is written to one that is ours; a bad descriptor is EBADF.
+    while unsafe { libc::read(fd, (&raw mut byte).cast(), 1) } < 0 && Errno::last() == Errno::EINTR {}
+}
+
 /// Writes bytes to a file that exists, without allocating.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ use super::{files, Host};
 use crate::error::{advise, Remedy};
 use anyhow::Result;
 use jiff::{tz::TimeZone, Timestamp};
+use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
@@ -141,6 +142,30 @@ fn timer(unit: &str, when: String, line: &[OsString], limit: Duration) -> Spec {
     Spec::new("systemd-run", all.into_iter().map(OsString::from).chain(line.iter().cloned()), limit)
 }
 
+/// Makes a transient scope and has a process moved into it, by the manager's `StartTransientUnit` (org.freedesktop.systemd1(5)):
+/// systemctl(1) cannot, and systemd-run(1) would execute the program itself. A property is its name, its type and its value.
+/// The answer comes when the job is queued.
+pub fn start_scope(unit: &str, what: &str, process: Pid, properties: &[(&str, &str, String)], limit: Duration) -> Spec {
+    const MANAGER: [&str; 6] = [
+        "call",
+        "org.freedesktop.systemd1",
+        "/org/freedesktop/systemd1",
+        "org.freedesktop.systemd1.Manager",
+        "StartTransientUnit",
+        "ssa(sv)a(sa(sv))",
+    ];
+    let mut args: Vec<String> = MANAGER.into_iter().chain([unit, "fail"]).map(str::to_owned).collect();
+    args.push((properties.len() + 2).to_string());
+    args.extend(["PIDs", "au", "1"].map(str::to_owned));
+    args.push(process.to_string());
+    args.extend(["Description", "s", what].map(str::to_owned));
+    for (name, kind, value) in properties {
+        args.extend([(*name).to_owned(), (*kind).to_owned(), value.clone()]);
+    }
+    args.push("0".to_owned());
+    Spec::new("busctl", args, limit)
+}
+
 /// Unix seconds as a calendar event (systemd.time(7)) in the machine's own time zone, whatever the caller's is: systemd 219 reads no
 /// other.
 fn calendar(host: &Host, at: i64) -> String {
@@ -176,6 +201,17 @@ mod tests {
         assert_eq!(units[1]["Requires"], "");
         assert_eq!(units[1]["Exec"], "{ path=/a ; x=y }");
         assert!(parse("").is_empty());
+    }
+
+    #[test]
+    fn a_scope_is_one_call_with_as_many_properties_as_it_says() {
+        let properties = [("MemoryMax", "t", "7".to_owned())];
+        let spec = start_scope("a.scope", "a build", Pid::from_raw(5), &properties, ASK_LIMIT);
+        assert!(
+            spec.line().ends_with(" a.scope fail 3 PIDs au 1 5 Description s a build MemoryMax t 7 0"),
+            "{}",
+            spec.line()
+        );
     }
 
     #[test]

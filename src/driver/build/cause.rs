@@ -35,6 +35,8 @@ pub enum Cause {
     Disk,
     /// The disk has room, but no more files.
     Inodes,
+    /// The build took more of the disk than a build may.
+    TooLarge,
     /// The private `/tmp` of the build is full, and the disk is not.
     Temporary,
     /// A process was killed, most often for want of memory.
@@ -55,6 +57,7 @@ impl Cause {
             | Cause::Pie
             | Cause::Split
             | Cause::Outside
+            | Cause::TooLarge
             | Cause::Nothing
             | Cause::Other => true,
             Cause::Flag
@@ -89,6 +92,8 @@ impl Cause {
             | Cause::Tree
             | Cause::Disk
             | Cause::Inodes
+            // How much it may take depends on the machine's memory.
+            | Cause::TooLarge
             | Cause::Temporary
             | Cause::Killed
             | Cause::Other => false,
@@ -123,6 +128,7 @@ impl Cause {
             Cause::Outside => "this makefile writes outside of its own directory, which a build may not",
             Cause::Disk => "the disk is full",
             Cause::Inodes => "the disk can hold no more files",
+            Cause::TooLarge => "the build took too much of the disk",
             Cause::Temporary => "the build filled its private /tmp; the disk is not full",
             Cause::Killed => "a process of the build was killed, most often for want of memory",
             Cause::Nothing => "make ended well and built no module",

@@ -19,7 +19,7 @@ use self::toolchain::Toolchain;
 use super::recipe::Filling;
 use super::sandbox::run::{Ended, Stop};
 use super::sandbox::watch::free;
-use super::sandbox::Sandbox;
+use super::sandbox::{Sandbox, JOB_MEMORY};
 use super::{Recipe, Release, SourceTree};
 use crate::finding::{Code, Finding};
 use crate::host::command::Spec;
@@ -36,8 +36,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Memory that one job of make takes at its peak: 0.2 GB were measured, twice that is left.
-const JOB_MEMORY: u64 = 512 << 20;
 /// Time for strip(1), which takes a tenth of a second.
 const STRIP_LIMIT: Duration = Duration::from_secs(60);
 /// The extra symbol tables beside the source; no archive's top begins with a dot.
@@ -138,6 +136,7 @@ pub fn build(
     spec: &Spec,
     log: &mut Log,
 ) -> Result<Result<Vec<BuiltModule>, Failure>> {
+    log.take(sandbox.bounds().as_bytes());
     if let Some(before) = before {
         log.take(format!("vfguard: {} in {}\n", before.line(), sandbox.inside(source.top()).display()).as_bytes());
         let ended = match sandbox.run(before, source.top(), &mut |bytes| log.take(bytes)) {
@@ -229,8 +228,16 @@ fn failure(ended: Ended, spec: &Spec, sandbox: &Sandbox<'_>, on: Subject<'_>, lo
             return Failure { finding, try_another: false, lasts: false };
         }
         Some(Stop::Disk) => {
-            let detail = "the build took too much of the disk and was stopped";
+            let detail = "the disk was nearly full and the build was stopped";
             return failed(Cause::Disk, true, detail, Cause::Disk.remedy(on, ""), log);
+        }
+        Some(Stop::TooLarge) => {
+            return failed(Cause::TooLarge, true, &too_large(sandbox), Cause::TooLarge.remedy(on, ""), log);
+        }
+        Some(Stop::Memory) => {
+            let bound = sandbox.memory_bound().unwrap_or_default();
+            let detail = format!("a process of the build was killed for want of memory; a build may have {bound}");
+            return failed(Cause::Killed, true, &detail, Cause::Killed.remedy(on, ""), log);
         }
         None if ended.killed() => {
             return failed(Cause::Killed, true, Cause::Killed.words(), Cause::Killed.remedy(on, ""), log);
@@ -242,16 +249,27 @@ fn failure(ended: Ended, spec: &Spec, sandbox: &Sandbox<'_>, on: Subject<'_>, lo
     }
     let cause = match cause {
         // The words are of the disk and of the private /tmp alike, and of files as well as of bytes.
+        Cause::Disk if sandbox.has_own_disk() => match what_is_full(free(&sandbox.build_dir())) {
+            Cause::Disk | Cause::Inodes => Cause::TooLarge,
+            cause => cause,
+        },
         Cause::Disk if !line.contains("quota") => what_is_full(free(&sandbox.build_dir())),
         Cause::Flag if remedy::is_the_kernels(on) => Cause::OwnFlag,
         Cause::Quotes if !on.tree.quotes_twice() => Cause::Other,
         cause => cause,
     };
-    let mut detail = format!("{}: {line}", cause.words());
+    let mut detail = match cause {
+        Cause::TooLarge => format!("{}: {line}", too_large(sandbox)),
+        cause => format!("{}: {line}", cause.words()),
+    };
     if cause.is_the_compilers() {
         detail = format!("{detail}; {}", remedy::compilers(on));
     }
     failed(cause, certain, &detail, cause.remedy(on, &line), log)
+}
+
+fn too_large(sandbox: &Sandbox<'_>) -> String {
+    format!("{} (it may have {})", Cause::TooLarge.words(), sandbox.disk_bound())
 }
 
 /// A guess never keeps the next release from being tried, and is not remembered.

@@ -49,9 +49,14 @@ impl Cause {
     pub fn remedy(self, on: Subject<'_>, line: &str) -> String {
         let kernel = &on.tree.release;
         match self {
-            Cause::Header | Cause::Api | Cause::OwnFlag | Cause::Pie | Cause::Outside | Cause::Nothing | Cause::Other => {
-                on.another()
-            }
+            Cause::Header
+            | Cause::Api
+            | Cause::OwnFlag
+            | Cause::Pie
+            | Cause::Outside
+            | Cause::TooLarge
+            | Cause::Nothing
+            | Cause::Other => on.another(),
             Cause::Split => {
                 let make = &on.recipe.make;
                 let one_tree: Vec<String> =

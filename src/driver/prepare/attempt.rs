@@ -6,14 +6,14 @@ use crate::driver::build::remedy::Subject;
 use crate::driver::build::{self, BuiltModule, Failure};
 use crate::driver::fetch::NotFetched;
 use crate::driver::install::{sign, VerifiedModule};
-use crate::driver::sandbox::Sandbox;
+use crate::driver::sandbox::{self, Apart, Sandbox};
 use crate::driver::unpack::{self, unpack};
-use crate::driver::{fetch, local_archive, Release};
+use crate::driver::{fetch, local_archive, Release, VerifiedArchive};
 use crate::finding::{Code, Finding, Severity};
 use crate::host::files;
 use crate::kernel::tree::BuildTree;
 use crate::module::{Module, Target};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -34,9 +34,15 @@ pub(super) struct Failed {
 }
 
 impl Failed {
-    fn because(finding: Finding, try_another: bool, lasts: bool) -> Result<Tried> {
-        Ok(Tried::Failed(Failed { findings: vec![finding], try_another, lasts }))
+    fn because(finding: Finding, try_another: bool, lasts: bool) -> Failed {
+        Failed { findings: vec![finding], try_another, lasts }
     }
+}
+
+/// Modules as make left them, with their version.
+struct Built {
+    version: String,
+    modules: Vec<BuiltModule>,
 }
 
 /// Modules that were verified, with what is known about them.
@@ -50,7 +56,7 @@ impl Run<'_> {
     /// One release, up to modules that were verified.
     pub(super) fn one(&mut self, tree: &BuildTree, release: Option<&Release>, work: &Path) -> Result<Tried> {
         let (host, config, request) = (self.host, self.config, self.request);
-        let (kernel, recipe) = (request.kernel, request.recipe);
+        let recipe = request.recipe;
         let archive = self.stage("fetch", || match (release, &request.source) {
             (Some(release), _) => fetch(host, &config.fetch, recipe, release, &self.unanswered, self.progress),
             (None, Some((file, sha256))) => local_archive(file, sha256),
@@ -59,26 +65,48 @@ impl Run<'_> {
         let archive = match self.timed(archive) {
             Ok(archive) => archive,
             Err(e) => match (release, e.downcast_ref::<NotFetched>()) {
-                (Some(release), Some(_)) => return Failed::because(self.not_fetched(release, &e), true, false),
+                (Some(release), Some(_)) => {
+                    return Ok(Tried::Failed(Failed::because(self.not_fetched(release, &e), true, false)));
+                }
                 (_, _) => return Err(e),
             },
         };
         self.archive = Some((archive.sha256(), archive.origin().to_string()));
+        let built = sandbox::apart(|apart| self.build(tree, release, &archive, work, apart));
+        match built.context("starting a thread for a build")?? {
+            Ok(Built { version, modules }) => self.verify(tree, work, version, modules),
+            Err(failed) => Ok(Tried::Failed(failed)),
+        }
+    }
+
+    /// From an archive to modules, in a thread of which the build directory may be the only one's.
+    fn build(
+        &mut self,
+        tree: &BuildTree,
+        release: Option<&Release>,
+        archive: &VerifiedArchive,
+        work: &Path,
+        apart: Result<Apart, String>,
+    ) -> Result<Result<Built, Failed>> {
+        let (host, config, request) = (self.host, self.config, self.request);
+        let (kernel, recipe) = (request.kernel, request.recipe);
         let jobs = build::jobs(request.jobs, config.build.jobs);
         let mut sandbox = Sandbox::new(host, &config.build, work, tree, jobs)?;
+        sandbox.bound_disk(apart);
         self.contained = Some(sandbox.containment());
-        let source = self.stage("unpack", || unpack(&archive, &sandbox.build_dir(), recipe));
+        let source = self.stage("unpack", || unpack(archive, &sandbox.build_dir(), recipe));
         let source = match self.timed(source) {
             Ok(source) => source,
             Err(e) if unpack::is_local(&e) => return Err(e),
             Err(e) => {
                 let remedy = crate::error::remedy(&e).unwrap_or_default().replace("KERNEL", kernel.as_str());
-                return Failed::because(Finding::refuse(Code::BuildFailed, format!("{e:#}"), remedy), true, true);
+                let finding = Finding::refuse(Code::BuildFailed, format!("{e:#}"), remedy);
+                return Ok(Err(Failed::because(finding, true, true)));
             }
         };
         let symvers = match build::take_symvers(&sandbox, recipe, kernel) {
             Ok(symvers) => symvers,
-            Err(finding) => return Failed::because(finding, false, false),
+            Err(finding) => return Ok(Err(Failed::because(finding, false, false))),
         };
         sandbox.hand_over()?;
         // An archive that a person named is built as the recipe builds the release that it is.
@@ -108,10 +136,10 @@ impl Run<'_> {
         if contained != promised {
             self.progress.note(&format!("{kernel}: the build ran with weaker isolation than expected: {contained}"));
         }
-        match self.timed(built)? {
-            Ok(modules) => self.verify(tree, work, version, modules),
-            Err(Failure { finding, try_another, lasts }) => Failed::because(finding, try_another, lasts),
-        }
+        Ok(match self.timed(built)? {
+            Ok(modules) => Ok(Built { version, modules }),
+            Err(Failure { finding, try_another, lasts }) => Err(Failed::because(finding, try_another, lasts)),
+        })
     }
 
     /// Nothing was had from any place; what there is to do names the kernel and the release.

@@ -12,6 +12,7 @@
 //!
 //! Without namespaces the program has a reaper (host::tied), which ends the process group when vfguard is gone.
 
+use super::bounds;
 use super::landlock::{self, Rule};
 use crate::host::sys::{self, Fork};
 use crate::host::tied;
@@ -90,6 +91,8 @@ pub(super) struct Plan {
     pub seccomp: Vec<sock_filter>,
     /// Where a failing step is told.
     pub report: RawFd,
+    /// Where it tells its id and waits to be moved into a cgroup; none where it is not.
+    pub hold: Option<RawFd>,
     /// Our own process, whose death ends the build.
     pub parent: Pid,
 }
@@ -128,6 +131,11 @@ impl Plan {
         }
         // Where memory runs out, the build goes first. Not everywhere writable; nothing depends on it.
         let _ = sys::write_file(c"/proc/self/oom_score_adj", b"1000");
+        // Before anything is started: what a cgroup is to hold must be in it from the first.
+        if let Some(fd) = self.hold {
+            sys::write_raw(fd, &Pid::this().as_raw().to_ne_bytes());
+            sys::await_raw(fd);
+        }
         umask(Mode::from_bits_truncate(0o022));
         // None of a session of its own has the caller's terminal, into which something could be typed for root (TIOCSTI).
         unistd::setsid().map_err(|e| (number::SESSION, e))?;
@@ -285,8 +293,12 @@ impl Step {
                 bind(from, at)
             }
             Step::Proc(at) => {
-                let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
-                mount(Some(c"proc"), at.as_c_str(), Some(c"proc"), flags, None::<&CStr>)
+                let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+                mount(Some(c"proc"), at.as_c_str(), Some(c"proc"), flags, None::<&CStr>)?;
+                unistd::chdir(at.as_c_str())?;
+                bounds::without_system_v();
+                let read_only = flags | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+                mount(None::<&CStr>, at.as_c_str(), None::<&CStr>, read_only, None::<&CStr>)
             }
         }
     }

@@ -34,10 +34,12 @@ pub(super) fn c(path: impl AsRef<OsStr>) -> Result<CString> {
 
 /// The mount points of this process (proc_pid_mountinfo(5), the fifth field); none are known where /proc is not mounted.
 fn mounts() -> Result<Vec<PathBuf>> {
-    let text = match fs::read("/proc/self/mountinfo") {
+    // Of this thread, which may have a namespace of its own; /proc/thread-self is younger than some kernels.
+    let file = format!("/proc/self/task/{}/mountinfo", nix::unistd::gettid());
+    let text = match fs::read(&file) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(e).context("reading /proc/self/mountinfo"),
+        Err(e) => return Err(e).with_context(|| format!("reading {file}")),
     };
     let field = |line: &[u8]| line.split(|&b| b == b' ').nth(4).map(unescape);
     Ok(text.split(|&b| b == b'\n').filter_map(field).collect())

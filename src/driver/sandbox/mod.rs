@@ -4,16 +4,30 @@
 //! with `--root`, also where absolute references expect them, the build directory at [`INSIDE`], a small private `/tmp`, a
 //! `/proc` of its own processes, the files that say which distribution it is. What is not named does not exist there: no `/root`,
 //! `/home`, `/var/lib`, `/sys`, no keys, no other kernel's headers.
+//!
+//! What it may take of the machine:
+//!
+//! | of | as root, on any kernel | beside it |
+//! |---|---|---|
+//! | disk | the build directory is in memory, with a size (`disk`) | where it cannot be: on the disk, and watched (`watch`) |
+//! | memory | a limit for each process; no System V IPC, no message queues | all together by a cgroup, where systemd runs (`scope`) |
+//! | processes | a limit for the user | the same cgroup |
+//! | time | a limit for each process, and for the whole (`run`) | |
 
+mod bounds;
 pub(super) mod child;
+mod disk;
 mod landlock;
 mod layout;
 mod level;
 pub(super) mod run;
+mod scope;
 mod seccomp;
 pub(super) mod watch;
 
+pub use self::bounds::{promised_bounds, JOB_MEMORY};
 use self::child::{Namespaces, Plan, Step};
+pub use self::disk::{apart, Apart};
 use self::landlock::{Allowed, Rule};
 use self::layout::{c, usr, Layout, TMP};
 pub use self::level::{containment, Containment, Level};
@@ -51,6 +65,10 @@ const MAX_OPEN: u64 = 4096;
 /// Processes beside those of make's jobs, and for each job (make, sh, gcc, cc1, as, objtool). As many jobs as there are processors
 /// have room in any case: ena's makefile tries them all at once, whatever make was told, and takes a failure for an answer.
 const PROCESSES: (u64, u64) = (128, 8);
+/// Locked pages of one process; nothing of a build locks any.
+const MAX_LOCKED: u64 = 64 << 10;
+/// Signals that wait for a process, and timers: the kernel's own memory.
+const MAX_SIGNALS: u64 = 1024;
 /// Processor seconds of one process: a compiler that takes ten minutes for one file will not end.
 const MAX_CPU: u64 = 3600;
 
@@ -86,6 +104,10 @@ pub struct Sandbox<'a> {
     subject: Subject<'a>,
     pub(super) who: Option<(Uid, Gid)>,
     jobs: u32,
+    /// The build directory in memory, or why it is on the disk.
+    disk: Result<disk::Own, String>,
+    /// What bounds all processes together, or why nothing does.
+    scope: Result<scope::Limits, String>,
 }
 
 impl<'a> Sandbox<'a> {
@@ -111,7 +133,10 @@ impl<'a> Sandbox<'a> {
             true => Some(builder(&config.user)?),
             false => None,
         };
-        let sandbox = Sandbox { host, level, landlock, seccomp, work, subject, who, jobs };
+        let disk = Err("no other was asked for".to_owned());
+        let scope = Err(String::new());
+        let mut sandbox = Sandbox { host, level, landlock, seccomp, work, subject, who, jobs, disk, scope };
+        sandbox.scope = sandbox.scope_limits();
         for dir in [sandbox.build_dir(), sandbox.root_dir(), sandbox.temporary()] {
             match fs::create_dir(&dir) {
                 Ok(()) => {}
@@ -120,6 +145,11 @@ impl<'a> Sandbox<'a> {
             }
         }
         Ok(sandbox)
+    }
+
+    /// As many processes as the build user may have.
+    fn processes(&self) -> u64 {
+        PROCESSES.0 + PROCESSES.1 * processors().max(self.jobs.into())
     }
 
     /// How well builds are contained.
@@ -168,7 +198,7 @@ impl<'a> Sandbox<'a> {
     }
 
     /// The way into the sandbox, ready for the child.
-    fn plan(&self, dir: &Path, report: RawFd) -> Result<Plan> {
+    fn plan(&self, dir: &Path, report: RawFd, hold: Option<RawFd>) -> Result<Plan> {
         let namespaces = if self.level.has_namespaces() { Some(self.namespaces()?) } else { None };
         let mut limits = vec![
             (Resource::RLIMIT_CORE, MAX_CORE),
@@ -176,10 +206,14 @@ impl<'a> Sandbox<'a> {
             (Resource::RLIMIT_AS, MAX_MEMORY),
             (Resource::RLIMIT_CPU, MAX_CPU),
             (Resource::RLIMIT_NOFILE, MAX_OPEN),
+            (Resource::RLIMIT_MEMLOCK, MAX_LOCKED),
+            (Resource::RLIMIT_SIGPENDING, MAX_SIGNALS),
+            // Their memory is nobody's, like that of System V.
+            (Resource::RLIMIT_MSGQUEUE, 0),
         ];
         // Counted by user: for the caller's own it would count the caller's other processes.
         if self.who.is_some() {
-            limits.push((Resource::RLIMIT_NPROC, PROCESSES.0 + PROCESSES.1 * processors().max(self.jobs.into())));
+            limits.push((Resource::RLIMIT_NPROC, self.processes()));
         }
         // A limit may be lowered by anyone and raised by few.
         for (resource, limit) in &mut limits {
@@ -189,8 +223,17 @@ impl<'a> Sandbox<'a> {
         }
         let landlock = if self.landlock.is_some() { self.rules()? } else { Vec::new() };
         let seccomp = if self.seccomp { seccomp::program()? } else { Vec::new() };
-        let dir = c(self.inside(dir))?;
-        Ok(Plan { namespaces, dir, who: self.who, limits, landlock, seccomp, report, parent: Pid::this() })
+        Ok(Plan {
+            namespaces,
+            dir: c(self.inside(dir))?,
+            who: self.who,
+            limits,
+            landlock,
+            seccomp,
+            report,
+            hold,
+            parent: Pid::this(),
+        })
     }
 
     /// What a build may touch, by the names that it sees: of the private root everything, else the same things that would be

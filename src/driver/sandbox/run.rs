@@ -2,6 +2,7 @@
 //! are bounded, and nothing of it survives.
 
 use super::child::{number, SIGNALLED};
+use super::scope::{Hold, Scope};
 use super::watch::DiskWatch;
 use super::{Level, Sandbox, TMP};
 use crate::error::{advise, Remedy};
@@ -34,8 +35,12 @@ const ROUNDS: usize = 50;
 pub enum Stop {
     /// Its time was over.
     Time,
-    /// It took too much of the disk, or the disk was nearly full.
+    /// The disk was nearly full.
     Disk,
+    /// It took more of the disk than a build may.
+    TooLarge,
+    /// It took more memory than a build may.
+    Memory,
 }
 
 /// How a program in the sandbox ended.
@@ -72,7 +77,10 @@ impl Sandbox<'_> {
                 self.way_is_open()?;
             }
             match self.start(spec, dir) {
-                Ok((child, reader)) => return self.follow(child, reader, spec.limit, output),
+                Ok((child, reader, scope)) => {
+                    let scope = scope.and_then(|moved| moved.map_err(|why| self.go_without_scope(why, output)).ok());
+                    return self.follow(child, reader, scope.as_ref(), spec.limit, output);
+                }
                 Err(Refused::Namespaces(e)) => match self.level.weaker() {
                     Some(weaker) => {
                         self.level = weaker;
@@ -99,7 +107,13 @@ impl Sandbox<'_> {
         }
     }
 
-    fn start(&self, spec: &Spec, dir: &Path) -> Result<(Child, PipeReader), Refused> {
+    fn go_without_scope(&mut self, why: String, output: &mut dyn FnMut(&[u8])) {
+        output(format!("vfguard: no cgroup for this build ({why}); its bounds are weaker\n").as_bytes());
+        // Whatever it is, the next program would wait for it again.
+        self.scope = Err(why);
+    }
+
+    fn start(&self, spec: &Spec, dir: &Path) -> Result<Started, Refused> {
         let (reader, writer) = io::pipe().context("making a pipe for a build's output")?;
         nonblocking(&reader).context("preparing a pipe for a build's output")?;
         let (report, reporter) = pipe2(OFlag::O_CLOEXEC).context("making a pipe for the sandbox")?;
@@ -108,18 +122,25 @@ impl Sandbox<'_> {
             let give = fchown(&writer, Some(uid.as_raw()), Some(gid.as_raw()));
             give.context("handing the pipe for a build's output to the build user")?;
         }
-        let plan = self.plan(dir, reporter.as_raw_fd())?;
+        let hold = match &self.scope {
+            Ok(limits) => Some((Hold::new().context("making a pair of sockets for the sandbox")?, limits)),
+            Err(_) => None,
+        };
+        let plan = self.plan(dir, reporter.as_raw_fd(), hold.as_ref().map(|(hold, _)| hold.fd()))?;
         let steps = plan.namespaces.as_ref().map_or(Vec::new(), |n| n.steps.iter().map(|s| format!("{s:?}")).collect());
         let mut command = spec.ungrouped();
         let temporary = if self.level.has_namespaces() { TMP.into() } else { self.temporary() };
         command.env("HOME", &temporary).env("TMPDIR", &temporary);
         command.current_dir("/").stdout(writer.try_clone().context("sharing a pipe")?).stderr(writer);
         sys::in_child(&mut command, move || plan.enter());
-        let spawned = command.spawn();
+        let (spawned, scope) = match hold {
+            Some((hold, limits)) => hold.during(limits, || command.spawn()),
+            None => (command.spawn(), None),
+        };
         drop(command);
         drop(reporter);
         let error = match spawned {
-            Ok(child) => return Ok((child, reader)),
+            Ok(child) => return Ok((child, reader, scope)),
             Err(e) => e,
         };
         let mut told = [0; 6];
@@ -179,13 +200,14 @@ impl Sandbox<'_> {
         &self,
         mut child: Child,
         mut reader: PipeReader,
+        scope: Option<&Scope>,
         limit: Duration,
         output: &mut dyn FnMut(&[u8]),
     ) -> Result<Ended> {
         let group = Pid::from_raw(child.id() as i32);
         let start = Instant::now();
         let build = self.build_dir();
-        let mut watch = DiskWatch::new(&build);
+        let mut watch = DiskWatch::new(&build, self.has_own_disk());
         let mut stopped: Option<(Stop, Instant)> = None;
         let mut open = true;
         let status = loop {
@@ -216,7 +238,13 @@ impl Sandbox<'_> {
         if open {
             drain(&mut reader, output, Duration::ZERO);
         }
-        Ok(Ended { code: code(status), stopped: stopped.map(|(reason, _)| reason) })
+        let code = code(status);
+        let failed_for = || match scope.is_some_and(Scope::was_starved) {
+            true => Some(Stop::Memory),
+            false => watch.is_used_up().then_some(Stop::TooLarge),
+        };
+        let stopped = stopped.map(|(reason, _)| reason).or_else(|| if code == 0 { None } else { failed_for() });
+        Ok(Ended { code, stopped })
     }
 
     /// Without namespaces a process that left the group would go on; all of the build user's are ended at once. Where another
@@ -290,6 +318,9 @@ fn is_anothers(pid: Pid, user: u32) -> bool {
     }
     false
 }
+
+/// A program that runs, what it prints, and what came of moving it into a cgroup, if that was tried.
+type Started = (Child, PipeReader, Option<Result<Scope, String>>);
 
 enum Refused {
     Namespaces(Errno),

@@ -1,5 +1,7 @@
-//! What a running build takes of the disk, looked at again and again.
+//! What a running build takes of the disk, looked at again and again. Where the build directory is a file system of its own (`disk`)
+//! it cannot take more than it may, and is only stopped when it tried.
 
+use super::bounds::{MAX_DISK, MAX_FILES};
 use super::run::Stop;
 use nix::errno::Errno;
 use nix::sys::statvfs::statvfs;
@@ -12,10 +14,8 @@ use std::time::{Duration, Instant};
 const DISK_TICK: Duration = Duration::from_millis(250);
 /// How often the directory is summed up in any case: what others free hides what a build takes. A driver's is 2,000 files.
 const COUNT_TICK: Duration = Duration::from_secs(2);
-/// The disk that a build may take: a driver's takes 30 MB.
-const MAX_DISK: u64 = 1 << 30;
-/// The files that it may make.
-const MAX_FILES: u64 = 100_000;
+/// Less than this is nothing in a file system of its own.
+const NOTHING: u64 = 64 << 10;
 /// A build is stopped before it takes the last of the disk that the rest of the machine needs.
 const RESERVE: u64 = 32 << 20;
 
@@ -23,14 +23,16 @@ const RESERVE: u64 = 32 << 20;
 /// and at once when they have moved by more than a build may take: others write to the same disk.
 pub(super) struct DiskWatch<'a> {
     dir: &'a Path,
+    /// Whether it is a file system of its own.
+    own: bool,
     at_start: Option<(u64, u64)>,
     last: Instant,
     counted: Instant,
 }
 
 impl<'a> DiskWatch<'a> {
-    pub fn new(dir: &'a Path) -> Self {
-        DiskWatch { dir, at_start: free(dir), last: Instant::now(), counted: Instant::now() }
+    pub fn new(dir: &'a Path, own: bool) -> Self {
+        DiskWatch { dir, own, at_start: free(dir), last: Instant::now(), counted: Instant::now() }
     }
 
     pub fn look(&mut self) -> Option<Stop> {
@@ -38,17 +40,28 @@ impl<'a> DiskWatch<'a> {
             return None;
         }
         self.last = Instant::now();
+        if self.own {
+            return self.is_used_up().then_some(Stop::TooLarge);
+        }
         let (bytes, files) = self.at_start?;
         let (bytes_now, files_now) = free(self.dir)?;
         let nearly_full = bytes_now < RESERVE && bytes_now < bytes;
         let suspicious = bytes.saturating_sub(bytes_now) > MAX_DISK || files.saturating_sub(files_now) > MAX_FILES;
-        let mut too_much = nearly_full;
+        if nearly_full {
+            return Some(Stop::Disk);
+        }
+        let mut too_much = false;
         if suspicious || self.counted.elapsed() >= COUNT_TICK {
             let (bytes, files) = usage(self.dir);
             self.counted = Instant::now();
-            too_much |= bytes > MAX_DISK || files > MAX_FILES;
+            too_much = bytes > MAX_DISK || files > MAX_FILES;
         }
-        too_much.then_some(Stop::Disk)
+        too_much.then_some(Stop::TooLarge)
+    }
+
+    /// Whether nothing is left of a file system of its own: what its makers see of that is any error, or a signal.
+    pub fn is_used_up(&self) -> bool {
+        self.own && free(self.dir).is_some_and(|(bytes, files)| bytes < NOTHING || files == 0)
     }
 }
 

@@ -1,0 +1,157 @@
+//! How much of the machine a build may take, by what the machine has. What holds these bounds: `disk`, `scope`, `watch`, and the
+//! limits of each process.
+
+use super::disk::{self, Apart};
+use super::{containment, scope, Level, Sandbox, MAX_MEMORY};
+use crate::host::{sys, Host};
+use std::ffi::CStr;
+
+/// The disk that a build may take: ixgbevf takes 20 MB, an ice with debug information 200 MB.
+pub(super) const MAX_DISK: u64 = 1 << 30;
+/// The least that is enough for any driver; where half of the memory is less, the build stays on the disk.
+const LEAST_DISK: u64 = 256 << 20;
+/// The files that a build may make: a driver's are 2,000.
+pub(super) const MAX_FILES: u64 = 100_000;
+/// Memory that one job of make takes at its peak: 0.2 GB were measured, twice that is left.
+pub const JOB_MEMORY: u64 = 512 << 20;
+/// The least that a build may have of memory where the machine has it: pahole with a vmlinux takes 1 GB, the linker of a large
+/// driver as much.
+const LEAST_MEMORY: u64 = 4 << 30;
+/// What is not of the jobs: pahole, make, the private `/tmp`.
+const OVERHEAD: u64 = 2 << 30;
+
+/// Why nothing is bounded by the machine's memory.
+pub(super) const UNTOLD: &str = "how much memory this machine has cannot be told";
+/// Processes of the sandbox itself: monitor, init, reaper.
+const TASKS_OF_OURS: u64 = 8;
+
+/// Settings of an IPC namespace without which there is neither shared memory nor a queue nor a semaphore of System V: their memory
+/// is nobody's, no limit of a process counts it.
+const SYSTEM_V: [(&CStr, &[u8]); 5] = [
+    (c"sys/kernel/shmmni", b"0"),
+    (c"sys/kernel/shmall", b"0"),
+    (c"sys/kernel/shmmax", b"0"),
+    (c"sys/kernel/msgmni", b"0"),
+    (c"sys/kernel/sem", b"0 0 0 0"),
+];
+
+/// Leaves the IPC namespace of this process without System V IPC; it works in a `/proc` that can be written: the machine's own is
+/// read-only in many services and containers. Runs in the child; system calls only. Without root it is not allowed.
+pub(super) fn without_system_v() {
+    for (file, text) in SYSTEM_V {
+        let _ = sys::write_file(file, text);
+    }
+}
+
+/// The bytes of memory that this machine has; none where it cannot be told.
+pub(super) fn machine() -> Option<u64> {
+    let mut system = sysinfo::System::new().ok()?;
+    system.refresh_memory();
+    Some(system.total_memory()).filter(|&bytes| bytes > 0)
+}
+
+/// The size of a build directory that lies in memory; none where there is too little of that.
+pub(super) fn disk(machine: u64) -> Option<u64> {
+    Some(MAX_DISK.min(machine / 2)).filter(|&size| size >= LEAST_DISK)
+}
+
+/// What all processes of a build may have together, files in memory included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Memory {
+    /// Of the machine's memory.
+    pub limit: u64,
+    /// And of its swap, beyond that.
+    pub swap: u64,
+}
+
+impl Memory {
+    /// For as many jobs, on a machine with so much memory: a quarter is always left to others.
+    pub fn of(machine: u64, jobs: u32) -> Memory {
+        let wanted = LEAST_MEMORY.max(MAX_DISK + OVERHEAD + JOB_MEMORY.saturating_mul(jobs.into()));
+        let limit = wanted.min(machine / 4 * 3);
+        Memory { limit, swap: wanted - limit }
+    }
+}
+
+impl Sandbox<'_> {
+    /// Makes the build directory, which is empty yet, a file system of its own, in a thread that can have one.
+    pub fn bound_disk(&mut self, apart: Result<Apart, String>) {
+        self.disk = apart.and_then(|apart| disk::Own::mount(&apart, &self.build_dir()));
+    }
+
+    /// Whether the build directory is a file system of its own.
+    pub fn has_own_disk(&self) -> bool {
+        self.disk.is_ok()
+    }
+
+    /// What a build may take of the disk, in words.
+    pub fn disk_bound(&self) -> String {
+        let size = self.disk.as_ref().map_or(MAX_DISK, |own| own.size);
+        format!("{} MB and {MAX_FILES} files", size >> 20)
+    }
+
+    /// What all processes of a build may take of memory, in words, where a cgroup bounds it.
+    pub fn memory_bound(&self) -> Option<String> {
+        self.scope.as_ref().ok().map(|limits| format!("{} MB of memory", limits.memory.limit >> 20))
+    }
+
+    /// How the builds of this sandbox are bounded, a line for their log.
+    pub fn bounds(&self) -> String {
+        let disk = match &self.disk {
+            Ok(_) => "in memory".to_owned(),
+            Err(why) => format!("on the disk and watched ({why})"),
+        };
+        let memory = match &self.scope {
+            Ok(limits) => format!("{} MB of memory, by a cgroup", limits.memory.limit >> 20),
+            Err(why) => format!("no cgroup ({why})"),
+        };
+        format!("vfguard: this build may take {}, {disk}; {memory}\n", self.disk_bound())
+    }
+
+    pub(super) fn scope_limits(&self) -> Result<scope::Limits, String> {
+        scope::available(self.host)?;
+        let machine = machine().ok_or(UNTOLD)?;
+        Ok(scope::Limits { memory: Memory::of(machine, self.jobs), tasks: self.processes() + TASKS_OF_OURS })
+    }
+}
+
+/// How a build would be bounded here, in words; nothing is asked of systemd.
+pub fn promised_bounds(host: &Host) -> String {
+    let disk = match containment(host).level {
+        Level::Full => disk::promised(),
+        Level::OwnUser | Level::NoNamespaces | Level::None => Err("vfguard can mount nothing".to_owned()),
+    };
+    let disk = match disk {
+        Ok(size) => format!("{} MB of files, in memory", size >> 20),
+        Err(why) => format!("{} MB of files, on the disk and watched ({why})", MAX_DISK >> 20),
+    };
+    let memory = match (scope::available(host), machine()) {
+        (Ok(()), Some(machine)) => format!("{} MB of memory, by a cgroup", Memory::of(machine, 1).limit >> 20),
+        (Ok(()), None) => format!("{} MB of memory for each process, no cgroup ({UNTOLD})", MAX_MEMORY >> 20),
+        (Err(why), _) => format!("{} MB of memory for each process, no cgroup ({why})", MAX_MEMORY >> 20),
+    };
+    format!("{disk}; {memory}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GB: u64 = 1 << 30;
+
+    #[test]
+    fn a_build_gets_a_gigabyte_of_files_and_never_more_than_half_of_the_memory() {
+        assert_eq!(disk(64 * GB), Some(GB));
+        assert_eq!(disk(GB), Some(GB / 2));
+        assert_eq!(disk(600 << 20), Some(300 << 20));
+        assert_eq!(disk(400 << 20), None);
+    }
+
+    #[test]
+    fn a_build_gets_memory_for_its_jobs_and_leaves_a_quarter_of_the_machines() {
+        assert_eq!(Memory::of(64 * GB, 1), Memory { limit: 4 * GB, swap: 0 });
+        assert_eq!(Memory::of(64 * GB, 36), Memory { limit: 21 * GB, swap: 0 });
+        assert_eq!(Memory::of(4 * GB, 2), Memory { limit: 3 * GB, swap: GB });
+        assert_eq!(Memory::of(GB, 1024).limit, GB / 4 * 3);
+    }
+}

@@ -1,0 +1,231 @@
+//! A cgroup for each program that a build runs, where systemd runs: a transient scope whose memory, tasks, CPU and IO are bounded.
+//! No limit of a process counts what many processes take together, nor memfds, sockets and the kernel's own memory; the scope does.
+//!
+//! ```text
+//! child ── its id ──► vfguard: StartTransientUnit, waits until the child is in the scope ── a byte ──► child goes on
+//! ```
+//!
+//! The child waits before it has become anybody or started anything, so whatever the source starts is in the scope from the first
+//! instant. The scope is not a part of vfguard.service and does not end with it. When vfguard dies, the kernel kills the child
+//! (PR_SET_PDEATHSIG), with it its namespace or group (`child`, `host::tied`), and systemd removes a scope that is empty.
+//!
+//! Where systemd does not run, or does not answer in time, the build is made without, and its log says so.
+
+use super::bounds::Memory;
+use crate::host::command;
+use crate::host::{systemd, Host};
+use nix::unistd::Pid;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long systemd may take to answer, and then to move the child; it takes milliseconds.
+const ANSWER: Duration = Duration::from_secs(3);
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(2);
+/// A build has half of what others have of processors and disks that are wanted by both.
+const WEIGHT: &str = "50";
+/// The same in the units of a cgroup of the first version, where others have 1024 and 500.
+const SHARES: (&str, &str) = ("512", "250");
+
+/// What a scope is made with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub memory: Memory,
+    pub tasks: u64,
+}
+
+/// Whether a build can have a scope here; nothing is asked of systemd.
+///
+/// # Errors
+/// Why not.
+pub(super) fn available(host: &Host) -> Result<(), &'static str> {
+    if host.root() != Path::new("/") {
+        return Err("below another root no service is called");
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return Err("vfguard does not run as root");
+    }
+    // A container may have its host's /run, and other numbers for its processes than the host's systemd.
+    let first = fs::read_to_string("/proc/1/comm").unwrap_or_default();
+    if !host.is_dir(systemd::BOOTED) || first.trim_end() != "systemd" {
+        return Err("systemd does not run here");
+    }
+    command::find("busctl").map(drop).ok_or("systemd's busctl is missing")
+}
+
+/// The cgroup of a program.
+#[derive(Debug)]
+pub(super) struct Scope {
+    /// Counts what was killed for want of memory: in the scope, and in its parent, where the count outlives the scope.
+    counts: [Option<(PathBuf, u64)>; 2],
+}
+
+impl Scope {
+    /// Whether something in it was killed for want of memory.
+    pub fn was_starved(&self) -> bool {
+        let grown = |(file, before): &(PathBuf, u64)| kills(file).map(|now| now > *before);
+        self.counts.iter().flatten().find_map(grown).unwrap_or(false)
+    }
+}
+
+/// `oom_kill` of memory.events (cgroup v2) or memory.oom_control (v1, since Linux 4.13).
+fn kills(file: &Path) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
+
+/// A child that waits until it is in its scope, and the two ends by which it is told.
+#[derive(Debug)]
+pub(super) struct Hold {
+    ours: UnixStream,
+    childs: UnixStream,
+}
+
+impl Hold {
+    /// Made before the fork.
+    ///
+    /// # Errors
+    /// Those of socketpair(2).
+    pub fn new() -> io::Result<Hold> {
+        UnixStream::pair().map(|(ours, childs)| Hold { ours, childs })
+    }
+
+    /// The child's end, by its number.
+    pub fn fd(&self) -> RawFd {
+        self.childs.as_raw_fd()
+    }
+
+    /// Does `spawn`, which returns when the child has executed its program, while another thread has the child moved. What came of
+    /// the moving is none where there was no child.
+    pub fn during<T>(self, limits: &Limits, spawn: impl FnOnce() -> T) -> (T, Option<Result<Scope, String>>) {
+        let Hold { ours, childs } = self;
+        thread::scope(|threads| {
+            let moving = thread::Builder::new().spawn_scoped(threads, || serve(&ours, limits));
+            if moving.is_err() {
+                let _ = (&ours).write_all(&[0]);
+            }
+            let spawned = spawn();
+            // Where the child never said anything, this is how the other thread learns it.
+            drop(childs);
+            let moved = match moving {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(e) => Some(Err(format!("no thread can be started: {e}"))),
+            };
+            (spawned, moved)
+        })
+    }
+}
+
+/// Waits for the child's id, has it moved and lets it go on.
+fn serve(mut ours: &UnixStream, limits: &Limits) -> Option<Result<Scope, String>> {
+    let mut id = [0; 4];
+    ours.read_exact(&mut id).ok()?;
+    let moved = start(Pid::from_raw(i32::from_ne_bytes(id)), limits);
+    let _ = ours.write_all(&[0]);
+    Some(moved)
+}
+
+fn start(child: Pid, limits: &Limits) -> Result<Scope, String> {
+    let unit = format!("vfguard-build-{child}.scope");
+    let ask = |properties: &[(&str, &str, String)]| {
+        command::run_ok(&systemd::start_scope(&unit, "a build of vfguard's", child, properties, ANSWER))
+    };
+    let Limits { memory, tasks } = *limits;
+    let bytes = |name: &'static str, bytes: u64| (name, "t", bytes.to_string());
+    let weight = |name: &'static str, weight: &str| (name, "t", weight.to_owned());
+    let newer = [
+        bytes("MemoryMax", memory.limit),
+        bytes("MemorySwapMax", memory.swap),
+        bytes("TasksMax", tasks),
+        weight("CPUWeight", WEIGHT),
+        weight("IOWeight", WEIGHT),
+        // Removed also after something in it was killed.
+        ("CollectMode", "s", "inactive-or-failed".to_owned()),
+    ];
+    // What systemd had before version 236; swap has no bound there.
+    let older = [bytes("MemoryLimit", memory.limit), weight("CPUShares", SHARES.0), weight("BlockIOWeight", SHARES.1)];
+    let asked = match ask(&newer) {
+        Err(e) if format!("{e:#}").contains("nknown property") => ask(&older),
+        asked => asked,
+    };
+    asked.map_err(|e| format!("{e:#}"))?;
+    let since = Instant::now();
+    // The answer comes before systemd has moved the child.
+    let (mounted, path) = loop {
+        match cgroup(child).filter(|(_, path)| path.ends_with(&unit)) {
+            Some(found) => break found,
+            None if since.elapsed() >= ANSWER => return Err(format!("systemd does not move the build into {unit}")),
+            None => thread::sleep(LOOK),
+        }
+    };
+    let (limit, count) = match mounted {
+        "/sys/fs/cgroup" => ("memory.max", "memory.events"),
+        _ => ("memory.limit_in_bytes", "memory.oom_control"),
+    };
+    let dir = Path::new(mounted).join(path.trim_start_matches('/'));
+    let set = fs::read_to_string(dir.join(limit)).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    if set.is_none_or(|set| set > memory.limit) {
+        return Err(format!("{unit} has no bound of memory: the kernel counts none for cgroups"));
+    }
+    let counted = |dir: &Path| Some(dir.join(count)).and_then(|file| kills(&file).map(|n| (file, n)));
+    Ok(Scope { counts: [counted(&dir), dir.parent().and_then(counted)] })
+}
+
+/// Where a process is counted for its memory: the hierarchy and the path in it (cgroups(7)).
+fn cgroup(process: Pid) -> Option<(&'static str, String)> {
+    place(&fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?)
+}
+
+fn place(text: &str) -> Option<(&'static str, String)> {
+    let lines = || text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+    let first = lines().find(|(controllers, _)| controllers.split(',').any(|c| c == "memory"));
+    let found = |(mounted, (_, path)): (&'static str, (&str, &str))| (mounted, path.to_owned());
+    let second = || lines().find(|(controllers, _)| controllers.is_empty());
+    first.map(|line| found(("/sys/fs/cgroup/memory", line))).or_else(|| second().map(|line| found(("/sys/fs/cgroup", line))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cgroup_that_counts_memory_is_that_of_the_controller_where_it_has_a_hierarchy() {
+        let scope = "/system.slice/vfguard-build-7.scope";
+        let v1 = format!("9:name=systemd:{scope}\n4:memory:{scope}\n2:cpu,cpuacct:/\n0::/other\n");
+        assert_eq!(place(&v1), Some(("/sys/fs/cgroup/memory", scope.to_owned())));
+        assert_eq!(place(&format!("0::{scope}\n")), Some(("/sys/fs/cgroup", scope.to_owned())));
+        assert_eq!(place("9:name=systemd:/\n"), None);
+    }
+
+    #[test]
+    fn kills_are_counted_in_the_scope_and_where_it_is_gone_in_its_parent() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, parent) = (dir.path().join("own"), dir.path().join("parent"));
+        let write = |file: &Path, n: u64| fs::write(file, format!("oom 9\noom_kill {n}\noom_group_kill 5\n")).unwrap();
+        write(&own, 0);
+        write(&parent, 3);
+        let scope = Scope { counts: [Some((own.clone(), 0)), Some((parent.clone(), 3))] };
+        assert!(!scope.was_starved());
+        // Another's.
+        write(&parent, 4);
+        assert!(!scope.was_starved());
+        write(&own, 1);
+        assert!(scope.was_starved());
+        fs::remove_file(&own).unwrap();
+        assert!(scope.was_starved());
+        fs::remove_file(&parent).unwrap();
+        assert!(!scope.was_starved());
+    }
+
+    #[test]
+    fn a_child_that_never_comes_to_wait_holds_nobody_up() {
+        let limits = Limits { memory: Memory { limit: 1, swap: 0 }, tasks: 1 };
+        let ((), moved) = Hold::new().unwrap().during(&limits, || ());
+        assert!(moved.is_none());
+    }
+}

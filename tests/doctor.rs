@@ -115,6 +115,7 @@ fn a_machine_in_order_is_called_so_and_nothing_is_written() {
         "boot-space",
         "audit-log",
         "sandbox",
+        "bounds",
     ] {
         assert!(all.iter().any(|c| c["name"] == name), "{name} was not looked at");
     }

@@ -9,6 +9,7 @@ from vmlab.install import install
 from vmlab.report import table
 
 from . import Story
+from .bounds import bounded
 from .triggers import PASSES, REFUSED, UNIT, Trigger
 from .wired import README, wired
 
@@ -183,14 +184,17 @@ def opened(subject):
     return rows
 
 
-def story(disk, name):
-    """The story on one guest."""
+def story(disk, name, builds=False):
+    """The story on one guest, which may be one that can build."""
     def run(lab, report):
         payload = lab.payload(name.replace("/", "-"), lab.guest_files())
         with lab.machine(disk, payload=payload, network=NIC) as machine:
             subject = Subject(machine, lab, report, name)
             subject.prepare()
             machine.save("installed")
+            if builds:
+                with report.case(f"{name}/bounds"):
+                    bounded(machine.shell)
             rows = closed(subject) + opened(subject)
             report.say(f"\n{name}: systemd {subject.systemd}\n"
                        + table(["gate", "way", "machine", "code", "canary", "message"], rows) + "\n")
@@ -199,4 +203,4 @@ def story(disk, name):
     return Story(name, run)
 
 
-STORIES = [story("debian12", "gate/debian12"), story("debian13", "gate/debian13")]
+STORIES = [story("debian12", "gate/debian12", builds=True), story("debian13", "gate/debian13")]

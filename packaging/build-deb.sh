@@ -3,7 +3,8 @@
 #
 #   build-deb.sh [--binary FILE] [--out DIR]
 #
-# --binary: a vfguard that is built already (default: build-release.sh's). Prints the package's path. What it brings is what the RPM
+# --binary: a vfguard that is built already (default: build-release.sh's). Prints the package's path. The parts that the
+# binary is made of go along, if they lie beside it (build-release.sh). What it brings is what the RPM
 # brings (vfguard.spec), with Debian's hooks; the scripts that dpkg runs are in deb/.
 set -euo pipefail
 # Directories in the package are for everybody, also where the one who builds it has a stricter umask.
@@ -28,6 +29,8 @@ trap 'rm -rf "$root"' EXIT
 chmod 755 "$root"
 
 put() { install -D -m "$1" "$2" "$root$3"; }
+# The same package from the same commit, whenever and wherever it is made.
+export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$top" log -1 --format=%ct 2>/dev/null || date +%s)}
 cd "$top/packaging"
 put 755 "$binary" /usr/bin/vfguard
 for unit in systemd/*.service systemd/*.path systemd/*.timer; do put 644 "$unit" "/usr/lib/systemd/system/${unit#*/}"; done
@@ -54,7 +57,8 @@ done
 put 644 man/vfguard-recipes.5 /usr/share/man/man5/vfguard-recipes.5
 gzip -9n "$root/usr/share/man/man1/vfguard.1" "$root/usr/share/man/man5/vfguard-recipes.5"
 put 644 examples/gve.toml /usr/share/doc/vfguard/examples/gve.toml
-for doc in README.md CHANGELOG.md; do put 644 "../$doc" "/usr/share/doc/vfguard/$doc"; done
+for doc in README.md SECURITY.md CHANGELOG.md; do put 644 "../$doc" "/usr/share/doc/vfguard/$doc"; done
+[ ! -e "$binary.cdx.json" ] || put 644 "$binary.cdx.json" /usr/share/doc/vfguard/vfguard.cdx.json
 put 644 ../LICENSE /usr/share/doc/vfguard/copyright
 
 for script in postinst prerm postrm; do put 755 "deb/$script" "/DEBIAN/$script"; done

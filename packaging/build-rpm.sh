@@ -22,6 +22,10 @@ if [ -z "$binary" ]; then
     binary=$("$top/packaging/build-release.sh")
 fi
 version=$(sed -n '/^\[package\]/,/^\[/s/^version = "\(.*\)"/\1/p' "$top/Cargo.toml")
+# The same package from the same commit, whenever and wherever it is made.
+export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$top" log -1 --format=%ct 2>/dev/null || date +%s)}
+options+=(--define 'use_source_date_epoch_as_buildtime 1' --define 'clamp_mtime_to_source_date_epoch 1'
+    --define 'build_mtime_policy clamp_to_source_date_epoch' --define '_buildhost localhost')
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 rpmbuild -bb --quiet "${options[@]}" --define "_topdir $work" --define "clone $top" --define "binary $binary" \

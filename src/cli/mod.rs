@@ -29,13 +29,16 @@ use std::path::PathBuf;
 
 /// Keeps a kernel update from locking you out of a machine whose only way in is an SR-IOV VF NIC.
 #[derive(Parser)]
-#[command(name = "vfguard", bin_name = "vfguard", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "vfguard", bin_name = "vfguard", version, long_version = LONG_VERSION, max_term_width = 100, after_help = EXIT_CODES)]
 struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
     verb: Verb,
 }
+
+/// What `--version` prints, and `-V` in part.
+const LONG_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nbuilt by ", env!("VFGUARD_TOOLCHAIN"));
 
 const EXIT_CODES: &str =
     "Exit codes: 0 done, or safe; 1 could not do or decide (refuses); 2 wrong usage; 3 unsafe (refuses); \

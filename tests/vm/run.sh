@@ -16,6 +16,7 @@ packages=(
     python3 mmdebstrap debian-archive-keyring e2fsprogs xfsprogs kmod cpio # images
     gcc make busybox xz-utils zstd binutils pahole openssl   # modules for the oracle
     ovmf fdisk dosfstools mtools                             # UEFI, and its partition
+    dracut-core                                              # under the worker's directives, with --full
 )
 if [ "${1-}" = --packages ]; then
     printf '%s\n' "${packages[@]}"

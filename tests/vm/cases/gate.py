@@ -10,6 +10,7 @@ from vmlab.report import table
 
 from . import Story
 from .bounds import bounded
+from .hardened import brought, hardened
 from .triggers import PASSES, REFUSED, UNIT, Trigger
 from .wired import README, wired
 
@@ -187,7 +188,7 @@ def opened(subject):
 def story(disk, name, builds=False):
     """The story on one guest, which may be one that can build."""
     def run(lab, report):
-        payload = lab.payload(name.replace("/", "-"), lab.guest_files())
+        payload = lab.payload(name.replace("/", "-"), {**lab.guest_files(), **brought(lab)})
         with lab.machine(disk, payload=payload, network=NIC) as machine:
             subject = Subject(machine, lab, report, name)
             subject.prepare()
@@ -199,6 +200,7 @@ def story(disk, name, builds=False):
             report.say(f"\n{name}: systemd {subject.systemd}\n"
                        + table(["gate", "way", "machine", "code", "canary", "message"], rows) + "\n")
             wired(subject)
+            hardened(subject)
         payload.unlink()
     return Story(name, run)
 

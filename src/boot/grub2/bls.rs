@@ -7,6 +7,7 @@
 pub mod dialect;
 pub mod gnu;
 
+use super::script::context::budget::ITEM;
 use crate::host::{files, Host};
 use dialect::{Dialect, Order};
 use std::cmp::{Ordering, Reverse};
@@ -16,6 +17,8 @@ use std::path::Path;
 const MAX_ENTRY: u64 = 1 << 20;
 /// More entries than any machine has, and as many as are read.
 const MAX_ENTRIES: usize = 20_000;
+/// What the entries of one directory may take together: 20,000 real ones of 1 KiB and ten lines take 33 MB.
+const MAX_TOTAL: usize = 64 << 20;
 
 /// One file: its id and its keys in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +35,12 @@ impl Snippet {
     /// The first value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.keys.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+    }
+
+    /// What it takes to keep.
+    pub fn size(&self) -> usize {
+        let keys = self.keys.iter().map(|(key, value)| key.len() + value.len() + ITEM);
+        self.id.len() + ITEM + keys.sum::<usize>()
     }
 
     /// All values of a key.
@@ -65,7 +74,7 @@ pub fn read(host: &Host, directory: &Path, dialect: Dialect) -> (Vec<Snippet>, V
             return (Vec::new(), problems);
         }
     };
-    let mut snippets = Vec::new();
+    let (mut snippets, mut room) = (Vec::new(), MAX_TOTAL);
     // GNU's reads a file by any name.
     let listed = |name: &str| (!name.is_empty() && !name.starts_with('.')) || dialect == Dialect::GNU;
     for name in names {
@@ -87,7 +96,19 @@ pub fn read(host: &Host, directory: &Path, dialect: Dialect) -> (Vec<Snippet>, V
             continue;
         }
         match read_one(host, &path, id, dialect) {
-            Ok(snippet) => snippets.push(snippet),
+            Ok(snippet) => match room.checked_sub(snippet.size()) {
+                Some(left) => {
+                    room = left;
+                    snippets.push(snippet);
+                }
+                None => {
+                    problems.push((
+                        format!("the entries in {} take more than {} MiB", directory.display(), MAX_TOTAL >> 20),
+                        "remove what is no boot entry from there".into(),
+                    ));
+                    break;
+                }
+            },
             Err(problem) => problems.push(problem),
         }
     }

@@ -1,6 +1,7 @@
 //! `blscfg`: menu entries from Boot Loader Specification files (rhboot/grub2's `grub-core/commands/blscfg.c`; with options, or where GNU
 //! GRUB 2.14 may be installed, its `blsuki.c`).
 
+use super::context::budget::{ITEM, READ};
 use super::eval::Machine;
 use super::menu::{Body, Entry};
 use crate::boot::grub2::bls::dialect::{Dialect, Order};
@@ -11,6 +12,8 @@ use std::path::{Path, PathBuf};
 const ENTRIES: &str = "/boot/loader/entries";
 /// Where GNU's looks on `$root`, and nowhere else unless it is told so.
 const GNU_ENTRIES: &str = "/loader/entries";
+/// What variables may make of one line of an entry: as long as its file may be. Kernels take 4 KiB.
+const MAX_LINE: usize = 1 << 20;
 
 /// Which entries a call adds to the menu.
 #[derive(Debug, Default)]
@@ -146,7 +149,12 @@ impl Machine<'_> {
     /// The entries of a directory as they are after the boots that went before.
     pub(super) fn read_entries(&mut self, directory: &Path, dialect: Dialect) -> Vec<Snippet> {
         self.looked_into(directory);
+        self.spend(READ);
+        if self.budget.is_over() {
+            return Vec::new();
+        }
         let (mut snippets, problems) = bls::read(self.world.host, directory, dialect);
+        self.spend(snippets.iter().map(Snippet::size).sum());
         for (message, remedy) in problems {
             self.doubt(message, remedy);
         }
@@ -208,11 +216,22 @@ impl Machine<'_> {
         let variable = |name: &str| self.get(name).filter(|_| dialect.order != Order::File);
         let options =
             snippet.get("options").or(variable("default_kernelopts")).map(|o| self.expand_options(o)).unwrap_or_default();
+        let mut grows = options.len() > MAX_LINE;
         let mut initrds: Vec<String> = Vec::new();
         if let Some(early) = variable("early_initrd") {
             let beside = snippet.get("initrd").unwrap_or(linux);
             let directory = beside.rsplit_once('/').map_or("", |(d, _)| d);
-            initrds.extend(early.split(' ').filter(|e| !e.is_empty()).map(|e| format!("{directory}/{e}")));
+            let mut length = 0;
+            let names = early.split(' ').filter(|name| !name.is_empty()).take_while(|name| {
+                length += directory.len() + name.len() + ITEM;
+                length <= MAX_LINE
+            });
+            initrds.extend(names.map(|name| format!("{directory}/{name}")));
+            grows |= length > MAX_LINE;
+        }
+        if grows {
+            let file = format!("{}.conf", snippet.id);
+            self.doubt(format!("variables make a line of {file} grow without end"), format!("mend or remove {file}"));
         }
         initrds.extend(snippet.all("initrd").map(str::to_owned));
         let mut source = String::new();
@@ -247,16 +266,18 @@ impl Machine<'_> {
             bls: true,
             body: Body::Source(source),
         };
+        let Body::Source(source) = &entry.body else { return };
+        self.spend(2 * (entry.title.len() + entry.id.len()) + source.len() + 4 * ITEM);
         if let Some(menu) = self.menus.last_mut() {
             menu.push(entry);
         }
     }
 
-    /// blscfg.c's `expand_val`: `$name` becomes its value and a space; `\$` stays.
+    /// blscfg.c's `expand_val`: `$name` becomes its value and a space; `\$` stays. Past [`MAX_LINE`] the rest is left out.
     fn expand_options(&self, value: &str) -> String {
         let mut out = String::new();
         let mut rest = value;
-        while let Some(at) = rest.find('$') {
+        while let Some(at) = rest.find('$').filter(|_| out.len() <= MAX_LINE) {
             let escaped = rest[..at].ends_with('\\');
             out.push_str(&rest[..at]);
             rest = &rest[at + 1..];

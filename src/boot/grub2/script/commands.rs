@@ -1,5 +1,6 @@
 //! The commands that decide which kernel boots (GRUB's `grub-core/commands/`), and those that do not matter for it.
 
+use super::context::budget::ITEM;
 use super::eval::{Machine, Stop};
 use super::matching::strtoul;
 use super::menu::{Body, Entry};
@@ -235,6 +236,7 @@ impl Machine<'_> {
             args: plain,
             body,
         };
+        self.spend(2 * (entry.title.len() + entry.id.len()) + 4 * ITEM);
         if let Some(menu) = self.menus.last_mut() {
             menu.push(entry);
         }

@@ -1,9 +1,14 @@
 //! Variables, their contexts and the words made from them (GRUB's `grub-core/kern/env.c`, `normal/context.c`,
 //! `script/argv.c`), and what is remarked on the way.
 
-use super::eval::{Machine, Remark};
+pub mod budget;
+
+use super::eval::{Machine, Remark, Stop};
 use super::lexer::{Part, Word};
 use crate::boot::MAX_PROBLEMS;
+use budget::ITEM;
+use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// A variable longer than this only grows.
 const MAX_VALUE: usize = 64 << 10;
@@ -34,6 +39,7 @@ impl Machine<'_> {
             self.doubt(format!("the variable {name} grows without end"), "look at the loop that sets it");
             value.clear();
         }
+        self.spend(name.len() + value.len() + ITEM);
         if let Some(context) = self.state.contexts.last_mut() {
             match context.get_mut(name) {
                 Some(old) => old.0 = value,
@@ -63,8 +69,11 @@ impl Machine<'_> {
 
     /// A new context holds the exported variables only.
     pub(super) fn open_context(&mut self) {
-        let outer = self.state.contexts.last().cloned().unwrap_or_default();
-        self.state.contexts.push(outer.into_iter().filter(|(_, (_, exported))| *exported).collect());
+        let exported = self.state.contexts.last().into_iter().flatten().filter(|(_, (_, exported))| *exported);
+        let inner: HashMap<_, _> = exported.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let size = inner.iter().map(|(name, (value, _))| name.len() + value.len() + ITEM).sum();
+        self.state.contexts.push(inner);
+        self.spend(size);
     }
 
     pub(super) fn close_context(&mut self) {
@@ -73,54 +82,91 @@ impl Machine<'_> {
         }
     }
 
-    fn value(&self, name: &str) -> Vec<String> {
+    fn value(&self, name: &str) -> Vec<Cow<'_, str>> {
         let scope = self.scopes.last();
         match name {
-            "#" => vec![scope.map_or(0, Vec::len).to_string()],
-            "*" | "@" => scope.cloned().unwrap_or_default(),
+            "#" => vec![scope.map_or(0, Vec::len).to_string().into()],
+            "*" | "@" => scope.into_iter().flatten().map(Cow::from).collect(),
             _ if name.starts_with(|c: char| c.is_ascii_digit()) => {
                 let at = name.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
-                at.and_then(|i| scope?.get(i)).into_iter().cloned().collect()
+                at.and_then(|i| scope?.get(i)).into_iter().map(Cow::from).collect()
             }
-            _ => self.get(name).into_iter().map(str::to_owned).collect(),
+            _ => self.get(name).into_iter().map(Cow::from).collect(),
         }
     }
 
     /// Words to arguments: a quoted piece makes an argument even if empty, an unquoted variable is split at white space.
-    pub(super) fn expand(&self, words: &[Word]) -> Vec<String> {
-        let mut args = Vec::new();
+    ///
+    /// # Errors
+    /// More than the simulation may take.
+    pub(super) fn expand(&mut self, words: &[Word]) -> Result<Vec<String>, Stop> {
+        let mut args = Args { room: self.budget.left(), ..Args::default() };
         for word in words {
-            let mut current: Option<String> = None;
-            for part in word {
-                match part {
-                    Part::Text(text) if text.is_empty() => {}
-                    Part::Text(text) | Part::Quoted(text) => current.get_or_insert_default().push_str(text),
-                    Part::Variable { name, quoted: true } => {
-                        let value = self.value(name);
-                        if name == "@" {
-                            for (i, v) in value.into_iter().enumerate() {
-                                if i > 0 {
-                                    args.extend(current.take());
-                                }
-                                current.get_or_insert_default().push_str(&v);
-                            }
-                        } else {
-                            current.get_or_insert_default().push_str(&value.join(" "));
+            if !self.expand_word(word, &mut args) {
+                break;
+            }
+        }
+        self.spend(args.taken);
+        self.within_budget()?;
+        Ok(args.done)
+    }
+
+    /// Says whether there was room for it.
+    fn expand_word(&self, word: &Word, args: &mut Args) -> bool {
+        for part in word {
+            if args.taken > args.room {
+                return false;
+            }
+            match part {
+                Part::Text(text) if text.is_empty() => {}
+                Part::Text(text) | Part::Quoted(text) => args.add(text),
+                Part::Variable { name, quoted: true } => {
+                    for (i, value) in self.value(name).iter().enumerate() {
+                        match name.as_str() {
+                            "@" if i > 0 => args.end(),
+                            _ if i > 0 => args.add(" "),
+                            _ => {}
                         }
+                        args.add(value);
                     }
-                    Part::Variable { name, quoted: false } => {
-                        let joined = self.value(name).join(" ");
-                        for (i, piece) in joined.split_ascii_whitespace().enumerate() {
-                            if i > 0 {
-                                args.extend(current.take());
-                            }
-                            current.get_or_insert_default().push_str(piece);
+                    if name != "@" {
+                        args.add("");
+                    }
+                }
+                Part::Variable { name, quoted: false } => {
+                    let values = self.value(name);
+                    for (i, piece) in values.iter().flat_map(|value| value.split_ascii_whitespace()).enumerate() {
+                        if i > 0 {
+                            args.end();
                         }
+                        args.add(piece);
                     }
                 }
             }
-            args.extend(current);
         }
-        args
+        args.end();
+        args.taken <= args.room
+    }
+}
+
+/// Arguments in the making; past their room nothing is added.
+#[derive(Default)]
+struct Args {
+    done: Vec<String>,
+    current: Option<String>,
+    room: usize,
+    taken: usize,
+}
+
+impl Args {
+    fn add(&mut self, text: &str) {
+        self.taken += text.len() + if self.current.is_none() { ITEM } else { 0 };
+        if self.taken <= self.room {
+            self.current.get_or_insert_default().push_str(text);
+        }
+    }
+
+    fn end(&mut self) {
+        self.done.extend(self.current.take());
     }
 }

@@ -1,6 +1,7 @@
 //! One simulated boot: what is given, what it comes to, and the files that are read on the way (GRUB's
 //! `grub-core/normal/main.c`).
 
+use super::context::budget::{Budget, ITEM, READ};
 use super::menu::{Body, Choice, Entry};
 use super::parser::{parse, Block};
 use crate::boot::grub2::bls::dialect::Dialect;
@@ -176,6 +177,7 @@ pub struct Machine<'a> {
     pub(super) locks: usize,
     pub(super) remarks: Vec<Remark>,
     pub(super) steps: u64,
+    pub(super) budget: Budget,
     depth: usize,
 }
 
@@ -196,7 +198,7 @@ impl<'a> Machine<'a> {
         (machine.surveyed.unwrap_or_default(), machine.state.env_file)
     }
 
-    fn new(world: &'a World<'a>, config: &Path, env: EnvFiles) -> Machine<'a> {
+    pub(super) fn new(world: &'a World<'a>, config: &Path, env: EnvFiles) -> Machine<'a> {
         let mut machine = Machine {
             world,
             state: State { contexts: vec![HashMap::new()], env, env_file: None },
@@ -216,13 +218,14 @@ impl<'a> Machine<'a> {
             locks: 0,
             remarks: Vec::new(),
             steps: 0,
+            budget: Budget::default(),
             depth: 0,
         };
         machine.firmware(config);
         machine
     }
 
-    fn run(&mut self, config: &Path) -> Stop {
+    pub(super) fn run(&mut self, config: &Path) -> Stop {
         let read = if super::embedded::is_program(config) { self.run_program(config) } else { self.run_file(config) };
         match read {
             Ok(_) => {
@@ -262,6 +265,8 @@ impl<'a> Machine<'a> {
         // Set in the context of the configuration, and not exported to a submenu's.
         let set = |c: &HashMap<String, (String, bool)>| c.get("boot_once").is_some_and(|(v, _)| v == "true");
         let once = self.state.contexts.iter().any(set);
+        // What was followed only in part leads nowhere.
+        let stop = self.within_budget().err().unwrap_or(stop);
         let choice = match stop {
             Stop::Booted(choice) => Some(*choice),
             Stop::Dead(why) => {
@@ -289,6 +294,8 @@ impl<'a> Machine<'a> {
         // A file that is looked for beside it may come.
         self.looked_into(path.parent().unwrap_or(path));
         self.looked_into(path);
+        self.spend(READ);
+        self.within_budget()?;
         let text = match self.world.read(path, MAX_SCRIPT) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(e) => {
@@ -314,13 +321,15 @@ impl<'a> Machine<'a> {
 
     /// Notes what the answer depends on.
     pub(super) fn looked_into(&mut self, path: &Path) {
+        self.spend(self.files.len());
         if self.files.iter().all(|file| file != path) {
             self.files.push(path.to_owned());
         }
     }
 
     fn run_text(&mut self, text: &str) -> Result<i32, Stop> {
-        let (commands, mistakes) = parse(text);
+        self.spend(text.len());
+        let (commands, mistakes) = parse(text, &mut self.budget);
         for mistake in mistakes {
             self.line = mistake.line;
             self.doubt(
@@ -332,6 +341,7 @@ impl<'a> Machine<'a> {
     }
 
     pub(super) fn run_body(&mut self, entry: &Entry) -> Result<i32, Stop> {
+        self.spend(entry.args.iter().map(|arg| arg.len() + ITEM).sum());
         self.scopes.push(entry.args.clone());
         let result = match &entry.body {
             Body::Block(block) => self.run_block(&block.clone()),

@@ -1,5 +1,7 @@
 //! Words and signs of the script language (GRUB's `grub-core/script/yylex.l`).
 
+use super::context::budget::ITEM;
+
 /// A piece of a word, by how it is quoted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -46,6 +48,16 @@ pub struct Token {
 }
 
 impl Token {
+    /// What it takes to keep.
+    pub(super) fn size(&self) -> usize {
+        let Kind::Word(parts) = &self.kind else { return ITEM };
+        let text = |part: &Part| match part {
+            Part::Text(text) | Part::Quoted(text) => text.len(),
+            Part::Variable { name, .. } => name.len(),
+        };
+        ITEM + parts.iter().map(|part| ITEM + text(part)).sum::<usize>()
+    }
+
     /// The text of a word without quotes, escapes and variables: only such a word can be reserved or a name.
     pub fn bare(&self) -> Option<&str> {
         match &self.kind {
@@ -58,25 +70,70 @@ impl Token {
     }
 }
 
-struct Lexer<'a> {
+/// The tokens of a script, one by one.
+pub struct Lexer<'a> {
     rest: std::iter::Peekable<std::str::Chars<'a>>,
     line: usize,
-    tokens: Vec<Token>,
 }
 
 /// Cuts a script into tokens. Never fails: what cannot be a token becomes [`Kind::Bad`].
-pub fn tokens(script: &str) -> Vec<Token> {
-    let mut lexer = Lexer { rest: script.chars().peekable(), line: 1, tokens: Vec::new() };
-    lexer.run();
-    lexer.tokens
+pub fn tokens(script: &str) -> Lexer<'_> {
+    Lexer { rest: script.chars().peekable(), line: 1 }
+}
+
+impl Iterator for Lexer<'_> {
+    type Item = Token;
+
+    fn next(&mut self) -> Option<Token> {
+        loop {
+            let (c, line) = (*self.rest.peek()?, self.line);
+            let kind = match c {
+                ' ' | '\t' | '\r' => {
+                    self.take();
+                    continue;
+                }
+                '\n' => {
+                    self.take();
+                    Kind::Newline
+                }
+                '#' => {
+                    while self.rest.peek().is_some_and(|&c| c != '\n') {
+                        self.take();
+                    }
+                    continue;
+                }
+                '{' | '}' => {
+                    self.take();
+                    if c == '{' {
+                        Kind::Open
+                    } else {
+                        Kind::Close
+                    }
+                }
+                ';' => {
+                    self.take();
+                    if self.rest.next_if_eq(&';').is_some() {
+                        Kind::Bad(";;")
+                    } else {
+                        Kind::Semi
+                    }
+                }
+                '|' | '&' | '<' | '>' => {
+                    self.take();
+                    Kind::Bad("one of | & < >")
+                }
+                _ => match self.word() {
+                    Some(kind) => kind,
+                    None => continue,
+                },
+            };
+            return Some(Token { kind, line });
+        }
+    }
 }
 
 impl Lexer<'_> {
-    fn push(&mut self, kind: Kind) {
-        self.tokens.push(Token { kind, line: self.line });
-    }
-
-    fn next(&mut self) -> Option<char> {
+    fn take(&mut self) -> Option<char> {
         let c = self.rest.next();
         if c == Some('\n') {
             self.line += 1;
@@ -84,44 +141,8 @@ impl Lexer<'_> {
         c
     }
 
-    fn run(&mut self) {
-        while let Some(&c) = self.rest.peek() {
-            match c {
-                ' ' | '\t' | '\r' => {
-                    self.next();
-                }
-                '\n' => {
-                    self.push(Kind::Newline);
-                    self.next();
-                }
-                '#' => {
-                    while self.rest.peek().is_some_and(|&c| c != '\n') {
-                        self.next();
-                    }
-                }
-                '{' | '}' => {
-                    self.next();
-                    self.push(if c == '{' { Kind::Open } else { Kind::Close });
-                }
-                ';' => {
-                    self.next();
-                    if self.rest.next_if_eq(&';').is_some() {
-                        self.push(Kind::Bad(";;"));
-                    } else {
-                        self.push(Kind::Semi);
-                    }
-                }
-                '|' | '&' | '<' | '>' => {
-                    self.next();
-                    self.push(Kind::Bad("one of | & < >"));
-                }
-                _ => self.word(),
-            }
-        }
-    }
-
-    fn word(&mut self) {
-        let line = self.line;
+    /// None for what is no word after all.
+    fn word(&mut self) -> Option<Kind> {
         let mut parts = Word::new();
         let mut bad = None;
         let mut escaped = false;
@@ -130,8 +151,8 @@ impl Lexer<'_> {
             match c {
                 ' ' | '\t' | '\r' | '\n' | '{' | '}' | '|' | '&' | ';' | '<' | '>' => break,
                 '\\' => {
-                    self.next();
-                    match self.next() {
+                    self.take();
+                    match self.take() {
                         Some('\n') => continued = true,
                         None => {}
                         Some(c) => {
@@ -141,10 +162,10 @@ impl Lexer<'_> {
                     }
                 }
                 '\'' => {
-                    self.next();
+                    self.take();
                     let mut inside = String::new();
                     loop {
-                        match self.next() {
+                        match self.take() {
                             Some('\'') => break,
                             Some(c) => inside.push(c),
                             None => {
@@ -156,11 +177,11 @@ impl Lexer<'_> {
                     parts.push(Part::Quoted(inside));
                 }
                 '"' => {
-                    self.next();
+                    self.take();
                     bad = bad.or(self.double_quoted(&mut parts));
                 }
                 '$' => {
-                    self.next();
+                    self.take();
                     if self.rest.peek() == Some(&'"') {
                         continue;
                     }
@@ -170,7 +191,7 @@ impl Lexer<'_> {
                     }
                 }
                 _ => {
-                    self.next();
+                    self.take();
                     text(&mut parts, c);
                 }
             }
@@ -183,17 +204,18 @@ impl Lexer<'_> {
         if bad.is_none() && matches!(parts.as_slice(), [Part::Text(t)] if t == "[[" || t == "]]") {
             bad = Some("[[ or ]]");
         }
+        // Most words are one piece, and room is made for four at once.
+        parts.shrink_to_fit();
         match bad {
-            Some(why) => self.tokens.push(Token { kind: Kind::Bad(why), line }),
-            None if parts.is_empty() => {}
-            None => self.tokens.push(Token { kind: Kind::Word(parts), line }),
+            Some(why) => Some(Kind::Bad(why)),
+            None => (!parts.is_empty()).then_some(Kind::Word(parts)),
         }
     }
 
     fn double_quoted(&mut self, parts: &mut Word) -> Option<&'static str> {
         let mut inside = String::new();
         loop {
-            match self.next() {
+            match self.take() {
                 None => return Some("a \" that is never closed"),
                 Some('"') => {
                     parts.push(Part::Quoted(inside));
@@ -201,11 +223,11 @@ impl Lexer<'_> {
                 }
                 Some('\\') => match self.rest.peek() {
                     Some(&c @ ('$' | '\\' | '"')) => {
-                        self.next();
+                        self.take();
                         inside.push(c);
                     }
                     Some('\n') => {
-                        self.next();
+                        self.take();
                     }
                     _ => inside.push('\\'),
                 },
@@ -227,7 +249,7 @@ impl Lexer<'_> {
         let mut name = String::new();
         match self.rest.peek().copied() {
             Some(c @ ('?' | '#' | '*' | '@')) => {
-                self.next();
+                self.take();
                 name.push(c);
             }
             Some(c) if c.is_ascii_digit() => {
@@ -265,7 +287,7 @@ mod tests {
             Kind::Word(w) => Some(w),
             _ => None,
         };
-        tokens(script).into_iter().filter_map(word).collect()
+        tokens(script).filter_map(word).collect()
     }
 
     #[test]
@@ -301,7 +323,6 @@ mod tests {
 
     #[test]
     fn lines_are_counted_through_strings() {
-        let all = tokens("a 'x\ny'\nb");
-        assert_eq!(all.last().unwrap().line, 3);
+        assert_eq!(tokens("a 'x\ny'\nb").last().unwrap().line, 3);
     }
 }

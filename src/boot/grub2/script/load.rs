@@ -19,6 +19,7 @@ impl Machine<'_> {
         let named = file.strip_prefix('(').and_then(|rest| rest.split_once(')')).map(|(device, _)| device);
         let device = named.or_else(|| self.get("root")).unwrap_or_default().to_owned();
         let cmdline = arguments.join(" ");
+        self.spend(cmdline.len());
         self.loaded = Some(Loaded { image: Some(file.clone()), device, missing, cmdline, ..Loaded::default() });
         status
     }

@@ -80,7 +80,8 @@ impl Machine<'_> {
     /// Runs every entry as if it were chosen, to learn which kernel each would start.
     fn survey_menu(&mut self, menu: &[Entry]) -> Stop {
         for entry in menu {
-            if self.surveyed.as_ref().is_none_or(|s| s.len() >= MAX_SURVEYED) {
+            self.spend(self.state.size());
+            if self.surveyed.as_ref().is_none_or(|s| s.len() >= MAX_SURVEYED) || self.budget.is_over() {
                 break;
             }
             let state = self.state.clone();
@@ -146,6 +147,10 @@ impl Machine<'_> {
         let mut chosen: Vec<usize> = Vec::new();
         let flavor = self.flavor(menu);
         while !rest.is_empty() && chosen.len() < menu.len().min(MAX_FALLBACKS) {
+            self.spend(menu.len());
+            if self.budget.is_over() {
+                return;
+            }
             let word = rest.find(space).unwrap_or(rest.len());
             let whole = index(menu, rest, flavor);
             let (found, next) = match whole {
@@ -159,6 +164,7 @@ impl Machine<'_> {
             rest = next;
         }
         for i in chosen {
+            self.spend(self.state.size());
             let state = self.state.clone();
             let loaded = self.loaded.take();
             let why = format!("fallback={list:?} names it");
@@ -171,6 +177,8 @@ impl Machine<'_> {
     }
 
     fn execute(&mut self, menu: &[Entry], entry: &Entry, why: String) -> Stop {
+        // The whole menu is looked through for what names the entry.
+        self.spend(menu.len() + 2 * entry.title.len());
         let (depth, locks) = (self.path.len(), self.locks);
         self.path.push(entry.title.clone());
         self.names.push(self.name(menu, entry));
@@ -220,6 +228,7 @@ impl Machine<'_> {
             (Some(_), None) => None,
         };
         let locked = self.locks > 0;
+        self.spend(self.path.iter().chain(&self.names).map(|name| name.len() + 1).sum());
         Choice {
             entry: if entry.bls { entry.id.clone() } else { self.path.join(">") },
             selector: if self.names.iter().any(String::is_empty) { String::new() } else { self.names.join(">") },

@@ -1,9 +1,9 @@
 //! The subset of GRUB 2's script language that `grub-mkconfig`, `grubby` and people write: a lexer and a parser (after GRUB's
-//! `grub-core/script/yylex.l` and `parser.y`) and an interpreter with bounded steps (`execute.c`, `commands/`, `normal/`).
+//! `grub-core/script/yylex.l` and `parser.y`) and an interpreter with bounded steps and a bounded size (`execute.c`, `commands/`, `normal/`).
 
 mod bls;
 mod commands;
-mod context;
+pub(super) mod context;
 mod device;
 pub(super) mod embedded;
 mod env;

@@ -1,6 +1,7 @@
 //! Commands from tokens (GRUB's `grub-core/script/parser.y`).
 
-use super::lexer::{tokens, Kind, Part, Token, Word};
+use super::context::budget::Budget;
+use super::lexer::{tokens, Kind, Lexer, Part, Token, Word};
 use std::rc::Rc;
 
 /// Nesting beyond what any generated file has; GRUB itself stops at a recursion of 100.
@@ -68,9 +69,11 @@ pub struct Mistake {
     pub what: String,
 }
 
-/// The commands of a script, and what could not be understood.
-pub fn parse(script: &str) -> (Block, Vec<Mistake>) {
-    let mut parser = Parser { tokens: tokens(script), at: 0, depth: 0 };
+/// The commands of a script, and what could not be understood. It ends where the budget does.
+pub fn parse(script: &str, budget: &mut Budget) -> (Block, Vec<Mistake>) {
+    let mut parser = Parser { tokens: tokens(script), budget, token: None, line: 1, at: 0, depth: 0 };
+    parser.advance();
+    parser.at = 0;
     let mut commands = Vec::new();
     let mut mistakes = Vec::new();
     loop {
@@ -93,25 +96,47 @@ pub fn parse(script: &str) -> (Block, Vec<Mistake>) {
     (Rc::new(commands), mistakes)
 }
 
-struct Parser {
-    tokens: Vec<Token>,
+struct Parser<'s, 'b> {
+    tokens: Lexer<'s>,
+    budget: &'b mut Budget,
+    /// The one that is looked at; none at the end.
+    token: Option<Token>,
+    /// Its line, or that of the last one.
+    line: usize,
+    /// How many came before it.
     at: usize,
     depth: usize,
 }
 
 type Parsed<T> = Result<T, Mistake>;
 
-impl Parser {
+impl Parser<'_, '_> {
+    /// Hands out the token that was looked at, and looks at the next one.
+    fn advance(&mut self) -> Option<Token> {
+        let next = self.tokens.next().filter(|token| self.budget.spend(token.size()));
+        self.line = next.as_ref().map_or(self.line, |token| token.line);
+        self.at += 1;
+        std::mem::replace(&mut self.token, next)
+    }
+
     fn peek(&self) -> Option<&Kind> {
-        self.tokens.get(self.at).map(|t| &t.kind)
+        self.token.as_ref().map(|t| &t.kind)
     }
 
     fn bare(&self) -> Option<&str> {
-        self.tokens.get(self.at).and_then(Token::bare)
+        self.token.as_ref().and_then(Token::bare)
     }
 
-    fn line(&self) -> usize {
-        self.tokens.get(self.at).or(self.tokens.last()).map_or(1, |t| t.line)
+    /// The words up to what is none.
+    fn words(&mut self) -> Vec<Word> {
+        let mut words = Vec::new();
+        while matches!(self.peek(), Some(Kind::Word(_))) {
+            if let Some(Token { kind: Kind::Word(word), .. }) = self.advance() {
+                words.push(word);
+            }
+        }
+        words.shrink_to_fit();
+        words
     }
 
     fn mistake<T>(&self, what: &str) -> Parsed<T> {
@@ -119,20 +144,22 @@ impl Parser {
             Some(Kind::Bad(bad)) => (*bad).to_owned(),
             _ => what.to_owned(),
         };
-        Err(Mistake { line: self.line(), what })
+        Err(Mistake { line: self.line, what })
     }
 
     fn skip_newlines(&mut self) {
         while self.peek() == Some(&Kind::Newline) {
-            self.at += 1;
+            self.advance();
         }
     }
 
     fn recover(&mut self, start: usize) {
         self.depth = 0;
-        self.at = self.at.max(start + 1);
+        if self.at == start {
+            self.advance();
+        }
         while self.peek().is_some_and(|k| *k != Kind::Newline) {
-            self.at += 1;
+            self.advance();
         }
     }
 
@@ -141,7 +168,7 @@ impl Parser {
         match self.peek() {
             None => Ok(()),
             Some(Kind::Newline | Kind::Semi) => {
-                self.at += 1;
+                self.advance();
                 Ok(())
             }
             _ => self.mistake("a ; or a new line is missing"),
@@ -152,9 +179,9 @@ impl Parser {
         if self.bare() != Some("function") {
             return self.command();
         }
-        self.at += 1;
+        self.advance();
         let Some(name) = self.bare().map(str::to_owned) else { return self.mistake("a function without a name") };
-        self.at += 1;
+        self.advance();
         self.skip_newlines();
         let Some(body) = self.block()? else { return self.mistake("a function without a body") };
         Ok(Command::Function { name, body })
@@ -164,12 +191,12 @@ impl Parser {
         if self.peek() != Some(&Kind::Open) {
             return Ok(None);
         }
-        self.at += 1;
+        self.advance();
         let commands = self.commands(&[])?;
         if self.peek() != Some(&Kind::Close) {
             return self.mistake("a } is missing");
         }
-        self.at += 1;
+        self.advance();
         Ok(Some(commands))
     }
 
@@ -197,7 +224,7 @@ impl Parser {
 
     fn expect(&mut self, word: &str) -> Parsed<()> {
         if self.bare() == Some(word) {
-            self.at += 1;
+            self.advance();
             return Ok(());
         }
         self.mistake(&format!("'{word}' is missing"))
@@ -209,7 +236,7 @@ impl Parser {
             Some("for") => self.for_loop(),
             Some(word @ ("while" | "until")) => {
                 let until = word == "until";
-                self.at += 1;
+                self.advance();
                 let condition = self.commands(&["do"])?;
                 Ok(Command::While { condition, body: self.loop_body()?, until })
             }
@@ -221,7 +248,7 @@ impl Parser {
     }
 
     fn conditional(&mut self) -> Parsed<Command> {
-        self.at += 1;
+        self.advance();
         let mut arms = Vec::new();
         let mut otherwise = Block::default();
         loop {
@@ -229,11 +256,11 @@ impl Parser {
             self.expect("then")?;
             arms.push((condition, self.commands(&["elif", "else", "fi"])?));
             if self.bare() == Some("elif") {
-                self.at += 1;
+                self.advance();
                 continue;
             }
             if self.bare() == Some("else") {
-                self.at += 1;
+                self.advance();
                 otherwise = self.commands(&["fi"])?;
             }
             self.expect("fi")?;
@@ -242,16 +269,12 @@ impl Parser {
     }
 
     fn for_loop(&mut self) -> Parsed<Command> {
-        let line = self.line();
-        self.at += 1;
+        let line = self.line;
+        self.advance();
         let Some(variable) = self.bare().map(str::to_owned) else { return self.mistake("a for without a variable") };
-        self.at += 1;
+        self.advance();
         self.expect("in")?;
-        let mut words = Vec::new();
-        while let Some(Kind::Word(word)) = self.peek() {
-            words.push(word.clone());
-            self.at += 1;
-        }
+        let words = self.words();
         self.delimiter()?;
         self.skip_newlines();
         Ok(Command::For { variable, words, body: self.loop_body()?, line })
@@ -265,12 +288,8 @@ impl Parser {
     }
 
     fn simple(&mut self) -> Parsed<Command> {
-        let line = self.line();
-        let mut words: Vec<Word> = Vec::new();
-        while let Some(Kind::Word(word)) = self.peek() {
-            words.push(word.clone());
-            self.at += 1;
-        }
+        let line = self.line;
+        let words = self.words();
         if words.is_empty() {
             return self.mistake("a command is missing");
         }
@@ -290,6 +309,10 @@ pub fn name_of(words: &[Word]) -> Option<&str> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn parse(script: &str) -> (Block, Vec<Mistake>) {
+        super::parse(script, &mut Budget::default())
+    }
 
     #[test]
     fn a_generated_header_is_understood() {

@@ -13,7 +13,7 @@ impl Machine<'_> {
         if self.steps > MAX_STEPS {
             return Err(Stop::Dead(format!("{}:{}: a loop without end", self.file.display(), self.line)));
         }
-        Ok(())
+        self.within_budget()
     }
 
     pub(super) fn run_command(&mut self, command: &Command) -> Result<i32, Stop> {
@@ -40,7 +40,7 @@ impl Machine<'_> {
             Command::For { variable, words, body, line } => {
                 self.line = *line;
                 let mut status = 0;
-                for value in self.expand(words) {
+                for value in self.expand(words)? {
                     if value.contains(['*', '?']) {
                         self.doubt("a for over file names", "name the files one by one");
                     }
@@ -88,7 +88,7 @@ impl Machine<'_> {
     }
 
     fn simple(&mut self, words: &[Word], block: Option<&Block>) -> Result<i32, Stop> {
-        let mut args = self.expand(words);
+        let mut args = self.expand(words)?;
         if args.is_empty() {
             return Ok(0);
         }

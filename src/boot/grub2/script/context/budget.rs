@@ -1,0 +1,136 @@
+//! What one simulation may take in all. Steps alone do not bound it: a value of 64 KiB is set in 16 bytes, and one command may name it
+//! a hundred thousand times.
+
+use super::super::eval::{Machine, State, Stop};
+
+/// Bytes of text read, words, values, and copies of them, of which nothing is given back. A grub.cfg of 10,000 entries takes 99 MB of
+/// it, one of 400 entries 4 MB, and 6 MB where each of them is followed.
+const MAX: usize = 128 << 20;
+/// A word, a variable or an entry beside its text: what the allocator and the tables take for it.
+pub(in crate::boot::grub2) const ITEM: usize = 64;
+/// A file or a directory that is read, however small it is: no configuration reads a hundred.
+pub(in crate::boot::grub2::script) const READ: usize = 128 << 10;
+
+/// What is left to one simulation.
+#[derive(Debug)]
+pub struct Budget {
+    left: usize,
+    over: bool,
+}
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget { left: MAX, over: false }
+    }
+}
+
+impl Budget {
+    /// Takes this much; says whether it was there. Once it was not, it never is again.
+    pub fn spend(&mut self, bytes: usize) -> bool {
+        match self.left.checked_sub(bytes) {
+            Some(left) => self.left = left,
+            None => (self.left, self.over) = (0, true),
+        }
+        !self.over
+    }
+
+    /// What is left.
+    pub fn left(&self) -> usize {
+        self.left
+    }
+
+    /// Whether more was asked for than there was: what came of the simulation since is not what GRUB does.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+}
+
+impl State {
+    /// What a copy of it takes.
+    pub(in crate::boot::grub2::script) fn size(&self) -> usize {
+        let variables = self.contexts.iter().flatten().map(|(name, (value, _))| name.len() + value.len() + ITEM);
+        let env = self.env.values().flatten().map(|(name, value)| name.len() + value.len() + ITEM);
+        variables.chain(env).sum()
+    }
+}
+
+impl Machine<'_> {
+    /// Takes this much of what the simulation may take; the next step ends it where that is not there.
+    pub(in crate::boot::grub2::script) fn spend(&mut self, bytes: usize) {
+        self.budget.spend(bytes);
+    }
+
+    /// Ends a simulation that has taken too much.
+    pub(in crate::boot::grub2::script) fn within_budget(&self) -> Result<(), Stop> {
+        if self.budget.is_over() {
+            return Err(Stop::Dead(format!("to follow the configuration up to here takes more than {} MiB", MAX >> 20)));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::eval::{EnvFiles, Flavor, Planned, World};
+    use super::*;
+    use crate::boot::grub2::bls::dialect::Dialect;
+    use crate::host::Host;
+    use std::path::Path;
+
+    /// As Debian's grub-mkconfig writes them.
+    fn config(entries: usize) -> String {
+        let entry = |i: usize| {
+            format!(
+                "menuentry 'Debian GNU/Linux, with Linux 6.1.0-{i}-amd64' --class debian --class gnu-linux --class gnu --class os \
+                 $menuentry_id_option 'gnulinux-6.1.0-{i}-amd64-advanced-0c3cc8ac-60cb-4cd4-a9e2-ca0a2e7d3d29' {{\n\tload_video\n\tinsmod gzio\n\
+                 \tif [ x$grub_platform = xxen ]; then insmod xzio; insmod lzopio; fi\n\tinsmod part_gpt\n\tinsmod ext2\n\
+                 \tsearch --no-floppy --fs-uuid --set=root 0c3cc8ac-60cb-4cd4-a9e2-ca0a2e7d3d29\n\techo 'Loading Linux ...'\n\
+                 \tlinux /boot/vmlinuz-6.1.0-{i}-amd64 root=UUID=0c3cc8ac-60cb-4cd4-a9e2-ca0a2e7d3d29 ro console=ttyS0 net.ifnames=0\n\
+                 \techo 'Loading initial ramdisk ...'\n\tinitrd /boot/initrd.img-6.1.0-{i}-amd64\n}}\n"
+            )
+        };
+        "load_env\nset default=0\n".to_owned() + &(0..entries).map(entry).collect::<String>()
+    }
+
+    /// What is left after a boot and after a survey.
+    fn left(entries: usize) -> [usize; 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        let file = Path::new("/boot/grub/grub.cfg");
+        host.write_atomic(file, config(entries).as_bytes(), 0o644).unwrap();
+        let world = World {
+            host: &host,
+            flavor: Flavor::Upstream,
+            dialect: Dialect::GNU,
+            copies_ids: false,
+            efi: false,
+            writable: true,
+            planned: &Planned::new(),
+        };
+        [None, Some(Vec::new())].map(|surveyed| {
+            let mut machine = Machine::new(&world, file, EnvFiles::new());
+            let surveys = surveyed.is_some();
+            machine.surveyed = surveyed;
+            machine.run(file);
+            assert_eq!(machine.surveyed.map_or(0, |all| all.len()), if surveys { entries.min(1000) } else { 0 });
+            machine.budget.left()
+        })
+    }
+
+    #[test]
+    fn a_configuration_of_hundreds_of_kernels_takes_a_small_part_and_one_of_ten_thousand_fits() {
+        for (entries, part) in [(400, 20), (10_000, 1)] {
+            for left in left(entries) {
+                let taken = MAX - left;
+                assert!(left > 0 && taken <= MAX / part, "{entries} entries take {taken}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_beyond_it_is_never_there_again() {
+        let mut budget = Budget::default();
+        assert!(budget.spend(MAX) && !budget.is_over());
+        assert!(!budget.spend(1) && !budget.spend(0) && budget.is_over());
+    }
+}

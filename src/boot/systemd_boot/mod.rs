@@ -22,6 +22,8 @@ use uapi::compare_versions;
 const MAX_FILE: u64 = 1 << 20;
 /// More entries than any machine has.
 const MAX_ENTRIES: usize = 20_000;
+/// What all entries together may take: 20,000 of 1 KiB take 20 MB.
+const MAX_TOTAL: usize = 64 << 20;
 
 /// An entry of the menu.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +49,14 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// What it takes to keep.
+    fn size(&self) -> usize {
+        let texts = [&self.id, &self.name, &self.machine_id, &self.version, &self.cmdline].map(String::len);
+        let initrds = self.initrds.iter().map(|initrd| initrd.len() + size_of::<String>());
+        let others = self.image.as_os_str().len() + self.sort_key.as_ref().map_or(0, String::len);
+        size_of::<Entry>() + others + texts.iter().sum::<usize>() + initrds.sum::<usize>()
+    }
+
     /// What names this entry for every systemd-boot: before 259 the counter is a part of an id, and it changes with each boot.
     fn pattern(&self) -> String {
         match (self.tries, self.id.rsplit_once('.')) {
@@ -116,13 +126,18 @@ fn entries(host: &Host, top: &Path, answer: &mut NextBoot) -> Vec<Entry> {
     if host.path(boot).canonicalize().ok() != host.path(top).canonicalize().ok() {
         tops.push(boot.to_owned());
     }
-    let mut found = Vec::new();
+    let mut found = Found::default();
     for top in tops {
         let directory = top.join("loader/entries");
         for name in listed(host, &directory, ".conf", answer) {
             let path = directory.join(&name);
             match files::read_bounded(&host.path(&path), MAX_FILE) {
-                Ok(bytes) => found.extend(type1(host, &top, &name, &String::from_utf8_lossy(&bytes))),
+                Ok(bytes) => {
+                    let entry = type1(host, &top, &name, &String::from_utf8_lossy(&bytes));
+                    if !entry.is_none_or(|entry| found.add(entry)) {
+                        break;
+                    }
+                }
                 Err(e) => {
                     answer.doubt(format!("reading {}: {e}", path.display()), format!("mend or remove {}", path.display()))
                 }
@@ -133,7 +148,7 @@ fn entries(host: &Host, top: &Path, answer: &mut NextBoot) -> Vec<Entry> {
             let path = directory.join(&name);
             let sections = uki::sections(host, &path);
             let (id, tries) = counter(&name.to_lowercase());
-            found.push(Entry {
+            let entry = Entry {
                 id,
                 name: name.to_lowercase(),
                 tries,
@@ -142,19 +157,47 @@ fn entries(host: &Host, top: &Path, answer: &mut NextBoot) -> Vec<Entry> {
                 image: path,
                 cmdline: sections.cmdline,
                 ..Entry::default()
-            });
+            };
+            if !found.add(entry) {
+                break;
+            }
         }
-        found.truncate(MAX_ENTRIES);
     }
-    found.sort_by(compare);
-    found
+    if found.too_many {
+        answer.doubt(
+            format!("there are more than {MAX_ENTRIES} boot entries, or they take more than {} MiB", MAX_TOTAL >> 20),
+            "remove old entries (bootctl list)",
+        );
+    }
+    found.entries.sort_by(compare);
+    found.entries
+}
+
+/// The entries that were found.
+#[derive(Default)]
+struct Found {
+    entries: Vec<Entry>,
+    taken: usize,
+    too_many: bool,
+}
+
+impl Found {
+    /// Whether there was room for it.
+    fn add(&mut self, entry: Entry) -> bool {
+        self.taken += entry.size();
+        self.too_many |= self.taken > MAX_TOTAL || self.entries.len() == MAX_ENTRIES;
+        if !self.too_many {
+            self.entries.push(entry);
+        }
+        !self.too_many
+    }
 }
 
 fn listed(host: &Host, directory: &Path, suffix: &str, answer: &mut NextBoot) -> Vec<String> {
     match host.read_dir(directory) {
         Ok(names) => {
             let names = names.into_iter().filter_map(|n| n.into_string().ok());
-            names.filter(|n| !n.starts_with('.') && n.to_lowercase().ends_with(suffix)).take(MAX_ENTRIES).collect()
+            names.filter(|n| !n.starts_with('.') && n.to_lowercase().ends_with(suffix)).collect()
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         Err(e) => {

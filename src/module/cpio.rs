@@ -3,7 +3,7 @@
 //! `init/initramfs.c` reads them.
 
 use super::decompress::{self, Source};
-use super::rootfs::{Entry, Tree};
+use super::rootfs::{Entry, Tree, Wanted};
 use std::io::{self, Read};
 
 /// Behind the magic there are thirteen numbers of eight hexadecimal digits.
@@ -12,12 +12,8 @@ const HEADER: usize = 110;
 const MAGICS: [&[u8]; 2] = [b"070701", b"070702"];
 /// `PATH_MAX`.
 const MAX_NAME: usize = 4096;
-/// A file that is wanted and larger than this is no module.
-const MAX_FILE: u64 = 256 << 20;
 /// The most that is read of one initramfs, unpacked; a generic one with all firmware is 500 MB.
-const MAX_TOTAL: u64 = 4 << 30;
-/// Entries of one initramfs; a full system has some 100,000.
-const MAX_ENTRIES: u32 = 4_000_000;
+const MAX_TOTAL: u64 = 2 << 30;
 /// Packed streams one behind the other: firmware, modules, the rest; some tools pack in several.
 const MAX_STREAMS: u32 = 4096;
 /// How a boot configuration ends, behind its size and its checksum (`Documentation/admin-guide/bootconfig.rst`).
@@ -47,8 +43,8 @@ pub(super) fn without_bootconfig(image: &[u8]) -> &[u8] {
 ///
 /// # Errors
 /// A damaged archive, one that the kernel would not read on at, one without end; `Unsupported` for a known packing that is not read.
-pub(super) fn read(image: &[u8], tree: &mut Tree, wanted: impl Fn(&str) -> bool) -> io::Result<()> {
-    let mut reading = Reading { tree, wanted, bytes: 0, entries: 0 };
+pub(super) fn read(image: &[u8], tree: &mut Tree, wanted: impl Fn(&str) -> Option<Wanted>) -> io::Result<()> {
+    let mut reading = Reading { tree, wanted, bytes: 0 };
     let source = Source::new(image);
     let (mut behind_plain, mut empty, mut streams) = (true, true, 0);
     loop {
@@ -89,10 +85,9 @@ struct Reading<'t, W> {
     tree: &'t mut Tree,
     wanted: W,
     bytes: u64,
-    entries: u32,
 }
 
-impl<W: Fn(&str) -> bool> Reading<'_, W> {
+impl<W: Fn(&str) -> Option<Wanted>> Reading<'_, W> {
     /// The entries of one packed stream.
     fn packed(&mut self, stream: impl Read) -> io::Result<()> {
         let mut stream = Counted { inner: io::BufReader::with_capacity(1 << 16, stream), taken: 0 };
@@ -118,10 +113,6 @@ impl<W: Fn(&str) -> bool> Reading<'_, W> {
     fn entry(&mut self, stream: &mut Counted<impl Read>, magic: [u8; 6]) -> io::Result<()> {
         if !MAGICS.contains(&&magic[..]) {
             return Err(invalid("an entry does not begin as one"));
-        }
-        self.entries += 1;
-        if self.entries > MAX_ENTRIES {
-            return Err(invalid("it holds too many entries"));
         }
         let mut header = [0; HEADER - 6];
         stream.read_exact(&mut header)?;
@@ -149,8 +140,13 @@ impl<W: Fn(&str) -> bool> Reading<'_, W> {
                 Entry::Link(String::from_utf8_lossy(&stream.content(size)?).trim_end_matches('\0').to_owned())
             }
             S_IFREG => {
-                let kept = size == 0 || (size <= MAX_FILE && (self.wanted)(&name));
-                let content = if kept { Some(stream.content(size)?) } else { None };
+                let content = match (self.wanted)(&name) {
+                    Some(kind) if size > 0 => {
+                        self.tree.make_room(kind, size)?;
+                        Some(stream.content(size)?)
+                    }
+                    _ => (size == 0).then(Vec::new),
+                };
                 let inode = (number(0)?, number(7)?, number(8)?);
                 if number(4)? > 1 {
                     Entry::Shared(inode, content)
@@ -215,7 +211,8 @@ impl<R: Read> Read for Counted<R> {
 
 impl<R: Read> Counted<R> {
     fn content(&mut self, size: u64) -> io::Result<Vec<u8>> {
-        let mut content = Vec::new();
+        // Room was made for all of it, or it is a name.
+        let mut content = Vec::with_capacity(size as usize);
         self.by_ref().take(size).read_to_end(&mut content)?;
         if content.len() as u64 == size {
             Ok(content)
@@ -251,7 +248,7 @@ pub(super) mod tests {
 
     fn unpack(image: &[u8]) -> io::Result<Tree> {
         let mut tree = Tree::default();
-        read(image, &mut tree, |_| true).map(|()| tree)
+        read(image, &mut tree, |_| Some(Wanted::Module)).map(|()| tree)
     }
 
     /// One entry.
@@ -293,7 +290,7 @@ pub(super) mod tests {
         let zeros = vec![0; 512];
         for image in [main.clone(), [&early[..], &zeros, &main].concat(), [&early[..], &zeros, &zst].concat(), zst.clone()] {
             let mut tree = Tree::default();
-            read(&image, &mut tree, |n| n != "skipped").unwrap();
+            read(&image, &mut tree, |n| (n != "skipped").then_some(Wanted::Text)).unwrap();
             assert_eq!((tree.look("usr/lib/a.ko"), tree.look("etc/b.conf")), (Found::Kept(b"one"), Found::Kept(b"three")));
             assert_eq!(tree.look("skipped"), Found::Unread("skipped"));
         }

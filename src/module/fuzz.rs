@@ -65,7 +65,9 @@ pub fn signature(bytes: &[u8]) {
 
 /// An initramfs.
 pub fn cpio(bytes: &[u8]) {
-    let _ = super::cpio::read(super::cpio::without_bootconfig(bytes), &mut super::rootfs::Tree::default(), |_| true);
+    let _ = super::cpio::read(super::cpio::without_bootconfig(bytes), &mut super::rootfs::Tree::default(), |_| {
+        Some(super::rootfs::Wanted::Module)
+    });
 }
 
 /// A file of modprobe.d, and the same text as a command line.

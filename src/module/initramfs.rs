@@ -4,7 +4,7 @@
 use super::cpio;
 use super::file::Module;
 use super::modprobe::Modprobe;
-use super::rootfs::{Found, Tree};
+use super::rootfs::{Found, Tree, Wanted};
 use super::target::Target;
 use super::trie::Trie;
 use super::{decompress, name_of};
@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 /// The largest initramfs that is read; a generic one with all firmware is 500 MB.
 const MAX_INITRAMFS: u64 = 1 << 30;
+/// Copies of one driver: the kernel's own, and those that depmod prefers to it (extra, updates, weak-updates).
+const MAX_COPIES: usize = 16;
 /// What scans are kept as: one takes up to a second.
 const SCANS: &str = "initramfs";
 
@@ -148,8 +150,13 @@ fn scan(host: &Host, target: &Target, files: &[PathBuf], name: &str) -> io::Resu
     if let Some(known) = cache::read(host, SCANS, &cached).and_then(|text| serde_json::from_slice(&text).ok()) {
         return Ok(known);
     }
-    let images =
-        files.iter().map(|f| files::read_bounded(&host.path(f), MAX_INITRAMFS)).collect::<io::Result<Vec<Vec<u8>>>>()?;
+    let mut images = Vec::new();
+    let mut room = MAX_INITRAMFS;
+    for file in files {
+        let image = files::read_bounded(&host.path(file), room)?;
+        room -= image.len() as u64;
+        images.push(image);
+    }
     let scan = look(files, &images, target, name)?;
     cache::keep(host, SCANS, &cached, &serde_json::to_vec(&scan).unwrap_or_default());
     Ok(scan)
@@ -159,6 +166,9 @@ fn look(files: &[PathBuf], images: &[Vec<u8>], target: &Target, name: &str) -> i
     let mut also = Vec::new();
     let tree = unpack(files, images, name, &also)?;
     let mut copies = copies(&tree, target, name);
+    if copies.len() > MAX_COPIES {
+        return Err(invalid(format!("it holds {} copies of {name}", copies.len())));
+    }
     // Links may lead to files of other names, which are read the second time.
     also.extend(
         copies.iter().filter_map(|c| if let Found::Unread(path) = tree.look(c) { Some(path.to_owned()) } else { None }),
@@ -174,7 +184,7 @@ fn look(files: &[PathBuf], images: &[Vec<u8>], target: &Target, name: &str) -> i
             Found::Nothing => {}
             Found::Unread(path) => {
                 let why = format!("{copy} is {path}, whose content is not to be found");
-                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+                return Err(invalid(why));
             }
         }
     }
@@ -184,6 +194,9 @@ fn look(files: &[PathBuf], images: &[Vec<u8>], target: &Target, name: &str) -> i
             settings.add(Path::new(conf), &String::from_utf8_lossy(content));
         }
     }
+    if let Some(why) = settings.unreadable.first() {
+        return Err(invalid(why.clone()));
+    }
     scan.refused = settings.refuses(name, "");
     Ok(scan)
 }
@@ -192,10 +205,11 @@ fn look(files: &[PathBuf], images: &[Vec<u8>], target: &Target, name: &str) -> i
 fn unpack(files: &[PathBuf], images: &[Vec<u8>], name: &str, also: &[String]) -> io::Result<Tree> {
     let wanted = |entry: &str| {
         let file = entry.rsplit('/').next().unwrap_or(entry);
-        (file.contains(".ko") && name_of(entry) == name)
-            || file.ends_with(".conf")
-            || file.starts_with("modules.dep")
-            || also.iter().any(|a| a.rsplit('/').next() == Some(file))
+        if (file.contains(".ko") && name_of(entry) == name) || also.iter().any(|a| a.rsplit('/').next() == Some(file)) {
+            Some(Wanted::Module)
+        } else {
+            (file.ends_with(".conf") || file.starts_with("modules.dep")).then_some(Wanted::Text)
+        }
     };
     let mut tree = Tree::default();
     for (i, (file, image)) in files.iter().zip(images).enumerate() {
@@ -253,7 +267,11 @@ fn identity(bytes: &[u8]) -> io::Result<(String, Option<Vec<u8>>)> {
     let plain = decompress::plain(bytes, decompress::MAX_MODULE)?;
     let content = super::signature::split(&plain).map_or(&plain[..], |(content, _)| content);
     let digest = hex(ring::digest::digest(&ring::digest::SHA256, content).as_ref());
-    Ok((digest, Module::read(bytes).ok().and_then(|m| m.build_id)))
+    Ok((digest, Module::read(&plain[..]).ok().and_then(|m| m.build_id)))
+}
+
+fn invalid(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 fn hex(bytes: &[u8]) -> String {

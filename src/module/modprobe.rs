@@ -6,12 +6,17 @@ use nix::errno::Errno;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// Where the files are; one of an earlier directory hides one of the same name in a later one.
 pub(super) const DIRECTORIES: [&str; 5] =
     ["/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d"];
 /// EL6 and older.
 pub(super) const OLD: &str = "/etc/modprobe.conf";
+/// What all lines together may take: a machine has some hundred of them, a distribution's aliases included.
+const MAX_SETTINGS: usize = 16 << 20;
+/// A line beside its text.
+const LINE: usize = 128;
 
 /// A line that says something about a module, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +24,7 @@ struct Line {
     subject: String,
     rest: String,
     text: String,
-    file: PathBuf,
+    file: Rc<Path>,
 }
 
 /// The settings.
@@ -29,6 +34,7 @@ pub(super) struct Modprobe {
     install: Vec<Line>,
     alias: Vec<Line>,
     softdep: Vec<Line>,
+    taken: usize,
     /// What is there and cannot be read, with the reason: it may say anything.
     pub(super) unreadable: Vec<String>,
 }
@@ -60,6 +66,7 @@ impl Modprobe {
 
     /// Takes in one file's text.
     pub(super) fn add(&mut self, file: &Path, text: &str) {
+        let shared: Rc<Path> = file.into();
         for line in text.replace("\\\n", " ").lines() {
             let line = line.trim();
             let mut words = line.split_whitespace();
@@ -72,8 +79,14 @@ impl Modprobe {
                 "softdep" => &mut self.softdep,
                 _ => continue,
             };
+            self.taken += 2 * line.len() + LINE;
+            if self.taken > MAX_SETTINGS {
+                let most = MAX_SETTINGS >> 20;
+                self.unreadable.push(format!("{} cannot be read: all settings take more than {most} MiB", file.display()));
+                return;
+            }
             let subject = if verb == "alias" { subject.to_owned() } else { subject.replace('-', "_") };
-            list.push(Line { subject, rest, text: line.to_owned(), file: file.to_owned() });
+            list.push(Line { subject, rest, text: line.to_owned(), file: shared.clone() });
         }
     }
 

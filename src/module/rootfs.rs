@@ -3,12 +3,23 @@
 //! their content.
 
 use rustc_hash::FxHashMap;
+use std::cell::Cell;
 use std::io;
 
 /// As many links as Linux follows in one look-up (path_resolution(7)).
 const MAX_LINKS: u32 = 40;
-/// Names and targets of links that are kept; a full system in an initramfs has some 10 MB of them.
-const MAX_NAMES: usize = 128 << 20;
+/// Entries of one initramfs; a full system has some 100,000.
+const MAX_ENTRIES: u32 = 500_000;
+/// Names and targets of links; a full system in an initramfs has some 10 MB of them.
+const MAX_NAMES: usize = 64 << 20;
+/// What it takes to find where the entries lie: bytes of the paths that are gone through, and [`STEP`] for each part. A full system
+/// takes 80 MB; a name of three bytes that leads through forty links takes 3 MB alone.
+const MAX_WALKED: u64 = 2 << 30;
+const STEP: usize = 64;
+/// What is kept of modules. The driver of a debug kernel is 60 MB, and there may be one of the kernel's own beside it.
+const MAX_MODULES: u64 = super::decompress::MAX_MODULE;
+/// What is kept of settings and tables; a full system has 2 MB of them.
+const MAX_TEXTS: u64 = 32 << 20;
 
 /// An entry of an archive.
 pub(super) enum Entry {
@@ -20,6 +31,15 @@ pub(super) enum Entry {
     /// One of several names of a file, told apart by inode and device; an entry without content may be followed by one that has it.
     Shared(Inode, Option<Vec<u8>>),
     Other,
+}
+
+/// Why a file's content is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// It may be the driver.
+    Module,
+    /// It may be a setting or a table of modprobe's.
+    Text,
 }
 
 /// What hard links of one archive have in common.
@@ -50,7 +70,11 @@ pub(super) struct Tree {
     contents: Vec<Option<Vec<u8>>>,
     /// Nothing for one whose first name could not be made: the kernel makes its other names as links to that one.
     inodes: FxHashMap<Inode, Option<usize>>,
+    entries: u32,
     names: usize,
+    walked: Cell<u64>,
+    modules: u64,
+    texts: u64,
     /// A trailer came last.
     ended: bool,
 }
@@ -60,27 +84,61 @@ impl Default for Tree {
     fn default() -> Tree {
         let own = [("dev", Node::Directory(true)), ("dev/console", Node::Other), ("root", Node::Directory(false))];
         let nodes = own.into_iter().map(|(path, node)| (path.to_owned(), node)).collect();
-        Tree { nodes, contents: Vec::new(), inodes: FxHashMap::default(), names: 0, ended: false }
+        Tree {
+            nodes,
+            contents: Vec::new(),
+            inodes: FxHashMap::default(),
+            entries: 0,
+            names: 0,
+            walked: Cell::new(0),
+            modules: 0,
+            texts: 0,
+            ended: false,
+        }
     }
 }
 
 impl Tree {
+    /// Takes the room for a content that is about to be kept. What a later entry replaces does not give its room back.
+    ///
+    /// # Errors
+    /// More of the kind than an initramfs has.
+    pub(super) fn make_room(&mut self, kind: Wanted, size: u64) -> io::Result<()> {
+        let (taken, most, what) = match kind {
+            Wanted::Module => (&mut self.modules, MAX_MODULES, "modules of the driver's name"),
+            Wanted::Text => (&mut self.texts, MAX_TEXTS, "settings and tables"),
+        };
+        *taken += size;
+        if *taken > most {
+            return Err(invalid(format!("it holds more than {} MiB of {what}", most >> 20)));
+        }
+        Ok(())
+    }
+
     /// Takes in an entry, as the kernel unpacks it: not at all where its directory is not there.
     ///
     /// # Errors
-    /// More names than an initramfs has.
+    /// More entries or names than an initramfs has.
     pub(super) fn add(&mut self, name: &str, entry: Entry) -> io::Result<()> {
         self.ended = false;
-        let Some(path) = self.resolve(name, false).filter(|p| !p.is_empty()) else {
+        self.entries += 1;
+        if self.entries > MAX_ENTRIES {
+            return Err(invalid(format!("it holds too many entries, more than {MAX_ENTRIES}")));
+        }
+        self.names += name.len() + if let Entry::Link(target) = &entry { target.len() } else { 0 };
+        if self.names > MAX_NAMES {
+            return Err(invalid(format!("its names take more than {} MiB", MAX_NAMES >> 20)));
+        }
+        let path = self.resolve(name, false);
+        if self.walked.get() > MAX_WALKED {
+            return Err(invalid("its names lead through too many links".into()));
+        }
+        let Some(path) = path.filter(|p| !p.is_empty()) else {
             if let Entry::Shared(inode, _) = entry {
                 self.inodes.entry(inode).or_insert(None);
             }
             return Ok(());
         };
-        self.names += path.len() + if let Entry::Link(target) = &entry { target.len() } else { 0 };
-        if self.names > MAX_NAMES {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "its names take too much room"));
-        }
         // Neither unlinked nor made anew: a directory with something in it stays.
         let stays = matches!(self.nodes.get(&path), Some(Node::Directory(true)));
         let node = match entry {
@@ -143,15 +201,16 @@ impl Tree {
 
     /// A path without links, `.` and `..`; a link in the last component is followed or not. Nothing where a component before the
     /// last is no directory.
-    fn resolve(&self, path: &str, follow_last: bool) -> Option<String> {
+    fn resolve<'t>(&'t self, path: &'t str, follow_last: bool) -> Option<String> {
         let mut real = String::new();
-        let mut todo: Vec<String> = path.rsplit('/').map(str::to_owned).collect();
+        let mut todo: Vec<&str> = path.rsplit('/').collect();
         let mut links = 0;
         while let Some(part) = todo.pop() {
+            self.walked.set(self.walked.get() + (real.len() + part.len() + STEP) as u64);
             if !real.is_empty() && !part.is_empty() && !matches!(self.nodes.get(&real), Some(Node::Directory(_))) {
                 return None;
             }
-            match part.as_str() {
+            match part {
                 "" | "." => continue,
                 ".." => {
                     real.truncate(real.rfind('/').unwrap_or(0));
@@ -163,7 +222,7 @@ impl Tree {
             if !real.is_empty() {
                 real.push('/');
             }
-            real.push_str(&part);
+            real.push_str(part);
             let Some(Node::Link(target)) = self.nodes.get(&real).filter(|_| follow_last || !todo.is_empty()) else {
                 continue;
             };
@@ -172,10 +231,14 @@ impl Tree {
                 return None;
             }
             real.truncate(if target.starts_with('/') { 0 } else { length });
-            todo.extend(target.rsplit('/').map(str::to_owned));
+            todo.extend(target.rsplit('/'));
         }
         Some(real)
     }
+}
+
+fn invalid(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 #[cfg(test)]
@@ -266,6 +329,18 @@ mod tests {
             let t = tree(entries);
             assert_eq!(t.look("lib/a"), if there { Found::Kept(b"x") } else { Found::Nothing }, "{what}");
         }
+    }
+
+    /// Each look-up is bounded by itself, and half a million of them would take minutes.
+    #[test]
+    fn names_that_lead_through_links_again_and_again_are_an_error() {
+        let d = "d".repeat(250);
+        let mut t = tree(vec![(d.as_str(), Entry::Directory)]);
+        let far = format!("{d}/../").repeat(15);
+        (1..40).for_each(|i| t.add(&format!("l{i}"), link(&format!("{far}l{}", i - 1))).unwrap());
+        t.add("l0", link(&far)).unwrap();
+        let refused = (0..100_000).find_map(|_| t.add("l39/x", Entry::Directory).err());
+        assert!(refused.unwrap().to_string().contains("too many links"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! `module_enforce_rwx_sections` of `kernel/module/main.c`, the relocations of `arch/x86/kernel/module.c`. The checks of all kernel versions
 //! together: what one of them refuses is refused here.
 
+use super::file::MAX_LISTED;
 use crate::finding::{Code, Finding};
 use object::elf::{FileHeader64, Rela64, SectionHeader64, Sym64};
 use object::read::elf::{FileHeader, Rela, SectionHeader, SectionTable, Sym, SymbolTable};
@@ -17,6 +18,10 @@ const MACHINE: elf::Machine = elf::EM_AARCH64;
 const MAX_LOADED: u64 = 256 << 20;
 /// More than any section is aligned to (a page, for the per-CPU and the text sections).
 const MAX_ALIGN: u64 = 2 << 20;
+/// The longest name of a section or symbol: kernels know none of more than 512 bytes. Many may share one name's bytes.
+pub(super) const MAX_NAME: usize = 4096;
+/// Symbols of one module; the largest with debug information have some 100,000.
+const MAX_SYMBOLS: usize = 1_000_000;
 /// Sections that take memory and no room in the file, by how their names begin.
 const NOBITS: [&str; 5] = [".bss", ".data..percpu", ".sbss", ".init.bss", ".exit.bss"];
 
@@ -113,7 +118,7 @@ impl<'d> Elf<'d> {
     /// A name that is none.
     pub(super) fn undefined(&self) -> Result<Vec<Undefined<'d>>, Finding> {
         let all = self.symbols.symbols().iter().skip(1).filter(|s| s.st_shndx(Le) == elf::SHN_UNDEF);
-        all.map(|s| Ok(Undefined { name: self.symbol_name(s)?, weak: s.is_weak() })).collect()
+        all.take(MAX_LISTED + 1).map(|s| Ok(Undefined { name: self.symbol_name(s)?, weak: s.is_weak() })).collect()
     }
 
     /// Defined symbols that are seen from outside: name, section, value.
@@ -138,10 +143,16 @@ impl<'d> Elf<'d> {
 
     fn symbol_name(&self, symbol: &Sym64<Le>) -> Result<&'d str, Finding> {
         let name = symbol.name(Le, self.symbols.strings()).map_err(|e| damaged(&format!("symbol table: {e}")))?;
+        if name.len() > MAX_NAME {
+            return Err(damaged("the symbol table holds a name that is too long"));
+        }
         std::str::from_utf8(name).map_err(|_| damaged("the symbol table holds a name that is no text"))
     }
 
     fn check_symbols(&self) -> Result<(), Finding> {
+        if self.symbols.len() > MAX_SYMBOLS {
+            return Err(damaged(&format!("it has {} symbols", self.symbols.len())));
+        }
         for symbol in self.symbols.symbols().iter().skip(1) {
             let name = self.symbol_name(symbol)?;
             let place = symbol.st_shndx(Le);
@@ -163,6 +174,8 @@ impl<'d> Elf<'d> {
     }
 
     fn check_relocations(&self) -> Result<(), Finding> {
+        // As many as the file has room for: sections may lie on each other, and there may be thousands.
+        let mut room = self.data.len() / size_of::<Rela64<Le>>();
         for section in self.sections.iter() {
             let target = self.sections.section(section.info_link(Le)).ok().filter(|t| loaded(t));
             let kind = section.sh_type(Le);
@@ -172,6 +185,7 @@ impl<'d> Elf<'d> {
             }
             let content = target.data(Le, self.data).unwrap_or_default();
             if let Some((entries, _)) = section.rela(Le, self.data).map_err(|e| damaged(&e.to_string()))? {
+                room = room.checked_sub(entries.len()).ok_or_else(|| damaged("its relocations lie on each other"))?;
                 entries.iter().try_for_each(|entry| self.check_relocation(entry, content))?;
             }
         }
@@ -221,6 +235,9 @@ fn check_sections(sections: &Sections<'_>, data: &[u8]) -> Result<(), Finding> {
         }
         // Linux 6.1 reads the names of all sections before it looks where they lie, and dies.
         let name = sections.section_name(Le, section).map_err(|e| damaged(&format!("section {}: {e}", index.0)))?;
+        if name.len() > MAX_NAME {
+            return Err(damaged(&format!("the name of section {} is too long", index.0)));
+        }
         let name = String::from_utf8_lossy(name);
         let kind = section.sh_type(Le);
         if kind == elf::SHT_NULL {

@@ -1,14 +1,14 @@
 //! What a module file says of itself: `.modinfo`, the symbol versions (`__versions`: `struct modversion_info` of
 //! `include/linux/module.h`; `__version_ext_*` of Linux 6.14), what it imports and exports, and its signature.
 
-use super::elf::{damaged, stripped, Elf};
+use super::elf::{damaged, stripped, Elf, MAX_NAME};
 use super::signature::{self, Signature};
 use super::{decompress, fits, modinfo};
 use crate::finding::{Code, Finding};
 use crate::kernel::Compiler;
 use serde::Serialize;
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// A record of `__versions`: an `unsigned long` CRC and a name of 56 bytes on 64-bit kernels.
 const VERSION_RECORD: usize = 64;
@@ -22,6 +22,13 @@ const THIS_MODULE_NAME: usize = 24;
 const THIS_MODULE_LEAST: usize = 0x200;
 /// `MODULE_NAME_LEN` on 64-bit kernels, with its NUL.
 const MODULE_NAME_LEN: usize = 56;
+
+/// Symbols that a module imports, exports or has versions of, and the like. The largest of Debian's import 3,000.
+pub(super) const MAX_LISTED: usize = 20_000;
+/// Bytes of `.modinfo` and of the sections with names; the largest of Debian's have 60 kB.
+const MAX_TEXT: usize = 4 << 20;
+/// Modules that are wished for beside a module: each is looked for and read.
+const MAX_WISHES: usize = 256;
 
 /// A symbol that a module takes from elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +147,7 @@ impl Module {
         if elf.count(".gnu.linkonce.this_module") > 1 || elf.count(".modinfo") > 1 {
             return Err(damaged("a section that must be there once is there twice"));
         }
-        let info = elf.section(".modinfo").unwrap_or_default();
+        let info = text_of(elf, ".modinfo")?.unwrap_or_default();
         if info.last().is_some_and(|&b| b != 0) {
             return Err(damaged(".modinfo does not end"));
         }
@@ -152,9 +159,13 @@ impl Module {
                 text("name").unwrap_or_default()
             )));
         }
-        let aliases: Vec<String> = modinfo::values(info, "alias").collect();
+        let aliases = listed(modinfo::values(info, "alias"), "aliases")?;
         if aliases.iter().any(|a| a.starts_with("pci:")) && !elf.has_init() {
             return Err(stripped("a driver whose init function is not called"));
+        }
+        let softdeps = listed(modinfo::values(info, "softdep"), "softdeps")?;
+        if softdeps.iter().flat_map(|line| line.split_whitespace()).count() > MAX_WISHES {
+            return Err(damaged("it has too many softdeps"));
         }
         let imports = elf.undefined()?.into_iter().map(|u| Import { name: u.name.to_owned(), weak: u.weak });
         Ok(Module {
@@ -164,13 +175,13 @@ impl Module {
             vermagic: text("vermagic"),
             license: text("license"),
             intree: text("intree").is_some_and(|v| v == "Y"),
-            depends: modinfo::list(info, "depends"),
-            softdeps: modinfo::values(info, "softdep").collect(),
+            depends: listed(modinfo::list(info, "depends"), "dependencies")?,
+            softdeps,
             aliases,
-            namespaces: modinfo::values(info, "import_ns").collect(),
+            namespaces: listed(modinfo::values(info, "import_ns"), "namespaces")?,
             versions: versions(elf)?,
-            imports: imports.collect(),
-            offers: offers(elf),
+            imports: listed(imports, "imports")?,
+            offers: offers(elf)?,
             build_id: elf.build_id().filter(|id| !id.is_empty()),
             this_module: elf.size(".gnu.linkonce.this_module"),
             compiler: elf.compiler().and_then(Compiler::parse),
@@ -197,6 +208,22 @@ impl Module {
     }
 }
 
+/// A section of text, if it is there.
+fn text_of<'d>(elf: &Elf<'d>, name: &str) -> Result<Option<&'d [u8]>, Finding> {
+    match elf.section(name) {
+        Some(section) if section.len() > MAX_TEXT => Err(damaged(&format!("{name} takes {} bytes", section.len()))),
+        section => Ok(section),
+    }
+}
+
+fn listed<T>(all: impl IntoIterator<Item = T>, what: &str) -> Result<Vec<T>, Finding> {
+    let all: Vec<T> = all.into_iter().take(MAX_LISTED + 1).collect();
+    if all.len() > MAX_LISTED {
+        return Err(damaged(&format!("it has more than {MAX_LISTED} {what}")));
+    }
+    Ok(all)
+}
+
 fn name_in(this_module: &[u8]) -> Result<String, Finding> {
     let bytes = this_module.get(THIS_MODULE_NAME..THIS_MODULE_NAME + MODULE_NAME_LEN).unwrap_or_default();
     let name = bytes.iter().position(|&b| b == 0).and_then(|end| std::str::from_utf8(&bytes[..end]).ok());
@@ -209,7 +236,7 @@ fn name_in(this_module: &[u8]) -> Result<String, Finding> {
 /// Both forms where both are there: a kernel reads the one that it knows.
 fn versions(elf: &Elf<'_>) -> Result<Vec<(String, u32)>, Finding> {
     let mut all = records(elf.section("__versions").unwrap_or_default())?;
-    match (elf.section("__version_ext_crcs"), elf.section("__version_ext_names")) {
+    match (elf.section("__version_ext_crcs"), text_of(elf, "__version_ext_names")?) {
         (Some(crcs), Some(names)) => all.extend(extended(crcs, names)?),
         (None, None) => {}
         _ => return Err(damaged("half of the extended symbol versions is missing")),
@@ -220,6 +247,9 @@ fn versions(elf: &Elf<'_>) -> Result<Vec<(String, u32)>, Finding> {
 pub(super) fn records(section: &[u8]) -> Result<Vec<(String, u32)>, Finding> {
     if !section.len().is_multiple_of(VERSION_RECORD) {
         return Err(damaged("__versions is cut off"));
+    }
+    if section.len() / VERSION_RECORD > MAX_LISTED {
+        return Err(damaged(&format!("it has more than {MAX_LISTED} symbol versions")));
     }
     let parse = |record: &[u8]| {
         let (crc, name) = record.split_at(VERSION_CRC);
@@ -235,7 +265,7 @@ pub(super) fn records(section: &[u8]) -> Result<Vec<(String, u32)>, Finding> {
 pub(super) fn extended(crcs: &[u8], names: &[u8]) -> Result<Vec<(String, u32)>, Finding> {
     let cut = || damaged("the extended symbol versions are cut off");
     let Some((0, names)) = names.split_last() else { return if crcs.is_empty() { Ok(Vec::new()) } else { Err(cut()) } };
-    let names: Vec<&[u8]> = names.split(|&b| b == 0).collect();
+    let names = listed(names.split(|&b| b == 0), "symbol versions")?;
     if !crcs.len().is_multiple_of(4) || crcs.len() / 4 != names.len() {
         return Err(cut());
     }
@@ -248,31 +278,32 @@ pub(super) fn extended(crcs: &[u8], names: &[u8]) -> Result<Vec<(String, u32)>, 
 
 /// `EXPORT_SYMBOL` (`include/linux/export.h`): the name stands in `__ksymtab_strings`, `__ksymtab_X` lies in `__ksymtab` or
 /// `__ksymtab_gpl`, `__kstrtabns_X` is the place of its namespace, and `__crc_X` is the CRC itself (absolute) or the place in `__kcrctab` where it stands.
-fn offers(elf: &Elf<'_>) -> Vec<Offer> {
-    let Some(strings) = elf.section("__ksymtab_strings") else { return Vec::new() };
+fn offers(elf: &Elf<'_>) -> Result<Vec<Offer>, Finding> {
+    let Some(strings) = text_of(elf, "__ksymtab_strings")? else { return Ok(Vec::new()) };
     let names: HashSet<&str> = strings.split(|&b| b == 0).filter_map(|n| std::str::from_utf8(n).ok()).collect();
     let mut offers: Vec<Offer> = Vec::new();
-    let (mut crcs, mut spaces) = (Vec::new(), Vec::new());
-    for (symbol, section, value) in elf.defined() {
+    let (mut crcs, mut spaces) = (HashMap::new(), HashMap::new());
+    let own = |symbol: &str| ["__ksymtab_", "__kstrtabns_", "__crc_"].iter().any(|kind| symbol.starts_with(kind));
+    let own = listed(elf.defined().filter(|(symbol, ..)| own(symbol)), "symbols about exports")?;
+    for (symbol, section, value) in own {
         if let Some(name) = symbol.strip_prefix("__ksymtab_").filter(|n| names.contains(n)) {
             let gpl_only = elf.section_at(section).is_some_and(|(s, _)| s.contains("gpl"));
             offers.push(Offer { name: name.to_owned(), crc: None, gpl_only, namespace: String::new() });
         } else if let Some(name) = symbol.strip_prefix("__kstrtabns_") {
             let rest = usize::try_from(value).ok().and_then(|at| elf.section_at(section)?.1.get(at..)).unwrap_or_default();
-            let end = rest.iter().position(|&b| b == 0).unwrap_or(0);
-            spaces.push((name, String::from_utf8_lossy(&rest[..end]).into_owned()));
+            let end = rest.iter().take(MAX_NAME).position(|&b| b == 0).unwrap_or(0);
+            spaces.entry(name).or_insert_with(|| String::from_utf8_lossy(&rest[..end]).into_owned());
         } else if let Some(name) = symbol.strip_prefix("__crc_") {
             let inside = elf.section_at(section).and_then(|(_, content)| {
                 let at = usize::try_from(value).ok()?;
                 content.get(at..at.checked_add(4)?).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
             });
-            crcs.push((name, inside.or_else(|| u32::try_from(value).ok())));
+            crcs.entry(name).or_insert_with(|| inside.or_else(|| u32::try_from(value).ok()));
         }
     }
     for offer in &mut offers {
-        offer.crc = crcs.iter().find(|(name, _)| *name == offer.name).and_then(|(_, crc)| *crc);
-        let space = spaces.iter().find(|(name, _)| *name == offer.name);
-        offer.namespace = space.map(|(_, space)| space.clone()).unwrap_or_default();
+        offer.crc = crcs.get(offer.name.as_str()).copied().flatten();
+        offer.namespace = spaces.get(offer.name.as_str()).cloned().unwrap_or_default();
     }
-    offers
+    Ok(offers)
 }

@@ -18,7 +18,9 @@ const OFFSET: u32 = 0x0FFF_FFFF;
 /// The largest key: an alias of a device tree node is some 200 bytes.
 const MAX_KEY: usize = 4096;
 /// A real table has some 60,000 nodes; a tree that bites its own tail has no end.
-const MAX_NODES: u32 = 4_000_000;
+const MAX_NODES: u32 = 1_000_000;
+/// Values of one key, or of all keys that fit: a handful in a real table.
+const MAX_VALUES: usize = 10_000;
 
 /// A table, as it was read.
 pub(super) struct Trie(Vec<u8>);
@@ -86,11 +88,15 @@ impl Trie {
     pub(super) fn matching(&self, text: &str) -> Result<Vec<&str>> {
         let mut found: Vec<(u32, &str)> = Vec::new();
         let mut budget = MAX_NODES;
-        // What is still to be looked at: a node, the characters before it, whether those are free of wildcards.
-        let mut todo: Vec<(u32, Vec<u8>, bool)> = vec![(self.word(8)?, Vec::new(), true)];
-        while let Some((at, mut key, plain)) = todo.pop() {
+        // What is still to be looked at: a node, how many characters of the key come before its own and that one, whether those are free
+        // of wildcards. Of the key there is one copy: what is looked at next begins as what was looked at last.
+        let mut todo: Vec<(u32, usize, Option<u8>, bool)> = vec![(self.word(8)?, 0, None, true)];
+        let mut key: Vec<u8> = Vec::new();
+        while let Some((at, before, own, plain)) = todo.pop() {
             budget = budget.checked_sub(1).ok_or(Damaged)?;
             let node = self.node(at)?;
+            key.truncate(before);
+            key.extend(own);
             key.extend_from_slice(node.prefix);
             if key.len() > MAX_KEY {
                 return Err(Damaged);
@@ -100,16 +106,14 @@ impl Trie {
                 continue;
             }
             if node.count > 0 && std::str::from_utf8(&key).is_ok_and(|pattern| fits(pattern, text)) {
-                self.each(&node, |priority, value| found.push((priority, value)))?;
+                self.each(&node, MAX_VALUES - found.len(), |priority, value| found.push((priority, value)))?;
             }
             for (i, reference) in node.children.chunks_exact(4).enumerate() {
                 let reference = u32::from_be_bytes([reference[0], reference[1], reference[2], reference[3]]);
                 let c = node.first.wrapping_add(i as u8);
                 let dead_end = plain && !b"*?[\\".contains(&c) && text.as_bytes().get(key.len()) != Some(&c);
                 if reference & OFFSET != 0 && !dead_end {
-                    let mut next = key.clone();
-                    next.push(c);
-                    todo.push((reference, next, plain));
+                    todo.push((reference, key.len(), Some(c), plain));
                 }
             }
         }
@@ -140,11 +144,15 @@ impl Trie {
 
     fn values<'t>(&'t self, node: &Node<'t>) -> Result<Vec<&'t str>> {
         let mut values = Vec::new();
-        self.each(node, |_, value| values.push(value))?;
+        self.each(node, MAX_VALUES, |_, value| values.push(value))?;
         Ok(values)
     }
 
-    fn each<'t>(&'t self, node: &Node<'t>, mut take: impl FnMut(u32, &'t str)) -> Result<()> {
+    /// Hands out the values, at most so many.
+    fn each<'t>(&'t self, node: &Node<'t>, most: usize, mut take: impl FnMut(u32, &'t str)) -> Result<()> {
+        if node.count as usize > most {
+            return Err(Damaged);
+        }
         let mut rest = node.values;
         for _ in 0..node.count {
             let (priority, after) = rest.split_first_chunk::<4>().ok_or(Damaged)?;

@@ -235,10 +235,19 @@ fn each_limit_ends_it() {
     let flat = Limits { depth: 3, ..Limits::default() };
     let short = Limits { path: 20, ..Limits::default() };
     let terse = Limits { metadata: 20, ..Limits::default() };
+    let plain = Limits { records: 3, ..Limits::default() };
+    let late = Limits { time: Duration::ZERO, ..Limits::default() };
+    let direct = Limits { path: 20, ..Limits::default() };
     let deep = honest().file("x-1/a/b/c", b"");
     let long = honest().file("x-1/a-name-that-is-long", b"");
     let wordy = honest().pax(b'x', &[("comment", "many words")]).file("x-1/a", b"");
+    let told = |t: tar::Tar, i| t.pax(b'x', &[("mtime", "1"), ("comment", "x")]).file(&format!("x-1/t{i}"), b"");
+    let worded = (0..2).fold(honest(), told);
+    let winding = honest().symlink("x-1/l", "./././././././././././src");
     for (claim, limits, archive, word) in [
+        ("records", plain, worded, "more than 3 pax records"),
+        ("time", late, honest(), "longer than 0 seconds"),
+        ("a link", direct, winding, "its link is longer than 20"),
         ("total", some, big.clone(), "expands to more than 500000"),
         ("entries", few, many, "more than 20 entries"),
         ("file", small, big, "more than 1000"),
@@ -254,6 +263,21 @@ fn each_limit_ends_it() {
         let told = format!("{:#}", case.unpack(&archive).unwrap_err());
         assert!(told.contains(word), "{claim}: {told}");
     }
+}
+
+/// 60 headers of 3,700 records: compared each with each, they are 400 million comparisons, and an archive may hold 4,000 such headers.
+#[test]
+fn headers_of_thousands_of_pax_records_are_read_once_and_counted_together() {
+    let keys: Vec<String> = (0..3700).map(|i| format!("SCHILY.{i}")).collect();
+    let records: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "")).collect();
+    let headers = |n: usize| (0..n).fold(honest(), |t, i| t.pax(b'x', &records).file(&format!("x-1/p{i}"), b"")).end();
+    Case::new().unpack(&headers(50)).unwrap();
+    let told = format!("{:#}", Case::new().unpack(&headers(60)).unwrap_err());
+    assert!(told.contains("more than 200000 pax records"), "{told}");
+    // A second record of a key is found among many too.
+    let twice: Vec<_> = records.iter().chain(&records[..1]).copied().collect();
+    let told = format!("{:#}", Case::new().unpack(&honest().pax(b'x', &twice).file("x-1/a", b"").end()).unwrap_err());
+    assert!(told.contains("twice"), "{told}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::Limits;
 use anyhow::{bail, ensure, Context, Result};
+use std::collections::BTreeMap;
 use std::io::Read;
 use tar::EntryType;
 
@@ -52,12 +53,13 @@ pub(super) struct Reader<'a> {
     limits: &'a Limits,
     pending: Pending,
     entries: u64,
+    records: usize,
     read: u64,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(limits: &'a Limits) -> Self {
-        Reader { limits, pending: Pending::default(), entries: 0, read: 0 }
+        Reader { limits, pending: Pending::default(), entries: 0, records: 0, read: 0 }
     }
 
     /// The entry that a header stands for; none if it only describes the next one.
@@ -91,7 +93,11 @@ impl<'a> Reader<'a> {
     fn entry(&self, kind: EntryType, header: &tar::Header, name: &[u8], link: Option<Vec<u8>>, size: u64) -> Result<Entry> {
         let path = self.path(name)?;
         ensure!(kind == EntryType::Regular || size == 0, "it is no file and has content");
-        let target = || -> Result<String> { text(link.as_deref().unwrap_or_default()).map(str::to_owned) };
+        let target = || -> Result<String> {
+            let link = link.as_deref().unwrap_or_default();
+            ensure!(link.len() <= self.limits.path, "its link is longer than {} bytes", self.limits.path);
+            text(link).map(str::to_owned)
+        };
         let kind = match kind {
             EntryType::Directory => Kind::Directory,
             EntryType::Regular => {
@@ -116,7 +122,7 @@ impl<'a> Reader<'a> {
             EntryType::GNULongLink => set(&mut self.pending.link, long(content)?),
             EntryType::XHeader => {
                 ensure!(!std::mem::replace(&mut self.pending.pax, true), "two pax headers in a row");
-                for (key, value) in records(&content)? {
+                for (key, value) in self.records(&content)? {
                     match key {
                         "path" => set(&mut self.pending.path, value.to_vec())?,
                         "linkpath" => set(&mut self.pending.link, value.to_vec())?,
@@ -126,8 +132,16 @@ impl<'a> Reader<'a> {
                 Ok(())
             }
             // A global name or size would hold for every entry after it.
-            _ => records(&content)?.into_iter().try_for_each(|(key, _)| ignorable(key)),
+            _ => self.records(&content)?.into_iter().try_for_each(|(key, _)| ignorable(key)),
         }
+    }
+
+    /// The records of one pax header.
+    fn records<'c>(&mut self, content: &'c [u8]) -> Result<BTreeMap<&'c str, &'c [u8]>> {
+        let found = records(content)?;
+        self.records += found.len();
+        ensure!(self.records <= self.limits.records, "it holds more than {} pax records", self.limits.records);
+        Ok(found)
     }
 
     /// The components of a path; none for the archive's own `./`.
@@ -172,8 +186,8 @@ fn ignorable(key: &str) -> Result<()> {
 }
 
 /// Pax records, `LENGTH KEY=VALUE\n`, where LENGTH counts all of it; no key twice.
-fn records(mut content: &[u8]) -> Result<Vec<(&str, &[u8])>> {
-    let mut found: Vec<(&str, &[u8])> = Vec::new();
+fn records(mut content: &[u8]) -> Result<BTreeMap<&str, &[u8]>> {
+    let mut found = BTreeMap::new();
     while !content.is_empty() {
         let digits = content.iter().take_while(|b| b.is_ascii_digit()).count();
         let length: Option<usize> = std::str::from_utf8(&content[..digits]).ok().and_then(|d| d.parse().ok());
@@ -182,8 +196,8 @@ fn records(mut content: &[u8]) -> Result<Vec<(&str, &[u8])>> {
         let at = inner.and_then(|r| r.iter().position(|b| *b == b'='));
         let (Some(record), Some(inner), Some(at)) = (record, inner, at) else { bail!("a malformed pax record") };
         let key = std::str::from_utf8(&inner[..at]).context("a malformed pax record")?;
-        ensure!(!key.is_empty() && found.iter().all(|(k, _)| *k != key), "the pax record {key:?} is there twice or empty");
-        found.push((key, &inner[at + 1..]));
+        let twice = found.insert(key, &inner[at + 1..]).is_some();
+        ensure!(!key.is_empty() && !twice, "the pax record {key:?} is there twice or empty");
         content = &content[record.len()..];
     }
     Ok(found)

@@ -5,6 +5,7 @@ use crate::driver::Digest;
 use std::cell::Cell;
 use std::io::{self, Read};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 /// What an archive may cost. Intel's largest has 60 entries, 4 MB and expands 7 times; ena's 700 entries and 20 MB.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct Limits {
     pub file: u64,
     /// Bytes of a header that only describes the next one: a name, or pax records (which may hold ACLs).
     pub metadata: u64,
+    /// Pax records of all headers together; honest ones hold five or so for an entry.
+    pub records: usize,
     /// Components of a path.
     pub depth: usize,
     /// Bytes of a path.
@@ -25,6 +28,8 @@ pub struct Limits {
     pub ratio: u64,
     /// …beyond this many bytes, so that a small archive of mostly padding passes.
     pub slack: u64,
+    /// How long it may take. Intel's largest takes half a second; one at the other limits half a minute on a slow disk.
+    pub time: Duration,
 }
 
 impl Default for Limits {
@@ -34,11 +39,36 @@ impl Default for Limits {
             total: 256 << 20,
             file: 64 << 20,
             metadata: 64 << 10,
+            records: 200_000,
             depth: 32,
             path: 1024,
             ratio: 100,
             slack: 1 << 20,
+            time: Duration::from_secs(300),
         }
+    }
+}
+
+/// When unpacking has to be over.
+#[derive(Clone, Copy)]
+pub(super) struct Deadline {
+    end: Instant,
+    time: Duration,
+}
+
+impl Deadline {
+    pub(super) fn after(time: Duration) -> Deadline {
+        Deadline { end: Instant::now() + time, time }
+    }
+
+    /// # Errors
+    /// `TimedOut`, once it has passed.
+    pub(super) fn check(self) -> io::Result<()> {
+        if Instant::now() < self.end {
+            return Ok(());
+        }
+        let why = format!("it takes longer than {} seconds", self.time.as_secs());
+        Err(io::Error::new(io::ErrorKind::TimedOut, why))
     }
 }
 
@@ -50,11 +80,12 @@ pub(super) struct Metered<R> {
     inner: R,
     meter: Meter,
     hasher: Hasher,
+    deadline: Deadline,
 }
 
 impl<R> Metered<R> {
-    pub(super) fn new(inner: R, meter: Meter) -> Self {
-        Metered { inner, meter, hasher: Hasher::default() }
+    pub(super) fn new(inner: R, meter: Meter, deadline: Deadline) -> Self {
+        Metered { inner, meter, hasher: Hasher::default(), deadline }
     }
 
     /// The digest of all that was read.
@@ -65,6 +96,8 @@ impl<R> Metered<R> {
 
 impl<R: Read> Read for Metered<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // A decoder may read on and on without giving anything.
+        self.deadline.check()?;
         let n = self.inner.read(buffer)?;
         self.hasher.update(&buffer[..n]);
         self.meter.set(self.meter.get() + n as u64);
@@ -80,11 +113,12 @@ pub(super) struct Bounded<R> {
     max: u64,
     ratio: u64,
     slack: u64,
+    deadline: Deadline,
 }
 
 impl<R> Bounded<R> {
-    pub(super) fn new(inner: R, meter: Meter, limits: &Limits) -> Self {
-        Bounded { inner, meter, total: 0, max: limits.total, ratio: limits.ratio, slack: limits.slack }
+    pub(super) fn new(inner: R, meter: Meter, limits: &Limits, deadline: Deadline) -> Self {
+        Bounded { inner, meter, total: 0, max: limits.total, ratio: limits.ratio, slack: limits.slack, deadline }
     }
 
     /// Bytes read so far.
@@ -99,6 +133,7 @@ impl<R> Bounded<R> {
 
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.deadline.check()?;
         let n = self.inner.read(buffer)?;
         self.total += n as u64;
         if self.total > self.max {

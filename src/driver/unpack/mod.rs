@@ -18,9 +18,9 @@ use crate::error::{advise, Remedy};
 use anyhow::{ensure, Context, Result};
 use decoder::Decoder;
 use entry::{Entry, Kind, Reader};
-use limits::{Bounded, Metered};
+use limits::{Bounded, Deadline, Metered};
 use nix::errno::Errno;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use tree::Tree;
 
@@ -81,6 +81,10 @@ pub fn unpack_within(archive: &VerifiedArchive, into: &Path, recipe: &Recipe, li
     let packing = packing.map_err(|unread| not_read(archive, &act, unread, recipe))?;
     let top = match extract(archive, packing, into, limits) {
         Ok(top) => top,
+        Err(e) if is_late(&e) => {
+            let again = "try again when the machine has less to do";
+            return Err(e).remedy(act, format!("{again}, or take another archive: {}", with_source("FILE", recipe)));
+        }
         Err(e) if is_local(&e) => {
             return Err(e).remedy(act, format!("make room below {} and see that it can be written", into.display()))
         }
@@ -145,9 +149,16 @@ fn version_of(top: &str, recipe: &Recipe) -> Option<String> {
     known.or_else(after_name).or_else(last).map(str::to_owned)
 }
 
-/// Whether an error is this machine's (a full disk, no rights) and not the archive's.
+/// Whether an error is this machine's (a full disk, no rights, no time) and not the archive's.
 pub(super) fn is_local(error: &anyhow::Error) -> bool {
-    error.chain().any(|e| e.is::<Errno>() || e.downcast_ref::<std::io::Error>().is_some_and(|e| e.raw_os_error().is_some()))
+    let local = |e: &io::Error| e.raw_os_error().is_some();
+    is_late(error) || error.chain().any(|e| e.is::<Errno>() || e.downcast_ref().is_some_and(local))
+}
+
+/// Whether the time was over: the machine may have much to do, or the archive be made for that.
+fn is_late(error: &anyhow::Error) -> bool {
+    let late = |e: &io::Error| e.kind() == io::ErrorKind::TimedOut && e.raw_os_error().is_none();
+    error.chain().any(|e| e.downcast_ref().is_some_and(late))
 }
 
 /// A directory that is reached through no link.
@@ -164,8 +175,9 @@ fn extract(archive: &VerifiedArchive, packing: Packing, into: &Path, limits: &Li
     let mut file = archive.file();
     file.seek(SeekFrom::Start(0)).context("going back to its beginning")?;
     let meter = limits::Meter::default();
-    let packed = BufReader::new(Metered::new(file, meter.clone()));
-    let bounded = Bounded::new(Decoder::new(packing, packed)?, meter, limits);
+    let deadline = Deadline::after(limits.time);
+    let packed = BufReader::new(Metered::new(file, meter.clone(), deadline));
+    let bounded = Bounded::new(Decoder::new(packing, packed)?, meter, limits, deadline);
     let mut tar = tar::Archive::new(bounded);
     let mut tree = Tree::open(into)?;
     let mut reader = Reader::new(limits);
@@ -177,7 +189,7 @@ fn extract(archive: &VerifiedArchive, packing: Packing, into: &Path, limits: &Li
     }
     let read = reader.finish()?;
     finish(tar.into_inner(), read, archive.sha256())?;
-    tree.finish()
+    tree.finish(deadline)
 }
 
 fn write(tree: &mut Tree, entry: &Entry, data: &mut impl Read) -> Result<()> {

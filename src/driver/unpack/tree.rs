@@ -1,6 +1,7 @@
 //! Writes below one directory descriptor: each component is opened with `O_NOFOLLOW` relative to the one before, each file is
 //! new, and links are made when everything else is there.
 
+use super::limits::Deadline;
 use anyhow::{bail, ensure, Context, Result};
 use nix::fcntl::{openat, AtFlags, OFlag};
 use nix::sys::stat::{fchmod, fstat, mkdirat, Mode};
@@ -93,8 +94,9 @@ impl Tree {
     }
 
     /// Makes the links and returns the name of the one top directory.
-    pub(super) fn finish(mut self) -> Result<String> {
+    pub(super) fn finish(mut self, deadline: Deadline) -> Result<String> {
         for (path, target) in std::mem::take(&mut self.links) {
+            deadline.check()?;
             let act = || format!("{:?} -> {target:?}", path.join("/"));
             self.judge(&path, &target).with_context(act)?;
             let Some((name, parent)) = path.split_last() else { bail!("a link without a name") };

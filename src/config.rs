@@ -16,6 +16,9 @@ use std::time::Duration;
 pub const CONFIG: &str = "/etc/vfguard/config.toml";
 /// Its fragments, below the root.
 const FRAGMENTS: &str = "/etc/vfguard/config.d";
+/// Fragments of one directory, or recipes; machines have a handful.
+const MAX_FILES: usize = 64;
+
 /// Whether vfguard acts or only tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -240,15 +243,29 @@ fn fragments(host: &Host, file: Option<&Path>) -> Result<Vec<PathBuf>> {
     if host.path_of_link(CONFIG).symlink_metadata().is_ok() {
         paths.push(host.path(CONFIG));
     }
-    match host.read_dir(FRAGMENTS) {
-        Ok(names) => {
-            let toml = names.into_iter().filter(|n| n.to_string_lossy().ends_with(".toml"));
-            paths.extend(toml.map(|n| host.path(Path::new(FRAGMENTS).join(n))));
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => return Err(e).remedy(format!("reading {FRAGMENTS}"), format!("make {FRAGMENTS} a readable directory")),
-    }
+    paths.extend(toml_files(host, FRAGMENTS)?.into_iter().map(|file| host.path(file)));
     Ok(paths)
+}
+
+/// The files of a directory that end in `.toml`, by name; none where there is no directory.
+///
+/// # Errors
+/// A directory that cannot be read, or that holds more of them than any machine has.
+pub fn toml_files(host: &Host, dir: &str) -> Result<Vec<PathBuf>> {
+    let names = match host.read_dir(dir) {
+        Ok(names) => names,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).remedy(format!("reading {dir}"), format!("make {dir} a readable directory")),
+    };
+    let toml = names.into_iter().filter(|name| name.to_string_lossy().ends_with(".toml"));
+    let files: Vec<PathBuf> = toml.map(|name| Path::new(dir).join(name)).collect();
+    if files.len() > MAX_FILES {
+        return Err(advise(
+            format!("{dir} holds {} files, and at most {MAX_FILES} are read", files.len()),
+            format!("put what belongs together into one file, or remove files from {dir}"),
+        ));
+    }
+    Ok(files)
 }
 
 fn merge(into: &mut toml::Table, from: toml::Table) {

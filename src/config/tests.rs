@@ -171,3 +171,24 @@ fn the_largest_numbers_overflow_nothing_that_is_computed_from_them() {
     let hook = Hook { lock_timeout: 10800, ..Hook::default() };
     assert_eq!(hook.patience(), Duration::from_secs(10800));
 }
+
+#[test]
+fn more_fragments_or_recipes_than_any_machine_has_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::new(dir.path()).unwrap();
+    for (place, load) in [
+        (FRAGMENTS, &(|| Config::load(&host, None).map(drop)) as &dyn Fn() -> Result<()>),
+        ("/etc/vfguard/drivers.d", &|| crate::driver::recipe::recipes(&host).map(drop)),
+    ] {
+        for i in 0..MAX_FILES {
+            let text = include_str!("../../packaging/drivers.d/igbvf.toml")
+                .replace("name = \"igbvf\"", &format!("name = \"a{i}\""));
+            host.write_atomic(format!("{place}/{i}.toml"), if place == FRAGMENTS { b"" } else { text.as_bytes() }, 0o644)
+                .unwrap();
+        }
+        load().unwrap();
+        host.write_atomic(format!("{place}/more.toml"), b"", 0o644).unwrap();
+        let told = format!("{:#}", load().unwrap_err());
+        assert!(told.contains(&format!("{place} holds {} files", MAX_FILES + 1)), "{told}");
+    }
+}

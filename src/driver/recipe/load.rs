@@ -1,7 +1,8 @@
 //! Which recipes a machine has.
 
 use super::Recipe;
-use crate::error::{advise, Remedy};
+use crate::config::toml_files;
+use crate::error::advise;
 use crate::host::files::trust;
 use crate::host::Host;
 use anyhow::Result;
@@ -34,13 +35,7 @@ pub fn recipes(host: &Host) -> Result<Vec<Recipe>> {
     for dir in DIRECTORIES {
         let is_local = dir.starts_with("/etc");
         let mut here: BTreeMap<String, Recipe> = BTreeMap::new();
-        let names = match host.read_dir(dir) {
-            Ok(names) => names,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(e).remedy(format!("reading {dir}"), format!("make {dir} a readable directory")),
-        };
-        for name in names.iter().filter(|n| n.to_string_lossy().ends_with(".toml")) {
-            let shown = Path::new(dir).join(name);
+        for shown in toml_files(host, dir)? {
             let recipe = Recipe::parse(&trust::read_text(&host.path(&shown), &shown)?, &shown)?;
             if here.contains_key(&recipe.name) {
                 return Err(advise(
@@ -67,8 +62,5 @@ pub fn file_of(host: &Host, name: &str) -> Option<PathBuf> {
         let recipe = trust::read_text(&host.path(file), file).and_then(|text| Recipe::parse(&text, file));
         recipe.is_ok_and(|r| r.name == name)
     };
-    DIRECTORIES.iter().rev().find_map(|dir| {
-        let files = host.read_dir(dir).unwrap_or_default().into_iter().map(|n| Path::new(dir).join(n));
-        files.filter(|f| f.extension().is_some_and(|e| e == "toml")).find(is)
-    })
+    DIRECTORIES.iter().rev().find_map(|dir| toml_files(host, dir).unwrap_or_default().into_iter().find(is))
 }

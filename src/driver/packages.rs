@@ -5,7 +5,7 @@
 //! reaches nothing. They strip such names and go on; here the package is refused for them.
 
 use super::prepare::Work;
-use super::sandbox::{run::Ended, run::Stop, Sandbox, PACKAGE};
+use super::sandbox::{self, run::Ended, run::Stop, Sandbox, PACKAGE};
 use crate::config::Build;
 use crate::error::advise;
 use crate::host::command::{self, Spec};
@@ -57,14 +57,18 @@ pub fn unpack(stage: &Host, config: &Build, headers: &Headers) -> Result<()> {
         let package = work.join(PACKAGE);
         fs::copy(&file, &package).with_context(|| format!("copying {}", file.display()))?;
         fs::set_permissions(&package, fs::Permissions::from_mode(0o644))?;
-        let mut sandbox = Sandbox::for_package(stage, config, &work)?;
-        sandbox.hand_over()?;
-        run(&mut sandbox, headers)?;
-        taken.all(&sandbox.build_dir(), stage.root()).map_err(|e| match e.root_cause() {
-            // Of this machine: no room, most likely.
-            cause if cause.is::<io::Error>() || cause.is::<Errno>() => e.context("taking over unpacked headers"),
-            _ => refuse(&format!("{e:#}")),
-        })?;
+        let one = sandbox::apart(|apart| {
+            let mut sandbox = Sandbox::for_package(stage, config, &work)?;
+            sandbox.bound_disk(apart);
+            sandbox.hand_over()?;
+            run(&mut sandbox, headers)?;
+            taken.all(&sandbox.build_dir(), stage.root()).map_err(|e| match e.root_cause() {
+                // Of this machine: no room, most likely.
+                cause if cause.is::<io::Error>() || cause.is::<Errno>() => e.context("taking over unpacked headers"),
+                _ => refuse(&format!("{e:#}")),
+            })
+        });
+        one.context("starting a thread that unpacks headers")??;
     }
     taken.link(stage)
 }
@@ -120,7 +124,8 @@ fn run(sandbox: &mut Sandbox, headers: &Headers) -> Result<()> {
 fn why(ended: Ended, said: &str) -> String {
     match ended.stopped {
         Some(Stop::Time) => format!("it takes more than {} s", UNPACK.as_secs()),
-        Some(Stop::Disk) => "it takes too much of the disk".to_owned(),
+        Some(Stop::Disk | Stop::TooLarge) => "it takes too much of the disk".to_owned(),
+        Some(Stop::Memory) => "it takes too much memory".to_owned(),
         None => {
             said.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("a file is larger than those of headers").to_owned()
         }

@@ -90,7 +90,7 @@ mod tests {
         let host = Host::new(dir.path()).unwrap();
         let other = Reason { kernel: None, summary: "x".into(), remedy: "y".into() };
         assert_eq!(by_hand(&host), None);
-        assert_eq!(with(&host, std::slice::from_ref(&other)), [other.clone()]);
+        assert_eq!(with(&host, std::slice::from_ref(&other)), std::slice::from_ref(&other));
         let order = ByHand::new(&host, " change freeze ").unwrap();
         store(&host, &order).unwrap();
         assert_eq!(by_hand(&host), Some(order.clone()));

@@ -23,8 +23,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long systemd may take to answer, and then to move the child; it takes milliseconds.
-const ANSWER: Duration = Duration::from_secs(3);
+/// How long systemd may take to answer, and then to move the child; it takes milliseconds, and on a machine that is swapping seconds.
+const ANSWER: Duration = Duration::from_secs(10);
 /// How often it is looked whether it has.
 const LOOK: Duration = Duration::from_millis(2);
 /// A build has half of what others have of processors and disks that are wanted by both.
@@ -133,7 +133,12 @@ fn serve(mut ours: &UnixStream, limits: &Limits) -> Option<Result<Scope, String>
 fn start(child: Pid, limits: &Limits) -> Result<Scope, String> {
     let unit = format!("vfguard-build-{child}.scope");
     let ask = |properties: &[(&str, &str, String)]| {
-        command::run_ok(&systemd::start_scope(&unit, "a build of vfguard's", child, properties, ANSWER))
+        let asked = command::run(&systemd::start_scope(&unit, "a build of vfguard's", child, properties, ANSWER));
+        match asked.map_err(|e| format!("{e:#}"))? {
+            outcome if outcome.timed_out => Err(format!("systemd does not answer within {} s", ANSWER.as_secs())),
+            outcome if outcome.success() => Ok(()),
+            outcome => Err(outcome.output.trim().to_owned()),
+        }
     };
     let Limits { memory, tasks } = *limits;
     let bytes = |name: &'static str, bytes: u64| (name, "t", bytes.to_string());
@@ -149,11 +154,10 @@ fn start(child: Pid, limits: &Limits) -> Result<Scope, String> {
     ];
     // What systemd had before version 236; swap has no bound there.
     let older = [bytes("MemoryLimit", memory.limit), weight("CPUShares", SHARES.0), weight("BlockIOWeight", SHARES.1)];
-    let asked = match ask(&newer) {
-        Err(e) if format!("{e:#}").contains("nknown property") => ask(&older),
-        asked => asked,
-    };
-    asked.map_err(|e| format!("{e:#}"))?;
+    match ask(&newer) {
+        Err(e) if e.contains("nknown property") => ask(&older)?,
+        asked => asked?,
+    }
     let since = Instant::now();
     // The answer comes before systemd has moved the child.
     let (mounted, path) = loop {

@@ -241,7 +241,7 @@ mod tests {
         let what = "Header V4 RSA/SHA512 Signature, key ID 71567ce2".to_owned();
         assert_eq!(judge(false, &nokey), Err(Fault::UnknownKey(what)));
         let changed = nokey.replace("Payload SHA256 digest: OK", "Payload SHA256 digest: BAD (Expected c1fa != 9a7c)");
-        assert_eq!(judge(false, &changed), Err(Fault::Bad("Payload SHA256 digest: BAD (Expected c1fa != 9a7c)".to_owned())));
+        assert_eq!(judge(false, &changed), Err(Fault::Bad("Payload SHA256 digest: BAD".to_owned())));
         assert!(matches!(judge(false, "error: a.rpm: not an rpm package\n"), Err(Fault::Bad(_))));
         assert!(matches!(judge(true, ""), Err(Fault::Bad(_))));
     }

@@ -76,6 +76,7 @@ allow_unsigned() {
 # rehearsal KIND: of that package; exit code and report in $OUT.
 rehearsal() { rehearsal_of "$(hostile_kernel "$1")"; }
 rehearsal_of() {
+    touch "$M/var/before"
     inside "$M" host "${WITHOUT-} vfguard rehearse $1 --driver ixgbevf --scratch /var/scratch --source /srv/ixgbevf.tar.gz --sha256 $DRIVER_SHA256
         echo \"rc \$?\"; find /var/scratch -perm /06022 ! -type l; rm -rf /var/scratch; find /etc -cnewer /var/before"
     cat "$OUT"
@@ -91,7 +92,6 @@ refused_package() {
 # The keys are the repository's own, in a file: none is imported, and none is after it.
 only_keys_of_the_repository() {
     offers signed "${CHECKED[@]}"
-    touch "$M/var/before"
     rehearsal_of "$NEW"
     told '^rc 0$'
     not told '^/'
@@ -112,11 +112,9 @@ only_keys_of_the_repository() {
 # Both must say so: the repository, and the setting.
 allowed_unsigned() {
     offers hostile gpgcheck=0
-    touch "$M/var/before"
     rehearsal unsigned
     refused_package 'the package is not signed' 'rehearse.allow_unsigned = true in /etc/vfguard/config.toml'
     allow_unsigned true
-    touch "$M/var/before"
     rehearsal unsigned
     not told 'is refused'
     told 'does not say which kernel it is of'
@@ -125,13 +123,11 @@ allowed_unsigned() {
     rehearsal tampered
     refused_package 'not what was signed' 'dnf clean packages'
     offers hostile "${CHECKED[@]}"
-    touch "$M/var/before"
     rehearsal unsigned
     refused_package 'the package is not signed' 'only where gpgcheck is off'
 }
 imported_key() {
     offers hostile gpgcheck=1 gpgkey=https://keys.invalid/lab.asc
-    touch "$M/var/before"
     rehearsal good
     refused_package 'signed with an unknown key' 'rpm --import https://keys.invalid/lab.asc'
     inside "$M" host 'rpm --import /etc/pki/lab.asc'
@@ -141,6 +137,7 @@ imported_key() {
 }
 # formerly KIND: unpacks it as root in a directory of its own.
 formerly() {
+    touch "$M/var/before"
     inside "$M" host "mkdir -p /var/formerly /etc/cron.d && cd /var/formerly && rpm2cpio /repo/hostile/$1.rpm | cpio -idm --quiet
         find /etc/cron.d /var/formerly -cnewer /var/before -printf '%M %p %l\n'; rm -rf /var/formerly /etc/cron.d/*"
     cat "$OUT"
@@ -150,10 +147,8 @@ hostile_names() {
     local kind
     offers hostile "${CHECKED[@]}"
     for kind in absolute dotdot through; do
-        touch -d '-2 seconds' "$M/var/before"
         formerly $kind
         told "/etc/cron.d/$kind"
-        touch "$M/var/before"
         rehearsal $kind
         not told '^/etc'
         [ ! -e "$M/etc/cron.d/$kind" ]
@@ -168,20 +163,16 @@ hostile_names() {
 }
 hostile_files() {
     offers hostile "${CHECKED[@]}"
-    touch -d '-2 seconds' "$M/var/before"
     formerly links
     told "^l.* -> ?/etc\$|^l.* /etc\$"
-    touch "$M/var/before"
     rehearsal links
     not told '^/etc'
-    touch -d '-2 seconds' "$M/var/before"
     formerly device
     told '^c.*/device'
     formerly fifo
     told '^p.*/fifo'
     formerly setuid
     told '^-rws.*/setuid'
-    touch "$M/var/before"
     rehearsal device
     refused_package 'cannot be unpacked' 'tell who runs the repository'
     rehearsal fifo

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vmlab.errors import Skip, require
 from vmlab.image import run
+from vmlab.install import mount
 
 from .accidents import FAULTS
 
@@ -36,7 +37,6 @@ setpriv --reuid 65534 --regid 65534 --clear-groups unshare --user --map-root-use
 perl -e 'socket(S, $_, 1, 0) or exit 1 for 1, 2, 10'
 [ -n "$(grub-probe --target=fs_uuid /boot)" ]
 grub-mkconfig 2>/dev/null | grep -q "^menuentry"
-depmod
 echo 1 >/proc/sys/vm/laptop_mode; echo 0 >/proc/sys/vm/laptop_mode
 echo lab >/dev/kmsg
 ls -A /root
@@ -183,6 +183,7 @@ def brought(lab):
 def hardened(subject):
     """Each step is a test; they leave the guest as it was, but for units of the lab's in /run."""
     steps = Hardened(subject)
+    mount(subject.machine)
     for name in STEPS:
         if name in LONG and not subject.lab.full:
             continue

@@ -307,7 +307,6 @@ fn the_held_kernel_can_be_rebooted_into_and_an_unsafe_next_one_cannot() {
     let run = machine.run(&["reboot", "--held"]);
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     assert!(run.stdout.contains(OLD), "{}", run.stdout);
-    assert!(files(&machine), "with another root it only says what it would do");
     assert!(fs::read_to_string(machine.path("var/lib/vfguard/audit.log")).unwrap().contains("\"reboot\""));
     let machine = bad(settled(), NEW).boot_default(NEW);
     assert_ne!(machine.run(&["reboot", "--held"]).code, 0);
@@ -542,7 +541,7 @@ fn a_gate_closed_with_a_reason_stays_closed_until_a_person_opens_it() {
             assert!(files(&machine), "opened by {args:?} after {by}");
         }
         let check = machine.run(&["check"]);
-        assert!(check.code == 0 && check.stdout.contains("the gate is closed by hand since"), "{}", check.stdout);
+        assert!(check.code == 0 && check.stdout.contains("the gate is closed by hand by uid "), "{}", check.stdout);
         assert!(check.stdout.contains("change freeze until Monday; to open it: vfguard gate open --reason TEXT"));
         let reboot = machine.run(&["reboot"]);
         assert!(

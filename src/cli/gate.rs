@@ -304,7 +304,7 @@ fn text(report: &Report) -> Text {
         text.line("  to mend it: vfguard reconcile, once the cause is gone");
     }
     for reason in &gate.reason {
-        text.line(&format!("  because of {reason}"));
+        text.line(&format!("  {reason}"));
     }
     if let Some(over) = &gate.over {
         text.line(&overridden(over));
@@ -330,10 +330,7 @@ fn text(report: &Report) -> Text {
 }
 
 fn overridden(over: &Override) -> String {
-    let whom = match over.who.login_uid {
-        Some(login) if login != over.who.uid => format!("uid {} (logged in as {login})", over.who.uid),
-        _ => format!("uid {}", over.who.uid),
-    };
+    let whom = over.who.told();
     let (until, kernels) = (audit::stamp(over.term.until), listed(&over.kernels));
     format!("  override by {whom} until {until}, for {kernels}: {}", over.reason)
 }

@@ -74,8 +74,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         gate::open_for_reboot(host, refused).and_then(|_| ask(context, &judgement, &why, held.as_ref()))
     };
     drop(locks);
-    // Another root is only told of.
-    if (asked.is_err() || !host.is_live()) && judgement.verdict != Verdict::Safe {
+    if asked.is_err() && judgement.verdict != Verdict::Safe {
         // Whatever hindered the reboot, the gate is not left open on an unsafe kernel's account.
         if config.mode == Mode::Enforce && place::place(host).may_close() {
             gate::end_pass(host, &config.gate, &gate::reasons(&judgement))?;

@@ -31,6 +31,14 @@ pub struct Who {
 }
 
 impl Who {
+    /// As people are told.
+    pub fn told(&self) -> String {
+        match self.login_uid {
+            Some(login) if login != self.uid => format!("uid {} (logged in as {login})", self.uid),
+            _ => format!("uid {}", self.uid),
+        }
+    }
+
     /// This process. Of another root's `/proc` there is no `self`, so only the user id is known there.
     pub fn current(host: &Host) -> Who {
         let login = host.read_text("/proc/self/loginuid").ok().and_then(|t| t.trim().parse().ok());

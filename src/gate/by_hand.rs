@@ -41,7 +41,8 @@ impl ByHand {
 
     /// As one of the gate's reasons.
     pub fn reason(&self) -> Reason {
-        let summary = format!("{SUMMARY} since {}: {}", audit::stamp(self.since), self.reason);
+        let who = self.who.told();
+        let summary = format!("{SUMMARY} by {who} since {}: {}", audit::stamp(self.since), self.reason);
         Reason { kernel: None, summary, remedy: TO_OPEN.into() }
     }
 }

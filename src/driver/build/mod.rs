@@ -42,6 +42,8 @@ const STRIP_LIMIT: Duration = Duration::from_secs(60);
 const SYMVERS: &str = ".Module.symvers.";
 /// More than this free on the disk is enough for a file of any build.
 const ROOM: u64 = 64 << 20;
+/// A makefile that is looked into for what it asks: Intel's longest has 100 kB. A larger one is not read.
+const MAX_MAKEFILE: u64 = 1 << 20;
 /// How deep below the recipe's directory a module is looked for.
 const MAX_DEPTH: u32 = 6;
 
@@ -191,7 +193,7 @@ pub fn build(
             log.finish();
             return Ok(Err(failure(ended, &strip, sandbox, on, log)));
         }
-        match take(&sandbox.build_dir(), &file) {
+        match take(&sandbox.build_dir(), &file, MAX_FILE) {
             Ok(bytes) => modules.push(BuiltModule { name: name.clone(), bytes }),
             Err(e) => {
                 let detail = format!("make left {name}.ko as something else than a file of its own ({})", e.root_cause());
@@ -293,7 +295,7 @@ fn what_is_full(free: Option<(u64, u64)>) -> Cause {
 
 /// The makefiles of a directory of the sandbox, one after the other.
 fn makefiles(top: &Path, dir: &Path) -> String {
-    let text = |name: &str| take(top, &dir.join(name)).ok();
+    let text = |name: &str| take(top, &dir.join(name), MAX_MAKEFILE).ok();
     let found = ["Kbuild", "Makefile", "makefile", "GNUmakefile"].into_iter().filter_map(text);
     found.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect::<Vec<_>>().join("\n")
 }
@@ -325,7 +327,7 @@ fn find(dir: &Path, name: &str) -> Result<Option<PathBuf>> {
 ///
 /// # Errors
 /// Whatever is not such a file.
-fn take(top: &Path, file: &Path) -> Result<Vec<u8>> {
+fn take(top: &Path, file: &Path, limit: u64) -> Result<Vec<u8>> {
     let act = || format!("taking {} out of the sandbox", file.display());
     let directory = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mut at: OwnedFd = open(top, directory, Mode::empty()).with_context(act)?;
@@ -338,9 +340,9 @@ fn take(top: &Path, file: &Path) -> Result<Vec<u8>> {
     let meta = file.metadata().with_context(act)?;
     anyhow::ensure!(meta.is_file(), "{}: not a regular file", act());
     anyhow::ensure!(meta.nlink() == 1, "{}: the file has another name elsewhere", act());
-    anyhow::ensure!(meta.len() <= MAX_FILE, "{}: larger than {MAX_FILE} bytes", act());
+    anyhow::ensure!(meta.len() <= limit, "{}: larger than {limit} bytes", act());
     let mut bytes = Vec::with_capacity(meta.len() as usize);
-    file.take(MAX_FILE).read_to_end(&mut bytes).with_context(act)?;
+    file.take(limit).read_to_end(&mut bytes).with_context(act)?;
     Ok(bytes)
 }
 
@@ -361,9 +363,9 @@ mod tests {
         symlink("real", top.join("src/link")).unwrap();
         nix::unistd::mkfifo(&top.join("src/d.ko"), Mode::S_IRWXU).unwrap();
         for bad in ["src/a.ko", "src/b.ko", "src/link/c.ko", "src/d.ko", "src/real"] {
-            assert!(take(top, &top.join(bad)).is_err(), "{bad} was taken");
+            assert!(take(top, &top.join(bad), MAX_FILE).is_err(), "{bad} was taken");
         }
-        assert_eq!(take(top, &top.join("src/real/c.ko")).unwrap(), b"module");
+        assert_eq!(take(top, &top.join("src/real/c.ko"), MAX_FILE).unwrap(), b"module");
         assert_eq!(find(&top.join("src"), "c").unwrap(), Some(top.join("src/real/c.ko")));
     }
 

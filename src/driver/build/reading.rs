@@ -10,6 +10,10 @@ use std::collections::VecDeque;
 
 /// Lines kept from the beginning: a first error explains those that follow from it.
 const MAX_FIRST: usize = 100;
+/// As much is kept of what make warns of before it fails.
+const MAX_PREAMBLE: usize = 4096;
+/// How the lines of vfguard's own begin that stand in a build's log.
+const OURS: &str = "vfguard: ";
 /// Lines kept from the end, where make says what failed.
 const MAX_LAST: usize = 300;
 
@@ -70,13 +74,19 @@ impl Reading {
     pub fn take(&mut self, line: &str) {
         let line = line.trim_end();
         let after_message = std::mem::take(&mut self.after_message);
-        if line.is_empty() {
+        // What vfguard itself says about the sandbox explains no failure.
+        if line.is_empty() || line.starts_with(OURS) {
             return;
         }
         self.lines += 1;
         match spoken(line) {
             Some(Spoken::Warning(text)) => {
-                self.preamble = if self.preamble.is_empty() { line.to_owned() } else { format!("{} {text}", self.preamble) };
+                if self.preamble.is_empty() {
+                    line.clone_into(&mut self.preamble);
+                } else if self.preamble.len() < MAX_PREAMBLE {
+                    self.preamble.push(' ');
+                    self.preamble.push_str(text);
+                }
             }
             Some(Spoken::Failed { level, target, end }) => self.fail(line, level, target, end),
             Some(Spoken::Ignored { level, target, end }) => self.forgive(level, target, end),

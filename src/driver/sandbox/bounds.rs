@@ -2,7 +2,7 @@
 //! limits of each process.
 
 use super::disk::{self, Apart};
-use super::{containment, scope, Level, Sandbox, MAX_MEMORY};
+use super::{containment, level, scope, Level, Sandbox, MAX_MEMORY};
 use crate::host::{sys, Host};
 use std::ffi::CStr;
 
@@ -76,7 +76,12 @@ impl Memory {
 impl Sandbox<'_> {
     /// Makes the build directory, which is empty yet, a file system of its own, in a thread that can have one.
     pub fn bound_disk(&mut self, apart: Result<Apart, String>) {
-        self.disk = apart.and_then(|apart| disk::Own::mount(&apart, &self.build_dir()));
+        self.disk = apart.and_then(|apart| {
+            let own = disk::Own::mount(&apart, &self.build_dir())?;
+            // The one that was made before is below the mount. Without namespaces the compiler writes here.
+            std::fs::create_dir(self.temporary()).map_err(|e| format!("no directory can be made in it ({e})"))?;
+            Ok(own)
+        });
     }
 
     /// Whether the build directory is a file system of its own.
@@ -119,6 +124,7 @@ impl Sandbox<'_> {
 pub fn promised_bounds(host: &Host) -> String {
     let disk = match containment(host).level {
         Level::Full => disk::promised(),
+        Level::NoNamespaces if level::may_mount() => disk::promised(),
         Level::OwnUser | Level::NoNamespaces | Level::None => Err("vfguard can mount nothing".to_owned()),
     };
     let disk = match disk {

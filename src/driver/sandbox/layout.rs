@@ -109,7 +109,8 @@ impl Layout {
         Ok(())
     }
 
-    /// A directory, link or file of the host at its own place; nothing else exists in the sandbox, sockets least of all.
+    /// A directory, link or file of the host at its own place; nothing else exists in the sandbox. A directory is shown with all
+    /// that lies in it: a socket there can be connected to before Linux 7.1, whose Landlock looks at sockets by path.
     fn same(&mut self, path: &Path) -> Result<()> {
         let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
         self.dirs(path.parent().unwrap_or(path))?;

@@ -87,6 +87,11 @@ impl Level {
 /// The bit of CAP_SYS_ADMIN (linux/capability.h), without which root makes no namespaces.
 const CAP_SYS_ADMIN: u32 = 21;
 
+/// Whether this process may mount file systems and make namespaces, as far as capabilities tell.
+pub(super) fn may_mount() -> bool {
+    sys::capabilities().map_or(true, |set| set >> CAP_SYS_ADMIN & 1 == 1)
+}
+
 /// How well this process could contain a build; no process is started. The sandbox is the building machine's, whatever root
 /// `host` has.
 fn level(_host: &Host) -> Level {
@@ -96,8 +101,7 @@ fn level(_host: &Host) -> Level {
     let has = |kind: &str| !(told && missing(&Path::new("/proc/self/ns").join(kind)));
     let namespaces = ["mnt", "net", "pid", "ipc", "uts"].into_iter().all(has);
     if nix::unistd::geteuid().is_root() {
-        let capable = sys::capabilities().map_or(true, |set| set >> CAP_SYS_ADMIN & 1 == 1);
-        return if namespaces && capable { Level::Full } else { Level::NoNamespaces };
+        return if namespaces && may_mount() { Level::Full } else { Level::NoNamespaces };
     }
     let number = |path: &str| fs::read_to_string(path).ok().and_then(|t| t.trim().parse::<u64>().ok());
     let allowed = number("/proc/sys/user/max_user_namespaces") != Some(0)

@@ -156,15 +156,25 @@ impl Sandbox<'_> {
         }
         let step = u16::from_le_bytes([told[4], told[5]]);
         let errno = Errno::from_raw(i32::from_le_bytes([told[0], told[1], told[2], told[3]]));
-        let refusals = [Errno::EPERM, Errno::EACCES, Errno::ENOSYS, Errno::EINVAL, Errno::ENOSPC, Errno::EUSERS];
+        // What a kernel or a container's filter answers that does not have it. A lack of memory, which somebody may have made, is none.
+        let refusals = [
+            Errno::EPERM,
+            Errno::EACCES,
+            Errno::ENOSYS,
+            Errno::EINVAL,
+            Errno::EOPNOTSUPP,
+            Errno::E2BIG,
+            Errno::ENOSPC,
+            Errno::EUSERS,
+        ];
         let proc = steps.get(usize::from(step)).is_some_and(|s| s.starts_with("Proc"));
         if (step == number::NAMESPACES || proc) && refusals.contains(&errno) {
             return Err(Refused::Namespaces(errno));
         }
-        if step == number::LANDLOCK {
+        if step == number::LANDLOCK && refusals.contains(&errno) {
             return Err(Refused::Landlock(errno));
         }
-        if step == number::SECCOMP {
+        if step == number::SECCOMP && refusals.contains(&errno) {
             return Err(Refused::Seccomp(errno));
         }
         let act = match step {
@@ -178,6 +188,8 @@ impl Sandbox<'_> {
             number::SESSION => "beginning a session",
             number::KEYRING => "leaving the caller's keys",
             number::STDIN => "opening its /dev/null",
+            number::LANDLOCK => "restricting it by Landlock",
+            number::SECCOMP => "filtering its system calls",
             number::USERS_KEYS => "emptying the keyrings of the build user",
             index => steps.get(usize::from(index)).map_or("an unknown step", String::as_str),
         };

@@ -70,7 +70,7 @@ impl Refused {
 
 /// That a person closed the gate and has not opened it, as a line.
 pub fn order(host: &Host) -> Option<String> {
-    let order = gate::by_hand(host)?.reason();
+    let order = gate::order(host)?;
     Some(format!("the gate is {}; to open it: {}", order.summary, order.remedy))
 }
 

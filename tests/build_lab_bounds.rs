@@ -64,6 +64,7 @@ fn files_that_are_taken_all_at_once_never_take_more_of_the_disk_than_a_build_may
     let hoard = |each: u32| {
         format!(
             "for i in 1 2 3 4 5 6 7 8 9 10; do fallocate -l {each}M f$i & done; wait; sleep 1; \
+             for i in $(seq 30); do fallocate -l 50M g$i || break; done; \
              test $(du -sm . | cut -f1) -gt 1100 && {SAY}; df -m . | tail -n 1; exit 1"
         )
     };

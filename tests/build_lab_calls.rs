@@ -111,7 +111,8 @@ fn without_seccomp_landlock_lets_nothing_be_mounted_in_a_further_namespace_eithe
     let [seccomp, prctl] = NO_SECCOMP;
     let landlock = ["444", "446", "38"];
     assert!(!mounted(&[landlock]), "in further namespaces, which seccomp refuses");
-    assert!(mounted(&[seccomp, prctl, landlock]), "it fails without both too, so it proves nothing");
+    // The last filter keeps any further one from being set.
+    assert!(mounted(&[landlock, seccomp, prctl]), "it fails without both too, so it proves nothing");
 }
 
 /// A real build of the small driver behind filters; what was printed, and the build's log.
@@ -174,4 +175,13 @@ fn status_says_whether_calls_are_filtered() {
     };
     assert_eq!(status(&[]), Some(true));
     assert_eq!(status(&NO_SECCOMP), Some(false));
+}
+
+#[test]
+fn a_build_works_where_a_mount_namespace_can_be_made_and_the_others_cannot() {
+    let stage = Stage::new();
+    // unshare(2) with all that a build asks for, as where one kind of namespace is used up.
+    let (text, log) = build(&stage, &[["272:1812070400", "272", "28"]]);
+    assert!(log.contains("namespaces are refused here (ENOSPC"), "{text}{log}");
+    assert!(log.contains("files, in memory"), "the build directory is no file system of its own, so this shows nothing: {log}");
 }

@@ -36,9 +36,9 @@ pub struct Args {
 pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     context.must_be_root("reboot")?;
     let (host, config) = (&context.host, &context.config);
-    if config.mode == Mode::Enforce && place::place(host).may_close() {
-        not_by_hand(host)?;
-    }
+    let obeys = config.mode == Mode::Enforce && place::place(host).may_close();
+    let order = || if obeys { not_by_hand(host) } else { Ok(()) };
+    order()?;
     let patience = if args.wait { config.hook.patience() } else { Duration::ZERO };
     let locks = alone(host, patience)?;
     // What is in use now is missed at the next boot, should it not be there.
@@ -71,7 +71,10 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         open(host, generation).and_then(|()| ask(context, &judgement, &why, None))
     } else {
         let refused = judgement.refused().map(|k| k.kernel.clone()).collect();
-        gate::open_for_reboot(host, refused).and_then(|_| ask(context, &judgement, &why, held.as_ref()))
+        // One may have been given while this waited.
+        order()
+            .and_then(|()| gate::open_for_reboot(host, refused))
+            .and_then(|_| ask(context, &judgement, &why, held.as_ref()))
     };
     drop(locks);
     if asked.is_err() && judgement.verdict != Verdict::Safe {

@@ -143,13 +143,9 @@ fn scratch(host: &Host, wanted: Option<&Path>) -> Result<Scratch> {
     // Without namespaces the build user walks through it.
     let mode = if driver::sandbox::containment(host).level.has_namespaces() { 0o700 } else { 0o711 };
     if let Some(dir) = wanted {
-        trust::own_dir(dir, mode)?;
-        return Ok(Scratch::Kept(dir.to_owned()));
+        return Ok(Scratch::Kept(trust::own_dir(dir, mode)?));
     }
-    let dir = tempfile::Builder::new()
-        .prefix("vfguard-rehearsal-")
-        .tempdir()
-        .remedy("making a scratch directory", "point TMPDIR at a writable directory")?;
+    let dir = trust::temporary("vfguard-rehearsal-")?;
     trust::own_dir(dir.path(), mode)?;
     Ok(Scratch::Removed(dir))
 }

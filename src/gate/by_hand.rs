@@ -1,12 +1,14 @@
 //! A gate that a person closed with a reason (a change freeze): it stays closed, across boots too, until a person opens it.
 
 use super::audit::Who;
-use super::{audit, Reason};
+use super::{audit, record, Reason};
 use crate::error::{advise_exit, Exit};
 use crate::host::files::trust;
 use crate::host::Host;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Where it is, below the root.
@@ -52,18 +54,27 @@ pub(super) fn is_order(reason: &Reason) -> bool {
     reason.kernel.is_none() && reason.summary.starts_with(SUMMARY)
 }
 
-/// What keeps the gate closed, if a person closed it. A record that cannot be read, or that others could have written, counts as one.
+/// What keeps the gate closed, if a person closed it. A record that cannot be read, or that others could have written, counts as one;
+/// but an ordinary user, who may not look, sees none.
 pub fn by_hand(host: &Host) -> Option<ByHand> {
-    if host.path_of_link(FILE).symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
-        return None;
-    }
+    let since = match host.path_of_link(FILE).symlink_metadata() {
+        Ok(meta) => meta.mtime(),
+        Err(e) if e.kind() == ErrorKind::NotFound => return None,
+        Err(e) if e.kind() == ErrorKind::PermissionDenied && !nix::unistd::geteuid().is_root() => return None,
+        Err(_) => 0,
+    };
     let read = trust::read_text(&host.path(FILE), Path::new(FILE));
     let parsed = read.and_then(|text| Ok(serde_json::from_str(&text)?));
     Some(parsed.unwrap_or_else(|e| ByHand {
         reason: format!("its record cannot be read ({e:#})"),
-        since: audit::now(),
+        since,
         who: Who::default(),
     }))
+}
+
+/// The order as one of the gate's reasons, also for an ordinary user: the gate's own record says it.
+pub fn order(host: &Host) -> Option<Reason> {
+    by_hand(host).map(|order| order.reason()).or_else(|| record(host)?.reasons.into_iter().find(is_order))
 }
 
 /// These reasons, after a person's order where there is one.
@@ -77,8 +88,12 @@ pub(super) fn store(host: &Host, order: &ByHand) -> Result<()> {
     host.write_atomic(FILE, &serde_json::to_vec_pretty(order)?, 0o644)
 }
 
+/// Ends the order. Where there is none, nothing is asked of a file system that may be read-only.
 pub(super) fn end(host: &Host) -> Result<()> {
-    host.remove_durably(FILE).map(drop)
+    match host.path_of_link(FILE).symlink_metadata() {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        _ => host.remove_durably(FILE).map(drop),
+    }
 }
 
 #[cfg(test)]

@@ -43,6 +43,16 @@ pub fn close(host: &Host, settings: &Settings, reasons: &[Reason]) -> Result<Clo
 /// # Errors
 /// Those of [`close`].
 pub fn keep_closed(host: &Host, settings: &Settings) -> Result<Option<Closed>> {
+    // For what else it is closed is not looked at here, and stays.
+    let known = || record(host).unwrap_or_default().reasons;
+    by_hand::by_hand(host).map(|_| close(host, settings, &known())).transpose()
+}
+
+/// The same once all kernels are found safe: what is left of the reasons is the person's.
+///
+/// # Errors
+/// Those of [`close`].
+pub fn keep_closed_by_order(host: &Host, settings: &Settings) -> Result<Option<Closed>> {
     by_hand::by_hand(host).map(|order| close(host, settings, &[order.reason()])).transpose()
 }
 
@@ -58,6 +68,10 @@ pub fn close_by_hand(host: &Host, settings: &Settings, reasons: &[Reason], order
     let lock = Lock::take_to_close(host)?;
     if removing(host) {
         return Ok(not_closed(State::Open));
+    }
+    if let Some(order) = order.filter(|order| by_hand::by_hand(host).as_ref() != Some(*order)) {
+        // Somebody opened meanwhile, which ended it. Whoever comes last is obeyed.
+        by_hand::store(host, order)?;
     }
     host.remove(override_::FILE)?;
     host.remove(pass::FILE)?;

@@ -75,7 +75,6 @@ pub fn open(host: &Host, judged: Option<u64>) -> Result<Opened> {
 /// Those of [`open`].
 pub fn remove(host: &Host) -> Result<()> {
     let lock = Lock::take(host)?;
-    by_hand::end(host)?;
     host.remove(override_::FILE)?;
     host.remove(pass::FILE)?;
     if host.is_live() && host.is_dir(crate::host::systemd::BOOTED) {
@@ -85,7 +84,8 @@ pub fn remove(host: &Host) -> Result<()> {
     if open_locked(host, &lock)? {
         notices::journal(host, Topic::GateOpened, "gate removed, reboots go through", &[("VFGUARD_GATE", "open")]);
     }
-    Ok(())
+    // Last: on a read-only /var it cannot be ended, and the gate is open all the same.
+    by_hand::end(host)
 }
 
 /// Whether it was closed before.

@@ -29,8 +29,10 @@ use nix::sys::statfs::{statfs, MSDOS_SUPER_MAGIC};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The largest file that is read whole: a vmlinuz or a module is never more (a debug module of amdgpu is 60 MB).
 pub const MAX_FILE: u64 = 256 << 20;
@@ -61,6 +63,8 @@ impl Place {
 #[derive(Clone, Debug)]
 pub struct Host {
     root: PathBuf,
+    /// The root of a machine that is not the live one: what is changed is changed below it, whatever its name leads to by then.
+    opened: Option<Arc<OwnedFd>>,
 }
 
 impl Host {
@@ -79,7 +83,11 @@ impl Host {
                 "name an existing directory with --root",
             ));
         }
-        Ok(Host { root: real })
+        let opened = match real == Path::new("/") {
+            true => None,
+            false => Some(Arc::new(OwnedFd::from(fs::File::open(&real)?))),
+        };
+        Ok(Host { root: real, opened })
     }
 
     /// Whether this is the machine that vfguard runs on; only then is a service or a package manager spoken to.
@@ -235,9 +243,9 @@ impl Host {
     }
 
     fn held(&self, real: PathBuf, make: impl Fn(&Path) -> Option<u32>) -> Result<Dir> {
-        match self.is_live() {
-            true => Ok(Dir::named(real)),
-            false => Dir::walk(&self.root, &real, make),
+        match &self.opened {
+            None => Ok(Dir::named(real)),
+            Some(opened) => Dir::walk(&self.root, opened, &real, make),
         }
     }
 

@@ -9,10 +9,12 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal};
 use nix::unistd::Pid;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 /// Has `setup` run in the child between fork(2) and execve(2); its error becomes that of spawning.
@@ -317,6 +319,14 @@ pub fn label(file: impl AsFd) -> Option<Vec<u8>> {
         unsafe { libc::fgetxattr(file.as_fd().as_raw_fd(), LABEL.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
     value.truncate(usize::try_from(length).ok()?);
     Some(value)
+}
+
+/// Whether an access control list beyond the mode stands behind a file (acl(5)). What cannot be told counts as one.
+pub fn has_acl(path: &Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return true };
+    // SAFETY: both strings end in NUL; without a buffer only the length is asked for.
+    let length = unsafe { libc::getxattr(path.as_ptr(), c"system.posix_acl_access".as_ptr(), std::ptr::null_mut(), 0) };
+    length >= 0 || !matches!(Errno::last(), Errno::ENODATA | Errno::EOPNOTSUPP | Errno::ENOSYS)
 }
 
 /// Gives an open file a label.

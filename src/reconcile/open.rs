@@ -67,7 +67,7 @@ impl Run<'_> {
                 Opened::Open { was_closed: false } => {}
                 // For what a kernel was refused is over; what is left is the person's reason.
                 Opened::ByHand => {
-                    gate::keep_closed(self.host, &self.config.gate)?;
+                    gate::keep_closed_by_order(self.host, &self.config.gate)?;
                     refuse::order(self.host).into_iter().for_each(|line| self.say(line));
                 }
             }

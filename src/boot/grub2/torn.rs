@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The note, below the root: the path of the file and a newline, the block before and the block after.
@@ -26,7 +26,10 @@ const BY_GRUB: [&str; 7] =
 /// the real one.
 pub(in crate::boot) fn write(host: &Host, path: &Path, before: &[u8], after: &[u8]) -> Result<()> {
     let noted = both_sectors_differ(before, after) && note(host, path, before, after).is_ok();
-    let file = File::options().write(true).open(path).with_context(|| format!("opening {}", path.display()))?;
+    let place = host.place(host.name(path))?;
+    let mut options = File::options();
+    options.write(true).custom_flags(nix::libc::O_NOFOLLOW);
+    let file = options.open(place.path()).with_context(|| format!("opening {}", path.display()))?;
     failpoint::hit("grubenv-before-write");
     // One that another tool is writing is waited for.
     if grubenv::read(path).map_or(true, |now| now != before) {

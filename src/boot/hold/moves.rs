@@ -167,7 +167,9 @@ pub(in crate::boot) fn replace(host: &Host, path: &Path, content: &[u8]) -> Resu
     host.write_atomic(host.name(path), content, before.as_ref().map_or(0o644, |m| m.mode() & 0o7777))?;
     if let Some(before) = before {
         // Who may not give files away (a test) owns what it wrote.
-        let _ = std::os::unix::fs::lchown(path, Some(before.uid()), Some(before.gid()));
+        let _ = host
+            .place(host.name(path))
+            .map(|file| std::os::unix::fs::lchown(file.path(), Some(before.uid()), Some(before.gid())));
     }
     settle(host, path)
 }

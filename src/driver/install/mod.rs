@@ -221,6 +221,19 @@ impl Change<'_> {
 
 /// Runs depmod for one kernel. Below another root its settings are that root's, never this machine's.
 pub(super) fn depmod(host: &Host, kernel: &KernelRelease) -> Result<()> {
+    let dir = modules_dir(kernel);
+    // depmod follows an absolute link out of the root that is given to it.
+    let by_depmod = host.root().join(dir.strip_prefix("/").unwrap_or(&dir));
+    if !host.is_live() && fs::canonicalize(&by_depmod).ok() != Some(host.path(&dir)) {
+        return Err(advise(
+            format!(
+                "a link in the way of {} leads out of {}, and depmod would follow it",
+                dir.display(),
+                host.root().display()
+            ),
+            format!("make the links of {} relative", by_depmod.display()),
+        ));
+    }
     run_ok(&depmod_spec(host, kernel)).map(drop).remedy(
         format!("running depmod for {kernel}"),
         "install kmod, or mend what depmod names; then: vfguard prepare".to_string(),

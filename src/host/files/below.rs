@@ -8,10 +8,11 @@ use super::trust::others_write;
 use crate::error::advise;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use nix::fcntl::{open, openat, OFlag};
+use nix::fcntl::{openat, OFlag};
 use nix::sys::stat::{fchmod, mkdirat, Mode};
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 /// A directory in which names can be made, replaced and removed.
@@ -27,15 +28,23 @@ impl Dir {
         Dir { real, held: None }
     }
 
-    /// Walks from `root` to `real`, a path below it without links. `make` is the mode of directories that are missing; none makes none.
+    /// Walks from `root`, which is `opened`, to `real`, a path below it without links. `make` is the mode of directories that are missing; none makes none.
     ///
     /// # Errors
     /// When one is missing or no directory, or can be changed by everybody.
-    pub(in crate::host) fn walk(root: &Path, real: &Path, make: impl Fn(&Path) -> Option<u32>) -> Result<Dir> {
+    pub(in crate::host) fn walk(
+        root: &Path,
+        opened: &OwnedFd,
+        real: &Path,
+        make: impl Fn(&Path) -> Option<u32>,
+    ) -> Result<Dir> {
+        if !Path::new("/proc/self/fd").exists() {
+            return Err(advise("/proc is not mounted, and changes below --root are made by it", "mount -t proc proc /proc"));
+        }
         let act = || format!("opening {}", real.display());
         let way = real.strip_prefix(root).with_context(act)?;
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mut held = open(root, flags, Mode::empty()).with_context(act)?;
+        let mut held = opened.try_clone().with_context(act)?;
         let mut at = root.to_owned();
         safe(&held, &at)?;
         for part in way.components() {
@@ -92,16 +101,13 @@ fn make_at(dir: &OwnedFd, name: &std::ffi::OsStr, mode: u32) -> nix::Result<()> 
     fchmod(openat(dir, name, flags, Mode::empty())?, bits)
 }
 
-/// In a directory that everybody may change nothing is written, whoever it belongs to.
+/// In a directory that others than its owner may change nothing is written, whoever it belongs to.
 fn safe(dir: &OwnedFd, shown: &Path) -> Result<()> {
-    let stat = nix::sys::stat::fstat(dir).with_context(|| format!("looking at {}", shown.display()))?;
-    if others_write(stat.st_mode, stat.st_gid) {
+    let held = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
+    let meta = std::fs::metadata(&held).with_context(|| format!("looking at {}", shown.display()))?;
+    if others_write(&meta, &held) {
         return Err(advise(
-            format!(
-                "everybody can change {} (mode {:o}), so nothing is written there",
-                shown.display(),
-                stat.st_mode & 0o7777
-            ),
+            format!("others can change {} (mode {:o}), so nothing is written there", shown.display(), meta.mode() & 0o7777),
             format!("chmod go-w {}", shown.display()),
         ));
     }
@@ -124,7 +130,8 @@ mod tests {
         let root = dir.path().canonicalize().unwrap();
         fs::create_dir_all(root.join("var/lib")).unwrap();
         fs::create_dir(root.join("elsewhere")).unwrap();
-        let walk = |path: &str, make: bool| Dir::walk(&root, &root.join(path), |_| make.then_some(0o750));
+        let opened = OwnedFd::from(File::open(&root).unwrap());
+        let walk = |path: &str, make: bool| Dir::walk(&root, &opened, &root.join(path), |_| make.then_some(0o750));
         assert!(walk("var/lib", false).is_ok());
         assert!(walk("var/lib/vfguard/log", false).is_err());
         let made = walk("var/lib/vfguard/log", true).unwrap();

@@ -1,11 +1,13 @@
 //! Whether a file that decides what root does can be written by root (or the caller) alone.
 
 use crate::error::{advise, Remedy};
+use crate::host::sys;
 use anyhow::{bail, Result};
 use std::fs::{self, File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
 /// A configuration is a page of text; more is a mistake.
 const MAX_TEXT: u64 = 1 << 20;
@@ -37,7 +39,7 @@ pub fn open(path: &Path, shown: &Path) -> Result<File> {
     // Who may write the directory may put another file there, or take this one away.
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let dir = fs::metadata(parent).remedy(act, cure)?;
-    if !ours(&dir) || others_write(dir.mode(), dir.gid()) {
+    if !ours(&dir) || others_write(&dir, parent) {
         let above = shown.parent().unwrap_or(shown).display();
         return Err(advise(
             format!("{} may be replaced by others: {above} has {}", shown.display(), owner_and_mode(&dir)),
@@ -72,7 +74,7 @@ pub fn whole_way(path: &Path) -> Result<()> {
     let real = fs::canonicalize(path).remedy(format!("looking at {}", path.display()), "name a path that exists")?;
     for part in real.ancestors() {
         let meta = fs::metadata(part)?;
-        let writable = if meta.is_dir() { others_write(meta.mode(), meta.gid()) } else { meta.mode() & 0o022 != 0 };
+        let writable = if meta.is_dir() { others_write(&meta, part) } else { meta.mode() & 0o022 != 0 };
         if !ours(&meta) || writable {
             bail!("others than root may change {} ({})", part.display(), owner_and_mode(&meta));
         }
@@ -81,11 +83,12 @@ pub fn whole_way(path: &Path) -> Result<()> {
 }
 
 /// Makes a directory of the caller's own with this mode, or takes one that is there and empty: nobody else can put anything into it, or
-/// another directory in its place. The parents that are missing are made.
+/// another directory in its place. The parents that are missing are made. Returns its name without links, by which it is to be used: each
+/// component of that was looked at. One that others may walk through already stays so.
 ///
 /// # Errors
 /// When it is not empty, is another user's or a link, or lies where others could replace it.
-pub fn own_dir(dir: &Path, mode: u32) -> Result<()> {
+pub fn own_dir(dir: &Path, mode: u32) -> Result<PathBuf> {
     let shown = dir.display();
     let elsewhere = "name an empty or absent directory in one that only you can change, such as below your home or /var/tmp";
     let parent = match dir.parent().filter(|p| !p.as_os_str().is_empty()) {
@@ -93,27 +96,44 @@ pub fn own_dir(dir: &Path, mode: u32) -> Result<()> {
         None => Path::new("."),
     };
     super::create_dirs(parent, 0o755)?;
-    whole_way(parent).map_err(|e| advise(format!("the directory {shown} could be replaced: {e:#}"), elsewhere))?;
-    match fs::DirBuilder::new().mode(mode).create(dir) {
+    let parent = fs::canonicalize(parent).remedy(format!("opening {}", parent.display()), elsewhere)?;
+    whole_way(&parent).map_err(|e| advise(format!("the directory {shown} could be replaced: {e:#}"), elsewhere))?;
+    // Without a slash at the end, which would have a link followed.
+    let Some(name) = dir.file_name() else { return Err(advise(format!("{shown} has no name of its own"), elsewhere)) };
+    let dir = parent.join(name);
+    match fs::DirBuilder::new().mode(mode).create(&dir) {
         Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
             return Err(e).remedy(format!("making {shown}"), elsewhere)
         }
         Ok(()) | Err(_) => {}
     }
     let flags = nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW;
-    let opened = File::options().read(true).custom_flags(flags).open(dir).remedy(format!("opening {shown}"), elsewhere)?;
-    let owner = opened.metadata()?.uid();
+    let opened = File::options().read(true).custom_flags(flags).open(&dir).remedy(format!("opening {shown}"), elsewhere)?;
+    let before = opened.metadata()?;
+    let owner = before.uid();
     if owner != nix::unistd::geteuid().as_raw() {
         return Err(advise(format!("{shown} belongs to another user (uid {owner})"), elsewhere));
     }
-    let empty = || match fs::read_dir(dir)?.next() {
+    let empty = || match fs::read_dir(&dir)?.next() {
         None => Ok(()),
         Some(_) => Err(advise(format!("{shown} is not empty"), elsewhere)),
     };
     empty()?;
-    opened.set_permissions(fs::Permissions::from_mode(mode))?;
+    opened.set_permissions(fs::Permissions::from_mode(mode | before.mode() & 0o011))?;
     // Nobody else can write it from here on; what was put into it a moment ago is seen.
-    empty()
+    empty()?;
+    Ok(dir)
+}
+
+/// A temporary directory of the caller's own, which nobody else can replace; removed when it is dropped.
+///
+/// # Errors
+/// When none can be made, or TMPDIR lies where others could replace it.
+pub fn temporary(prefix: &str) -> Result<TempDir> {
+    let cure = "point TMPDIR at a writable directory that only you can change, or at one like /tmp";
+    let dir = tempfile::Builder::new().prefix(prefix).tempdir().remedy("making a temporary directory", cure)?;
+    whole_way(dir.path()).map_err(|e| advise(format!("a temporary directory could be replaced: {e:#}"), cure))?;
+    Ok(dir)
 }
 
 /// Whether it belongs to root or the caller.
@@ -121,12 +141,12 @@ fn ours(meta: &Metadata) -> bool {
     meta.uid() == 0 || meta.uid() == nix::unistd::geteuid().as_raw()
 }
 
-/// Whether others may put names into a directory of this mode and group or take them away. Its group may, where that is root's or the
-/// caller's.
-pub(super) fn others_write(mode: u32, group: u32) -> bool {
-    let our_group = group == 0 || group == nix::unistd::getegid().as_raw();
-    let others = if our_group { 0o002 } else { 0o022 };
-    mode & STICKY == 0 && mode & others != 0
+/// Whether others may put names into a directory, or take them away. Its group may, where that is root's or the caller's, and no access
+/// control list stands behind the group's bits, which are its mask then (acl(5)).
+pub(super) fn others_write(dir: &Metadata, path: &Path) -> bool {
+    let our_group = dir.gid() == 0 || dir.gid() == nix::unistd::getegid().as_raw();
+    let group = dir.mode() & 0o020 != 0 && (!our_group || sys::has_acl(path));
+    dir.mode() & STICKY == 0 && (group || dir.mode() & 0o002 != 0)
 }
 
 fn owner_and_mode(meta: &Metadata) -> String {
@@ -165,6 +185,25 @@ mod tests {
         std::os::unix::fs::symlink(&program, &link).unwrap();
         set(&dir.path().join("a"), 0o777);
         assert!(whole_way(&link).is_err());
+        set(&dir.path().join("a"), 0o755);
+        assert!(whole_way(&program).is_ok());
+        // An access control list shows as the group's bits; entries are tag, permissions, id (acl(5), linux/posix_acl_xattr.h).
+        let entries: [(u16, u16, u32); 5] = [(1, 7, !0), (2, 7, 65534), (4, 5, !0), (16, 7, !0), (32, 5, !0)];
+        let mut acl = 2u32.to_le_bytes().to_vec();
+        for (tag, permissions, id) in entries {
+            acl.extend(tag.to_le_bytes().into_iter().chain(permissions.to_le_bytes()).chain(id.to_le_bytes()));
+        }
+        let a = dir.path().join("a");
+        let hex: String = acl.iter().map(|b| format!("{b:02x}")).collect();
+        let set_acl = std::process::Command::new("setfattr")
+            .args(["-n", "system.posix_acl_access", "-v", &format!("0x{hex}")])
+            .arg(&a)
+            .status();
+        // Without the program, or on a file system without lists, there is none to be told apart.
+        if set_acl.is_ok_and(|status| status.success()) {
+            assert_eq!(fs::metadata(&a).unwrap().mode() & 0o7777, 0o775);
+            assert!(whole_way(&program).is_err(), "user 65534 may rename what lies in it");
+        }
         assert!(whole_way(&dir.path().join("absent")).is_err());
     }
 
@@ -176,8 +215,9 @@ mod tests {
         own_dir(&at("a/b"), 0o700).unwrap();
         assert_eq!((mode("a"), mode("a/b")), (0o755, 0o700));
         set(&at("a/b"), 0o755);
-        own_dir(&at("a/b"), 0o711).unwrap();
-        assert_eq!(mode("a/b"), 0o711, "one that is there and empty is taken");
+        let real = own_dir(&at("a/b/."), 0o700).unwrap();
+        assert_eq!(mode("a/b"), 0o711, "one that is there and empty is taken, and stays open to who walks through");
+        assert_eq!(real, at("a/b").canonicalize().unwrap());
         fs::write(at("a/b/file"), "").unwrap();
         set(&at("a/b"), 0o755);
         std::os::unix::fs::symlink("a", at("link")).unwrap();
@@ -189,7 +229,12 @@ mod tests {
             assert!(crate::error::remedy(&error).unwrap().contains("name an empty or absent directory"));
         };
         refused("a/b", "is not empty");
-        refused("link", "opening");
+        for link in ["link", "link/", "link/."] {
+            refused(link, "opening");
+        }
+        // By way of a link: what is used later is the name without it.
+        std::os::unix::fs::symlink("a", at("way")).unwrap();
+        assert_eq!(own_dir(&at("way/new/"), 0o700).unwrap(), at("a/new").canonicalize().unwrap());
         refused("open/scratch", "could be replaced");
         assert!(!at("open/scratch").exists() && mode("a/b") == 0o755, "what is refused is left as it was");
         if nix::unistd::geteuid().is_root() {

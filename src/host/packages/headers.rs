@@ -6,7 +6,7 @@ use super::lists::{reason, Lists, DNF_LENIENT};
 use super::offer::Dependency;
 use super::signature::Keyring;
 use super::Packages;
-use crate::error::Remedy;
+use crate::host::files::trust;
 use crate::kernel::KernelRelease;
 use anyhow::{Context, Result};
 use std::fs;
@@ -48,10 +48,7 @@ impl Lists {
             Packages::Dnf => vec![format!("kernel-devel-{kernel}")],
             Packages::Yum => return Err(super::no_download()),
         };
-        let dir = tempfile::Builder::new()
-            .prefix("vfguard-headers-")
-            .tempdir()
-            .remedy("making a directory for headers", "point TMPDIR at a writable directory")?;
+        let dir = trust::temporary("vfguard-headers-")?;
         let words = std::iter::once("download").chain(names.iter().map(String::as_str));
         let mut spec = match self.packages() {
             Packages::Apt => self.apt("apt-get", words),
@@ -83,7 +80,7 @@ impl Lists {
     /// hand to other programs. Says whether all are signed.
     fn verify(&self, package: &str, dir: &Path, allow_unsigned: bool) -> Result<bool> {
         let repositories = self.repositories(package)?;
-        let private = tempfile::Builder::new().prefix("vfguard-keys-").tempdir().context("making a directory for keys")?;
+        let private = trust::temporary("vfguard-keys-")?;
         let keyring = Keyring::new(self, &repositories, private.path())?;
         let mut signed = true;
         for (n, downloaded) in files_of(dir)?.into_iter().enumerate() {

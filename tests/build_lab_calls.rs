@@ -183,5 +183,8 @@ fn a_build_works_where_a_mount_namespace_can_be_made_and_the_others_cannot() {
     // unshare(2) with all that a build asks for, as where one kind of namespace is used up.
     let (text, log) = build(&stage, &[["272:1812070400", "272", "28"]]);
     assert!(log.contains("namespaces are refused here (ENOSPC"), "{text}{log}");
-    assert!(log.contains("files, in memory"), "the build directory is no file system of its own, so this shows nothing: {log}");
+    assert!(
+        log.contains("files, in memory"),
+        "the build directory is no file system of its own, so this shows nothing: {log}"
+    );
 }

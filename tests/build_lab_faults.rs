@@ -98,7 +98,8 @@ fn a_disk_that_fills_at_any_write_costs_no_good_module() {
 fn a_file_system_without_inodes_costs_no_good_module() {
     let stage = Stage::new();
     let mut failed = 0;
-    let counts = [20, 24, 28, 32, 36, 40, 48, 64];
+    // A build itself takes none there where it has a file system of its own.
+    let counts = [4, 6, 8, 10, 12, 14, 16, 20, 24, 32];
     for inodes in counts {
         failed += u32::from(!stage.under(&small("var", &format!("nr_inodes={inodes}")), &[]).0);
     }
@@ -106,7 +107,7 @@ fn a_file_system_without_inodes_costs_no_good_module() {
         failed += u32::from(!stage.under(&small("lib/modules", &format!("nr_inodes={inodes}")), &[]).0);
     }
     stage.recovers();
-    println!("out of inodes: 15 counts; {failed} runs failed, no module lost");
+    println!("out of inodes: 17 counts; {failed} runs failed, no module lost");
     assert!(failed >= 2, "the counts hit nothing");
 }
 
@@ -241,7 +242,7 @@ fn a_file_of_proc_that_cannot_be_read_makes_no_sandbox_weaker() {
     for file in ["status", "ns/mnt", "ns/net", "ns/pid", "ns/ipc", "ns/uts"] {
         let file = format!("/proc/self/{file}");
         let calls = ["-e", "inject=openat,read,statx,newfstatat,readlink:error=EIO", "-P", &file];
-        let strace = [&["strace", "-qq", "-o", trace.to_str().unwrap()], &calls[..], &program].concat();
+        let strace = [&["strace", "-f", "-qq", "-o", trace.to_str().unwrap()], &calls[..], &program].concat();
         let (done, told) = run(&strace);
         assert!(done && said(&told) == whole, "EIO from {file}: {told}");
         let hit = fs::read_to_string(&trace).unwrap().contains("(INJECTED)");

@@ -594,3 +594,29 @@ fn a_freeze_refuses_nothing_where_vfguard_keeps_its_hands_off() {
     assert_eq!(machine.run(&["reconcile"]).code, 0);
     assert!(files(&machine), "the freeze is forgotten");
 }
+
+#[test]
+fn an_order_beside_an_unsafe_kernel_is_told_once_and_one_that_cannot_be_read_too() {
+    let log = |machine: &Machine| fs::read_to_string(machine.path("var/lib/vfguard/audit.log")).unwrap().lines().count();
+    let machine = refused();
+    assert_eq!(machine.run(&["gate", "close", "--reason", "freeze"]).code, 0);
+    for record in [None, Some("{")] {
+        record.iter().for_each(|text| fs::write(machine.path("var/lib/vfguard/closed-by-hand.json"), text).unwrap());
+        assert_eq!(machine.run(&["reconcile", "--no-build"]).code, 3);
+        let (lines, reasons) = (log(&machine), shown(&machine)["reasons"].clone());
+        assert!(reasons.as_array().unwrap().len() == 2 && reasons[1].as_str().unwrap().contains(NEW), "{reasons}");
+        for _ in 0..3 {
+            assert_eq!(machine.run(&["reconcile", "--no-build"]).code, 3);
+        }
+        assert_eq!((log(&machine), &shown(&machine)["reasons"]), (lines, &reasons), "each run tells it anew");
+    }
+}
+
+#[test]
+fn an_order_that_cannot_be_ended_keeps_nobody_from_removing_the_gate() {
+    let machine = refused();
+    fs::create_dir_all(machine.path("var/lib/vfguard/closed-by-hand.json/x")).unwrap();
+    let run = machine.run(&["gate", "remove"]);
+    assert!(run.code == 1 && run.stderr.contains("closed-by-hand.json"), "{}{}", run.stdout, run.stderr);
+    assert!(!files(&machine), "the gate stays closed");
+}

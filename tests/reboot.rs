@@ -3,6 +3,7 @@
 mod machine;
 
 use machine::Machine;
+use nix::fcntl::{Flock, FlockArg};
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -130,4 +131,22 @@ fn a_pass_is_shown_and_a_hook_that_comes_meanwhile_holds_the_default_and_closes_
     let machine = machine.file("proc/uptime", "221.00 1.00\n");
     assert_eq!(machine.run(&["reconcile", "--from", "override-end"]).code, 3);
     assert!(machine.path(DROP_IN).exists() && !machine.path("run/vfguard/pass.json").exists());
+}
+
+#[test]
+fn an_order_to_keep_the_gate_closed_that_comes_while_a_reboot_waits_is_obeyed() {
+    for (machine, args) in [(settled(), &["reboot", "--wait"][..]), (refused(), &["reboot", "--held", "--wait"])] {
+        fs::create_dir_all(machine.path("run/vfguard")).unwrap();
+        let file = fs::File::options().create(true).append(true).open(machine.path("run/vfguard/lock")).unwrap();
+        let held = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e).unwrap();
+        let mut waiting = machine.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(waiting.try_wait().unwrap().is_none(), "{args:?} does not wait");
+        assert_eq!(machine.run(&["gate", "close", "--reason", "change freeze"]).code, 0);
+        drop(held);
+        let output = waiting.wait_with_output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(3) && told.contains("change freeze"), "{args:?}: {:?} {told}", output.status);
+        assert!(machine.path(DROP_IN).exists(), "{args:?}");
+    }
 }

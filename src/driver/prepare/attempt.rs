@@ -9,11 +9,12 @@ use crate::driver::install::{sign, VerifiedModule};
 use crate::driver::sandbox::{self, Apart, Sandbox};
 use crate::driver::unpack::{self, unpack};
 use crate::driver::{fetch, local_archive, Release, VerifiedArchive};
+use crate::error::Remedy;
 use crate::finding::{Code, Finding, Severity};
 use crate::host::files;
 use crate::kernel::tree::BuildTree;
 use crate::module::{Module, Target};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -73,7 +74,11 @@ impl Run<'_> {
         };
         self.archive = Some((archive.sha256(), archive.origin().to_string()));
         let built = sandbox::apart(|apart| self.build(tree, release, &archive, work, apart));
-        match built.context("starting a thread for a build")?? {
+        let built = built.remedy(
+            "starting a thread for a build, most often for want of memory",
+            format!("end what takes the memory or the processes of this machine; then: vfguard prepare {}", request.kernel),
+        );
+        match built?? {
             Ok(Built { version, modules }) => self.verify(tree, work, version, modules),
             Err(failed) => Ok(Tried::Failed(failed)),
         }

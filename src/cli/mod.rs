@@ -47,7 +47,8 @@ const EXIT_CODES: &str =
 /// Options of every verb.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Global {
-    /// Take every path of the machine below DIR; nothing outside it is read or changed, no service is spoken to
+    /// Take every path of the machine below DIR; nothing outside it is read or changed, no service is spoken to (rehearse asks the
+    /// host's package manager)
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
     /// Read FILE instead of /etc/vfguard/config.toml and its fragments

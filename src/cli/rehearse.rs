@@ -20,7 +20,8 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args)]
 pub struct Args {
     /// The kernel; else the newest installed one whose headers are here. Only its headers are needed: they are taken from this
-    /// machine, else downloaded (not installed) with the package manager, whose lists are refreshed first
+    /// machine, else downloaded (not installed) with the package manager, whose lists are refreshed first; also with --root it is
+    /// the host's package manager that is asked
     #[arg(conflicts_with = "available")]
     kernel: Option<KernelRelease>,
     /// The newest kernel whose headers the package manager offers, of the distribution's own series and flavour

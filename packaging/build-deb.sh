@@ -58,6 +58,7 @@ put 644 man/vfguard-recipes.5 /usr/share/man/man5/vfguard-recipes.5
 gzip -9n "$root/usr/share/man/man1/vfguard.1" "$root/usr/share/man/man5/vfguard-recipes.5"
 put 644 examples/gve.toml /usr/share/doc/vfguard/examples/gve.toml
 for doc in README.md SECURITY.md CHANGELOG.md; do put 644 "../$doc" "/usr/share/doc/vfguard/$doc"; done
+for doc in ../docs/*.md; do put 644 "$doc" "/usr/share/doc/vfguard/${doc#../}"; done
 [ ! -e "$binary.cdx.json" ] || put 644 "$binary.cdx.json" /usr/share/doc/vfguard/vfguard.cdx.json
 put 644 ../LICENSE /usr/share/doc/vfguard/copyright
 

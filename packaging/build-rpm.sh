@@ -4,7 +4,8 @@
 #   build-rpm.sh [--binary FILE] [--out DIR] [--el7]
 #
 # --binary: a vfguard that is built already; the package then runs where it does (default: build-release.sh's, from EL6 on).
-# --el7: for rpm below 4.14 (EL6, EL7): without file triggers, with the files for yum 3 and upstart. Prints the RPM's path.
+# --el7: for rpm below 4.14 (EL6, EL7): without file triggers, with the files for yum 3 and upstart; Release 1.el7, and a newer rpm refuses it. Prints
+# the RPM's path.
 set -euo pipefail
 
 top=$(cd "$(dirname "$0")/.." && pwd)

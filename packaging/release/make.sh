@@ -3,8 +3,9 @@
 #
 #   make.sh [--binary FILE] [--key ID] [--out DIR]
 #
-# --key: a key of gpg's, which signs the RPMs, apt's Release file and SHA256SUMS (docs/releasing.md). Without it nothing is signed, which
-# is said. --binary: one that is built already. Needs dpkg-dev, gpg, and rpm (rpmbuild, rpmsign); for dnf's repository createrepo_c.
+# --key: a key of gpg's, which signs the RPMs, the lists of both repositories and SHA256SUMS (docs/releasing.md). Without it nothing is
+# signed, which is said. --binary: one that is built already. --out: a directory that is empty or not there; it comes whole or not at all.
+# Needs dpkg-dev, gpg, rpm (rpmbuild, rpmsign) and createrepo_c.
 set -euo pipefail
 
 top=$(cd "$(dirname "$0")/../.." && pwd)
@@ -18,47 +19,77 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[ -n "$binary" ] || binary=$("$top/packaging/build-release.sh")
-[ -e "$binary.cdx.json" ] || { echo "make.sh: $binary.cdx.json is not there: build the binary with packaging/build-release.sh" >&2 && exit 1; }
+fail() { printf '%s\n' "make.sh: $*" >&2 && exit 1; }
+
+# What there is to refuse, before anything is built.
+while read -r program debian el; do
+    command -v "$program" >/dev/null || fail "$program is not installed (apt install $debian, or dnf install $el)"
+done <<'P'
+createrepo_c createrepo-c createrepo_c
+dpkg-scanpackages dpkg-dev dpkg-dev
+gpg gpg gnupg2
+rpmbuild rpm rpm-build
+rpmsign rpm rpm-sign
+P
+out=$(realpath -m "$out")
+[ ! -e "$out" ] || { [ -d "$out" ] && [ -z "$(ls -A "$out")" ]; } || fail "$out is there and not empty: nothing is deleted, so name another directory with --out"
+if [ -z "$binary" ]; then
+    changed=$(git -C "$top" status --porcelain)
+    [ -z "$changed" ] || fail "this clone is not what is committed, and nobody could build the same from it: commit or remove what git status shows"
+    binary=$("$top/packaging/build-release.sh")
+fi
+[ -e "$binary.cdx.json" ] || fail "$binary.cdx.json is not there: build the binary with packaging/build-release.sh"
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$top" log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH
 umask 022
-rm -rf "$out"
-mkdir -p "$out"/{deb,rpm,rpm-el7}
-out=$(realpath "$out")
-install -m 755 "$binary" "$out/vfguard"
-install -m 644 "$binary.cdx.json" "$out/vfguard.cdx.json"
 
-"$top/packaging/build-deb.sh" --binary "$binary" --out "$out/deb" >/dev/null
-"$top/packaging/build-rpm.sh" --binary "$binary" --out "$out/rpm" >/dev/null
-"$top/packaging/build-rpm.sh" --binary "$binary" --out "$out/rpm-el7" --el7 >/dev/null
+mkdir -p "$(dirname "$out")"
+new=$(mktemp -d "$out.XXXXXX")
+trap 'rm -rf "$new"' EXIT
+chmod 755 "$new"
+mkdir "$new"/{deb,rpm,rpm-el7}
+install -m 755 "$binary" "$new/vfguard"
+install -m 644 "$binary.cdx.json" "$new/vfguard.cdx.json"
+# From here on these: what is verified is what is packed.
+packed=$new/vfguard
+grep -qF "\"$(sha256sum <"$packed" | cut -d ' ' -f 1)\"" "$packed.cdx.json" ||
+    fail "$binary.cdx.json lists the parts of another binary, by its SHA-256: build both anew with packaging/build-release.sh"
+
+"$top/packaging/build-deb.sh" --binary "$packed" --out "$new/deb" >/dev/null
+"$top/packaging/build-rpm.sh" --binary "$packed" --out "$new/rpm" >/dev/null
+"$top/packaging/build-rpm.sh" --binary "$packed" --out "$new/rpm-el7" --el7 >/dev/null
+sign() { gpg --batch --yes --local-user "$key" --digest-algo SHA256 "$@"; }
 if [ -n "$key" ]; then
     # What rpm of EL6 can verify: SHA-256.
-    rpmsign --define "__gpg $(command -v gpg)" --define "_gpg_name $key" --define '_gpg_digest_algo sha256' --addsign "$out"/rpm*/*.rpm >/dev/null
-    gpg --armor --export "$key" >"$out/vfguard.asc"
+    rpmsign --define "__gpg $(command -v gpg)" --define "_gpg_name $key" --define '_gpg_digest_algo sha256' --addsign "$new"/rpm*/*.rpm >/dev/null
+    gpg --armor --export "$key" >"$new/vfguard.asc"
 fi
 # Its time is in the repository's lists.
-touch --date "@$SOURCE_DATE_EPOCH" "$out"/rpm*/*.rpm
-if command -v createrepo_c >/dev/null; then
-    for repository in "$out"/rpm "$out"/rpm-el7; do createrepo_c --quiet --revision "$SOURCE_DATE_EPOCH" --set-timestamp-to-revision "$repository"; done
-fi
+touch --date "@$SOURCE_DATE_EPOCH" "$new"/rpm*/*.rpm
+for repository in "$new"/rpm "$new"/rpm-el7; do
+    createrepo_c --quiet --revision "$SOURCE_DATE_EPOCH" --set-timestamp-to-revision "$repository"
+    # It names the digests of the lists, which name the packages: no other signed package can be put among them (repo_gpgcheck).
+    [ -z "$key" ] || sign --armor --detach-sign "$repository/repodata/repomd.xml"
+done
 
 # apt looks at the signature of this file, which names the digest of Packages, which names the package's: no deb is signed by itself.
-cd "$out/deb"
+cd "$new/deb"
 dpkg-scanpackages --multiversion . >Packages 2>/dev/null
 {
     printf 'Origin: vfguard\nLabel: vfguard\nSuite: stable\nArchitectures: amd64\nDate: %s\nSHA256:\n' "$(date -u -R -d "@$SOURCE_DATE_EPOCH")"
     printf ' %s %s Packages\n' "$(sha256sum Packages | cut -d ' ' -f 1)" "$(stat -c %s Packages)"
 } >Release
-cd "$out"
-[ -z "$key" ] || gpg --batch --yes --local-user "$key" --clearsign --digest-algo SHA256 --output deb/InRelease deb/Release
+cd "$new"
+[ -z "$key" ] || sign --clearsign --output deb/InRelease deb/Release
 
 files=$(find . -type f -printf '%P\n' | LC_ALL=C sort)
 # shellcheck disable=SC2086 # several, and none has a space
 sha256sum $files >SHA256SUMS
 if [ -n "$key" ]; then
-    gpg --batch --yes --local-user "$key" --armor --detach-sign --digest-algo SHA256 SHA256SUMS
+    sign --armor --detach-sign SHA256SUMS
 else
     echo "make.sh: nothing is signed: name a key with --key" >&2
 fi
+cd /
+mv -T "$new" "$out"
 printf '%s\n' "$out"

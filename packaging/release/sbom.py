@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What a binary is made of, as CycloneDX 1.5 on stdout: sbom.py BINARY TARGET [TOOL…], a tool as "NAME VERSION".
 
-The crates that are compiled into vfguard for that target, with the licences that they name and the digests of Cargo.lock; macros and what
-they need run at build time only and have the scope "excluded". No time and no serial number: two builds give the same text. The format:
+The crates that are compiled into vfguard for that target, with the licences that they name and the digests of Cargo.lock; macros, what
+build scripts use, and what these need run at build time only and have the scope "excluded". No time and no serial number: two builds give the same text. The format:
 https://cyclonedx.org/docs/1.5/json/
 """
 
@@ -33,7 +33,7 @@ def main(binary, target, *tools):
     """Prints it."""
     # Without those of tests, whose features would count as well.
     linked = crates(f"--target={target}", "--edges=normal,no-proc-macro")
-    taking_part = crates(f"--target={target}", "--edges=normal")
+    taking_part = crates(f"--target={target}", "--edges=normal,build")
     listed = json.loads(cargo("metadata", "--locked", "--format-version=1", f"--filter-platform={target}"))
     digests = {(p["name"], p["version"]): p.get("checksum") for p in tomllib.loads((TOP / "Cargo.lock").read_text())["package"]}
     root, = listed["workspace_members"]
@@ -48,7 +48,7 @@ def main(binary, target, *tools):
         return {**told, "hashes": [{"alg": "SHA-256", "content": digests[key]}]}
 
     def needed(node):
-        kinds = {d["pkg"] for d in node["deps"] for kind in d["dep_kinds"] if kind["kind"] is None}
+        kinds = {d["pkg"] for d in node["deps"] for kind in d["dep_kinds"] if kind["kind"] in (None, "build")}
         return sorted(references[i] for i in kinds if i in references)
 
     rustc = subprocess.run(["rustc", "--version"], check=True, stdout=subprocess.PIPE, text=True).stdout.split(" ", 1)

@@ -113,6 +113,7 @@ check "release: a newer symbol would be seen" symbols_are_seen
 check "release: libraries that EL6 has" old_libraries
 check "release: its packages, seen by rpmlint, ask for no more" packaged
 check "release: signed packages: rpm and apt take them with that key, and nothing else" signed_packages
+check "release: nothing is deleted, and nothing made, of another binary, a changed clone or without a repository's lists" bad_releases
 if [ "${1-}" = --full ]; then check "release: two clones make the same binary and packages" two_clones; fi
 if ! command -v busybox >/dev/null; then
     skip release/el6 "busybox is not installed"

@@ -31,7 +31,12 @@ for name in ("ring", "zstd-sys", "liblzma-sys", "rustls", "clap"):
     part = parts[name]
     assert part["scope"] == "required" and len(part["hashes"][0]["content"]) == 64 and part["licenses"][0]["expression"], part
     assert part["purl"].startswith(f"pkg:cargo/{name}@"), part
-assert parts["serde_derive"]["scope"] == "excluded" and "proptest" not in parts, "what only builds or tests"
+# A macro; what build scripts use, which decides how the C code is compiled; and what that needs.
+for name in ("serde_derive", "cc", "jobserver", "shlex", "pkg-config"):
+    assert parts[name]["scope"] == "excluded", name
+assert "proptest" not in parts, "what only tests"
+needed = {node["ref"].split("@")[0]: node["dependsOn"] for node in sbom["dependencies"]}
+assert parts["cc"]["bom-ref"] in needed["pkg:cargo/ring"]
 known = {part["bom-ref"] for part in sbom["components"]} | {about["component"]["bom-ref"]}
 assert all(ref in known for node in sbom["dependencies"] for ref in [node["ref"], *node["dependsOn"]])
 P
@@ -64,13 +69,68 @@ apt_finds() {
     (cd "$dir/got" && apt-get -q "${options[@]}" download vfguard && cmp vfguard_*.deb "$work"/files/deb/vfguard_*.deb)
 }
 refused() { ! "$@"; }
+# refuses WORDS ARGUMENT…: make.sh with these says so, and leaves neither what it would make nor what it began.
+refuses() {
+    local words=$1 before
+    shift
+    before=$(find "$work/made")
+    refused packaging/release/make.sh "$@" 2>"$work/refusal"
+    grep -F "$words" "$work/refusal"
+    [ "$(find "$work/made")" = "$before" ]
+}
+
+# What make.sh does not make a release of, and that it deletes nothing.
+bad_releases() {
+    local made=$work/made other=$work/other
+    mkdir -p "$made/mine" "$other"
+    echo precious >"$made/mine/file"
+    refuses "$made/mine is there and not empty" --binary "$binary" --out "$made/mine"
+    refuses 'file is there and not empty' --binary "$binary" --out "$made/mine/file"
+    # The parts of another binary.
+    cp "$binary" "$other/vfguard"
+    refuses 'vfguard.cdx.json is not there' --binary "$other/vfguard" --out "$made/new"
+    cp "$binary.cdx.json" "$other/vfguard.cdx.json"
+    printf '\1' >>"$other/vfguard"
+    refuses 'the parts of another binary' --binary "$other/vfguard" --out "$made/new"
+    # What fails halfway.
+    refused packaging/release/make.sh --binary "$binary" --key nobody@localhost --out "$made/new"
+    [ "$(find "$made" -type f)" = "$made/mine/file" ]
+    [ ! -e "$made/new" ]
+    mkdir "$work/programs"
+    ln -s /usr/bin/* "$work/programs"
+    rm "$work/programs/createrepo_c"
+    PATH=$work/programs refuses 'apt install createrepo-c' --binary "$binary" --out "$made/new"
+    # A clone with what nobody else has.
+    git clone -q "$TOP" "$work/dirty"
+    cp packaging/release/make.sh "$work/dirty/packaging/release/"
+    echo >>"$work/dirty/README.md"
+    refused "$work/dirty/packaging/release/make.sh" --out "$made/new" 2>"$work/refusal"
+    grep 'this clone is not what is committed' "$work/refusal"
+    [ "$(cat "$made/mine/file")" = precious ]
+}
+
+# The lists of a repository for dnf that whoever can write there made anew, with the package for EL7 among those for EL8: signed as well,
+# and in no list that is. By its release it is another package, and it asks for an old rpm.
+other_lists() {
+    local repository=$work/other-lists
+    cp -r "$work/files/rpm" "$repository"
+    gpg --quiet --verify "$repository"/repodata/repomd.xml{.asc,}
+    cp "$repository/repodata/repomd.xml.asc" "$work"
+    cp "$work"/files/rpm-el7/*.rpm "$repository"
+    createrepo_c --quiet "$repository"
+    refused gpg --quiet --verify "$work/repomd.xml.asc" "$repository/repodata/repomd.xml"
+    [ "$(find "$repository" -name '*.rpm' | wc -l)" -eq 2 ]
+    rpm -qp --conflicts "$work"/files/rpm-el7/*.rpm | grep -x 'rpm >= 4.14'
+    rpm -qp --requires "$work"/files/rpm/*.rpm | grep -x 'rpm >= 4.14'
+}
 
 signed_packages() {
-    local package
+    local package name
     test_key stranger
     test_key maker
     packaging/release/make.sh --binary "$binary" --key maker --out "$work/files"
     (cd "$work/files" && sha256sum --check --strict --quiet SHA256SUMS && gpg --quiet --verify SHA256SUMS.asc SHA256SUMS)
+    [ "$(find "$work" -maxdepth 1 -name 'files*')" = "$work/files" ]
     [ "$(find "$work/files" -type f ! -name 'SHA256SUMS*' | wc -l)" -eq "$(wc -l <"$work/files/SHA256SUMS")" ]
     for package in "$work"/files/rpm/*.rpm "$work"/files/rpm-el7/*.rpm; do
         rpm_trusts maker "$package"
@@ -79,12 +139,13 @@ signed_packages() {
         cp "$package" "$work/tampered.rpm"
         printf '\1' | dd of="$work/tampered.rpm" bs=1 seek=$(($(stat -c %s "$package") - 4000)) conv=notrunc status=none
         refused rpm_trusts maker "$work/tampered.rpm"
-        rpm -qpl "$package" | grep -x /usr/share/doc/vfguard/vfguard.cdx.json
+        for name in vfguard.cdx.json docs/releasing.md; do rpm -qpl "$package" | grep -x "/usr/share/doc/vfguard/$name"; done
         cp "$package" "$work/unsigned.rpm"
         rpmsign --delsign "$work/unsigned.rpm"
         refused rpm_trusts maker "$work/unsigned.rpm"
     done
-    dpkg-deb -c "$work"/files/deb/*.deb | grep ' ./usr/share/doc/vfguard/vfguard.cdx.json$'
+    for name in vfguard.cdx.json docs/releasing.md; do dpkg-deb -c "$work"/files/deb/*.deb | grep " ./usr/share/doc/vfguard/$name\$"; done
+    other_lists
     if command -v apt-get >/dev/null; then
         apt_finds maker
         refused apt_finds stranger

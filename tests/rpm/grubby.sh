@@ -110,7 +110,7 @@ furnish_grubby() {
     update "rpm -e --justdb --nodeps --noscripts kernel-core kernel && touch /boot/initramfs-$OLDEST.img &&
         rpm -i $FORCE --noscripts /repo/grubby$G/old/kernel-$(vr "$OLDEST").rpm &&
         rpm -i $FORCE --replacefiles /repo/grubby$G/old/kernel-$(vr "$OLD").rpm && rm -f /var/defaults &&
-        rpm -U --force $FORCE /repo/el7/*.rpm && rpm -q kernel vfguard"
+        rpm -U --force --nodeps $FORCE /repo/el7/*.rpm && rpm -q kernel vfguard"
     told '^GATE OPEN$'
     boots "$OLD"
     rm -f "$M/var/hooks"

@@ -52,12 +52,12 @@ el6_transactions() {
     local root=$work/el6 package name before
     package=$(ls "$work"/rpm--el7/*.rpm)
     # yum 3's files and upstart's are in it, rpm's file triggers, dnf's and kernel-install's are not.
-    rpm -qpl "$package" >"$work/files"
+    rpm -qpl "$package" >"$work/contents"
     for name in /etc/yum/post-actions/vfguard.action /etc/kernel/postinst.d/vfguard /etc/kernel/prerm.d/vfguard /usr/sbin/vfguard-upstart \
         /usr/libexec/vfguard/upstart-wrapper /etc/init/vfguard.conf /etc/cron.d/vfguard; do
-        grep -qx "$name" "$work/files"
+        grep -qx "$name" "$work/contents"
     done
-    none "$(grep -E 'dnf|kernel/install\.d' "$work/files")"
+    none "$(grep -E 'dnf|kernel/install\.d' "$work/contents")"
     none "$(rpm -qp --filetriggers "$package")"
 
     el6_root "$root"

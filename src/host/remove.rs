@@ -4,7 +4,7 @@
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{openat, renameat, OFlag, AT_FDCWD};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{fchmodat, FchmodatFlags, Mode};
 use nix::unistd::{unlinkat, UnlinkatFlags};
 use std::ffi::{CStr, CString};
 use std::fs;
@@ -40,15 +40,32 @@ pub fn tree(path: &Path) -> io::Result<()> {
 /// Removes one entry of the top directory; its own directories come up into the top.
 fn entry(top: &OwnedFd, name: &CStr, brought: &mut u64) -> io::Result<()> {
     if !unlinked(top, name)? {
-        let inner = openat(top, name, DIRECTORY, Mode::empty())?;
-        for below in names(&inner)? {
-            if !unlinked(&inner, &below)? {
-                up(&inner, &below, top, brought)?;
+        match bring_up(top, name, brought) {
+            Err(e) if e.raw_os_error() == Some(Errno::EACCES as i32) => {
+                open_up(top, name)?;
+                bring_up(top, name, brought)?;
             }
+            result => result?,
         }
         unlinkat(top, name, UnlinkatFlags::RemoveDir)?;
     }
     Ok(())
+}
+
+/// Empties a directory of the top; its own directories come up into the top.
+fn bring_up(top: &OwnedFd, name: &CStr, brought: &mut u64) -> io::Result<()> {
+    let inner = openat(top, name, DIRECTORY, Mode::empty())?;
+    for below in names(&inner)? {
+        if !unlinked(&inner, &below)? {
+            up(&inner, &below, top, brought)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives its owner all rights to a directory: without root a mode keeps us out of what a build made as our own user.
+fn open_up(at: &OwnedFd, name: &CStr) -> nix::Result<()> {
+    fchmodat(at, name, Mode::S_IRWXU, FchmodatFlags::NoFollowSymlink)
 }
 
 /// Removes what is no directory, or an empty one. Says whether it is gone.
@@ -65,11 +82,17 @@ fn unlinked(at: &OwnedFd, name: &CStr) -> nix::Result<bool> {
 
 /// Moves a directory into the top, to a name that nothing there has.
 fn up(from: &OwnedFd, name: &CStr, top: &OwnedFd, brought: &mut u64) -> io::Result<()> {
+    let mut closed = true;
     loop {
         *brought += 1;
         let free = CString::new(format!(".up-{brought}"))?;
         match renameat(from, name, top, free.as_c_str()) {
             Err(Errno::ENOTEMPTY | Errno::EEXIST | Errno::ENOTDIR) => {}
+            // A directory that changes its parent must be writable itself.
+            Err(Errno::EACCES) if closed => {
+                open_up(from, name)?;
+                closed = false;
+            }
             result => return Ok(result?),
         }
     }
@@ -124,5 +147,46 @@ mod tests {
         symlink(&other, &top).unwrap();
         tree(&top).unwrap();
         assert!(fs::symlink_metadata(&top).is_err() && other.join("precious").exists());
+    }
+
+    #[test]
+    fn directories_without_rights_are_removed_without_root_and_no_link_is_followed() {
+        use nix::unistd::{setfsgid, setfsuid, Gid, Uid};
+        use std::os::unix::fs::{chown, PermissionsExt};
+        let dir = tempfile::tempdir().unwrap();
+        // As another user for the file system alone, which this thread becomes: root may enter every directory.
+        let is_root = Uid::effective().is_root();
+        if is_root {
+            chown(dir.path(), Some(1000), Some(1000)).unwrap();
+            setfsgid(Gid::from_raw(1000));
+            setfsuid(Uid::from_raw(1000));
+        }
+        let (top, other) = (dir.path().join("top"), dir.path().join("other"));
+        fs::create_dir_all(&other).unwrap();
+        let modes = [0o000, 0o100, 0o200, 0o300, 0o400, 0o500, 0o600, 0o700];
+        let mut all = Vec::new();
+        for outer in modes {
+            for inner in modes {
+                let one = top.join(format!("{outer}/{inner}"));
+                fs::create_dir_all(one.join("empty")).unwrap();
+                fs::write(one.join("file"), "").unwrap();
+                symlink(&other, one.join("link")).unwrap();
+                all.push((one, inner));
+            }
+            all.push((top.join(outer.to_string()), outer));
+        }
+        for (path, mode) in all {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        fs::set_permissions(&other, fs::Permissions::from_mode(0o500)).unwrap();
+        assert!(fs::read_dir(top.join("0")).is_err(), "it may be read, so this proves nothing");
+        let result = tree(&top);
+        let mode = fs::metadata(&other).unwrap().permissions().mode() & 0o777;
+        if is_root {
+            setfsuid(Uid::from_raw(0));
+            setfsgid(Gid::from_raw(0));
+        }
+        result.unwrap();
+        assert!(!top.exists() && mode == 0o500, "{mode:o}");
     }
 }

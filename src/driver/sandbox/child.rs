@@ -10,12 +10,12 @@
 //!                   └─ program (make)
 //! ```
 //!
-//! Without namespaces the program has a reaper (host::tied), which ends the process group when vfguard is gone.
+//! Without namespaces the program has a reaper (host::tied), which ends all that it started when it ends or vfguard is gone.
 
 use super::bounds;
 use super::landlock::{self, Rule};
 use crate::host::sys::{self, Fork};
-use crate::host::tied;
+use crate::host::tied::{self, Reach};
 use nix::errno::Errno;
 use nix::fcntl::{open, OFlag};
 use nix::libc::sock_filter;
@@ -143,7 +143,7 @@ impl Plan {
             namespaces.enter(self)?;
         } else {
             // The signal below ends make alone, and what it has started would go on.
-            tied::enter(self.parent).map_err(|e| (number::INIT, e))?;
+            tied::enter(self.parent, Reach::Descendants).map_err(|e| (number::INIT, e))?;
             unistd::chdir(self.dir.as_c_str()).map_err(|e| (number::DIRECTORY, e))?;
             self.shed()?;
         }

@@ -14,8 +14,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/ipc.h>
 #include <sys/mman.h>
+#include <sys/msg.h>
 #include <sys/resource.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -79,6 +83,23 @@ static long count(void) {
 static long map(void) {
     union bpf_attr attr = {.map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 4, .max_entries = 1};
     return syscall(SYS_bpf, BPF_MAP_CREATE, &attr, sizeof attr);
+}
+/* Removed again at once: what is left on the machine itself stays there. */
+static long shared_memory(void) {
+    int id = shmget(IPC_PRIVATE, 1, 0600);
+    return id < 0 ? -1 : shmctl(id, IPC_RMID, 0);
+}
+static long queue(void) {
+    int id = msgget(IPC_PRIVATE, 0600);
+    return id < 0 ? -1 : msgctl(id, IPC_RMID, 0);
+}
+static long semaphores(void) {
+    int id = semget(IPC_PRIVATE, 1, 0600);
+    return id < 0 ? -1 : semctl(id, 0, IPC_RMID);
+}
+static long posix_queue(void) {
+    const char *name = "vfguard-test";
+    return syscall(SYS_mq_open, name, O_RDWR | O_CREAT, 0600, 0) < 0 ? -1 : syscall(SYS_mq_unlink, name);
 }
 static long trace(void) { return syscall(SYS_ptrace, 0, 0, 0, 0); }
 static long read_memory(void) {
@@ -145,6 +166,10 @@ static const struct { const char *name; long (*call)(void); int refusal; } calls
     {"fanotify", watch_files, ENOSYS},
     {"perf_event_open", count, ENOSYS},
     {"bpf", map, ENOSYS},
+    {"shmget", shared_memory, ENOSYS},
+    {"msgget", queue, ENOSYS},
+    {"semget", semaphores, ENOSYS},
+    {"mq_open", posix_queue, ENOSYS},
     {"ptrace", trace, EPERM},
     {"process_vm_readv", read_memory, ENOSYS},
     {"kcmp", compare, ENOSYS},

@@ -7,8 +7,8 @@
 //! ```text
 //! EAFNOSUPPORT  sockets other than UNIX, INET, INET6 and NETLINK: a network namespace does not hold AF_VSOCK
 //! EPERM         keys, further namespaces, mounts, tracing, the kernel's log and clock, placing memory, input to a terminal
-//! ENOSYS        what a kernel may be built without: io_uring, bpf, perf, userfaultfd, fanotify, memory in descriptors, which no
-//!               limit of address space counts; clone3(2), whose flags a filter cannot see (libc then takes clone(2));
+//! ENOSYS        what a kernel may be built without: io_uring, bpf, perf, userfaultfd, fanotify, System V IPC, message queues,
+//!               memory in descriptors, which no limit of address space counts; clone3(2), whose flags a filter cannot see (libc then takes clone(2));
 //!               calls newer than this list; and all of another machine's: 32-bit programs (`int 0x80`), and x32
 //! ```
 //!
@@ -28,7 +28,7 @@ const OPEN_TREE_ATTR: c_long = 467;
 const NEWEST: u32 = 469;
 
 /// Not there: what a program that finds them missing does without.
-const ABSENT: [c_long; 36] = [
+const ABSENT: [c_long; 49] = [
     libc::SYS_clone3,
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
@@ -66,6 +66,20 @@ const ABSENT: [c_long; 36] = [
     libc::SYS_acct,
     libc::SYS_swapon,
     libc::SYS_swapoff,
+    // System V IPC, and message queues: without an IPC namespace they are the machine's, and outlive the build.
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
+    libc::SYS_msgget,
+    libc::SYS_msgsnd,
+    libc::SYS_msgrcv,
+    libc::SYS_msgctl,
+    libc::SYS_semget,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_semctl,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
 ];
 
 /// Not there, and with a number of this machine's alone.

@@ -5,6 +5,7 @@ use super::disk::{self, Apart};
 use super::{containment, level, scope, Level, Sandbox, MAX_MEMORY};
 use crate::host::{sys, Host};
 use std::ffi::CStr;
+use std::fs;
 
 /// The disk that a build may take: ixgbevf takes 20 MB, an ice with debug information 200 MB.
 pub(super) const MAX_DISK: u64 = 1 << 30;
@@ -113,11 +114,23 @@ impl Sandbox<'_> {
         format!("vfguard: this build may take {}, {disk}; {memory}\n", self.disk_bound())
     }
 
+    /// Whether the number of processes can be limited. They are counted by user, and the caller's own has others; but those of a user
+    /// namespace are counted apart since Linux 5.14.
+    pub(super) fn counts_processes(&self) -> bool {
+        let apart = || fs::read_to_string("/proc/sys/kernel/osrelease").is_ok_and(|release| counts_apart(&release));
+        self.who.is_some() || self.level == Level::OwnUser && apart()
+    }
+
     pub(super) fn scope_limits(&self) -> Result<scope::Limits, String> {
         scope::available(self.host)?;
         let machine = machine().ok_or(UNTOLD)?;
         Ok(scope::Limits { memory: Memory::of(machine, self.jobs), tasks: self.processes() + TASKS_OF_OURS })
     }
+}
+
+fn counts_apart(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>());
+    matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (5, 14))
 }
 
 /// How a build would be bounded here, in words; nothing is asked of systemd.
@@ -151,6 +164,16 @@ mod tests {
         assert_eq!(disk(GB), Some(GB / 2));
         assert_eq!(disk(600 << 20), Some(300 << 20));
         assert_eq!(disk(400 << 20), None);
+    }
+
+    #[test]
+    fn processes_are_counted_by_namespace_since_linux_5_14() {
+        for release in ["5.14.0-427.el9\n", "6.1.0-57-amd64", "10.0", "6.1"] {
+            assert!(counts_apart(release), "{release}");
+        }
+        for release in ["5.13.19", "4.18.0-553.el8_10.x86_64", "2.6.32-754.el6", "", "unknown", "6"] {
+            assert!(!counts_apart(release), "{release}");
+        }
     }
 
     #[test]

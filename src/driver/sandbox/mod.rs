@@ -23,6 +23,7 @@ mod level;
 pub(super) mod run;
 mod scope;
 mod seccomp;
+mod strays;
 pub(super) mod watch;
 
 pub use self::bounds::{promised_bounds, JOB_MEMORY};
@@ -211,8 +212,7 @@ impl<'a> Sandbox<'a> {
             // Their memory is nobody's, like that of System V.
             (Resource::RLIMIT_MSGQUEUE, 0),
         ];
-        // Counted by user: for the caller's own it would count the caller's other processes.
-        if self.who.is_some() {
+        if self.counts_processes() {
             limits.push((Resource::RLIMIT_NPROC, self.processes()));
         }
         // A limit may be lowered by anyone and raised by few.

@@ -4,7 +4,7 @@
 use super::child::{number, SIGNALLED};
 use super::scope::{Hold, Scope};
 use super::watch::DiskWatch;
-use super::{Level, Sandbox, TMP};
+use super::{Sandbox, TMP};
 use crate::error::{advise, Remedy};
 use crate::host::command::Spec;
 use crate::host::sys;
@@ -12,23 +12,21 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{fcntl, FcntlArg, OFlag};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
-use nix::sys::signal::{kill, killpg, Signal};
-use nix::unistd::{self, pipe2, Gid, Pid, Uid};
-use std::fs::{self, File};
+use nix::sys::signal::{killpg, Signal};
+use nix::unistd::{pipe2, Pid, Uid};
+use std::fs::File;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::{fchown, MetadataExt};
+use std::os::unix::fs::fchown;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 /// How often a running build is looked at when it prints nothing.
 const TICK: Duration = Duration::from_millis(50);
 /// How long a process group gets between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
-/// How often it is tried to end the processes of the build user where no namespace does.
-const ROUNDS: usize = 50;
 
 /// Why a build was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +73,7 @@ impl Sandbox<'_> {
         loop {
             if !self.level.has_namespaces() {
                 self.way_is_open()?;
+                self.remove_system_v()?;
             }
             match self.start(spec, dir) {
                 Ok((child, reader, scope)) => {
@@ -219,7 +218,7 @@ impl Sandbox<'_> {
         let group = Pid::from_raw(child.id() as i32);
         let start = Instant::now();
         let build = self.build_dir();
-        let mut watch = DiskWatch::new(&build, self.has_own_disk());
+        let mut watch = DiskWatch::new(&build, self.has_own_disk(), self.makers(group));
         let mut stopped: Option<(Stop, Instant)> = None;
         let mut open = true;
         let status = loop {
@@ -247,6 +246,7 @@ impl Sandbox<'_> {
         // ESRCH (nobody left) is the rule.
         let _ = killpg(group, Signal::SIGKILL);
         self.end_strays()?;
+        self.remove_system_v()?;
         if open {
             drain(&mut reader, output, Duration::ZERO);
         }
@@ -258,77 +258,6 @@ impl Sandbox<'_> {
         let stopped = stopped.map(|(reason, _)| reason).or_else(|| if code == 0 { None } else { failed_for() });
         Ok(Ended { code, stopped })
     }
-
-    /// Without namespaces a process that left the group would go on; all of the build user's are ended at once. Where another
-    /// vfguard builds at the same time below another root, its processes are spared and the others ended one by one.
-    fn end_strays(&self) -> Result<()> {
-        let Some((uid, gid)) = self.who.filter(|_| self.level == Level::NoNamespaces) else { return Ok(()) };
-        let act = || format!("ending the processes of the build user (uid {uid})");
-        for _ in 0..ROUNDS {
-            let (anothers, strays): (Vec<Pid>, Vec<Pid>) =
-                processes(uid).into_iter().partition(|pid| is_anothers(*pid, uid.as_raw()));
-            if anothers.is_empty() {
-                // What becomes another process each time one looks is in no list, so that none is believed.
-                return end_all(uid, gid).with_context(act);
-            }
-            if strays.is_empty() {
-                return Ok(());
-            }
-            for pid in strays {
-                let _ = kill(pid, Signal::SIGKILL);
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        end_all(uid, gid).with_context(act)
-    }
-}
-
-fn processes(user: Uid) -> Vec<Pid> {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    processes
-        .filter(|e| e.metadata().is_ok_and(|m| m.uid() == user.as_raw()))
-        .filter_map(|e| e.file_name().to_str()?.parse().ok().map(Pid::from_raw))
-        .collect()
-}
-
-/// Sends SIGKILL to every process of a user, by a child that became that user. None can fork out of the way meanwhile (kill(2)),
-/// but one of them may end the child before it came to it: then another one does it.
-fn end_all(uid: Uid, gid: Gid) -> io::Result<()> {
-    for _ in 0..ROUNDS {
-        let mut command = Command::new("/proc/self/exe");
-        sys::in_child(&mut command, move || {
-            unistd::setgroups(&[])?;
-            unistd::setresgid(gid, gid, gid)?;
-            unistd::setresuid(uid, uid, uid)?;
-            match kill(Pid::from_raw(-1), Signal::SIGKILL) {
-                Ok(()) | Err(Errno::ESRCH) => sys::exit_now(0),
-                Err(e) => Err(e.into()),
-            }
-        });
-        if command.spawn()?.wait()?.success() {
-            return Ok(());
-        }
-    }
-    Err(io::Error::other("they end what is to end them"))
-}
-
-/// Whether the first ancestor of another user is a living vfguard other than this one. What has lost its parents is nobody's.
-fn is_anothers(pid: Pid, user: u32) -> bool {
-    let mut pid = pid.as_raw();
-    // A chain of processes is finite, but it changes while it is read.
-    for _ in 0..1000 {
-        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-        // The name in brackets may hold anything; after it come the state and the parent (proc(5)).
-        let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse::<i32>().ok());
-        let Some(parent) = parent.filter(|p| *p > 0) else { return false };
-        let Ok(owner) = fs::metadata(format!("/proc/{parent}")) else { return false };
-        if owner.uid() != user {
-            let exe = |pid: i32| fs::read_link(format!("/proc/{pid}/exe")).ok();
-            return parent != Pid::this().as_raw() && exe(parent).is_some() && exe(parent) == exe(Pid::this().as_raw());
-        }
-        pid = parent;
-    }
-    false
 }
 
 /// A program that runs, what it prints, and what came of moving it into a cgroup, if that was tried.

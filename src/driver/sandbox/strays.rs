@@ -11,7 +11,9 @@ use nix::unistd::{self, Gid, Pid, Uid};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -188,7 +190,11 @@ fn is_anothers(pid: Pid, user: u32) -> bool {
         let Ok(owner) = fs::metadata(format!("/proc/{parent}")) else { return false };
         if owner.uid() != user {
             let exe = |pid: i32| fs::read_link(format!("/proc/{pid}/exe")).ok();
-            return parent != Pid::this().as_raw() && exe(parent).is_some() && exe(parent) == exe(Pid::this().as_raw());
+            let (theirs, ours) = (exe(parent), exe(Pid::this().as_raw()));
+            // While a package is upgraded, two programs of that name may be at work; the build user starts none as another user.
+            let named = |exe: &PathBuf| exe.file_name().is_some_and(|name| name.as_bytes().starts_with(b"vfguard"));
+            return parent != Pid::this().as_raw()
+                && theirs.as_ref().is_some_and(|exe| ours.as_ref() == Some(exe) || named(exe));
         }
         pid = parent;
     }

@@ -23,9 +23,10 @@ const THIS_MODULE_LEAST: usize = 0x200;
 /// `MODULE_NAME_LEN` on 64-bit kernels, with its NUL.
 const MODULE_NAME_LEN: usize = 56;
 
-/// Symbols that a module imports, exports or has versions of, and the like. The largest of Debian's import 3,000.
+/// Symbols that a module imports, exports or has versions of, and the like. None of Debian's 8,257 imports more than
+/// 1,231 or has more than 1,599 aliases.
 pub(super) const MAX_LISTED: usize = 20_000;
-/// Bytes of `.modinfo` and of the sections with names; the largest of Debian's have 60 kB.
+/// Bytes of `.modinfo` and of the sections with names; Debian's have at most 76 kB.
 const MAX_TEXT: usize = 4 << 20;
 /// Modules that are wished for beside a module: each is looked for and read.
 const MAX_WISHES: usize = 256;

@@ -11,11 +11,11 @@ use std::process::Command;
 
 const K: &str = "6.1.0-56-amd64";
 
-/// A run that may have so much address space.
+/// A run that may have so much address space, and a minute of the processor.
 fn within(mebibytes: u32, machine: &Machine, args: &[&str]) -> Run {
     let plain = machine.command(args);
     let mut limited = Command::new("sh");
-    limited.args(["-c", "ulimit -v \"$0\" && exec \"$@\"", &(mebibytes << 10).to_string()]);
+    limited.args(["-c", "ulimit -t 60 && ulimit -v \"$0\" && exec \"$@\"", &(mebibytes << 10).to_string()]);
     limited.arg(plain.get_program()).args(plain.get_args());
     limited.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
     limited.output().unwrap().into()
@@ -210,20 +210,36 @@ fn a_module_that_asks_for_much_memory_is_refused() {
     }
 }
 
-/// A table of 1 KiB of which each of 255 branches leads back to its beginning.
+/// Tables of depmod that modprobe would not come to the end of either: each of 255 branches leads back to the beginning; two branches
+/// lead to one node, thirty times, and each node has a value and a pattern that takes its time.
 #[test]
-fn a_table_of_depmod_without_end_takes_little_memory() {
+fn a_table_of_depmod_without_end_takes_little_memory_and_time() {
     const PREFIX: u32 = 0x8000_0000;
+    const VALUES: u32 = 0x4000_0000;
     const CHILDREN: u32 = 0x2000_0000;
-    let root = (PREFIX | CHILDREN | 12).to_be_bytes();
-    let mut table = [0xB007_F457u32.to_be_bytes(), 0x0002_0001u32.to_be_bytes(), root].concat();
-    table.extend(b"*\0\x01\xff");
-    table.extend(root.repeat(255));
-    let machine = Machine::new().grub().kernel(K).boot_entry(K).boot_default(K).vf("ixgbevf").running("6.1.0-55-amd64");
-    fs::write(machine.path(&format!("lib/modules/{K}/modules.alias.bin")), table).unwrap();
-    let run = within(300, &machine, &["--format", "json", "check", K]);
-    assert_eq!(run.code, 3, "{}", run.stderr);
-    assert_eq!(run.json()["kernels"][0]["verdict"], "unsafe", "{}", run.stdout);
+    let head = |root: u32| [0xB007_F457, 0x0002_0001, root].map(u32::to_be_bytes).concat();
+    let root = PREFIX | CHILDREN | 12;
+    let circle = [&head(root)[..], b"*\0\x01\xff", &root.to_be_bytes().repeat(255)].concat();
+    let mut braid = head(0);
+    let mut next = 0u32;
+    for level in 0..30 {
+        let children = if level > 0 { CHILDREN } else { 0 };
+        let node = PREFIX | VALUES | children | u32::try_from(braid.len()).unwrap();
+        braid.extend([&b"*["[..], &[b'a'; 130], b"\0"].concat());
+        if level > 0 {
+            braid.extend([&b"ab"[..], &next.to_be_bytes().repeat(2)].concat());
+        }
+        braid.extend(b"\0\0\0\x01\0\0\0\x01x\0");
+        next = node;
+    }
+    braid[8..12].copy_from_slice(&next.to_be_bytes());
+    for (what, table) in [("circle", circle), ("braid", braid)] {
+        let machine = Machine::new().grub().kernel(K).boot_entry(K).boot_default(K).vf("ixgbevf").running("6.1.0-55-amd64");
+        fs::write(machine.path(&format!("lib/modules/{K}/modules.alias.bin")), table).unwrap();
+        let run = within(300, &machine, &["--format", "json", "check", K]);
+        assert_eq!(run.code, 3, "{what}: {}", run.stderr);
+        assert_eq!(run.json()["kernels"][0]["verdict"], "unsafe", "{what}: {}", run.stdout);
+    }
 }
 
 /// Each is read whole as long as they are together of a size that boot entries have.

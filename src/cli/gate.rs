@@ -201,8 +201,10 @@ fn remove(context: &Context) -> Result<Exit> {
     done.extend(protect::follow(host, None, Occasion::Removal));
     // Nor a hold that was left ready.
     done.extend(host.remove(boot::ready::FILE).err().map(|e| format!("{e:#}")));
+    // On a read-only /var it cannot be ended; all else is taken away by then.
+    let ended = gate::end_order(host);
     tell(context, Report { hands_off: None, done, ..Report::new(context) }, true);
-    Ok(Exit::Done)
+    ended.map(|()| Exit::Done)
 }
 
 /// Without a hold: takes away what is left of one. Where nothing boots otherwise, there is nothing to say.

@@ -14,7 +14,7 @@ use std::path::Path;
 /// Where it is, below the root.
 const FILE: &str = "/var/lib/vfguard/closed-by-hand.json";
 /// How its line among the gate's reasons begins.
-const SUMMARY: &str = "closed by hand";
+const SUMMARY: &str = "closed by hand by";
 /// What opens it.
 const TO_OPEN: &str = "vfguard gate open --reason TEXT";
 
@@ -44,7 +44,7 @@ impl ByHand {
     /// As one of the gate's reasons.
     pub fn reason(&self) -> Reason {
         let who = self.who.told();
-        let summary = format!("{SUMMARY} by {who} since {}: {}", audit::stamp(self.since), self.reason);
+        let summary = format!("{SUMMARY} {who} since {}: {}", audit::stamp(self.since), self.reason);
         Reason { kernel: None, summary, remedy: TO_OPEN.into() }
     }
 }
@@ -77,11 +77,12 @@ pub fn order(host: &Host) -> Option<Reason> {
     by_hand(host).map(|order| order.reason()).or_else(|| record(host)?.reasons.into_iter().find(is_order))
 }
 
-/// These reasons, after a person's order where there is one.
+/// These reasons, after a person's order: the one among them, else the one for which the gate is closed already. That is looked up in /run:
+/// who refuses does not wait for the disk on which the order itself is kept.
 pub(super) fn with(host: &Host, reasons: &[Reason]) -> Vec<Reason> {
-    let order = by_hand(host).map(|order| order.reason());
-    let others = reasons.iter().filter(|r| order.is_none() || !is_order(r)).cloned();
-    order.clone().into_iter().chain(others).collect()
+    let known = || record(host)?.reasons.into_iter().find(is_order);
+    let order = reasons.iter().find(|r| is_order(r)).cloned().or_else(known);
+    order.into_iter().chain(reasons.iter().filter(|r| !is_order(r)).cloned()).collect()
 }
 
 pub(super) fn store(host: &Host, order: &ByHand) -> Result<()> {
@@ -89,7 +90,10 @@ pub(super) fn store(host: &Host, order: &ByHand) -> Result<()> {
 }
 
 /// Ends the order. Where there is none, nothing is asked of a file system that may be read-only.
-pub(super) fn end(host: &Host) -> Result<()> {
+///
+/// # Errors
+/// When it cannot be removed.
+pub fn end(host: &Host) -> Result<()> {
     match host.path_of_link(FILE).symlink_metadata() {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         _ => host.remove_durably(FILE).map(drop),
@@ -101,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_order_stands_first_once_and_one_that_cannot_be_read_counts() {
+    fn an_order_stands_first_once_and_a_record_of_it_that_cannot_be_read_counts() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         let other = Reason { kernel: None, summary: "x".into(), remedy: "y".into() };
@@ -110,10 +114,13 @@ mod tests {
         let order = ByHand::new(&host, " change freeze ").unwrap();
         store(&host, &order).unwrap();
         assert_eq!(by_hand(&host), Some(order.clone()));
-        assert_eq!(with(&host, &[order.reason(), other.clone()]), [order.reason(), other.clone()]);
-        assert_eq!(with(&host, &[]), [order.reason()]);
+        assert_eq!(with(&host, &[other.clone(), order.reason()]), [order.reason(), other.clone()]);
+        assert_eq!(with(&host, std::slice::from_ref(&other)), std::slice::from_ref(&other), "it read the disk");
+        let closed = super::super::Record { reasons: vec![order.reason()], ..Default::default() };
+        host.write_atomic(super::super::RECORD, &serde_json::to_vec(&closed).unwrap(), 0o644).unwrap();
+        assert_eq!(with(&host, std::slice::from_ref(&other)), [order.reason(), other.clone()]);
         host.write_atomic(FILE, b"{", 0o644).unwrap();
-        assert!(with(&host, &[])[0].summary.contains("cannot be read"));
+        assert!(by_hand(&host).unwrap().reason().summary.contains("cannot be read"));
         end(&host).unwrap();
         assert_eq!(by_hand(&host), None);
         for reason in ["", " \t", "two\nlines", &"x".repeat(2000)] {

@@ -44,8 +44,9 @@ pub fn close(host: &Host, settings: &Settings, reasons: &[Reason]) -> Result<Clo
 /// Those of [`close`].
 pub fn keep_closed(host: &Host, settings: &Settings) -> Result<Option<Closed>> {
     // For what else it is closed is not looked at here, and stays.
-    let known = || record(host).unwrap_or_default().reasons;
-    by_hand::by_hand(host).map(|_| close(host, settings, &known())).transpose()
+    let known = || record(host).unwrap_or_default().reasons.into_iter().filter(|reason| !by_hand::is_order(reason));
+    let reasons = by_hand::by_hand(host).map(|order| std::iter::once(order.reason()).chain(known()).collect::<Vec<_>>());
+    reasons.map(|reasons| close(host, settings, &reasons)).transpose()
 }
 
 /// The same once all kernels are found safe: what is left of the reasons is the person's.

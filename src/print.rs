@@ -6,8 +6,8 @@
 
 #![allow(clippy::disallowed_methods)] // this is where stdout and stderr are
 
-use super::json::Json;
 use super::text::{printable, Text};
+use crate::report::json::Json;
 use nix::libc;
 use std::fs::OpenOptions;
 use std::io::{stderr, stdout, IsTerminal, Write};

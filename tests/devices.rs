@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use vfguard::config::Config;
 use vfguard::finding::Verdict;
 use vfguard::host::Host;
-use vfguard::survey::Survey;
+use vfguard::verdict::survey::Survey;
 
 const OLD: &str = "6.1.0-53-amd64";
 const NEW: &str = "6.1.0-54-amd64";

@@ -19,9 +19,10 @@ use std::time::{Duration, Instant};
 use support::{Authority, Reply, Server};
 use vfguard::config::Fetch;
 use vfguard::driver::fetch::{fetch_within, Limits, Network, NotFetched, Unanswered};
-use vfguard::driver::{local_archive, Digest, Origin, Progress, Recipe, VerifiedArchive};
+use vfguard::driver::{local_archive, Digest, Origin, Recipe, VerifiedArchive};
 use vfguard::error::remedy;
 use vfguard::host::Host;
+use vfguard::progress::Progress;
 
 /// What is fetched: fetching does not care what an archive holds, but says so when it is none.
 fn archive() -> Vec<u8> {

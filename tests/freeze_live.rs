@@ -11,7 +11,8 @@ use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use vfguard::host::{freeze, mounts, Host};
+use vfguard::host::files::{freeze, mounts};
+use vfguard::host::Host;
 
 const OLD: &str = "6.1.0-53-amd64";
 const NEW: &str = "6.1.0-54-amd64";

@@ -1,4 +1,4 @@
-//! The hooks of one transaction, in the order of each generation of packages (src/hook/order.rs), with what lies on the disk at each: a
+//! The hooks of one transaction, in the order of each generation of packages (src/flow/hook/order.rs), with what lies on the disk at each: a
 //! kernel comes, and in the same transaction the oldest one goes. Whichever of the hooks die, the last one decides; and none leads into a
 //! kernel whose initramfs and boot entry are not written.
 

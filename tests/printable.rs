@@ -87,7 +87,7 @@ fn is_clean(what: &str, text: &str) -> BTreeSet<&'static str> {
     let plain = OURS.iter().fold(text.to_owned(), |text, ours| text.replace(ours, ""));
     for c in plain.chars().filter(|c| *c != '\n') {
         assert!(!c.is_control() && c != '\u{200b}' && c != '\u{202e}', "{what}: {c:?} in {text:?}");
-        assert!(vfguard::report::text::is_printable(c), "{what}: {c:?} in {text:?}");
+        assert!(vfguard::text::is_printable(c), "{what}: {c:?} in {text:?}");
     }
     // JSON is data; a script of ours has indentation.
     let people = plain.split("{\n").next().unwrap_or_default();

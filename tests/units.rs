@@ -47,7 +47,7 @@ fn constant(file: &str, name: &str) -> u64 {
 /// more for each that has to be killed.
 fn closing() -> u64 {
     let (ask, reload) = (constant("src/host/systemd.rs", "ASK_LIMIT"), constant("src/host/systemd.rs", "RELOAD_LIMIT"));
-    4 * ask + reload + constant("src/gate/systemd.rs", "STOP_LIMIT") + 6 * constant("src/host/command.rs", "GRACE")
+    4 * ask + reload + constant("src/gate/means/systemd.rs", "STOP_LIMIT") + 6 * constant("src/host/command/mod.rs", "GRACE")
 }
 
 /// The gate where others close or open it as well.
@@ -59,8 +59,14 @@ fn gate() -> u64 {
 /// it. What is refused is held and closed side by side, and closing takes longer.
 fn deciding() -> u64 {
     let moving = constant("src/host/lock.rs", "MOVING");
-    assert!(gate() > moving + constant("src/boot/efi.rs", "BOOTCTL_LIMIT") + constant("src/host/freeze.rs", "PATIENCE"));
-    constant("src/host/systemd.rs", "ASK_LIMIT") + gate() + constant("src/reconcile.rs", "DECIDING") + moving + gate()
+    assert!(
+        gate() > moving + constant("src/boot/efi.rs", "BOOTCTL_LIMIT") + constant("src/host/files/freeze.rs", "PATIENCE")
+    );
+    constant("src/host/systemd.rs", "ASK_LIMIT")
+        + gate()
+        + constant("src/flow/reconcile/mod.rs", "DECIDING")
+        + moving
+        + gate()
 }
 
 /// One driver for one kernel, with the default settings: three places, the build, and what follows it.
@@ -88,13 +94,13 @@ fn no_unit_is_ended_before_its_program_has_waited_as_long_as_it_may() {
         deciding().max(ask + limit("vfguard-fail-closed.service", "TimeoutStartSec")),
     );
     // Logins wait for it, so it gets what it needs by itself.
-    holds("vfguard-boot.service", "TimeoutStartSec", constant("src/cli/reconcile.rs", "DRIVERS") + closing());
+    holds("vfguard-boot.service", "TimeoutStartSec", constant("src/cli/act/reconcile.rs", "DRIVERS") + closing());
     holds("vfguard.service", "TimeoutStopSec", closing());
     let worker = deciding() + Config::default().hook.lock_timeout + constant("src/driver/fetch/network.rs", "PATIENCE");
     holds("vfguard.service", "TimeoutStartSec", worker + 2 * preparing());
     // Three tries for one kernel.
     let headers = "src/driver/headers.rs";
-    let packages = constant("src/host/packages.rs", "REFRESH") + constant("src/host/packages.rs", "INSTALL");
+    let packages = constant("src/packages/mod.rs", "REFRESH") + constant("src/packages/mod.rs", "INSTALL");
     let one_try = constant(headers, "PATIENCE") + packages + constant(headers, "PAUSE");
     holds("vfguard-headers.service", "TimeoutStartSec", deciding() + 3 * one_try);
     // vfguard's turn, and each of the shell's own steps.

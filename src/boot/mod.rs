@@ -7,6 +7,7 @@
 
 mod check;
 mod choose;
+pub mod declined;
 pub mod efi;
 mod entry;
 pub mod fuzz;

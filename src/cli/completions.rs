@@ -1,8 +1,8 @@
 //! `vfguard completions SHELL`
 
 use crate::error::Exit;
-use crate::report::print;
-use crate::report::text::Text;
+use crate::print;
+use crate::text::Text;
 use anyhow::Result;
 
 /// Arguments.

@@ -1,25 +1,20 @@
 //! The command line: one file a verb, which declares its arguments and calls one function.
 
-mod accept;
-pub mod check;
+mod act;
 mod completions;
-mod decline;
-mod doctor;
-mod gate;
 mod man;
-mod next_boot;
-mod prepare;
-mod reboot;
-mod reconcile;
-mod rehearse;
-mod status;
-mod verify;
+mod read;
 
+use self::act::{accept, decline, gate, prepare, reboot, reconcile, rehearse};
+use self::read::{check, doctor, next_boot, status, verify};
 use crate::config::Config;
 use crate::error::{self, Exit};
-use crate::host::{freeze, sys, Host};
-use crate::report::text::{printable, Text};
-use crate::report::{human, json, notices, print};
+use crate::host::files::freeze;
+use crate::host::notices;
+use crate::host::{sys, Host};
+use crate::print;
+use crate::report::{human, json};
+use crate::text::{printable, Text};
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use nix::sys::signal::Signal;

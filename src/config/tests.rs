@@ -147,7 +147,7 @@ fn every_number_has_a_range_and_what_is_out_of_it_is_refused_with_its_key_the_ra
 
 #[test]
 fn no_setting_is_a_number_without_a_range() {
-    let source = include_str!("../config.rs");
+    let source = include_str!("mod.rs");
     let lines: Vec<&str> = source.lines().collect();
     let numbers: Vec<usize> = (0..lines.len())
         .filter(|n| {

@@ -6,10 +6,10 @@ use crate::config::{Config, Mode};
 use crate::driver::{self, sandbox, Numbers};
 use crate::finding::{Finding, Severity};
 use crate::gate::audit;
-use crate::host::packages::Packages;
 use crate::host::{command, place, Host};
 use crate::kernel::tree::{build_tree, install_headers};
-use crate::survey::{room, Survey};
+use crate::packages::Packages;
+use crate::verdict::survey::{room, Survey};
 use nix::unistd::{access, AccessFlags};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -173,7 +173,7 @@ fn gate(host: &Host, config: &Config) -> Check {
     if !writable(host, Path::new("/run/vfguard")) {
         return Check::failed("gate", "/run cannot be written", "run this as root, with a tmpfs at /run");
     }
-    if host.is_live() && !crate::gate::upstart::is_upstart(host) {
+    if host.is_live() && !crate::gate::means::upstart::is_upstart(host) {
         if let Err(e) = crate::host::systemd::show(&["reboot.target"], &["LoadState"]) {
             return Check::failed("gate", format!("{e:#}"), "systemctl status");
         }

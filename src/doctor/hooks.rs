@@ -4,10 +4,10 @@
 //! (post-transaction-actions) and dnf.conf(5); libdnf5-actions(8); kernel-install(8); rpm's file triggers.
 
 use super::{Check, Status};
-use crate::gate::upstart;
+use crate::gate::means::upstart;
 use crate::host::command::{self, Spec};
-use crate::host::packages::{ini, yum, RPMDB};
 use crate::host::{systemd, Host};
+use crate::packages::{ini, yum, RPMDB};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const ASK: Duration = Duration::from_secs(30);
 const UNITS: [&str; 3] = ["vfguard-boot.service", "vfguard-watch.path", "vfguard.timer"];
 /// Units that those and the hooks start.
 const WORKERS: [&str; 4] =
-    [crate::hook::WORKER, crate::hook::HEADERS, "vfguard-watch.service", "vfguard-fail-closed.service"];
+    [crate::flow::hook::WORKER, crate::flow::hook::HEADERS, "vfguard-watch.service", "vfguard-fail-closed.service"];
 
 /// Looks at the hooks of every package manager that is there, and at the units.
 pub fn examine(host: &Host) -> Vec<Check> {

@@ -1,13 +1,14 @@
 //! The headers of a kernel that came without them, installed by the machine's own package manager: never inside a transaction,
 //! bounded in time and tries, and every outcome is seen on the disk.
 
-use super::{build, Progress};
+use super::build;
 use crate::error::{advise, Remedy};
 use crate::finding::{Code, Finding};
-use crate::host::packages::Packages;
 use crate::host::{command, files, locks, Host};
 use crate::kernel::tree::build_tree;
 use crate::kernel::KernelRelease;
+use crate::packages::Packages;
+use crate::progress::Progress;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};

@@ -1,13 +1,13 @@
 //! One look at the machine, and the plan that follows from it.
 
+use super::plan::{plan, Facts, Plan, Rights};
 use crate::boot;
 use crate::config::Config;
 use crate::gate;
 use crate::host::Host;
-use crate::judge::Judgement;
 use crate::kernel::leaving;
-use crate::plan::{plan, Facts, Plan, Rights};
-use crate::survey::Survey;
+use crate::verdict::judge::Judgement;
+use crate::verdict::survey::Survey;
 use anyhow::Result;
 
 /// What was seen, and when.

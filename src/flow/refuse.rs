@@ -4,19 +4,19 @@
 //! Both at once: closing waits for systemd, which may hang until this process is killed, and holding writes to /boot, which a frozen file
 //! system or a dead disk may keep from ever ending. Neither waits for the other, nor for a build.
 
+use super::look::Look;
+use super::plan::{self, Hindrance, Hold, Plan, Refusal, Rights};
 use crate::boot;
 use crate::config::{Config, Gate as Settings};
 use crate::error::{advise, exit, Exit};
 use crate::gate::{self, audit, Closed, Reason};
 use crate::host::lock::BootLock;
+use crate::host::notices::{self, Topic};
 use crate::host::place::Place;
 use crate::host::{failpoint, Host};
-use crate::judge::Judgement;
 use crate::kernel::installed;
-use crate::look::Look;
-use crate::plan::{self, Hindrance, Hold, Plan, Refusal, Rights};
-use crate::report::notices::{self, Topic};
-use crate::survey;
+use crate::verdict::judge::Judgement;
+use crate::verdict::survey;
 use anyhow::Result;
 use std::sync::Mutex;
 use std::thread;

@@ -5,14 +5,15 @@
 
 use crate::config::{Config, Rehearse, Sign};
 use crate::driver::fetch::Unanswered;
-use crate::driver::{self, Digest, Numbers, Prepared, Progress, Recipe, Release};
+use crate::driver::{self, Digest, Numbers, Prepared, Recipe, Release};
 use crate::error::advise;
-use crate::host::packages::{Download, Freshness, Headers, Lists, Packages};
-use crate::host::pci::{self, Device};
+use crate::host::devices::pci::{self, Device};
 use crate::host::{files, os_release, Host};
-use crate::judge::KernelReport;
 use crate::kernel::{installed, tree, KernelRelease};
-use crate::survey::{room, Survey};
+use crate::packages::{Download, Freshness, Headers, Lists, Packages};
+use crate::progress::Progress;
+use crate::verdict::judge::KernelReport;
+use crate::verdict::survey::{room, Survey};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fs;

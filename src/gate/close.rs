@@ -3,16 +3,17 @@
 use super::audit::{self, What};
 use super::by_hand::{self, ByHand};
 use super::lock::Lock;
+use super::means::systemd::{self, Files, Initctl};
+use super::means::upstart;
 use super::override_::{self, active as active_override};
 use super::removing::removing;
-use super::systemd::{self, Files, Initctl};
-use super::{generation, kernels_of, look, pass, record, upstart, Reason, Record, State, RECORD};
+use super::{generation, kernels_of, look, pass, record, Reason, Record, State, RECORD};
 use crate::config::Gate as Settings;
 use crate::error::{advise, Remedy};
+use crate::host::notices::{self, Topic};
 use crate::host::{failpoint, Host};
 use crate::kernel::KernelRelease;
-use crate::report::notices::{self, Topic};
-use crate::report::text::Text;
+use crate::text::Text;
 use anyhow::Result;
 
 /// What closing came to.

@@ -39,7 +39,7 @@ impl Lock {
         let taken = Lock::acquire(host);
         Lock::of(taken.remedy(
             format!("taking the gate's lock {LOCK}"),
-            format!("run this as root, with room in /run; if that cannot be had: {}", super::systemd::WAY_OUT),
+            format!("run this as root, with room in /run; if that cannot be had: {}", super::means::systemd::WAY_OUT),
         )?)
     }
 

@@ -15,13 +15,12 @@ mod by_hand;
 mod close;
 pub mod generation;
 mod lock;
+pub mod means;
 mod open;
 mod override_;
 mod pass;
 mod removing;
-pub mod systemd;
 mod term;
-pub mod upstart;
 
 pub use by_hand::{by_hand, end as end_order, order, ByHand};
 pub use close::{close, close_by_hand, close_undecided, end_pass, keep_closed, keep_closed_by_order, Closed};
@@ -32,10 +31,11 @@ pub use removing::removing;
 pub use term::Term;
 
 use crate::host::{files, Host};
-use crate::judge::Judgement;
 use crate::kernel::KernelRelease;
+use crate::verdict::judge::Judgement;
+use means::systemd::{self, Files, Initctl};
+use means::upstart;
 use serde::{Deserialize, Serialize};
-use systemd::{Files, Initctl};
 
 /// Why the gate is closed and what has to be put back, below the root. Its presence also says that systemd has not been
 /// seen open since.

@@ -4,13 +4,14 @@
 use super::audit::{self, What};
 use super::by_hand::by_hand;
 use super::lock::Lock;
-use super::systemd::{self, Files};
+use super::means::systemd::{self, Files};
+use super::means::upstart;
 use super::term::Term;
-use super::{generation, is_clear, look, override_, pass, record, upstart, RECORD};
+use super::{generation, is_clear, look, override_, pass, record, RECORD};
 use crate::error::{advise, Remedy};
+use crate::host::notices::{self, Topic};
 use crate::host::{command, failpoint, Host};
-use crate::report::notices::{self, Topic};
-use crate::report::text::Text;
+use crate::text::Text;
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::path::Path;

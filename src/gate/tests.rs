@@ -2,7 +2,7 @@ use super::close::close_locked;
 use super::lock::{Lock, LOCK};
 use super::*;
 use crate::config::Gate as Settings;
-use crate::report::notices;
+use crate::host::notices;
 use std::path::Path;
 use std::time::Duration;
 
@@ -106,7 +106,7 @@ fn a_run_killed_between_the_files_is_finished_or_undone_by_the_next() {
     assert!(is_clear(&host) && tree(dir.path()).is_empty());
     // Files removed, and killed before systemd was told: the record is what remains, and it is not clear.
     close(&host, &Settings::default(), &because("6.1.0-9", "x")).unwrap();
-    super::systemd::remove(&host, &Initctl::default()).unwrap();
+    super::means::systemd::remove(&host, &Initctl::default()).unwrap();
     assert!(!is_clear(&host));
     open(&host, None).unwrap();
     assert!(is_clear(&host));

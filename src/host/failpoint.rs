@@ -64,7 +64,7 @@ mod steps {
         let start = Instant::now();
         while !go.exists() {
             if made.is_err() || start.elapsed() > PATIENCE {
-                crate::report::print::note(&format!("paused at {name}: no {}", go.display()));
+                crate::print::note(&format!("paused at {name}: no {}", go.display()));
                 std::process::abort();
             }
             sleep(LOOK);

@@ -4,25 +4,19 @@
 
 pub mod cache;
 pub mod command;
+pub mod devices;
 pub mod failpoint;
 pub mod files;
-pub mod freeze;
 pub mod lock;
 pub mod locks;
-pub mod master;
-pub mod mounts;
+pub mod notices;
 pub mod os_release;
-pub mod packages;
-pub mod pci;
 pub mod place;
-pub mod remove;
-mod resolve;
-pub mod routes;
 pub mod sys;
 pub mod systemd;
-pub mod tied;
 
 use self::files::below::Dir;
+use self::files::resolve;
 use crate::error::Remedy;
 use anyhow::{Context, Result};
 use nix::sys::statfs::{statfs, MSDOS_SUPER_MAGIC};

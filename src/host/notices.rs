@@ -1,8 +1,8 @@
 //! Telling people who did not ask: the journal, a wall message, the message of the day.
 
-use super::text::{printable, Text};
 use crate::host::command::{self, Spec};
 use crate::host::{files, Host};
+use crate::text::{printable, Text};
 use anyhow::Result;
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;
@@ -116,7 +116,7 @@ fn datagram(topic: Topic, message: &str, fields: &[(&str, &str)]) -> Vec<u8> {
 pub fn complain(result: Result<()>) {
     if let Err(e) = result {
         let remedy = crate::error::remedy(&e).map(|r| format!("; {r}")).unwrap_or_default();
-        super::print::note(&format!("{e:#}{remedy}"));
+        crate::print::note(&format!("{e:#}{remedy}"));
     }
 }
 

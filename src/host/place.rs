@@ -5,7 +5,7 @@
 
 use super::systemd::{self, BOOTED};
 use super::Host;
-use crate::gate::upstart;
+use crate::gate::means::upstart;
 use serde::Serialize;
 use std::os::unix::fs::MetadataExt;
 

@@ -6,8 +6,8 @@
 
 use super::installed;
 use super::KernelRelease;
+use crate::decompress;
 use crate::host::{cache, Host};
-use crate::module::decompress;
 use std::io::Read;
 
 /// A certificate is some 1,400 bytes; this is more than any real one.

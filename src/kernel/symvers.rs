@@ -3,8 +3,8 @@
 
 use super::installed::modules_dir;
 use super::KernelRelease;
+use crate::decompress;
 use crate::host::Host;
-use crate::module::decompress;
 use hashbrown::HashTable;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use std::cell::{Cell, OnceCell, RefCell};

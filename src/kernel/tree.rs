@@ -7,8 +7,8 @@
 use super::installed::modules_dir;
 use super::KernelRelease;
 use crate::finding::{Code, Finding};
-use crate::host::packages::Packages;
 use crate::host::Host;
+use crate::packages::Packages;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

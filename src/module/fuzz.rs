@@ -30,7 +30,7 @@ pub fn elf(bytes: &[u8]) {
 /// A `.modinfo` section.
 pub fn modinfo(bytes: &[u8]) {
     for key in ["alias", "", "vermagic"] {
-        let _ = (super::modinfo::value(bytes, key), super::modinfo::list(bytes, key));
+        let _ = (super::file::modinfo::value(bytes, key), super::file::modinfo::list(bytes, key));
     }
 }
 
@@ -60,27 +60,29 @@ pub fn alias(bytes: &[u8]) {
 
 /// A signature behind whatever it signs.
 pub fn signature(bytes: &[u8]) {
-    drop(super::signature::split(bytes));
+    drop(super::file::signature::split(bytes));
 }
 
 /// An initramfs.
 pub fn cpio(bytes: &[u8]) {
-    let _ = super::cpio::read(super::cpio::without_bootconfig(bytes), &mut super::rootfs::Tree::default(), |_| {
-        Some(super::rootfs::Wanted::Module)
-    });
+    let _ = super::initramfs::cpio::read(
+        super::initramfs::cpio::without_bootconfig(bytes),
+        &mut super::initramfs::rootfs::Tree::default(),
+        |_| Some(super::initramfs::rootfs::Wanted::Module),
+    );
 }
 
 /// A file of modprobe.d, and the same text as a command line.
 pub fn modprobe(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let mut settings = super::modprobe::Modprobe::default();
+    let mut settings = super::target::modprobe::Modprobe::default();
     settings.add(Path::new("/x"), &text);
     let _ = (settings.refuses("ixgbevf", &text), settings.refuses_as_dependency("ixgbevf", &text), settings.alias(&text));
 }
 
 /// `modules.dep.bin` and the like.
 pub fn trie(bytes: &[u8]) {
-    if let Ok(trie) = super::trie::Trie::new(bytes.to_vec()) {
+    if let Ok(trie) = super::target::trie::Trie::new(bytes.to_vec()) {
         let _ = (trie.exact("ixgbevf"), trie.matching("pci:v00008086d000010ED"));
     }
 }
@@ -92,7 +94,7 @@ pub fn image(bytes: &[u8]) {
 
 /// A list of certificates as the firmware keeps it.
 pub fn efi(bytes: &[u8]) {
-    drop(super::trust::listed(bytes));
+    drop(super::verify::trust::listed(bytes));
 }
 
 #[cfg(test)]

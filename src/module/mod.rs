@@ -3,34 +3,25 @@
 //!
 //! Where the verifier cannot know, it is stricter than the kernel, never laxer.
 
-mod cpio;
-pub(crate) mod decompress;
-mod depmod;
-mod elf;
 mod file;
 #[doc(hidden)]
 pub mod fuzz;
-pub mod index;
 mod initramfs;
-mod modinfo;
-mod modprobe;
 mod names;
 pub mod placement;
-mod rootfs;
-mod signature;
 mod target;
-mod trie;
-mod trust;
 mod verify;
 
+pub use file::signature::Signature;
 pub use file::{Import, Module, Offer};
-pub use index::Provider;
 pub use initramfs::{initramfs_carries, initramfs_driver, initramfs_files, initramfs_repack, initramfs_whole};
 pub use names::interface_findings;
 pub use placement::{check_placement, initramfs_findings, on_disk};
-pub use signature::Signature;
+pub use target::index::{Index, Provider};
 pub use target::Target;
 pub use verify::verify;
+
+use target::{depmod, modprobe};
 
 /// Where the settings of modprobe and depmod are.
 pub struct Settings {

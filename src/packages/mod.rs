@@ -13,9 +13,9 @@ pub use headers::{Download, Headers};
 pub use lists::{Freshness, Lists};
 pub use offer::Offer;
 
-use super::command::{self, Spec};
-use super::{os_release, Host};
 use crate::error::advise;
+use crate::host::command::{self, Spec};
+use crate::host::{os_release, Host};
 use crate::kernel::KernelRelease;
 use anyhow::Result;
 use std::path::Path;

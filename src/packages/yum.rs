@@ -80,7 +80,7 @@ mod tests {
             ("/etc/yum.conf", "[main]\nplugins=1\n"),
             (PLUGIN, ""),
             (PLUGIN_CONF, "[main]\nenabled = 1\n"),
-            ("/etc/yum/post-actions/vfguard.action", include_str!("../../../packaging/hooks/yum.action")),
+            ("/etc/yum/post-actions/vfguard.action", include_str!("../../packaging/hooks/yum.action")),
             ("/var/run/yum.pid", "7"),
             ("/proc/7/cmdline", "/usr/bin/python\0/usr/bin/yum\0-y\0update\0"),
         ];

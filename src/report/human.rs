@@ -1,8 +1,8 @@
 //! Reports for people: what, why, and what to type next, readable at a glance.
 
 use crate::finding::{Finding, Severity, Verdict};
-use crate::judge::{KernelReport, Origin};
-use crate::report::text::{Colour, Text, Word};
+use crate::text::{Colour, Text, Word};
+use crate::verdict::judge::{KernelReport, Origin};
 
 /// Text with or without colours.
 #[derive(Clone, Copy, Debug)]

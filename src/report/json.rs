@@ -1,6 +1,6 @@
 //! The JSON of the contract: one object with `"schema": 1`; fields are added, never renamed.
 
-use super::text::is_printable;
+use crate::text::is_printable;
 use serde::Serialize;
 use std::fmt::Write;
 

@@ -3,7 +3,4 @@
 pub mod human;
 pub mod json;
 pub mod man;
-pub mod notices;
-pub mod print;
 pub mod progress;
-pub mod text;

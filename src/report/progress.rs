@@ -1,9 +1,9 @@
 //! How far a long step is: a bar on a terminal, lines in a pipe, nothing when quiet or in JSON.
 
-use super::print;
-use super::text::{printable, Text};
 use crate::cli::Context;
-use crate::driver::{Progress, Silent};
+use crate::print;
+use crate::progress::{Progress, Silent};
+use crate::text::{printable, Text};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::File;
 use std::io::Write;

@@ -7,9 +7,9 @@ pub mod protect;
 mod zypp;
 
 use crate::finding::{Code, Finding};
-use crate::host::packages::Packages;
 use crate::host::Host;
 use crate::kernel::KernelRelease;
+use crate::packages::Packages;
 
 /// What the next kernel update would lead to.
 struct Outlook {

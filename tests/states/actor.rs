@@ -32,7 +32,7 @@ pub enum Pc {
     Idle,
     // A unit that was started and may have to wait for others.
     Queued,
-    // A run of vfguard: src/reconcile.rs.
+    // A run of vfguard: src/flow/reconcile/mod.rs.
     Raise,
     Look,
     Read,

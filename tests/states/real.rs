@@ -13,10 +13,10 @@ use vfguard::boot::told::{self, Told};
 use vfguard::boot::{self, Candidate, NextBoot, Source};
 use vfguard::config::Mode;
 use vfguard::finding::{Code, Finding, Verdict};
+use vfguard::flow::plan::{self, Facts, Refusal, Rights};
 use vfguard::host::place::Place;
-use vfguard::judge::{self, judge, KernelReport};
 use vfguard::kernel::KernelRelease;
-use vfguard::plan::{self, Facts, Refusal, Rights};
+use vfguard::verdict::judge::{self, judge, KernelReport};
 
 type Kept<Q, A> = RefCell<HashMap<Q, A>>;
 

@@ -1,4 +1,4 @@
-//! A run of vfguard, a step for each group of system calls: src/reconcile.rs and src/refuse.rs. What is done under a lock of its own is in
+//! A run of vfguard, a step for each group of system calls: src/flow/reconcile/mod.rs and src/flow/refuse.rs. What is done under a lock of its own is in
 //! gate.rs and boot.rs.
 
 use super::actor::{Actor, End, Pc, Phase, Plan, Who};

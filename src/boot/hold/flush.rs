@@ -1,6 +1,7 @@
 //! Making a change below /boot visible to a boot loader that reads no journal.
 
-use crate::host::{freeze, mounts, Host};
+use crate::host::files::{freeze, mounts};
+use crate::host::Host;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sys::statfs::{fstatfs, XFS_SUPER_MAGIC};

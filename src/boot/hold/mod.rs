@@ -15,10 +15,10 @@ pub use end::{clean, release, unmark, unteach};
 pub use flush::settle;
 pub use record::{HeldOff, Hold};
 
+use super::declined;
 use super::loader::{Asked, Loader};
 use super::{choose, Candidate, NextBoot, Role};
 use crate::config::Boot;
-use crate::declined;
 use crate::error::{advise, Remedy};
 use crate::host::lock::BootLock;
 use crate::host::{failpoint, locks, Host};

@@ -2,7 +2,7 @@
 
 use super::literal::{entry, stock};
 use super::*;
-use crate::declined;
+use crate::boot::declined;
 
 const LATER: &str = "4.18.0-600.el8.x86_64";
 

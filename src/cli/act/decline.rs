@@ -2,21 +2,21 @@
 //! kernel is treated as ever. `vfguard decline --device ADDRESS`: a network device that is missing is gone for good, and no kernel needs to
 //! drive it.
 
-use super::Context;
 use crate::boot;
-use crate::declined;
+use crate::boot::declined;
+use crate::cli::Context;
 use crate::error::{advise, Exit};
 use crate::finding::Verdict;
+use crate::flow::reconcile::{self, Effort, Standing};
 use crate::gate::audit;
 use crate::host::failpoint;
 use crate::host::lock::BootLock;
-use crate::judge::Role;
+use crate::host::notices::{self, Topic};
 use crate::kernel::KernelRelease;
-use crate::reconcile::{self, Effort, Standing};
-use crate::report::notices::{self, Topic};
 use crate::report::progress;
-use crate::survey::known::{self, Known};
-use crate::survey::Survey;
+use crate::verdict::judge::Role;
+use crate::verdict::survey::known::{self, Known};
+use crate::verdict::survey::Survey;
 use anyhow::Result;
 
 /// Arguments.
@@ -67,7 +67,7 @@ pub fn decide(context: &Context, done: &[String]) -> Result<Exit> {
         context.say("what may boot now is not safe: vfguard check");
     }
     if context.json() {
-        super::check::report(context, &outcome.judgement, outcome.gate);
+        crate::cli::read::check::report(context, &outcome.judgement, outcome.gate);
     }
     Ok(Exit::Done)
 }

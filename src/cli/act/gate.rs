@@ -1,19 +1,20 @@
 //! `vfguard gate show`, `gate close`, `gate open`: the gate by hand. Never waits for a build: the gate has a lock of its own.
 
-use super::{Context, Global};
 use crate::boot;
+use crate::boot::declined::{self, Declined};
+use crate::cli::{Context, Global};
 use crate::config::{Boot, Config, Gate as Settings, Mode};
-use crate::declined::{self, Declined};
 use crate::error::{advise, Exit};
+use crate::flow::reconcile;
+use crate::flow::refuse;
 use crate::gate::{self, audit, Gate, Override, Reason, State};
 use crate::host::lock::BootLock;
 use crate::host::{place, Host};
 use crate::kernel::{self, KernelRelease};
-use crate::reconcile;
-use crate::refuse;
-use crate::report::text::Text;
-use crate::report::{json, print};
+use crate::print;
+use crate::report::json;
 use crate::retention::protect::{self, Occasion};
+use crate::text::Text;
 use anyhow::Result;
 use serde::Serialize;
 use std::time::Duration;

@@ -1,14 +1,15 @@
 //! `vfguard prepare [KERNEL…]`: fetch → build → verify → install.
 
-use super::{check, Context};
+use crate::cli::read::check;
+use crate::cli::Context;
 use crate::driver::{self, Digest, Recipe};
 use crate::error::{advise, advise_exit, Exit};
+use crate::flow::reconcile;
+use crate::host::devices::pci::Device;
 use crate::host::lock::WriteLock;
-use crate::host::pci::Device;
 use crate::kernel::KernelRelease;
-use crate::reconcile;
 use crate::report::progress;
-use crate::survey::Survey;
+use crate::verdict::survey::Survey;
 use anyhow::Result;
 use std::collections::BTreeSet;
 use std::path::PathBuf;

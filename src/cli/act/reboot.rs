@@ -1,17 +1,18 @@
 //! `vfguard reboot`: the check and the reboot in one, for scripts that would otherwise forget the first.
 
-use super::{check, Context};
 use crate::boot;
+use crate::cli::read::check;
+use crate::cli::Context;
 use crate::config::Mode;
 use crate::error::{advise, advise_exit, Exit};
 use crate::finding::Verdict;
 use crate::gate::{self, audit, Opened, State};
 use crate::host::lock::{BootLock, WriteLock};
+use crate::host::notices::{self, Topic};
 use crate::host::{command, failpoint, locks, place, systemd, Host};
-use crate::judge::Judgement;
 use crate::kernel::KernelRelease;
-use crate::report::notices::{self, Topic};
-use crate::survey::{self, Survey};
+use crate::verdict::judge::Judgement;
+use crate::verdict::survey::{self, Survey};
 use anyhow::Result;
 use std::time::{Duration, Instant};
 
@@ -156,7 +157,7 @@ fn ask(context: &Context, judgement: &Judgement, why: &str, into: Option<&Kernel
         return Ok(Exit::Done);
     }
     context.say(&format!("rebooting: {why}"));
-    command::run_ok(&if gate::upstart::is_upstart(host) {
+    command::run_ok(&if gate::means::upstart::is_upstart(host) {
         command::Spec::new("shutdown", ["-r", "now"], ASK_LIMIT)
     } else {
         systemd::spec(["reboot"], ASK_LIMIT)
@@ -166,7 +167,7 @@ fn ask(context: &Context, judgement: &Judgement, why: &str, into: Option<&Kernel
 
 /// The kernel that boots next, if that is certain and each that may start is safe but for the wanted one.
 fn held_is_safe(survey: &Survey, judgement: &Judgement) -> Result<KernelRelease> {
-    use crate::judge::Role;
+    use crate::verdict::judge::Role;
     let cure = "vfguard next-boot; vfguard check";
     if !survey.next.certain {
         return Err(advise("which kernel boots next is not certain, so no held kernel can be promised", cure));

@@ -1,17 +1,20 @@
 //! `vfguard reconcile [--from NAME]`: what every hook calls.
 
-use super::{check, Context};
 use crate::boot;
+use crate::cli::read::check;
+use crate::cli::Context;
 use crate::driver;
 use crate::error::{self, Exit};
 use crate::finding::Verdict;
-use crate::gate::upstart;
-use crate::hook::{self, Caller};
-use crate::host::{pci, place, systemd};
+use crate::flow::hook::{self, Caller};
+use crate::flow::reconcile::{self, Effort, Outcome};
+use crate::gate::means::upstart;
+use crate::host::devices::pci;
+use crate::host::{place, systemd};
 use crate::kernel::KernelRelease;
-use crate::reconcile::{self, Effort, Outcome};
-use crate::report::{print, progress};
-use crate::survey;
+use crate::print;
+use crate::report::progress;
+use crate::verdict::survey;
 use anyhow::Result;
 use std::time::Duration;
 
@@ -74,7 +77,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         Caller::Worker => {
             let progress = progress::Told::new(context, hook::PROGRESS);
             let outcome = reconcile::reconcile(host, config, Effort::Whole, standing, &progress)?;
-            outcome.done.iter().for_each(|line| crate::driver::Progress::note(&progress, line));
+            outcome.done.iter().for_each(|line| crate::progress::Progress::note(&progress, line));
             hook::hand_over(host, config, &outcome)?;
             outcome
         }

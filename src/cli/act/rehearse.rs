@@ -1,17 +1,20 @@
 //! `vfguard rehearse [KERNEL]`: the whole job in a scratch root.
 
-use super::{check, Context};
+use crate::cli::read::check;
+use crate::cli::Context;
 use crate::driver::{self, Digest};
 use crate::error::{advise_exit, Exit, Remedy};
 use crate::finding::Verdict;
+use crate::flow::rehearse::{self, Choice, Chosen, PassedOver, Rehearsal};
+use crate::host::devices::pci;
 use crate::host::files::trust;
-use crate::host::packages::Freshness;
-use crate::host::{pci, Host};
-use crate::judge::KernelReport;
+use crate::host::Host;
 use crate::kernel::KernelRelease;
-use crate::rehearse::{self, Choice, Chosen, PassedOver, Rehearsal};
-use crate::report::text::Text;
-use crate::report::{json, print, progress};
+use crate::packages::Freshness;
+use crate::print;
+use crate::report::{json, progress};
+use crate::text::Text;
+use crate::verdict::judge::KernelReport;
 use anyhow::Result;
 use serde::Serialize;
 use std::path::{Path, PathBuf};

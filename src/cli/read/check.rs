@@ -1,17 +1,18 @@
 //! `vfguard check [KERNEL]`: the check before a reboot; changes nothing.
 
-use super::Context;
-use crate::declined::{self, Declined};
+use crate::boot::declined::{self, Declined};
+use crate::cli::Context;
 use crate::error::Exit;
 use crate::finding::Verdict;
+use crate::flow::refuse;
 use crate::gate;
 use crate::host::lock;
-use crate::judge::{self, Judgement};
 use crate::kernel::KernelRelease;
-use crate::refuse;
-use crate::report::text::Text;
-use crate::report::{json, print};
-use crate::survey::Survey;
+use crate::print;
+use crate::report::json;
+use crate::text::Text;
+use crate::verdict::judge::{self, Judgement};
+use crate::verdict::survey::Survey;
 use anyhow::Result;
 use serde::Serialize;
 

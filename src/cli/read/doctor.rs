@@ -1,10 +1,11 @@
 //! `vfguard doctor`: is the guard itself installed, wired and able to build.
 
-use super::Context;
+use crate::cli::Context;
 use crate::doctor::{self, Check, Status};
 use crate::error::{self, Exit};
-use crate::report::text::{Colour, Text};
-use crate::report::{json, print};
+use crate::print;
+use crate::report::json;
+use crate::text::{Colour, Text};
 use anyhow::Result;
 use serde::Serialize;
 

@@ -1,10 +1,11 @@
 //! `vfguard next-boot`: which kernel boots next and how that is known.
 
-use super::Context;
 use crate::boot::{self, NextBoot};
+use crate::cli::Context;
 use crate::error::Exit;
-use crate::report::text::Text;
-use crate::report::{json, print};
+use crate::print;
+use crate::report::json;
+use crate::text::Text;
 use anyhow::Result;
 
 /// Arguments: none.

@@ -1,19 +1,20 @@
 //! `vfguard status [KERNEL]`: kernels × devices × modules, the gate, the boot default, the last log.
 
-use super::Context;
 use crate::boot;
-use crate::declined::{self, Declined};
+use crate::boot::declined::{self, Declined};
+use crate::cli::Context;
 use crate::driver::{self, sandbox::Containment};
 use crate::error::Exit;
 use crate::finding::Verdict;
+use crate::flow::reconcile;
 use crate::gate;
 use crate::host::{lock, place};
-use crate::judge::{self, KernelReport};
 use crate::kernel::KernelRelease;
-use crate::reconcile;
-use crate::report::text::Text;
-use crate::report::{json, print};
-use crate::survey::Survey;
+use crate::print;
+use crate::report::json;
+use crate::text::Text;
+use crate::verdict::judge::{self, KernelReport};
+use crate::verdict::survey::Survey;
 use anyhow::Result;
 use serde::Serialize;
 use std::path::PathBuf;

@@ -1,14 +1,16 @@
 //! `vfguard verify MODULE… --kernel KERNEL`: will this file load there?
 
-use super::Context;
+use crate::cli::Context;
 use crate::driver;
 use crate::error::{advise, Exit, Remedy};
 use crate::finding::{Finding, Verdict};
-use crate::host::{files, pci};
+use crate::host::devices::pci;
+use crate::host::files;
 use crate::kernel::{installed, KernelRelease};
 use crate::module::{self, Module, Target};
-use crate::report::text::Text;
-use crate::report::{json, print};
+use crate::print;
+use crate::report::json;
+use crate::text::Text;
 use anyhow::Result;
 use serde::Serialize;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Which package holds what a build lacks, and the command that installs it.
 
-use crate::host::packages::Packages;
+use crate::packages::Packages;
 
 /// The library that objtool is linked with.
 pub(super) const LIBELF: &str = "libelf.so.1";

@@ -16,10 +16,11 @@ use place::{parse_url, places};
 pub use redact::scrub;
 pub(super) use store::SOURCES;
 
-use super::{Digest, Progress, Recipe, Release};
+use super::{Digest, Recipe, Release};
 use crate::config::Fetch;
 use crate::error::{advise, Remedy};
 use crate::host::Host;
+use crate::progress::Progress;
 use anyhow::{anyhow, Error, Result};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};

@@ -5,8 +5,8 @@
 //! where it is not known whether there is one, an error is an error. Formats: proc_net_route in the kernel's net/ipv4/fib_trie.c and
 //! rt6_info_route in net/ipv6/route.c.
 
-use crate::driver::Progress;
 use crate::host::Host;
+use crate::progress::Progress;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};

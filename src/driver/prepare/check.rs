@@ -1,7 +1,7 @@
 //! Where the driver room asks the module room.
 
 use crate::finding::{Code, Finding, Severity};
-use crate::host::pci::Device;
+use crate::host::devices::pci::Device;
 use crate::module::{verify, Module, Target};
 
 /// What was found about a module.

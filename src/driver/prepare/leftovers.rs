@@ -4,8 +4,9 @@
 
 use crate::driver::install::{self, initramfs};
 use crate::driver::packing::ENDINGS;
+use crate::host::files::remove;
 use crate::host::lock::WriteLock;
-use crate::host::{cache, files, remove, Host};
+use crate::host::{cache, files, Host};
 use crate::kernel::{installed, KernelRelease};
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;

@@ -4,7 +4,7 @@
 use crate::driver::digest::Hasher;
 use crate::driver::Recipe;
 use crate::finding::Finding;
-use crate::host::pci::Device;
+use crate::host::devices::pci::Device;
 use crate::host::Host;
 use crate::kernel::tree::BuildTree;
 use crate::kernel::KernelRelease;

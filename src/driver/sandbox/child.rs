@@ -14,8 +14,8 @@
 
 use super::bounds;
 use super::landlock::{self, Rule};
+use crate::host::command::tied::{self, Reach};
 use crate::host::sys::{self, Fork};
-use crate::host::tied::{self, Reach};
 use nix::errno::Errno;
 use nix::fcntl::{open, OFlag};
 use nix::libc::sock_filter;

@@ -1,7 +1,7 @@
 //! Who calls `reconcile`, and what that says of the disk.
 
 use super::order::Stage;
-use crate::reconcile::Standing;
+use crate::flow::reconcile::Standing;
 
 /// Who calls `reconcile`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@
 //! it is shipped (packaging/systemd/vfguard.service), but a drop-in of this machine, or a mount that hangs, may.
 
 use super::{PROGRESS, WORKER};
-use crate::driver::Progress;
 use crate::host::{systemd, Host};
+use crate::progress::Progress;
 use anyhow::Result;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -110,7 +110,7 @@ impl Tail {
                 self.line.push(byte);
                 continue;
             }
-            progress.note(&crate::report::text::printable(&String::from_utf8_lossy(&self.line)));
+            progress.note(&crate::text::printable(&String::from_utf8_lossy(&self.line)));
             self.line.clear();
         }
     }

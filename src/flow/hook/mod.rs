@@ -19,20 +19,20 @@ pub mod order;
 
 pub use caller::Caller;
 
+use super::reconcile::{self, Effort, Outcome, Pending, Standing};
+use super::refuse;
 use crate::boot;
 use crate::config::{Config, Mode};
 use crate::driver::headers;
-use crate::driver::Progress;
 use crate::finding::Verdict;
 use crate::gate::{self, State};
-use crate::host::packages::yum;
 use crate::host::place::{self, Place};
 use crate::host::{locks, systemd, Host};
-use crate::judge::{Judgement, KernelReport, Role};
 use crate::kernel::{installed, leaving, KernelRelease};
-use crate::reconcile::{self, Effort, Outcome, Pending, Standing};
-use crate::refuse;
-use crate::survey::Survey;
+use crate::packages::yum;
+use crate::progress::Progress;
+use crate::verdict::judge::{Judgement, KernelReport, Role};
+use crate::verdict::survey::Survey;
 use anyhow::Result;
 use follow::{follow, Ran};
 use order::Stage;

@@ -1,4 +1,4 @@
-//! What is to be done about a judgement: facts in, a plan out. Pure: [`crate::refuse`] and [`crate::reconcile`] look, ask here, and carry
+//! What is to be done about a judgement: facts in, a plan out. Pure: [`crate::flow::refuse`] and [`crate::flow::reconcile`] look, ask here, and carry
 //! the answer out. Who acts, which lock guards what, and in which order things become durable: docs/states.md.
 //!
 //! ```text
@@ -14,8 +14,8 @@ use crate::boot::{NextBoot, Role};
 use crate::config::Mode;
 use crate::finding::Verdict;
 use crate::host::place::Place;
-use crate::judge::Judgement;
 use crate::kernel::KernelRelease;
+use crate::verdict::judge::Judgement;
 
 /// What a run may do to the machine, whatever it finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

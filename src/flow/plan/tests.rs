@@ -1,6 +1,6 @@
 use super::*;
 use crate::boot::{Candidate, Source};
-use crate::judge::{KernelReport, Role as Judged};
+use crate::verdict::judge::{KernelReport, Role as Judged};
 
 const OLD: &str = "6.1.0-53";
 const NEW: &str = "6.1.0-54";

@@ -2,14 +2,15 @@
 
 use super::{Effort, Run};
 use crate::config::Config;
-use crate::driver::{self, Progress, Recipe};
+use crate::driver::{self, Recipe};
+use crate::flow::look::Look;
+use crate::host::devices::pci::Device;
 use crate::host::lock::WriteLock;
-use crate::host::pci::Device;
 use crate::host::Host;
-use crate::judge::KernelReport;
 use crate::kernel::KernelRelease;
-use crate::look::Look;
-use crate::survey::Survey;
+use crate::progress::Progress;
+use crate::verdict::judge::KernelReport;
+use crate::verdict::survey::Survey;
 use std::time::Instant;
 
 impl Run<'_> {

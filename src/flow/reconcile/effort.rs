@@ -1,9 +1,9 @@
 //! How far a run goes, and whether what it finds on the disk may be led into.
 
 use crate::config::Config;
+use crate::flow::look::Look;
+use crate::flow::plan::Rights;
 use crate::host::{locks, Host};
-use crate::look::Look;
-use crate::plan::Rights;
 use anyhow::Result;
 use std::time::Instant;
 

@@ -5,11 +5,11 @@
 use crate::boot::{self, Hold};
 use crate::config::{Config, Mode};
 use crate::finding::Verdict;
+use crate::flow::look::Look;
+use crate::flow::refuse;
 use crate::host::lock::BootLock;
 use crate::host::place::Place;
 use crate::host::Host;
-use crate::look::Look;
-use crate::refuse;
 
 /// What ends a hold that is left from before, where holds are not kept any more; none where they are, and where it keeps a declined kernel
 /// off, since a person asked for that.

@@ -4,7 +4,7 @@
 //! ```text
 //!            judge ── safe, gate open, no hold ──► done (no process, no lock)
 //!              │
-//!          not safe ──► hold, close (src/refuse.rs: before any lock that a build holds)
+//!          not safe ──► hold, close (src/flow/refuse.rs: before any lock that a build holds)
 //!              │
 //!            lock ──► judge ── safe ──► promote ──► open ──► look once more ── not safe ──► (again)
 //!              │                                     ▲
@@ -20,11 +20,14 @@ pub use effort::{Effort, Standing};
 
 pub use leave::left_over;
 
+use super::look::Look;
+use super::plan::{Plan, Rights};
+use super::refuse::{self, Refused};
 use crate::boot;
+use crate::boot::declined;
 use crate::config::{Config, Mode};
-use crate::declined;
 use crate::driver::prepare::leftovers;
-use crate::driver::{self, headers, Progress};
+use crate::driver::{self, headers};
 use crate::error;
 use crate::finding::Verdict;
 use crate::gate;
@@ -32,13 +35,11 @@ use crate::host::lock::{BootLock, WriteLock};
 use crate::host::locks;
 use crate::host::place::{self, Place};
 use crate::host::{failpoint, Host};
-use crate::judge::Judgement;
 use crate::kernel::{leaving, KernelRelease};
-use crate::look::Look;
-use crate::plan::{Plan, Rights};
-use crate::refuse::{self, Refused};
+use crate::progress::Progress;
 use crate::retention::protect::{self, Occasion};
-use crate::survey::{self, Survey};
+use crate::verdict::judge::Judgement;
+use crate::verdict::survey::{self, Survey};
 use anyhow::Result;
 use std::time::Duration;
 
@@ -257,7 +258,7 @@ fn outside(host: &Host, config: &Config, progress: &dyn Progress, place: Place, 
         }
     }
     let mut look = Look::new(host, config)?;
-    let ours = place == Place::Off || (place == Place::NoInit && gate::upstart::is_upstart(host));
+    let ours = place == Place::Off || (place == Place::NoInit && gate::means::upstart::is_upstart(host));
     if ours && look.held() {
         let left = BootLock::take(host).map(|lock| leave::leave(host, &lock, &look));
         let (moved, line) = left.unwrap_or_else(|e| Some((false, format!("the hold was not ended: {e:#}")))).unzip();

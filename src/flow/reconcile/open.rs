@@ -4,14 +4,14 @@ use super::Run;
 use crate::boot;
 use crate::error;
 use crate::finding::{Code, Finding, Verdict};
+use crate::flow::look::Look;
+use crate::flow::plan::{End, Plan};
+use crate::flow::refuse;
 use crate::gate::{self, Opened};
 use crate::host::failpoint;
 use crate::host::lock::BootLock;
-use crate::judge::Judgement;
 use crate::kernel::leaving;
-use crate::look::Look;
-use crate::plan::{End, Plan};
-use crate::refuse;
+use crate::verdict::judge::Judgement;
 use anyhow::Result;
 
 impl Run<'_> {
@@ -98,7 +98,7 @@ fn note_promote(judgement: &mut Judgement, why: &anyhow::Error) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::{KernelReport, Role};
+    use crate::verdict::judge::{KernelReport, Role};
 
     #[test]
     fn a_promote_that_fails_is_a_warning_with_what_to_type() {

@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn the_shell_that_fails_closed_refuses_the_same_units_with_the_same_text() {
-        let script = include_str!("../../packaging/systemd/fail-closed");
+        let script = include_str!("../../../packaging/systemd/fail-closed");
         let quoted = |name: &str| {
             let rest = script.split(&format!("\n{name}=")).nth(1).unwrap();
             rest[1..].split(&rest[..1]).next().unwrap().to_owned()

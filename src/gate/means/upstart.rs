@@ -4,9 +4,9 @@
 //! [reasoned] from upstart 0.6.5's reboot(8), shutdown(8), telinit(8) and init(5); run here on roots made of files.
 
 use super::systemd::Files;
-use super::Reason;
+use crate::gate::Reason;
 use crate::host::{files, Host};
-use crate::report::text::Text;
+use crate::text::Text;
 use anyhow::Result;
 
 /// What the wrappers read: the boot that it is about, whether poweroff is refused too, then what they print.

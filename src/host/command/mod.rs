@@ -1,7 +1,8 @@
 //! Describe, then run: a pure function makes a [`Spec`], this one runner runs it: no shell, a clean environment, a time
 //! limit, the whole output to a log or through a pipe, its last line in the error; the child's process group dies with us.
 
-use super::tied;
+pub mod tied;
+
 use crate::error::Remedy;
 use anyhow::{Context, Result};
 use nix::fcntl::OFlag;

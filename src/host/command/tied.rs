@@ -12,7 +12,7 @@
 //! which ends what it has for children until there are none. It finds them in `/proc/PID/task/PID/children` (Linux 3.5, and a kernel may
 //! be built without); elsewhere the strays of a build user are ended by driver::sandbox.
 
-use super::sys::{self, Fork};
+use crate::host::sys::{self, Fork};
 use nix::errno::Errno;
 use nix::fcntl::{open, OFlag};
 use nix::sys::prctl;
@@ -39,7 +39,7 @@ pub enum Reach {
 }
 
 /// Ties a command to this process. It must lead a process group of its own.
-pub(super) fn tie(command: &mut Command) {
+pub(in crate::host) fn tie(command: &mut Command) {
     let parent = Pid::this();
     sys::in_child(command, move || enter(parent, Reach::Group).map_err(io::Error::from));
 }

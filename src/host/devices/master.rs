@@ -2,7 +2,7 @@
 //! without one of their ports.
 
 use super::pci::{self, link_name, Device, DEVICES, NET};
-use super::Host;
+use crate::host::Host;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! PCI functions from sysfs (`Documentation/ABI/testing/sysfs-bus-pci`): modalias, bound driver, network interface; and the
 //! network devices of other buses.
 
-use super::Host;
+use crate::host::Host;
 use nix::errno::Errno;
 use serde::Serialize;
 use std::io;
@@ -28,7 +28,7 @@ pub struct Device {
     /// `driver_override`, when somebody set one.
     #[serde(skip)]
     pub driver_override: Option<String>,
-    /// Whether it is there now; not so for one that is only remembered ([`crate::survey`]).
+    /// Whether it is there now; not so for one that is only remembered ([`crate::verdict::survey`]).
     #[serde(skip_serializing_if = "is_there")]
     pub present: bool,
 }
@@ -58,10 +58,10 @@ pub fn is_of_own_card(host: &Host, device: &Device) -> bool {
     host.path_of_link(Path::new(DEVICES).join(&device.address).join("physfn")).is_symlink()
 }
 
-pub(super) const DEVICES: &str = "/sys/bus/pci/devices";
+pub(in crate::host) const DEVICES: &str = "/sys/bus/pci/devices";
 
 /// Network interfaces of any bus.
-pub(super) const NET: &str = "/sys/class/net";
+pub(in crate::host) const NET: &str = "/sys/class/net";
 
 /// All PCI functions in order of address, then the network devices of other buses (virtio on MMIO, Xen, Hyper-V, USB) that
 /// have an interface. A machine without PCI has none of the former.
@@ -245,7 +245,7 @@ fn interface(host: &Host, dir: &Path) -> io::Result<Option<String>> {
 }
 
 /// `net/eth0` of a PCI driver, or one level down for virtio (`virtio0/net/eth0`). A function with several ports has several.
-pub(super) fn interfaces(host: &Host, dir: &Path) -> io::Result<Vec<String>> {
+pub(in crate::host) fn interfaces(host: &Host, dir: &Path) -> io::Result<Vec<String>> {
     let all = |d: PathBuf| -> io::Result<Vec<String>> {
         let names = there(&d, host.read_dir(&d))?.unwrap_or_default();
         Ok(names.iter().filter_map(|n| n.to_str()).map(str::to_owned).collect())
@@ -266,7 +266,7 @@ pub(super) fn interfaces(host: &Host, dir: &Path) -> io::Result<Vec<String>> {
 
 /// The last component of a link's target. In a copied tree a plain directory may stand for the link: then its own name is
 /// not the driver's, so only links count.
-pub(super) fn link_name(host: &Host, path: PathBuf) -> io::Result<Option<String>> {
+pub(in crate::host) fn link_name(host: &Host, path: PathBuf) -> io::Result<Option<String>> {
     let target = there(&path, host.read_link(&path))?;
     Ok(target.and_then(|t| t.file_name()?.to_str().map(str::to_owned)))
 }

@@ -1,7 +1,7 @@
 //! The interfaces that carry a default route, by `/proc/net/route` and `/proc/net/ipv6_route` (the kernel writes them in
 //! `fib_route_seq_show` of net/ipv4/fib_trie.c and `rt6_info_route` of net/ipv6/ip6_fib.c).
 
-use super::Host;
+use crate::host::Host;
 
 /// `RTF_UP` and `RTF_REJECT` of `linux/route.h`: a route that works, and one that says that nothing is reached.
 const UP: u32 = 0x1;

@@ -11,8 +11,8 @@
 //! it. The guard inherits the lock of the marker with its open file, so what is locked is being thawed by somebody who lives.
 
 use super::mounts::{self, Mount};
-use super::{failpoint, sys, Host};
 use crate::error::advise;
+use crate::host::{failpoint, sys, Host};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};

@@ -1,6 +1,10 @@
 //! Reading with a bound and writing whole or not at all.
 
 pub mod below;
+pub mod freeze;
+pub mod mounts;
+pub mod remove;
+pub(super) mod resolve;
 pub mod trust;
 
 use self::below::Dir;

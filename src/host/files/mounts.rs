@@ -130,7 +130,7 @@ fn needed() -> Option<Vec<PathBuf>> {
 }
 
 /// A directory on the file system that has this device number, opened by one of the places where it is mounted.
-pub(super) fn open(device: &str, point: &Path) -> Option<File> {
+pub(in crate::host) fn open(device: &str, point: &Path) -> Option<File> {
     let mounts = all().ok()?;
     let mut places: Vec<&Mount> = mounts.iter().filter(|m| m.device == device).collect();
     places.sort_by_key(|m| m.point != point);

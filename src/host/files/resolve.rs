@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 const MAX_LINKS: u32 = 40;
 
 /// The real path of `path` below `root`. Components after one that does not exist are appended as they are.
-pub(super) fn below(root: &Path, path: &Path, follow_last: bool) -> PathBuf {
+pub(in crate::host) fn below(root: &Path, path: &Path, follow_last: bool) -> PathBuf {
     straight(root, path, follow_last).unwrap_or_else(|| walk(root, path, follow_last))
 }
 

@@ -2,7 +2,7 @@
 //! `module_enforce_rwx_sections` of `kernel/module/main.c`, the relocations of `arch/x86/kernel/module.c`. The checks of all kernel versions
 //! together: what one of them refuses is refused here.
 
-use super::file::MAX_LISTED;
+use super::MAX_LISTED;
 use crate::finding::{Code, Finding};
 use object::elf::{FileHeader64, Rela64, SectionHeader64, Sym64};
 use object::read::elf::{FileHeader, Rela, SectionHeader, SectionTable, Sym, SymbolTable};
@@ -19,7 +19,7 @@ const MAX_LOADED: u64 = 256 << 20;
 /// More than any section is aligned to (a page, for the per-CPU and the text sections).
 const MAX_ALIGN: u64 = 2 << 20;
 /// The longest name of a section or symbol: kernels know none of more than 512 bytes. Many may share one name's bytes.
-pub(super) const MAX_NAME: usize = 4096;
+pub(in crate::module) const MAX_NAME: usize = 4096;
 /// Symbols of one module; Debian's amdgpu has 45,000.
 const MAX_SYMBOLS: usize = 1_000_000;
 /// Sections that take memory and no room in the file, by how their names begin.
@@ -28,14 +28,14 @@ const NOBITS: [&str; 5] = [".bss", ".data..percpu", ".sbss", ".init.bss", ".exit
 type Sections<'d> = SectionTable<'d, FileHeader64<Le>>;
 
 /// A relocatable file that the kernel's loader would lay out.
-pub(super) struct Elf<'d> {
+pub(in crate::module) struct Elf<'d> {
     data: &'d [u8],
     sections: Sections<'d>,
     symbols: SymbolTable<'d, FileHeader64<Le>>,
 }
 
 /// A symbol that the file uses and does not define.
-pub(super) struct Undefined<'d> {
+pub(in crate::module) struct Undefined<'d> {
     pub name: &'d str,
     pub weak: bool,
 }
@@ -45,7 +45,7 @@ impl<'d> Elf<'d> {
     ///
     /// # Errors
     /// The finding: `not-elf`, `wrong-arch` or `stripped`.
-    pub(super) fn parse(data: &'d [u8]) -> Result<Elf<'d>, Finding> {
+    pub(in crate::module) fn parse(data: &'d [u8]) -> Result<Elf<'d>, Finding> {
         let header = FileHeader64::<Le>::parse(data).map_err(|e| damaged(&format!("no 64-bit ELF file: {e}")))?;
         let machine = header.e_machine(Le);
         if machine != MACHINE || !header.is_little_endian() {
@@ -78,12 +78,12 @@ impl<'d> Elf<'d> {
     }
 
     /// The first loaded section of a name, as the kernel's `find_sec`; a section without the flag is not there for it.
-    pub(super) fn section(&self, name: &str) -> Option<&'d [u8]> {
+    pub(in crate::module) fn section(&self, name: &str) -> Option<&'d [u8]> {
         self.header(name).and_then(|(_, s)| s.data(Le, self.data).ok())
     }
 
     /// What the compiler called itself (`.comment`, which is not loaded); each object file of a module says so.
-    pub(super) fn compiler(&self) -> Option<&'d str> {
+    pub(in crate::module) fn compiler(&self) -> Option<&'d str> {
         let section = self.sections.iter().find(|s| self.sections.section_name(Le, s).is_ok_and(|n| n == b".comment"))?;
         let texts = section.data(Le, self.data).ok()?.split(|&b| b == 0);
         texts.filter_map(|text| std::str::from_utf8(text).ok()).find(|text| !text.is_empty())
@@ -95,17 +95,17 @@ impl<'d> Elf<'d> {
     }
 
     /// How many sections bear a name, loaded or not.
-    pub(super) fn count(&self, name: &str) -> usize {
+    pub(in crate::module) fn count(&self, name: &str) -> usize {
         self.sections.iter().filter(|s| self.sections.section_name(Le, s).is_ok_and(|n| n == name.as_bytes())).count()
     }
 
     /// The size of a section in memory.
-    pub(super) fn size(&self, name: &str) -> Option<u64> {
+    pub(in crate::module) fn size(&self, name: &str) -> Option<u64> {
         self.header(name).map(|(_, s)| s.sh_size(Le))
     }
 
     /// The content of a note section's first note: the build id of `.note.gnu.build-id`.
-    pub(super) fn build_id(&self) -> Option<Vec<u8>> {
+    pub(in crate::module) fn build_id(&self) -> Option<Vec<u8>> {
         let note = self.section(".note.gnu.build-id")?;
         let word = |at: usize| note.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize);
         let start = 12 + word(0)?.checked_next_multiple_of(4)?;
@@ -116,26 +116,26 @@ impl<'d> Elf<'d> {
     ///
     /// # Errors
     /// A name that is none.
-    pub(super) fn undefined(&self) -> Result<Vec<Undefined<'d>>, Finding> {
+    pub(in crate::module) fn undefined(&self) -> Result<Vec<Undefined<'d>>, Finding> {
         let all = self.symbols.symbols().iter().skip(1).filter(|s| s.st_shndx(Le) == elf::SHN_UNDEF);
         all.take(MAX_LISTED + 1).map(|s| Ok(Undefined { name: self.symbol_name(s)?, weak: s.is_weak() })).collect()
     }
 
     /// Defined symbols that are seen from outside: name, section, value.
-    pub(super) fn defined(&self) -> impl Iterator<Item = (&'d str, u16, u64)> + '_ {
+    pub(in crate::module) fn defined(&self) -> impl Iterator<Item = (&'d str, u16, u64)> + '_ {
         let all = self.symbols.symbols().iter().filter(|s| s.st_shndx(Le) != elf::SHN_UNDEF);
         all.filter_map(|s| Some((self.symbol_name(s).ok()?, s.st_shndx(Le).0, s.st_value(Le))))
     }
 
     /// The content and the name of a section by its index.
-    pub(super) fn section_at(&self, index: u16) -> Option<(&'d str, &'d [u8])> {
+    pub(in crate::module) fn section_at(&self, index: u16) -> Option<(&'d str, &'d [u8])> {
         let section = self.sections.section(object::SectionIndex(index.into())).ok()?;
         let name = std::str::from_utf8(self.sections.section_name(Le, section).ok()?).ok()?;
         Some((name, section.data(Le, self.data).ok()?))
     }
 
     /// Whether `struct module` is filled in when the module is loaded: without that its init function is never called.
-    pub(super) fn has_init(&self) -> bool {
+    pub(in crate::module) fn has_init(&self) -> bool {
         let Some((this, _)) = self.header(".gnu.linkonce.this_module") else { return false };
         let filled = self.sections.iter().any(|s| s.sh_type(Le) == elf::SHT_RELA && s.sh_info(Le) as usize == this);
         filled && self.defined().any(|(name, ..)| name == "init_module")
@@ -273,11 +273,11 @@ fn check_sections(sections: &Sections<'_>, data: &[u8]) -> Result<(), Finding> {
     Ok(())
 }
 
-pub(super) fn damaged(why: &str) -> Finding {
+pub(in crate::module) fn damaged(why: &str) -> Finding {
     Finding::refuse(Code::NotElf, format!("no loadable module: {why}"), "build or install it again")
 }
 
-pub(super) fn stripped(why: &str) -> Finding {
+pub(in crate::module) fn stripped(why: &str) -> Finding {
     let remedy = "build it again; strip modules with --strip-debug only";
     Finding::refuse(Code::Stripped, format!("stripped too far: {why}"), remedy)
 }

@@ -1,9 +1,14 @@
 //! What a module file says of itself: `.modinfo`, the symbol versions (`__versions`: `struct modversion_info` of
 //! `include/linux/module.h`; `__version_ext_*` of Linux 6.14), what it imports and exports, and its signature.
 
-use super::elf::{damaged, stripped, Elf, MAX_NAME};
-use super::signature::{self, Signature};
-use super::{decompress, fits, modinfo};
+pub(super) mod elf;
+pub(super) mod modinfo;
+pub(super) mod signature;
+
+use self::elf::{damaged, stripped, Elf, MAX_NAME};
+use self::signature::Signature;
+use super::fits;
+use crate::decompress;
 use crate::finding::{Code, Finding};
 use crate::kernel::Compiler;
 use serde::Serialize;

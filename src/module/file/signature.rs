@@ -48,7 +48,7 @@ pub struct Signature {
 ///
 /// # Errors
 /// `signature-invalid`: a trailer or a PKCS#7 that the kernel refuses whatever it enforces.
-pub(super) fn split(bytes: &[u8]) -> Result<(&[u8], Option<Signature>), Finding> {
+pub(in crate::module) fn split(bytes: &[u8]) -> Result<(&[u8], Option<Signature>), Finding> {
     let Some(rest) = bytes.strip_suffix(MAGIC) else { return Ok((bytes, None)) };
     let Some((body, trailer)) = rest.split_last_chunk::<TRAILER>() else { return Err(invalid("its trailer is cut off")) };
     let length = u32::from_be_bytes([trailer[8], trailer[9], trailer[10], trailer[11]]) as usize;
@@ -101,7 +101,7 @@ fn pkcs7(der: &[u8]) -> der::Result<Signature> {
 
 impl Signature {
     /// Whether a certificate is the signer's; the kernel looks by the same marks (`pkcs7_validate_trust_one`).
-    pub(super) fn is_by(&self, certificate: &Certificate) -> bool {
+    pub(in crate::module) fn is_by(&self, certificate: &Certificate) -> bool {
         let tbs = &certificate.tbs_certificate;
         match self.info.as_ref().map(|i| &i.sid) {
             Some(SignerIdentifier::IssuerAndSerialNumber(id)) => {
@@ -116,7 +116,7 @@ impl Signature {
     }
 
     /// Whether it is this certificate's signature over the content. None for a method that is not known here.
-    pub(super) fn fits(&self, certificate: &Certificate, content: &[u8]) -> Option<bool> {
+    pub(in crate::module) fn fits(&self, certificate: &Certificate, content: &[u8]) -> Option<bool> {
         let info = self.info.as_ref()?;
         let key = &certificate.tbs_certificate.subject_public_key_info;
         let method: &'static dyn ring::VerificationAlgorithm = match (key.algorithm.oid == EC_KEY, info.digest_alg.oid) {

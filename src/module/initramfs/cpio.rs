@@ -2,8 +2,8 @@
 //! `Documentation/driver-api/early-userspace/buffer-format.rst`), plain or packed, in any number and order, as `unpack_to_rootfs` of
 //! `init/initramfs.c` reads them.
 
-use super::decompress::{self, Source};
 use super::rootfs::{Entry, Tree, Wanted};
+use crate::decompress::{self, Source};
 use std::io::{self, Read};
 
 /// Behind the magic there are thirteen numbers of eight hexadecimal digits.
@@ -25,7 +25,7 @@ const S_IFLNK: u64 = 0o120_000;
 
 /// The last image of a boot entry without the boot configuration that may end it, which the kernel takes away before it unpacks
 /// (`get_boot_config_from_initrd` of `init/main.c`).
-pub(super) fn without_bootconfig(image: &[u8]) -> &[u8] {
+pub(in crate::module) fn without_bootconfig(image: &[u8]) -> &[u8] {
     let cut = |padding: usize| {
         // Boot loaders may align the size.
         let footer = image.get(..image.len().checked_sub(padding)?)?.strip_suffix(BOOTCONFIG)?;
@@ -43,7 +43,7 @@ pub(super) fn without_bootconfig(image: &[u8]) -> &[u8] {
 ///
 /// # Errors
 /// A damaged archive, one that the kernel would not read on at, one without end; `Unsupported` for a known packing that is not read.
-pub(super) fn read(image: &[u8], tree: &mut Tree, wanted: impl Fn(&str) -> Option<Wanted>) -> io::Result<()> {
+pub(in crate::module) fn read(image: &[u8], tree: &mut Tree, wanted: impl Fn(&str) -> Option<Wanted>) -> io::Result<()> {
     let mut reading = Reading { tree, wanted, bytes: 0 };
     let source = Source::new(image);
     let (mut behind_plain, mut empty, mut streams) = (true, true, 0);
@@ -241,7 +241,7 @@ fn invalid(why: &str) -> io::Error {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::module) mod tests {
     use super::super::rootfs::Found;
     use super::*;
     use proptest::prelude::*;

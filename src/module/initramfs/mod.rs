@@ -1,13 +1,16 @@
 //! What K's initramfs makes of a driver: the copy that it carries is loaded first, and its modprobe.d holds while it runs.
 //! dracut and initramfs-tools both keep modules below `lib/modules/K` (or `usr/lib/modules/K`).
 
-use super::cpio;
+pub(super) mod cpio;
+pub(super) mod rootfs;
+
+use self::rootfs::{Found, Tree, Wanted};
 use super::file::Module;
-use super::modprobe::Modprobe;
-use super::rootfs::{Found, Tree, Wanted};
+use super::name_of;
+use super::target::modprobe::Modprobe;
+use super::target::trie::Trie;
 use super::target::Target;
-use super::trie::Trie;
-use super::{decompress, name_of};
+use crate::decompress;
 use crate::finding::{Code, Finding};
 use crate::host::{cache, files, Host};
 use crate::kernel::KernelRelease;
@@ -265,7 +268,7 @@ fn cached_as(host: &Host, target: &Target, files: &[PathBuf], name: &str) -> io:
 /// its debug information.
 fn identity(bytes: &[u8]) -> io::Result<(String, Option<Vec<u8>>)> {
     let plain = decompress::plain(bytes, decompress::MAX_MODULE)?;
-    let content = super::signature::split(&plain).map_or(&plain[..], |(content, _)| content);
+    let content = super::file::signature::split(&plain).map_or(&plain[..], |(content, _)| content);
     let digest = hex(ring::digest::digest(&ring::digest::SHA256, content).as_ref());
     Ok((digest, Module::read(&plain[..]).ok().and_then(|m| m.build_id)))
 }
@@ -293,7 +296,7 @@ mod tests {
         write(
             &dir,
             &format!("{modules}/modules.dep.bin"),
-            &crate::module::trie::tests::write(&[("ixgbevf", "updates/ixgbevf.ko:")]),
+            &crate::module::target::trie::tests::write(&[("ixgbevf", "updates/ixgbevf.ko:")]),
         );
         (dir, host)
     }

@@ -17,12 +17,12 @@ const MAX_NAMES: usize = 64 << 20;
 const MAX_WALKED: u64 = 2 << 30;
 const STEP: usize = 64;
 /// What is kept of modules. The driver of a debug kernel is 60 MB, and there may be one of the kernel's own beside it.
-const MAX_MODULES: u64 = super::decompress::MAX_MODULE;
+const MAX_MODULES: u64 = crate::decompress::MAX_MODULE;
 /// What is kept of settings and tables; a full system has 2 MB of them.
 const MAX_TEXTS: u64 = 32 << 20;
 
 /// An entry of an archive.
-pub(super) enum Entry {
+pub(in crate::module) enum Entry {
     Directory,
     /// With its target.
     Link(String),
@@ -35,7 +35,7 @@ pub(super) enum Entry {
 
 /// Why a file's content is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(in crate::module) enum Wanted {
     /// It may be the driver.
     Module,
     /// It may be a setting or a table of modprobe's.
@@ -43,7 +43,7 @@ pub(super) enum Wanted {
 }
 
 /// What hard links of one archive have in common.
-pub(super) type Inode = (u64, u64, u64);
+pub(in crate::module) type Inode = (u64, u64, u64);
 
 enum Node {
     /// And whether something lies in it.
@@ -56,7 +56,7 @@ enum Node {
 
 /// What lies at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found<'t> {
+pub(in crate::module) enum Found<'t> {
     Nothing,
     /// Content that was kept.
     Kept(&'t [u8]),
@@ -65,7 +65,7 @@ pub(super) enum Found<'t> {
 }
 
 /// The file system that the entries make.
-pub(super) struct Tree {
+pub(in crate::module) struct Tree {
     nodes: FxHashMap<String, Node>,
     contents: Vec<Option<Vec<u8>>>,
     /// Nothing for one whose first name could not be made: the kernel makes its other names as links to that one.
@@ -103,7 +103,7 @@ impl Tree {
     ///
     /// # Errors
     /// More of the kind than an initramfs has.
-    pub(super) fn make_room(&mut self, kind: Wanted, size: u64) -> io::Result<()> {
+    pub(in crate::module) fn make_room(&mut self, kind: Wanted, size: u64) -> io::Result<()> {
         let (taken, most, what) = match kind {
             Wanted::Module => (&mut self.modules, MAX_MODULES, "modules of the driver's name"),
             Wanted::Text => (&mut self.texts, MAX_TEXTS, "settings and tables"),
@@ -119,7 +119,7 @@ impl Tree {
     ///
     /// # Errors
     /// More entries or names than an initramfs has.
-    pub(super) fn add(&mut self, name: &str, entry: Entry) -> io::Result<()> {
+    pub(in crate::module) fn add(&mut self, name: &str, entry: Entry) -> io::Result<()> {
         self.ended = false;
         self.entries += 1;
         if self.entries > MAX_ENTRIES {
@@ -173,18 +173,18 @@ impl Tree {
     }
 
     /// The end of an archive: inodes of the next one are others.
-    pub(super) fn end_archive(&mut self) {
+    pub(in crate::module) fn end_archive(&mut self) {
         self.inodes.clear();
         self.ended = true;
     }
 
     /// Whether the last archive came to its trailer. The kernel asks for none, and each tool writes one.
-    pub(super) fn has_ended(&self) -> bool {
+    pub(in crate::module) fn has_ended(&self) -> bool {
         self.ended
     }
 
     /// What lies at a path, all links followed.
-    pub(super) fn look(&self, path: &str) -> Found<'_> {
+    pub(in crate::module) fn look(&self, path: &str) -> Found<'_> {
         let Some((path, Node::File(at))) = self.resolve(path, true).and_then(|p| self.nodes.get_key_value(&p)) else {
             return Found::Nothing;
         };
@@ -192,7 +192,7 @@ impl Tree {
     }
 
     /// The paths of files and links, in order.
-    pub(super) fn names(&self) -> Vec<&str> {
+    pub(in crate::module) fn names(&self) -> Vec<&str> {
         let named = self.nodes.iter().filter(|(_, n)| matches!(n, Node::File(_) | Node::Link(_)));
         let mut names: Vec<&str> = named.map(|(path, _)| path.as_str()).collect();
         names.sort_unstable();

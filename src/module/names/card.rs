@@ -1,6 +1,6 @@
 //! What is known of an interface before it has its name, and whether a condition of udev or of a `.link` file fits it.
 
-use crate::host::pci::Device;
+use crate::host::devices::pci::Device;
 use crate::host::Host;
 use crate::module::fits;
 

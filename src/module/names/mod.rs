@@ -10,7 +10,7 @@ mod rules;
 mod settings;
 
 use crate::finding::{Code, Finding};
-use crate::host::pci::Device;
+use crate::host::devices::pci::Device;
 use crate::host::Host;
 use card::Card;
 use std::path::Path;

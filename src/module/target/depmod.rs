@@ -1,21 +1,21 @@
 //! depmod's settings (depmod.d(5)): which of several copies of a module it takes.
 
 use super::modprobe::files;
-use super::name_of;
 use crate::host::Host;
 use crate::kernel::KernelRelease;
+use crate::module::name_of;
 use std::path::{Path, PathBuf};
 
-pub(super) const DIRECTORIES: [&str; 5] =
+pub(in crate::module) const DIRECTORIES: [&str; 5] =
     ["/etc/depmod.d", "/run/depmod.d", "/usr/local/lib/depmod.d", "/usr/lib/depmod.d", "/lib/depmod.d"];
 /// EL6 and older.
-pub(super) const OLD: &str = "/etc/depmod.conf";
+pub(in crate::module) const OLD: &str = "/etc/depmod.conf";
 /// What depmod does without a `search` line.
 const SEARCH: [&str; 2] = ["updates", "built-in"];
 
 /// The order that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Order {
+pub(in crate::module) struct Order {
     search: Vec<String>,
     /// Module and directory.
     overrides: Vec<(String, String)>,
@@ -23,7 +23,7 @@ pub(super) struct Order {
 
 impl Order {
     /// Reads all files.
-    pub(super) fn load(host: &Host, release: &KernelRelease) -> Order {
+    pub(in crate::module) fn load(host: &Host, release: &KernelRelease) -> Order {
         let mut order = Order { search: Vec::new(), overrides: Vec::new() };
         // What is missing here changes a warning; which copy is loaded, modules.dep says.
         for file in files(host, &DIRECTORIES, OLD, |_, _| {}) {
@@ -50,7 +50,7 @@ impl Order {
     }
 
     /// The copy that depmod takes of those of one module, below K's directory; none where several have the same right.
-    pub(super) fn choose<'p>(&self, dir: &Path, copies: &'p [PathBuf]) -> Option<&'p PathBuf> {
+    pub(in crate::module) fn choose<'p>(&self, dir: &Path, copies: &'p [PathBuf]) -> Option<&'p PathBuf> {
         let best = copies.iter().map(|p| self.rank(dir, p)).min()?;
         let mut first = copies.iter().filter(|p| self.rank(dir, p) == best);
         match (first.next(), first.next()) {

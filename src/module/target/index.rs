@@ -3,10 +3,10 @@
 
 use super::modprobe::Modprobe;
 use super::trie::Trie;
-use super::{fits, name_of};
 use crate::host::Host;
 use crate::kernel::installed::modules_dir;
 use crate::kernel::KernelRelease;
+use crate::module::{fits, name_of};
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
@@ -70,7 +70,7 @@ impl Index {
     }
 
     /// modprobe's settings.
-    pub(super) fn modprobe(&self) -> &Modprobe {
+    pub(in crate::module) fn modprobe(&self) -> &Modprobe {
         self.modprobe.get_or_init(|| Modprobe::load(&self.host))
     }
 
@@ -80,7 +80,7 @@ impl Index {
     }
 
     /// What modprobe would trip over, table by table.
-    pub(super) fn problems(&self) -> Vec<String> {
+    pub(in crate::module) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         for (table, name) in [(self.dep(), "modules.dep.bin"), (self.alias(), "modules.alias.bin")] {
             match table {
@@ -133,7 +133,7 @@ impl Index {
     }
 
     /// The module that exports a symbol, by depmod's table.
-    pub(super) fn exporter(&self, symbol: &str) -> Option<String> {
+    pub(in crate::module) fn exporter(&self, symbol: &str) -> Option<String> {
         match self.table(&self.symbols, "modules.symbols", "modules.symbols") {
             Table::Binary(trie) => trie.exact(&format!("symbol:{symbol}")).ok()?.first().map(|m| (*m).to_owned()),
             Table::Damaged => None,
@@ -145,7 +145,7 @@ impl Index {
     }
 
     /// Whether the table of aliases gives a module for exactly this pattern.
-    pub(super) fn knows_alias(&self, pattern: &str, module: &str) -> bool {
+    pub(in crate::module) fn knows_alias(&self, pattern: &str, module: &str) -> bool {
         // depmod writes `-` as `_` outside of brackets.
         let pattern = underscores(pattern);
         match self.alias() {
@@ -208,7 +208,7 @@ impl Index {
 
     /// Modules that came with the kernel, for what they say of it; those of the text table below `kernel/`, in its order. Those of
     /// network drivers come last: their makefiles install there too.
-    pub(super) fn own_modules(&self) -> Vec<PathBuf> {
+    pub(in crate::module) fn own_modules(&self) -> Vec<PathBuf> {
         let text = self.host.read_start(self.dir.join("modules.dep"), OWN_LINES).unwrap_or_default();
         let files = lines(&text).filter_map(|l| l.split(':').next()).filter(|f| f.starts_with("kernel/"));
         let (net, others): (Vec<&str>, Vec<&str>) = files.partition(|f| f.starts_with("kernel/drivers/net/"));

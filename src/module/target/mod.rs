@@ -1,10 +1,16 @@
 //! What is known about a kernel before a module is verified against it. What is missing is no error here: it becomes findings.
 
-use super::depmod::Order;
-use super::index::{Index, Provider};
+pub(super) mod depmod;
+pub mod index;
+pub(super) mod modprobe;
+pub(super) mod trie;
+
+use self::depmod::Order;
+use self::index::{Index, Provider};
 use super::placement::Files;
-use super::trust::Keys;
-use super::{decompress, name_of, Module, Offer};
+use super::verify::trust::Keys;
+use super::{name_of, Module, Offer};
+use crate::decompress;
 use crate::host::Host;
 use crate::kernel::installed::modules_dir;
 use crate::kernel::symvers::Export;

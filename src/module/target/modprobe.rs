@@ -1,7 +1,7 @@
 //! modprobe's settings (modprobe.d(5)): `blacklist`, `install`, `alias`, `softdep`, and the words of the kernel's command line.
 
-use super::fits;
 use crate::host::Host;
+use crate::module::fits;
 use nix::errno::Errno;
 use std::collections::BTreeMap;
 use std::io;
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// Where the files are; one of an earlier directory hides one of the same name in a later one.
-pub(super) const DIRECTORIES: [&str; 5] =
+pub(in crate::module) const DIRECTORIES: [&str; 5] =
     ["/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d"];
 /// EL6 and older.
-pub(super) const OLD: &str = "/etc/modprobe.conf";
+pub(in crate::module) const OLD: &str = "/etc/modprobe.conf";
 /// What all lines together may take: a machine has some hundred of them, a distribution's aliases included.
 const MAX_SETTINGS: usize = 16 << 20;
 /// A line beside its text.
@@ -29,19 +29,19 @@ struct Line {
 
 /// The settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Modprobe {
+pub(in crate::module) struct Modprobe {
     blacklist: Vec<Line>,
     install: Vec<Line>,
     alias: Vec<Line>,
     softdep: Vec<Line>,
     taken: usize,
     /// What is there and cannot be read, with the reason: it may say anything.
-    pub(super) unreadable: Vec<String>,
+    pub(in crate::module) unreadable: Vec<String>,
 }
 
 impl Modprobe {
     /// Reads all files in modprobe's order.
-    pub(super) fn load(host: &Host) -> Modprobe {
+    pub(in crate::module) fn load(host: &Host) -> Modprobe {
         let mut settings = Modprobe::default();
         for file in files(host, &DIRECTORIES, OLD, |directory, e| settings.note(directory, &e)) {
             match host.read_text(&file) {
@@ -65,7 +65,7 @@ impl Modprobe {
     }
 
     /// Takes in one file's text.
-    pub(super) fn add(&mut self, file: &Path, text: &str) {
+    pub(in crate::module) fn add(&mut self, file: &Path, text: &str) {
         let shared: Rc<Path> = file.into();
         for line in text.replace("\\\n", " ").lines() {
             let line = line.trim();
@@ -91,18 +91,18 @@ impl Modprobe {
     }
 
     /// The modules that `alias` lines give for a modalias.
-    pub(super) fn alias(&self, modalias: &str) -> Vec<String> {
+    pub(in crate::module) fn alias(&self, modalias: &str) -> Vec<String> {
         self.alias.iter().filter(|l| fits(&l.subject, modalias)).map(|l| l.rest.clone()).collect()
     }
 
     /// What `softdep` lines wish for beside a module.
-    pub(super) fn softdeps(&self, name: &str) -> impl Iterator<Item = &String> {
+    pub(in crate::module) fn softdeps(&self, name: &str) -> impl Iterator<Item = &String> {
         let name = name.to_owned();
         self.softdep.iter().filter(move |l| l.subject == name).map(|l| &l.rest)
     }
 
     /// Why a module would not be loaded for a device, if so: udev asks libkmod to heed `blacklist`.
-    pub(super) fn refuses(&self, name: &str, cmdline: &str) -> Option<String> {
+    pub(in crate::module) fn refuses(&self, name: &str, cmdline: &str) -> Option<String> {
         if let Some(word) = word_that_forbids(name, cmdline) {
             return Some(format!("`{word}` on the kernel command line"));
         }
@@ -117,7 +117,7 @@ impl Modprobe {
 
 impl Modprobe {
     /// The same for a module that another one needs: `blacklist` does not hold for it.
-    pub(super) fn refuses_as_dependency(&self, name: &str, cmdline: &str) -> Option<String> {
+    pub(in crate::module) fn refuses_as_dependency(&self, name: &str, cmdline: &str) -> Option<String> {
         let word =
             cmdline.split_whitespace().find(|w| w.starts_with("module_blacklist=") && word_that_forbids(name, w).is_some());
         if let Some(word) = word {
@@ -145,7 +145,12 @@ fn word_that_forbids<'c>(name: &str, cmdline: &'c str) -> Option<&'c str> {
 
 /// The `*.conf` files of a list of directories in the order of their names, an earlier directory hiding a later one; `failed` is
 /// told of a directory that cannot be listed.
-pub(super) fn files(host: &Host, directories: &[&str], old: &str, mut failed: impl FnMut(&Path, io::Error)) -> Vec<PathBuf> {
+pub(in crate::module) fn files(
+    host: &Host,
+    directories: &[&str],
+    old: &str,
+    mut failed: impl FnMut(&Path, io::Error),
+) -> Vec<PathBuf> {
     let mut by_name: BTreeMap<std::ffi::OsString, PathBuf> = BTreeMap::new();
     for directory in directories {
         let names = host.read_dir(directory).unwrap_or_else(|e| {

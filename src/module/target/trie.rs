@@ -5,7 +5,7 @@
 //! (NUL-ended), children (first and last character, then a reference for each between them; zero: none), values (count, then
 //! priority and NUL-ended text each).
 
-use super::fits;
+use crate::module::fits;
 use std::fmt;
 
 const MAGIC: u32 = 0xB007_F457;
@@ -25,11 +25,11 @@ const NODE: usize = 64;
 const MAX_VALUES: usize = 10_000;
 
 /// A table, as it was read.
-pub(super) struct Trie(Vec<u8>);
+pub(in crate::module) struct Trie(Vec<u8>);
 
 /// The bytes are no such table.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Damaged;
+pub(in crate::module) struct Damaged;
 
 impl fmt::Display for Damaged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,7 +53,7 @@ impl Trie {
     ///
     /// # Errors
     /// No such table.
-    pub(super) fn new(bytes: Vec<u8>) -> Result<Trie> {
+    pub(in crate::module) fn new(bytes: Vec<u8>) -> Result<Trie> {
         let trie = Trie(bytes);
         let good = trie.word(0)? == MAGIC && trie.word(4)? >> 16 == VERSION;
         trie.word(8)?;
@@ -68,7 +68,7 @@ impl Trie {
     ///
     /// # Errors
     /// A damaged table.
-    pub(super) fn exact(&self, key: &str) -> Result<Vec<&str>> {
+    pub(in crate::module) fn exact(&self, key: &str) -> Result<Vec<&str>> {
         let mut rest = key.as_bytes();
         let mut at = self.word(8)?;
         // Each step but the last takes a character of the key.
@@ -87,7 +87,7 @@ impl Trie {
     ///
     /// # Errors
     /// A damaged table.
-    pub(super) fn matching(&self, text: &str) -> Result<Vec<&str>> {
+    pub(in crate::module) fn matching(&self, text: &str) -> Result<Vec<&str>> {
         let mut found: Vec<(u32, &str)> = Vec::new();
         let mut room = MAX_LOOKED;
         // What is still to be looked at: a node, how many characters of the key come before its own and that one, whether those are free
@@ -180,7 +180,7 @@ fn child(node: &Node<'_>, c: u8) -> Option<u32> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::module) mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;

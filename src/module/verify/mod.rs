@@ -3,14 +3,15 @@
 //! The rules are those of `load_module` in `kernel/module/main.c`; measured with real kernels by tests/vm (the oracle).
 
 mod symbols;
+pub(super) mod trust;
 
 pub(super) use symbols::providers;
 
+use self::trust::Trust;
 use super::file::Module;
 use super::target::{Known, Target};
-use super::trust::{self, Trust};
 use crate::finding::{Code, Finding, Severity};
-use crate::host::pci::Device;
+use crate::host::devices::pci::Device;
 use rustc_hash::FxHashMap;
 
 /// All that the single checks look at, read once.
@@ -146,7 +147,7 @@ fn headers(target: &Target) -> String {
 /// configuration, show what works; else kmod's file, by the
 /// libraries that it is linked with.
 fn packing(case: &Case<'_>, findings: &mut Vec<Finding>) {
-    use super::decompress::Packing;
+    use crate::decompress::Packing;
     let (library, setting, ending) = match case.module.packed {
         None | Some(Packing::Plain) => return,
         Some(Packing::Gzip) => ("libz.so", "CONFIG_MODULE_COMPRESS_GZIP", "gz"),

@@ -1,8 +1,9 @@
 //! Symbols: their versions, who offers them, who may use them, and who may offer them.
 
 use super::super::file::Module;
+use super::super::name_of;
 use super::super::target::Known;
-use super::super::{name_of, trust::Trust};
+use super::trust::Trust;
 use super::{headers, Case};
 use crate::finding::{Code, Finding};
 use std::collections::{BTreeSet, HashMap, HashSet};

@@ -1,11 +1,11 @@
 //! Whether K believes a module's signature, and whether it insists on one (`kernel/module/signing.c`,
 //! `Documentation/admin-guide/module-signing.rst`).
 
-use super::file::Module;
-use super::target::Target;
 use crate::finding::{Code, Finding};
 use crate::host::Host;
 use crate::kernel::{image, installed, KernelRelease};
+use crate::module::file::Module;
+use crate::module::target::Target;
 use der::Decode;
 use x509_cert::Certificate;
 
@@ -31,7 +31,7 @@ const OWNERS_KEYS: [&str; 3] =
     ["CONFIG_INTEGRITY_MACHINE_KEYRING", "CONFIG_INTEGRITY_PLATFORM_KEYRING", "CONFIG_LOAD_UEFI_KEYS"];
 
 /// The keys that K knows.
-pub(super) struct Keys {
+pub(in crate::module) struct Keys {
     /// Those in its image; none where that cannot be read.
     image: Option<Vec<Certificate>>,
     /// Those of the firmware and of the machine's owner.
@@ -40,7 +40,7 @@ pub(super) struct Keys {
 
 /// What a module's signature is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Trust {
+pub(in crate::module) enum Trust {
     Unsigned,
     /// Of a key in K's own image, over this very content.
     Kernels,
@@ -56,7 +56,7 @@ pub(super) enum Trust {
 
 impl Keys {
     /// Reads K's image and the firmware's lists.
-    pub(super) fn load(host: &Host, release: &KernelRelease) -> Keys {
+    pub(in crate::module) fn load(host: &Host, release: &KernelRelease) -> Keys {
         let read = |der: &Vec<u8>| Certificate::from_der(der).ok();
         let image = image::certificates(host, release).map(|all| all.iter().filter_map(read).collect());
         let lists = LISTS.iter().filter_map(|name| host.read(format!("{EFIVARS}/{name}")).ok());
@@ -66,7 +66,7 @@ impl Keys {
 }
 
 /// The certificates of an `EFI_SIGNATURE_LIST`: type, sizes of list, header and entry, then entries behind their owner's GUID.
-pub(super) fn listed(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+pub(in crate::module) fn listed(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     while let Some(head) = bytes.get(..28) {
         let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as usize;
@@ -81,7 +81,7 @@ pub(super) fn listed(mut bytes: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// Weighs a module's signature. Costly at first for a signed module (K's image is unpacked), free for an unsigned one.
-pub(super) fn trust(module: &Module, target: &Target) -> Trust {
+pub(in crate::module) fn trust(module: &Module, target: &Target) -> Trust {
     let Some(signature) = &module.signature else { return Trust::Unsigned };
     let keys = target.keys();
     let of_image = keys.image.iter().flatten().map(|c| (c, Trust::Kernels));
@@ -147,7 +147,7 @@ fn amazons(target: &Target) -> bool {
 }
 
 /// What follows from a module's signature.
-pub(super) fn findings(module: &Module, trust: &Trust, target: &Target) -> Vec<Finding> {
+pub(in crate::module) fn findings(module: &Module, trust: &Trust, target: &Target) -> Vec<Finding> {
     let k = &target.release;
     let enforced = enforced(target);
     let signer = module.signature.as_ref().map(|s| format!("{} (key {})", s.signer, s.key)).unwrap_or_default();

@@ -9,8 +9,8 @@ mod redundant;
 
 use crate::config::AcceptInTree;
 use crate::finding::{Code, Finding, Severity, Verdict};
-use crate::host::master::Kind;
-use crate::host::pci::Device;
+use crate::host::devices::master::Kind;
+use crate::host::devices::pci::Device;
 use crate::kernel::KernelRelease;
 use need::Weighed;
 use serde::{Deserialize, Serialize};

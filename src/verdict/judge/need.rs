@@ -3,7 +3,7 @@
 use super::{Binding, KernelReport, ModuleEvidence, ModuleReport, Need, Origin};
 use crate::config::AcceptInTree;
 use crate::finding::{Code, Finding, Severity, Verdict};
-use crate::host::pci::Device;
+use crate::host::devices::pci::Device;
 use crate::kernel::KernelRelease;
 
 /// What a need asks of the module that serves it.

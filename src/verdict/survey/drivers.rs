@@ -3,9 +3,9 @@
 use super::{claiming, origin, Survey};
 use crate::config::AcceptInTree;
 use crate::driver::{recipe, Numbers, Recipe};
-use crate::host::pci::Device;
-use crate::judge::Binding;
+use crate::host::devices::pci::Device;
 use crate::kernel::Kernel;
+use crate::verdict::judge::Binding;
 
 impl Survey<'_> {
     /// The recipes that claim a device or are required.

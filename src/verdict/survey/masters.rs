@@ -3,11 +3,11 @@
 use super::evidence::examine;
 use super::known::{Known, Memory};
 use crate::finding::Verdict;
-use crate::host::master::{self, Kind};
-use crate::host::pci::{self, Device};
+use crate::host::devices::master::{self, Kind};
+use crate::host::devices::pci::{self, Device};
 use crate::host::Host;
-use crate::judge::{Link, Master};
 use crate::module::Target;
+use crate::verdict::judge::{Link, Master};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Looking at the machine once: devices, recipes, kernels, next boot; and for a kernel, the evidence that [`crate::judge`]
+//! Looking at the machine once: devices, recipes, kernels, next boot; and for a kernel, the evidence that [`crate::verdict::judge`]
 //! weighs. Read-only, and no process is started.
 
 mod drivers;
@@ -11,15 +11,15 @@ mod origin;
 mod proof;
 pub mod room;
 
+use super::judge::{self, Judgement, KernelReport, Role};
+use crate::boot::declined;
 use crate::boot::{self, NextBoot};
 use crate::config::Config;
-use crate::declined;
 use crate::driver::{self, recipe, Recipe};
 use crate::error::{advise, Remedy};
 use crate::finding::{Code, Finding, Severity, Verdict};
-use crate::host::pci::{self, Device};
+use crate::host::devices::pci::{self, Device};
 use crate::host::Host;
-use crate::judge::{self, Judgement, KernelReport, Role};
 use crate::kernel::{installed, leaving, Kernel, KernelRelease};
 use crate::retention;
 use anyhow::{Context, Result};
@@ -317,7 +317,7 @@ fn booted(host: &Host) -> Vec<KernelRelease> {
     text.lines().filter_map(|l| l.parse().ok()).collect()
 }
 
-/// The kernels on which a default may be left that nobody could judge: see [`crate::plan::hold_running`].
+/// The kernels on which a default may be left that nobody could judge: see [`crate::flow::plan::hold_running`].
 pub fn trusted(host: &Host, running: Option<&KernelRelease>) -> Vec<KernelRelease> {
     let mut trusted: Vec<KernelRelease> = boot::held(host).map(|hold| hold.held).into_iter().collect();
     if known::is_undriven(host) {

@@ -8,9 +8,9 @@ use super::Survey;
 use crate::boot::grub2::grubenv;
 use crate::boot::{self, Candidate, Source};
 use crate::finding::{Code, Finding};
-use crate::host::packages::Packages;
 use crate::host::{files, Host};
 use crate::kernel::{installed, Kernel, KernelRelease};
+use crate::packages::Packages;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -44,7 +44,7 @@ impl Survey<'_> {
     /// next is not certain: then every kernel that may start is judged.
     pub(super) fn newest_not_booting(&self) -> Option<(KernelRelease, Finding)> {
         let next = self.next.lasting().filter(|_| self.next.certain && self.wanted.is_none())?;
-        let declined = crate::declined::read(self.host);
+        let declined = crate::boot::declined::read(self.host);
         let flavour = flavour(&next.kernel);
         let counts = |k: &&Kernel| !declined.iter().any(|d| d.kernel == k.release) && self::flavour(&k.release) == flavour;
         let newest = self.kernels.iter().find(counts).map(|k| &k.release)?;

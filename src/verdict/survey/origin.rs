@@ -2,11 +2,11 @@
 
 use super::proof::loaded_build;
 use crate::driver::Recipe;
-use crate::host::pci::Device;
+use crate::host::devices::pci::Device;
 use crate::host::Host;
-use crate::judge::{Binding, Origin};
 use crate::kernel::KernelRelease;
 use crate::module::{self, Module, Provider, Target};
+use crate::verdict::judge::{Binding, Origin};
 use std::io::ErrorKind;
 use std::path::Path;
 

@@ -4,11 +4,11 @@
 //! since the boot. In doubt it is not proven.
 
 use crate::finding::Severity;
-use crate::host::pci::{self, Device};
+use crate::host::devices::pci::{self, Device};
 use crate::host::Host;
-use crate::judge::{ModuleEvidence, Need};
 use crate::kernel::{installed, KernelRelease};
 use crate::module::{self, Module, Target};
+use crate::verdict::judge::{ModuleEvidence, Need};
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
@@ -259,7 +259,7 @@ fn build_id(note: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::{Binding, Link, Origin};
+    use crate::verdict::judge::{Binding, Link, Origin};
 
     #[test]
     fn an_interface_that_has_the_name_of_a_missing_devices_proves_nothing_of_it() {

@@ -5,9 +5,9 @@ use super::entry::image;
 use crate::boot;
 use crate::driver::free;
 use crate::finding::{Code, Finding};
-use crate::host::packages::Packages;
 use crate::host::Host;
 use crate::kernel::{installed, Kernel, KernelRelease};
+use crate::packages::Packages;
 use std::path::{Path, PathBuf};
 
 /// How initial ramdisks are called.

@@ -3,7 +3,7 @@
 
 use super::context::budget::{Budget, ITEM, READ};
 use super::menu::{Body, Choice, Entry};
-use super::parser::{parse, Block};
+use super::syntax::parser::{parse, Block};
 use crate::boot::grub2::bls::dialect::Dialect;
 use crate::boot::hold::plan::real;
 use crate::boot::image::{self, TREE};

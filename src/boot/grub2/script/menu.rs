@@ -2,7 +2,7 @@
 
 use super::eval::{Flavor, Machine, Stop};
 use super::matching::{index, inner, space, By};
-use super::parser::Block;
+use super::syntax::parser::Block;
 use std::path::PathBuf;
 
 /// A menu entry.

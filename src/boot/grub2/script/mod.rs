@@ -4,17 +4,13 @@
 mod bls;
 mod commands;
 pub(super) mod context;
-mod device;
 pub(super) mod embedded;
 mod env;
 pub mod eval;
-pub mod lexer;
-mod load;
 mod matching;
 mod menu;
-pub mod parser;
 mod run;
-mod test;
+pub mod syntax;
 
 pub use eval::{Flavor, Machine, Outcome, World};
 pub use menu::Choice;

@@ -1,8 +1,8 @@
 //! Running commands one by one with bounded steps (GRUB's `grub-core/script/execute.c`).
 
 use super::eval::{Machine, Stop};
-use super::lexer::Word;
-use super::parser::{Block, Command};
+use super::syntax::lexer::Word;
+use super::syntax::parser::{Block, Command};
 
 /// Commands run before a script counts as endless: 10,000 entries of 20 commands each, and room.
 const MAX_STEPS: u64 = 400_000;

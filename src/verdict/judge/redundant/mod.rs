@@ -4,7 +4,7 @@
 use super::need::{described, Weighed};
 use super::{KernelReport, Link, Master, Need};
 use crate::finding::{Code, Finding, Severity, Verdict};
-use crate::host::master::Kind;
+use crate::host::devices::master::Kind;
 use std::collections::BTreeSet;
 
 /// Of each device that no module serves and that its master does without, what refuses becomes a warning. Where its master does not count,

@@ -1,8 +1,8 @@
 use super::*;
 use crate::config::AcceptInTree;
-use crate::host::pci::Device;
-use crate::judge::tests::{bad, device, kernel, module, verdict};
-use crate::judge::{judge_kernel, Binding, KernelEvidence, ModuleEvidence, Origin, Role};
+use crate::host::devices::pci::Device;
+use crate::verdict::judge::tests::{bad, device, kernel, module, verdict};
+use crate::verdict::judge::{judge_kernel, Binding, KernelEvidence, ModuleEvidence, Origin, Role};
 
 #[test]
 fn a_master_excuses_its_own_port_and_no_other_device() {

@@ -11,10 +11,11 @@
 //! [`merged`], [`outlived`] and [`bounded`] are pure; the record is the list that they leave.
 
 use crate::gate::generation;
-use crate::host::master::{self, Made};
-use crate::host::pci::{self, Device};
-use crate::host::{files, routes, Host};
-use crate::judge::Binding;
+use crate::host::devices::master::{self, Made};
+use crate::host::devices::pci::{self, Device};
+use crate::host::devices::routes;
+use crate::host::{files, Host};
+use crate::verdict::judge::Binding;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::cell::OnceCell;

@@ -1,12 +1,12 @@
 //! Which partition a file is loaded from, where the script names it itself: the other slot of an A/B system (RAUC, Mender) has a kernel
 //! by the same path, and that is not the one that is seen here.
 
-use super::eval::Machine;
+use crate::boot::grub2::script::eval::Machine;
 use std::path::Path;
 
 impl Machine<'_> {
     /// The device of a file, if it is a numbered partition and none that this system is on: `(hd0,gpt3)`. What `search` finds has no number.
-    pub(super) fn elsewhere(&self, spec: &str) -> Option<String> {
+    pub(in crate::boot::grub2::script) fn elsewhere(&self, spec: &str) -> Option<String> {
         let device = match spec.strip_prefix('(') {
             Some(rest) => rest.split(')').next()?,
             None => self.get("root")?.trim_matches(['(', ')']),

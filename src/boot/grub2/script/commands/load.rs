@@ -1,10 +1,10 @@
 //! Commands that load a kernel or leave for something else (GRUB's `grub-core/loader/`).
 
-use super::eval::{Loaded, Machine, Stop};
-use super::Choice;
+use crate::boot::grub2::script::eval::{Loaded, Machine, Stop};
+use crate::boot::grub2::script::Choice;
 
 impl Machine<'_> {
-    pub(super) fn linux(&mut self, args: &[String]) -> i32 {
+    pub(in crate::boot::grub2::script) fn linux(&mut self, args: &[String]) -> i32 {
         let Some((file, arguments)) = args.split_first() else { return 1 };
         if let Some(device) = self.elsewhere(file) {
             self.doubt(
@@ -24,7 +24,7 @@ impl Machine<'_> {
         status
     }
 
-    pub(super) fn initrd(&mut self, args: &[String]) -> i32 {
+    pub(in crate::boot::grub2::script) fn initrd(&mut self, args: &[String]) -> i32 {
         let mut status = 0;
         for arg in args {
             // `newc:name:file` puts a file into a ramdisk of its own (GRUB's loader/linux.c).
@@ -43,7 +43,7 @@ impl Machine<'_> {
         status
     }
 
-    pub(super) fn hypervisor(&mut self, args: &[String]) -> i32 {
+    pub(in crate::boot::grub2::script) fn hypervisor(&mut self, args: &[String]) -> i32 {
         let file = args.iter().find(|a| !a.starts_with("--"));
         let missing = file.filter(|f| self.locate(f).is_none()).cloned();
         let status = i32::from(missing.is_some());
@@ -51,7 +51,7 @@ impl Machine<'_> {
         status
     }
 
-    pub(super) fn module(&mut self, name: &str, args: &[String]) -> i32 {
+    pub(in crate::boot::grub2::script) fn module(&mut self, name: &str, args: &[String]) -> i32 {
         let mut args = args.iter().skip_while(|a| a.starts_with("--"));
         let Some(file) = args.next().cloned() else { return 1 };
         let there = self.locate(&file).is_some();
@@ -68,7 +68,7 @@ impl Machine<'_> {
         i32::from(!there)
     }
 
-    pub(super) fn chain(&mut self, name: &str, args: &[String]) -> i32 {
+    pub(in crate::boot::grub2::script) fn chain(&mut self, name: &str, args: &[String]) -> i32 {
         self.doubt(
             format!("{name} {} starts something other than a kernel by itself", args.join(" ")),
             "make an entry that starts Linux itself the default",
@@ -76,7 +76,7 @@ impl Machine<'_> {
         0
     }
 
-    pub(super) fn boot_bare(&mut self) -> Stop {
+    pub(in crate::boot::grub2::script) fn boot_bare(&mut self) -> Stop {
         let loaded = self.loaded.take().unwrap_or_default();
         Stop::Booted(Box::new(Choice {
             entry: self.file.display().to_string(),
@@ -90,7 +90,7 @@ impl Machine<'_> {
         }))
     }
 
-    pub(super) fn leave(&mut self, name: &str) -> Stop {
+    pub(in crate::boot::grub2::script) fn leave(&mut self, name: &str) -> Stop {
         if self.path.is_empty() {
             return Stop::Dead(format!("{}:{}: {name} leaves the boot loader", self.file.display(), self.line));
         }

@@ -1,10 +1,14 @@
 //! The commands that decide which kernel boots (GRUB's `grub-core/commands/`), and those that do not matter for it.
 
+pub(super) mod device;
+pub(super) mod load;
+pub(super) mod test;
+
 use super::context::budget::ITEM;
 use super::eval::{Machine, Stop};
 use super::matching::strtoul;
 use super::menu::{Body, Entry};
-use super::parser::Block;
+use super::syntax::parser::Block;
 
 /// Commands that change nothing that decides a boot.
 const HARMLESS: &[&str] = &[
@@ -96,7 +100,7 @@ impl Machine<'_> {
                 args.iter().for_each(|a| self.export(a));
                 0
             }
-            "[" | "test" => i32::from(!super::test::test(self, args)),
+            "[" | "test" => i32::from(!self::test::test(self, args)),
             "false" => 1,
             "load_env" => self.load_env(args),
             "save_env" => self.save_env(args),

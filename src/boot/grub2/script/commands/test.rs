@@ -1,8 +1,8 @@
 //! `[ … ]` (GRUB's `grub-core/commands/test.c`): read left to right, `-a` binds tighter than `-o`, a bare word is true unless
 //! empty.
 
-use super::eval::Machine;
-use super::matching::strtoul;
+use crate::boot::grub2::script::eval::Machine;
+use crate::boot::grub2::script::matching::strtoul;
 
 /// GRUB's own bound for `( … )`.
 const MAX_DEPTH: usize = 100;
@@ -22,7 +22,7 @@ impl Value {
 }
 
 /// Evaluates the words between `[` and `]`.
-pub(super) fn test(machine: &mut Machine, words: &[String]) -> bool {
+pub(in crate::boot::grub2::script) fn test(machine: &mut Machine, words: &[String]) -> bool {
     let words = match words.split_last() {
         Some((last, rest)) if last == "]" => rest,
         _ => words,

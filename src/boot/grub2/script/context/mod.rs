@@ -4,7 +4,7 @@
 pub mod budget;
 
 use super::eval::{Machine, Remark, Stop};
-use super::lexer::{Part, Word};
+use super::syntax::lexer::{Part, Word};
 use crate::boot::MAX_PROBLEMS;
 use budget::ITEM;
 use std::borrow::Cow;

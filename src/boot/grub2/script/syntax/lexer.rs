@@ -1,6 +1,6 @@
 //! Words and signs of the script language (GRUB's `grub-core/script/yylex.l`).
 
-use super::context::budget::ITEM;
+use crate::boot::grub2::script::context::budget::ITEM;
 
 /// A piece of a word, by how it is quoted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub struct Token {
 
 impl Token {
     /// What it takes to keep.
-    pub(super) fn size(&self) -> usize {
+    pub(in crate::boot::grub2::script) fn size(&self) -> usize {
         let Kind::Word(parts) = &self.kind else { return ITEM };
         let text = |part: &Part| match part {
             Part::Text(text) | Part::Quoted(text) => text.len(),

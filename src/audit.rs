@@ -5,7 +5,7 @@
 
 use crate::error::Remedy;
 use crate::host::Host;
-use crate::kernel::KernelRelease;
+use crate::release::KernelRelease;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::fs::File;

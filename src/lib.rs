@@ -13,6 +13,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod audit;
 pub mod boot;
 pub mod cli;
 pub mod config;
@@ -29,6 +30,7 @@ pub mod module;
 pub mod packages;
 pub mod print;
 pub mod progress;
+pub mod release;
 pub mod report;
 pub mod retention;
 pub mod text;

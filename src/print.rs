@@ -6,8 +6,7 @@
 
 #![allow(clippy::disallowed_methods)] // this is where stdout and stderr are
 
-use super::text::{printable, Text};
-use crate::report::json::Json;
+use crate::text::{printable, Text};
 use nix::libc;
 use std::fs::OpenOptions;
 use std::io::{stderr, stdout, IsTerminal, Write};
@@ -23,11 +22,9 @@ pub fn line(line: &str) {
     out(&Text::of(line));
 }
 
-/// An object of the contract, to stdout.
-pub fn json(object: &Json) {
-    let mut text = object.as_str().to_owned();
-    text.push('\n');
-    put(stdout().lock(), &text);
+/// Text that a program reads, to stdout; it holds nothing that acts on a terminal already.
+pub(crate) fn raw(text: &str) {
+    put(stdout().lock(), text);
 }
 
 /// Text for people, to stderr.

@@ -1,8 +1,8 @@
 //! The kernels that a person declined: none of them is wanted, and nothing is refused on its account while the boot loader does not start
 //! it. One that it does start is judged like any other. A kernel that is removed leaves the list.
 
+use crate::audit::{self, Who};
 use crate::error::advise;
-use crate::gate::audit::{self, Who};
 use crate::host::lock::BootLock;
 use crate::host::Host;
 use crate::kernel::{installed, KernelRelease};

@@ -14,6 +14,6 @@ pub struct Args {}
 /// # Errors
 /// When stdout cannot be written.
 pub fn run(_: &Args) -> Result<Exit> {
-    print::out(&Text::document(&crate::report::man::page(&super::command())?));
+    print::out(&Text::document(&super::page::page(&super::command())?));
     Ok(Exit::Done)
 }

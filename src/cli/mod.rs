@@ -3,6 +3,7 @@
 mod act;
 mod completions;
 mod man;
+pub mod page;
 mod read;
 
 use self::act::{accept, decline, gate, prepare, reboot, reconcile, rehearse};
@@ -13,6 +14,7 @@ use crate::host::files::freeze;
 use crate::host::notices;
 use crate::host::{sys, Host};
 use crate::print;
+use crate::report::progress::Show;
 use crate::report::{human, json};
 use crate::text::{printable, Text};
 use anyhow::Result;
@@ -156,9 +158,21 @@ impl Context {
         }
     }
 
-    /// Whether progress bars are drawn: on a terminal, for people, unless told otherwise.
-    pub fn progress(&self) -> bool {
-        !self.global.no_progress && !self.global.quiet && !self.json() && print::err_is_terminal()
+    /// How progress is shown: as a bar only on a terminal, for people, unless told otherwise.
+    pub fn progress(&self) -> Show {
+        match self.lines() {
+            Show::Lines if !self.global.no_progress && print::err_is_terminal() => Show::Bar,
+            other => other,
+        }
+    }
+
+    /// The same without bars: for hooks, whose output goes through a package manager.
+    pub fn lines(&self) -> Show {
+        if self.json() || self.global.quiet {
+            Show::Nothing
+        } else {
+            Show::Lines
+        }
     }
 
     /// How text for people looks.
@@ -215,7 +229,7 @@ pub fn main(args: Vec<OsString>) -> Exit {
             let line = if plain { text.lines().next().unwrap_or_default() } else { &text };
             let line = printable(line.trim_start_matches("error: "));
             if wants_json {
-                print::json(&json::error(line.trim(), "see `vfguard --help`"));
+                json::error(line.trim(), "see `vfguard --help`").print();
             }
             if wants_json || !plain {
                 print::note(&line);
@@ -231,7 +245,7 @@ pub fn main(args: Vec<OsString>) -> Exit {
             let message = printable(&format!("{e:#}"));
             let remedy = error::remedy(&e).unwrap_or("run the same with -v; `vfguard status` shows the machine").to_owned();
             if cli.global.format == Format::Json {
-                print::json(&json::error(message.trim(), &remedy));
+                json::error(message.trim(), &remedy).print();
             }
             print::note(&format!("{message}; {remedy}"));
             error::exit(&e)

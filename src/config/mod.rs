@@ -214,7 +214,7 @@ impl Config {
             // Each fragment is checked by itself, so that the error names its file and line.
             toml::from_str::<Config>(&text).map_err(|e| {
                 advise(
-                    format!("{}: {}", shown.display(), crate::driver::fetch::scrub(e.to_string().trim_end())),
+                    format!("{}: {}", shown.display(), crate::text::redact::scrub(e.to_string().trim_end())),
                     format!("mend {} (`man vfguard` lists the settings)", shown.display()),
                 )
             })?;

@@ -1,11 +1,11 @@
 //! Whether vfguard could do its work now: build for each kernel, close the gate, hold the boot default.
 
 use super::Check;
+use crate::audit;
 use crate::boot;
 use crate::config::{Config, Mode};
 use crate::driver::{self, sandbox, Numbers};
 use crate::finding::{Finding, Severity};
-use crate::gate::audit;
 use crate::host::{command, place, Host};
 use crate::kernel::tree::{build_tree, install_headers};
 use crate::packages::Packages;
@@ -173,7 +173,7 @@ fn gate(host: &Host, config: &Config) -> Check {
     if !writable(host, Path::new("/run/vfguard")) {
         return Check::failed("gate", "/run cannot be written", "run this as root, with a tmpfs at /run");
     }
-    if host.is_live() && !crate::gate::means::upstart::is_upstart(host) {
+    if host.is_live() && !crate::host::upstart::is_upstart(host) {
         if let Err(e) = crate::host::systemd::show(&["reboot.target"], &["LoadState"]) {
             return Check::failed("gate", format!("{e:#}"), "systemctl status");
         }

@@ -4,8 +4,8 @@
 //! (post-transaction-actions) and dnf.conf(5); libdnf5-actions(8); kernel-install(8); rpm's file triggers.
 
 use super::{Check, Status};
-use crate::gate::means::upstart;
 use crate::host::command::{self, Spec};
+use crate::host::upstart;
 use crate::host::{systemd, Host};
 use crate::packages::{ini, yum, RPMDB};
 use std::path::{Path, PathBuf};

@@ -3,8 +3,8 @@
 
 use super::Check;
 use crate::config::CONFIG;
-use crate::driver::fetch::scrub;
 use crate::host::Host;
+use crate::text::redact::scrub;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 

@@ -6,10 +6,12 @@
 
 use super::look::Look;
 use super::plan::{self, Hindrance, Hold, Plan, Refusal, Rights};
+use crate::audit;
 use crate::boot;
 use crate::config::{Config, Gate as Settings};
 use crate::error::{advise, exit, Exit};
-use crate::gate::{self, audit, Closed, Reason};
+use crate::finding::Severity;
+use crate::gate::{self, Closed, Reason};
 use crate::host::lock::BootLock;
 use crate::host::notices::{self, Topic};
 use crate::host::place::Place;
@@ -94,10 +96,33 @@ pub fn hold_only(host: &Host, config: &Config, place: Place) -> Result<Vec<Strin
     Ok(refused.done)
 }
 
+/// Findings that a reason sums up; `vfguard status` has them all.
+const SUMMED: usize = 3;
+
+/// A judgement's reasons to refuse.
+pub fn reasons(judgement: &Judgement) -> Vec<gate::Reason> {
+    judgement
+        .refused()
+        .map(|report| {
+            let unsafe_ones: Vec<_> = report.findings.iter().filter(|f| f.severity == Severity::Unsafe).collect();
+            let told = if unsafe_ones.is_empty() { report.findings.iter().take(1).collect() } else { unsafe_ones };
+            let mut summary = told.iter().take(SUMMED).map(|f| f.detail.as_str()).collect::<Vec<_>>().join("; ");
+            if told.len() > SUMMED {
+                summary += &format!("; and {} more", told.len() - SUMMED);
+            }
+            if summary.is_empty() {
+                summary = "not proven".into();
+            }
+            let remedy = told.iter().map(|f| f.remedy.as_str()).find(|r| !r.is_empty()).unwrap_or("vfguard status");
+            gate::Reason { kernel: Some(report.kernel.clone()), summary, remedy: remedy.to_owned() }
+        })
+        .collect()
+}
+
 /// Refuses what a judgement does not allow.
 pub fn refuse(host: &Host, config: &Config, refusal: &Refusal, judgement: &Judgement) -> Refused {
     let mut refused = Refused::default();
-    let close = || gate::close(host, &config.gate, &gate::reasons(judgement));
+    let close = || gate::close(host, &config.gate, &reasons(judgement));
     both(&mut refused, refusal.close.then_some(close), |refused| keep_off(host, config, refusal, refused));
     refused
 }

@@ -1,7 +1,8 @@
 //! A gate that a person closed with a reason (a change freeze): it stays closed, across boots too, until a person opens it.
 
-use super::audit::Who;
-use super::{audit, record, Reason};
+use super::{record, Reason};
+use crate::audit;
+use crate::audit::Who;
 use crate::error::{advise_exit, Exit};
 use crate::host::files::trust;
 use crate::host::Host;

@@ -1,6 +1,5 @@
 //! Closing the gate: the record first, then the files that refuse, then the question whether they do; and telling people.
 
-use super::audit::{self, What};
 use super::by_hand::{self, ByHand};
 use super::lock::Lock;
 use super::means::systemd::{self, Files, Initctl};
@@ -8,9 +7,11 @@ use super::means::upstart;
 use super::override_::{self, active as active_override};
 use super::removing::removing;
 use super::{generation, kernels_of, look, pass, record, Reason, Record, State, RECORD};
+use crate::audit::{self, What};
 use crate::config::Gate as Settings;
 use crate::error::{advise, Remedy};
 use crate::host::notices::{self, Topic};
+use crate::host::upstart::{is_upstart, unwrapped};
 use crate::host::{failpoint, Host};
 use crate::kernel::KernelRelease;
 use crate::text::Text;
@@ -156,8 +157,7 @@ pub(super) fn close_locked(host: &Host, settings: &Settings, reasons: &[Reason],
     let whole = look(host, settings.poweroff) == Files::All;
     let same = |r: &Record| r.reasons == reasons && r.poweroff == settings.poweroff && r.confirmed;
     // Somebody may have had systemd read its units while the files were not there.
-    let still =
-        || !host.is_live() || upstart::is_upstart(host) || systemd::ask(settings.poweroff).is_ok_and(|f| f == Files::All);
+    let still = || !host.is_live() || is_upstart(host) || systemd::ask(settings.poweroff).is_ok_and(|f| f == Files::All);
     // Before anything else: who judged before this does not open after it, nor if this is killed in the middle. Also where it is closed as
     // it should be: who looked before the last change would open what is confirmed here.
     let bumped = generation::bump(host).is_ok();
@@ -169,7 +169,7 @@ pub(super) fn close_locked(host: &Host, settings: &Settings, reasons: &[Reason],
     // Whoever is logged in is told once on a kernel's account; what is better known later is in the other channels.
     let interrupt = !whole || old.as_ref().is_none_or(|r| kernels_of(&r.reasons) != kernels_of(reasons));
     let kept = old.unwrap_or_default();
-    let upstart = upstart::is_upstart(host);
+    let upstart = is_upstart(host);
     let initctl = if upstart { Initctl::default() } else { systemd::initctl_before(host, &kept.initctl) };
     let since = if whole { kept.since } else { audit::now() };
     let mut new =
@@ -218,7 +218,7 @@ fn write_upstart(host: &Host, settings: &Settings, reasons: &[Reason]) -> Result
         return Ok(());
     }
     Err(advise(
-        format!("the gate is not seen closed: no wrapper around {}", upstart::unwrapped(host).join(", ")),
+        format!("the gate is not seen closed: no wrapper around {}", unwrapped(host).join(", ")),
         "do not reboot; vfguard-upstart install",
     ))
 }

@@ -10,7 +10,6 @@
 //! All of it is done under one lock (src/gate/lock.rs). Every closing raises the generation under it, and an opening compares
 //! there: who judged before a closing never opens after it.
 
-pub mod audit;
 mod by_hand;
 mod close;
 pub mod generation;
@@ -30,9 +29,9 @@ pub use pass::{active as active_pass, open_for_reboot, Pass};
 pub use removing::removing;
 pub use term::Term;
 
+use crate::host::upstart::is_upstart;
 use crate::host::{files, Host};
 use crate::kernel::KernelRelease;
-use crate::verdict::judge::Judgement;
 use means::systemd::{self, Files, Initctl};
 use means::upstart;
 use serde::{Deserialize, Serialize};
@@ -42,8 +41,6 @@ use serde::{Deserialize, Serialize};
 const RECORD: &str = "/run/vfguard/gate.json";
 /// A record is a page of text.
 const MAX_RECORD: u64 = 1 << 20;
-/// Findings that a reason sums up; `vfguard status` has them all.
-const SUMMED: usize = 3;
 
 /// The gate as the contract spells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -87,27 +84,6 @@ impl Reason {
             None => self.summary.clone(),
         }
     }
-}
-
-/// A judgement's reasons to refuse.
-pub fn reasons(judgement: &Judgement) -> Vec<Reason> {
-    use crate::finding::Severity;
-    judgement
-        .refused()
-        .map(|report| {
-            let unsafe_ones: Vec<_> = report.findings.iter().filter(|f| f.severity == Severity::Unsafe).collect();
-            let told = if unsafe_ones.is_empty() { report.findings.iter().take(1).collect() } else { unsafe_ones };
-            let mut summary = told.iter().take(SUMMED).map(|f| f.detail.as_str()).collect::<Vec<_>>().join("; ");
-            if told.len() > SUMMED {
-                summary += &format!("; and {} more", told.len() - SUMMED);
-            }
-            if summary.is_empty() {
-                summary = "not proven".into();
-            }
-            let remedy = told.iter().map(|f| f.remedy.as_str()).find(|r| !r.is_empty()).unwrap_or("vfguard status");
-            Reason { kernel: Some(report.kernel.clone()), summary, remedy: remedy.to_owned() }
-        })
-        .collect()
 }
 
 /// The gate as seen.
@@ -174,7 +150,7 @@ pub fn state(host: &Host) -> Gate {
 /// one that reboots.
 pub fn seen(host: &Host) -> Gate {
     let mut gate = by_files(host);
-    if !host.is_live() || upstart::is_upstart(host) || !host.is_dir(crate::host::systemd::BOOTED) {
+    if !host.is_live() || is_upstart(host) || !host.is_dir(crate::host::systemd::BOOTED) {
         return gate;
     }
     let failed = || record(host).and_then(|r| r.failed).map(|why| format!("; closing it: {why}")).unwrap_or_default();
@@ -232,7 +208,7 @@ fn by_files(host: &Host) -> Gate {
 
 /// The files that refuse, of whichever init this is.
 fn look(host: &Host, poweroff: bool) -> Files {
-    if upstart::is_upstart(host) {
+    if is_upstart(host) {
         upstart::look(host, poweroff)
     } else {
         systemd::look(host, poweroff)
@@ -240,7 +216,7 @@ fn look(host: &Host, poweroff: bool) -> Files {
 }
 
 fn place_of_files(host: &Host) -> &'static str {
-    if upstart::is_upstart(host) {
+    if is_upstart(host) {
         "/run/vfguard/reboot-refused and the wrappers in /sbin"
     } else {
         "in /run/systemd/system"

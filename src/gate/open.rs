@@ -1,15 +1,16 @@
 //! Opening the gate: what refuses goes first, then systemd is seen to let a reboot through, and what the gate was closed for goes last,
 //! so that it outlives an opener that is killed.
 
-use super::audit::{self, What};
 use super::by_hand::by_hand;
 use super::lock::Lock;
 use super::means::systemd::{self, Files};
 use super::means::upstart;
 use super::term::Term;
 use super::{generation, is_clear, look, override_, pass, record, RECORD};
+use crate::audit::{self, What};
 use crate::error::{advise, Remedy};
 use crate::host::notices::{self, Topic};
+use crate::host::upstart::is_upstart;
 use crate::host::{command, failpoint, Host};
 use crate::text::Text;
 use anyhow::{Context, Result};
@@ -97,7 +98,7 @@ pub(super) fn open_locked(host: &Host, _: &Lock) -> Result<bool> {
     }
     let was = look(host, false) == Files::All;
     let initctl = record(host).unwrap_or_default().initctl;
-    let upstart = upstart::is_upstart(host);
+    let upstart = is_upstart(host);
     if upstart {
         upstart::remove(host)?;
     } else {
@@ -122,7 +123,7 @@ const END: &str =
 
 /// Has the run that closes again come once `term` is over. On upstart, cron looks every few minutes (packaging/el6).
 pub(super) fn close_later(host: &Host, term: &Term, lasts: Duration) -> Result<()> {
-    if !host.is_live() || upstart::is_upstart(host) {
+    if !host.is_live() || is_upstart(host) {
         return Ok(());
     }
     let program = std::env::current_exe().context("finding out where vfguard is")?;
@@ -139,7 +140,7 @@ pub(super) fn close_later(host: &Host, term: &Term, lasts: Duration) -> Result<(
 /// The same by the clock, for a machine that is suspended meanwhile; without the gate's lock, since it may be waited for in vain.
 pub(super) fn close_by_clock(host: &Host, term: &Term) {
     let Ok(program) = std::env::current_exe() else { return };
-    if host.is_live() && !upstart::is_upstart(host) {
+    if host.is_live() && !is_upstart(host) {
         let unit = format!("{}-clock", timer(term));
         let _ = command::run(&crate::host::systemd::at_clock(host, &unit, term.until.saturating_add(1), &end(&program)));
     }

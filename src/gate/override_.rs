@@ -1,11 +1,11 @@
 //! An override: a person with a reason opens the gate against a verdict. It ends by itself, at the latest with this boot.
 
-use super::audit::{self, Who};
 use super::by_hand;
 use super::lock::Lock;
 use super::open::{close_by_clock, close_later, open_locked};
 use super::record;
 use super::term::Term;
+use crate::audit::{self, Who};
 use crate::error::advise_exit;
 use crate::error::Exit;
 use crate::host::files::trust;

@@ -3,10 +3,10 @@
 //!
 //! Unlike an override it is about the gate alone: the boot default is held all the while, so the reboot leads where it should.
 
-use super::audit;
 use super::lock::Lock;
 use super::open::{close_later, open_locked};
 use super::term::Term;
+use crate::audit;
 use crate::host::files::trust;
 use crate::host::{failpoint, Host};
 use crate::kernel::KernelRelease;

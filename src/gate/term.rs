@@ -1,6 +1,6 @@
 //! How long something in /run that lets reboots through lasts: by the clock, by the time since boot, and for this boot alone.
 
-use super::audit;
+use crate::audit;
 use crate::host::Host;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;

@@ -14,6 +14,7 @@ pub mod os_release;
 pub mod place;
 pub mod sys;
 pub mod systemd;
+pub mod upstart;
 
 use self::files::below::Dir;
 use self::files::resolve;

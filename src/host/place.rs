@@ -4,8 +4,7 @@
 //! systemd's `running_in_chroot()` and the container interface (`/run/systemd/container`, `/run/.containerenv`, `/.dockerenv`).
 
 use super::systemd::{self, BOOTED};
-use super::Host;
-use crate::gate::means::upstart;
+use super::{upstart, Host};
 use serde::Serialize;
 use std::os::unix::fs::MetadataExt;
 

@@ -6,14 +6,13 @@ pub mod el;
 pub mod image;
 pub mod installed;
 pub mod leaving;
-pub mod release;
 pub mod symvers;
 pub mod tree;
 pub mod whole;
 
+pub use crate::release::KernelRelease;
 pub use compiler::Compiler;
 pub use config::KernelConfig;
 pub use el::ElRelease;
 pub use installed::{installed, Kernel};
-pub use release::KernelRelease;
 pub use symvers::Symvers;

@@ -7,7 +7,7 @@ use super::offer::Dependency;
 use super::signature::Keyring;
 use super::Packages;
 use crate::host::files::trust;
-use crate::kernel::KernelRelease;
+use crate::release::KernelRelease;
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -8,7 +8,7 @@ use super::Packages;
 use crate::error::{advise, Remedy};
 use crate::host::command::{self, Spec};
 use crate::host::files;
-use crate::kernel::KernelRelease;
+use crate::release::KernelRelease;
 use anyhow::{Context, Result};
 use nix::unistd::geteuid;
 use serde::Serialize;

@@ -16,7 +16,7 @@ pub use offer::Offer;
 use crate::error::advise;
 use crate::host::command::{self, Spec};
 use crate::host::{os_release, Host};
-use crate::kernel::KernelRelease;
+use crate::release::KernelRelease;
 use anyhow::Result;
 use std::path::Path;
 use std::time::Duration;

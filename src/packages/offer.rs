@@ -4,7 +4,7 @@
 use super::lists::{reason, Lists};
 use super::Packages;
 use crate::error::advise;
-use crate::kernel::KernelRelease;
+use crate::release::KernelRelease;
 use anyhow::Result;
 use std::collections::BTreeSet;
 

@@ -1,5 +1,6 @@
 //! The JSON of the contract: one object with `"schema": 1`; fields are added, never renamed.
 
+use crate::print;
 use crate::text::is_printable;
 use serde::Serialize;
 use std::fmt::Write;
@@ -23,6 +24,11 @@ impl Json {
     /// The object, without a line end after it.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Prints it to stdout, with a line end.
+    pub fn print(&self) {
+        print::raw(&format!("{}\n", self.0));
     }
 
     fn new(serialized: &str) -> Json {

@@ -2,5 +2,4 @@
 
 pub mod human;
 pub mod json;
-pub mod man;
 pub mod progress;

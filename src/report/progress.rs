@@ -1,6 +1,6 @@
 //! How far a long step is: a bar on a terminal, lines in a pipe, nothing when quiet or in JSON.
 
-use crate::cli::Context;
+use crate::host::Host;
 use crate::print;
 use crate::progress::{Progress, Silent};
 use crate::text::{printable, Text};
@@ -11,23 +11,23 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// What suits the output.
-pub fn new(context: &Context) -> Box<dyn Progress> {
-    if context.progress() {
-        Box::new(Bar::default())
-    } else if context.json() || context.global.quiet {
-        Box::new(Silent)
-    } else {
-        Box::new(Lines)
-    }
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Show {
+    /// A bar that is drawn over.
+    Bar,
+    /// A line for each step.
+    Lines,
+    /// Nothing.
+    Nothing,
 }
 
-/// Lines, whatever the output is: for hooks, whose output goes through a package manager.
-pub fn lines(context: &Context) -> Box<dyn Progress> {
-    if context.json() || context.global.quiet {
-        Box::new(Silent)
-    } else {
-        Box::new(Lines)
+/// What shows progress so.
+pub fn new(show: Show) -> Box<dyn Progress> {
+    match show {
+        Show::Bar => Box::new(Bar::default()),
+        Show::Lines => Box::new(Lines),
+        Show::Nothing => Box::new(Silent),
     }
 }
 
@@ -89,15 +89,15 @@ pub struct Told {
 }
 
 impl Told {
-    /// What [`lines`] gives, and the same into a new file at `path`, below the root; that it cannot be made is no error.
-    pub fn new(context: &Context, path: &str) -> Told {
+    /// What [`new`] gives, and the same into a new file at `path`, below the root; that it cannot be made is no error.
+    pub fn new(host: &Host, show: Show, path: &str) -> Told {
         let new = || {
-            let place = context.host.place(path)?;
-            context.host.remove(path)?;
+            let place = host.place(path)?;
+            host.remove(path)?;
             anyhow::Ok(File::options().write(true).create_new(true).open(place.path())?)
         };
         let file = new().ok();
-        Told { lines: lines(context), file: Mutex::new(file) }
+        Told { lines: self::new(show), file: Mutex::new(file) }
     }
 
     fn put(&self, text: &str) {

@@ -4,6 +4,8 @@
 //! Each call that adds a line adds exactly one, and all of it is made printable there; only a colour's own sequences are put
 //! around words that stand in this program.
 
+pub mod redact;
+
 /// A run of more spaces than this becomes one: enough of them would push what follows to the next row of a terminal.
 const RUN: usize = 3;
 /// Spaces at the beginning of a line are indentation, at most so many.

@@ -1,10 +1,10 @@
 //! `vfguard accept KERNEL`: takes back that it is declined. If the boot default is held off it, it is wanted again, and judged.
 
 use super::decline;
+use crate::audit;
 use crate::boot::declined::{self, Declined};
 use crate::cli::Context;
 use crate::error::{advise, Exit};
-use crate::gate::audit;
 use crate::host::lock::BootLock;
 use crate::host::notices::{self, Topic};
 use crate::kernel::KernelRelease;

@@ -2,13 +2,13 @@
 //! kernel is treated as ever. `vfguard decline --device ADDRESS`: a network device that is missing is gone for good, and no kernel needs to
 //! drive it.
 
+use crate::audit;
 use crate::boot;
 use crate::boot::declined;
 use crate::cli::Context;
 use crate::error::{advise, Exit};
 use crate::finding::Verdict;
 use crate::flow::reconcile::{self, Effort, Standing};
-use crate::gate::audit;
 use crate::host::failpoint;
 use crate::host::lock::BootLock;
 use crate::host::notices::{self, Topic};
@@ -60,7 +60,7 @@ pub fn decide(context: &Context, done: &[String]) -> Result<Exit> {
         &context.config,
         Effort::Decide,
         Standing::Final,
-        progress::new(context).as_ref(),
+        progress::new(context.progress()).as_ref(),
     )?;
     done.iter().chain(&outcome.done).chain(&outcome.hands_off).for_each(|line| context.say(line));
     if outcome.judgement.verdict != Verdict::Safe {

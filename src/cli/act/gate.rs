@@ -1,5 +1,6 @@
 //! `vfguard gate show`, `gate close`, `gate open`: the gate by hand. Never waits for a build: the gate has a lock of its own.
 
+use crate::audit;
 use crate::boot;
 use crate::boot::declined::{self, Declined};
 use crate::cli::{Context, Global};
@@ -7,7 +8,7 @@ use crate::config::{Boot, Config, Gate as Settings, Mode};
 use crate::error::{advise, Exit};
 use crate::flow::reconcile;
 use crate::flow::refuse;
-use crate::gate::{self, audit, Gate, Override, Reason, State};
+use crate::gate::{self, Gate, Override, Reason, State};
 use crate::host::lock::BootLock;
 use crate::host::{place, Host};
 use crate::kernel::{self, KernelRelease};
@@ -283,7 +284,7 @@ fn hands_off(context: &Context) -> Option<&'static str> {
 
 fn tell(context: &Context, report: Report, acted: bool) {
     if context.json() {
-        print::json(&json::object(&report));
+        json::object(&report).print();
         return;
     }
     if context.global.quiet && acted {

@@ -55,7 +55,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let work = work(&survey, args)?;
     every_option_counts(&survey, args, &work)?;
     let lock = WriteLock::take(host, config.hook.patience())?;
-    let progress = progress::new(context);
+    let progress = progress::new(context.progress());
     let mut failure = None;
     if work.is_empty() {
         context.say(&nothing_to_do(args));

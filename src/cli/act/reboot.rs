@@ -1,12 +1,14 @@
 //! `vfguard reboot`: the check and the reboot in one, for scripts that would otherwise forget the first.
 
+use crate::audit;
 use crate::boot;
 use crate::cli::read::check;
 use crate::cli::Context;
 use crate::config::Mode;
 use crate::error::{advise, advise_exit, Exit};
 use crate::finding::Verdict;
-use crate::gate::{self, audit, Opened, State};
+use crate::flow::refuse;
+use crate::gate::{self, Opened, State};
 use crate::host::lock::{BootLock, WriteLock};
 use crate::host::notices::{self, Topic};
 use crate::host::{command, failpoint, locks, place, systemd, Host};
@@ -81,7 +83,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     if asked.is_err() && judgement.verdict != Verdict::Safe {
         // Whatever hindered the reboot, the gate is not left open on an unsafe kernel's account.
         if config.mode == Mode::Enforce && place::place(host).may_close() {
-            gate::end_pass(host, &config.gate, &gate::reasons(&judgement))?;
+            gate::end_pass(host, &config.gate, &refuse::reasons(&judgement))?;
         }
     }
     asked
@@ -157,7 +159,7 @@ fn ask(context: &Context, judgement: &Judgement, why: &str, into: Option<&Kernel
         return Ok(Exit::Done);
     }
     context.say(&format!("rebooting: {why}"));
-    command::run_ok(&if gate::means::upstart::is_upstart(host) {
+    command::run_ok(&if crate::host::upstart::is_upstart(host) {
         command::Spec::new("shutdown", ["-r", "now"], ASK_LIMIT)
     } else {
         systemd::spec(["reboot"], ASK_LIMIT)

@@ -8,8 +8,8 @@ use crate::error::{self, Exit};
 use crate::finding::Verdict;
 use crate::flow::hook::{self, Caller};
 use crate::flow::reconcile::{self, Effort, Outcome};
-use crate::gate::means::upstart;
 use crate::host::devices::pci;
+use crate::host::upstart;
 use crate::host::{place, systemd};
 use crate::kernel::KernelRelease;
 use crate::print;
@@ -67,22 +67,23 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let outcome = match caller {
         _ if args.no_build => {
             let effort = if args.from.as_deref() == Some(BOOT) { Effort::Early } else { Effort::Decide };
-            reconcile::reconcile(host, config, effort, standing, progress::lines(context).as_ref())
+            reconcile::reconcile(host, config, effort, standing, progress::new(context.lines()).as_ref())
                 .inspect_err(|e| protocol(caller, e))?
         }
         Caller::Hook(_) | Caller::Yum | Caller::Dnf5 => {
-            let progress = if caller == Caller::Yum { progress::new(context) } else { progress::lines(context) };
+            let progress =
+                if caller == Caller::Yum { progress::new(context.progress()) } else { progress::new(context.lines()) };
             hook::run(host, config, caller, args.leaving.as_ref(), progress.as_ref()).inspect_err(|e| protocol(caller, e))?
         }
         Caller::Worker => {
-            let progress = progress::Told::new(context, hook::PROGRESS);
+            let progress = progress::Told::new(host, context.lines(), hook::PROGRESS);
             let outcome = reconcile::reconcile(host, config, Effort::Whole, standing, &progress)?;
             outcome.done.iter().for_each(|line| crate::progress::Progress::note(&progress, line));
             hook::hand_over(host, config, &outcome)?;
             outcome
         }
         Caller::Headers => {
-            let brought = hook::bring_headers(host, config, progress::lines(context).as_ref())?;
+            let brought = hook::bring_headers(host, config, progress::new(context.lines()).as_ref())?;
             if hook::await_transaction(host) || brought {
                 // What came of it is the worker's to judge and to tell.
                 systemd::order("start", &[hook::WORKER])?;
@@ -90,7 +91,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
             return Ok(Exit::Done);
         }
         Caller::Person | Caller::Boot | Caller::Machine => {
-            let progress = progress::new(context);
+            let progress = progress::new(context.progress());
             if caller == Caller::Person {
                 driver::rest::end(host);
                 hook::bring_headers(host, config, progress.as_ref())?;

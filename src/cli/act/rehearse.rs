@@ -121,7 +121,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         (None, false) => Choice::NewestInstalled,
     };
     let scratch = scratch(host, args.scratch.as_deref())?;
-    let progress = progress::new(context);
+    let progress = progress::new(context.progress());
     let source = args.source.clone().zip(args.sha256);
     let chosen = rehearse::choose(host, &context.config.rehearse, &choice, progress.as_ref())?;
     let rehearsal = rehearse::rehearse(host, &context.config, scratch.path(), &chosen, recipe, source, progress.as_ref())?;
@@ -181,7 +181,7 @@ fn report(context: &Context, args: &Args, recipe: &driver::Recipe, chosen: &Chos
             passed_over: &chosen.passed_over,
             update_installs: chosen.update_installs.as_ref(),
         };
-        print::json(&json::object(&report));
+        json::object(&report).print();
         return Ok(check::exit(kernel.verdict));
     }
     let style = context.style();

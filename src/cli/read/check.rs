@@ -54,7 +54,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
 pub fn report(context: &Context, judgement: &Judgement, gate: gate::State) {
     let declined = declined::read(&context.host);
     if context.json() {
-        print::json(&json::object(&Report { judgement, gate, declined }));
+        json::object(&Report { judgement, gate, declined }).print();
         return;
     }
     let style = context.style();

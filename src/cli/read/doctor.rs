@@ -27,7 +27,7 @@ pub fn run(context: &Context, broken: Option<anyhow::Error>) -> Result<Exit> {
     checks.extend(doctor::examine(&context.host, &context.config));
     let failed = checks.iter().any(|c| c.status == Status::Failed);
     if context.json() {
-        print::json(&json::object(&Report { checks }));
+        json::object(&Report { checks }).print();
     } else {
         let shown = checks.iter().filter(|c| !context.global.quiet || c.status == Status::Failed);
         let mut text = Text::default();

@@ -20,7 +20,7 @@ pub fn run(context: &Context, _: &Args) -> Result<Exit> {
     let mut next = boot::next_boot(&context.host, &context.config.boot);
     next.problems.extend(boot::second_opinion(&context.host, &next));
     if context.json() {
-        print::json(&json::object(&next));
+        json::object(&next).print();
     } else if !(context.global.quiet && next.certain) {
         print::out(&text(&next));
     }

@@ -77,7 +77,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         kernels,
     };
     if context.json() {
-        print::json(&json::object(&report));
+        json::object(&report).print();
     } else {
         print::out(&text(context, &report));
     }

@@ -118,10 +118,10 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     }
     let verdict = all.iter().map(|v| Verdict::of(&v.findings)).max().unwrap_or(Verdict::Unknown);
     match (context.json(), all.as_slice()) {
-        (true, [one]) => print::json(&json::object(&one.report(&args.kernel))),
+        (true, [one]) => json::object(&one.report(&args.kernel)).print(),
         (true, several) => {
             let modules = several.iter().map(|v| v.report(&args.kernel)).collect();
-            print::json(&json::object(&Reports { verdict, kernel: &args.kernel, modules }));
+            json::object(&Reports { verdict, kernel: &args.kernel, modules }).print();
         }
         (false, several) => {
             let shown = |v: &&Verified<'_>| !context.global.quiet || Verdict::of(&v.findings) != Verdict::Safe;

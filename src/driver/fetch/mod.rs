@@ -6,14 +6,12 @@
 mod http;
 mod network;
 mod place;
-mod redact;
 mod store;
 
 pub use network::Network;
 pub(super) use place::check_url;
 pub use place::{files, NotFetched, Unanswered};
 use place::{parse_url, places};
-pub use redact::scrub;
 pub(super) use store::SOURCES;
 
 use super::{Digest, Recipe, Release};
@@ -21,6 +19,7 @@ use crate::config::Fetch;
 use crate::error::{advise, Remedy};
 use crate::host::Host;
 use crate::progress::Progress;
+use crate::text::redact::scrub;
 use anyhow::{anyhow, Error, Result};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};

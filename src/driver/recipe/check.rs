@@ -44,7 +44,7 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), String> {
             let read = "vfguard reads .tar.gz, .tar.xz and .tar";
             return Err(within(format!(
                 "urls: {:?}: {read}; name an archive that is packed so",
-                crate::driver::fetch::scrub(url)
+                crate::text::redact::scrub(url)
             )));
         }
         release

@@ -11,12 +11,12 @@ mod range;
 pub use load::{file_of, is_local, recipes, DEFAULT};
 pub use range::{Fallback, Kernels, Numbers};
 
-use crate::driver::fetch::scrub;
 use crate::driver::packing::ENDINGS;
 use crate::driver::Digest;
 use crate::error::advise;
-use crate::kernel::release::rpmvercmp;
 use crate::kernel::KernelRelease;
+use crate::release::rpmvercmp;
+use crate::text::redact::scrub;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};

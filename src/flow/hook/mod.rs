@@ -315,7 +315,7 @@ pub fn verdict(host: &Host, config: &Config, caller: Caller, outcome: &Outcome) 
             (std::iter::once(safe).chain(order).collect(), None, None)
         }
         Verdict::Unknown | Verdict::Unsafe => {
-            let reasons = gate::reasons(&outcome.judgement);
+            let reasons = refuse::reasons(&outcome.judgement);
             let mut lines = Vec::new();
             for reason in &reasons {
                 let kernel = reason.kernel.as_ref().map_or("this machine".to_owned(), ToString::to_string);

@@ -258,7 +258,7 @@ fn outside(host: &Host, config: &Config, progress: &dyn Progress, place: Place, 
         }
     }
     let mut look = Look::new(host, config)?;
-    let ours = place == Place::Off || (place == Place::NoInit && gate::means::upstart::is_upstart(host));
+    let ours = place == Place::Off || (place == Place::NoInit && crate::host::upstart::is_upstart(host));
     if ours && look.held() {
         let left = BootLock::take(host).map(|lock| leave::leave(host, &lock, &look));
         let (moved, line) = left.unwrap_or_else(|e| Some((false, format!("the hold was not ended: {e:#}")))).unzip();

@@ -5,7 +5,8 @@
 
 use super::systemd::Files;
 use crate::gate::Reason;
-use crate::host::{files, Host};
+use crate::host::upstart::unwrapped;
+use crate::host::Host;
 use crate::text::Text;
 use anyhow::Result;
 
@@ -15,27 +16,6 @@ const STATE: &str = "/run/vfguard/reboot-refused";
 const CTRL_ALT_DEL: &str = "/etc/init/control-alt-delete.override";
 /// The first line of a file of ours in /etc/init.
 const MARK: &str = "# vfguard";
-/// The second line of each wrapper begins so.
-const WRAPPER: &str = "# vfguard-upstart-wrapper";
-/// Where the wrappers are.
-const WRAPPED: [&str; 3] = ["/sbin/reboot", "/sbin/shutdown", "/sbin/telinit"];
-/// A wrapper is a page of text; what it wraps is larger.
-const MAX_WRAPPER: u64 = 1 << 20;
-
-/// Whether the init of this machine is upstart: its own files and no systemd.
-pub fn is_upstart(host: &Host) -> bool {
-    let systemd = ["/usr/lib/systemd/systemd", "/lib/systemd/systemd"].iter().any(|p| host.exists(p));
-    !systemd && host.is_dir("/etc/init") && host.exists("/sbin/initctl")
-}
-
-/// Programs that would reboot past the gate: they have no wrapper.
-pub fn unwrapped(host: &Host) -> Vec<&'static str> {
-    let wrapped = |path: &&str| {
-        let text = files::read_bounded(&host.path(path), MAX_WRAPPER).unwrap_or_default();
-        String::from_utf8_lossy(&text).lines().nth(1).is_some_and(|l| l.starts_with(WRAPPER))
-    };
-    WRAPPED.into_iter().filter(|path| !wrapped(path)).collect()
-}
 
 fn boot_id(host: &Host) -> String {
     host.read_text("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()

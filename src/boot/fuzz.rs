@@ -66,7 +66,7 @@ impl Machine {
                 let config = "load_env\nset default=\"${saved_entry}\"\nblscfg\nmenuentry a { linux /vmlinuz-4.18.0-80.el8.x86_64\n}\n";
                 machine.put("/boot/grub2/grub.cfg", config.as_bytes())?;
                 let mut block = b"# GRUB Environment Block\nsaved_entry=a\n".to_vec();
-                block.resize(super::grub2::grubenv::SIZE, b'#');
+                block.resize(super::grubenv::SIZE, b'#');
                 machine.put("/boot/grub2/grubenv", &block)?;
             }
             Kind::Legacy => {

@@ -2,7 +2,7 @@
 //! mark; the lines that set it before are kept as comments. So a promotion gives the file back byte for byte, whatever form they had:
 //! `default saved`, a number past the end, a pattern, or none at all.
 
-use super::hold::mark::COMMENT;
+use super::steps::mark::COMMENT;
 
 /// What a line begins with that set the default before the hold. The shell of vfguard-fail-closed.service knows it.
 const KEEP: &[u8] = b"# vfguard-keep ";

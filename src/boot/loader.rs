@@ -1,9 +1,9 @@
 //! What is asked of a boot loader, and the list of those that are known. All that one of them does for itself lies in its own folder.
 
 use super::grub2::Grub2;
-use super::hold::plan::{Plan, Purpose};
-use super::hold::told::Told;
 use super::legacy::Legacy;
+use super::steps::plan::{Plan, Purpose};
+use super::steps::told::Told;
 use super::systemd_boot::SystemdBoot;
 use super::{Candidate, NextBoot};
 use crate::host::Host;

@@ -12,21 +12,25 @@ pub mod efi;
 mod entry;
 pub mod fuzz;
 pub mod grub2;
+pub mod grubenv;
 pub mod hold;
 pub mod image;
 mod kept;
 pub mod legacy;
 mod loader;
+mod meanwhile;
 pub mod ready;
+pub mod steps;
 pub mod systemd_boot;
 
 pub use check::{second_opinion, settable};
-pub use grub2::torn::heal;
 pub use grub2::OR_EDIT;
+pub use grubenv::torn::heal;
 pub use hold::{
-    clean, clear_once, forget_stale, held, held_off, hold, hold_with, promote, release, settle, told, unmark, unteach,
+    clean, clear_once, forget_stale, held, held_off, hold, hold_with, promote, release, settle, unmark, unteach,
     wanted_entry, was_set_meanwhile, Change, HeldOff, Hold,
 };
+pub use steps::told;
 
 use crate::config;
 use crate::host::Host;

@@ -8,8 +8,8 @@
 //! The seal is a digest of what it was worked out from and of what stands there. A run that finds the one that is due leaves it at that:
 //! most find nothing new.
 
-use super::hold::plan::{Plan, Purpose, Step, Way};
 use super::loader::Asked;
+use super::steps::plan::{Plan, Purpose, Step, Way};
 use super::NextBoot;
 use crate::config::Mode;
 use crate::host::Host;

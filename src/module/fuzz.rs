@@ -94,7 +94,7 @@ pub fn image(bytes: &[u8]) {
 
 /// A list of certificates as the firmware keeps it.
 pub fn efi(bytes: &[u8]) {
-    drop(super::verify::trust::listed(bytes));
+    drop(super::target::keys::listed(bytes));
 }
 
 #[cfg(test)]

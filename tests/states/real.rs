@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::thread::LocalKey;
-use vfguard::boot::grub2::grubenv;
+use vfguard::boot::grubenv;
 use vfguard::boot::told::{self, Told};
 use vfguard::boot::{self, Candidate, NextBoot, Source};
 use vfguard::config::Mode;

@@ -4,9 +4,9 @@
 //! aside where GRUB calls a boot one of its own (`boot_once`), so that `grub-reboot` works; a test of `next_entry` does not do, since
 //! grub.cfg has cleared that by then.
 
-use crate::boot::hold::mark::{self, COMMENT};
-use crate::boot::hold::plan::real;
-use crate::boot::hold::told::Told;
+use crate::boot::steps::mark::{self, COMMENT};
+use crate::boot::steps::plan::real;
+use crate::boot::steps::told::Told;
 use crate::error::{advise, Remedy};
 use crate::host::{files, Host};
 use crate::kernel::KernelRelease;

@@ -4,13 +4,11 @@
 
 pub mod bls;
 mod custom;
-pub mod grubenv;
 mod loader;
 mod mkconfig;
 mod pick;
 mod rules;
 pub mod script;
-pub mod torn;
 
 pub(super) use loader::Grub2;
 pub use loader::OR_EDIT;
@@ -19,6 +17,7 @@ use super::entry::{candidate, Entry};
 use super::image;
 use super::loader::{Family, Loader};
 use super::{NextBoot, Role, Source};
+use crate::boot::grubenv;
 use crate::host::Host;
 use crate::kernel::KernelRelease;
 use bls::dialect::Dialect;
@@ -27,6 +26,9 @@ use script::embedded::{self, is_program};
 use script::eval::{EnvFiles, Planned};
 use script::{Choice, Machine, Outcome, World};
 use std::path::Path;
+
+/// A word, a variable or an entry beside its text: what the allocator and the tables take for it.
+const ITEM: usize = 64;
 
 /// Where it is found: its configuration on BIOS machines, and where an EFI stub leads; the modules that grub-install leaves.
 pub(super) const FAMILY: Family = Family {

@@ -1,8 +1,8 @@
 //! The entry by which a kernel becomes the default.
 
 use super::script::Choice;
-use crate::boot::hold::plan::is_rescue;
 use crate::boot::image;
+use crate::boot::steps::plan::is_rescue;
 use crate::host::Host;
 use crate::kernel::KernelRelease;
 

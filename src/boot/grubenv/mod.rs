@@ -4,6 +4,8 @@
 //! Other tools write it in two steps: grub-editenv (`util/grub-editenv.c`) makes the file empty and then writes it. Who reads between
 //! the two sees a block that nobody meant, so a block that is not whole and was written just now is read again.
 
+pub mod torn;
+
 use crate::host::files;
 use std::fmt;
 use std::io;

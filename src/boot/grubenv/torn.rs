@@ -1,8 +1,8 @@
 //! A write of GRUB's environment block that a power cut leaves half done. The block is two sectors of a disk, which writes each whole or
 //! not at all, and not both at once. A write that changes both is noted before it is made, so that the next run can finish it.
 
-use super::grubenv;
-use crate::boot::hold::moves::SetMeanwhile;
+use crate::boot::grubenv;
+use crate::boot::meanwhile::SetMeanwhile;
 use crate::error::advise;
 use crate::host::lock::BootLock;
 use crate::host::{failpoint, files, Host};

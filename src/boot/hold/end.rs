@@ -1,8 +1,8 @@
 //! The end of a hold that is no promotion: what is ours goes out of the loader's files, and the default stays where it is if that can be.
 
-use super::moves::make;
 use super::record::{Hold, RECORD};
 use crate::boot::choose;
+use crate::boot::steps::moves::make;
 use crate::host::lock::BootLock;
 use crate::host::Host;
 use crate::kernel::KernelRelease;

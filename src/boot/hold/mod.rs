@@ -3,20 +3,18 @@
 //! record comes first, the files are resolved again, and a move that did not take is an error with everything put back.
 
 mod end;
-mod flush;
-pub(super) mod mark;
-pub(super) mod moves;
-pub(super) mod plan;
 mod record;
 pub(super) mod rest;
-pub mod told;
 
+pub use super::steps::flush::settle;
 pub use end::{clean, release, unmark, unteach};
-pub use flush::settle;
 pub use record::{HeldOff, Hold};
 
 use super::declined;
 use super::loader::{Asked, Loader};
+use super::meanwhile::SetMeanwhile;
+use super::steps::moves::{can_be_made, lastingly, make, ATTEMPTS};
+use super::steps::plan::{self, Plan, Purpose};
 use super::{choose, Candidate, NextBoot, Role};
 use crate::config::Boot;
 use crate::error::{advise, Remedy};
@@ -24,8 +22,6 @@ use crate::host::lock::BootLock;
 use crate::host::{failpoint, locks, Host};
 use crate::kernel::KernelRelease;
 use anyhow::{Context, Result};
-use moves::{can_be_made, lastingly, make, SetMeanwhile, ATTEMPTS};
-use plan::{Plan, Purpose};
 use record::Seen;
 pub(super) use record::RECORD;
 use std::time::Duration;

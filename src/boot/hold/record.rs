@@ -1,8 +1,8 @@
 //! The record of a hold, and what it, the mark and the boot loader tell together.
 
-use super::told::{self, Told};
 use crate::boot::declined;
 use crate::boot::loader::Asked;
+use crate::boot::steps::told::{self, Told};
 use crate::boot::{choose, Candidate, NextBoot};
 use crate::host::Host;
 use crate::kernel::{installed, KernelRelease};

@@ -1,11 +1,11 @@
 //! GRUB legacy's default, moved by `default=` in its menu.
 
 use super::{add_number, default, parse, resolve, resolve_text, MAX_MENU};
-use crate::boot::hold::mark;
-use crate::boot::hold::plan::{no_entry, real, Plan, Purpose, Step, Way};
-use crate::boot::hold::told::Told;
 use crate::boot::kept;
 use crate::boot::loader::{Asked, BootLoader, Family, Loader, Places};
+use crate::boot::steps::mark;
+use crate::boot::steps::plan::{no_entry, real, Plan, Purpose, Step, Way};
+use crate::boot::steps::told::Told;
 use crate::boot::{Candidate, NextBoot, Source};
 use crate::error::Remedy;
 use crate::host::{files, Host};

@@ -4,12 +4,13 @@
 use super::flush::settle;
 use super::plan::{Plan, Step, Way};
 use crate::boot::efi;
-use crate::boot::grub2::{grubenv, torn};
+use crate::boot::grubenv;
+use crate::boot::grubenv::torn;
+use crate::boot::meanwhile::SetMeanwhile;
 use crate::error::{advise, Remedy};
 use crate::host::{files, Host};
 use anyhow::{Context, Result};
 use nix::unistd::AccessFlags;
-use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -72,19 +73,6 @@ impl Undo {
         }
     }
 }
-
-/// The default, or the file that holds it, is another one by now than what a move was worked out from: whoever set it would be overwritten,
-/// and what they want be forgotten.
-#[derive(Debug)]
-pub(in crate::boot) struct SetMeanwhile;
-
-impl fmt::Display for SetMeanwhile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("something else sets the boot default at this moment")
-    }
-}
-
-impl std::error::Error for SetMeanwhile {}
 
 /// Makes a move, where the files still are what it was worked out from. Where a write fails, the ones before it are undone.
 pub(in crate::boot) fn make(host: &Host, plan: Plan) -> Result<Undo> {

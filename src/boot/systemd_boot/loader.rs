@@ -3,13 +3,13 @@
 
 use super::{add, configured, entries, files, release, resolve_with, Entry, MAX_FILE};
 use crate::boot::efi::{self, Choice};
-use crate::boot::hold::mark;
-use crate::boot::hold::moves::can_be_made;
-use crate::boot::hold::plan::{no_entry, real, Plan, Purpose, Step, Way};
-use crate::boot::hold::told::Told;
 use crate::boot::image;
 use crate::boot::kept;
 use crate::boot::loader::{Asked, BootLoader, Places};
+use crate::boot::steps::mark;
+use crate::boot::steps::moves::can_be_made;
+use crate::boot::steps::plan::{no_entry, real, Plan, Purpose, Step, Way};
+use crate::boot::steps::told::Told;
 use crate::boot::{Candidate, NextBoot, Role, Source};
 use crate::error::Remedy;
 use crate::host::Host;

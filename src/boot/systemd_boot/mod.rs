@@ -9,8 +9,8 @@ pub mod uki;
 pub(super) use loader::SystemdBoot;
 
 use super::entry::{candidate, leaves, Entry as Named};
-use super::hold::plan::{Plan, Way};
 use super::image::TREE;
+use super::steps::plan::{Plan, Way};
 use super::{efi, NextBoot, Role, Source};
 use crate::host::{files, Host};
 use pick::{matching, select, Ids};

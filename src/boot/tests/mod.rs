@@ -8,8 +8,9 @@ mod hostile;
 mod literal;
 mod systemd_boot;
 
-use super::grub2::grubenv;
-use super::hold::{mark, moves, plan, rest, RECORD};
+use super::grubenv;
+use super::hold::{rest, RECORD};
+use super::steps::{mark, moves, plan};
 use super::*;
 use crate::host::lock::BootLock;
 use std::fs;

@@ -8,10 +8,10 @@ mod network;
 mod place;
 mod store;
 
+use crate::driver::recipe::url::parse_url;
 pub use network::Network;
-pub(super) use place::check_url;
+use place::places;
 pub use place::{files, NotFetched, Unanswered};
-use place::{parse_url, places};
 pub(super) use store::SOURCES;
 
 use super::{Digest, Recipe, Release};

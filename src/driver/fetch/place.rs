@@ -1,26 +1,11 @@
 //! Where an archive may be: the places of a release, in their order, and the servers that are not asked again.
 
-use super::scrub;
 use crate::config::Fetch;
+use crate::driver::recipe::url::parse_url;
 use crate::driver::{Recipe, Release};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-
-/// Whether a URL can be fetched from at all.
-pub(in crate::driver) fn check_url(url: &str) -> Result<(), String> {
-    parse_url(url).map(drop)
-}
-
-pub(super) fn parse_url(url: &str) -> Result<reqwest::Url, String> {
-    let parsed = reqwest::Url::parse(url).map_err(|e| format!("{:?}: {e}", scrub(url)))?;
-    match parsed.scheme() {
-        "http" | "https" if parsed.has_host() => Ok(parsed),
-        "file" if parsed.host_str().is_none_or(str::is_empty) => Ok(parsed),
-        "file" => Err(format!("{:?}: a file URL names no host (file:///path)", scrub(url))),
-        other => Err(format!("{:?}: {other} is none of https, http and file", scrub(url))),
-    }
-}
 
 /// What each place of an archive said that does not have it; found in the [`anyhow::Error`] with `downcast_ref`.
 #[derive(Debug)]

@@ -47,11 +47,7 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), String> {
                 crate::text::redact::scrub(url)
             )));
         }
-        release
-            .urls
-            .iter()
-            .try_for_each(|u| crate::driver::fetch::check_url(u))
-            .map_err(|e| within(format!("urls: {e}")))?;
+        release.urls.iter().try_for_each(|u| super::url::check_url(u)).map_err(|e| within(format!("urls: {e}")))?;
         let never = match &release.fallback {
             Fallback::Never => true,
             Fallback::Always => false,

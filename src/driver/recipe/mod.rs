@@ -7,6 +7,7 @@
 mod check;
 mod load;
 mod range;
+pub(super) mod url;
 
 pub use load::{file_of, is_local, recipes, DEFAULT};
 pub use range::{Fallback, Kernels, Numbers};

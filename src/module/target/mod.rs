@@ -2,13 +2,14 @@
 
 pub(super) mod depmod;
 pub mod index;
+pub(super) mod keys;
 pub(super) mod modprobe;
 pub(super) mod trie;
 
 use self::depmod::Order;
 use self::index::{Index, Provider};
+use self::keys::Keys;
 use super::placement::Files;
-use super::verify::trust::Keys;
 use super::{name_of, Module, Offer};
 use crate::decompress;
 use crate::host::Host;

@@ -3,22 +3,14 @@
 
 use crate::finding::{Code, Finding};
 use crate::host::Host;
-use crate::kernel::{image, installed, KernelRelease};
+use crate::kernel::installed;
 use crate::module::file::Module;
+use crate::module::target::keys::{ATTRIBUTES, EFIVARS};
 use crate::module::target::Target;
-use der::Decode;
-use x509_cert::Certificate;
 
-const EFIVARS: &str = "/sys/firmware/efi/efivars";
-/// The machine owner's keys and the firmware's, as shim and the firmware leave them (UEFI specification 32.4.1).
-const LISTS: [&str; 2] = ["MokListRT-605dab50-e046-4300-abb6-3dd810dd8b23", "db-d719b2cb-3d3a-4596-a3bc-dad00e67656f"];
 const SECURE_BOOT: &str = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
 /// Set where the owner turned shim's checks off.
 const MOK_STATE: &str = "MokSBStateRT-605dab50-e046-4300-abb6-3dd810dd8b23";
-/// A variable begins with four bytes of attributes.
-const ATTRIBUTES: usize = 4;
-/// `EFI_CERT_X509_GUID`.
-const X509: [u8; 16] = [0xa1, 0x59, 0xc0, 0xa5, 0xe4, 0x94, 0xa7, 0x4a, 0x87, 0xb5, 0xab, 0x15, 0x5c, 0x2b, 0xf0, 0x72];
 /// With one of these, distributions' kernels turn enforcement on under Secure Boot.
 const UNDER_SECURE_BOOT: [&str; 4] = [
     "CONFIG_LOCK_DOWN_IN_EFI_SECURE_BOOT",
@@ -29,14 +21,6 @@ const UNDER_SECURE_BOOT: [&str; 4] = [
 /// With one of these, the machine owner's keys count for modules.
 const OWNERS_KEYS: [&str; 3] =
     ["CONFIG_INTEGRITY_MACHINE_KEYRING", "CONFIG_INTEGRITY_PLATFORM_KEYRING", "CONFIG_LOAD_UEFI_KEYS"];
-
-/// The keys that K knows.
-pub(in crate::module) struct Keys {
-    /// Those in its image; none where that cannot be read.
-    image: Option<Vec<Certificate>>,
-    /// Those of the firmware and of the machine's owner.
-    machine: Vec<Certificate>,
-}
 
 /// What a module's signature is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,32 +36,6 @@ pub(in crate::module) enum Trust {
     Broken,
     /// It cannot be told, and why.
     Unproven(String),
-}
-
-impl Keys {
-    /// Reads K's image and the firmware's lists.
-    pub(in crate::module) fn load(host: &Host, release: &KernelRelease) -> Keys {
-        let read = |der: &Vec<u8>| Certificate::from_der(der).ok();
-        let image = image::certificates(host, release).map(|all| all.iter().filter_map(read).collect());
-        let lists = LISTS.iter().filter_map(|name| host.read(format!("{EFIVARS}/{name}")).ok());
-        let machine = lists.flat_map(|list| listed(list.get(ATTRIBUTES..).unwrap_or_default()));
-        Keys { image, machine: machine.filter_map(|der| Certificate::from_der(&der).ok()).collect() }
-    }
-}
-
-/// The certificates of an `EFI_SIGNATURE_LIST`: type, sizes of list, header and entry, then entries behind their owner's GUID.
-pub(in crate::module) fn listed(mut bytes: &[u8]) -> Vec<Vec<u8>> {
-    let mut found = Vec::new();
-    while let Some(head) = bytes.get(..28) {
-        let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as usize;
-        let (list, header, entry) = (word(16), word(20), word(24));
-        let Some(entries) = bytes.get(28usize.saturating_add(header)..list).filter(|_| entry > 16) else { break };
-        if head[..16] == X509 {
-            found.extend(entries.chunks_exact(entry).map(|e| e[16..].to_vec()));
-        }
-        bytes = &bytes[list..];
-    }
-    found
 }
 
 /// Weighs a module's signature. Costly at first for a signed module (K's image is unpacked), free for an unsigned one.

@@ -5,7 +5,7 @@
 //! says `UPDATEDEFAULT=yes`; update-grub(8) puts the newest kernel first, which a default of 0 follows.
 
 use super::Survey;
-use crate::boot::grub2::grubenv;
+use crate::boot::grubenv;
 use crate::boot::{self, Candidate, Source};
 use crate::finding::{Code, Finding};
 use crate::host::{files, Host};

@@ -7,7 +7,7 @@
 pub mod dialect;
 pub mod gnu;
 
-use super::script::context::budget::ITEM;
+use super::ITEM;
 use crate::host::{files, Host};
 use dialect::{Dialect, Order};
 use std::cmp::{Ordering, Reverse};

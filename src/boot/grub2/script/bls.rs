@@ -1,11 +1,12 @@
 //! `blscfg`: menu entries from Boot Loader Specification files (rhboot/grub2's `grub-core/commands/blscfg.c`; with options, or where GNU
 //! GRUB 2.14 may be installed, its `blsuki.c`).
 
-use super::context::budget::{ITEM, READ};
+use super::budget::READ;
 use super::eval::Machine;
 use super::menu::{Body, Entry};
 use crate::boot::grub2::bls::dialect::{Dialect, Order};
 use crate::boot::grub2::bls::{self, Snippet};
+use crate::boot::grub2::ITEM;
 use std::path::{Path, PathBuf};
 
 /// Where the entries are unless `blsdir` is set, on the boot file system or below it.

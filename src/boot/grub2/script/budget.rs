@@ -1,13 +1,12 @@
 //! What one simulation may take in all. Steps alone do not bound it: a value of 64 KiB is set in 16 bytes, and one command may name it
 //! a hundred thousand times.
 
-use super::super::eval::{Machine, State, Stop};
+use super::eval::{Machine, State, Stop};
+use crate::boot::grub2::ITEM;
 
 /// Bytes of text read, words, values, and copies of them, of which nothing is given back. A grub.cfg of 10,000 entries takes 99 MB of
 /// it, one of 400 entries 4 MB, and 6 MB where each of them is followed.
 const MAX: usize = 128 << 20;
-/// A word, a variable or an entry beside its text: what the allocator and the tables take for it.
-pub(in crate::boot::grub2) const ITEM: usize = 64;
 /// A file or a directory that is read, however small it is: no configuration reads a hundred.
 pub(in crate::boot::grub2::script) const READ: usize = 128 << 10;
 
@@ -71,9 +70,9 @@ impl Machine<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::eval::{EnvFiles, Flavor, Planned, World};
     use super::*;
     use crate::boot::grub2::bls::dialect::Dialect;
+    use crate::boot::grub2::script::eval::{EnvFiles, Flavor, Planned, World};
     use crate::host::Host;
     use std::path::Path;
 

@@ -1,12 +1,10 @@
 //! Variables, their contexts and the words made from them (GRUB's `grub-core/kern/env.c`, `normal/context.c`,
 //! `script/argv.c`), and what is remarked on the way.
 
-pub mod budget;
-
 use super::eval::{Machine, Remark, Stop};
 use super::syntax::lexer::{Part, Word};
+use crate::boot::grub2::ITEM;
 use crate::boot::MAX_PROBLEMS;
-use budget::ITEM;
 use std::borrow::Cow;
 use std::collections::HashMap;
 

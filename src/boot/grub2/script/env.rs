@@ -2,7 +2,7 @@
 //! written.
 
 use super::eval::Machine;
-use crate::boot::grub2::grubenv;
+use crate::boot::grubenv;
 use std::path::PathBuf;
 
 impl Machine<'_> {

@@ -1,12 +1,13 @@
 //! One simulated boot: what is given, what it comes to, and the files that are read on the way (GRUB's
 //! `grub-core/normal/main.c`).
 
-use super::context::budget::{Budget, ITEM, READ};
+use super::budget::{Budget, READ};
 use super::menu::{Body, Choice, Entry};
 use super::syntax::parser::{parse, Block};
 use crate::boot::grub2::bls::dialect::Dialect;
-use crate::boot::hold::plan::real;
+use crate::boot::grub2::ITEM;
 use crate::boot::image::{self, TREE};
+use crate::boot::steps::plan::real;
 use crate::host::{files, Host};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

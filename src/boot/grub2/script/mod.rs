@@ -2,6 +2,7 @@
 //! `grub-core/script/yylex.l` and `parser.y`) and an interpreter with bounded steps and a bounded size (`execute.c`, `commands/`, `normal/`).
 
 mod bls;
+pub(super) mod budget;
 mod commands;
 pub(super) mod context;
 pub(super) mod embedded;

@@ -4,11 +4,11 @@ pub(super) mod device;
 pub(super) mod load;
 pub(super) mod test;
 
-use super::context::budget::ITEM;
 use super::eval::{Machine, Stop};
 use super::matching::strtoul;
 use super::menu::{Body, Entry};
 use super::syntax::parser::Block;
+use crate::boot::grub2::ITEM;
 
 /// Commands that change nothing that decides a boot.
 const HARMLESS: &[&str] = &[

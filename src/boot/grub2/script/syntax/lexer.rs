@@ -1,6 +1,6 @@
 //! Words and signs of the script language (GRUB's `grub-core/script/yylex.l`).
 
-use crate::boot::grub2::script::context::budget::ITEM;
+use crate::boot::grub2::ITEM;
 
 /// A piece of a word, by how it is quoted.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Commands from tokens (GRUB's `grub-core/script/parser.y`).
 
 use super::lexer::{tokens, Kind, Lexer, Part, Token, Word};
-use crate::boot::grub2::script::context::budget::Budget;
+use crate::boot::grub2::script::budget::Budget;
 use std::rc::Rc;
 
 /// Nesting beyond what any generated file has; GRUB itself stops at a recursion of 100.

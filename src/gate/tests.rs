@@ -1,6 +1,7 @@
 use super::close::close_locked;
 use super::lock::{Lock, LOCK};
 use super::*;
+use crate::audit;
 use crate::config::Gate as Settings;
 use crate::host::notices;
 use std::path::Path;

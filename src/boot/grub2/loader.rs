@@ -4,7 +4,7 @@ use super::custom::{self, Custom, Kind};
 use super::mkconfig::{teach, unteach};
 use super::pick::pick;
 use super::script::embedded::is_program;
-use super::script::eval::Planned;
+use super::script::world::Planned;
 use super::script::Choice;
 use super::{add, resolve_with, survey, unwritable, Seen};
 use crate::boot::choose::efi_config;

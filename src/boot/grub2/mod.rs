@@ -23,7 +23,8 @@ use crate::kernel::KernelRelease;
 use bls::dialect::Dialect;
 use rules::{copies_ids, order_of_binary, rules};
 use script::embedded::{self, is_program};
-use script::eval::{EnvFiles, Planned};
+use script::eval::EnvFiles;
+use script::world::Planned;
 use script::{Choice, Machine, Outcome, World};
 use std::path::Path;
 

@@ -3,6 +3,7 @@
 //! record comes first, the files are resolved again, and a move that did not take is an error with everything put back.
 
 mod end;
+mod means;
 mod record;
 pub(super) mod rest;
 
@@ -13,8 +14,8 @@ pub use record::{HeldOff, Hold};
 use super::declined;
 use super::loader::{Asked, Loader};
 use super::meanwhile::SetMeanwhile;
-use super::steps::moves::{can_be_made, lastingly, make, ATTEMPTS};
-use super::steps::plan::{self, Plan, Purpose};
+use super::steps::moves::{lastingly, make, ATTEMPTS};
+use super::steps::plan::{self, Purpose};
 use super::{choose, Candidate, NextBoot, Role};
 use crate::config::Boot;
 use crate::error::{advise, Remedy};
@@ -22,6 +23,7 @@ use crate::host::lock::BootLock;
 use crate::host::{failpoint, locks, Host};
 use crate::kernel::KernelRelease;
 use anyhow::{Context, Result};
+use means::{disobeyed, obeyed, plan_from};
 use record::Seen;
 pub(super) use record::RECORD;
 use std::time::Duration;
@@ -55,46 +57,6 @@ const BETWEEN: Duration = Duration::from_millis(20);
 /// Whether a move was given up because somebody else sets the default: what is to be done has to be judged anew.
 pub fn was_set_meanwhile(error: &anyhow::Error) -> bool {
     error.downcast_ref::<SetMeanwhile>().is_some()
-}
-
-/// The first means of a move that would take, by what the loader would do with it in memory.
-fn obeyed(host: &Host, loader: &Loader, to: &KernelRelease, entry: Option<&str>, purpose: Purpose) -> Result<Plan> {
-    let (mut hindered, mut ignored) = (None, None);
-    for plan in loader.plans(host, to, entry, purpose) {
-        match plan {
-            Ok(plan) => match loader.preview(host, &plan).lasting() {
-                Some(next) if next.kernel == *to => {
-                    can_be_made(&plan)?;
-                    return Ok(plan);
-                }
-                next => ignored = ignored.or_else(|| Some(disobeyed(host, loader, to, next))),
-            },
-            Err(e) => hindered = hindered.or(Some(e)),
-        }
-    }
-    // A means that could not even be tried may be the one that is obeyed.
-    Err(hindered.or(ignored).unwrap_or_else(|| disobeyed(host, loader, to, None)))
-}
-
-fn disobeyed(host: &Host, loader: &Loader, to: &KernelRelease, next: Option<&Candidate>) -> anyhow::Error {
-    let next = next.map_or("nothing that is known".to_owned(), |c| c.kernel.to_string());
-    advise(format!("with the boot default set to {to}, the boot loader would still start {next}"), loader.remedy(host))
-}
-
-/// Works out a move of the default `from` what it is, by the very bytes that it changes.
-fn plan_from(
-    host: &Host,
-    loader: &Loader,
-    from: Option<&KernelRelease>,
-    to: &KernelRelease,
-    entry: Option<&str>,
-    purpose: Purpose,
-) -> Result<Plan> {
-    let plan = obeyed(host, loader, to, entry, purpose)?;
-    if loader.preview(host, &plan.start()).lasting().map(|c| &c.kernel) != from {
-        return Err(SetMeanwhile).remedy("moving the boot default", "vfguard reconcile, once the package manager is done");
-    }
-    Ok(plan)
 }
 
 /// Moves the default, resolves again and compares; puts everything back where it did not take.

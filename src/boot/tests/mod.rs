@@ -2,6 +2,7 @@
 
 mod beside;
 mod copies;
+mod custom;
 mod declined;
 mod grub2_bls;
 mod hostile;

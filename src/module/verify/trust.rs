@@ -163,29 +163,3 @@ pub(in crate::module) fn findings(module: &Module, trust: &Trust, target: &Targe
     }
     findings
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_list_of_certificates_is_read_within_its_bounds() {
-        let mut list = X509.to_vec();
-        for n in [28u32 + 20, 0, 20] {
-            list.extend(n.to_le_bytes());
-        }
-        list.extend([9; 16]);
-        list.extend(*b"cert");
-        assert_eq!(listed(&list), [b"cert".to_vec()]);
-        for at in 16..28 {
-            let mut bad = list.clone();
-            bad[at] = 0xff;
-            listed(&bad);
-        }
-        for end in 0..list.len() {
-            listed(&list[..end]);
-        }
-        list[16..20].fill(0);
-        listed(&list);
-    }
-}

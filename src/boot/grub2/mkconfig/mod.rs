@@ -6,7 +6,7 @@
 
 use super::loader::{edit_env, planned, Grub2};
 use super::pick::pick;
-use super::script::eval::Planned;
+use super::script::world::Planned;
 use super::script::Choice;
 use super::Seen;
 use crate::boot::image;

@@ -72,7 +72,8 @@ impl Machine<'_> {
 mod tests {
     use super::*;
     use crate::boot::grub2::bls::dialect::Dialect;
-    use crate::boot::grub2::script::eval::{EnvFiles, Flavor, Planned, World};
+    use crate::boot::grub2::script::eval::EnvFiles;
+    use crate::boot::grub2::script::world::{Flavor, Planned, World};
     use crate::host::Host;
     use std::path::Path;
 

@@ -1,8 +1,9 @@
 //! Variables, their contexts and the words made from them (GRUB's `grub-core/kern/env.c`, `normal/context.c`,
 //! `script/argv.c`), and what is remarked on the way.
 
-use super::eval::{Machine, Remark, Stop};
+use super::eval::{Machine, Stop};
 use super::syntax::lexer::{Part, Word};
+use super::world::Remark;
 use crate::boot::grub2::ITEM;
 use crate::boot::MAX_PROBLEMS;
 use std::borrow::Cow;

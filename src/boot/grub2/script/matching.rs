@@ -1,7 +1,7 @@
 //! What a default means in a menu: ids, titles, numbers and `>` (GRUB's `grub-core/normal/menu.c`, `kern/misc.c`).
 
-use super::eval::Flavor;
 use super::menu::Entry;
+use super::world::Flavor;
 
 /// What `grub_strtoul (…, 0)` finds.
 pub(super) struct Number<'a> {

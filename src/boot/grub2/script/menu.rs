@@ -1,8 +1,9 @@
 //! Which entry of a menu GRUB starts by itself (GRUB's `grub-core/normal/menu.c`; rhboot's differs, see [`Flavor`]).
 
-use super::eval::{Flavor, Machine, Stop};
+use super::eval::{Machine, Stop};
 use super::matching::{index, inner, space, By};
 use super::syntax::parser::Block;
+use super::world::Flavor;
 use std::path::PathBuf;
 
 /// A menu entry.

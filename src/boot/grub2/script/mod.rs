@@ -12,6 +12,8 @@ mod matching;
 mod menu;
 mod run;
 pub mod syntax;
+pub mod world;
 
-pub use eval::{Flavor, Machine, Outcome, World};
+pub use eval::{Machine, Outcome};
 pub use menu::Choice;
+pub use world::{Flavor, World};

@@ -292,6 +292,19 @@ fn the_manual_lists_every_finding_code_and_every_setting() {
     }
 }
 
+#[test]
+fn the_manual_lists_every_recipe_of_the_packages() {
+    let page = Machine::new().run(&["man"]).stdout;
+    let section = page.split("\n.SH RECIPES\n").nth(1).unwrap().split("\n.SH ").next().unwrap();
+    let listed: Vec<&str> = section.split("\n.TP\n").skip(1).map(|entry| entry.lines().next().unwrap()).collect();
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/drivers.d");
+    let names =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned());
+    let mut want: Vec<String> = names.map(|name| format!("\\fB{name}\\fR")).collect();
+    want.sort();
+    assert_eq!(listed, want);
+}
+
 /// A machine whose two network devices need two drivers, and an archive with its digest.
 fn two_drivers() -> (Machine, String, String) {
     let digest = "a".repeat(64);

@@ -1,5 +1,6 @@
 //! `vfguard man`
 
+use crate::driver::recipe;
 use crate::error::Exit;
 use crate::print;
 use crate::text::Text;
@@ -9,11 +10,16 @@ use anyhow::Result;
 #[derive(clap::Args)]
 pub struct Args {}
 
-/// Prints the manual page, made from the command definition and packaging/man's chapters.
+/// Prints the manual page, made from the command definition, packaging/man's chapters and the recipes that the binary carries.
 ///
 /// # Errors
 /// When stdout cannot be written.
 pub fn run(_: &Args) -> Result<Exit> {
-    print::out(&Text::document(&super::page::page(&super::command())?));
+    let mut recipes = Vec::new();
+    for recipe in recipe::built_in()? {
+        let versions: Vec<&str> = recipe.releases.iter().map(|release| release.version.as_str()).collect();
+        recipes.push((recipe.name, format!("Releases {}.", versions.join(", "))));
+    }
+    print::out(&Text::document(&super::page::page(&super::command(), &recipes)?));
     Ok(Exit::Done)
 }

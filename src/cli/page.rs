@@ -1,16 +1,19 @@
 //! The manual page: synopsis and options from the command definition, chapters from `packaging/man/chapters.roff`.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap_mangen::{roff, Man};
 
 /// What no command definition can say: findings, policy, files.
 const CHAPTERS: &str = include_str!("../../packaging/man/chapters.roff");
 
-/// The page in roff: the program, each verb, then the chapters.
+/// The line of the chapters that the list of recipes replaces.
+const RECIPES: &str = ".\\\" Here the program lists its recipes.\n";
+
+/// The page in roff: the program, each verb, then the chapters, with a list of recipes (name and text).
 ///
 /// # Errors
 /// Never in practice: writing to memory.
-pub fn page(command: &clap::Command) -> Result<String> {
+pub fn page(command: &clap::Command, recipes: &[(String, String)]) -> Result<String> {
     let mut command = command.clone();
     command.build();
     let mut page = Vec::new();
@@ -24,7 +27,14 @@ pub fn page(command: &clap::Command) -> Result<String> {
     for verb in command.get_subcommands().filter(|v| !v.is_hide_set() && v.get_name() != "help") {
         verb_section(verb, verb.get_name(), &mut page)?;
     }
-    page.extend_from_slice(CHAPTERS.as_bytes());
+    let (before, after) = CHAPTERS.split_once(RECIPES).context("chapters.roff has no place for the recipes")?;
+    page.extend_from_slice(before.as_bytes());
+    for (name, text) in recipes {
+        let mut entry = roff::Roff::new();
+        entry.control("TP", []).text([roff::bold(name)]).text([roff::roman(text)]);
+        entry.to_writer(&mut page)?;
+    }
+    page.extend_from_slice(after.as_bytes());
     Ok(String::from_utf8(page)?)
 }
 

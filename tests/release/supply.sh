@@ -140,11 +140,13 @@ signed_packages() {
         printf '\1' | dd of="$work/tampered.rpm" bs=1 seek=$(($(stat -c %s "$package") - 4000)) conv=notrunc status=none
         refused rpm_trusts maker "$work/tampered.rpm"
         for name in vfguard.cdx.json docs/releasing.md; do rpm -qpl "$package" | grep -x "/usr/share/doc/vfguard/$name"; done
+        for recipe in packaging/drivers.d/*.toml; do rpm -qpl "$package" | grep -x "/usr/lib/vfguard/${recipe#packaging/}"; done
         cp "$package" "$work/unsigned.rpm"
         rpmsign --delsign "$work/unsigned.rpm"
         refused rpm_trusts maker "$work/unsigned.rpm"
     done
     for name in vfguard.cdx.json docs/releasing.md; do dpkg-deb -c "$work"/files/deb/*.deb | grep " ./usr/share/doc/vfguard/$name\$"; done
+    for recipe in packaging/drivers.d/*.toml; do dpkg-deb -c "$work"/files/deb/*.deb | grep " ./usr/lib/vfguard/${recipe#packaging/}\$"; done
     other_lists
     if command -v apt-get >/dev/null; then
         apt_finds maker

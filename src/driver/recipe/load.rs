@@ -9,17 +9,20 @@ use anyhow::Result;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Recipes that the binary carries.
-pub(super) const BUILT_IN: [(&str, &str); 4] = [
-    ("ena.toml", include_str!("../../../packaging/drivers.d/ena.toml")),
-    ("iavf.toml", include_str!("../../../packaging/drivers.d/iavf.toml")),
-    ("igbvf.toml", include_str!("../../../packaging/drivers.d/igbvf.toml")),
-    ("ixgbevf.toml", include_str!("../../../packaging/drivers.d/ixgbevf.toml")),
-];
+/// Recipes that the binary carries, by file name: all of packaging/drivers.d, collected by build.rs.
+pub(super) const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/recipes.rs"));
 /// The driver that is meant where nothing says which.
 pub const DEFAULT: &str = "ixgbevf";
 /// Where recipes on disk are, below the root; later directories win.
 const DIRECTORIES: [&str; 2] = ["/usr/lib/vfguard/drivers.d", "/etc/vfguard/drivers.d"];
+
+/// The recipes that the binary carries, in order of name.
+///
+/// # Errors
+/// Never in a binary that passed the tests: a recipe that is wrong.
+pub fn built_in() -> Result<Vec<Recipe>> {
+    BUILT_IN.iter().map(|(name, text)| Recipe::parse(text, &Path::new("built-in").join(name))).collect()
+}
 
 /// All recipes of a machine. Of one name counts that of `/etc/vfguard/drivers.d`, else that of `/usr/lib/vfguard/drivers.d`, else the
 /// built-in one. Those of `/etc` come first, each part by name: where two recipes claim a device, the first counts.
@@ -28,10 +31,7 @@ const DIRECTORIES: [&str; 2] = ["/usr/lib/vfguard/drivers.d", "/etc/vfguard/driv
 /// A recipe file that cannot be read, that others may write, or that is wrong; two files of one directory with one name.
 pub fn recipes(host: &Host) -> Result<Vec<Recipe>> {
     let mut found: BTreeMap<String, (bool, Recipe)> = BTreeMap::new();
-    for (name, text) in BUILT_IN {
-        let recipe = Recipe::parse(text, &Path::new("built-in").join(name))?;
-        found.insert(recipe.name.clone(), (false, recipe));
-    }
+    found.extend(built_in()?.into_iter().map(|recipe| (recipe.name.clone(), (false, recipe))));
     for dir in DIRECTORIES {
         let is_local = dir.starts_with("/etc");
         let mut here: BTreeMap<String, Recipe> = BTreeMap::new();

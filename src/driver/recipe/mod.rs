@@ -9,7 +9,7 @@ mod load;
 mod range;
 pub(super) mod url;
 
-pub use load::{file_of, is_local, recipes, DEFAULT};
+pub use load::{built_in, file_of, is_local, recipes, DEFAULT};
 pub use range::{Fallback, Kernels, Numbers};
 
 use crate::driver::packing::ENDINGS;

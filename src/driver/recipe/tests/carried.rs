@@ -4,17 +4,21 @@ use super::super::load::BUILT_IN;
 use super::super::*;
 use super::*;
 
+#[path = "../../../../build.rs"]
+#[allow(dead_code)] // its main
+mod build;
+
 #[test]
 fn the_users_own_kernel_selects_2_14_2() {
-    assert_eq!(versions(&built_in(), "2.6.32-431.20.3.el6.x86_64")[0], "2.14.2");
+    assert_eq!(versions(&ixgbevf(), "2.6.32-431.20.3.el6.x86_64")[0], "2.14.2");
 }
 
 #[test]
 fn a_modern_kernel_selects_5_3_36_and_falls_back_to_the_release_before_it() {
     for release in ["5.10.0-30-amd64", "5.14.0-503.el9.x86_64", "6.12.117+deb13-amd64", "7.3.0-1", "99.0"] {
-        assert_eq!(versions(&built_in(), release)[..2], ["5.3.36", "5.2.2"], "{release}");
+        assert_eq!(versions(&ixgbevf(), release)[..2], ["5.3.36", "5.2.2"], "{release}");
     }
-    assert_eq!(versions(&built_in(), "6.12.117+deb13-amd64").len(), 2, "4.18.9 fails on 6.12");
+    assert_eq!(versions(&ixgbevf(), "6.12.117+deb13-amd64").len(), 2, "4.18.9 fails on 6.12");
 }
 
 /// Each with the kernel's own Enterprise Linux release, where it has one: what is tried, in order. What the comments of the recipe and
@@ -40,7 +44,7 @@ fn each_kernel_gets_the_release_of_its_time_first_and_none_that_is_known_to_fail
         ("5.14.0-427.el9_4.x86_64", Some("el9_4"), "5.3.36 5.2.2"),
         ("6.12.0-55.el10_0.x86_64", Some("el10_0"), "5.3.36 5.2.2"),
     ] {
-        assert_eq!(versions_on(&built_in(), release, el).join(" "), want, "{release}");
+        assert_eq!(versions_on(&ixgbevf(), release, el).join(" "), want, "{release}");
     }
 }
 
@@ -52,13 +56,13 @@ fn without_headers_a_kernel_still_has_a_first_choice() {
         ("3.10.0-1160.el7", "4.6.3"),
         ("4.18.0-553.el8", "4.18.7"),
     ] {
-        assert_eq!(versions(&built_in(), release)[0], want, "{release}");
+        assert_eq!(versions(&ixgbevf(), release)[0], want, "{release}");
     }
 }
 
 #[test]
 fn the_built_in_recipe_pins_twelve_releases() {
-    let recipe = built_in();
+    let recipe = ixgbevf();
     let mut pins: Vec<_> = recipe.releases.iter().map(|r| r.sha256.to_string()).collect();
     pins.sort();
     pins.dedup();
@@ -68,7 +72,7 @@ fn the_built_in_recipe_pins_twelve_releases() {
 #[test]
 fn intels_releases_that_name_the_wrong_symbol_are_built_with_the_right_one() {
     for version in ["3.2.2", "3.3.2", "4.3.4"] {
-        assert_eq!(built_in().release(version).unwrap().make, ["CONFIG_IXGBE=m"], "{version}");
+        assert_eq!(ixgbevf().release(version).unwrap().make, ["CONFIG_IXGBE=m"], "{version}");
     }
 }
 
@@ -99,7 +103,7 @@ fn ena_iavf_and_igbvf_have_releases_where_their_vendors_have_them() {
 
 #[test]
 fn the_recipe_claims_intels_virtual_functions_and_nothing_else() {
-    let r = built_in();
+    let r = ixgbevf();
     let alias = |id: &str| format!("pci:v00008086d0000{id}sv00008086sd00000001bc02sc00i00");
     for id in ["10ED", "152E", "1515", "1530", "1564", "1565", "15A8", "15A9", "15C5", "15B4", "57AD"] {
         assert!(r.claims(&alias(id)), "{id}");
@@ -109,7 +113,7 @@ fn the_recipe_claims_intels_virtual_functions_and_nothing_else() {
 
 #[test]
 fn make_variables_are_filled_in_and_a_releases_own_follow() {
-    let mut r = built_in();
+    let mut r = ixgbevf();
     r.releases[0].make = vec!["X=1".into(), "HOSTCC={compiler}".into()];
     let kernel = kernel("6.1.0-9");
     let tree = Filling { kernel: &kernel, source: Path::new("/s"), build: Path::new("/b"), compiler: "gcc-12" };
@@ -124,9 +128,33 @@ fn every_recipe_of_the_packages_is_in_the_binary() {
     files.sort();
     let carried: Vec<&str> = BUILT_IN.iter().map(|(file, _)| *file).collect();
     assert_eq!(files, carried);
-    for (file, text) in BUILT_IN {
-        let recipe = Recipe::parse(text, Path::new(file)).unwrap();
-        assert_eq!(format!("{}.toml", recipe.name), file);
+    for (file, recipe) in carried.iter().zip(load::built_in().unwrap()) {
+        assert_eq!(format!("{}.toml", recipe.name), *file);
         assert!(recipe.releases.iter().flat_map(|r| &r.urls).all(|u| u.starts_with("https://")), "{file}");
+    }
+}
+
+#[test]
+fn build_rs_lists_recipes_by_name_whatever_the_order_of_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let names: Vec<String> = ('a'..='p').map(|c| format!("{c}.toml")).collect();
+    for name in names.iter().map(String::as_str).chain([".q.toml", "q.toml~", "README"]) {
+        fs::write(dir.path().join(name), "").unwrap();
+    }
+    let list = build::recipes(dir.path()).unwrap();
+    let listed: Vec<&str> = list.lines().filter_map(|line| line.split('"').nth(1)).collect();
+    assert_eq!(listed, names);
+    assert!(!list.contains(env!("CARGO_MANIFEST_DIR")), "{list}");
+}
+
+#[test]
+fn the_packages_take_every_recipe_file() {
+    let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging");
+    for script in ["vfguard.spec", "build-deb.sh"] {
+        let text = fs::read_to_string(packaging.join(script)).unwrap();
+        assert!(
+            text.contains("for recipe in drivers.d/*.toml; do put 644 \"$recipe\" \"/usr/lib/vfguard/$recipe\"; done"),
+            "{script}"
+        );
     }
 }

@@ -1,4 +1,3 @@
-use super::load::BUILT_IN;
 use super::*;
 use crate::host::Host;
 use crate::kernel::ElRelease;
@@ -16,11 +15,10 @@ fn kernel(release: &str) -> KernelRelease {
 
 /// The recipe of a name that the binary carries.
 fn carried(name: &str) -> Recipe {
-    let (file, text) = BUILT_IN.iter().find(|(file, _)| *file == format!("{name}.toml")).unwrap();
-    Recipe::parse(text, Path::new(file)).unwrap()
+    load::built_in().unwrap().into_iter().find(|recipe| recipe.name == name).unwrap()
 }
 
-fn built_in() -> Recipe {
+fn ixgbevf() -> Recipe {
     carried("ixgbevf")
 }
 

@@ -1,0 +1,110 @@
+//! The pages for contributors name files, functions and words of the code; all of them exist.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const PAGES: [&str; 4] = ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/glossary.md", "docs/releasing.md"];
+
+fn top() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(top().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// What stands between backticks on one line; what is in a code block is left out.
+fn code_words(page: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut in_block = false;
+    for line in page.lines() {
+        if line.starts_with("```") {
+            in_block = !in_block;
+        } else if !in_block {
+            words.extend(line.split('`').skip(1).step_by(2).map(str::to_owned));
+        }
+    }
+    words
+}
+
+/// The file of the longest beginning of `path` that is a module, and what is left.
+fn module_of<'p>(path: &'p [&'p str]) -> Option<(PathBuf, &'p [&'p str])> {
+    (1..path.len()).rev().find_map(|end| {
+        let place = top().join("src").join(path[..end].join("/"));
+        let files = [place.with_extension("rs"), place.join("mod.rs")];
+        files.into_iter().find(|file| file.is_file()).map(|file| (file, &path[end..]))
+    })
+}
+
+#[test]
+fn each_file_that_a_page_names_exists() {
+    let mut missing = Vec::new();
+    for page in PAGES {
+        for word in code_words(&read(page)) {
+            let name = word.split([' ', '*', '[']).next().unwrap();
+            let is_path = ["src/", "tests/", "packaging/", "docs/"].iter().any(|dir| name.starts_with(dir));
+            let is_template = name.contains(['…', '<']) || name.split(['/', '.']).any(|part| part == "NAME");
+            if is_path && !is_template && !top().join(name).exists() {
+                missing.push(format!("{page}: {word}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn each_function_and_type_that_a_page_names_exists() {
+    let mut missing = Vec::new();
+    let mut found = 0;
+    for page in PAGES {
+        for word in code_words(&read(page)) {
+            let path: Vec<&str> = word.split("::").collect();
+            if path.len() < 2 || !top().join("src").join(path[0]).exists() {
+                continue;
+            }
+            found += 1;
+            let name = path.last().unwrap();
+            let is_defined = |file: &Path| {
+                let text = fs::read_to_string(file).unwrap();
+                ["fn", "struct", "enum", "trait", "const", "mod"].iter().any(|kind| {
+                    text.match_indices(&format!("{kind} {name}"))
+                        .any(|(at, m)| !text[at + m.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+                })
+            };
+            if !module_of(&path).is_some_and(|(file, _)| is_defined(&file)) {
+                missing.push(format!("{page}: {word}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(found > 20, "only {found} names");
+}
+
+fn sources(dir: &Path, text: &mut String) {
+    for entry in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            sources(&entry, text);
+        } else if entry.extension().is_some_and(|ending| ending == "rs") {
+            *text += &fs::read_to_string(&entry).unwrap();
+        }
+    }
+}
+
+/// The last column of the glossary's tables says how the code calls a thing.
+#[test]
+fn each_word_of_the_glossary_that_is_marked_as_one_of_the_code_occurs_there() {
+    let mut code = String::new();
+    sources(&top().join("src"), &mut code);
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let occurs = |word: &str| {
+        code.match_indices(word)
+            .any(|(at, _)| !code[..at].ends_with(is_word) && !code[at + word.len()..].starts_with(is_word))
+    };
+    let glossary = read("docs/glossary.md");
+    let rows = glossary.lines().filter(|line| line.starts_with('|') && !line.starts_with("|---"));
+    let words: Vec<String> =
+        rows.flat_map(|row| code_words(row.trim_end_matches('|').rsplit('|').next().unwrap())).collect();
+    let unknown: Vec<&String> = words.iter().filter(|word| !occurs(word)).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+    assert!(words.len() > 20, "only {} words", words.len());
+}

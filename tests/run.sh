@@ -173,6 +173,7 @@ lint() {
     else
         skipped lint/clippy "clippy is not installed (rustup component add clippy)"
     fi
+    check "lint: cargo doc, warnings are errors" env RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --document-private-items
     if command -v shellcheck >/dev/null; then
         check "lint: shellcheck" shellcheck_all
     else

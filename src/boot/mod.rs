@@ -1,7 +1,7 @@
 //! Which kernel boots next, exactly as the boot loader itself would decide it from the files on disk, and the boot default
 //! that is held on a proven kernel.
 //!
-//! [`next_boot`] finds the loaders that may be in charge ([`choose`]), lets each one's own rules speak ([`legacy`],
+//! [`next_boot`] finds the loaders that may be in charge (`choose`), lets each one's own rules speak ([`legacy`],
 //! [`grub2`] with its small interpreter, [`systemd_boot`]) and compares. Nothing is
 //! believed that could not be read: `certain` then is false, and the file and line are named.
 

@@ -1,5 +1,5 @@
 //! A module file and whether it will load in a kernel: [`Module`] is what the file says of itself, [`Target`] what is known
-//! about the kernel, [`verify`] compares the two; [`placement`] is what modprobe would make of it.
+//! about the kernel, [`verify()`] compares the two; [`placement`] is what modprobe would make of it.
 //!
 //! Where the verifier cannot know, it is stricter than the kernel, never laxer.
 

@@ -283,7 +283,7 @@ pub fn promote(host: &Host, lock: &BootLock, judged: Option<&KernelRelease>) -> 
 
 /// What would boot without our hold, while one is on: what the loader's files say, where they do; else what its mark or record tells; if
 /// that is lost or its kernel gone, the first kernel of the loader's menu. And what is wanted, which no declined kernel is. None if no
-/// hold is on: then what boots is what is wanted. See [`told`].
+/// hold is on: then what boots is what is wanted. See `steps::told`.
 pub fn held_off(host: &Host, now: &NextBoot) -> Option<HeldOff> {
     Seen::new(host, now).held_off(host)
 }

@@ -1,6 +1,6 @@
 //! Unpacks a verified archive into a private directory: nothing is ever written outside it, whatever the archive says.
 //!
-//! An archive is told by its first bytes: a gzip, an xz or a plain tar file ([`super::packing`]). Tar is POSIX pax/ustar with GNU's
+//! An archive is told by its first bytes: a gzip, an xz or a plain tar file (`driver::packing`). Tar is POSIX pax/ustar with GNU's
 //! long names (tar(5)). Headers are read raw and judged here: what two
 //! readers may understand differently is refused, not interpreted. Every file is made relative to a directory descriptor
 //! without following links, and links are made last, so that none is ever gone through.

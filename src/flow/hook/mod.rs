@@ -11,7 +11,7 @@
 //! is killed, and many hooks of one transaction join one run of it.
 //!
 //! A hook holds the package manager's lock while it waits, so all its waiting has one bound, `hook.budget`: past it the service goes on
-//! alone, and the gate stays closed meanwhile. And a service that cannot begin is not waited for ([`follow`]).
+//! alone, and the gate stays closed meanwhile. And a service that cannot begin is not waited for (`follow`).
 
 mod caller;
 mod follow;

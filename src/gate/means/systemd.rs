@@ -162,7 +162,7 @@ pub fn mask_initctl(host: &Host, initctl: &Initctl) -> Result<()> {
     initctl.masked.iter().try_for_each(|unit| mask(host, unit))
 }
 
-/// Makes a live system notice what [`write`] wrote.
+/// Makes a live system notice what [`write()`] wrote.
 pub fn apply_closed(host: &Host, poweroff: bool) -> Result<()> {
     systemd::daemon_reload()?;
     // The lock on poweroff may be held from before the setting was taken back.

@@ -1,7 +1,7 @@
 //! The gate on upstart (EL6): wrappers around reboot, shutdown and telinit (packaging/el6) refuse while a state file says so, and
 //! Ctrl-Alt-Del does nothing. `init 6` passes: /sbin/init is never touched.
 //!
-//! [reasoned] from upstart 0.6.5's reboot(8), shutdown(8), telinit(8) and init(5); run here on roots made of files.
+//! Reasoned from upstart 0.6.5's reboot(8), shutdown(8), telinit(8) and init(5); run here on roots made of files.
 
 use super::systemd::Files;
 use crate::gate::Reason;

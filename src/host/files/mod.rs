@@ -132,10 +132,10 @@ pub fn remove(path: &Path) -> Result<bool> {
     }
 }
 
-/// [`remove`], for a file that must not be there again after a power cut.
+/// [`remove()`], for a file that must not be there again after a power cut.
 ///
 /// # Errors
-/// Those of [`remove`] and [`sync_dir`].
+/// Those of [`remove()`] and [`sync_dir`].
 pub fn remove_durably(path: &Path) -> Result<bool> {
     let removed = remove(path)?;
     if let Some(dir) = path.parent().filter(|_| removed) {
@@ -162,7 +162,7 @@ pub fn keep_newest(dir: &Path, most: usize, ours: impl Fn(&str) -> bool) {
 }
 
 /// Removes the temporaries that [`write_atomic`] left in a directory when it was killed. One that is written right now is
-/// younger than [`STALE`]; what cannot be removed stays.
+/// younger than `STALE`; what cannot be removed stays.
 pub fn sweep_temporaries(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();

@@ -1,5 +1,5 @@
 //! What a boot entry loads: an image that is whole and of a kind that the installed GRUB can load, and a ramdisk where the kernel finds
-//! its root by one. That a ramdisk which the entry names is there and whole is [`module::initramfs_findings`]'s to say.
+//! its root by one. That a ramdisk which the entry names is there and whole is [`crate::module::initramfs_findings`]'s to say.
 
 use super::Survey;
 use crate::boot::{self, Candidate, Source};

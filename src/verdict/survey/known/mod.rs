@@ -3,12 +3,12 @@
 //! remembered and missing is judged as if it were there, until something says that it is gone for good:
 //!
 //! - a person does (`vfguard decline --device`);
-//! - it was missing in [`BOOTS`] boots in a row, and another device carries the default route: a machine that is cut off is restarted, and
+//! - it was missing in `BOOTS` boots in a row, and another device carries the default route: a machine that is cut off is restarted, and
 //!   proves nothing by that;
 //! - it was last there in an earlier boot, and a device that came since then carries the default route: the hardware was changed. A device
 //!   that was there beside it replaces nothing: it carried its route then, too.
 //!
-//! [`merged`], [`outlived`] and [`bounded`] are pure; the record is the list that they leave.
+//! `merged`, `outlived` and `bounded` are pure; the record is the list that they leave.
 
 use crate::gate::generation;
 use crate::host::devices::master::{self, Made};

@@ -56,12 +56,12 @@ impl Packing {
 
 /// Bytes of which a decoder takes its one stream and leaves the rest, which a copy of this still sees.
 #[derive(Clone)]
-pub struct Source<'b>(Rc<Cell<&'b [u8]>>);
+pub struct Bytes<'b>(Rc<Cell<&'b [u8]>>);
 
-impl<'b> Source<'b> {
+impl<'b> Bytes<'b> {
     /// All of them.
-    pub fn new(bytes: &'b [u8]) -> Source<'b> {
-        Source(Rc::new(Cell::new(bytes)))
+    pub fn new(bytes: &'b [u8]) -> Bytes<'b> {
+        Bytes(Rc::new(Cell::new(bytes)))
     }
 
     /// What nobody took yet.
@@ -79,7 +79,7 @@ impl<'b> Source<'b> {
     }
 }
 
-impl Read for Source<'_> {
+impl Read for Bytes<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let n = self.rest().read(out)?;
         self.advance(n);
@@ -87,7 +87,7 @@ impl Read for Source<'_> {
     }
 }
 
-impl BufRead for Source<'_> {
+impl BufRead for Bytes<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         Ok(self.rest())
     }
@@ -102,7 +102,7 @@ impl BufRead for Source<'_> {
 ///
 /// # Errors
 /// A decoder that cannot be made.
-pub fn reader<'b>(source: &Source<'b>) -> io::Result<Option<Box<dyn Read + 'b>>> {
+pub fn reader<'b>(source: &Bytes<'b>) -> io::Result<Option<Box<dyn Read + 'b>>> {
     let (bytes, source) = (source.rest(), source.clone());
     Ok(Some(if bytes.starts_with(GZIP) {
         Box::new(flate2::bufread::GzDecoder::new(source))
@@ -139,7 +139,7 @@ pub fn plain<'b>(bytes: impl Into<Cow<'b, [u8]>>, limit: u64) -> io::Result<Cow<
 }
 
 fn unpack(bytes: &[u8], limit: u64) -> io::Result<Option<Vec<u8>>> {
-    let (packing, source) = (Packing::of(bytes), Source::new(bytes));
+    let (packing, source) = (Packing::of(bytes), Bytes::new(bytes));
     let mut plain = Vec::new();
     let mut any = false;
     // Several streams one behind the other are one file to kmod.
@@ -162,7 +162,7 @@ fn unpack(bytes: &[u8], limit: u64) -> io::Result<Option<Vec<u8>>> {
 }
 
 struct Legacy<'b> {
-    source: Source<'b>,
+    source: Bytes<'b>,
     /// The last block, of which so much has been given.
     block: Vec<u8>,
     given: usize,
@@ -237,7 +237,7 @@ mod tests {
         for stream in packed(b"content") {
             // A legacy lz4 stream ends at a block without length.
             let bytes = [&stream[..], &[0; 4], b"behind"].concat();
-            let source = Source::new(&bytes);
+            let source = Bytes::new(&bytes);
             let mut plain = Vec::new();
             reader(&source).unwrap().unwrap().read_to_end(&mut plain).unwrap();
             assert_eq!((&plain[..], source.rest()), (&b"content"[..], &b"\0\0\0\0behind"[..]));

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use support::{Authority, Reply, Server};
 use vfguard::config::Fetch;
 use vfguard::driver::fetch::{fetch_within, Limits, Network, NotFetched, Unanswered};
-use vfguard::driver::{local_archive, Digest, Origin, Recipe, VerifiedArchive};
+use vfguard::driver::{local_archive, Digest, FetchedFrom, Recipe, VerifiedArchive};
 use vfguard::error::remedy;
 use vfguard::host::Host;
 use vfguard::progress::Progress;

@@ -7,7 +7,7 @@ use crate::kernel::{leaving, KernelRelease};
 use std::path::{Path, PathBuf};
 
 /// An entry of any boot loader, as it is written.
-pub(super) struct Entry<'a> {
+pub(super) struct BootEntry<'a> {
     pub role: Role,
     pub entry: String,
     pub why: String,
@@ -26,7 +26,7 @@ pub(super) struct Entry<'a> {
 const STALE: &str = "remove the stale entry, install that kernel again, or make another entry the default";
 
 /// Adds the kernel of an entry, with all that is doubtful about it.
-pub(super) fn candidate(host: &Host, answer: &mut NextBoot, entry: Entry) {
+pub(super) fn candidate(host: &Host, answer: &mut NextBoot, entry: BootEntry) {
     let image = image::look(host, &entry.spec);
     let gone = image.path.is_none().then(|| format!("{} is not there", image::strip_device(&entry.spec)));
     let stops = image.release.as_ref().and_then(|kernel| leaves(host, kernel).or_else(|| stops(&entry, gone.as_deref())));
@@ -89,7 +89,7 @@ pub(super) fn leaves(host: &Host, kernel: &KernelRelease) -> Option<Problem> {
 }
 
 /// Why the boot loader stops at an entry for certain.
-fn stops(entry: &Entry, gone: Option<&str>) -> Option<Problem> {
+fn stops(entry: &BootEntry, gone: Option<&str>) -> Option<Problem> {
     let what = |why: &str| format!("the boot loader stops at the entry {:?}: {why}", entry.entry);
     if let Some(remedy) = entry.locked {
         let message = what("it, or a submenu that it is in, asks for a user name and a password before it starts");

@@ -2,8 +2,8 @@
 
 use super::grub2::Grub2;
 use super::legacy::Legacy;
-use super::steps::plan::{Plan, Purpose};
-use super::steps::told::Told;
+use super::steps::plan::{Move, Purpose};
+use super::steps::told::HoldMark;
 use super::systemd_boot::SystemdBoot;
 use super::{Candidate, NextBoot};
 use crate::host::Host;
@@ -92,16 +92,16 @@ pub(super) trait BootLoader {
 
     /// Works out how `to` becomes the default: each means that there is, the best first, whether or not the loader obeys it. `entry` is
     /// preferred among the kernel's entries.
-    fn plans(&self, host: &Host, to: &KernelRelease, entry: Option<&str>, purpose: Purpose) -> Vec<Result<Plan>>;
+    fn plans(&self, host: &Host, to: &KernelRelease, entry: Option<&str>, purpose: Purpose) -> Vec<Result<Move>>;
 
     /// Works out how what is set for the next boot only ends.
-    fn plan_clear_once(&self, host: &Host, asked: &Asked) -> Result<Plan>;
+    fn plan_clear_once(&self, host: &Host, asked: &Asked) -> Result<Move>;
 
     /// What it would do once a move is made, worked out in memory.
-    fn preview(&self, host: &Host, plan: &Plan) -> NextBoot;
+    fn preview(&self, host: &Host, plan: &Move) -> NextBoot;
 
     /// The mark of a hold, if there is one.
-    fn mark(&self, host: &Host, asked: &Asked) -> Option<Told>;
+    fn mark(&self, host: &Host, asked: &Asked) -> Option<HoldMark>;
 
     /// Whether each hold leaves a mark.
     fn always_marks(&self) -> bool;
@@ -115,7 +115,7 @@ pub(super) trait BootLoader {
     }
 
     /// Works out how the mark goes, and the default stays `held` if that can be; the best means first.
-    fn plans_unmarked(&self, host: &Host, asked: &Asked, held: &KernelRelease) -> Vec<Result<Plan>>;
+    fn plans_unmarked(&self, host: &Host, asked: &Asked, held: &KernelRelease) -> Vec<Result<Move>>;
 
     /// What its files say about the default, for telling whether it was moved: none where they cannot be read whole, as while another
     /// tool writes them. The second is the name or number that they give the default, if they do.

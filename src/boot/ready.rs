@@ -9,7 +9,7 @@
 //! most find nothing new.
 
 use super::loader::Asked;
-use super::steps::plan::{Plan, Purpose, Step, Way};
+use super::steps::plan::{Move, Purpose, Step, Way};
 use super::NextBoot;
 use crate::config::Mode;
 use crate::host::Host;
@@ -41,7 +41,7 @@ pub fn leave(host: &Host, now: &NextBoot, held_off: Option<&KernelRelease>, to: 
     // The shell writes one file.
     let mut steps = plans.filter_map(|plan| plan.steps.into_iter().next());
     let takes = |step: &Step| {
-        let now = asked.loader.preview(host, &Plan::one(step.clone()));
+        let now = asked.loader.preview(host, &Move::one(step.clone()));
         now.lasting().is_some_and(|next| next.kernel == *to)
     };
     // Another default of the loader's own, or no entry that starts the kernel: nothing that the shell could write would hold it.

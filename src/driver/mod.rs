@@ -18,7 +18,7 @@ pub mod unpack;
 pub use build::log::last_log;
 pub use build::preflight::{missing, programs, ALWAYS};
 pub use digest::Digest;
-pub use fetch::{fetch, local_archive, Origin, VerifiedArchive};
+pub use fetch::{fetch, local_archive, FetchedFrom, VerifiedArchive};
 pub(crate) use install::sign::look as signing_key;
 pub use prepare::outcome::{PrepareError, Prepared};
 pub use prepare::record::{last_failure, would_fail_again};

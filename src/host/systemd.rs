@@ -1,6 +1,6 @@
 //! Speaking to systemd: systemctl(1) and systemd-run(1), described and run. Nothing here is called for another root than `/`.
 
-use super::command::{self, Outcome, Spec};
+use super::command::{self, Ended, Spec};
 use super::{files, Host};
 use crate::error::{advise, Remedy};
 use anyhow::Result;
@@ -81,16 +81,16 @@ fn parse(text: &str) -> Vec<Properties> {
 ///
 /// # Errors
 /// When systemctl cannot be run.
-pub fn order(verb: &str, units: &[&str]) -> Result<Outcome> {
+pub fn order(verb: &str, units: &[&str]) -> Result<Ended> {
     command::run(&spec([verb, "--no-block"].into_iter().chain(units.iter().copied()), ASK_LIMIT))
 }
 
-/// Starts a unit that runs once, or joins its run, and waits for its end. Not being able to is an [`Outcome`] too: masked, unknown,
+/// Starts a unit that runs once, or joins its run, and waits for its end. Not being able to is an [`Ended`] too: masked, unknown,
 /// or it failed.
 ///
 /// # Errors
 /// When systemctl cannot be run.
-pub fn run_unit(unit: &str, limit: Duration) -> Result<Outcome> {
+pub fn run_unit(unit: &str, limit: Duration) -> Result<Ended> {
     command::run(&spec(["start", unit], limit))
 }
 

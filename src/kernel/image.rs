@@ -71,7 +71,7 @@ fn payload(image: &[u8]) -> &[u8] {
 }
 
 fn search(payload: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut stream: Box<dyn Read> = match decompress::reader(&decompress::Source::new(payload)).ok()? {
+    let mut stream: Box<dyn Read> = match decompress::reader(&decompress::Bytes::new(payload)).ok()? {
         Some(stream) => stream,
         None if payload.starts_with(b"\x7fELF") || payload.get(0x38..0x3c) == Some(b"ARM\x64") => Box::new(payload),
         None => return None,

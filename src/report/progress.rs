@@ -83,21 +83,21 @@ impl Progress for Bar {
 }
 
 /// Lines that others follow too.
-pub struct Told {
+pub struct AlsoToFile {
     lines: Box<dyn Progress>,
     file: Mutex<Option<File>>,
 }
 
-impl Told {
+impl AlsoToFile {
     /// What [`new`] gives, and the same into a new file at `path`, below the root; that it cannot be made is no error.
-    pub fn new(host: &Host, show: Show, path: &str) -> Told {
+    pub fn new(host: &Host, show: Show, path: &str) -> AlsoToFile {
         let new = || {
             let place = host.place(path)?;
             host.remove(path)?;
             anyhow::Ok(File::options().write(true).create_new(true).open(place.path())?)
         };
         let file = new().ok();
-        Told { lines: self::new(show), file: Mutex::new(file) }
+        AlsoToFile { lines: self::new(show), file: Mutex::new(file) }
     }
 
     fn put(&self, text: &str) {
@@ -107,7 +107,7 @@ impl Told {
     }
 }
 
-impl Progress for Told {
+impl Progress for AlsoToFile {
     fn begin(&self, total: Option<u64>, what: &str) {
         self.put(what);
         self.lines.begin(total, what);

@@ -8,11 +8,11 @@ fn an_honest_server_is_asked_once_and_then_the_cache_serves() {
     let case = Case::new();
     let url = server.url("/x-1.0.tar.gz");
     let first = case.good(&[&url]);
-    assert_eq!(first.origin(), &Origin::Url(url.clone()));
+    assert_eq!(first.origin(), &FetchedFrom::Url(url.clone()));
     assert_eq!(first.version(), Some("1.0"));
     assert_eq!(*case.told.bytes.lock().unwrap(), archive().len() as u64);
     let second = case.good(&[&url]);
-    assert_eq!(second.origin(), &Origin::Cache);
+    assert_eq!(second.origin(), &FetchedFrom::Cache);
     assert_eq!(server.requests().len(), 1);
     assert_eq!(case.sources(), ["x-1.0.tar.gz"]);
 }
@@ -75,7 +75,7 @@ fn a_cached_archive_that_was_changed_is_set_aside_and_fetched_again() {
     case.good(&[&server.url("/a")]);
     fs::write(case.cached(), b"changed").unwrap();
     let again = case.good(&[&server.url("/a")]);
-    assert_eq!(again.origin(), &Origin::Url(server.url("/a")));
+    assert_eq!(again.origin(), &FetchedFrom::Url(server.url("/a")));
     assert_eq!(fs::read(case.directory().join("x-1.0.tar.gz.rejected")).unwrap(), b"changed");
     fs::write(case.cached(), b"changed again").unwrap();
     let told = case.bad(&[&server.url("/a").replace("/a", ":0/")]);
@@ -93,7 +93,7 @@ fn a_link_or_a_fifo_in_the_cache_is_never_followed_or_waited_for() {
     assert!(fs::symlink_metadata(found.path()).unwrap().is_file());
     fs::remove_file(case.cached()).unwrap();
     nix::unistd::mkfifo(&case.cached(), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    assert_eq!(case.good(&[&server.url("/a")]).origin(), &Origin::Url(server.url("/a")));
+    assert_eq!(case.good(&[&server.url("/a")]).origin(), &FetchedFrom::Url(server.url("/a")));
 }
 
 #[test]
@@ -103,12 +103,12 @@ fn mirrors_are_tried_first_and_a_file_url_is_a_path_of_the_machine() {
     let mut case = Case::new();
     case.config.mirrors = vec![format!("{}/drivers/", mirror.url(""))];
     let found = case.good(&[&origin.url("/a")]);
-    assert_eq!(found.origin(), &Origin::Url(mirror.url("/drivers/x-1.0.tar.gz")));
+    assert_eq!(found.origin(), &FetchedFrom::Url(mirror.url("/drivers/x-1.0.tar.gz")));
     assert_eq!(origin.requests().len(), 0);
     let mut case = Case::new();
     write(&case.dir.path().join("srv/x-1.0.tar.gz"), &archive());
     case.config.mirrors = vec!["file:///srv".into()];
-    assert_eq!(case.good(&[&origin.url("/a")]).origin(), &Origin::Url("file:///srv/x-1.0.tar.gz".into()));
+    assert_eq!(case.good(&[&origin.url("/a")]).origin(), &FetchedFrom::Url("file:///srv/x-1.0.tar.gz".into()));
     let case = Case::new();
     let told = case.bad(&["file:///srv", "file:///dev/zero"]);
     assert!(told.contains("file:///srv: "), "{told}");
@@ -150,7 +150,7 @@ fn a_local_archive_is_taken_by_its_digest_only() {
     write(&path, &archive());
     let right = Digest::of(&archive()[..]).unwrap();
     let found = local_archive(&path, &right).unwrap();
-    assert_eq!((found.origin(), found.version()), (&Origin::File(path.clone()), None));
+    assert_eq!((found.origin(), found.version()), (&FetchedFrom::File(path.clone()), None));
     assert_eq!(Digest::of(found.file()).unwrap(), right);
     let wrong = Digest::of(&b""[..]).unwrap();
     let error = local_archive(&path, &wrong).unwrap_err();

@@ -199,7 +199,7 @@ fn the_next_place_is_tried_and_every_failure_is_told() {
     let dead = format!("http://localhost:{}/dead", free_port());
     let case = Case::new();
     let found = case.good(&[&gone.url("/gone"), &dead, &busy.url("/busy"), &good.url("/good")]);
-    assert_eq!(found.origin(), &Origin::Url(good.url("/good")));
+    assert_eq!(found.origin(), &FetchedFrom::Url(good.url("/good")));
     assert_eq!((gone.requests().len(), busy.requests().len()), (1, 2));
     let case = Case::new();
     let told = case.bad(&[&gone.url("/gone"), &dead, &busy.url("/busy"), "file:///nowhere.tar.gz"]);

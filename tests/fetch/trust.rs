@@ -135,7 +135,7 @@ fn credentials_are_sent_and_never_shown() {
     let server = Server::start(move |_, _| good.clone());
     let url = format!("http://scott:t1ger@localhost:{}/a?token=t1ger", server.port());
     let case = Case::new();
-    assert_eq!(case.good(&[&url]).origin(), &Origin::Url(format!("http://***@localhost:{}/a?***", server.port())));
+    assert_eq!(case.good(&[&url]).origin(), &FetchedFrom::Url(format!("http://***@localhost:{}/a?***", server.port())));
     assert!(!case.notes().contains("t1ger"), "{}", case.notes());
 }
 

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::thread::LocalKey;
 use vfguard::boot::grubenv;
-use vfguard::boot::told::{self, Told};
+use vfguard::boot::told::{self, HoldMark};
 use vfguard::boot::{self, Candidate, NextBoot, Source};
 use vfguard::config::Mode;
 use vfguard::finding::{Code, Finding, Verdict};
@@ -93,8 +93,8 @@ pub fn has_ended(installed: Set, env: Env, hold: Option<Hold>) -> bool {
 }
 
 /// What record and mark tell, and what starts, as far as that can be known.
-fn told(installed: Set, env: Env, hold: Option<Hold>) -> (Option<Told>, Option<Told>, Option<KernelRelease>) {
-    let told = |held, wanted| Told { held: release(held), wanted: Some(release(wanted)) };
+fn told(installed: Set, env: Env, hold: Option<Hold>) -> (Option<HoldMark>, Option<HoldMark>, Option<KernelRelease>) {
+    let told = |held, wanted| HoldMark { held: release(held), wanted: Some(release(wanted)) };
     let (mark, lasting) = match env {
         Env::Whole(vars) => (vars.mark.map(|(held, wanted)| told(held, wanted)), Some(boots(installed, env).1)),
         Env::Empty => (None, None),

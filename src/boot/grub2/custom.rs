@@ -6,7 +6,7 @@
 
 use crate::boot::steps::mark::{self, COMMENT};
 use crate::boot::steps::plan::real;
-use crate::boot::steps::told::Told;
+use crate::boot::steps::told::HoldMark;
 use crate::error::{advise, Remedy};
 use crate::host::{files, Host};
 use crate::kernel::KernelRelease;
@@ -96,7 +96,7 @@ impl Custom {
     }
 
     /// What the last block tells of a hold: the last one counts for GRUB.
-    pub fn mark(&self) -> Option<Told> {
+    pub fn mark(&self) -> Option<HoldMark> {
         let line = lines(self.content.as_deref()?).filter(|line| is_mark(line)).last()?;
         let line = String::from_utf8_lossy(line.strip_prefix(COMMENT.as_bytes())?).into_owned();
         mark::parse(&line)

@@ -12,8 +12,8 @@ use crate::boot::grubenv;
 use crate::boot::image;
 use crate::boot::loader::{Asked, BootLoader, Places};
 use crate::boot::steps::mark;
-use crate::boot::steps::plan::{no_entry, real, Plan, Purpose, Step, Way};
-use crate::boot::steps::told::Told;
+use crate::boot::steps::plan::{no_entry, real, Move, Purpose, Step, Way};
+use crate::boot::steps::told::HoldMark;
 use crate::boot::{Candidate, NextBoot, Role, Source};
 use crate::error::{advise, Remedy};
 use crate::host::Host;
@@ -51,7 +51,7 @@ impl BootLoader for Grub2 {
         answer.kernels
     }
 
-    fn plans(&self, host: &Host, to: &KernelRelease, entry: Option<&str>, purpose: Purpose) -> Vec<Result<Plan>> {
+    fn plans(&self, host: &Host, to: &KernelRelease, entry: Option<&str>, purpose: Purpose) -> Vec<Result<Move>> {
         let seen = self.seen(host, &Planned::new());
         let places = self.places(&seen);
         let choices = self.choices(host);
@@ -83,15 +83,15 @@ impl BootLoader for Grub2 {
         [saved].into_iter().chain(blocked).collect()
     }
 
-    fn plan_clear_once(&self, host: &Host, asked: &Asked) -> Result<Plan> {
-        edit_env(host, &asked.places.env_file, &[("next_entry", None), ("prev_saved_entry", None)]).map(Plan::one)
+    fn plan_clear_once(&self, host: &Host, asked: &Asked) -> Result<Move> {
+        edit_env(host, &asked.places.env_file, &[("next_entry", None), ("prev_saved_entry", None)]).map(Move::one)
     }
 
-    fn preview(&self, host: &Host, plan: &Plan) -> NextBoot {
+    fn preview(&self, host: &Host, plan: &Move) -> NextBoot {
         self.seen(host, &planned(host, plan)).answer
     }
 
-    fn mark(&self, host: &Host, asked: &Asked) -> Option<Told> {
+    fn mark(&self, host: &Host, asked: &Asked) -> Option<HoldMark> {
         let custom = custom::read(host, &asked.places.custom).ok();
         if let Some(told) = custom.and_then(|custom| custom.mark()) {
             return Some(told);
@@ -100,7 +100,7 @@ impl BootLoader for Grub2 {
         let held = grubenv::get(&block, mark::MARK)?.parse().ok()?;
         let wanted = grubenv::get(&block, mark::MARK_WANTED).and_then(|w| w.parse().ok());
         let entry = || grubenv::get(&block, mark::MARK_ENTRY).filter(|e| !e.is_empty());
-        Some(Told { held, wanted: wanted.or_else(|| self.started_by(host, &entry()?)) })
+        Some(HoldMark { held, wanted: wanted.or_else(|| self.started_by(host, &entry()?)) })
     }
 
     fn always_marks(&self) -> bool {
@@ -126,11 +126,11 @@ impl BootLoader for Grub2 {
         custom::read(host, &asked.places.custom).is_ok_and(|custom| custom.mark().is_some())
     }
 
-    fn plans_unmarked(&self, host: &Host, asked: &Asked, held: &KernelRelease) -> Vec<Result<Plan>> {
+    fn plans_unmarked(&self, host: &Host, asked: &Asked, held: &KernelRelease) -> Vec<Result<Move>> {
         let places = &asked.places;
         let custom = custom::read(host, &places.custom).ok().filter(Custom::has_block);
         let Some(custom) = custom else {
-            return unmarked_env(host, places).map(|step| Ok(Plan::one(step))).into_iter().collect();
+            return unmarked_env(host, places).map(|step| Ok(Move::one(step))).into_iter().collect();
         };
         let choices = self.choices(host);
         let choice = pick(host, &choices, held, None);
@@ -235,7 +235,7 @@ impl Grub2 {
     }
 
     /// A promotion to what was saved before the hold, if that is known. Where the kernel that it was held off is gone, so is what named it.
-    fn restored(&self, host: &Host, places: &Places, block: Option<&Custom>) -> Option<Result<Plan>> {
+    fn restored(&self, host: &Host, places: &Places, block: Option<&Custom>) -> Option<Result<Move>> {
         let environment = whole_env(host, &places.env_file)?;
         let former = grubenv::get(&environment, mark::MARK_ENTRY)?;
         let held_off: Option<KernelRelease> = grubenv::get(&environment, mark::MARK_WANTED).and_then(|w| w.parse().ok());
@@ -255,7 +255,7 @@ impl Grub2 {
     }
 }
 
-pub(super) fn planned(host: &Host, plan: &Plan) -> Planned {
+pub(super) fn planned(host: &Host, plan: &Move) -> Planned {
     plan.steps.iter().map(|step| (host.name(&step.at), step.after.clone())).collect()
 }
 
@@ -280,7 +280,7 @@ fn saved(
     to: &KernelRelease,
     purpose: Purpose,
     former: Option<&str>,
-) -> Result<Plan> {
+) -> Result<Move> {
     let held = purpose.hold().map(|_| to.as_str());
     let wanted = purpose.hold().flatten().map(KernelRelease::as_str);
     let [held, wanted, (entry, _)] = mark::variables(held, wanted);
@@ -294,10 +294,10 @@ fn saved(
     saving(host, places, block, &changes)
 }
 
-fn saving(host: &Host, places: &Places, block: Option<&Custom>, changes: &[(&str, Option<&str>)]) -> Result<Plan> {
+fn saving(host: &Host, places: &Places, block: Option<&Custom>, changes: &[(&str, Option<&str>)]) -> Result<Move> {
     match block {
         Some(block) => unblocked(host, places, block, changes),
-        None => edit_env(host, &places.env_file, changes).map(Plan::one),
+        None => edit_env(host, &places.env_file, changes).map(Move::one),
     }
 }
 
@@ -309,21 +309,21 @@ fn blocked(
     choice: &Choice,
     to: &KernelRelease,
     purpose: Purpose,
-) -> Result<Plan> {
+) -> Result<Move> {
     let kind = if matches!(purpose, Purpose::Unattended(_)) { Kind::Unattended } else { Kind::Hold };
     let after = custom.with(kind, to, purpose.hold().flatten(), &choice.selector).ok_or_else(|| unnamed(choice))?;
     let steps = [step(custom, Some(after))].into_iter().chain(unmarked_env(host, places)).collect();
-    Ok(Plan { steps, note: custom.note.clone() })
+    Ok(Move { steps, note: custom.note.clone() })
 }
 
 /// The block goes, and the mark in the environment, which gets other `changes` as well.
-fn unblocked(host: &Host, places: &Places, custom: &Custom, changes: &[(&str, Option<&str>)]) -> Result<Plan> {
+fn unblocked(host: &Host, places: &Places, custom: &Custom, changes: &[(&str, Option<&str>)]) -> Result<Move> {
     let env = match changes {
         [] => unmarked_env(host, places),
         changes => Some(edit_env(host, &places.env_file, changes)?),
     };
     let steps = [step(custom, custom.without())].into_iter().chain(env).collect();
-    Ok(Plan { steps, note: None })
+    Ok(Move { steps, note: None })
 }
 
 fn step(custom: &Custom, after: Option<Vec<u8>>) -> Step {

@@ -13,7 +13,7 @@ pub mod script;
 pub(super) use loader::Grub2;
 pub use loader::OR_EDIT;
 
-use super::entry::{candidate, Entry};
+use super::entry::{candidate, BootEntry};
 use super::image;
 use super::loader::{Family, Loader};
 use super::{NextBoot, Role, Source};
@@ -25,7 +25,7 @@ use rules::{copies_ids, order_of_binary, rules};
 use script::embedded::{self, is_program};
 use script::eval::EnvFiles;
 use script::world::Planned;
-use script::{Choice, Machine, Outcome, World};
+use script::{Choice, Machine, Simulated, World};
 use std::path::Path;
 
 /// A word, a variable or an entry beside its text: what the allocator and the tables take for it.
@@ -49,7 +49,7 @@ pub struct Seen {
     /// The answer.
     pub answer: NextBoot,
     /// The first boot: what starts next.
-    pub first: Outcome,
+    pub first: Simulated,
     /// What the default is after that.
     pub default: Option<String>,
     /// What starts after that.
@@ -143,7 +143,7 @@ fn simulate(world: &World, config: &Path) -> Seen {
     Seen { answer, first, default, lasting, writable: world.writable }
 }
 
-fn remarks(answer: &mut NextBoot, outcome: &Outcome) {
+fn remarks(answer: &mut NextBoot, outcome: &Simulated) {
     for remark in &outcome.remarks {
         if remark.doubt {
             answer.doubt(&remark.message, &remark.remedy);
@@ -153,14 +153,14 @@ fn remarks(answer: &mut NextBoot, outcome: &Outcome) {
     }
 }
 
-fn once_reason(first: &Outcome) -> String {
+fn once_reason(first: &Simulated) -> String {
     let file = first.env_file.as_ref().map(|p| format!(" in {}", p.display())).unwrap_or_default();
     format!("for one boot (next_entry or prev_saved_entry{file}); ")
 }
 
 /// Where `boot_counter` is set and the boots are not marked as good, it runs out and `08_fallback_counting` starts the entry
 /// with the number 1.
-fn counting(world: &World, config: &Path, first: &Outcome, answer: &mut NextBoot) {
+fn counting(world: &World, config: &Path, first: &Simulated, answer: &mut NextBoot) {
     let counts = |v: &[(String, String)]| v.iter().any(|(n, v)| n == "boot_counter" && !v.is_empty() && v != "-1");
     if !first.env.values().any(|v| counts(v)) {
         return;
@@ -181,12 +181,12 @@ fn counting(world: &World, config: &Path, first: &Outcome, answer: &mut NextBoot
 
 /// What a configuration notes of a boot without calling it one of its own, as that a slot was tried (RAUC, Mender): unless that is taken
 /// back, the boot after this one may start something else.
-fn trying(world: &World, config: &Path, first: &Outcome, answer: &mut NextBoot) {
+fn trying(world: &World, config: &Path, first: &Simulated, answer: &mut NextBoot) {
     if first.once || !world.writable || !first.env.iter().any(|(file, now)| notes(world, file, now)) {
         return;
     }
     let second = Machine::boot(world, config, first.env.clone());
-    let image = |outcome: &Outcome| outcome.choice.as_ref().map(|c| (c.image.clone(), c.cmdline.clone()));
+    let image = |outcome: &Simulated| outcome.choice.as_ref().map(|c| (c.image.clone(), c.cmdline.clone()));
     if image(&second) == image(first) {
         return;
     }
@@ -219,7 +219,7 @@ fn is_ours(world: &World, config: &Path, choice: &Choice) -> bool {
 }
 
 /// What the default is once its own boot counter has run out.
-fn tried(world: &World, config: &Path, first: &Outcome, lasting: Option<&Choice>, answer: &mut NextBoot) {
+fn tried(world: &World, config: &Path, first: &Simulated, lasting: Option<&Choice>, answer: &mut NextBoot) {
     let Some((choice, file)) = lasting.and_then(|choice| Some((choice, choice.counted.clone()?))) else { return };
     let mut env = first.env.clone();
     env.insert(file, Vec::new());
@@ -247,7 +247,7 @@ fn add(host: &Host, answer: &mut NextBoot, role: Role, choice: &Choice, reason: 
     candidate(
         host,
         answer,
-        Entry {
+        BootEntry {
             role,
             entry: choice.entry.clone(),
             why,

@@ -3,7 +3,7 @@
 use crate::boot::loader::Loader;
 use crate::boot::meanwhile::SetMeanwhile;
 use crate::boot::steps::moves::can_be_made;
-use crate::boot::steps::plan::{Plan, Purpose};
+use crate::boot::steps::plan::{Move, Purpose};
 use crate::boot::Candidate;
 use crate::error::{advise, Remedy};
 use crate::host::Host;
@@ -17,7 +17,7 @@ pub(super) fn obeyed(
     to: &KernelRelease,
     entry: Option<&str>,
     purpose: Purpose,
-) -> Result<Plan> {
+) -> Result<Move> {
     let (mut hindered, mut ignored) = (None, None);
     for plan in loader.plans(host, to, entry, purpose) {
         match plan {
@@ -48,7 +48,7 @@ pub(super) fn plan_from(
     to: &KernelRelease,
     entry: Option<&str>,
     purpose: Purpose,
-) -> Result<Plan> {
+) -> Result<Move> {
     let plan = obeyed(host, loader, to, entry, purpose)?;
     if loader.preview(host, &plan.start()).lasting().map(|c| &c.kernel) != from {
         return Err(SetMeanwhile).remedy("moving the boot default", "vfguard reconcile, once the package manager is done");

@@ -2,7 +2,7 @@
 
 use crate::boot::declined;
 use crate::boot::loader::Asked;
-use crate::boot::steps::told::{self, Told};
+use crate::boot::steps::told::{self, HoldMark};
 use crate::boot::{choose, Candidate, NextBoot};
 use crate::host::Host;
 use crate::kernel::{installed, KernelRelease};
@@ -54,8 +54,8 @@ impl Hold {
         }
     }
 
-    pub(super) fn told(&self) -> Told {
-        Told { held: self.held.clone(), wanted: Some(self.declined.as_ref().unwrap_or(&self.wanted).clone()) }
+    pub(super) fn told(&self) -> HoldMark {
+        HoldMark { held: self.held.clone(), wanted: Some(self.declined.as_ref().unwrap_or(&self.wanted).clone()) }
     }
 
     pub(super) fn write(&self, host: &Host) -> Result<()> {
@@ -68,8 +68,8 @@ impl Hold {
 /// What is told of a hold, and what starts.
 pub(super) struct Seen {
     pub record: Option<Hold>,
-    told: Option<Told>,
-    pub mark: Option<Told>,
+    told: Option<HoldMark>,
+    pub mark: Option<HoldMark>,
     pub lasting: Option<KernelRelease>,
     asked: Option<Asked>,
 }

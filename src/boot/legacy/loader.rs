@@ -4,8 +4,8 @@ use super::{add_number, default, parse, resolve, resolve_text, MAX_MENU};
 use crate::boot::kept;
 use crate::boot::loader::{Asked, BootLoader, Family, Loader, Places};
 use crate::boot::steps::mark;
-use crate::boot::steps::plan::{no_entry, real, Plan, Purpose, Step, Way};
-use crate::boot::steps::told::Told;
+use crate::boot::steps::plan::{no_entry, real, Move, Purpose, Step, Way};
+use crate::boot::steps::told::HoldMark;
 use crate::boot::{Candidate, NextBoot, Source};
 use crate::error::Remedy;
 use crate::host::{files, Host};
@@ -79,18 +79,18 @@ impl BootLoader for Legacy {
         answer.kernels
     }
 
-    fn plans(&self, host: &Host, to: &KernelRelease, _entry: Option<&str>, purpose: Purpose) -> Vec<Result<Plan>> {
+    fn plans(&self, host: &Host, to: &KernelRelease, _entry: Option<&str>, purpose: Purpose) -> Vec<Result<Move>> {
         let back = || self.each(|file| edit(host, file, |_, head| Ok(kept::given_back(head, sets_default))));
         let moved =
             || self.each(|file| edit(host, file, |menu, head| moved(host, file, (menu, head), to, purpose).map(Some)));
         (purpose == Purpose::Promotion).then(back).into_iter().chain([moved()]).collect()
     }
 
-    fn plan_clear_once(&self, _host: &Host, _asked: &Asked) -> Result<Plan> {
+    fn plan_clear_once(&self, _host: &Host, _asked: &Asked) -> Result<Move> {
         anyhow::bail!("GRUB legacy has nothing set for one boot")
     }
 
-    fn preview(&self, host: &Host, plan: &Plan) -> NextBoot {
+    fn preview(&self, host: &Host, plan: &Move) -> NextBoot {
         self.answer(|file| {
             let at = real(host, file);
             match plan.steps.iter().find(|step| step.at == at) {
@@ -103,7 +103,7 @@ impl BootLoader for Legacy {
         })
     }
 
-    fn mark(&self, host: &Host, _asked: &Asked) -> Option<Told> {
+    fn mark(&self, host: &Host, _asked: &Asked) -> Option<HoldMark> {
         mark::in_text(host, &self.config)
     }
 
@@ -115,7 +115,7 @@ impl BootLoader for Legacy {
         None
     }
 
-    fn plans_unmarked(&self, host: &Host, _asked: &Asked, _held: &KernelRelease) -> Vec<Result<Plan>> {
+    fn plans_unmarked(&self, host: &Host, _asked: &Asked, _held: &KernelRelease) -> Vec<Result<Move>> {
         vec![self.each(|file| edit(host, file, |_, head| Ok(Some(kept::unmarked(head)))))]
     }
 
@@ -167,9 +167,9 @@ impl Legacy {
     }
 
     /// One plan for all files.
-    fn each(&self, plan: impl Fn(&Path) -> Result<Plan>) -> Result<Plan> {
+    fn each(&self, plan: impl Fn(&Path) -> Result<Move>) -> Result<Move> {
         let plans = self.files().map(|file| plan(file)).collect::<Result<Vec<_>>>()?;
-        Ok(Plan { steps: plans.into_iter().flat_map(|plan| plan.steps).collect(), note: None })
+        Ok(Move { steps: plans.into_iter().flat_map(|plan| plan.steps).collect(), note: None })
     }
 }
 
@@ -182,13 +182,13 @@ fn word(line: &[u8]) -> &[u8] {
 }
 
 /// A change of a menu's head, which is what stands before the first title: a default counts nowhere else. It is given both.
-fn edit(host: &Host, config: &Path, change: impl FnOnce(&[u8], &[u8]) -> Result<Option<Vec<u8>>>) -> Result<Plan> {
+fn edit(host: &Host, config: &Path, change: impl FnOnce(&[u8], &[u8]) -> Result<Option<Vec<u8>>>) -> Result<Move> {
     let at = real(host, config);
     let before = files::read_bounded(&at, MAX_MENU).with_context(|| format!("reading {}", config.display()))?;
     let lines = before.split_inclusive(|byte| *byte == b'\n').take_while(|line| word(line) != b"title");
     let (head, entries) = before.split_at(lines.map(<[u8]>::len).sum());
     let after = change(&before, head)?.map(|head| [&head, entries].concat());
-    Ok(Plan::one(Step { at, way: Way::Replace, before: Some(before), after }))
+    Ok(Move::one(Step { at, way: Way::Replace, before: Some(before), after }))
 }
 
 /// The head with the default on `to`.

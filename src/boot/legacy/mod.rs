@@ -5,7 +5,7 @@ mod loader;
 
 pub(super) use loader::{Legacy, FAMILY};
 
-use super::entry::{candidate, Entry};
+use super::entry::{candidate, BootEntry};
 use super::{image, NextBoot, Role, Source};
 use crate::host::{files, Host};
 use std::path::Path;
@@ -253,7 +253,7 @@ fn add(host: &Host, config: &Path, answer: &mut NextBoot, role: Role, (menu, at)
         Some(((module, args), others)) if xen => (module, args, others.iter().map(|(f, _)| f.clone()).collect()),
         _ => (kernel, args, title.initrd.iter().cloned().collect::<Vec<_>>()),
     };
-    let entry = Entry {
+    let entry = BootEntry {
         role,
         entry: title.title.clone(),
         why: format!("{why} ({place})"),

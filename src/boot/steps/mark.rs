@@ -1,6 +1,6 @@
 //! The mark of a hold in a loader's own files, should the record be lost or never have been written (a full disk).
 
-use super::told::Told;
+use super::told::HoldMark;
 use crate::host::{files, Host};
 use crate::kernel::KernelRelease;
 use std::path::Path;
@@ -29,14 +29,14 @@ pub(in crate::boot) fn comment(held: &KernelRelease, wanted: Option<&KernelRelea
 }
 
 /// The mark in a text file, if there is one.
-pub(in crate::boot) fn in_text(host: &Host, path: &Path) -> Option<Told> {
+pub(in crate::boot) fn in_text(host: &Host, path: &Path) -> Option<HoldMark> {
     let bytes = files::read_bounded(&host.path(path), 4 << 20).unwrap_or_default();
     let line = bytes.split(|b| *b == b'\n').find_map(|l| l.strip_prefix(COMMENT.as_bytes()))?;
     parse(&String::from_utf8_lossy(line))
 }
 
 /// What stands behind the word of a mark.
-pub(in crate::boot) fn parse(mark: &str) -> Option<Told> {
+pub(in crate::boot) fn parse(mark: &str) -> Option<HoldMark> {
     let mut words = mark.split_ascii_whitespace();
-    Some(Told { held: words.next()?.parse().ok()?, wanted: words.next().and_then(|w| w.parse().ok()) })
+    Some(HoldMark { held: words.next()?.parse().ok()?, wanted: words.next().and_then(|w| w.parse().ok()) })
 }

@@ -2,7 +2,7 @@
 //! bootctl(1). Each can be undone byte by byte.
 
 use super::flush::settle;
-use super::plan::{Plan, Step, Way};
+use super::plan::{Move, Step, Way};
 use crate::boot::efi;
 use crate::boot::grubenv;
 use crate::boot::grubenv::torn;
@@ -75,7 +75,7 @@ impl Undo {
 }
 
 /// Makes a move, where the files still are what it was worked out from. Where a write fails, the ones before it are undone.
-pub(in crate::boot) fn make(host: &Host, plan: Plan) -> Result<Undo> {
+pub(in crate::boot) fn make(host: &Host, plan: Move) -> Result<Undo> {
     let mut done = Vec::new();
     for step in plan.steps {
         match write(host, step) {
@@ -120,7 +120,7 @@ fn write(host: &Host, step: Step) -> Result<Undo> {
 ///
 /// # Errors
 /// What stands in the way, with what mends it.
-pub(in crate::boot) fn can_be_made(plan: &Plan) -> Result<()> {
+pub(in crate::boot) fn can_be_made(plan: &Move) -> Result<()> {
     for step in plan.steps.iter().filter(|step| step.way == Way::Replace && step.before != step.after) {
         let directory = step.at.parent().unwrap_or(Path::new("/"));
         let shown = directory.display();

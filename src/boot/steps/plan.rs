@@ -58,22 +58,22 @@ pub(in crate::boot) struct Step {
 
 /// A move that is worked out and not made yet.
 #[derive(Clone, Debug)]
-pub(in crate::boot) struct Plan {
+pub(in crate::boot) struct Move {
     /// What is written, in this order; the first one is what moves the default.
     pub steps: Vec<Step>,
     /// What a person should know about it.
     pub note: Option<String>,
 }
 
-impl Plan {
-    pub fn one(step: Step) -> Plan {
-        Plan { steps: vec![step], note: None }
+impl Move {
+    pub fn one(step: Step) -> Move {
+        Move { steps: vec![step], note: None }
     }
 
     /// What it starts from, as if that were written.
-    pub fn start(&self) -> Plan {
+    pub fn start(&self) -> Move {
         let steps = self.steps.iter().map(|step| Step { before: None, after: step.before.clone(), ..step.clone() });
-        Plan { steps: steps.collect(), note: None }
+        Move { steps: steps.collect(), note: None }
     }
 }
 

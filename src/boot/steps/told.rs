@@ -9,7 +9,7 @@ use crate::kernel::KernelRelease;
 
 /// What a record or a mark tells of a hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct HoldMark {
     /// The kernel that the default is held on.
     pub held: KernelRelease,
     /// The kernel that would boot without the hold, where that is told.
@@ -18,24 +18,24 @@ pub struct Told {
 
 /// Who is believed, given the kernel that the default starts (`lasting`): the first before the second, none if no hold is on.
 pub fn believed<'a>(
-    record: Option<&'a Told>,
-    mark: Option<&'a Told>,
+    record: Option<&'a HoldMark>,
+    mark: Option<&'a HoldMark>,
     lasting: Option<&KernelRelease>,
-) -> impl Iterator<Item = &'a Told> {
-    let holds = |told: &&Told| lasting.is_none_or(|lasting| *lasting == told.held);
+) -> impl Iterator<Item = &'a HoldMark> {
+    let holds = |told: &&HoldMark| lasting.is_none_or(|lasting| *lasting == told.held);
     [mark, record].into_iter().flatten().filter(holds).collect::<Vec<_>>().into_iter()
 }
 
 /// Whether a hold is told of that has ended, since somebody moved the default.
-pub fn has_ended(record: Option<&Told>, mark: Option<&Told>, lasting: Option<&KernelRelease>) -> bool {
+pub fn has_ended(record: Option<&HoldMark>, mark: Option<&HoldMark>, lasting: Option<&KernelRelease>) -> bool {
     (record.is_some() || mark.is_some()) && believed(record, mark, lasting).next().is_none()
 }
 
 /// What would boot without the hold that is on: the kernel that is told, if it is `installed`, else the first installed one of the boot
 /// loader's `menu`. None if no hold is on: then what boots is what is wanted.
 pub fn wanted_of(
-    record: Option<&Told>,
-    mark: Option<&Told>,
+    record: Option<&HoldMark>,
+    mark: Option<&HoldMark>,
     lasting: Option<&KernelRelease>,
     installed: impl Fn(&KernelRelease) -> bool,
     menu: impl IntoIterator<Item = KernelRelease>,
@@ -65,9 +65,9 @@ mod tests {
     }
 
     /// `A>B`: held on A, B is wanted; `A`: held on A, and what is wanted is not told; empty: nothing is told.
-    fn told(text: &str) -> Option<Told> {
+    fn told(text: &str) -> Option<HoldMark> {
         let (held, wanted) = text.split_once('>').map_or((text, None), |(held, wanted)| (held, Some(k(wanted))));
-        (!held.is_empty()).then(|| Told { held: k(held), wanted })
+        (!held.is_empty()).then(|| HoldMark { held: k(held), wanted })
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! systemd-boot's default, moved by the variable where that is set, since it counts before loader.conf, else by loader.conf. Either way a
 //! mark in loader.conf tells of the hold; below it stands the default, or what the variable was.
 
-use super::{add, configured, entries, files, release, resolve_with, Entry, MAX_FILE};
+use super::{add, configured, entries, files, release, resolve_with, LoaderEntry, MAX_FILE};
 use crate::boot::efi::{self, Choice};
 use crate::boot::image;
 use crate::boot::kept;
 use crate::boot::loader::{Asked, BootLoader, Places};
 use crate::boot::steps::mark;
 use crate::boot::steps::moves::can_be_made;
-use crate::boot::steps::plan::{no_entry, real, Plan, Purpose, Step, Way};
-use crate::boot::steps::told::Told;
+use crate::boot::steps::plan::{no_entry, real, Move, Purpose, Step, Way};
+use crate::boot::steps::told::HoldMark;
 use crate::boot::{Candidate, NextBoot, Role, Source};
 use crate::error::Remedy;
 use crate::host::Host;
@@ -41,7 +41,7 @@ impl BootLoader for SystemdBoot {
         answer.kernels
     }
 
-    fn plans(&self, host: &Host, to: &KernelRelease, _entry: Option<&str>, purpose: Purpose) -> Vec<Result<Plan>> {
+    fn plans(&self, host: &Host, to: &KernelRelease, _entry: Option<&str>, purpose: Purpose) -> Vec<Result<Move>> {
         if purpose == Purpose::Promotion {
             // What was set before the hold stays as it was.
             let released = self.marked(host).map(|_| self.released(host));
@@ -50,16 +50,16 @@ impl BootLoader for SystemdBoot {
         vec![self.held(host, to, purpose)]
     }
 
-    fn plan_clear_once(&self, host: &Host, _asked: &Asked) -> Result<Plan> {
+    fn plan_clear_once(&self, host: &Host, _asked: &Asked) -> Result<Move> {
         let before = Choice::OneShot.read(host)?;
-        Ok(Plan::one(Step { at: PathBuf::new(), way: Way::Bootctl(Choice::OneShot), before, after: None }))
+        Ok(Move::one(Step { at: PathBuf::new(), way: Way::Bootctl(Choice::OneShot), before, after: None }))
     }
 
-    fn preview(&self, host: &Host, plan: &Plan) -> NextBoot {
+    fn preview(&self, host: &Host, plan: &Move) -> NextBoot {
         resolve_with(host, &self.0, Some(plan))
     }
 
-    fn mark(&self, host: &Host, _asked: &Asked) -> Option<Told> {
+    fn mark(&self, host: &Host, _asked: &Asked) -> Option<HoldMark> {
         self.marked(host)
     }
 
@@ -73,9 +73,9 @@ impl BootLoader for SystemdBoot {
         Some(self.preview(host, &self.released(host).ok()?))
     }
 
-    fn plans_unmarked(&self, host: &Host, _asked: &Asked, _held: &KernelRelease) -> Vec<Result<Plan>> {
+    fn plans_unmarked(&self, host: &Host, _asked: &Asked, _held: &KernelRelease) -> Vec<Result<Move>> {
         let stays = self.edit(host, |text| text.map(kept::unmarked));
-        vec![stays.map(Plan::one), self.edit(host, given_back).map(Plan::one)]
+        vec![stays.map(Move::one), self.edit(host, given_back).map(Move::one)]
     }
 
     fn named(&self, host: &Host, _asked: &Asked) -> Option<(Vec<u8>, Option<String>)> {
@@ -134,21 +134,21 @@ fn set(entry: &str, before: Vec<u8>) -> Step {
     Step { at: entry.into(), way: Way::Bootctl(Choice::Default), before: Some(before), after }
 }
 
-fn default(entry: &Entry) -> String {
+fn default(entry: &LoaderEntry) -> String {
     format!("default {}\n", entry.pattern())
 }
 
 impl SystemdBoot {
     /// The first whole entry that starts a kernel.
-    fn entry(&self, host: &Host, to: &KernelRelease) -> Result<Entry> {
+    fn entry(&self, host: &Host, to: &KernelRelease) -> Result<LoaderEntry> {
         let mut answer = NextBoot::new(Source::SystemdBoot);
-        let whole = |e: &Entry| e.initrds.iter().all(|initrd| image::locate(host, initrd).is_some());
+        let whole = |e: &LoaderEntry| e.initrds.iter().all(|initrd| image::locate(host, initrd).is_some());
         let mut of_kernel =
             entries(host, &self.0, &mut answer).into_iter().filter(|e| release(host, e).as_ref() == Some(to));
         of_kernel.find(whole).ok_or_else(|| no_entry(to))
     }
 
-    fn marked(&self, host: &Host) -> Option<Told> {
+    fn marked(&self, host: &Host) -> Option<HoldMark> {
         mark::in_text(host, &self.settings())
     }
 
@@ -159,12 +159,12 @@ impl SystemdBoot {
         Some(String::from_utf8_lossy(line).into_owned()).filter(|former| !former.is_empty())
     }
 
-    fn held(&self, host: &Host, to: &KernelRelease, purpose: Purpose) -> Result<Plan> {
+    fn held(&self, host: &Host, to: &KernelRelease, purpose: Purpose) -> Result<Move> {
         let entry = self.entry(host, to)?;
         let mark = purpose.comment(to).unwrap_or_default();
         let Some((before, text)) = variable(host)? else {
             let ours = mark + &default(&entry);
-            return self.edit(host, |text| Some(kept::held(text, is_set, &ours))).map(Plan::one);
+            return self.edit(host, |text| Some(kept::held(text, is_set, &ours))).map(Move::one);
         };
         // A hold that is on knows what was set before it.
         let lasting = resolve_with(host, &self.0, None).lasting().map(|c| c.kernel.clone());
@@ -172,32 +172,32 @@ impl SystemdBoot {
         let former = self.former(host).filter(|_| on).unwrap_or(text);
         let sound = !former.contains(|c: char| c.is_control() || c == '\u{fffd}');
         let ours = format!("{mark}{FORMER}{}\n", if sound { &former } else { "" });
-        let mut plan = Plan::one(set(&entry.pattern(), before));
+        let mut plan = Move::one(set(&entry.pattern(), before));
         let marked = self.edit(host, |text| {
             // A default of an earlier hold goes; what loader.conf itself sets counts for nothing now, and stays.
             let rest = given_back(text);
             Some(kept::held(rest.as_deref(), is_former, &ours))
         });
-        let marked = marked.map(Plan::one).and_then(|marked| can_be_made(&marked).map(|()| marked));
+        let marked = marked.map(Move::one).and_then(|marked| can_be_made(&marked).map(|()| marked));
         plan.steps.extend(marked.into_iter().flat_map(|marked| marked.steps));
         Ok(plan)
     }
 
     /// loader.conf and the variable are what they were before the hold.
-    fn released(&self, host: &Host) -> Result<Plan> {
+    fn released(&self, host: &Host) -> Result<Move> {
         let back = self.former(host).zip(variable(host)?).map(|(former, (before, _))| set(&former, before));
         let steps = back.into_iter().chain([self.edit(host, given_back)?]).collect();
-        Ok(Plan { steps, note: None })
+        Ok(Move { steps, note: None })
     }
 
     /// The kernel is named, where what was set before is not known or leads to another one.
-    fn set_for_good(&self, host: &Host, to: &KernelRelease) -> Result<Plan> {
+    fn set_for_good(&self, host: &Host, to: &KernelRelease) -> Result<Move> {
         let entry = self.entry(host, to)?;
         if let Some((before, _)) = variable(host)? {
             let steps = vec![set(&entry.pattern(), before), self.edit(host, given_back)?];
-            return Ok(Plan { steps, note: None });
+            return Ok(Move { steps, note: None });
         }
-        self.edit(host, |text| Some(kept::set(text.unwrap_or_default(), is_set, &default(&entry)))).map(Plan::one)
+        self.edit(host, |text| Some(kept::set(text.unwrap_or_default(), is_set, &default(&entry)))).map(Move::one)
     }
 
     /// A change of loader.conf.

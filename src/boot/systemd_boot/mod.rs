@@ -8,9 +8,9 @@ pub mod uki;
 
 pub(super) use loader::SystemdBoot;
 
-use super::entry::{candidate, leaves, Entry as Named};
+use super::entry::{candidate, leaves, BootEntry};
 use super::image::TREE;
-use super::steps::plan::{Plan, Way};
+use super::steps::plan::{Move, Way};
 use super::{efi, NextBoot, Role, Source};
 use crate::host::{files, Host};
 use pick::{matching, select, Ids};
@@ -27,7 +27,7 @@ const MAX_TOTAL: usize = 64 << 20;
 
 /// An entry of the menu.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Entry {
+pub struct LoaderEntry {
     /// The file's name in lower case, without its counter.
     pub id: String,
     /// The file's name as it is, in lower case.
@@ -48,13 +48,13 @@ pub struct Entry {
     pub tries: Option<u32>,
 }
 
-impl Entry {
+impl LoaderEntry {
     /// What it takes to keep.
     fn size(&self) -> usize {
         let texts = [&self.id, &self.name, &self.machine_id, &self.version, &self.cmdline].map(String::len);
         let initrds = self.initrds.iter().map(|initrd| initrd.len() + size_of::<String>());
         let others = self.image.as_os_str().len() + self.sort_key.as_ref().map_or(0, String::len);
-        size_of::<Entry>() + others + texts.iter().sum::<usize>() + initrds.sum::<usize>()
+        size_of::<LoaderEntry>() + others + texts.iter().sum::<usize>() + initrds.sum::<usize>()
     }
 
     /// What names this entry for every systemd-boot: before 259 the counter is a part of an id, and it changes with each boot.
@@ -67,8 +67,8 @@ impl Entry {
 }
 
 /// boot.c's `boot_entry_compare`: the entry that comes first is `Less`.
-fn compare(a: &Entry, b: &Entry) -> Ordering {
-    let bad = |e: &Entry| e.tries == Some(0);
+fn compare(a: &LoaderEntry, b: &LoaderEntry) -> Ordering {
+    let bad = |e: &LoaderEntry| e.tries == Some(0);
     let mut order = bad(a).cmp(&bad(b)).then(a.sort_key.is_none().cmp(&b.sort_key.is_none()));
     if a.sort_key.is_some() && b.sort_key.is_some() {
         order = order
@@ -95,10 +95,10 @@ fn keys(text: &str) -> impl Iterator<Item = (&str, &str)> {
     lines.filter_map(|l| l.split_once([' ', '\t'])).map(|(k, v)| (k, v.trim()))
 }
 
-fn type1(host: &Host, top: &Path, name: &str, text: &str) -> Option<Entry> {
+fn type1(host: &Host, top: &Path, name: &str, text: &str) -> Option<LoaderEntry> {
     let lower = name.to_lowercase();
     let (id, tries) = counter(&lower);
-    let mut entry = Entry { id, name: lower, tries, ..Entry::default() };
+    let mut entry = LoaderEntry { id, name: lower, tries, ..LoaderEntry::default() };
     let mut image = None;
     let mut cmdline = Vec::new();
     for (key, value) in keys(text) {
@@ -120,7 +120,7 @@ fn type1(host: &Host, top: &Path, name: &str, text: &str) -> Option<Entry> {
 }
 
 /// All entries in the order of the menu.
-fn entries(host: &Host, top: &Path, answer: &mut NextBoot) -> Vec<Entry> {
+fn entries(host: &Host, top: &Path, answer: &mut NextBoot) -> Vec<LoaderEntry> {
     let mut tops = vec![top.to_owned()];
     let boot = Path::new("/boot");
     if host.path(boot).canonicalize().ok() != host.path(top).canonicalize().ok() {
@@ -148,7 +148,7 @@ fn entries(host: &Host, top: &Path, answer: &mut NextBoot) -> Vec<Entry> {
             let path = directory.join(&name);
             let sections = uki::sections(host, &path);
             let (id, tries) = counter(&name.to_lowercase());
-            let entry = Entry {
+            let entry = LoaderEntry {
                 id,
                 name: name.to_lowercase(),
                 tries,
@@ -156,7 +156,7 @@ fn entries(host: &Host, top: &Path, answer: &mut NextBoot) -> Vec<Entry> {
                 version: sections.version,
                 image: path,
                 cmdline: sections.cmdline,
-                ..Entry::default()
+                ..LoaderEntry::default()
             };
             if !found.add(entry) {
                 break;
@@ -176,14 +176,14 @@ fn entries(host: &Host, top: &Path, answer: &mut NextBoot) -> Vec<Entry> {
 /// The entries that were found.
 #[derive(Default)]
 struct Found {
-    entries: Vec<Entry>,
+    entries: Vec<LoaderEntry>,
     taken: usize,
     too_many: bool,
 }
 
 impl Found {
     /// Whether there was room for it.
-    fn add(&mut self, entry: Entry) -> bool {
+    fn add(&mut self, entry: LoaderEntry) -> bool {
         self.taken += entry.size();
         self.too_many |= self.taken > MAX_TOTAL || self.entries.len() == MAX_ENTRIES;
         if !self.too_many {
@@ -237,7 +237,7 @@ fn files(top: &Path) -> Vec<PathBuf> {
 }
 
 /// What boots with this EFI system partition, as it is or as if a move were made.
-fn resolve_with(host: &Host, top: &Path, plan: Option<&Plan>) -> NextBoot {
+fn resolve_with(host: &Host, top: &Path, plan: Option<&Move>) -> NextBoot {
     let mut answer = NextBoot::new(Source::SystemdBoot);
     let entries = entries(host, top, &mut answer);
     if entries.is_empty() {
@@ -282,7 +282,7 @@ fn resolve_with(host: &Host, top: &Path, plan: Option<&Plan>) -> NextBoot {
     if let Some((entry, why)) = next_by(ids) {
         add(host, &mut answer, Role::Next, entry, why);
         // systemd 260 and later look at these first, passing over entries without a try left; earlier ones know neither.
-        let good: Vec<Entry> = entries.iter().filter(|e| e.tries != Some(0)).cloned().collect();
+        let good: Vec<LoaderEntry> = entries.iter().filter(|e| e.tries != Some(0)).cloned().collect();
         let other = preferred.iter().flatten().find_map(|p| matching(&good, p, Ids::Plain)).filter(|p| p.name != entry.name);
         if let Some(other) = other {
             answer.doubt(
@@ -308,7 +308,7 @@ fn resolve_with(host: &Host, top: &Path, plan: Option<&Plan>) -> NextBoot {
 }
 
 /// The release that an entry starts.
-fn release(host: &Host, entry: &Entry) -> Option<crate::kernel::KernelRelease> {
+fn release(host: &Host, entry: &LoaderEntry) -> Option<crate::kernel::KernelRelease> {
     if entry.image.extension().is_some_and(|e| e.eq_ignore_ascii_case("efi")) {
         if let Some(release) = uki::release(host, &entry.image) {
             return Some(release);
@@ -318,7 +318,7 @@ fn release(host: &Host, entry: &Entry) -> Option<crate::kernel::KernelRelease> {
 }
 
 /// Adds what an entry starts.
-fn add(host: &Host, answer: &mut NextBoot, role: Role, entry: &Entry, why: String) {
+fn add(host: &Host, answer: &mut NextBoot, role: Role, entry: &LoaderEntry, why: String) {
     let spec = format!("({TREE}){}", entry.image.display());
     if entry.image.extension().is_some_and(|e| e.eq_ignore_ascii_case("efi")) {
         if let Some(kernel) = release(host, entry) {
@@ -338,7 +338,7 @@ fn add(host: &Host, answer: &mut NextBoot, role: Role, entry: &Entry, why: Strin
             return;
         }
     }
-    let named = Named {
+    let named = BootEntry {
         role,
         entry: entry.id.clone(),
         why,
@@ -364,15 +364,15 @@ mod tests {
         assert_eq!(counter("a-6.1.0+deb12.conf"), ("a-6.1.0+deb12.conf".into(), None));
     }
 
-    fn entry() -> impl Strategy<Value = Entry> {
+    fn entry() -> impl Strategy<Value = LoaderEntry> {
         ("[a-c0-2.~^-]{0,6}", proptest::option::of("[ab]"), "[ab]", "[0-2.~a]{0,4}", proptest::option::of(0u32..3)).prop_map(
-            |(id, sort_key, machine_id, version, tries)| Entry {
+            |(id, sort_key, machine_id, version, tries)| LoaderEntry {
                 id,
                 sort_key,
                 machine_id,
                 version,
                 tries,
-                ..Entry::default()
+                ..LoaderEntry::default()
             },
         )
     }

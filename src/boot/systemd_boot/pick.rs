@@ -1,7 +1,7 @@
 //! Which entry a default or a one-shot names.
 
 use super::uapi::glob;
-use super::Entry;
+use super::LoaderEntry;
 use std::iter;
 
 /// What a pattern is compared with. Up to systemd 256 the counter of boots is a part of an entry's id, since 259 it is not, and stable
@@ -33,7 +33,7 @@ impl Ids {
 }
 
 /// The first entry of the menu that a pattern matches.
-pub(super) fn matching<'a>(entries: &'a [Entry], pattern: &str, ids: Ids) -> Option<&'a Entry> {
+pub(super) fn matching<'a>(entries: &'a [LoaderEntry], pattern: &str, ids: Ids) -> Option<&'a LoaderEntry> {
     let pattern = pattern.to_lowercase();
     let is = |name: &str| glob(pattern.as_bytes(), name.as_bytes());
     entries.iter().find(|e| match ids {
@@ -45,11 +45,11 @@ pub(super) fn matching<'a>(entries: &'a [Entry], pattern: &str, ids: Ids) -> Opt
 
 /// The entry that starts: the first source that names one, else the first of the menu. And how that is known.
 pub(super) fn select<'a>(
-    entries: &'a [Entry],
+    entries: &'a [LoaderEntry],
     sources: &[(&str, Option<String>)],
     last: Option<&str>,
     ids: Ids,
-) -> Option<(&'a Entry, String)> {
+) -> Option<(&'a LoaderEntry, String)> {
     for (name, value) in sources {
         let Some(pattern) = value else { continue };
         let pattern = if pattern == "@saved" { last.unwrap_or_default() } else { pattern };
@@ -83,7 +83,7 @@ mod tests {
     fn the_pattern_of_a_counted_entry_matches_it_alone_in_every_version_and_after_its_next_boot() {
         let entry = |name: &str| {
             let (id, tries) = super::super::counter(name);
-            Entry { id, name: name.into(), tries, ..Entry::default() }
+            LoaderEntry { id, name: name.into(), tries, ..LoaderEntry::default() }
         };
         let pattern = entry("x-6.1.0-5+3.conf").pattern();
         for name in ["x-6.1.0-5+3.conf", "x-6.1.0-5+2-1.conf", "x-6.1.0-5+0-3.conf", "x-6.1.0-5.conf"] {

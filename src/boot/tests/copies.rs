@@ -39,7 +39,7 @@ fn a_move_that_is_made_in_one_copy_alone_is_none() {
     let plan = loader.plans(&m.host, &k(OLD), None, plan::Purpose::Hold(None)).remove(0).unwrap();
     assert_eq!(plan.steps.len(), 2);
     assert_eq!(loader.preview(&m.host, &plan).lasting().map(|c| c.kernel.clone()), Some(k(OLD)));
-    let half = plan::Plan::one(plan.steps[0].clone());
+    let half = plan::Move::one(plan.steps[0].clone());
     assert_eq!(loader.preview(&m.host, &half).lasting(), None);
     // Somebody writes the second one in between: the first is put back.
     put(m.dir.path(), BOTH[1], b"default=1\n");

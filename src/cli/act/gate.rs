@@ -69,7 +69,7 @@ pub struct Open {
 
 /// The object of `gate show`, `close` and `open`.
 #[derive(Serialize)]
-struct Report {
+struct GateReport {
     #[serde(flatten)]
     gate: Gate,
     /// The boot default's hold, if one is on: the second lock.
@@ -135,18 +135,18 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     }
 }
 
-impl Report {
-    fn new(context: &Context) -> Report {
+impl GateReport {
+    fn new(context: &Context) -> GateReport {
         let hold = boot::held(&context.host);
         let left_over = hold.as_ref().and_then(|h| reconcile::left_over(&context.config, place::place(&context.host), h));
         let gate = gate::seen(&context.host);
         let declined = declined::read(&context.host);
-        Report { gate, hold, declined, left_over, hands_off: hands_off(context), scheduled: None, done: Vec::new() }
+        GateReport { gate, hold, declined, left_over, hands_off: hands_off(context), scheduled: None, done: Vec::new() }
     }
 }
 
 fn show(context: &Context) -> Result<Exit> {
-    tell(context, Report::new(context), false);
+    tell(context, GateReport::new(context), false);
     Ok(Exit::Done)
 }
 
@@ -167,7 +167,7 @@ fn close(context: &Context, args: &Close) -> Result<Exit> {
     // An override that ended with it may have left the default on the kernel that it was about.
     let held = refuse::hold_only(&context.host, &context.config, place::place(&context.host));
     let done = held.unwrap_or_else(|e| vec![format!("boot default not held: {e:#}")]);
-    tell(context, Report { scheduled: closed.scheduled, done, ..Report::new(context) }, true);
+    tell(context, GateReport { scheduled: closed.scheduled, done, ..GateReport::new(context) }, true);
     Ok(Exit::Done)
 }
 
@@ -179,7 +179,7 @@ fn undecided(context: &Context) -> Result<Exit> {
     let reason = Reason { kernel: None, summary, remedy: TO_OPEN.into() };
     let refused =
         refuse::undecided(host, config, place::place(host), |settings| gate::close_undecided(host, settings, reason));
-    tell(context, Report { done: refused.done, ..Report::new(context) }, true);
+    tell(context, GateReport { done: refused.done, ..GateReport::new(context) }, true);
     match refused.failed {
         Some(e) => Err(e),
         None => Ok(if refused.not_held { Exit::Undecided } else { Exit::Done }),
@@ -205,7 +205,7 @@ fn remove(context: &Context) -> Result<Exit> {
     done.extend(host.remove(boot::ready::FILE).err().map(|e| format!("{e:#}")));
     // On a read-only /var it cannot be ended; all else is taken away by then.
     let ended = gate::end_order(host);
-    tell(context, Report { hands_off: None, done, ..Report::new(context) }, true);
+    tell(context, GateReport { hands_off: None, done, ..GateReport::new(context) }, true);
     ended.map(|()| Exit::Done)
 }
 
@@ -252,7 +252,7 @@ fn open_override(context: &Context, open: &Open) -> Result<Exit> {
     gate::open_override(host, &open.reason, open.kernel.clone(), open.lasts)?;
     let mut done: Vec<String> = open.kernel.iter().filter_map(|kernel| make_default(context, kernel)).collect();
     done.extend(protect::follow(host, boot::held(host).map(|hold| hold.held).as_ref(), Occasion::Run));
-    tell(context, Report { done, ..Report::new(context) }, true);
+    tell(context, GateReport { done, ..GateReport::new(context) }, true);
     Ok(Exit::Done)
 }
 
@@ -282,7 +282,7 @@ fn hands_off(context: &Context) -> Option<&'static str> {
     }
 }
 
-fn tell(context: &Context, report: Report, acted: bool) {
+fn tell(context: &Context, report: GateReport, acted: bool) {
     if context.json() {
         json::object(&report).print();
         return;
@@ -293,7 +293,7 @@ fn tell(context: &Context, report: Report, acted: bool) {
     print::out(&text(&report));
 }
 
-fn text(report: &Report) -> Text {
+fn text(report: &GateReport) -> Text {
     let gate = &report.gate;
     let mut text = Text::of(match (gate.state, &gate.not_confirmed) {
         (State::Open, None) => "gate: open; reboots go through",

@@ -76,7 +76,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
             hook::run(host, config, caller, args.leaving.as_ref(), progress.as_ref()).inspect_err(|e| protocol(caller, e))?
         }
         Caller::Worker => {
-            let progress = progress::Told::new(host, context.lines(), hook::PROGRESS);
+            let progress = progress::AlsoToFile::new(host, context.lines(), hook::PROGRESS);
             let outcome = reconcile::reconcile(host, config, Effort::Whole, standing, &progress)?;
             outcome.done.iter().for_each(|line| crate::progress::Progress::note(&progress, line));
             hook::hand_over(host, config, &outcome)?;

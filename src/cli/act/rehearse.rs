@@ -48,7 +48,7 @@ pub struct Args {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct RehearsalReport<'a> {
     verdict: Verdict,
     provenance: &'a str,
     headers: &'a str,
@@ -169,7 +169,7 @@ fn report(context: &Context, args: &Args, recipe: &driver::Recipe, chosen: &Chos
         Verdict::Unknown | Verdict::Unsafe => "would be closed: a reboot would be refused and the boot default held",
     };
     if context.json() {
-        let report = Report {
+        let report = RehearsalReport {
             verdict: kernel.verdict,
             provenance: &provenance,
             headers: rehearsal.headers,

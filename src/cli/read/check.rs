@@ -25,7 +25,7 @@ pub struct Args {
 
 /// The object of the contract for `check`, `status` and `reconcile`.
 #[derive(Serialize)]
-pub struct Report<'a> {
+pub struct CheckReport<'a> {
     #[serde(flatten)]
     judgement: &'a Judgement,
     gate: gate::State,
@@ -54,7 +54,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
 pub fn report(context: &Context, judgement: &Judgement, gate: gate::State) {
     let declined = declined::read(&context.host);
     if context.json() {
-        json::object(&Report { judgement, gate, declined }).print();
+        json::object(&CheckReport { judgement, gate, declined }).print();
         return;
     }
     let style = context.style();

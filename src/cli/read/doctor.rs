@@ -10,7 +10,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 #[derive(Serialize)]
-struct Report {
+struct DoctorReport {
     checks: Vec<Check>,
 }
 
@@ -27,7 +27,7 @@ pub fn run(context: &Context, broken: Option<anyhow::Error>) -> Result<Exit> {
     checks.extend(doctor::examine(&context.host, &context.config));
     let failed = checks.iter().any(|c| c.status == Status::Failed);
     if context.json() {
-        json::object(&Report { checks }).print();
+        json::object(&DoctorReport { checks }).print();
     } else {
         let shown = checks.iter().filter(|c| !context.global.quiet || c.status == Status::Failed);
         let mut text = Text::default();

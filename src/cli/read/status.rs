@@ -27,7 +27,7 @@ pub struct Args {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct StatusReport {
     /// The verdict on what may boot, as `check` gives it.
     verdict: Verdict,
     gate: gate::State,
@@ -62,7 +62,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     }
     let gate = gate::state(host);
     let contained = driver::sandbox::containment(host);
-    let report = Report {
+    let report = StatusReport {
         verdict: survey.judge().verdict,
         gate: gate.state,
         gate_reasons: gate.reason,
@@ -84,7 +84,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn text(context: &Context, report: &Report) -> Text {
+fn text(context: &Context, report: &StatusReport) -> Text {
     let style = context.style();
     let mut text = Text::default();
     report.kernels.iter().for_each(|k| text.append(&style.kernel(k)));

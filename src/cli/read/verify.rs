@@ -28,7 +28,7 @@ pub struct Args {
 
 /// The object of the contract for one module.
 #[derive(Serialize)]
-struct Report<'a> {
+struct VerifyReport<'a> {
     verdict: Verdict,
     kernel: &'a KernelRelease,
     module: Summary<'a>,
@@ -40,7 +40,7 @@ struct Report<'a> {
 struct Reports<'a> {
     verdict: Verdict,
     kernel: &'a KernelRelease,
-    modules: Vec<Report<'a>>,
+    modules: Vec<VerifyReport<'a>>,
 }
 
 #[derive(Serialize)]
@@ -58,9 +58,9 @@ struct Verified<'a> {
 }
 
 impl Verified<'_> {
-    fn report<'s>(&'s self, kernel: &'s KernelRelease) -> Report<'s> {
+    fn report<'s>(&'s self, kernel: &'s KernelRelease) -> VerifyReport<'s> {
         let module = Summary { path: self.path, module: self.module.as_ref() };
-        Report { verdict: Verdict::of(&self.findings), kernel, module, findings: &self.findings }
+        VerifyReport { verdict: Verdict::of(&self.findings), kernel, module, findings: &self.findings }
     }
 }
 

@@ -66,7 +66,7 @@ fn kernels_own(told: &str) -> Option<String> {
 /// What a compiler calls itself: the first line of `--version`.
 pub(super) fn stated(program: &Path) -> Option<String> {
     let spec = Spec::new(program.to_str()?, ["--version"], VERSION_LIMIT);
-    let outcome = command::run(&spec).ok().filter(command::Outcome::success)?;
+    let outcome = command::run(&spec).ok().filter(command::Ended::success)?;
     outcome.output.lines().next().map(str::to_owned)
 }
 

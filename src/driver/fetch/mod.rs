@@ -35,7 +35,7 @@ const MAX_LOCAL: u64 = 256 << 20;
 
 /// Where an archive came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum FetchedFrom {
     /// The cache, verified again.
     Cache,
     /// A URL, without credentials.
@@ -44,12 +44,12 @@ pub enum Origin {
     File(PathBuf),
 }
 
-impl std::fmt::Display for Origin {
+impl std::fmt::Display for FetchedFrom {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Origin::Cache => f.write_str("the cache"),
-            Origin::Url(url) => f.write_str(url),
-            Origin::File(path) => path.display().fmt(f),
+            FetchedFrom::Cache => f.write_str("the cache"),
+            FetchedFrom::Url(url) => f.write_str(url),
+            FetchedFrom::File(path) => path.display().fmt(f),
         }
     }
 }
@@ -60,7 +60,7 @@ pub struct VerifiedArchive {
     path: PathBuf,
     file: File,
     version: Option<String>,
-    origin: Origin,
+    origin: FetchedFrom,
     sha256: Digest,
 }
 
@@ -81,7 +81,7 @@ impl VerifiedArchive {
     }
 
     /// Where it came from.
-    pub fn origin(&self) -> &Origin {
+    pub fn origin(&self) -> &FetchedFrom {
         &self.origin
     }
 
@@ -151,7 +151,7 @@ pub fn fetch_within(
     };
     let mut failures = Vec::new();
     match job.store.cached(&job.sha256) {
-        Ok(Some(found)) => return Ok(done(found, Origin::Cache)),
+        Ok(Some(found)) => return Ok(done(found, FetchedFrom::Cache)),
         Ok(None) => {}
         Err(e) => failures.push(format!("{e:#}")),
     }
@@ -160,7 +160,7 @@ pub fn fetch_within(
     for url in places(config, recipe, release) {
         let shown = scrub(&url);
         match job.place(&url, &shown) {
-            Ok(found) => return Ok(done(found, Origin::Url(shown))),
+            Ok(found) => return Ok(done(found, FetchedFrom::Url(shown))),
             Err(Failure::Stop(e)) => {
                 let cure = format!("make room in {} and see that it can be written", job.store.shown());
                 return Err(e).remedy(act, cure);
@@ -234,7 +234,7 @@ pub fn local_archive(path: &Path, sha256: &Digest) -> Result<VerifiedArchive> {
         path: path.to_owned(),
         file,
         version: None,
-        origin: Origin::File(path.to_owned()),
+        origin: FetchedFrom::File(path.to_owned()),
         sha256: *sha256,
     })
 }

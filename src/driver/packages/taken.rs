@@ -57,9 +57,9 @@ impl Taken {
     fn entry(&mut self, from: &OwnedFd, to: &OwnedFd, name: &CStr, path: &Path) -> Result<()> {
         self.entries += 1;
         ensure!(self.entries <= MAX_ENTRIES, "more than {MAX_ENTRIES} files");
-        let place = Place::of(path);
+        let place = Part::of(path);
         match openat(from, name, DIRECTORY, Mode::empty()) {
-            _ if place == Place::Elsewhere => return Ok(()),
+            _ if place == Part::Elsewhere => return Ok(()),
             Ok(from) => {
                 match mkdirat(to, name, Mode::from_bits_truncate(0o755)) {
                     Ok(()) | Err(Errno::EEXIST) => {}
@@ -70,7 +70,7 @@ impl Taken {
                 return self.directory(&from, &to, path);
             }
             // What is in the place of a directory that holds headers is of no use.
-            Err(Errno::ENOTDIR | Errno::ELOOP) if place == Place::Above => return Ok(()),
+            Err(Errno::ENOTDIR | Errno::ELOOP) if place == Part::Above => return Ok(()),
             Err(Errno::ENOTDIR | Errno::ELOOP) => {}
             Err(e) => return Err(e.into()),
         }
@@ -123,7 +123,7 @@ impl Taken {
 
 /// Where something of a package lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Part {
     /// On the way to headers.
     Above,
     /// Among headers.
@@ -132,18 +132,18 @@ enum Place {
     Elsewhere,
 }
 
-impl Place {
-    fn of(path: &Path) -> Place {
+impl Part {
+    fn of(path: &Path) -> Part {
         let path = path.as_os_str().as_bytes();
         let all = || TAKEN.iter().map(|t| t.as_bytes());
         let beyond =
             |long: &[u8], short: &[u8]| long.starts_with(short) && [None, Some(&b'/')].contains(&long.get(short.len()));
         if all().any(|taken| path != taken && (beyond(path, taken) || taken.ends_with(b"-") && path.starts_with(taken))) {
-            Place::Headers
+            Part::Headers
         } else if all().any(|taken| beyond(taken, path)) {
-            Place::Above
+            Part::Above
         } else {
-            Place::Elsewhere
+            Part::Elsewhere
         }
     }
 }
@@ -169,22 +169,22 @@ mod tests {
     #[test]
     fn only_what_headers_are_made_of_is_taken() {
         for (path, place) in [
-            ("usr", Place::Above),
-            ("usr/src", Place::Above),
-            ("usr/src/kernels", Place::Headers),
-            ("usr/src/kernels/K/Makefile", Place::Headers),
-            ("usr/lib", Place::Above),
-            ("usr/lib/linux-kbuild-6.1", Place::Headers),
-            ("usr/lib/linux-kbuild-6.1/scripts", Place::Headers),
-            ("usr/lib/modprobe.d", Place::Elsewhere),
-            ("usr/lib/vfguard", Place::Elsewhere),
-            ("lib/modules/K/build", Place::Headers),
-            ("lib/modules", Place::Above),
-            ("lib/modules-load.d", Place::Elsewhere),
-            ("etc", Place::Elsewhere),
-            ("us", Place::Elsewhere),
+            ("usr", Part::Above),
+            ("usr/src", Part::Above),
+            ("usr/src/kernels", Part::Headers),
+            ("usr/src/kernels/K/Makefile", Part::Headers),
+            ("usr/lib", Part::Above),
+            ("usr/lib/linux-kbuild-6.1", Part::Headers),
+            ("usr/lib/linux-kbuild-6.1/scripts", Part::Headers),
+            ("usr/lib/modprobe.d", Part::Elsewhere),
+            ("usr/lib/vfguard", Part::Elsewhere),
+            ("lib/modules/K/build", Part::Headers),
+            ("lib/modules", Part::Above),
+            ("lib/modules-load.d", Part::Elsewhere),
+            ("etc", Part::Elsewhere),
+            ("us", Part::Elsewhere),
         ] {
-            assert_eq!(Place::of(Path::new(path)), place, "{path}");
+            assert_eq!(Part::of(Path::new(path)), place, "{path}");
         }
     }
 

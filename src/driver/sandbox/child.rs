@@ -34,7 +34,7 @@ use std::os::fd::RawFd;
 
 /// One step on the way to the private root; destinations lie below it.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum SetupStep {
     /// An empty file system in memory, with its mount options.
     Memory(CString, CString),
     /// A directory; that it exists is fine.
@@ -76,7 +76,7 @@ pub(super) mod number {
 
 /// Everything the child needs, made before the fork.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct Setup {
     /// Namespaces to make; none where there are none.
     pub namespaces: Option<Namespaces>,
     /// Where the program starts.
@@ -107,12 +107,12 @@ pub(super) struct Namespaces {
     /// An empty directory that becomes the root.
     pub root: CString,
     /// What is in it.
-    pub steps: Vec<Step>,
+    pub steps: Vec<SetupStep>,
 }
 
 type Failure = (u16, Errno);
 
-impl Plan {
+impl Setup {
     /// Runs in the child. Returns in the process that shall execute the program.
     pub(super) fn enter(&self) -> io::Result<()> {
         self.all().map_err(|(step, errno)| {
@@ -193,7 +193,7 @@ impl Plan {
 const WATCHED: [Signal; 4] = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
 impl Namespaces {
-    fn enter(&self, plan: &Plan) -> Result<(), Failure> {
+    fn enter(&self, plan: &Setup) -> Result<(), Failure> {
         let namespace = |e| (number::NAMESPACES, e);
         let init = |e| (number::INIT, e);
         unshare(self.flags).map_err(namespace)?;
@@ -251,48 +251,48 @@ fn own_stdin() -> nix::Result<()> {
     unistd::dup2_stdin(open(c"/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?)
 }
 
-impl Step {
+impl SetupStep {
     fn take(&self) -> nix::Result<()> {
         match self {
-            Step::Memory(at, options) => {
+            SetupStep::Memory(at, options) => {
                 let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
                 mount(Some(c"tmpfs"), at.as_c_str(), Some(c"tmpfs"), flags, Some(options.as_c_str()))
             }
-            Step::Dir(at) => match unistd::mkdir(at.as_c_str(), Mode::from_bits_truncate(0o755)) {
+            SetupStep::Dir(at) => match unistd::mkdir(at.as_c_str(), Mode::from_bits_truncate(0o755)) {
                 Ok(()) | Err(Errno::EEXIST) => Ok(()),
                 Err(e) => Err(e),
             },
-            Step::Link(to, at) => match unistd::symlinkat(to.as_c_str(), nix::fcntl::AT_FDCWD, at.as_c_str()) {
+            SetupStep::Link(to, at) => match unistd::symlinkat(to.as_c_str(), nix::fcntl::AT_FDCWD, at.as_c_str()) {
                 Ok(()) | Err(Errno::EEXIST) => Ok(()),
                 Err(e) => Err(e),
             },
-            Step::ReadOnly(from, at) => {
+            SetupStep::ReadOnly(from, at) => {
                 bind(from, at)?;
                 read_only(at)
             }
-            Step::Beneath(at) => match read_only(at) {
+            SetupStep::Beneath(at) => match read_only(at) {
                 // Under another mount, where nobody sees it.
                 Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EINVAL) => Ok(()),
                 result => result,
             },
-            Step::Writable(from, at) => {
+            SetupStep::Writable(from, at) => {
                 bind(from, at)?;
                 remount(at, MsFlags::MS_NOSUID | MsFlags::MS_NODEV)
             }
-            Step::File(from, at) => {
+            SetupStep::File(from, at) => {
                 touch(at)?;
                 bind(from, at)?;
                 read_only(at)
             }
-            Step::Text(at, text) => {
+            SetupStep::Text(at, text) => {
                 touch(at)?;
                 sys::write_file(at, text)
             }
-            Step::Device(from, at) => {
+            SetupStep::Device(from, at) => {
                 touch(at)?;
                 bind(from, at)
             }
-            Step::Proc(at) => {
+            SetupStep::Proc(at) => {
                 let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
                 mount(Some(c"proc"), at.as_c_str(), Some(c"proc"), flags, None::<&CStr>)?;
                 unistd::chdir(at.as_c_str())?;

@@ -1,6 +1,6 @@
 //! What a build finds in its private root: the host's programs and libraries, devices, K's trees, and nothing else.
 
-use super::child::Step;
+use super::child::SetupStep;
 use crate::host::{os_release, Host};
 use crate::kernel::KernelRelease;
 use anyhow::{Context, Result};
@@ -66,7 +66,7 @@ fn unescape(field: &[u8]) -> PathBuf {
 pub(super) struct Layout {
     root: PathBuf,
     /// In their order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<SetupStep>,
     made: BTreeSet<PathBuf>,
     /// Where something is mounted.
     mounts: Vec<PathBuf>,
@@ -91,7 +91,7 @@ impl Layout {
         let ancestors: Vec<&Path> = path.ancestors().filter(|a| *a != Path::new("/")).collect();
         for dir in ancestors.into_iter().rev() {
             if self.made.insert(dir.to_owned()) {
-                self.steps.push(Step::Dir(self.at(dir)?));
+                self.steps.push(SetupStep::Dir(self.at(dir)?));
             }
         }
         Ok(())
@@ -100,12 +100,12 @@ impl Layout {
     /// A directory of the host, read-only, at another place.
     pub fn read_only(&mut self, from: &Path, at: &Path) -> Result<()> {
         self.dirs(at)?;
-        self.steps.push(Step::ReadOnly(c(from)?, self.at(at)?));
+        self.steps.push(SetupStep::ReadOnly(c(from)?, self.at(at)?));
         // A bind takes along what is mounted below, and being read-only is a matter of each mount.
         let real = fs::canonicalize(from).unwrap_or_else(|_| from.to_owned());
         let beneath = self.mounts.iter().filter_map(|m| m.strip_prefix(&real).ok()).filter(|m| !m.as_os_str().is_empty());
         let beneath: Vec<CString> = beneath.map(|m| self.at(&at.join(m))).collect::<Result<_>>()?;
-        self.steps.extend(beneath.into_iter().map(Step::Beneath));
+        self.steps.extend(beneath.into_iter().map(SetupStep::Beneath));
         Ok(())
     }
 
@@ -116,11 +116,11 @@ impl Layout {
         self.dirs(path.parent().unwrap_or(path))?;
         if meta.is_symlink() {
             let target = fs::read_link(path).with_context(|| format!("reading the link {}", path.display()))?;
-            self.steps.push(Step::Link(c(target)?, self.at(path)?));
+            self.steps.push(SetupStep::Link(c(target)?, self.at(path)?));
         } else if meta.is_dir() {
             self.read_only(path, path)?;
         } else if meta.is_file() {
-            self.steps.push(Step::File(c(path)?, self.at(path)?));
+            self.steps.push(SetupStep::File(c(path)?, self.at(path)?));
         }
         Ok(())
     }
@@ -143,7 +143,7 @@ impl Layout {
             let Ok(real) = fs::canonicalize(host.path(&name)) else { continue };
             if real.is_file() {
                 self.dirs(name.parent().unwrap_or(&name))?;
-                self.steps.push(Step::File(c(real)?, self.at(&name)?));
+                self.steps.push(SetupStep::File(c(real)?, self.at(&name)?));
             }
         }
         Ok(())
@@ -155,14 +155,14 @@ impl Layout {
         let groups = format!("root:x:0:\n{NAME}:x:{gid}:\n");
         self.dirs(Path::new("/etc"))?;
         for (name, text) in [("/etc/passwd", people), ("/etc/group", groups)] {
-            self.steps.push(Step::Text(self.at(Path::new(name))?, text.into_bytes()));
+            self.steps.push(SetupStep::Text(self.at(Path::new(name))?, text.into_bytes()));
         }
         Ok(())
     }
 
     /// Programs, devices, /proc, /tmp.
     pub fn system(&mut self) -> Result<()> {
-        self.steps.push(Step::Memory(c(&self.root)?, c(ROOT)?));
+        self.steps.push(SetupStep::Memory(c(&self.root)?, c(ROOT)?));
         // The last holds the newer compilers of EL (Software Collections).
         for top in ["/bin", "/sbin", "/lib32", "/lib64", "/libx32", "/opt/rh"] {
             self.same(Path::new(top))?;
@@ -176,20 +176,20 @@ impl Layout {
         for name in ["null", "zero", "full", "random", "urandom"] {
             let path = Path::new("/dev").join(name);
             if path.exists() {
-                self.steps.push(Step::Device(c(&path)?, self.at(&path)?));
+                self.steps.push(SetupStep::Device(c(&path)?, self.at(&path)?));
             }
         }
         for (to, name) in [("fd", "/dev/fd"), ("fd/0", "/dev/stdin"), ("fd/1", "/dev/stdout"), ("fd/2", "/dev/stderr")] {
-            self.steps.push(Step::Link(c(format!("/proc/self/{to}"))?, self.at(Path::new(name))?));
+            self.steps.push(SetupStep::Link(c(format!("/proc/self/{to}"))?, self.at(Path::new(name))?));
         }
         self.dirs(Path::new("/proc"))?;
-        self.steps.push(Step::Proc(self.at(Path::new("/proc"))?));
+        self.steps.push(SetupStep::Proc(self.at(Path::new("/proc"))?));
         self.dirs(Path::new(TMP))?;
-        self.steps.push(Step::Memory(self.at(Path::new(TMP))?, c(TMP_OPTIONS)?));
+        self.steps.push(SetupStep::Memory(self.at(Path::new(TMP))?, c(TMP_OPTIONS)?));
         // No links: what is made below one would be made where it leads from here, outside.
         for name in ["/var/tmp", "/dev/shm"] {
             self.dirs(Path::new(name))?;
-            self.steps.push(Step::Writable(self.at(Path::new(TMP))?, self.at(Path::new(name))?));
+            self.steps.push(SetupStep::Writable(self.at(Path::new(TMP))?, self.at(Path::new(name))?));
         }
         Ok(())
     }

@@ -27,7 +27,7 @@ mod strays;
 pub(super) mod watch;
 
 pub use self::bounds::{promised_bounds, JOB_MEMORY};
-use self::child::{Namespaces, Plan, Step};
+use self::child::{Namespaces, Setup, SetupStep};
 pub use self::disk::{apart, Apart};
 use self::landlock::{Allowed, Rule};
 use self::layout::{c, usr, Layout, TMP};
@@ -199,7 +199,7 @@ impl<'a> Sandbox<'a> {
     }
 
     /// The way into the sandbox, ready for the child.
-    fn plan(&self, dir: &Path, report: RawFd, hold: Option<RawFd>) -> Result<Plan> {
+    fn plan(&self, dir: &Path, report: RawFd, hold: Option<RawFd>) -> Result<Setup> {
         let namespaces = if self.level.has_namespaces() { Some(self.namespaces()?) } else { None };
         let mut limits = vec![
             (Resource::RLIMIT_CORE, MAX_CORE),
@@ -223,7 +223,7 @@ impl<'a> Sandbox<'a> {
         }
         let landlock = if self.landlock.is_some() { self.rules()? } else { Vec::new() };
         let seccomp = if self.seccomp { seccomp::program()? } else { Vec::new() };
-        Ok(Plan {
+        Ok(Setup {
             namespaces,
             dir: c(self.inside(dir))?,
             who: self.who,
@@ -246,10 +246,15 @@ impl<'a> Sandbox<'a> {
         }
         let steps = self.layout()?.steps.into_iter();
         let rules = steps.filter_map(|step| match step {
-            Step::ReadOnly(path, _) | Step::File(path, _) => Some(Rule { path, allowed: Allowed::Read }),
-            Step::Device(path, _) => Some(Rule { path, allowed: Allowed::Device }),
-            Step::Writable(path, _) => Some(Rule { path, allowed: Allowed::Write }),
-            Step::Memory(..) | Step::Dir(_) | Step::Link(..) | Step::Text(..) | Step::Proc(_) | Step::Beneath(_) => None,
+            SetupStep::ReadOnly(path, _) | SetupStep::File(path, _) => Some(Rule { path, allowed: Allowed::Read }),
+            SetupStep::Device(path, _) => Some(Rule { path, allowed: Allowed::Device }),
+            SetupStep::Writable(path, _) => Some(Rule { path, allowed: Allowed::Write }),
+            SetupStep::Memory(..)
+            | SetupStep::Dir(_)
+            | SetupStep::Link(..)
+            | SetupStep::Text(..)
+            | SetupStep::Proc(_)
+            | SetupStep::Beneath(_) => None,
         });
         let mut rules: Vec<Rule> = rules.collect();
         for path in OF_THE_MACHINE {
@@ -291,9 +296,9 @@ impl<'a> Sandbox<'a> {
         layout.dirs(Path::new(INSIDE))?;
         if let Subject::Package = self.subject {
             let beside = Path::new(INSIDE).with_file_name(PACKAGE);
-            layout.steps.push(Step::File(c(self.work.join(PACKAGE))?, layout.at(&beside)?));
+            layout.steps.push(SetupStep::File(c(self.work.join(PACKAGE))?, layout.at(&beside)?));
         }
-        layout.steps.push(Step::Writable(c(self.build_dir())?, layout.at(Path::new(INSIDE))?));
+        layout.steps.push(SetupStep::Writable(c(self.build_dir())?, layout.at(Path::new(INSIDE))?));
         Ok(layout)
     }
 

@@ -2,7 +2,7 @@
 //! are bounded, and nothing of it survives.
 
 use super::child::{number, SIGNALLED};
-use super::scope::{Hold, Scope};
+use super::scope::{Scope, ScopeGuard};
 use super::watch::DiskWatch;
 use super::{Sandbox, TMP};
 use crate::error::{advise, Remedy};
@@ -122,7 +122,7 @@ impl Sandbox<'_> {
             give.context("handing the pipe for a build's output to the build user")?;
         }
         let hold = match &self.scope {
-            Ok(limits) => Some((Hold::new().context("making a pair of sockets for the sandbox")?, limits)),
+            Ok(limits) => Some((ScopeGuard::new().context("making a pair of sockets for the sandbox")?, limits)),
             Err(_) => None,
         };
         let plan = self.plan(dir, reporter.as_raw_fd(), hold.as_ref().map(|(hold, _)| hold.fd()))?;

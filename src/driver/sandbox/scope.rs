@@ -81,18 +81,18 @@ fn kills(file: &Path) -> Option<u64> {
 
 /// A child that waits until it is in its scope, and the two ends by which it is told.
 #[derive(Debug)]
-pub(super) struct Hold {
+pub(super) struct ScopeGuard {
     ours: UnixStream,
     childs: UnixStream,
 }
 
-impl Hold {
+impl ScopeGuard {
     /// Made before the fork.
     ///
     /// # Errors
     /// Those of socketpair(2).
-    pub fn new() -> io::Result<Hold> {
-        UnixStream::pair().map(|(ours, childs)| Hold { ours, childs })
+    pub fn new() -> io::Result<ScopeGuard> {
+        UnixStream::pair().map(|(ours, childs)| ScopeGuard { ours, childs })
     }
 
     /// The child's end, by its number.
@@ -103,7 +103,7 @@ impl Hold {
     /// Does `spawn`, which returns when the child has executed its program, while another thread has the child moved. What came of
     /// the moving is none where there was no child.
     pub fn during<T>(self, limits: &Limits, spawn: impl FnOnce() -> T) -> (T, Option<Result<Scope, String>>) {
-        let Hold { ours, childs } = self;
+        let ScopeGuard { ours, childs } = self;
         thread::scope(|threads| {
             let moving = thread::Builder::new().spawn_scoped(threads, || serve(&ours, limits));
             if moving.is_err() {
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn a_child_that_never_comes_to_wait_holds_nobody_up() {
         let limits = Limits { memory: Memory { limit: 1, swap: 0 }, tasks: 1 };
-        let ((), moved) = Hold::new().unwrap().during(&limits, || ());
+        let ((), moved) = ScopeGuard::new().unwrap().during(&limits, || ());
         assert!(moved.is_none());
     }
 }

@@ -28,12 +28,12 @@ pub(super) enum Kind {
 
 /// An entry whose path is relative, plain and in UTF-8.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct ArchiveEntry {
     pub(super) path: Vec<String>,
     pub(super) kind: Kind,
 }
 
-impl Entry {
+impl ArchiveEntry {
     /// The path for a message.
     pub(super) fn shown(&self) -> String {
         shown(self.path.join("/").as_bytes())
@@ -63,7 +63,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The entry that a header stands for; none if it only describes the next one.
-    pub(super) fn next(&mut self, raw: &mut tar::Entry<'_, impl Read>) -> Result<Option<Entry>> {
+    pub(super) fn next(&mut self, raw: &mut tar::Entry<'_, impl Read>) -> Result<Option<ArchiveEntry>> {
         self.entries += 1;
         ensure!(self.entries <= self.limits.entries, "it holds more than {} entries", self.limits.entries);
         let header = raw.header().clone();
@@ -90,7 +90,14 @@ impl<'a> Reader<'a> {
         self.entry(kind, &header, &name, link, size).map(Some).with_context(|| shown(&name))
     }
 
-    fn entry(&self, kind: EntryType, header: &tar::Header, name: &[u8], link: Option<Vec<u8>>, size: u64) -> Result<Entry> {
+    fn entry(
+        &self,
+        kind: EntryType,
+        header: &tar::Header,
+        name: &[u8],
+        link: Option<Vec<u8>>,
+        size: u64,
+    ) -> Result<ArchiveEntry> {
         let path = self.path(name)?;
         ensure!(kind == EntryType::Regular || size == 0, "it is no file and has content");
         let target = || -> Result<String> {
@@ -112,7 +119,7 @@ impl<'a> Reader<'a> {
             other => bail!("entries of type {:?} are not taken", other.as_byte() as char),
         };
         ensure!(!path.is_empty() || kind == Kind::Directory, "its name is empty");
-        Ok(Entry { path, kind })
+        Ok(ArchiveEntry { path, kind })
     }
 
     /// A header that describes the next one.

@@ -13,11 +13,11 @@ mod tree;
 pub use limits::Limits;
 
 use super::packing::{Packing, Unread, HEAD};
-use super::{Digest, Origin, Recipe, VerifiedArchive};
+use super::{Digest, FetchedFrom, Recipe, VerifiedArchive};
 use crate::error::{advise, Remedy};
 use anyhow::{ensure, Context, Result};
 use decoder::Decoder;
-use entry::{Entry, Kind, Reader};
+use entry::{ArchiveEntry, Kind, Reader};
 use limits::{Bounded, Deadline, Metered};
 use nix::errno::Errno;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -30,7 +30,7 @@ pub struct SourceTree {
     top: PathBuf,
     directory: String,
     version: Option<String>,
-    origin: Origin,
+    origin: FetchedFrom,
     sha256: Digest,
 }
 
@@ -52,7 +52,7 @@ impl SourceTree {
     }
 
     /// Where the archive came from.
-    pub fn origin(&self) -> &Origin {
+    pub fn origin(&self) -> &FetchedFrom {
         &self.origin
     }
 
@@ -192,7 +192,7 @@ fn extract(archive: &VerifiedArchive, packing: Packing, into: &Path, limits: &Li
     tree.finish(deadline)
 }
 
-fn write(tree: &mut Tree, entry: &Entry, data: &mut impl Read) -> Result<()> {
+fn write(tree: &mut Tree, entry: &ArchiveEntry, data: &mut impl Read) -> Result<()> {
     match &entry.kind {
         Kind::Directory => tree.directory(&entry.path),
         Kind::File { executable, size } => tree.file(&entry.path, *executable, *size, data),

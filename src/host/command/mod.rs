@@ -103,7 +103,7 @@ impl Spec {
 
 /// How a program ended.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct Ended {
     /// Its exit status.
     pub status: ExitStatus,
     /// Whether the time limit ended it.
@@ -115,18 +115,18 @@ pub struct Outcome {
     pub cut: bool,
 }
 
-impl Outcome {
+impl Ended {
     /// Exit status 0 within the time limit.
     pub fn success(&self) -> bool {
         self.status.success() && !self.timed_out
     }
 }
 
-/// Runs a program to its end. That it fails is an [`Outcome`]; that it cannot be run is an error.
+/// Runs a program to its end. That it fails is an [`Ended`]; that it cannot be run is an error.
 ///
 /// # Errors
 /// When it cannot be started, or its output cannot be had.
-pub fn run(spec: &Spec) -> Result<Outcome> {
+pub fn run(spec: &Spec) -> Result<Ended> {
     let Some(path) = &spec.log else {
         return if spec.outlives { unheard(spec) } else { piped(spec) };
     };
@@ -144,7 +144,7 @@ pub fn run(spec: &Spec) -> Result<Outcome> {
     log.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
     let mut tail = Vec::new();
     log.take(TAIL).read_to_end(&mut tail)?;
-    Ok(Outcome { status, timed_out, output: String::from_utf8_lossy(&tail).into_owned(), cut: length > TAIL })
+    Ok(Ended { status, timed_out, output: String::from_utf8_lossy(&tail).into_owned(), cut: length > TAIL })
 }
 
 fn spawn(spec: &Spec, stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Result<Child> {
@@ -154,13 +154,13 @@ fn spawn(spec: &Spec, stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Res
     command.spawn().remedy(format!("starting {program}"), format!("install the package that holds {program}"))
 }
 
-fn unheard(spec: &Spec) -> Result<Outcome> {
+fn unheard(spec: &Spec) -> Result<Ended> {
     let mut child = spawn(spec, Stdio::null(), Stdio::null())?;
     let (status, timed_out) = await_end(&mut child, spec.limit)?;
-    Ok(Outcome { status, timed_out, output: String::new(), cut: true })
+    Ok(Ended { status, timed_out, output: String::new(), cut: true })
 }
 
-fn piped(spec: &Spec) -> Result<Outcome> {
+fn piped(spec: &Spec) -> Result<Ended> {
     let (reader, writer) = io::pipe().context("making a pipe for a program's output")?;
     nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     // The command keeps its ends of the pipe until it is dropped, at the end of spawn.
@@ -176,7 +176,7 @@ fn piped(spec: &Spec) -> Result<Outcome> {
             break;
         }
     }
-    Ok(Outcome { status, timed_out, output: String::from_utf8_lossy(&output.kept).into_owned(), cut: output.cut })
+    Ok(Ended { status, timed_out, output: String::from_utf8_lossy(&output.kept).into_owned(), cut: output.cut })
 }
 
 /// What came through a pipe so far.
@@ -218,7 +218,7 @@ impl Output {
 ///
 /// # Errors
 /// Those of [`run`], and an exit status other than 0, with the last line it printed.
-pub fn run_ok(spec: &Spec) -> Result<Outcome> {
+pub fn run_ok(spec: &Spec) -> Result<Ended> {
     let outcome = run(spec)?;
     if outcome.timed_out {
         anyhow::bail!("{} did not end within {} s", spec.line(), spec.limit.as_secs());
@@ -306,7 +306,7 @@ mod tests {
         assert!(error.to_string().contains("why"), "{error}");
     }
 
-    fn shell(script: &str) -> Outcome {
+    fn shell(script: &str) -> Ended {
         run(&Spec::new("sh", ["-c", script], Duration::from_secs(20))).unwrap()
     }
 

@@ -2,8 +2,8 @@
 //! `Documentation/driver-api/early-userspace/buffer-format.rst`), plain or packed, in any number and order, as `unpack_to_rootfs` of
 //! `init/initramfs.c` reads them.
 
-use super::rootfs::{Entry, Tree, Wanted};
-use crate::decompress::{self, Source};
+use super::rootfs::{CpioEntry, Tree, Wanted};
+use crate::decompress::{self, Bytes};
 use std::io::{self, Read};
 
 /// Behind the magic there are thirteen numbers of eight hexadecimal digits.
@@ -45,7 +45,7 @@ pub(in crate::module) fn without_bootconfig(image: &[u8]) -> &[u8] {
 /// A damaged archive, one that the kernel would not read on at, one without end; `Unsupported` for a known packing that is not read.
 pub(in crate::module) fn read(image: &[u8], tree: &mut Tree, wanted: impl Fn(&str) -> Option<Wanted>) -> io::Result<()> {
     let mut reading = Reading { tree, wanted, bytes: 0 };
-    let source = Source::new(image);
+    let source = Bytes::new(image);
     let (mut behind_plain, mut empty, mut streams) = (true, true, 0);
     loop {
         // Archives are padded with zeros to whatever their maker likes.
@@ -135,9 +135,9 @@ impl<W: Fn(&str) -> Option<Wanted>> Reading<'_, W> {
         }
         let name = String::from_utf8_lossy(&name).into_owned();
         let entry = match mode & S_IFMT {
-            S_IFDIR => Entry::Directory,
+            S_IFDIR => CpioEntry::Directory,
             S_IFLNK if size <= MAX_NAME as u64 => {
-                Entry::Link(String::from_utf8_lossy(&stream.content(size)?).trim_end_matches('\0').to_owned())
+                CpioEntry::Link(String::from_utf8_lossy(&stream.content(size)?).trim_end_matches('\0').to_owned())
             }
             S_IFREG => {
                 let content = match (self.wanted)(&name) {
@@ -149,15 +149,15 @@ impl<W: Fn(&str) -> Option<Wanted>> Reading<'_, W> {
                 };
                 let inode = (number(0)?, number(7)?, number(8)?);
                 if number(4)? > 1 {
-                    Entry::Shared(inode, content)
+                    CpioEntry::Shared(inode, content)
                 } else {
-                    Entry::File(content)
+                    CpioEntry::File(content)
                 }
             }
-            _ => Entry::Other,
+            _ => CpioEntry::Other,
         };
         // What is not kept, and what a directory may carry.
-        if matches!(entry, Entry::Directory | Entry::Other | Entry::File(None) | Entry::Shared(_, None)) {
+        if matches!(entry, CpioEntry::Directory | CpioEntry::Other | CpioEntry::File(None) | CpioEntry::Shared(_, None)) {
             stream.skip(size)?;
         }
         self.tree.add(&name, entry)?;

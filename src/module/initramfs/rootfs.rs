@@ -22,7 +22,7 @@ const MAX_MODULES: u64 = crate::decompress::MAX_MODULE;
 const MAX_TEXTS: u64 = 32 << 20;
 
 /// An entry of an archive.
-pub(in crate::module) enum Entry {
+pub(in crate::module) enum CpioEntry {
     Directory,
     /// With its target.
     Link(String),
@@ -119,13 +119,13 @@ impl Tree {
     ///
     /// # Errors
     /// More entries or names than an initramfs has.
-    pub(in crate::module) fn add(&mut self, name: &str, entry: Entry) -> io::Result<()> {
+    pub(in crate::module) fn add(&mut self, name: &str, entry: CpioEntry) -> io::Result<()> {
         self.ended = false;
         self.entries += 1;
         if self.entries > MAX_ENTRIES {
             return Err(invalid(format!("it holds too many entries, more than {MAX_ENTRIES}")));
         }
-        self.names += name.len() + if let Entry::Link(target) = &entry { target.len() } else { 0 };
+        self.names += name.len() + if let CpioEntry::Link(target) = &entry { target.len() } else { 0 };
         if self.names > MAX_NAMES {
             return Err(invalid(format!("its names take more than {} MiB", MAX_NAMES >> 20)));
         }
@@ -134,7 +134,7 @@ impl Tree {
             return Err(invalid("its names lead through too many links".into()));
         }
         let Some(path) = path.filter(|p| !p.is_empty()) else {
-            if let Entry::Shared(inode, _) = entry {
+            if let CpioEntry::Shared(inode, _) = entry {
                 self.inodes.entry(inode).or_insert(None);
             }
             return Ok(());
@@ -142,16 +142,16 @@ impl Tree {
         // Neither unlinked nor made anew: a directory with something in it stays.
         let stays = matches!(self.nodes.get(&path), Some(Node::Directory(true)));
         let node = match entry {
-            Entry::Directory if matches!(self.nodes.get(&path), Some(Node::Directory(_))) => return Ok(()),
-            Entry::Directory => Node::Directory(false),
+            CpioEntry::Directory if matches!(self.nodes.get(&path), Some(Node::Directory(_))) => return Ok(()),
+            CpioEntry::Directory => Node::Directory(false),
             _ if stays => return Ok(()),
-            Entry::Link(target) => Node::Link(target),
-            Entry::Other => Node::Other,
-            Entry::File(content) => {
+            CpioEntry::Link(target) => Node::Link(target),
+            CpioEntry::Other => Node::Other,
+            CpioEntry::File(content) => {
                 self.contents.push(content);
                 Node::File(self.contents.len() - 1)
             }
-            Entry::Shared(inode, content) => {
+            CpioEntry::Shared(inode, content) => {
                 let contents = &mut self.contents;
                 let at = *self.inodes.entry(inode).or_insert_with(|| {
                     contents.push(Some(Vec::new()));
@@ -245,7 +245,7 @@ fn invalid(why: String) -> io::Error {
 mod tests {
     use super::*;
 
-    fn tree(entries: Vec<(&str, Entry)>) -> Tree {
+    fn tree(entries: Vec<(&str, CpioEntry)>) -> Tree {
         let mut tree = Tree::default();
         for (name, entry) in entries {
             tree.add(name, entry).unwrap();
@@ -253,19 +253,19 @@ mod tests {
         tree
     }
 
-    fn file(content: &str) -> Entry {
-        Entry::File(Some(content.into()))
+    fn file(content: &str) -> CpioEntry {
+        CpioEntry::File(Some(content.into()))
     }
 
-    fn link(target: &str) -> Entry {
-        Entry::Link(target.into())
+    fn link(target: &str) -> CpioEntry {
+        CpioEntry::Link(target.into())
     }
 
     #[test]
     fn a_later_entry_replaces_an_earlier_one_of_its_path_also_through_a_link() {
         let t = tree(vec![
-            ("usr", Entry::Directory),
-            ("usr/lib", Entry::Directory),
+            ("usr", CpioEntry::Directory),
+            ("usr/lib", CpioEntry::Directory),
             ("./lib", link("usr/lib")),
             ("lib/a.ko", file("old")),
             ("usr/lib/a.ko", file("new")),
@@ -276,7 +276,8 @@ mod tests {
 
     #[test]
     fn a_directory_with_something_in_it_is_not_replaced_by_a_link_and_an_empty_one_is() {
-        let usr = || [("usr", Entry::Directory), ("usr/lib", Entry::Directory), ("lib", Entry::Directory)].into_iter();
+        let usr =
+            || [("usr", CpioEntry::Directory), ("usr/lib", CpioEntry::Directory), ("lib", CpioEntry::Directory)].into_iter();
         let t = tree(usr().chain([("lib/a", file("one")), ("lib", link("usr/lib")), ("usr/lib/a", file("two"))]).collect());
         assert_eq!(t.look("lib/a"), Found::Kept(b"one"));
         let t = tree(usr().chain([("lib", link("/usr/lib")), ("lib/a", file("two"))]).collect());
@@ -292,17 +293,18 @@ mod tests {
     #[test]
     fn hard_links_share_the_content_that_one_of_them_carries() {
         let inode = (7, 0, 1);
-        let mut t = tree(vec![("a", Entry::Shared(inode, Some(vec![]))), ("b", Entry::Shared(inode, Some(b"x".into())))]);
+        let mut t =
+            tree(vec![("a", CpioEntry::Shared(inode, Some(vec![]))), ("b", CpioEntry::Shared(inode, Some(b"x".into())))]);
         assert_eq!((t.look("a"), t.look("b")), (Found::Kept(b"x"), Found::Kept(b"x")));
         t.end_archive();
-        t.add("c", Entry::Shared(inode, Some(b"y".into()))).unwrap();
+        t.add("c", CpioEntry::Shared(inode, Some(b"y".into()))).unwrap();
         assert_eq!((t.look("a"), t.look("c")), (Found::Kept(b"x"), Found::Kept(b"y")), "another archive, another file");
     }
 
     /// `filp_open`, `init_mkdir`, `init_symlink` and `init_link` fail there, and the kernel goes on with the next entry.
     #[test]
     fn an_entry_whose_directory_is_not_there_yet_is_not_there() {
-        let (dir, inode) = (|| Entry::Directory, (7, 0, 1));
+        let (dir, inode) = (|| CpioEntry::Directory, (7, 0, 1));
         for (what, entries, there) in [
             ("no directory", vec![("lib/a", file("x"))], false),
             ("no directory, a link", vec![("b", file("x")), ("lib/a", link("/b"))], false),
@@ -320,8 +322,8 @@ mod tests {
                 "another name of what is not there",
                 vec![
                     ("lib", dir()),
-                    ("none/a", Entry::Shared(inode, Some(vec![]))),
-                    ("lib/a", Entry::Shared(inode, Some(b"x".into()))),
+                    ("none/a", CpioEntry::Shared(inode, Some(vec![]))),
+                    ("lib/a", CpioEntry::Shared(inode, Some(b"x".into()))),
                 ],
                 false,
             ),
@@ -335,11 +337,11 @@ mod tests {
     #[test]
     fn names_that_lead_through_links_again_and_again_are_an_error() {
         let d = "d".repeat(250);
-        let mut t = tree(vec![(d.as_str(), Entry::Directory)]);
+        let mut t = tree(vec![(d.as_str(), CpioEntry::Directory)]);
         let far = format!("{d}/../").repeat(15);
         (1..40).for_each(|i| t.add(&format!("l{i}"), link(&format!("{far}l{}", i - 1))).unwrap());
         t.add("l0", link(&far)).unwrap();
-        let refused = (0..100_000).find_map(|_| t.add("l39/x", Entry::Directory).err());
+        let refused = (0..100_000).find_map(|_| t.add("l39/x", CpioEntry::Directory).err());
         assert!(refused.unwrap().to_string().contains("too many links"));
     }
 
@@ -350,7 +352,7 @@ mod tests {
             ("b", link("a")),
             ("c", link("../../none")),
             ("d", link("e")),
-            ("e", Entry::File(None)),
+            ("e", CpioEntry::File(None)),
         ]);
         assert_eq!((t.look("a"), t.look("c"), t.look("d")), (Found::Nothing, Found::Nothing, Found::Unread("e")));
     }

@@ -12,7 +12,7 @@ use super::Seen;
 use crate::boot::image;
 use crate::boot::loader::BootLoader;
 use crate::boot::steps::moves::{make, Undo};
-use crate::boot::steps::plan::{real, Plan, Purpose, Step, Way};
+use crate::boot::steps::plan::{real, Move, Purpose, Step, Way};
 use crate::error::{advise, Remedy};
 use crate::host::command::{self, Spec};
 use crate::host::{files, Host};
@@ -100,7 +100,7 @@ fn tool(config: &Path) -> Option<PathBuf> {
 }
 
 /// How the settings change so that ours stand in `place` alone, or nowhere.
-fn edits(host: &Host, place: Option<&str>) -> Result<Plan> {
+fn edits(host: &Host, place: Option<&str>) -> Result<Move> {
     let mut steps = Vec::new();
     for path in [DROP_IN, SETTINGS] {
         let at = real(host, Path::new(path));
@@ -118,7 +118,7 @@ fn edits(host: &Host, place: Option<&str>) -> Result<Plan> {
             steps.push(Step { at, way: Way::Replace, before, after });
         }
     }
-    Ok(Plan { steps, note: None })
+    Ok(Move { steps, note: None })
 }
 
 /// The text without our block, and without the empty line that it begins with.
@@ -140,7 +140,7 @@ fn without(text: &[u8]) -> Vec<u8> {
 
 /// Makes a grub.cfg of the settings as they are, and works out how it takes the old one's place: with the same default, and with one that
 /// can be moved to `to`, if that is asked for.
-fn remade(grub: &Grub2, host: &Host, tool: &Path, seen: &Seen, to: Option<&KernelRelease>) -> Result<Plan> {
+fn remade(grub: &Grub2, host: &Host, tool: &Path, seen: &Seen, to: Option<&KernelRelease>) -> Result<Move> {
     let (shown, at) = (seen.first.file.display(), real(host, &seen.first.file));
     let old = files::read_bounded(&at, MAX).with_context(|| format!("reading {shown}"))?;
     let look = format!("{} | diff {shown} -", tool.display());
@@ -150,7 +150,7 @@ fn remade(grub: &Grub2, host: &Host, tool: &Path, seen: &Seen, to: Option<&Kerne
     let new = generated(tool, &at).remedy(format!("making {shown} anew"), look.clone())?;
     let step = Step { at, way: Way::Replace, before: Some(old), after: Some(new) };
     let with =
-        |env: Option<&Step>| planned(host, &Plan { steps: env.into_iter().chain([&step]).cloned().collect(), note: None });
+        |env: Option<&Step>| planned(host, &Move { steps: env.into_iter().chain([&step]).cloned().collect(), note: None });
     let choices = grub.choices_with(host, &with(None));
     if let Some(lost) = lost(host, &grub.choices(host), &choices) {
         return Err(advise(format!("{} would lose {lost}, so {shown} stays as it is", tool.display()), look));
@@ -181,7 +181,7 @@ fn remade(grub: &Grub2, host: &Host, tool: &Path, seen: &Seen, to: Option<&Kerne
     for way in ways {
         let env = way.map(saving).transpose()?;
         if starts(env.as_ref(), kernel) {
-            return Ok(Plan { steps: env.into_iter().chain([step]).collect(), note: None });
+            return Ok(Move { steps: env.into_iter().chain([step]).collect(), note: None });
         }
     }
     let then = first.answer.lasting().map_or("nothing that is known".to_owned(), |c| c.kernel.to_string());

@@ -3,7 +3,7 @@
 
 use super::budget::READ;
 use super::eval::Machine;
-use super::menu::{Body, Entry};
+use super::menu::{Body, MenuEntry};
 use crate::boot::grub2::bls::dialect::{Dialect, Order};
 use crate::boot::grub2::bls::{self, Snippet};
 use crate::boot::grub2::ITEM;
@@ -257,7 +257,7 @@ impl Machine<'_> {
             (Some(title), Some(version)) => format!("{title} ({version})"),
             (title, _) => title.unwrap_or(linux).to_owned(),
         };
-        let entry = Entry {
+        let entry = MenuEntry {
             args: std::iter::once(title.clone()).chain(snippet.all("grub_arg").map(str::to_owned)).collect(),
             title,
             id: dialect.id(&snippet.id).to_owned(),

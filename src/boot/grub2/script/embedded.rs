@@ -8,7 +8,7 @@
 use super::bls::Call;
 use super::eval::{Machine, Stop};
 use super::matching::named;
-use super::menu::Entry;
+use super::menu::MenuEntry;
 use crate::boot::efi;
 use crate::boot::grub2::bls::dialect::Order;
 use crate::boot::image::TREE;
@@ -68,7 +68,7 @@ impl Machine<'_> {
     }
 
     /// The entry that a variable of the firmware names: it counts before `default`.
-    pub(super) fn of_firmware(&mut self, menu: &[Entry]) -> Option<(usize, String)> {
+    pub(super) fn of_firmware(&mut self, menu: &[MenuEntry]) -> Option<(usize, String)> {
         if !self.path.is_empty() || !is_program(&self.file) {
             return None;
         }

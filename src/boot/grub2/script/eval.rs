@@ -2,7 +2,7 @@
 //! `grub-core/normal/main.c`).
 
 use super::budget::{Budget, READ};
-use super::menu::{Body, Choice, Entry};
+use super::menu::{Body, Choice, MenuEntry};
 use super::syntax::parser::{parse, Block};
 use super::world::{Remark, World};
 use crate::boot::grub2::ITEM;
@@ -19,7 +19,7 @@ const MAX_SCRIPT: u64 = 32 << 20;
 pub type EnvFiles = BTreeMap<PathBuf, Vec<(String, String)>>;
 
 /// What one boot comes to.
-pub struct Outcome {
+pub struct Simulated {
     /// What GRUB starts; none if it starts nothing by itself.
     pub choice: Option<Choice>,
     /// What it starts if that fails.
@@ -85,7 +85,7 @@ pub struct Machine<'a> {
     pub(super) state: State,
     pub(super) functions: HashMap<String, Block>,
     pub(super) scopes: Vec<Vec<String>>,
-    pub(super) menus: Vec<Vec<Entry>>,
+    pub(super) menus: Vec<Vec<MenuEntry>>,
     pub(super) path: Vec<String>,
     /// The same as a default names them; empty where nothing does.
     pub(super) names: Vec<String>,
@@ -109,7 +109,7 @@ pub struct Machine<'a> {
 impl<'a> Machine<'a> {
     /// Boots once with the configuration `config` (below the root) as GRUB's own; `env` are the environment files as an
     /// earlier boot left them (none are read from disk where it names them).
-    pub fn boot(world: &'a World<'a>, config: &Path, env: EnvFiles) -> Outcome {
+    pub fn boot(world: &'a World<'a>, config: &Path, env: EnvFiles) -> Simulated {
         let mut machine = Machine::new(world, config, env);
         let stop = machine.run(config);
         machine.outcome(stop)
@@ -186,7 +186,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn outcome(mut self, stop: Stop) -> Outcome {
+    fn outcome(mut self, stop: Stop) -> Simulated {
         // Set in the context of the configuration, and not exported to a submenu's.
         let set = |c: &HashMap<String, (String, bool)>| c.get("boot_once").is_some_and(|(v, _)| v == "true");
         let once = self.state.contexts.iter().any(set);
@@ -200,7 +200,7 @@ impl<'a> Machine<'a> {
             }
             Stop::Return(_) | Stop::Break(_) | Stop::Continue(_) => None,
         };
-        Outcome {
+        Simulated {
             choice,
             fallbacks: self.fallback_choices,
             env: self.state.env,
@@ -265,7 +265,7 @@ impl<'a> Machine<'a> {
         self.run_block(&commands)
     }
 
-    pub(super) fn run_body(&mut self, entry: &Entry) -> Result<i32, Stop> {
+    pub(super) fn run_body(&mut self, entry: &MenuEntry) -> Result<i32, Stop> {
         self.spend(entry.args.iter().map(|arg| arg.len() + ITEM).sum());
         self.scopes.push(entry.args.clone());
         let result = match &entry.body {

@@ -1,6 +1,6 @@
 //! What a default means in a menu: ids, titles, numbers and `>` (GRUB's `grub-core/normal/menu.c`, `kern/misc.c`).
 
-use super::menu::Entry;
+use super::menu::MenuEntry;
 use super::world::Flavor;
 
 /// What `grub_strtoul (…, 0)` finds.
@@ -76,7 +76,7 @@ pub(super) enum By {
 }
 
 /// The index that a specification selects, by the rules of a flavor; it may lie past the menu's end.
-pub(super) fn index(menu: &[Entry], specification: &str, flavor: Flavor) -> Option<(usize, By)> {
+pub(super) fn index(menu: &[MenuEntry], specification: &str, flavor: Flavor) -> Option<(usize, By)> {
     match flavor {
         Flavor::Fedora => fedora(menu, specification),
         Flavor::Upstream | Flavor::Unknown | Flavor::ByEntries | Flavor::Suse => upstream(menu, specification, flavor),
@@ -84,7 +84,7 @@ pub(super) fn index(menu: &[Entry], specification: &str, flavor: Flavor) -> Opti
 }
 
 /// A number comes first, whatever follows it (`1>2` and `1 x` are 1); else an entry whose title or id it is.
-fn upstream(menu: &[Entry], specification: &str, flavor: Flavor) -> Option<(usize, By)> {
+fn upstream(menu: &[MenuEntry], specification: &str, flavor: Flavor) -> Option<(usize, By)> {
     let number = strtoul(specification);
     if number.overflow {
         return None;
@@ -96,7 +96,7 @@ fn upstream(menu: &[Entry], specification: &str, flavor: Flavor) -> Option<(usiz
 }
 
 /// `search_entry`: the first entry whose title or id it is; to openSUSE's GRUB also the name of its file.
-pub(super) fn named(menu: &[Entry], specification: &str, flavor: Flavor) -> Option<(usize, By)> {
+pub(super) fn named(menu: &[MenuEntry], specification: &str, flavor: Flavor) -> Option<(usize, By)> {
     let file = specification.strip_suffix(".conf").filter(|_| flavor == Flavor::Suse);
     menu.iter().enumerate().find_map(|(i, e)| {
         if names(&e.title, specification) {
@@ -110,7 +110,7 @@ pub(super) fn named(menu: &[Entry], specification: &str, flavor: Flavor) -> Opti
 /// Ids come first, then titles, then a number that ends or is followed by white space (so `1>2` is none). An id is compared
 /// up to the specification's first white space, so that one with white space in it never matches; what follows such a match
 /// spoils it.
-fn fedora(menu: &[Entry], specification: &str) -> Option<(usize, By)> {
+fn fedora(menu: &[MenuEntry], specification: &str) -> Option<(usize, By)> {
     let word = specification.find(space).unwrap_or(specification.len());
     if let Some(i) =
         menu.iter().position(|e| !e.id.is_empty() && !e.id.contains(space) && names(&e.id, &specification[..word]))
@@ -149,8 +149,8 @@ mod tests {
     use super::super::menu::Body;
     use super::*;
 
-    fn menu(entries: &[(&str, &str)]) -> Vec<Entry> {
-        let entry = |(title, id): &(&str, &str)| Entry {
+    fn menu(entries: &[(&str, &str)]) -> Vec<MenuEntry> {
+        let entry = |(title, id): &(&str, &str)| MenuEntry {
             title: (*title).into(),
             id: (*id).into(),
             submenu: false,

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 /// A menu entry.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct MenuEntry {
     pub title: String,
     pub id: String,
     pub submenu: bool,
@@ -60,7 +60,7 @@ pub struct Choice {
 
 impl Machine<'_> {
     /// Starts the menu's default as GRUB does once its timeout is over. Always ends in a [`Stop`].
-    pub(super) fn start(&mut self, menu: Vec<Entry>) -> Stop {
+    pub(super) fn start(&mut self, menu: Vec<MenuEntry>) -> Stop {
         if self.surveyed.is_some() {
             return self.survey_menu(&menu);
         }
@@ -79,7 +79,7 @@ impl Machine<'_> {
     }
 
     /// Runs every entry as if it were chosen, to learn which kernel each would start.
-    fn survey_menu(&mut self, menu: &[Entry]) -> Stop {
+    fn survey_menu(&mut self, menu: &[MenuEntry]) -> Stop {
         for entry in menu {
             self.spend(self.state.size());
             if self.surveyed.as_ref().is_none_or(|s| s.len() >= MAX_SURVEYED) || self.budget.is_over() {
@@ -95,7 +95,7 @@ impl Machine<'_> {
         Stop::Dead("surveyed".into())
     }
 
-    fn default_of(&mut self, menu: &[Entry]) -> (usize, String) {
+    fn default_of(&mut self, menu: &[MenuEntry]) -> (usize, String) {
         if let Some(at) = self.of_firmware(menu) {
             return at;
         }
@@ -133,7 +133,7 @@ impl Machine<'_> {
     }
 
     /// Whose rules say what a default means in this menu.
-    fn flavor(&self, menu: &[Entry]) -> Flavor {
+    fn flavor(&self, menu: &[MenuEntry]) -> Flavor {
         match self.world.flavor {
             known @ (Flavor::Upstream | Flavor::Fedora | Flavor::Suse) => known,
             Flavor::Unknown | Flavor::ByEntries if menu.iter().any(|e| e.bls) => Flavor::Fedora,
@@ -143,7 +143,7 @@ impl Machine<'_> {
     }
 
     /// The entries that `fallback` lists, each as if it were started.
-    fn fallbacks(&mut self, menu: &[Entry], list: &str, default: usize) {
+    fn fallbacks(&mut self, menu: &[MenuEntry], list: &str, default: usize) {
         let mut rest = list.trim();
         let mut chosen: Vec<usize> = Vec::new();
         let flavor = self.flavor(menu);
@@ -177,7 +177,7 @@ impl Machine<'_> {
         }
     }
 
-    fn execute(&mut self, menu: &[Entry], entry: &Entry, why: String) -> Stop {
+    fn execute(&mut self, menu: &[MenuEntry], entry: &MenuEntry, why: String) -> Stop {
         // The whole menu is looked through for what names the entry.
         self.spend(menu.len() + 2 * entry.title.len());
         let (depth, locks) = (self.path.len(), self.locks);
@@ -192,7 +192,7 @@ impl Machine<'_> {
         stop
     }
 
-    fn execute_at(&mut self, entry: &Entry, why: String) -> Stop {
+    fn execute_at(&mut self, entry: &MenuEntry, why: String) -> Stop {
         let default = self.get("default").map(str::to_owned);
         let chosen = match self.get("chosen") {
             Some(outer) => format!("{outer}>{}", entry.id.replace('>', ">>")),
@@ -220,7 +220,7 @@ impl Machine<'_> {
         Stop::Booted(Box::new(self.choice(entry, why)))
     }
 
-    fn choice(&mut self, entry: &Entry, why: String) -> Choice {
+    fn choice(&mut self, entry: &MenuEntry, why: String) -> Choice {
         let loaded = self.loaded.take().unwrap_or_default();
         let failed = match (&loaded.image, &loaded.missing) {
             (None, _) if loaded.elsewhere => None,
@@ -247,7 +247,7 @@ impl Machine<'_> {
 
     /// What names this entry of this menu and no other, if anything does: rather its id than its title, which is a translated one for a
     /// submenu; but rather its title where the next kernel's entry may come with a copy of the id.
-    fn name(&self, menu: &[Entry], entry: &Entry) -> String {
+    fn name(&self, menu: &[MenuEntry], entry: &MenuEntry) -> String {
         let flavors = match (self.world.flavor, self.flavor(menu)) {
             (_, Flavor::Fedora) => vec![Flavor::Fedora],
             (Flavor::Upstream | Flavor::Suse, flavor) => vec![flavor],

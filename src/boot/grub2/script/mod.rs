@@ -14,6 +14,6 @@ mod run;
 pub mod syntax;
 pub mod world;
 
-pub use eval::{Machine, Outcome};
+pub use eval::{Machine, Simulated};
 pub use menu::Choice;
 pub use world::{Flavor, World};

@@ -6,7 +6,7 @@ pub(super) mod test;
 
 use super::eval::{Machine, Stop};
 use super::matching::strtoul;
-use super::menu::{Body, Entry};
+use super::menu::{Body, MenuEntry};
 use super::syntax::parser::Block;
 use crate::boot::grub2::ITEM;
 
@@ -230,7 +230,7 @@ impl Machine<'_> {
             (None, Some(source)) => Body::Source(source),
             _ => return 1,
         };
-        let entry = Entry {
+        let entry = MenuEntry {
             id: id.unwrap_or_else(|| title.clone()),
             title,
             submenu,

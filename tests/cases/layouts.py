@@ -7,14 +7,12 @@ MID = "0c3cc8ac60cb4cd4a9e2ca0a2e7d3d29"
 OLD_MID = "97e1b2a8d2c24e0f93d4a1b5c6d7e8f9"
 UUID = "6f1b7c34-1f5c-4b1a-9d52-6f3b1f0f2a11"
 SIG = "# GRUB Environment Block\n"
-number = 0
 
 
 class Case:
     def __init__(self, name):
-        global number
-        number += 1
-        self.dir = os.path.join(HERE, f"{number:03}-{name}")
+        self.dir = os.path.join(HERE, name)
+        assert len(name) <= 60 and not os.path.exists(self.dir), f"{name}: another name, of at most 60 characters"
         self.put("etc/hostname", "case\n")
 
     def path(self, path):

@@ -1,6 +1,7 @@
 //! `newest-not-booting`: on each layout on which updates are installed and never run, why, since when, and the line that ends it; nothing
 //! where vfguard itself holds the default, or a person declined the kernel.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::{Machine, MACHINE_ID};
@@ -90,7 +91,7 @@ fn no_entry_and_one_that_lies_elsewhere_are_told_apart() {
 
 #[test]
 fn entries_of_an_older_machine_id_that_sort_first_are_told() {
-    let machine = Machine::of_case("084-el9-old-machine-id-sorts-first");
+    let machine = Machine::of_case("el9-old-machine-id-sorts-first");
     let (detail, remedy, kernel) = told(&machine, &["check"]).unwrap();
     assert!(detail.contains("another machine-id (97e1b2a8d2c24e0f93d4a1b5c6d7e8f9) sort first"), "{detail}");
     assert!(remedy.starts_with(&format!("vfguard check {NEW} && ")) && kernel == OLD, "{remedy}");
@@ -104,7 +105,7 @@ fn a_default_by_number_or_by_title_in_grub_cfg_itself_is_told() {
     let (detail, ..) = told(&debian("Debian, with Linux 6.1.0-56-amd64"), &["check"]).unwrap();
     assert!(detail.contains("itself names the boot default, \"Debian, with"), "{detail}");
     assert_eq!(told(&debian("0"), &["check"]), None);
-    let machine = Machine::of_case("039-el7-literal-number-ignores-saved");
+    let machine = Machine::of_case("el7-literal-number-ignores-saved");
     let (detail, remedy, _) = told(&machine, &["check"]).unwrap();
     assert!(detail.contains("by its number, \"1\""), "{detail}");
     assert!(remedy.contains("GRUB_DEFAULT=saved") && remedy.contains("grub2-mkconfig -o /boot/grub2/grub.cfg"), "{remedy}");

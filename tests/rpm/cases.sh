@@ -36,7 +36,7 @@ first_install() {
 counted() {
     mkdir -p "$1/usr/libexec"
     mv "$1/usr/bin/vfguard" "$1/usr/libexec/vfguard.real"
-    install -m 755 "$HERE/vfguard.wrapper" "$1/usr/bin/vfguard"
+    install -m 755 "$HERE/standins/vfguard.wrapper" "$1/usr/bin/vfguard"
 }
 # The rest of the cases stand on it. prepare_base [CHECK]
 prepare_base() {

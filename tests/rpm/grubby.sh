@@ -88,8 +88,8 @@ upstart() {
 furnish_grubby() {
     local hook
     rm -f "$M/usr/lib/kernel/install.d/"* "$M/boot/loader/entries/"* "$M/usr/lib/modules/$OLD/vmlinuz" "$M/etc/kernel/install.conf" "$M/var/hooks"
-    install -m 755 "$HERE/new-kernel-pkg" "$HERE/grubby" "$M/usr/sbin"
-    install -m 755 "$HERE/dracut" "$HERE/yum" "$HERE/interrupt" "$M/usr/bin"
+    install -m 755 "$HERE/standins/new-kernel-pkg" "$HERE/standins/grubby" "$M/usr/sbin"
+    install -m 755 "$HERE/standins/dracut" "$HERE/standins/yum" "$HERE/standins/interrupt" "$M/usr/bin"
     mkdir -p "$M/etc/sysconfig" "$M/etc/yum/pluginconf.d" "$M/usr/lib/yum-plugins" "$M/etc/kernel/prerm.d" "$M/etc/kernel/postinst.d"
     printf 'UPDATEDEFAULT=yes\nDEFAULTKERNEL=kernel\n' >"$M/etc/sysconfig/kernel"
     printf '[main]\nplugins=1\n' >"$M/etc/yum.conf"
@@ -127,7 +127,7 @@ grubby_machine() {
     BASE=$WORK/up/el$G:$WORK/$SUITE
 }
 
-boots() { [ "$("$HERE/grubby" --root "$M" --default-kernel)" = "/boot/vmlinuz-$1" ]; }
+boots() { [ "$("$HERE/standins/grubby" --root "$M" --default-kernel)" = "/boot/vmlinuz-$1" ]; }
 saved() { grep -av '^#' "$M/boot/grub2/grubenv"; }
 # saved_is K: grubenv names it by its title, and has nothing of ours.
 saved_is() { [ "$(saved)" = "saved_entry=$(title "$1")" ]; }

@@ -34,7 +34,7 @@ cp -r "$WORK/lib" "$WORK/root"
 # kernel K ROOT DIR: `6.1.0-56-amd64` is version 6.1.0 and release 56 to rpm.
 kernel() {
     local release=${1#*-}
-    bb "$HERE/guest.spec" "$3" --define "k $1" --define "root $2" --define "v ${1%%-*}" --define "r ${release%%-*}"
+    bb "$HERE/specs/guest.spec" "$3" --define "k $1" --define "root $2" --define "v ${1%%-*}" --define "r ${release%%-*}"
 }
 kernel "$old" none "$out/old"
 kernel "$new" "$WORK/root" "$out/repo"

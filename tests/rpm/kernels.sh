@@ -40,13 +40,13 @@ kernel_packages() {
     el_headers "$root" "$d" "${4:-$LAB/$ROOT_DEB}"
     as_el "$root" "$d" "$k"
     release=${k#*-}
-    bb "$HERE/kernel.spec" "$3" --define "k $k" --define "v ${k%%-*}" --define "r ${release%.x86_64}" --define "root $root"
+    bb "$HERE/specs/kernel.spec" "$3" --define "k $k" --define "v ${k%%-*}" --define "r ${release%.x86_64}" --define "root $root"
 }
 
 # grubby_kernel GENERATION K DIR: the package of K as EL 6 and EL 7 cut it. Its files are those that kernel_packages used.
 grubby_kernel() {
     local k=$2 release=${2#*-}
-    bb "$HERE/kernel-grubby.spec" "$3" --define "generation $1" --define "k $k" --define "v ${k%%-*}" --define "r ${release%.x86_64}" \
+    bb "$HERE/specs/kernel-grubby.spec" "$3" --define "generation $1" --define "k $k" --define "v ${k%%-*}" --define "r ${release%.x86_64}" \
         --define "root $WORK/kernel-$k"
 }
 
@@ -55,7 +55,7 @@ base_package() {
     local out=$1 provides
     shift
     provides=$(rpm -qp --requires "$@" | grep -v '^rpmlib(\|^config(' | sed 's/ >= 4.14/ = 99/' | sort -u | tr '\n' ',')
-    bb "$HERE/base.spec" "$out" --define "provides_ ${provides%,}"
+    bb "$HERE/specs/base.spec" "$out" --define "provides_ ${provides%,}"
 }
 
 # repository DIR: the packages in it, as one.

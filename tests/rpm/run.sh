@@ -7,11 +7,11 @@
 # works; forky: rpm 6, dnf 5; bullseye (with --full): rpm 4.16, a dnf 4 without plugins, kernels of its own.
 #
 # In bookworm and bullseye besides, machines of EL 7 (grub.cfg, systemd) and EL 6 (grub.conf, upstart): vfguard's package for rpm below 4.14,
-# kernel packages with the scriptlets of those (kernel-grubby.spec), new-kernel-pkg and grubby that change what theirs change, and yum, which is
+# kernel packages with the scriptlets of those (specs/kernel-grubby.spec), new-kernel-pkg and grubby that change what theirs change, and yum, which is
 # dnf without plugins, and then the actions; Ctrl-C at 5 instants of an update (with --full: 20, on both).
 #
 # Debian's real headers, repackaged as EL's kernel, kernel-core and kernel-devel of three releases; the driver's source from the lab by
-# a recipe with a file URL. A chroot has no systemd: ./systemctl stands in for it (the vm tier has a real one).
+# a recipe with a file URL. A chroot has no systemd: standins/systemctl stands in for it (the vm tier has a real one).
 set -euo pipefail
 
 HERE=$(cd "$(dirname "$0")" && pwd)
@@ -100,7 +100,7 @@ kernel_packages "$K_PREV" "$OLD" "$R/old"
 kernel_packages "$K_NEW" "$NEW" "$R/new"
 kernel_packages "$K_612" "$BAD" "$R/bad"
 debian_packages "$NEW" "$R/deb"
-bb "$HERE/others.spec" "$R/new" --define "k $NEW"
+bb "$HERE/specs/others.spec" "$R/new" --define "k $NEW"
 bb "$TOP/packaging/vfguard.spec" "$R/newer" --define "clone $TOP" --define "binary $binary" --define 'version_ 99'
 for repo in new bad; do repository "$R/$repo"; done
 DRIVER=$LAB/$IXGBEVF_61 DRIVER_VERSION=$IXGBEVF_61_VERSION DRIVER_SHA256=$IXGBEVF_61_SHA256
@@ -146,9 +146,9 @@ G
     "$HERE/../lab/device.sh" --taint OE "$root"
     # Headers are dnf's to bring.
     rm -f "$root/usr/bin/systemctl" "$root/usr/bin/apt-get" "$root/usr/lib/kernel/install.d/"*
-    install -m 755 "$HERE/systemctl" "$root/usr/bin/systemctl"
+    install -m 755 "$HERE/standins/systemctl" "$root/usr/bin/systemctl"
     ln -sf systemctl "$root/usr/bin/systemd-run"
-    install -m 755 "$HERE/20-grub.install" "$HERE/50-dracut.install" "$root/usr/lib/kernel/install.d/"
+    install -m 755 "$HERE/standins/20-grub.install" "$HERE/standins/50-dracut.install" "$root/usr/lib/kernel/install.d/"
     cp "$DRIVER" "$root/srv/ixgbevf.tar.gz"
     cat >"$root/etc/vfguard/drivers.d/ixgbevf.toml" <<T
 name = "ixgbevf"

@@ -8,7 +8,10 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from cases import dnf, el7, gate, grub, lockout, offline, oracle, powercut, stock, systemd_boot, xfs, xfs_root
+from cases import oracle
+from cases.boot import el7, grub, powercut, stock, systemd_boot, xfs, xfs_root
+from cases.gate import gate
+from cases.updates import dnf, lockout, offline
 from vmlab.disk import Peak
 from vmlab.errors import LabError, Skip
 from vmlab.lab import Lab

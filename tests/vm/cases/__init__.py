@@ -1,4 +1,4 @@
-"""The stories, one file a subject."""
+"""The stories, one file a subject; boot/, gate/ and updates/ hold those of one room."""
 
 from dataclasses import dataclass
 from typing import Callable, Optional

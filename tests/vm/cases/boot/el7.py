@@ -13,7 +13,7 @@ from vmlab.image import FILESYSTEM_ID
 from vmlab.install import install
 from vmlab.report import table
 
-from . import Story
+from .. import Story
 from .grub import predicted, reset
 from .stock import CUSTOM, NIC, Guest
 

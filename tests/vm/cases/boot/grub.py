@@ -13,7 +13,7 @@ from vmlab.errors import LabError, require
 from vmlab.install import install
 from vmlab.report import table
 
-from . import Story
+from .. import Story
 
 KERNEL_SECONDS = 90
 # The guests come as Debian ships them: `set default="0"`, which no saved entry changes. With this they obey one.

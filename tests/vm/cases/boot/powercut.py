@@ -12,7 +12,7 @@ from vmlab.errors import LabError, require
 from vmlab.install import install, install_units
 from vmlab.report import table
 
-from . import Story
+from .. import Story
 from .grub import SAVED, booted
 
 NIC = ("-netdev", "user,id=n0,restrict=on", "-device", "e1000e,netdev=n0")

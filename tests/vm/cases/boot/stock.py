@@ -8,7 +8,7 @@ from vmlab.errors import require
 from vmlab.install import install
 from vmlab.report import table
 
-from . import Story
+from .. import Story
 from .grub import booted, entries, predicted, reset
 
 NIC = ("-netdev", "user,id=n0,restrict=on", "-device", "e1000e,netdev=n0")

@@ -10,7 +10,7 @@ from vmlab.errors import require
 from vmlab.install import install
 from vmlab.report import table
 
-from . import Story
+from .. import Story
 from .grub import Setting, booted, predicted, reset
 from .stock import Guest, forced
 

@@ -16,7 +16,7 @@ from vmlab.errors import require
 from vmlab.install import install, install_units
 from vmlab.report import table
 
-from . import Story
+from .. import Story
 from .grub import SAVED, STOCK, entries, reset
 
 NIC = ("-netdev", "user,id=n0,restrict=on", "-device", "e1000e,netdev=n0")

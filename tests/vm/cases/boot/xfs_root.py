@@ -11,7 +11,7 @@ from vmlab.errors import require
 from vmlab.install import install
 from vmlab.report import table
 
-from . import Story
+from .. import Story
 from .el7 import Menu, held
 from .grub import reset
 from .stock import NIC, Guest

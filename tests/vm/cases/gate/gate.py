@@ -8,7 +8,7 @@ from vmlab.errors import require
 from vmlab.install import install
 from vmlab.report import table
 
-from . import Story
+from .. import Story
 from .bounds import bounded
 from .hardened import brought, hardened
 from .triggers import PASSES, REFUSED, UNIT, Trigger

@@ -100,7 +100,7 @@ class Hardened:
         """Boot, watch and fail-closed: what they do, and what they cannot."""
         self.shell.check("mkdir -p /lab-boot; touch /run/lab-begun; "
                          "cp /lab/image /var/tmp/lab-image; mount -o loop /var/tmp/lab-image /lab-boot")
-        # The three have the same directives (tests/units.rs).
+        # The three have the same directives (tests/unit/cli/units.rs).
         for of in ("vfguard-boot", "vfguard-watch", "vfguard-fail-closed")[:3 if self.long else 1]:
             self.unit(f"lab-{of}", f"{of}.service", QUICK)
             self.runs(f"lab-{of}")

@@ -13,12 +13,12 @@ from vmlab.errors import require
 from vmlab.install import install_units
 
 from . import accidents
-from .grub import SAVED, STOCK, predicted
+from ..boot.grub import SAVED, STOCK, predicted
 from .triggers import Trigger, UNIT, detached
 
 GATE_CLOSED = "a004f79bec994dea9583ceb1624748e3"
 OVERRIDE = "dc16ee41dd1e42cfbe6258e477083fd9"
-README = Path(__file__).resolve().parents[3] / "README.md"
+README = Path(__file__).resolve().parents[4] / "README.md"
 NOTICED = 90        # seconds, in TCG, from a change to what comes of it
 CLOSED = f"systemctl show -p Requires reboot.target | grep -q {UNIT}"
 OPEN = f"! ({CLOSED})"

@@ -3,10 +3,10 @@ wait for the worker, and neither may wait for the other for ever."""
 
 from vmlab.errors import require
 
-from .accidents import waiting
-from .grub import reset
+from ..boot.grub import reset
+from ..gate.accidents import waiting
+from ..gate.removal import FAILS, SLOW
 from .hotplug import stays
-from .removal import FAILS, SLOW
 
 BUDGET = 15         # seconds that a hook may take here (hook.budget)
 SECONDS = 60        # past them: to judge, to close and to hold, in TCG, early in a boot

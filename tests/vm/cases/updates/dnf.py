@@ -10,7 +10,7 @@ from vmlab.errors import LabError, require
 from vmlab.image import run
 from vmlab.install import mount
 
-from . import Story
+from .. import Story
 from .lockout import BUILD_SECONDS, NIC, PACKAGE_SECONDS, Machine, recipe
 
 LINE = ("dnf -y --releasever=9 --setopt=gpgcheck=0 --setopt=installonlypkgs=kernel --setopt=reposdir=/nowhere "
@@ -79,7 +79,7 @@ def refused(guest):
 def kernels(lab):
     """The two kernels as RPMs: `old` is there already, `repo` is the update."""
     old, new = lab.kernels()
-    debs, scripts = lab.image_packages(new), [lab.project / "tests/rpm" / name for name in ("guest.sh", "guest.spec", "kernels.sh")]
+    debs, scripts = lab.image_packages(new), [lab.project / "tests/rpm" / name for name in ("guest.sh", "specs/guest.spec", "kernels.sh")]
 
     def make(place):
         run([str(scripts[0]), "kernels", str(place), old, new, *map(str, debs)])

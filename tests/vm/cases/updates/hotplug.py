@@ -4,8 +4,8 @@ import json
 
 from vmlab.errors import require
 
-from .grub import predicted
-from .wired import CLOSED, IDLE, NOTICED, WATCHED
+from ..boot.grub import predicted
+from ..gate.wired import CLOSED, IDLE, NOTICED, WATCHED
 
 WORKED = 300        # seconds, in TCG, for a build that fails
 

@@ -16,9 +16,11 @@ from vmlab.errors import LabError, require
 from vmlab.image import run
 from vmlab.install import install, install_hooks, install_units, mount
 
-from . import Story, bootcmd, hotplug, removal
-from .grub import reset
-from .triggers import REFUSED
+from .. import Story
+from ..boot.grub import reset
+from ..gate import removal
+from ..gate.triggers import REFUSED
+from . import bootcmd, hotplug
 
 NIC = ("-netdev", "user,id=n0,restrict=on", "-device", "pcie-root-port,id=rp0,chassis=1,slot=1",
        "-device", "igb,netdev=n0,bus=rp0,mac=52:54:00:aa:00:01")

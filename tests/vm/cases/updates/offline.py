@@ -5,8 +5,8 @@ import time
 from vmlab.errors import require
 from vmlab.install import install, install_hooks, install_units
 
-from . import Story
-from .triggers import REFUSED, UNIT
+from .. import Story
+from ..gate.triggers import REFUSED, UNIT
 
 UPDATE_SECONDS = 240
 REQUIRED = "mkdir -p /etc/vfguard; printf '[drivers]\\nrequired = [\"ixgbevf\"]\\n' >/etc/vfguard/config.toml"

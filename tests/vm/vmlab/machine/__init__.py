@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from .errors import LabError
-from .host import QEMU
+from ..errors import LabError
+from ..host import QEMU
 from .qmp import Qmp
 from .shell import Shell
 

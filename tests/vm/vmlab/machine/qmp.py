@@ -4,7 +4,7 @@ import json
 import socket
 import time
 
-from .errors import LabError
+from ..errors import LabError
 
 ANSWER_SECONDS = 120     # savevm of a busy guest is the slowest command
 

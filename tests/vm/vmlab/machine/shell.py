@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Optional
 
-from .errors import LabError
+from ..errors import LabError
 from .qmp import connect
 
 SETUP = ("stty -echo -ixon; PS1=; PS2=; set +o emacs 2>/dev/null; cd /; export LANG=C SYSTEMD_PAGER= PAGER=cat "

@@ -1,0 +1,1 @@
+"""Boot loaders: what starts next, and a default that is held and promoted."""

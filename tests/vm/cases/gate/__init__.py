@@ -1,0 +1,1 @@
+"""The gate where systemd runs, and accidents around it."""

@@ -1,0 +1,1 @@
+"""Updates as they come: by dpkg, dnf, and offline."""

@@ -1,7 +1,7 @@
 //! Where hostile makefiles run: through `vfguard prepare`, and as root by plain make.
 
 use super::lab::{self, Lab};
-use super::Machine;
+use super::{Machine, Run};
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -16,6 +16,8 @@ pub struct Arena {
     pub machine: Machine,
     pub kernel: String,
     pub secret: tempfile::TempDir,
+    /// What the caller has in its environment besides.
+    pub environment: &'static [(&'static str, &'static str)],
 }
 
 impl Arena {
@@ -26,7 +28,7 @@ impl Arena {
         // Not below /tmp, which is another one inside.
         let secret = tempfile::Builder::new().prefix("vfguard-secret-").tempdir_in("/root").unwrap();
         fs::write(secret.path().join("key"), "top secret\n").unwrap();
-        Arena { machine, kernel, secret }
+        Arena { machine, kernel, secret, environment: &[] }
     }
 
     pub fn secret(&self) -> PathBuf {
@@ -45,7 +47,9 @@ impl Arena {
 
     pub fn prepare(&self, archive: &(PathBuf, String)) -> (String, i32) {
         let (file, digest) = archive;
-        let run = self.machine.run(&["prepare", &self.kernel, "--source", file.to_str().unwrap(), "--sha256", digest]);
+        let prepare = ["prepare", &self.kernel, "--source", file.to_str().unwrap(), "--sha256", digest];
+        let run = self.machine.command(&prepare).envs(self.environment.iter().copied()).output().unwrap();
+        let run = Run::from(run);
         (self.log() + &run.stdout + &run.stderr, run.code)
     }
 
@@ -61,6 +65,7 @@ impl Arena {
         let out = fs::File::create(dir.path().join("out")).unwrap();
         let mut child = Command::new("make")
             .current_dir(dir.path().join("src"))
+            .envs(self.environment.iter().copied())
             .process_group(0)
             .stdout(out.try_clone().unwrap())
             .stderr(out)

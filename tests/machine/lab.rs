@@ -1,6 +1,6 @@
 //! Real input from the lab (`tests/lab/fetch.sh`): kernels with their headers, and drivers as Intel packs them.
 
-use super::Machine;
+use super::{turn, Machine};
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,9 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// The lab that `VFGUARD_LAB` names; `tests/run.sh build` makes it.
+    /// The lab that `VFGUARD_LAB` names; `tests/run.sh build` makes it. Whoever opens it may build, beside others.
     pub fn open() -> Lab {
+        turn::shared();
         let dir = PathBuf::from(std::env::var_os("VFGUARD_LAB").expect("VFGUARD_LAB is not set: run tests/run.sh build"));
         let text =
             fs::read_to_string(dir.join("manifest.env")).expect("the lab has no manifest.env: run tests/lab/fetch.sh");

@@ -1,17 +1,13 @@
 //! The levels of containment, each made for a build.
 
 use super::lab::{self, Lab};
-use super::Machine;
+use super::{turn, Machine};
 use std::fs;
 use std::os::unix::fs::{chown, PermissionsExt};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Who calls vfguard without being root.
 const CALLER: u32 = 1000;
-
-/// Without namespaces what else the build user runs is ended, so one test at a time.
-static ALONE: Mutex<()> = Mutex::new(());
 
 /// What lab::filter is told: first and last system call, errno.
 pub type Filter = [&'static str; 3];
@@ -49,15 +45,15 @@ impl Contained {
     }
 }
 
-/// A machine with a kernel and a small driver, on which builds are contained in one way or another.
+/// A machine with a kernel and a small driver, on which builds are contained in one way or another. Its test is alone.
 pub struct Stage {
-    _alone: MutexGuard<'static, ()>,
     pub machine: Machine,
     pub kernel: String,
 }
 
 impl Stage {
     pub fn new() -> Stage {
+        turn::alone();
         let lab = Lab::open();
         let kernel = lab.get("K_NEW").to_owned();
         let machine = lab.install(lab.machine().demo(&lab).offline(), &kernel);
@@ -65,8 +61,7 @@ impl Stage {
         fs::set_permissions(machine.root(), PermissionsExt::from_mode(0o755)).unwrap();
         lab::filter(&machine);
         fs::copy(env!("CARGO_BIN_EXE_vfguard"), machine.path("vfguard")).unwrap();
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        Stage { _alone: alone, machine, kernel }
+        Stage { machine, kernel }
     }
 
     /// The log of a build that runs a script.

@@ -9,6 +9,7 @@ pub mod levels;
 pub mod live;
 pub mod points;
 pub mod terminal;
+pub mod turn;
 
 use std::fs;
 use std::os::unix::fs::{symlink, PermissionsExt};

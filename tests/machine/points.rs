@@ -1,4 +1,4 @@
-//! The dangerous instants at which runs overtake each other: tests/schedules.rs pauses and kills at them, tests/interleavings.rs tells
+//! The dangerous instants at which runs overtake each other: tests/live/hooks/schedules.rs pauses and kills at them, tests/live/hooks/interleavings.rs tells
 //! single stories.
 
 /// Those that no random schedule passes.

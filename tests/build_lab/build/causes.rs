@@ -1,9 +1,7 @@
 //! Why a build failed: each cause told apart in what real makefiles, compilers and kbuild print, with its remedy.
 
-mod machine;
-
-use machine::lab::{self, Lab};
-use machine::Machine;
+use crate::machine::lab::{self, Lab};
+use crate::machine::Machine;
 use std::fs;
 use std::path::Path;
 use std::process::Command;

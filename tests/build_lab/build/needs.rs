@@ -1,10 +1,8 @@
 //! What make really calls for a kernel is asked of the kernel's own headers, and by everybody alike: `doctor`, `prepare` and
 //! `rehearse` name the same program where it is really not there.
 
-mod machine;
-
-use machine::lab::Lab;
-use machine::{Machine, Run};
+use crate::machine::lab::Lab;
+use crate::machine::{Machine, Run};
 use std::fs;
 use std::path::Path;
 use std::process::Command;

@@ -1,10 +1,8 @@
 //! What a recipe can say, on real headers: modules that need each other, modules for some kernels, a step before make, symbol
 //! tables from elsewhere, releases for minor releases of Enterprise Linux, releases that cannot be downloaded.
 
-mod machine;
-
-use machine::lab::Lab;
-use machine::{Machine, Run};
+use crate::machine::lab::Lab;
+use crate::machine::{Machine, Run};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -147,8 +145,11 @@ fn modules_that_need_each_other_are_verified_and_installed_together_and_apart_th
     assert!(alone.stdout.contains("symbol-missing"), "{}", alone.stdout);
     assert_eq!(verify(&[&moved[1]]).code, 0);
     // Two of one name are not one set.
-    let twin =
-        machine::lab::kbuild(&Lab::open(), &stage.kernel, &[("demo_core", &BESIDE.replace("demo_beside", "demo_twin"))]);
+    let twin = crate::machine::lab::kbuild(
+        &Lab::open(),
+        &stage.kernel,
+        &[("demo_core", &BESIDE.replace("demo_beside", "demo_twin"))],
+    );
     let other = twin.path().join("demo_core.ko");
     let pair = verify(&[&moved[0], &other.to_str().unwrap().to_owned(), &moved[1]]);
     assert!(pair.code == 1 && pair.stdout.contains("two modules of one name"), "{}", pair.stdout);
@@ -163,12 +164,12 @@ fn modules_that_the_kernel_would_not_load_together_are_refused_together() {
     let uses_both = uses_both.replace("demo_beside() != 7", "demo_beside() + demo_second() != 14");
     // Built apart, since modpost sees it too.
     let lab = Lab::open();
-    let built = machine::lab::kbuild(
+    let built = crate::machine::lab::kbuild(
         &lab,
         &stage.kernel,
         &[("demo_core", BESIDE), ("demo_third", &second.replace("demo_beside", "demo_third"))],
     );
-    let twin = machine::lab::kbuild(&lab, &stage.kernel, &[("demo_second", second)]);
+    let twin = crate::machine::lab::kbuild(&lab, &stage.kernel, &[("demo_second", second)]);
     let both = stage.machine.path("both");
     fs::create_dir(&both).unwrap();
     fs::write(both.join("Kbuild"), "obj-m := demo.o\n").unwrap();
@@ -301,7 +302,7 @@ fn a_step_before_make_makes_its_directory_and_one_that_does_not_is_told() {
 #[test]
 fn a_symbol_table_from_elsewhere_reaches_make_and_one_that_is_missing_is_named() {
     let stage = Stage::new("K_NEW");
-    let core = machine::lab::kbuild(&Lab::open(), &stage.kernel, &[("demo_core", BESIDE)]);
+    let core = crate::machine::lab::kbuild(&Lab::open(), &stage.kernel, &[("demo_core", BESIDE)]);
     let extra = stage.machine.path("lib/modules").join(&stage.kernel).join("extra");
     fs::create_dir_all(&extra).unwrap();
     fs::copy(core.path().join("demo_core.ko"), extra.join("demo_core.ko")).unwrap();

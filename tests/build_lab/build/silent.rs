@@ -1,10 +1,8 @@
 //! The ten silent failures of driver builds: situations in which make, dracut, DKMS or depmod say that all is well and the
 //! machine would not come back. Each ends in a refusal that says why, or in the right module; never in a quiet success.
 
-mod machine;
-
-use machine::lab::{self, Lab};
-use machine::Machine;
+use crate::machine::lab::{self, Lab};
+use crate::machine::Machine;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

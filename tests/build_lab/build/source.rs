@@ -1,9 +1,7 @@
 //! `--source`: an archive that a person names, packed in each way that is read, is built as the recipe builds the release that it is.
 
-mod machine;
-
-use machine::lab::Lab;
-use machine::{Machine, Run};
+use crate::machine::lab::Lab;
+use crate::machine::{Machine, Run};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

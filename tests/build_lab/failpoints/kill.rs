@@ -2,12 +2,9 @@
 //! every module that was good is the same to the byte, nothing lives on, and the next run brings all to its end.
 //!
 //! Built with `--features failpoints` (tests/run.sh build); `VFGUARD_FULL` makes of 20 random moments 200.
-#![cfg(feature = "failpoints")]
 
-mod machine;
-
-use machine::lab::Lab;
-use machine::{points, Machine};
+use crate::machine::lab::Lab;
+use crate::machine::{points, Machine};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,7 +44,7 @@ const REPLACE: [&str; 6] = [
     "depmod-before-proof",
     "proven-before-settled",
 ];
-/// Those that need a story of their own: the last test here, `build_lab_initramfs`, `freeze_live`, `gate_kill`.
+/// Those that need a story of their own: the last test here, `initramfs` here, `freeze_live`, `gate_kill`.
 const ELSEWHERE: [&str; 4] =
     ["restored-before-depmod", "initramfs-before-rename", "frozen-before-thaw", "pass-given-before-opening"];
 
@@ -128,7 +125,7 @@ impl Stage {
         assert!(!machine.path(&begun).exists(), "{when}: the gate is open, and {begun} is there");
         let builds = fs::read_dir(machine.path("var/cache/vfguard/build")).unwrap().count();
         assert_eq!(builds, 0, "{when}: the gate is open, and a build had begun");
-        let script = include_str!("../packaging/systemd/fail-closed");
+        let script = include_str!("../../../packaging/systemd/fail-closed");
         assert!(script.contains("/usr/bin/vfguard --no-progress gate close --undecided"), "another command fails closed");
         let close = machine.run(&["--no-progress", "gate", "close", "--undecided"]);
         assert_eq!(close.code, 0, "{when}: {}", close.stderr);
@@ -335,7 +332,7 @@ fn killed_at_any_moment_of_a_reconcile_nothing_is_lost_and_the_next_run_succeeds
 fn asked_to_end_it_takes_its_children_along_and_the_gate_stays_closed() {
     let mut stage = Stage::new();
     let whole = whole_run(&stage);
-    // Not HUP: a terminal that goes away ends no run (tests/terminal.rs).
+    // Not HUP: a terminal that goes away ends no run (tests/unit/cli/terminal.rs).
     for signal in ["TERM", "INT"] {
         for part in [0.0, 0.1, 0.3] {
             stage = stage.again();

@@ -1,9 +1,7 @@
 //! Killed and failing preparations: what was good stays good, nothing lives on, the next run succeeds.
 
-mod machine;
-
-use machine::lab::Lab;
-use machine::Machine;
+use crate::machine::lab::Lab;
+use crate::machine::Machine;
 use std::fs;
 use std::os::unix::fs::{chown, MetadataExt};
 use std::path::{Path, PathBuf};

@@ -2,10 +2,8 @@
 //! times of files. Whatever happens, the module that was good is the same to the byte, and once the fault is gone
 //! the next run succeeds.
 
-mod machine;
-
-use machine::lab::{self, Lab};
-use machine::Machine;
+use crate::machine::lab::{self, Lab};
+use crate::machine::Machine;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

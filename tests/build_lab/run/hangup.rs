@@ -1,10 +1,8 @@
 //! A terminal that goes away while a driver is built: the kernel gets its driver as if somebody watched.
 
-mod machine;
-
-use machine::lab::{self, Lab};
-use machine::terminal::{code, is_as, tree, Watched};
-use machine::Machine;
+use crate::machine::lab::{self, Lab};
+use crate::machine::terminal::{code, is_as, tree, Watched};
+use crate::machine::Machine;
 use nix::sys::signal::Signal;
 use std::fs;
 

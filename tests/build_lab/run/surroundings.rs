@@ -1,10 +1,8 @@
 //! What goes on around a reconcile: the clock jumps, a rename fails, the name server is dead, a hundred hooks call at once. No gate
 //! is left open on a kernel that is not safe, the module that was good is the same to the byte, and the next run succeeds.
 
-mod machine;
-
-use machine::lab::{self, Lab};
-use machine::Machine;
+use crate::machine::lab::{self, Lab};
+use crate::machine::Machine;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;

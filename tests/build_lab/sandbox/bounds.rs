@@ -1,11 +1,9 @@
 //! What a build may take of the machine: disk, files, memory that belongs to no process. Each hoard is stopped inside, and succeeds
-//! under plain make. The cgroup is tried where systemd runs (tests/vm/cases/bounds.py).
+//! under plain make. The cgroup is tried where systemd runs (tests/vm/cases/gate/bounds.py).
 
-mod machine;
-
-use machine::arena::{Arena, OK, SAY};
-use machine::lab::{self, Lab};
-use machine::Machine;
+use crate::machine::arena::{Arena, OK, SAY};
+use crate::machine::lab::{self, Lab};
+use crate::machine::{turn, Machine};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -164,6 +162,7 @@ fn builds_at_once_below_two_roots_have_a_directory_each() {
 
 #[test]
 fn where_nothing_can_be_mounted_the_build_is_made_on_the_disk_and_that_is_said() {
+    turn::alone();
     let (machine, kernel) = with_demo();
     let run = |args: &[&str]| {
         let output = Command::new("setpriv")

@@ -1,17 +1,15 @@
 //! System calls that a build has no use for (tests/machine/calls.c), at every level of containment. As root by plain make each of
 //! them succeeds, so that a test which could not fail would be seen; what this kernel has not is counted as skipped.
 
-mod machine;
-
-use machine::lab::{self, NO_SECCOMP};
-use machine::levels::{Contained, Filter, Stage};
+use crate::machine::lab::{self, NO_SECCOMP};
+use crate::machine::levels::{Contained, Filter, Stage};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::process::Command;
 
 /// The program that makes the calls, and its name in the source.
-const CALLS: [(&str, &[u8]); 1] = [("calls.c", include_bytes!("machine/calls.c"))];
+const CALLS: [(&str, &[u8]); 1] = [("calls.c", include_bytes!("../../machine/calls.c"))];
 /// seccomp(2) has this number on x86-64.
 const SECCOMP: &str = "317";
 

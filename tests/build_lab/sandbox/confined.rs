@@ -3,10 +3,8 @@
 //! Each attack is run twice, with Landlock and with a filter that makes the kernel one without it; there it succeeds, so that a
 //! test which could not fail would be seen. `VFGUARD_NO_LANDLOCK` says that this kernel has none (tests/run.sh counts the skip).
 
-mod machine;
-
-use machine::lab::{self, Lab};
-use machine::Machine;
+use crate::machine::lab::{self, Lab};
+use crate::machine::{turn, Machine};
 use std::fs;
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
@@ -14,7 +12,6 @@ use std::os::unix::fs::{chown, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Who builds where no account is configured (BUILD_UID).
 const BUILDER: &str = "61147";
@@ -49,12 +46,8 @@ fn is_here() -> bool {
     std::env::var_os("VFGUARD_NO_LANDLOCK").is_none()
 }
 
-/// One test at a time: at its end a build without namespaces ends whatever else the build user runs.
-static ALONE: Mutex<()> = Mutex::new(());
-
-/// A machine with a kernel and a small driver, which every user may enter.
+/// A machine with a kernel and a small driver, which every user may enter. Its test is alone.
 struct Stage {
-    _alone: MutexGuard<'static, ()>,
     machine: Machine,
     kernel: String,
     filter: PathBuf,
@@ -68,11 +61,11 @@ impl Stage {
     }
 
     fn with(machine: Machine, kernel: String) -> Stage {
+        turn::alone();
         // The temporary root is 0700 otherwise, and the build user must reach the tree by its modes alone.
         fs::set_permissions(machine.root(), PermissionsExt::from_mode(0o755)).unwrap();
         let filter = lab::filter(&machine);
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        Stage { _alone: alone, machine, kernel, filter }
+        Stage { machine, kernel, filter }
     }
 
     /// vfguard as root, with or without the right to make namespaces.

@@ -3,10 +3,9 @@
 //!
 //! What is different on purpose (the network, `/sys`, `/dev/tty`, other users' files) is in docs/campaigns.md.
 
-mod machine;
-
-use machine::lab;
-use machine::levels::{Contained, Stage};
+use crate::machine::lab;
+use crate::machine::levels::{Contained, Stage};
+use crate::machine::turn;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{fchown, PermissionsExt};
@@ -137,6 +136,7 @@ fn what_a_makefile_can_do_outside_it_can_do_inside_at_every_level() {
 
 #[test]
 fn a_pipe_of_roots_cannot_be_opened_by_the_build_user_so_it_is_handed_over() {
+    turn::shared();
     let ask = [("dev-stderr", "echo x >/dev/stderr".to_owned()), ("writes", "echo x >&2".to_owned())];
     let user = ["setpriv", "--reuid", BUILDER, "--regid", BUILDER, "--clear-groups"];
     let log = outside(&questions(&ask), &user);

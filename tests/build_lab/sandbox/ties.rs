@@ -1,10 +1,8 @@
 //! What ties a build to the machine around it, with namespaces and without: its limits, root's keys and terminal, mounts in what
 //! it is shown, what it leaves running and lying. Each attack is seen to succeed where nothing is done against it.
 
-mod machine;
-
-use machine::lab::{self, Lab};
-use machine::Machine;
+use crate::machine::lab::{self, Lab};
+use crate::machine::{turn, Machine};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{getrlimit, Resource};
 use nix::sys::signal::{kill, Signal};
@@ -13,7 +11,6 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Who builds where no account is configured (BUILD_UID).
@@ -24,12 +21,8 @@ const SAY: &str = "printf 'ATTACK-%s\\n' OK";
 /// Landlock's three system calls answer ENOSYS, as on a kernel before 5.13.
 const NO_LANDLOCK: [&str; 3] = ["444", "446", "38"];
 
-/// One test at a time: at its end a build without namespaces ends whatever else the build user runs.
-static ALONE: Mutex<()> = Mutex::new(());
-
-/// A machine with one kernel, which every user may enter.
+/// A machine with one kernel, which every user may enter. Its test is alone.
 struct Stage {
-    _alone: MutexGuard<'static, ()>,
     machine: Machine,
     kernel: String,
     filter: PathBuf,
@@ -37,13 +30,13 @@ struct Stage {
 
 impl Stage {
     fn new() -> Stage {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        turn::alone();
         let lab = Lab::open();
         let kernel = lab.get("K_NEW").to_owned();
         let machine = lab.install(lab.machine(), &kernel);
         fs::set_permissions(machine.root(), PermissionsExt::from_mode(0o755)).unwrap();
         let filter = lab::filter(&machine);
-        Stage { _alone: alone, machine, kernel, filter }
+        Stage { machine, kernel, filter }
     }
 
     /// vfguard on a kernel without Landlock, with the right to make namespaces or without, making a source whose makefile runs a

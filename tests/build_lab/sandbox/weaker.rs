@@ -1,16 +1,14 @@
 //! What holds where builds are contained less than fully: the disk that is watched, processes that leave their group, System V IPC
 //! without seccomp, and what a build leaves that its own user may not read.
 
-mod machine;
-
-use machine::lab::{self, NO_SECCOMP};
-use machine::levels::{Contained, Stage};
+use crate::machine::lab::{self, NO_SECCOMP};
+use crate::machine::levels::{Contained, Stage};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use std::fs;
 use std::process::Command;
 
-const HOARD: [(&str, &[u8]); 1] = [("hoard.c", include_bytes!("machine/hoard.c"))];
+const HOARD: [(&str, &[u8]); 1] = [("hoard.c", include_bytes!("../../machine/hoard.c"))];
 const WEAKER: [Contained; 3] = [Contained::NoNamespaces, Contained::OwnUser, Contained::NoNamespacesOwnUser];
 const OWN_USER: [Contained; 2] = [Contained::OwnUser, Contained::NoNamespacesOwnUser];
 
@@ -104,7 +102,7 @@ fn a_fork_bomb_of_ones_own_user_hits_the_limit_of_its_namespace() {
 #[test]
 fn without_seccomp_the_system_v_ipc_that_a_build_leaves_is_removed() {
     let stage = Stage::new();
-    let key = 0x7666_0000 + std::process::id() % 0xffff;
+    let key = 0x7667_0000 + std::process::id() % 0xffff;
     let leave = format!(
         "perl -e 'defined shmget({key}, 4096, 0x3b6) or die; $q = msgget({key}, 0x3b6); msgsnd($q, pack(\"l! a*\", 1, \"x\"), 0) or die; \
          defined semget({key}, 1, 0x3b6) or die' && echo LEFT; exit 1"

@@ -1,10 +1,8 @@
 //! Real modules in the places where modprobe looks, judged from the binary: what they depend on, how a device came to its
 //! driver, whose signature they bear, and how their symbol versions differ from kernel to kernel.
 
-mod machine;
-
-use machine::lab::{self, Lab};
-use machine::Machine;
+use crate::machine::lab::{self, Lab};
+use crate::machine::Machine;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

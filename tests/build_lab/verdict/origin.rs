@@ -1,10 +1,8 @@
 //! Whether a driver that lies in the place of the kernel's own is the kernel's own: real modules of a kernel's build and of a
 //! driver's makefile, with what their `.modinfo` and signature say changed as the kernels of other times have it.
 
-mod machine;
-
-use machine::lab::Lab;
-use machine::Machine;
+use crate::machine::lab::Lab;
+use crate::machine::Machine;
 use std::fs;
 use std::process::Command;
 

@@ -1,10 +1,8 @@
 //! Proven by use: the running kernel is excused for a module that a strict rule refuses only while what it would load at the next
 //! boot is what it holds now. The module is a real one with wrong symbol versions, the tables are depmod's.
 
-mod machine;
-
-use machine::lab::Lab;
-use machine::Machine;
+use crate::machine::lab::Lab;
+use crate::machine::Machine;
 use std::fs;
 use std::process::Command;
 

@@ -1,6 +1,7 @@
 //! The boot default on a live root of its own, where vfguard asks the machine's own programs: grubby, bootctl, grub-editenv.
 //! In rescue mode, so that the default is held and no systemd is needed to refuse a reboot.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::live::enter;

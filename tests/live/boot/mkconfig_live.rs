@@ -2,6 +2,7 @@
 //! custom.cfg was obeyed. Only grub-probe is another one, since the root of a namespace lies on no disk.
 //! In rescue mode, so that the default is held and no systemd is needed to refuse a reboot.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::kernels::{DRIVER, NIC};

@@ -1,6 +1,7 @@
 //! The held kernel's packages are kept from autoremove by the machine's own apt-mark, on a live root of its own, and are given back when
 //! the hold ends. In rescue mode, so that the default is held and no systemd is needed to refuse a reboot.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::live::enter;

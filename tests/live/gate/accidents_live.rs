@@ -1,6 +1,7 @@
 //! Accidents around vfguard, on a live root of its own: a full /tmp, a full /run, a full disk, a systemd that does not do what it is told.
 //! The two locks fail one at a time, and what could not be confirmed is told as that. (With a real systemd: the vm tier.)
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::live::{enter, SYSTEMCTL};
@@ -30,7 +31,7 @@ fn machine() -> Machine {
         .file("cmdline", "ro\n")
         .file("run/systemd/system/x", "")
         .file("usr/local/sbin/systemctl", SYSTEMCTL)
-        .file("usr/lib/vfguard/fail-closed", include_str!("../packaging/systemd/fail-closed"));
+        .file("usr/lib/vfguard/fail-closed", include_str!("../../../packaging/systemd/fail-closed"));
     for program in ["usr/local/sbin/systemctl", "usr/lib/vfguard/fail-closed"] {
         fs::set_permissions(machine.path(program), fs::Permissions::from_mode(0o755)).unwrap();
     }

@@ -3,6 +3,7 @@
 #![cfg(feature = "failpoints")]
 #![allow(clippy::print_stdout)] // skips and progress are for the runner
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::live::enter;
@@ -132,9 +133,9 @@ fn killed_together_the_next_run_of_whatever_verb_thaws() {
 #[test]
 fn what_units_run_when_they_end_thaws_without_vfguard_too() {
     let [line, others @ ..] = [
-        include_str!("../packaging/systemd/vfguard-watch.service"),
-        include_str!("../packaging/systemd/vfguard-boot.service"),
-        include_str!("../packaging/systemd/vfguard.service"),
+        include_str!("../../../packaging/systemd/vfguard-watch.service"),
+        include_str!("../../../packaging/systemd/vfguard-boot.service"),
+        include_str!("../../../packaging/systemd/vfguard.service"),
     ]
     .map(|unit| unit.lines().find_map(|l| l.strip_prefix("ExecStopPost=-/bin/sh -c '")).expect("no ExecStopPost"));
     assert!(others.iter().all(|other| *other == line), "{others:?}");

@@ -1,6 +1,7 @@
 //! An opener that is killed at any instant of opening: what the gate was closed for outlives it.
 #![cfg(feature = "failpoints")]
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::{Machine, Run};

@@ -1,6 +1,7 @@
 //! The gate on a live root of its own, with a stand-in for systemd: a closing that comes between a reboot's opening and its request, the
 //! shell that fails closed, and the removal of the package.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::live::{enter, SYSTEMCTL};
@@ -13,7 +14,7 @@ const NEW: &str = "6.1.0-54-amd64";
 const LATER: &str = "6.1.0-55-amd64";
 const NIC: &str = "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00";
 const DRIVER: &str = "ena.alias=pci:v00001D0Fd0000EC20sv*sd*bc*sc*i*\0ena.file=drivers/net/ena\0";
-const FAIL_CLOSED: &str = include_str!("../packaging/systemd/fail-closed");
+const FAIL_CLOSED: &str = include_str!("../../../packaging/systemd/fail-closed");
 
 fn program(machine: Machine, path: &str, text: &str) -> Machine {
     let machine = machine.file(path, text);
@@ -164,10 +165,10 @@ fn the_shell_honours_a_pass_that_the_program_wrote_and_a_removal_and_holds_besid
 
 /// The scriptlets of a removal: of the Debian package, and of the RPM without what its build fills in.
 fn removals() -> [(&'static str, String, &'static str); 2] {
-    let spec = include_str!("../packaging/vfguard.spec");
+    let spec = include_str!("../../../packaging/vfguard.spec");
     let preun = spec.split("\n%preun\n").nth(1).unwrap().split("\n%postun\n").next().unwrap();
     let (head, tail) = (preun.split("%if").next().unwrap(), preun.split("%endif").nth(1).unwrap());
-    [("deb", include_str!("../packaging/deb/prerm").to_owned(), "remove"), ("rpm", format!("{head}{tail}"), "0")]
+    [("deb", include_str!("../../../packaging/deb/prerm").to_owned(), "remove"), ("rpm", format!("{head}{tail}"), "0")]
 }
 
 #[test]
@@ -215,8 +216,8 @@ fn what_would_still_refuse_after_a_removal_goes_though_the_program_cannot_run() 
 #[test]
 fn a_removal_that_was_given_up_or_another_installation_guards_the_machine_again() {
     for argument in ["abort-remove", "configure", "configure 1.0"] {
-        let machine = program(machine(), "srv/removal", include_str!("../packaging/deb/prerm"));
-        let machine = program(machine, "srv/postinst", include_str!("../packaging/deb/postinst"));
+        let machine = program(machine(), "srv/removal", include_str!("../../../packaging/deb/prerm"));
+        let machine = program(machine, "srv/postinst", include_str!("../../../packaging/deb/postinst"));
         let machine = program(machine, "srv/on-restart", "#!/bin/sh\necho \"$@\" >>/srv/started\n");
         let run = enter(
             &machine,
@@ -227,5 +228,5 @@ fn a_removal_that_was_given_up_or_another_installation_guards_the_machine_again(
         let started = fs::read_to_string(machine.path("srv/started")).unwrap_or_default();
         assert_eq!(started, "vfguard-watch.path\nvfguard.timer\n", "{argument}: {started}{}", said(&run));
     }
-    assert!(include_str!("../packaging/vfguard.spec").contains("\n%post\n# Of a removal before this, or of one that was given up (src/gate/removing.rs).\nrm -f /run/vfguard/removing\n"));
+    assert!(include_str!("../../../packaging/vfguard.spec").contains("\n%post\n# Of a removal before this, or of one that was given up (src/gate/removing.rs).\nrm -f /run/vfguard/removing\n"));
 }

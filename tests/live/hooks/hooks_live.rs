@@ -1,6 +1,7 @@
 //! The way through the service on a live root: a namespace of its own made of this machine's programs, where a stand-in for systemctl
 //! runs the units' own command lines. (With a real systemd: the vm tier.)
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::lab::Lab;
@@ -290,8 +291,8 @@ fn where_upstart_is_the_init_a_hook_works_itself_though_the_package_brought_unit
     let machine = machine
         .file("usr/sbin/initctl", "")
         .file("etc/init/control-alt-delete.conf", "")
-        .file("usr/libexec/vfguard/upstart-wrapper", include_str!("../packaging/el6/wrapper"))
-        .file("usr/sbin/vfguard-upstart", include_str!("../packaging/el6/vfguard-upstart"));
+        .file("usr/libexec/vfguard/upstart-wrapper", include_str!("../../../packaging/el6/wrapper"))
+        .file("usr/sbin/vfguard-upstart", include_str!("../../../packaging/el6/vfguard-upstart"));
     let run = enter(
         &machine,
         "rm -f /usr/lib/systemd/systemd; for p in reboot shutdown telinit; do rm -f /sbin/$p; printf '#!/bin/sh\\n' >/sbin/$p; done; sh /usr/sbin/vfguard-upstart install; \
@@ -310,7 +311,7 @@ fn where_yums_action_follows_a_scriptlet_only_decides_and_the_action_shows_the_b
         .file("etc/yum.conf", "[main]\nplugins=1\n")
         .file("usr/lib/yum-plugins/post-transaction-actions.py", "")
         .file("etc/yum/pluginconf.d/post-transaction-actions.conf", "[main]\nenabled=1\n")
-        .file("etc/yum/post-actions/vfguard.action", include_str!("../packaging/hooks/yum.action"));
+        .file("etc/yum/post-actions/vfguard.action", include_str!("../../../packaging/hooks/yum.action"));
     let yum = |option: &str| {
         format!("ln -sfn /run /var/run; bash -c 'exec -a \"yum {option}\" sleep 300' & echo $! >/var/run/yum.pid; sleep 0.2")
     };

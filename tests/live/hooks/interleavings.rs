@@ -2,6 +2,7 @@
 //! happens, and it goes on. Built with `--features failpoints` (tests/run.sh build).
 #![cfg(feature = "failpoints")]
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::{Machine, Run};

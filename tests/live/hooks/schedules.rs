@@ -15,6 +15,7 @@
 #![cfg(feature = "failpoints")]
 #![allow(clippy::print_stderr)] // that story
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::kernels::Random;

@@ -1,5 +1,6 @@
 //! How long a hook waits, on a live root of its own: for a worker that systemd does not begin, and for one that does not end.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::live::enter;

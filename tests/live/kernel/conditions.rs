@@ -1,5 +1,6 @@
 //! A host that is in no state to be helped: read-only, full, not ours. Each ends in one line with a remedy, and nothing half-done.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::lab::Lab;

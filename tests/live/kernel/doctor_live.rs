@@ -1,6 +1,7 @@
 //! `doctor` where it asks somebody: systemd and servers, on a live root of its own. (rpm is asked in the rpm tier, a real systemd in
 //! the vm tier.)
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::live::enter;

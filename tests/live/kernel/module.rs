@@ -1,6 +1,7 @@
 //! Modules as distributions ship them, judged against their own kernels, and the policy about them: the lab's images
 //! (tests/lab/fetch.sh --images).
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::lab::Lab;

@@ -1,5 +1,6 @@
 //! The stories of the README, from the binary, on real headers and real sources.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::lab::Lab;

@@ -1,12 +1,12 @@
 //! `rehearse` and the package manager: real apt on a live root of its own, and a mirror on loopback that changes meanwhile.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
-#[path = "rehearse_live/mirror.rs"]
 mod mirror;
-#[path = "rehearse_live/packages.rs"]
 mod packages;
+#[path = "../../support/mod.rs"]
 mod support;
-#[path = "support/tar.rs"]
+#[path = "../../support/tar.rs"]
 mod tar;
 
 use machine::live::enter;

@@ -1,5 +1,6 @@
 //! The boot default is moved where that has an effect, and whatever happens meanwhile, the wanted kernel is not lost.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::{Machine, Run, MACHINE_ID};

@@ -1,6 +1,7 @@
 //! What the entry that boots next loads: the image whole and of a kind that the installed GRUB can load, the ramdisk there and whole, and
 //! an entry without one where its siblings have one.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::{ramdisk, Machine, MACHINE_ID};

@@ -1,6 +1,7 @@
 //! `accept_in_tree = "fallback"`: where no release of the recipe builds for a kernel, that kernel's own driver will do, with a warning.
 //! A record lets it be looked at, and never stands for it.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::{ko, Machine, Run};

@@ -1,6 +1,7 @@
 //! A device whose master carries the network without it: a kernel that lacks its driver degrades the machine and locks nobody out. In
 //! doubt it does.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::{ko, Machine, Run, VF};

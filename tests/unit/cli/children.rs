@@ -1,5 +1,5 @@
 //! What vfguard starts ends with it, even when it is killed: real programs, run as vfguard runs them by a process that is killed. (What
-//! a whole run starts in the lab: `build_lab_kill`, `build_lab_initramfs`.)
+//! a whole run starts in the lab: `failpoints` of `build_lab`.)
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;

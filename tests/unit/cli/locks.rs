@@ -1,5 +1,6 @@
 //! The lock of a run, when somebody cleans `/run` while it is held.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::Machine;

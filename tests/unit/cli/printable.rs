@@ -1,6 +1,7 @@
 //! What comes from elsewhere (a name in sysfs, a module's own words, a file's name, what a person wrote) neither acts on the
 //! terminal nor makes a line of its own, whatever verb tells of it and wherever it is told.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::{ko, Machine, Run, VF};

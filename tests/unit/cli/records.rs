@@ -1,5 +1,6 @@
 //! A record that only informs decides nothing: where it cannot be written, that is a line. One that decides is an error.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::Machine;

@@ -1,5 +1,6 @@
 //! The reader of what is printed goes away: the work ends as if it were watched.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::terminal::{code, is_as, redirected, tree, Watched};

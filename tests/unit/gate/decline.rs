@@ -1,5 +1,6 @@
 //! `decline` is about one kernel: it stays off and refuses nothing, a later one is treated as ever, and `accept` takes it back.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::{Machine, Run, MACHINE_ID};

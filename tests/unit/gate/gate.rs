@@ -1,5 +1,6 @@
 //! The gate from outside: what closes it, what opens it, and where vfguard keeps its hands off.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::{Machine, Run};

@@ -1,6 +1,7 @@
 //! Leaving a mode undoes what it did, gate and hold: the default is promoted where the wanted kernel is safe, and otherwise what is
 //! left is said by every report, with what ends it.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::{Machine, Run};

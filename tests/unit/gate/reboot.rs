@@ -1,5 +1,6 @@
 //! `vfguard reboot` beside what else is at work: a package manager, another run, a closing that fits in.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::Machine;

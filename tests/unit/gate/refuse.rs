@@ -1,5 +1,6 @@
 //! The two locks fail one at a time: whatever becomes of the gate, the boot default is held, and the other way round.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::{Machine, Run};

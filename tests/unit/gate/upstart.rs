@@ -1,6 +1,7 @@
 //! The gate where upstart is the init (EL6), on roots made of files: the wrappers of packaging/el6 around programs that only say how
 //! they were called.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::{Machine, Run};

@@ -1,5 +1,6 @@
 //! Machines whose devices a built-in recipe claims, and whose kernels drive them by themselves: nothing is downloaded, built or refused.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::{ko, Machine, Run};

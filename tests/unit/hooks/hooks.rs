@@ -1,5 +1,6 @@
 //! What the person sees who watches a transaction, and what is left of a kernel that was removed.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::Machine;
@@ -327,7 +328,7 @@ fn a_removal_tells_what_was_moved_and_no_verdict() {
 
 #[test]
 fn the_package_for_yum_brings_what_its_hooks_need() {
-    let spec = include_str!("../packaging/vfguard.spec");
+    let spec = include_str!("../../../packaging/vfguard.spec");
     let old = spec.split("%else\nRequires: ").nth(1).unwrap().lines().next().unwrap();
     assert!(old.contains("yum-plugin-post-transaction-actions"), "{old}");
     let trigger = spec.split("%triggerin -- kernel").nth(1).unwrap();

@@ -2,6 +2,7 @@
 //! kernel comes, and in the same transaction the oldest one goes. Whichever of the hooks die, the last one decides; and none leads into a
 //! kernel whose initramfs and boot entry are not written.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::{ramdisk, Machine, MACHINE_ID};

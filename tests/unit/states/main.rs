@@ -4,31 +4,13 @@
 //! Each scene has some of the actors, and each property is seen to fail where the guard that it rests on is taken out.
 //! `VFGUARD_FULL` plays larger scenes.
 
-#[path = "states/actor.rs"]
 mod actor;
-#[path = "states/boot.rs"]
-mod boot;
-#[path = "states/event.rs"]
-mod event;
-#[path = "states/gate.rs"]
-mod gate;
-#[path = "states/model.rs"]
 mod model;
-#[path = "states/person.rs"]
-mod person;
-#[path = "states/program.rs"]
-mod program;
-#[path = "states/property.rs"]
 mod property;
-#[path = "states/real.rs"]
 mod real;
-#[path = "states/run.rs"]
-mod run;
-#[path = "states/scene.rs"]
 mod scene;
-#[path = "states/scenes.rs"]
 mod scenes;
-#[path = "states/world.rs"]
+mod step;
 mod world;
 
 use model::Action;

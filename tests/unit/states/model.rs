@@ -1,10 +1,11 @@
 //! The model as stateright explores it.
 
 use super::actor::{Actor, Pc, Who, ALL};
-use super::event::{self, Event};
+use super::property;
 use super::scene::Scene;
+use super::step::event::{self, Event};
+use super::step::{boot, gate, person, program, run};
 use super::world::World;
-use super::{boot, gate, person, program, property, run};
 use stateright::{Model, Property};
 
 /// One thing that happens.

@@ -3,8 +3,8 @@
 
 use super::actor::{Actor, Pc, Who, ALL};
 use super::model;
-use super::run;
 use super::scene::Scene;
+use super::step::run;
 use super::world::{Card, Env, World, K};
 use stateright::Property;
 

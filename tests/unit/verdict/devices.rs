@@ -1,5 +1,6 @@
 //! A network device that is missing proves nothing: what is held and closed on its account stays so until it is back, or gone for good.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::{Machine, Run};
@@ -411,7 +412,7 @@ fn a_machine_that_never_had_a_network_device_is_not_held_for_one() {
 
 /// What a rule of udev's starts for a device, as far as ours go: conditions, TEST, GOTO and what is added to SYSTEMD_WANTS (udev(7)).
 fn udev(keys: &[(&str, &str)], decided: bool) -> Vec<String> {
-    let rules = include_str!("../packaging/udev/60-vfguard.rules");
+    let rules = include_str!("../../../packaging/udev/60-vfguard.rules");
     let (mut wants, mut skip) = (Vec::new(), None);
     for line in rules.lines().filter(|l| !l.starts_with('#')) {
         if skip.is_some_and(|label| line != format!("LABEL=\"{label}\"")) {

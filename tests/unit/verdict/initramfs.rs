@@ -1,5 +1,6 @@
 //! An initramfs is read as the kernel unpacks it: archives of real cpio, packed by real programs, in any number and order.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::Machine;

@@ -2,6 +2,7 @@
 //! the allocator, and no answer comes of it.
 #![allow(missing_docs)]
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::{Machine, Run};

@@ -1,6 +1,7 @@
 //! One verdict for all verbs: on every machine of tests/cases/next-boot, `check`, `status`, `next-boot`, `reconcile`, `reboot` and
 //! `doctor` tell the same kernels, the same certainty and the same verdict.
 
+#[path = "../../machine/mod.rs"]
 mod machine;
 
 use machine::{Machine, Run};

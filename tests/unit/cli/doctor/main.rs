@@ -1,7 +1,7 @@
 //! `doctor`: each check of what is in order and of what is not, on machines made of files; each failure names what mends it.
 
+#[path = "../../../machine/mod.rs"]
 mod machine;
-#[path = "doctor/secrets.rs"]
 mod secrets;
 
 use machine::Machine;
@@ -27,13 +27,16 @@ fn good() -> Machine {
         ("usr/lib/yum-plugins/post-transaction-actions.py", "x"),
         ("etc/yum/pluginconf.d/post-transaction-actions.conf", "[main]\nenabled = 1\n"),
         // Those of the package itself.
-        ("etc/yum/post-actions/vfguard.action", include_str!("../packaging/hooks/yum.action")),
+        ("etc/yum/post-actions/vfguard.action", include_str!("../../../../packaging/hooks/yum.action")),
         ("etc/dnf/dnf.conf", "[main]\ngpgcheck=1\n"),
         ("usr/lib/python3.9/site-packages/dnf-plugins/post-transaction-actions.py", "x"),
-        ("etc/dnf/plugins/post-transaction-actions.d/vfguard.action", include_str!("../packaging/hooks/dnf.action")),
+        (
+            "etc/dnf/plugins/post-transaction-actions.d/vfguard.action",
+            include_str!("../../../../packaging/hooks/dnf.action"),
+        ),
         ("etc/dnf/libdnf5-plugins/actions.conf", "[main]\nenabled = 1\n"),
         ("usr/lib64/libdnf5/plugins/actions.so", "x"),
-        ("etc/dnf/libdnf5-plugins/actions.d/vfguard.actions", include_str!("../packaging/hooks/dnf5.actions")),
+        ("etc/dnf/libdnf5-plugins/actions.d/vfguard.actions", include_str!("../../../../packaging/hooks/dnf5.actions")),
         ("var/lib/rpm/rpmdb.sqlite", "…\0vfguard reconcile --from rpm-trigger\0…"),
     ] {
         m = m.file(file, text);

@@ -1,14 +1,11 @@
 //! Fetching against a real server that misbehaves: whatever it does, either the pinned bytes come through or nothing, in time.
 #![allow(missing_docs)]
 
-#[path = "fetch/cache.rs"]
 mod cache;
-#[path = "fetch/network.rs"]
 mod network;
-#[path = "fetch/server.rs"]
 mod server;
+#[path = "../../../support/mod.rs"]
 mod support;
-#[path = "fetch/trust.rs"]
 mod trust;
 
 use std::fs;

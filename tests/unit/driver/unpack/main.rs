@@ -2,11 +2,10 @@
 //! is ever written outside the private directory.
 #![allow(missing_docs)]
 
-#[path = "support/hostile.rs"]
+#[path = "../../../support/hostile.rs"]
 mod hostile;
-#[path = "unpack/packings.rs"]
 mod packings;
-#[path = "support/tar.rs"]
+#[path = "../../../support/tar.rs"]
 mod tar;
 
 use std::fs;

@@ -1,11 +1,11 @@
 //! The boot default under its lock: held by whoever refuses, promoted by a run that found all safe.
 
-use super::actor::{Actor, End, Pc, Phase, Plan, Who};
 use super::gate::opening;
-use super::real;
 use super::run::{carry_out, look_again, next_round, refuse_rest};
-use super::scene::{Mutation, Scene};
-use super::world::{Card, Env, Hold, Lock, Vars, World};
+use crate::actor::{Actor, End, Pc, Phase, Plan, Who};
+use crate::real;
+use crate::scene::{Mutation, Scene};
+use crate::world::{Card, Env, Hold, Lock, Vars, World};
 
 /// One step at the boot default; `None` where the actor is elsewhere.
 pub fn step(scene: &Scene, world: &mut World, who: Who) -> Option<bool> {

@@ -1,9 +1,10 @@
 //! Hardware, time, and death.
 
-use super::actor::{Actor, Pc, Who, ALL};
-use super::scene::{Mutation, Scene};
-use super::world::{Card, Env, Gate, Seen, Vars, World};
-use super::{program, real};
+use super::program;
+use crate::actor::{Actor, Pc, Who, ALL};
+use crate::real;
+use crate::scene::{Mutation, Scene};
+use crate::world::{Card, Env, Gate, Seen, Vars, World};
 
 /// An actor is killed, and what comes after a unit's failure comes.
 pub fn die(scene: &Scene, world: &mut World, who: Who) {

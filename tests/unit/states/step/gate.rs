@@ -1,9 +1,9 @@
 //! The gate under its lock: closed by whoever refuses, opened by a run that found all safe.
 
-use super::actor::{Actor, Pc, Who};
 use super::run;
-use super::scene::{Mutation, Scene};
-use super::world::{Lock, Set, World};
+use crate::actor::{Actor, Pc, Who};
+use crate::scene::{Mutation, Scene};
+use crate::world::{Lock, Set, World};
 
 /// One step at the gate; `None` where the actor is elsewhere.
 pub fn step(scene: &Scene, world: &mut World, who: Who) -> Option<bool> {

@@ -1,10 +1,10 @@
 //! What a person orders: an override, a decline, a reboot into the held kernel, a build, and the end of vfguard.
 
-use super::actor::{Actor, Pc, Phase, Who};
 use super::program::rest;
-use super::scene::{Mutation, Scene};
-use super::world::{Env, Lock, Set, World, K};
 use super::{boot, event, run};
+use crate::actor::{Actor, Pc, Phase, Who};
+use crate::scene::{Mutation, Scene};
+use crate::world::{Env, Lock, Set, World, K};
 
 /// One step; `None` where the actor is elsewhere.
 pub fn step(scene: &Scene, world: &mut World, who: Who) -> Option<bool> {

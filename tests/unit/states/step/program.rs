@@ -1,9 +1,10 @@
 //! What an actor does besides a run of vfguard: package managers and their hooks, systemd's units, tools that write grubenv.
 
-use super::actor::{Actor, Deed, Pc, Who};
-use super::scene::{Mutation, Scene};
-use super::world::{Card, Env, Vars, World};
-use super::{real, run};
+use super::run;
+use crate::actor::{Actor, Deed, Pc, Who};
+use crate::real;
+use crate::scene::{Mutation, Scene};
+use crate::world::{Card, Env, Vars, World};
 
 /// Something from outside begins.
 pub fn begin(world: &mut World, who: Who, deed: Deed) -> bool {

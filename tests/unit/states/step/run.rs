@@ -1,10 +1,11 @@
 //! A run of vfguard, a step for each group of system calls: src/flow/reconcile/mod.rs and src/flow/refuse.rs. What is done under a lock of its own is in
 //! gate.rs and boot.rs.
 
-use super::actor::{Actor, End, Pc, Phase, Plan, Who};
-use super::scene::Scene;
-use super::world::{Lock, Set, World};
-use super::{boot, gate, program, real};
+use super::{boot, gate, program};
+use crate::actor::{Actor, End, Pc, Phase, Plan, Who};
+use crate::real;
+use crate::scene::Scene;
+use crate::world::{Lock, Set, World};
 
 /// Rounds of a run that others overtake.
 const MAX_ROUNDS: u8 = 2;

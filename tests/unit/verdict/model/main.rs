@@ -12,8 +12,8 @@
 //! repeats it with every step told.
 #![allow(clippy::print_stderr)] // that story
 
+#[path = "../../../machine/mod.rs"]
 mod machine;
-#[path = "model/step.rs"]
 mod step;
 
 use machine::kernels::Random;

@@ -180,7 +180,7 @@ fn each_room_uses_the_rooms_that_the_list_names_and_no_others() {
     let found = edges();
     let rooms: BTreeSet<_> = found.keys().chain(told.keys()).collect();
     for room in rooms {
-        assert_eq!(found.get(room), told.get(room), "what {room} uses, and what tests/house.rs says of it");
+        assert_eq!(found.get(room), told.get(room), "what {room} uses, and what tests/unit/house/layers.rs says of it");
     }
 }
 

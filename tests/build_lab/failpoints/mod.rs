@@ -1,0 +1,4 @@
+//! Killed at dangerous instants.
+
+mod initramfs;
+mod kill;

@@ -1,0 +1,6 @@
+//! What is judged of modules and of the initramfs that carries them.
+
+pub mod initramfs;
+mod modules;
+mod origin;
+mod proven;

@@ -4,14 +4,14 @@ use crate::boot::image;
 use crate::host::os_release;
 use crate::host::Host;
 use crate::kernel::KernelRelease;
+use object::read::coff::CoffHeader;
+use object::{pe, LittleEndian as LE, ReadRef, U32};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// The headers, and any section that is read, are smaller.
 const MAX: usize = 64 << 10;
-/// The PE format allows 96 sections to an image.
-const MAX_SECTIONS: usize = 96;
 
 /// What the sections say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,22 +68,16 @@ fn read(host: &Host, path: &Path, name: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes[..end]).into_owned())
 }
 
-/// Where a section's content lies: offset and size.
+/// Where a section's content lies: offset and size. None where the headers are not those of a PE file.
 fn find(head: &[u8], name: &str) -> Option<(u64, u64)> {
-    let u16_at = |at: usize| Some(u16::from_le_bytes(head.get(at..at.checked_add(2)?)?.try_into().ok()?) as usize);
-    let u32_at = |at: usize| Some(u32::from_le_bytes(head.get(at..at.checked_add(4)?)?.try_into().ok()?));
-    let pe = u32_at(0x3c)? as usize;
-    if head.get(..2)? != b"MZ" || head.get(pe..pe.checked_add(4)?)? != b"PE\0\0" {
+    let mut at = u64::from(pe::ImageDosHeader::parse(head).ok()?.nt_headers_offset());
+    if head.read::<U32<LE>>(&mut at).ok()?.get(LE) != pe::IMAGE_NT_SIGNATURE {
         return None;
     }
-    let table = pe + 24 + u16_at(pe + 20)?;
-    (0..u16_at(pe + 6)?.min(MAX_SECTIONS)).find_map(|i| {
-        let at = table + 40 * i;
-        let label = head.get(at..at + 8)?;
-        let label = &label[..label.iter().position(|b| *b == 0).unwrap_or(8)];
-        let (virtual_size, size) = (u32_at(at + 8)?, u32_at(at + 16)?);
-        (label == name.as_bytes()).then_some((u64::from(u32_at(at + 20)?), u64::from(size.min(virtual_size.max(1)))))
-    })
+    // The optional header is skipped: its two forms (PE32, PE32+) say nothing that is asked here.
+    let sections = pe::ImageFileHeader::parse(head, &mut at).ok()?.sections(head, at).ok()?;
+    let (offset, size) = sections.iter().find(|s| s.raw_name() == name.as_bytes())?.pe_file_range();
+    Some((offset.into(), size.into()))
 }
 
 #[cfg(test)]
@@ -91,8 +85,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    #[test]
-    fn the_release_is_read_from_its_section() {
+    /// The least PE file with a `.uname`.
+    fn image() -> Vec<u8> {
         let mut image = vec![0u8; 0x400];
         image[..2].copy_from_slice(b"MZ");
         image[0x3c] = 0x80;
@@ -104,12 +98,44 @@ mod tests {
         image[at + 17] = 2;
         image[at + 21] = 2;
         image[0x200..0x208].copy_from_slice(b"6.12.0-1");
+        image
+    }
+
+    #[test]
+    fn the_release_is_read_from_its_section() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("x.efi"), &image).unwrap();
+        std::fs::write(dir.path().join("x.efi"), image()).unwrap();
         std::fs::write(dir.path().join("m-6.9.1-1.fc40.x86_64+2-1.efi"), b"MZ").unwrap();
         let host = Host::new(dir.path()).unwrap();
         assert_eq!(release(&host, Path::new("/x.efi")).unwrap().as_str(), "6.12.0-1");
         assert_eq!(release(&host, Path::new("/m-6.9.1-1.fc40.x86_64+2-1.efi")).unwrap().as_str(), "6.9.1-1.fc40.x86_64");
+    }
+
+    #[test]
+    fn headers_that_lead_nowhere_have_no_section() {
+        let whole = image();
+        assert_eq!(find(&whole, ".uname"), Some((0x200, 8)));
+        let change = |at: usize, bytes: &[u8]| {
+            let mut bad = whole.clone();
+            bad[at..at + bytes.len()].copy_from_slice(bytes);
+            find(&bad, ".uname")
+        };
+        for (what, at, bytes) in [
+            ("no MZ", 0, &b"ZM"[..]),
+            ("the PE header behind the end", 0x3c, &[0xff; 4]),
+            ("no PE", 0x80, b"NE"),
+            ("no section", 0x86, &[0, 0]),
+            ("more sections than there is room for", 0x86, &[0xff; 2]),
+            ("an optional header beyond the end", 0x94, &[0xff; 2]),
+            ("another name", 0x98, b".other"),
+        ] {
+            assert_eq!(change(at, bytes), None, "{what}");
+        }
+        for end in 0..0x98 + 40 {
+            assert_eq!(find(&whole[..end], ".uname"), None, "cut at {end}");
+        }
+        // A section without content in memory has none.
+        assert_eq!(change(0xa0, &[0; 4]), Some((0x200, 0)));
     }
 
     proptest! {

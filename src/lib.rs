@@ -12,6 +12,7 @@ pub mod error;
 pub mod finding;
 pub mod flow;
 pub mod gate;
+pub mod glob;
 pub mod host;
 pub mod kernel;
 pub mod module;

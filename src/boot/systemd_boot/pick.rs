@@ -1,7 +1,7 @@
 //! Which entry a default or a one-shot names.
 
-use super::uapi::glob;
 use super::LoaderEntry;
+use crate::glob;
 use std::iter;
 
 /// What a pattern is compared with. Up to systemd 256 the counter of boots is a part of an entry's id, since 259 it is not, and stable
@@ -35,7 +35,7 @@ impl Ids {
 /// The first entry of the menu that a pattern matches.
 pub(super) fn matching<'a>(entries: &'a [LoaderEntry], pattern: &str, ids: Ids) -> Option<&'a LoaderEntry> {
     let pattern = pattern.to_lowercase();
-    let is = |name: &str| glob(pattern.as_bytes(), name.as_bytes());
+    let is = |name: &str| glob::fits_efi(&pattern, name);
     entries.iter().find(|e| match ids {
         Ids::Counted => is(&e.name),
         Ids::Plain => is(&e.id),

@@ -1,5 +1,4 @@
-//! Versions and patterns of the UAPI group's specifications, as systemd has them (`src/fundamental/string-util-fundamental.c`,
-//! `src/boot/efi-string.c`).
+//! Versions of the UAPI group's specification, as systemd has them (`src/fundamental/string-util-fundamental.c`).
 
 use std::cmp::Ordering;
 
@@ -54,49 +53,6 @@ pub fn compare_versions(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// fnmatch(3) with `*`, `?` and sets, as boot.c has it.
-pub(super) fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    // Iterative, with one place to go back to, so that no pattern takes exponential time.
-    let (mut p, mut t, mut back) = (0, 0, None);
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                back = Some((p, t));
-                p += 1;
-                continue;
-            }
-            Some(b'?') => {
-                (p, t) = (p + 1, t + 1);
-                continue;
-            }
-            Some(b'[') => {
-                if let Some((hit, length)) = set(&pattern[p..], text[t]) {
-                    if hit {
-                        (p, t) = (p + length, t + 1);
-                        continue;
-                    }
-                }
-            }
-            Some(c) if *c == text[t] => {
-                (p, t) = (p + 1, t + 1);
-                continue;
-            }
-            _ => {}
-        }
-        let Some((star, from)) = back else { return false };
-        back = Some((star, from + 1));
-        (p, t) = (star + 1, from + 1);
-    }
-    pattern[p..].iter().all(|c| *c == b'*')
-}
-
-fn set(pattern: &[u8], c: u8) -> Option<(bool, usize)> {
-    let end = pattern.iter().skip(2).position(|b| *b == b']')? + 2;
-    let inside = &pattern[1..end];
-    let ranges = inside.windows(3).any(|w| w[1] == b'-' && w[0] <= c && c <= w[2]);
-    Some((ranges || inside.contains(&c), end + 1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,20 +84,5 @@ mod tests {
         assert_eq!(compare_versions("~", ""), Ordering::Less);
         assert_eq!(compare_versions("1_", "1"), Ordering::Equal);
         assert_eq!(compare_versions("6.1.0-9", "6.1.0-10"), Ordering::Less);
-    }
-
-    #[test]
-    fn globs_match_whole_names() {
-        for (pattern, text, want) in [
-            ("arch-*", "arch-6.conf", true),
-            ("arch", "arch.conf", false),
-            ("*a*b", "xaxxab", true),
-            ("a?c", "abc", true),
-            ("[a-c]x", "bx", true),
-            ("[abc", "a", false),
-        ] {
-            assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), want, "{pattern} {text}");
-        }
-        assert!(!glob("*a".repeat(2000).as_bytes(), "a".repeat(1500).as_bytes()));
     }
 }

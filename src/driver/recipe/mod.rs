@@ -15,6 +15,7 @@ pub use range::{Fallback, Kernels, Numbers};
 use crate::driver::packing::ENDINGS;
 use crate::driver::Digest;
 use crate::error::advise;
+use crate::glob;
 use crate::kernel::KernelRelease;
 use crate::release::rpmvercmp;
 use crate::text::redact::scrub;
@@ -140,7 +141,7 @@ impl Recipe {
 
     /// Whether one of its patterns matches a modalias.
     pub fn claims(&self, modalias: &str) -> bool {
-        self.devices.iter().any(|pattern| matches(pattern.as_bytes(), modalias.as_bytes()))
+        self.devices.iter().any(|pattern| glob::fits(pattern, modalias))
     }
 
     /// The driver's module: the first that it makes.
@@ -222,31 +223,6 @@ fn misplaced(message: &str) -> Option<&'static str> {
 /// The recipe that counts for a device: the first that claims it.
 pub fn claiming<'r>(recipes: &'r [Recipe], modalias: &str) -> Option<&'r Recipe> {
     recipes.iter().find(|r| r.claims(modalias))
-}
-
-/// Shell-style matching of `*` and `?`, in time proportional to both lengths' product at worst.
-fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(&c) if c == b'?' || c == text[t] => {
-                p += 1;
-                t += 1;
-            }
-            _ => {
-                let Some((at, from)) = star else { return false };
-                star = Some((at, from + 1));
-                p = at + 1;
-                t = from + 1;
-            }
-        }
-    }
-    pattern[p..].iter().all(|&c| c == b'*')
 }
 
 #[cfg(test)]

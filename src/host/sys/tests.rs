@@ -1,5 +1,6 @@
 //! The capabilities that the kernel tells, and where `unsafe` may be used.
 
+use nix::libc;
 use std::fs;
 use std::path::Path;
 
@@ -34,4 +35,20 @@ fn no_other_file_lifts_the_ban_on_unsafe_code_and_each_use_here_says_why_it_is_s
     let here = include_str!("mod.rs").split("mod tests").next().unwrap();
     let uses = here.matches("unsafe {").count();
     assert!(uses > 5 && uses == here.matches("// SAFETY: ").count(), "{uses} uses");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(4000))]
+
+    /// It takes a `[` without an end literally, which `fits` does not.
+    #[test]
+    fn patterns_fit_as_fnmatch_of_the_c_library_says(
+        pattern in r"([abc*?-]|\\[abc*?\\\[]|\[[!^]?\]?[abc-]{1,4}\]){0,6}", text in r"[abc\]\\-]{0,6}"
+    ) {
+        let c = |s: &str| std::ffi::CString::new(s).unwrap();
+        let (p, t) = (c(&pattern), c(&text));
+        // SAFETY: both are strings with an end, and fnmatch keeps neither.
+        let want = unsafe { libc::fnmatch(p.as_ptr(), t.as_ptr(), 0) } == 0;
+        proptest::prop_assert_eq!(crate::glob::fits(&pattern, &text), want, "{} {}", pattern, text);
+    }
 }

@@ -22,13 +22,13 @@ const LAYERS: [&str; 15] = [
     "host",
     "print",
     "text",
-    "decompress error finding progress release",
+    "decompress error finding glob progress release",
 ];
 
 /// The arrows that there are. One more is a decision: add it here, with the change that needs it.
-const EDGES: [(&str, &str); 22] = [
+const EDGES: [(&str, &str); 23] = [
     ("audit", "error host release"),
-    ("boot", "audit config error host kernel"),
+    ("boot", "audit config error glob host kernel"),
     (
         "cli",
         "audit boot config doctor driver error finding flow gate host kernel module packages print progress report retention text \
@@ -37,14 +37,15 @@ const EDGES: [(&str, &str); 22] = [
     ("config", "error host text"),
     ("decompress", ""),
     ("doctor", "audit boot config driver error finding flow host kernel packages text verdict"),
-    ("driver", "boot config error finding host kernel module packages progress release text"),
+    ("driver", "boot config error finding glob host kernel module packages progress release text"),
     ("error", ""),
     ("finding", ""),
     ("flow", "audit boot config driver error finding gate host kernel module packages progress retention text verdict"),
     ("gate", "audit config error host kernel text"),
+    ("glob", ""),
     ("host", "error print text"),
     ("kernel", "decompress finding host packages release"),
-    ("module", "decompress finding host kernel"),
+    ("module", "decompress finding glob host kernel"),
     ("packages", "error host release"),
     ("print", "text"),
     ("progress", ""),

@@ -1,4 +1,7 @@
 //! Versions of the UAPI group's specification, as systemd has them (`src/fundamental/string-util-fundamental.c`).
+//!
+//! The crate uapi-version (0.4) orders some versions otherwise than systemd 252 does (`systemd-analyze compare-versions`): `6.01`
+//! after `6.1`, which are equal, and `-~9` before `-^Z`, which comes after it. The loader sorts by systemd's rules.
 
 use std::cmp::Ordering;
 
@@ -84,5 +87,9 @@ mod tests {
         assert_eq!(compare_versions("~", ""), Ordering::Less);
         assert_eq!(compare_versions("1_", "1"), Ordering::Equal);
         assert_eq!(compare_versions("6.1.0-9", "6.1.0-10"), Ordering::Less);
+        // What `systemd-analyze compare-versions` says.
+        assert_eq!(compare_versions("6.01", "6.1"), Ordering::Equal);
+        assert_eq!(compare_versions("-~9", "-^Z"), Ordering::Greater);
+        assert_eq!(compare_versions("01-9^", "1_10"), Ordering::Less);
     }
 }

@@ -10,6 +10,7 @@ mod choose;
 pub mod declined;
 pub mod efi;
 mod entry;
+#[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod grub2;
 pub mod grubenv;

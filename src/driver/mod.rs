@@ -4,6 +4,7 @@
 mod build;
 pub mod digest;
 pub mod fetch;
+#[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod headers;
 pub mod install;

@@ -40,6 +40,7 @@ pub fn certificates(host: &Host, release: &KernelRelease) -> Option<Vec<Vec<u8>>
 }
 
 /// For tests with any bytes.
+#[cfg(any(test, fuzzing))]
 pub(crate) fn look(image: &[u8]) {
     let found = search(payload(image)).unwrap_or_default();
     split(&found.concat());

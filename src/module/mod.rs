@@ -4,7 +4,7 @@
 //! Where the verifier cannot know, it is stricter than the kernel, never laxer.
 
 mod file;
-#[doc(hidden)]
+#[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod initramfs;
 mod names;

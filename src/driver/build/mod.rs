@@ -19,7 +19,7 @@ use self::toolchain::Toolchain;
 use super::recipe::Filling;
 use super::sandbox::run::{Ended, Stop};
 use super::sandbox::watch::free;
-use super::sandbox::{Sandbox, JOB_MEMORY};
+use super::sandbox::{self, Sandbox};
 use super::{Recipe, Release, SourceTree};
 use crate::finding::{Code, Finding};
 use crate::host::command::Spec;
@@ -67,15 +67,7 @@ pub struct Failure {
 
 /// Parallel jobs: asked for, else set, else as many as there are cores and memory for.
 pub fn jobs(asked: Option<u32>, set: Option<u32>) -> u32 {
-    if let Some(jobs) = asked.or(set) {
-        return jobs.max(1);
-    }
-    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-    let memory = sysinfo::System::new().map(|mut system| {
-        system.refresh_memory();
-        system.available_memory()
-    });
-    cores.min(memory.map_or(1, |m| m / JOB_MEMORY)).clamp(1, 1024) as u32
+    asked.or(set).unwrap_or_else(sandbox::jobs).max(1)
 }
 
 /// The command that a recipe wants run before make; none for most.

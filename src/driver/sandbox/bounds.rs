@@ -14,7 +14,9 @@ const LEAST_DISK: u64 = 256 << 20;
 /// The files that a build may make: a driver's are 2,000.
 pub(super) const MAX_FILES: u64 = 100_000;
 /// Memory that one job of make takes at its peak: 0.2 GB were measured, twice that is left.
-pub const JOB_MEMORY: u64 = 512 << 20;
+const JOB_MEMORY: u64 = 512 << 20;
+/// The most jobs; the settings take no more either.
+const MAX_JOBS: u64 = 1024;
 /// The least that a build may have of memory where the machine has it: pahole with a vmlinux takes 1 GB, the linker of a large
 /// driver as much.
 const LEAST_MEMORY: u64 = 4 << 30;
@@ -46,9 +48,27 @@ pub(super) fn without_system_v() {
 
 /// The bytes of memory that this machine has; none where it cannot be told.
 pub(super) fn machine() -> Option<u64> {
+    Some(memory()?.total_memory()).filter(|&bytes| bytes > 0)
+}
+
+/// This machine's memory as it is now.
+fn memory() -> Option<sysinfo::System> {
     let mut system = sysinfo::System::new().ok()?;
     system.refresh_memory();
-    Some(system.total_memory()).filter(|&bytes| bytes > 0)
+    Some(system)
+}
+
+/// As many parallel jobs as this process may use cores, and as there is memory for now.
+pub fn jobs() -> u32 {
+    // The standard library counts what affinity and quota leave of the cores; sysinfo counts all of the machine's.
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    jobs_for(cores, memory().map(|system| system.available_memory()))
+}
+
+/// One job where it cannot be told how much memory there is: more could take what the machine does not have.
+fn jobs_for(cores: u64, available: Option<u64>) -> u32 {
+    let room = available.map_or(1, |bytes| bytes / JOB_MEMORY);
+    cores.min(room).clamp(1, MAX_JOBS) as u32
 }
 
 /// The size of a build directory that lies in memory; none where there is too little of that.
@@ -164,6 +184,25 @@ mod tests {
         assert_eq!(disk(GB), Some(GB / 2));
         assert_eq!(disk(600 << 20), Some(300 << 20));
         assert_eq!(disk(400 << 20), None);
+    }
+
+    #[test]
+    fn a_machine_with_little_memory_gets_fewer_jobs_than_cores_and_never_none() {
+        for (cores, available, jobs) in [
+            (8, Some(64 * GB), 8),
+            (8, Some(4 * GB), 8),
+            (8, Some(4 * GB - 1), 7),
+            (8, Some(GB), 2),
+            (8, Some(GB - 1), 1),
+            (8, Some(1), 1),
+            (8, Some(0), 1),
+            (8, None, 1),
+            (1, Some(64 * GB), 1),
+            (0, Some(64 * GB), 1),
+            (100_000, Some(u64::MAX), 1024),
+        ] {
+            assert_eq!(jobs_for(cores, available), jobs, "{cores} cores, {available:?} bytes");
+        }
     }
 
     #[test]

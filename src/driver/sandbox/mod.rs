@@ -26,7 +26,7 @@ mod seccomp;
 mod strays;
 pub(super) mod watch;
 
-pub use self::bounds::{promised_bounds, JOB_MEMORY};
+pub use self::bounds::{jobs, promised_bounds};
 use self::child::{Namespaces, Setup, SetupStep};
 pub use self::disk::{apart, Apart};
 use self::landlock::{Allowed, Rule};

@@ -1,5 +1,6 @@
 //! One request: what reqwest is told, and what its answers mean.
 
+use super::names::Names;
 use super::{Failure, Limits};
 use crate::config::Fetch;
 use crate::host::files::trust;
@@ -10,22 +11,20 @@ use reqwest::header::{HeaderMap, HeaderValue, ACCEPT_ENCODING, RETRY_AFTER};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::StatusCode;
 use std::cell::OnceCell;
-use std::mem::ManuallyDrop;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// As many redirects are followed (as browsers and curl's default for scripts do, roughly); SourceForge needs three.
 const MAX_REDIRECTS: usize = 10;
 
-/// A client that is made when it is first needed: a machine that fetches from files needs no certificates. It is never
-/// dropped: that would wait for look-ups of names under way, which no time limit reaches.
+/// A client that is made when it is first needed: a machine that fetches from files needs no certificates.
 #[derive(Default)]
-pub(super) struct Lazy(OnceCell<Result<ManuallyDrop<Client>, String>>);
+pub(super) struct Lazy(OnceCell<Result<Client, String>>);
 
 impl Lazy {
     /// Sends a request and gives the answer, if it is the one that carries the archive.
     pub(super) fn get(&self, url: &reqwest::Url, host: &Host, config: &Fetch, limits: &Limits) -> Result<Response, Failure> {
-        let client =
-            self.0.get_or_init(|| client(host, config, limits).map(ManuallyDrop::new).map_err(|e| format!("{e:#}")));
+        let client = self.0.get_or_init(|| client(host, config, limits).map_err(|e| format!("{e:#}")));
         let client = client.as_ref().map_err(|e| Failure::Next(anyhow!(e.clone())))?;
         let response = client.get(url.clone()).send().map_err(failure)?;
         let status = response.status();
@@ -51,6 +50,7 @@ fn client(host: &Host, config: &Fetch, limits: &Limits) -> Result<Client> {
         Client::builder()
             .user_agent(concat!("vfguard/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers.clone())
+            .dns_resolver(Arc::new(Names::default()))
             .connect_timeout(limits.connect)
             .timeout(limits.stall)
             .pool_max_idle_per_host(0)

@@ -5,6 +5,7 @@
 
 mod http;
 mod limits;
+mod names;
 mod network;
 mod place;
 mod store;

@@ -15,7 +15,7 @@
 use super::bounds;
 use super::landlock::{self, Rule};
 use crate::host::command::tied::{self, Reach};
-use crate::host::sys::{self, Fork};
+use crate::host::sys::{self, Child, Fork};
 use nix::errno::Errno;
 use nix::fcntl::{open, OFlag};
 use nix::libc::sock_filter;
@@ -30,7 +30,7 @@ use nix::sys::wait::{waitpid, WaitPidFlag, WaitStatus};
 use nix::unistd::{self, Gid, Pid, Uid};
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 
 /// One step on the way to the private root; destinations lie below it.
 #[derive(Debug)]
@@ -89,10 +89,6 @@ pub(super) struct Setup {
     pub landlock: Vec<Rule>,
     /// Which system calls may be made; nothing where the kernel cannot be told so.
     pub seccomp: Vec<sock_filter>,
-    /// Where a failing step is told.
-    pub report: RawFd,
-    /// Where it tells its id and waits to be moved into a cgroup; none where it is not.
-    pub hold: Option<RawFd>,
     /// Our own process, whose death ends the build.
     pub parent: Pid,
 }
@@ -113,18 +109,19 @@ pub(super) struct Namespaces {
 type Failure = (u16, Errno);
 
 impl Setup {
-    /// Runs in the child. Returns in the process that shall execute the program.
-    pub(super) fn enter(&self) -> io::Result<()> {
-        self.all().map_err(|(step, errno)| {
+    /// Runs in the child. Returns in the process that shall execute the program. A failing step is told at `report`; at `hold`, if there is one, the child
+    /// tells its id and waits to be moved into a cgroup.
+    pub(super) fn enter(&self, child: &Child, [report, hold]: [Option<BorrowedFd<'_>>; 2]) -> io::Result<()> {
+        self.all(child, hold).map_err(|(step, errno)| {
             let mut message = [0; 6];
             message[..4].copy_from_slice(&(errno as i32).to_le_bytes());
             message[4..].copy_from_slice(&step.to_le_bytes());
-            sys::write_raw(self.report, &message);
+            let _ = report.map(|report| unistd::write(report, &message));
             io::Error::from_raw_os_error(errno as i32)
         })
     }
 
-    fn all(&self) -> Result<(), Failure> {
+    fn all(&self, child: &Child, hold: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
         let _ = prctl::set_pdeathsig(Signal::SIGKILL);
         if unistd::getppid() != self.parent {
             sys::exit_now(1);
@@ -132,22 +129,22 @@ impl Setup {
         // Where memory runs out, the build goes first. Not everywhere writable; nothing depends on it.
         let _ = sys::write_file(c"/proc/self/oom_score_adj", b"1000");
         // Before anything is started: what a cgroup is to hold must be in it from the first.
-        if let Some(fd) = self.hold {
-            sys::write_raw(fd, &Pid::this().as_raw().to_ne_bytes());
-            sys::await_raw(fd);
+        if let Some(hold) = hold {
+            let _ = unistd::write(hold, &Pid::this().as_raw().to_ne_bytes());
+            while unistd::read(hold, &mut [0]) == Err(Errno::EINTR) {}
         }
         umask(Mode::from_bits_truncate(0o022));
         // None of a session of its own has the caller's terminal, into which something could be typed for root (TIOCSTI).
         unistd::setsid().map_err(|e| (number::SESSION, e))?;
         if let Some(namespaces) = &self.namespaces {
-            namespaces.enter(self)?;
+            namespaces.enter(self, child)?;
         } else {
             // The signal below ends make alone, and what it has started would go on.
-            tied::enter(self.parent, Reach::Descendants).map_err(|e| (number::INIT, e))?;
+            tied::enter(child, self.parent, Reach::Descendants).map_err(|e| (number::INIT, e))?;
             unistd::chdir(self.dir.as_c_str()).map_err(|e| (number::DIRECTORY, e))?;
             self.shed()?;
         }
-        sys::close_on_exec_from(3);
+        sys::close_on_exec_from(child, 3);
         Ok(())
     }
 
@@ -193,7 +190,7 @@ impl Setup {
 const WATCHED: [Signal; 4] = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
 impl Namespaces {
-    fn enter(&self, plan: &Setup) -> Result<(), Failure> {
+    fn enter(&self, plan: &Setup, child: &Child) -> Result<(), Failure> {
         let namespace = |e| (number::NAMESPACES, e);
         let init = |e| (number::INIT, e);
         unshare(self.flags).map_err(namespace)?;
@@ -205,8 +202,8 @@ impl Namespaces {
         }
         let watched: SigSet = WATCHED.into_iter().collect();
         watched.thread_block().map_err(init)?;
-        match sys::fork_in_child().map_err(init)? {
-            Fork::Parent(pid) => monitor(pid, &watched),
+        match sys::fork_in_child(child).map_err(init)? {
+            Fork::Parent(pid) => sys::without_descriptors(child, move || monitor(pid, watched)),
             Fork::Child => {}
         }
         watched.thread_unblock().map_err(init)?;
@@ -223,8 +220,8 @@ impl Namespaces {
         plan.shed()?;
         // Nobody of the same user traces init or reads its memory.
         prctl::set_dumpable(false).map_err(init)?;
-        match sys::fork_in_child().map_err(init)? {
-            Fork::Parent(pid) => reap(pid),
+        match sys::fork_in_child(child).map_err(init)? {
+            Fork::Parent(pid) => sys::without_descriptors(child, move || reap(pid)),
             Fork::Child => Ok(()),
         }
     }
@@ -343,9 +340,8 @@ fn remount(at: &CStr, flags: MsFlags) -> nix::Result<()> {
 /// The exit code by which a process tells that a signal ended it, as shells have it.
 pub(super) const SIGNALLED: i32 = 128;
 
-/// Waits for init, which ends only when its whole namespace is gone. Asked to end, it kills init and still waits.
-fn monitor(init: Pid, watched: &SigSet) -> ! {
-    sys::close_from(0);
+/// Waits for init, which ends only when its whole namespace is gone, and returns its exit code. Asked to end, it kills init and still waits.
+fn monitor(init: Pid, watched: SigSet) -> i32 {
     loop {
         match watched.wait() {
             Ok(Signal::SIGCHLD) | Err(_) => {}
@@ -354,22 +350,21 @@ fn monitor(init: Pid, watched: &SigSet) -> ! {
             }
         }
         match waitpid(init, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(_, code)) => sys::exit_now(code),
-            Ok(WaitStatus::Signaled(_, signal, _)) => sys::exit_now(SIGNALLED + signal as i32),
-            Err(Errno::ECHILD) => sys::exit_now(1),
+            Ok(WaitStatus::Exited(_, code)) => return code,
+            Ok(WaitStatus::Signaled(_, signal, _)) => return SIGNALLED + signal as i32,
+            Err(Errno::ECHILD) => return 1,
             Ok(_) | Err(_) => {}
         }
     }
 }
 
-/// PID 1: reaps whatever is handed to it and ends with the program; the kernel then kills all that is left.
-fn reap(program: Pid) -> ! {
-    sys::close_from(0);
+/// PID 1: reaps whatever is handed to it and ends with the program, whose exit code it returns; the kernel then kills all that is left.
+fn reap(program: Pid) -> i32 {
     loop {
         match waitpid(None, None) {
-            Ok(WaitStatus::Exited(pid, code)) if pid == program => sys::exit_now(code),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == program => sys::exit_now(SIGNALLED + signal as i32),
-            Err(Errno::ECHILD) => sys::exit_now(1),
+            Ok(WaitStatus::Exited(pid, code)) if pid == program => return code,
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == program => return SIGNALLED + signal as i32,
+            Err(Errno::ECHILD) => return 1,
             Ok(_) | Err(_) => {}
         }
     }

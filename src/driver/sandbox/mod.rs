@@ -42,7 +42,6 @@ use nix::sched::CloneFlags;
 use nix::sys::resource::Resource;
 use nix::unistd::{Gid, Pid, Uid, User};
 use std::fs;
-use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -199,7 +198,7 @@ impl<'a> Sandbox<'a> {
     }
 
     /// The way into the sandbox, ready for the child.
-    fn plan(&self, dir: &Path, report: RawFd, hold: Option<RawFd>) -> Result<Setup> {
+    fn plan(&self, dir: &Path) -> Result<Setup> {
         let namespaces = if self.level.has_namespaces() { Some(self.namespaces()?) } else { None };
         let mut limits = vec![
             (Resource::RLIMIT_CORE, MAX_CORE),
@@ -223,17 +222,7 @@ impl<'a> Sandbox<'a> {
         }
         let landlock = if self.landlock.is_some() { self.rules()? } else { Vec::new() };
         let seccomp = if self.seccomp { seccomp::program()? } else { Vec::new() };
-        Ok(Setup {
-            namespaces,
-            dir: c(self.inside(dir))?,
-            who: self.who,
-            limits,
-            landlock,
-            seccomp,
-            report,
-            hold,
-            parent: Pid::this(),
-        })
+        Ok(Setup { namespaces, dir: c(self.inside(dir))?, who: self.who, limits, landlock, seccomp, parent: Pid::this() })
     }
 
     /// What a build may touch, by the names that it sees: of the private root everything, else the same things that would be

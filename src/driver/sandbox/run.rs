@@ -16,7 +16,7 @@ use nix::sys::signal::{killpg, Signal};
 use nix::unistd::{pipe2, Pid, Uid};
 use std::fs::File;
 use std::io::{self, PipeReader, Read};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::fchown;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -125,18 +125,19 @@ impl Sandbox<'_> {
             Ok(limits) => Some((ScopeGuard::new().context("making a pair of sockets for the sandbox")?, limits)),
             Err(_) => None,
         };
-        let plan = self.plan(dir, reporter.as_raw_fd(), hold.as_ref().map(|(hold, _)| hold.fd()))?;
+        let plan = self.plan(dir)?;
         let steps = plan.namespaces.as_ref().map_or(Vec::new(), |n| n.steps.iter().map(|s| format!("{s:?}")).collect());
         let mut command = spec.ungrouped();
         let temporary = if self.level.has_namespaces() { TMP.into() } else { self.temporary() };
         command.env("HOME", &temporary).env("TMPDIR", &temporary);
         command.current_dir("/").stdout(writer.try_clone().context("sharing a pipe")?).stderr(writer);
-        sys::in_child(&mut command, move || plan.enter());
-        let (spawned, scope) = match hold {
-            Some((hold, limits)) => hold.during(limits, || command.spawn()),
-            None => (command.spawn(), None),
+        let spawn = |hold: Option<BorrowedFd<'_>>| {
+            sys::spawn_with(command, [Some(reporter.as_fd()), hold], move |child, ours| plan.enter(child, ours))
         };
-        drop(command);
+        let (spawned, scope) = match hold {
+            Some((hold, limits)) => hold.during(limits, |childs| spawn(Some(childs))),
+            None => (spawn(None), None),
+        };
         drop(reporter);
         let error = match spawned {
             Ok(child) => return Ok((child, reader, scope)),

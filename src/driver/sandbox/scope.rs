@@ -17,7 +17,7 @@ use crate::host::{systemd, Host};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -95,21 +95,16 @@ impl ScopeGuard {
         UnixStream::pair().map(|(ours, childs)| ScopeGuard { ours, childs })
     }
 
-    /// The child's end, by its number.
-    pub fn fd(&self) -> RawFd {
-        self.childs.as_raw_fd()
-    }
-
-    /// Does `spawn`, which returns when the child has executed its program, while another thread has the child moved. What came of
+    /// Does `spawn` with the child's end, which returns when the child has executed its program, while another thread has the child moved. What came of
     /// the moving is none where there was no child.
-    pub fn during<T>(self, limits: &Limits, spawn: impl FnOnce() -> T) -> (T, Option<Result<Scope, String>>) {
+    pub fn during<T>(self, limits: &Limits, spawn: impl FnOnce(BorrowedFd<'_>) -> T) -> (T, Option<Result<Scope, String>>) {
         let ScopeGuard { ours, childs } = self;
         thread::scope(|threads| {
             let moving = thread::Builder::new().spawn_scoped(threads, || serve(&ours, limits));
             if moving.is_err() {
                 let _ = (&ours).write_all(&[0]);
             }
-            let spawned = spawn();
+            let spawned = spawn(childs.as_fd());
             // Where the child never said anything, this is how the other thread learns it.
             drop(childs);
             let moved = match moving {
@@ -229,7 +224,7 @@ mod tests {
     #[test]
     fn a_child_that_never_comes_to_wait_holds_nobody_up() {
         let limits = Limits { memory: Memory { limit: 1, swap: 0 }, tasks: 1 };
-        let ((), moved) = ScopeGuard::new().unwrap().during(&limits, || ());
+        let ((), moved) = ScopeGuard::new().unwrap().during(&limits, |_| ());
         assert!(moved.is_none());
     }
 }

@@ -363,7 +363,7 @@ mod tests {
         let program = program().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "grep Seccomp: /proc/self/status | cat; exec 2>&1; unshare -U true"]);
-        sys::in_child(&mut command, move || {
+        sys::in_child(&mut command, move |_| {
             nix::sys::prctl::set_no_new_privs()?;
             Ok(sys::filter_calls(&program)?)
         });
@@ -376,7 +376,7 @@ mod tests {
     fn a_program_that_the_kernel_does_not_take_is_an_error() {
         let refused = |program: Vec<sock_filter>| {
             let mut command = Command::new("true");
-            sys::in_child(&mut command, move || {
+            sys::in_child(&mut command, move |_| {
                 nix::sys::prctl::set_no_new_privs()?;
                 Ok(sys::filter_calls(&program)?)
             });

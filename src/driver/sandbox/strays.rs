@@ -171,7 +171,7 @@ fn end_all(uid: Uid, gid: Gid) -> io::Result<()> {
 /// Has a child become a user and do something, in system calls only. Says whether it came to its end.
 fn become_user(uid: Uid, gid: Gid, act: impl Fn() -> nix::Result<()> + Send + Sync + 'static) -> io::Result<bool> {
     let mut command = Command::new("/proc/self/exe");
-    sys::in_child(&mut command, move || {
+    sys::in_child(&mut command, move |_| {
         unistd::setgroups(&[])?;
         unistd::setresgid(gid, gid, gid)?;
         unistd::setresuid(uid, uid, uid)?;

@@ -12,7 +12,7 @@
 //! which ends what it has for children until there are none. It finds them in `/proc/PID/task/PID/children` (Linux 3.5, and a kernel may
 //! be built without); elsewhere the strays of a build user are ended by driver::sandbox.
 
-use crate::host::sys::{self, Fork};
+use crate::host::sys::{self, Child, Fork};
 use nix::errno::Errno;
 use nix::fcntl::{open, OFlag};
 use nix::sys::prctl;
@@ -41,15 +41,15 @@ pub enum Reach {
 /// Ties a command to this process. It must lead a process group of its own.
 pub(in crate::host) fn tie(command: &mut Command) {
     let parent = Pid::this();
-    sys::in_child(command, move || enter(parent, Reach::Group).map_err(io::Error::from));
+    sys::in_child(command, move |child| enter(child, parent, Reach::Group).map_err(io::Error::from));
 }
 
-/// Runs in a child of `parent` that leads a process group, and stays there as the reaper; returns in the process that shall execute
+/// Runs in a `child` of `parent` that leads a process group, and stays there as the reaper; returns in the process that shall execute
 /// the program. System calls only.
 ///
 /// # Errors
 /// Those of fork(2) and of setting signals.
-pub fn enter(parent: Pid, reach: Reach) -> nix::Result<()> {
+pub fn enter(child: &Child, parent: Pid, reach: Reach) -> nix::Result<()> {
     // A limit ends the group by SIGTERM: the reaper waits for what the program makes of it.
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
     prctl::set_pdeathsig(LOST)?;
@@ -61,8 +61,9 @@ pub fn enter(parent: Pid, reach: Reach) -> nix::Result<()> {
         let _ = prctl::set_child_subreaper(true);
     }
     let reaper = Pid::this();
-    match sys::fork_in_child()? {
-        Fork::Parent(program) => reap(program, parent, reach),
+    match sys::fork_in_child(child)? {
+        // Whoever reads the program's output waits for all who could write.
+        Fork::Parent(program) => sys::without_descriptors(child, move || reap(program, parent, reach)),
         Fork::Child => {}
     }
     // Should the reaper be killed alone.
@@ -76,8 +77,6 @@ pub fn enter(parent: Pid, reach: Reach) -> nix::Result<()> {
 
 /// Ends as the program does, or with the whole group when vfguard is gone.
 fn reap(program: Pid, parent: Pid, reach: Reach) -> ! {
-    // Whoever reads the program's output waits for all who could write.
-    sys::close_from(0);
     let mut watched = SigSet::empty();
     watched.add(Signal::SIGCHLD);
     watched.add(LOST);

@@ -21,7 +21,6 @@ use nix::sys::wait::{waitpid, WaitStatus};
 use nix::unistd;
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -57,8 +56,8 @@ pub fn freeze_and_thaw(host: &Host, directory: &File, mount: &Mount) -> Result<b
         let _ = marker.set_len(0);
         return Ok(false);
     }
-    let (fd, pause) = (directory.as_raw_fd(), failpoint::is_wanted("frozen-before-thaw"));
-    let guard = sys::fork_helper(|| guard(fd, &marker, pause));
+    let pause = failpoint::is_wanted("frozen-before-thaw");
+    let guard = sys::fork_helper(|_| guard(directory, &marker, pause));
     let ended = guard.map(|pid| loop {
         match waitpid(pid, None) {
             Err(Errno::EINTR) => {}
@@ -75,14 +74,14 @@ pub fn freeze_and_thaw(host: &Host, directory: &File, mount: &Mount) -> Result<b
         Ok(Ok(WaitStatus::Exited(_, code))) if code != i32::from(STILL_FROZEN) => refused(Errno::from_raw(code), mount),
         // It was killed. Or nobody can say how it ended: main.rs resets an ignored SIGCHLD, another user of the library may not.
         Ok(_) => {
-            thaw(fd).and_then(|()| marker.set_len(0).map_err(|_| Errno::EIO)).map_err(|e| stuck(e, &mount.point))?;
+            thaw(directory).and_then(|()| marker.set_len(0).map_err(|_| Errno::EIO)).map_err(|e| stuck(e, &mount.point))?;
             Ok(false)
         }
     }
 }
 
 /// Runs in a forked process: system calls only.
-fn guard(directory: RawFd, marker: &File, pause: bool) -> u8 {
+fn guard(directory: &File, marker: &File, pause: bool) -> u8 {
     let _ = unistd::setsid();
     let code = match sys::freeze(directory) {
         Ok(()) => {
@@ -109,7 +108,7 @@ fn refused(e: Errno, mount: &Mount) -> Result<bool> {
 }
 
 /// Thaws, however often that takes. What is not frozen, or was thawed by another one, is fine.
-fn thaw(directory: RawFd) -> nix::Result<()> {
+fn thaw(directory: &File) -> nix::Result<()> {
     let mut last = Errno::EINTR;
     for _ in 0..THAWS.0 {
         match sys::thaw(directory) {
@@ -192,7 +191,7 @@ fn clear(marker: &File) -> Result<()> {
     if let Some((device, point)) = text.strip_suffix('\n').and_then(|line| line.split_once(' ')) {
         let point = Path::new(point);
         match mounts::open(device, point) {
-            Some(directory) => thaw(directory.as_raw_fd()).map_err(|e| stuck(e, point))?,
+            Some(directory) => thaw(&directory).map_err(|e| stuck(e, point))?,
             None => anyhow::bail!(advise(
                 format!("{} (device {device}) may be frozen by vfguard, and is not mounted here", point.display()),
                 format!("mount it, fsfreeze --unfreeze it; then: rm {MARKER}"),

@@ -6,8 +6,10 @@
 mod file;
 pub mod initramfs;
 pub(super) mod sign;
+pub(super) mod verified;
 
 use self::file::{compression, label, neighbour, Compression};
+pub use self::verified::VerifiedModule;
 use crate::driver::rest;
 use crate::error::{advise, Remedy};
 use crate::finding::{Code, Finding};
@@ -34,13 +36,6 @@ pub const DIR: &str = "updates/vfguard";
 const FORMER: &str = ".former";
 /// depmod takes 6 s for 4,000 compressed modules; a slow disk is given time.
 const DEPMOD_LIMIT: Duration = Duration::from_secs(300);
-
-/// A module whose very bytes were verified; made only by `prepare`.
-#[derive(Debug)]
-pub struct VerifiedModule {
-    pub(super) name: String,
-    pub(super) bytes: Vec<u8>,
-}
 
 /// The directory of our modules, below the root.
 pub(super) fn dir(kernel: &KernelRelease) -> PathBuf {
@@ -97,9 +92,9 @@ pub fn install(
         for (n, module) in modules.iter().enumerate() {
             // The others are there for the driver, and claim no device.
             let devices = if n == 0 { devices } else { &[] };
-            resolves(host, kernel, &module.name, devices).map_err(|f| advise(f.detail, f.remedy))?;
+            resolves(host, kernel, module.name(), devices).map_err(|f| advise(f.detail, f.remedy))?;
         }
-        let names: Vec<&str> = modules.iter().map(|m| m.name.as_str()).collect();
+        let names: Vec<&str> = modules.iter().map(VerifiedModule::name).collect();
         initramfs::refresh(host, lock, kernel, initrds, &names).map(drop)
     })();
     match done {
@@ -146,11 +141,11 @@ struct Change<'a> {
 
 impl Change<'_> {
     fn replace(&mut self, module: &VerifiedModule, compression: Compression, neighbour: Option<&Path>) -> Result<()> {
-        let name = OsString::from(format!("{}{}", module.name, compression.suffix()));
-        let old = self.keep(&module.name)?;
+        let name = OsString::from(format!("{}{}", module.name(), compression.suffix()));
+        let old = self.keep(module.name())?;
         let act = || format!("writing {}", self.dir.shown().join(&name).display());
         let mut temporary = tempfile::Builder::new().prefix(".vfguard-").tempfile_in(self.dir.path()).with_context(act)?;
-        temporary.write_all(&compression.compress(&module.bytes)?).with_context(act)?;
+        temporary.write_all(&compression.compress(module.bytes())?).with_context(act)?;
         let file = temporary.as_file();
         file.set_permissions(Permissions::from_mode(0o644)).with_context(act)?;
         label(file, neighbour)?;

@@ -1,17 +1,70 @@
-//! Where the driver room asks the module room.
+//! What may be installed: modules whose very bytes were verified. The driver room asks the module room here.
 
 use crate::finding::{Code, Finding, Severity};
 use crate::host::devices::pci::Device;
+use crate::host::Host;
+use crate::kernel::KernelRelease;
 use crate::module::{verify, Module, Target};
 
+/// A module whose very bytes were verified for a kernel: only [`verified`] makes one, and nothing changes it.
+#[derive(Debug)]
+pub struct VerifiedModule {
+    name: String,
+    bytes: Vec<u8>,
+}
+
+impl VerifiedModule {
+    /// Its name, as its file has it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What was verified, and is to be installed.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Modules of one build that were verified together, and what is worth knowing about them.
+pub(in crate::driver) struct VerifiedSet {
+    pub modules: Vec<VerifiedModule>,
+    pub findings: Vec<Finding>,
+}
+
+/// Verifies modules that were built for a kernel a moment ago and are to be installed together, by name and bytes. `driver` is the one that has to claim the
+/// devices.
+///
+/// # Errors
+/// All findings, of which at least one refuses.
+pub(in crate::driver) fn verified(
+    host: &Host,
+    kernel: &KernelRelease,
+    built: Vec<(String, Vec<u8>)>,
+    driver: &str,
+    devices: &[&Device],
+) -> Result<VerifiedSet, Vec<Finding>> {
+    let read: Vec<Module> = built.iter().filter_map(|(_, bytes)| Module::read(bytes).ok()).collect();
+    let target = Target::load(host, kernel).with_beside(&read);
+    let mut findings = Vec::new();
+    for (name, bytes) in &built {
+        let devices = if name == driver { devices } else { &[] };
+        findings.extend(check_built(&target, bytes, devices));
+    }
+    if findings.iter().any(|f| f.severity == Severity::Unsafe) {
+        return Err(findings);
+    }
+    let modules = built.into_iter().map(|(name, bytes)| VerifiedModule { name, bytes }).collect();
+    Ok(VerifiedSet { modules, findings })
+}
+
 /// What was found about a module.
-pub(super) struct Checked {
+pub(in crate::driver) struct Checked {
     pub version: Option<String>,
     pub findings: Vec<Finding>,
 }
 
 /// Judges a module that is in place.
-pub(super) fn check(target: &Target, bytes: &[u8], devices: &[&Device]) -> Checked {
+pub(in crate::driver) fn check(target: &Target, bytes: &[u8], devices: &[&Device]) -> Checked {
     match Module::read(bytes) {
         Err(finding) => Checked { version: None, findings: vec![finding] },
         Ok(module) => Checked { findings: verify(&module, target, devices), version: module.version },
@@ -20,12 +73,12 @@ pub(super) fn check(target: &Target, bytes: &[u8], devices: &[&Device]) -> Check
 
 /// Judges a module that was built a moment ago. It must carry the release of its kernel even where the kernel would not
 /// insist (equal symbol versions): another one means that another kernel's tree was used.
-pub(super) fn check_built(target: &Target, bytes: &[u8], devices: &[&Device]) -> Checked {
-    let mut checked = check(target, bytes, devices);
-    let known = checked.findings.iter().any(|f| f.code == Code::VermagicRelease && f.severity == Severity::Unsafe);
+fn check_built(target: &Target, bytes: &[u8], devices: &[&Device]) -> Vec<Finding> {
+    let mut findings = check(target, bytes, devices).findings;
+    let known = findings.iter().any(|f| f.code == Code::VermagicRelease && f.severity == Severity::Unsafe);
     let release = Module::read(bytes).ok().and_then(|m| Some(m.vermagic?.split(' ').next()?.to_owned()));
     if let Some(other) = release.filter(|r| r != target.release.as_str() && !known) {
-        checked.findings.push(Finding::refuse(
+        findings.push(Finding::refuse(
             Code::VermagicRelease,
             format!(
                 "what was built for {} says that it is for {other}: its makefile used another kernel's tree",
@@ -34,5 +87,19 @@ pub(super) fn check_built(target: &Target, bytes: &[u8], devices: &[&Device]) ->
             format!("take another release of the driver: vfguard prepare {} --source FILE --sha256 HEX", target.release),
         ));
     }
-    checked
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_that_is_refused_never_becomes_one_that_may_be_installed() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        let built = vec![("ixgbevf".to_owned(), b"no module".to_vec())];
+        let refused = verified(&host, &"6.1".parse().unwrap(), built, "ixgbevf", &[]).err().unwrap();
+        assert_eq!(refused.iter().map(|f| (f.code, f.severity)).collect::<Vec<_>>(), [(Code::NotElf, Severity::Unsafe)]);
+    }
 }

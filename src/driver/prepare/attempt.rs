@@ -1,11 +1,12 @@
 //! One attempt: one release, or the archive that a person named, up to modules that were verified.
 
-use super::{check, Run};
+use super::Run;
 use crate::driver::build::log::Log;
 use crate::driver::build::remedy::Subject;
 use crate::driver::build::{self, BuiltModule, Failure};
 use crate::driver::fetch::NotFetched;
-use crate::driver::install::{sign, VerifiedModule};
+use crate::driver::install::sign;
+use crate::driver::install::verified::{verified, VerifiedSet};
 use crate::driver::sandbox::{self, Apart, Sandbox};
 use crate::driver::unpack::{self, unpack};
 use crate::driver::{fetch, local_archive, Release, VerifiedArchive};
@@ -13,7 +14,6 @@ use crate::error::Remedy;
 use crate::finding::{Code, Finding, Severity};
 use crate::host::files;
 use crate::kernel::tree::BuildTree;
-use crate::module::{Module, Target};
 use anyhow::Result;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -46,11 +46,10 @@ struct Built {
     modules: Vec<BuiltModule>,
 }
 
-/// Modules that were verified, with what is known about them.
+/// Modules that were verified, with their version.
 pub(super) struct Verified {
     pub version: String,
-    pub modules: Vec<VerifiedModule>,
-    pub findings: Vec<Finding>,
+    pub set: VerifiedSet,
 }
 
 impl Run<'_> {
@@ -168,23 +167,18 @@ impl Run<'_> {
         let mut modules = Vec::new();
         for BuiltModule { name, bytes } in built {
             let bytes = sign::sign(host, &self.config.sign, tree, &private, &name, bytes)?;
-            modules.push(VerifiedModule { name, bytes });
+            modules.push((name, bytes));
         }
-        let read: Vec<Module> = modules.iter().filter_map(|m| Module::read(&m.bytes).ok()).collect();
-        let target = Target::load(host, request.kernel).with_beside(&read);
-        let mut findings = Vec::new();
-        for module in &modules {
-            let devices = if module.name == request.recipe.module() { request.devices } else { &[] };
-            findings.extend(check::check_built(&target, &module.bytes, devices).findings);
-        }
-        let verified = Verified { version, modules, findings };
+        let verified = verified(host, request.kernel, modules, request.recipe.module(), request.devices);
         self.stages.push(("verify", start.elapsed()));
-        if verified.findings.iter().any(|f| f.severity == Severity::Unsafe) {
-            // Keys, modprobe.d and modules that it needs are mended without a word to source, tree or compiler.
-            let lasts = verified.findings.iter().any(|f| f.severity == Severity::Unsafe && f.code.is_of_the_build());
-            return Ok(Tried::Failed(Failed { findings: verified.findings, try_another: true, lasts }));
-        }
-        Ok(Tried::Verified(verified))
+        Ok(match verified {
+            Ok(set) => Tried::Verified(Verified { version, set }),
+            Err(findings) => {
+                // Keys, modprobe.d and modules that it needs are mended without a word to source, tree or compiler.
+                let lasts = findings.iter().any(|f| f.severity == Severity::Unsafe && f.code.is_of_the_build());
+                Tried::Failed(Failed { findings, try_another: true, lasts })
+            }
+        })
     }
 
     pub(super) fn stage<T>(

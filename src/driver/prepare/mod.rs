@@ -1,7 +1,6 @@
 //! From a kernel to an installed, proven module: fetch → unpack → build → sign → verify → install, or a refusal that says why.
 
 mod attempt;
-mod check;
 pub mod leftovers;
 pub mod outcome;
 pub mod record;
@@ -12,6 +11,7 @@ use self::record::Entry;
 use super::build::mistake;
 use super::build::preflight;
 use super::fetch::Unanswered;
+use super::install::verified::check;
 use super::install::{self, initramfs};
 use super::sandbox::Containment;
 use super::{Digest, Numbers, Recipe, Release};
@@ -253,7 +253,7 @@ impl Run<'_> {
         let target = Target::load(host, kernel).with_beside(&read);
         for (name, bytes) in names.iter().zip(&files) {
             let devices = if *name == recipe.module() { request.devices } else { &[] };
-            let checked = check::check(&target, bytes, devices);
+            let checked = check(&target, bytes, devices);
             if checked.findings.iter().any(|f| f.severity == Severity::Unsafe) {
                 return Ok(None);
             }
@@ -287,27 +287,27 @@ impl Run<'_> {
         &mut self,
         lock: &WriteLock,
         tree: &BuildTree,
-        verified: Verified,
+        Verified { version, set }: Verified,
         failures: Vec<Finding>,
     ) -> Result<Prepared> {
         let Request { devices, initrds, .. } = *self.request;
         failpoint::hit("verified-before-install");
         let recipe = self.request.recipe;
-        let is_made = |name: &String| verified.modules.iter().any(|module| module.name == *name);
+        let is_made = |name: &String| set.modules.iter().any(|module| module.name() == name);
         // Another driver of the same vendor may have brought it.
         let others = super::recipes(self.host).unwrap_or_default();
         let is_others =
             |name: &String| others.iter().any(|r| r.name != recipe.name && r.all_modules().any(|own| own == name));
         let obsolete = recipe.optional.iter().filter(|name| !is_made(name) && !is_others(name));
         let obsolete: Vec<&str> = obsolete.map(String::as_str).collect();
-        let installed = self
-            .stage("install", || install::install(self.host, lock, tree, &verified.modules, &obsolete, devices, initrds));
+        let installed =
+            self.stage("install", || install::install(self.host, lock, tree, &set.modules, &obsolete, devices, initrds));
         let modules = self.timed(installed)?;
-        let mut findings = verified.findings;
+        let mut findings = set.findings;
         // Said, so that nobody wonders why it is not the first choice.
         findings.extend(failures.into_iter().map(|f| Finding::info(f.code, f.detail)));
         Ok(Prepared {
-            version: verified.version,
+            version,
             modules,
             findings,
             stages: self.stages.clone(),

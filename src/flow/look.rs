@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::gate;
 use crate::host::Host;
 use crate::kernel::leaving;
-use crate::verdict::judge::Judgement;
+use crate::verdict::judge::{Judged, Judgement, Work};
 use crate::verdict::survey::Survey;
 use anyhow::Result;
 
@@ -19,6 +19,8 @@ pub struct Look<'a> {
     pub survey: Survey<'a>,
     /// The verdict on it.
     pub judgement: Judgement,
+    /// What the verdict asks to be made.
+    pub work: Vec<Work>,
 }
 
 impl<'a> Look<'a> {
@@ -41,12 +43,17 @@ impl<'a> Look<'a> {
     fn with(host: &'a Host, survey: impl FnOnce() -> Result<Survey<'a>>) -> Result<Look<'a>> {
         let generation = gate::generation::current(host);
         let survey = survey()?;
-        let judgement = survey.judge();
-        Ok(Look { host, generation, survey, judgement })
+        let Judged { judgement, work } = survey.judged();
+        Ok(Look { host, generation, survey, judgement, work })
+    }
+
+    /// The verdict, for whoever needs nothing else any more.
+    pub fn judged(self) -> Judged {
+        Judged { judgement: self.judgement, work: self.work }
     }
 
     /// What a run with these rights has to do.
-    pub fn plan(&self, rights: Rights) -> Plan {
+    pub fn plan(&self, rights: Rights) -> Plan<'_> {
         let over = gate::active_override(self.host);
         // A kernel that is being removed may stay after all, and then be wanted as before.
         let settled = || self.survey.next.lasting().is_none() || !leaving::any(self.host);
@@ -54,6 +61,7 @@ impl<'a> Look<'a> {
         plan(&Facts {
             rights,
             judgement: &self.judgement,
+            work: &self.work,
             next: &self.survey.next,
             wanted: self.survey.wanted.as_ref(),
             declined: self.survey.held_off.is_some() && self.survey.wanted.is_none(),

@@ -5,7 +5,7 @@
 //! system or a dead disk may keep from ever ending. Neither waits for the other, nor for a build.
 
 use super::look::Look;
-use super::plan::{self, Hindrance, Hold, Plan, Refusal, Rights};
+use super::plan::{self, Act, Hindrance, Hold, Refusal, Rights};
 use crate::audit;
 use crate::boot;
 use crate::config::{Config, Gate as Settings};
@@ -88,9 +88,8 @@ pub fn remedy(error: &anyhow::Error) -> String {
 pub fn hold_only(host: &Host, config: &Config, place: Place) -> Result<Vec<String>> {
     let look = Look::new(host, config)?;
     let mut refused = Refused::default();
-    if let Plan::Refuse(refusal) =
-        look.plan(Rights { close: false, ..Rights::new(config.mode, place, false, gate::removing(host)) })
-    {
+    let rights = Rights { close: false, ..Rights::new(config.mode, place, false, gate::removing(host)) };
+    if let Act::Refuse(refusal) = look.plan(rights).act {
         keep_off(host, config, &refusal, &mut refused);
     }
     Ok(refused.done)

@@ -60,7 +60,8 @@ impl Style {
             text.line(&format!("  module {}{version}, {}, {place}", module.name, origin(module.origin)));
         }
         let mut remedies: Vec<&str> = Vec::new();
-        let brief = |f: &&Finding| f.is_told() && !report.attempts.contains(f);
+        let brief =
+            |f: &&Finding| f.is_told() && !report.attempts.as_ref().is_some_and(|attempts| attempts.findings.contains(f));
         for finding in report.findings.iter().filter(|f| self.verbose || brief(f)) {
             // What mends several findings is told once.
             let told = remedies.contains(&finding.remedy.as_str());
@@ -68,8 +69,9 @@ impl Style {
             text.append(&self.finding(&Finding { remedy, ..finding.clone() }, "  "));
             remedies.push(&finding.remedy);
         }
-        if !self.verbose && !report.attempts.is_empty() {
-            let told = format!(": {} was not built; why: vfguard -v check {}", report.builds.join(", "), report.kernel);
+        if let Some(attempts) = report.attempts.as_ref().filter(|_| !self.verbose) {
+            let drivers = attempts.drivers.join(", ");
+            let told = format!(": {drivers} was not built; why: vfguard -v check {}", report.kernel);
             text.line_with("  ", self.word(Colour::Yellow, "warning"), &told);
         }
         text

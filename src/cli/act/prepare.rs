@@ -9,10 +9,12 @@ use crate::host::devices::pci::Device;
 use crate::host::lock::WriteLock;
 use crate::kernel::KernelRelease;
 use crate::report::progress;
+use crate::verdict::judge::Judged;
 use crate::verdict::survey::Survey;
 use anyhow::Result;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -61,7 +63,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         context.say(&nothing_to_do(args));
     }
     for (kernel, recipes) in work {
-        for recipe in recipes {
+        for recipe in &recipes {
             let devices: Vec<&Device> = survey.devices.iter().filter(|d| recipe.claims(&d.modalias)).collect();
             let source = args.source.clone().zip(args.sha256);
             let request = driver::Request {
@@ -105,21 +107,25 @@ fn first(failure: Option<anyhow::Error>, e: anyhow::Error, context: &Context) ->
 }
 
 /// What is to be built for a kernel.
-type Work<'s> = (KernelRelease, Vec<&'s Recipe>);
+type Work = (KernelRelease, Vec<Rc<Recipe>>);
 
 /// Which drivers for which kernels.
-fn work<'s>(survey: &'s Survey, args: &Args) -> Result<Vec<Work<'s>>> {
+fn work(survey: &Survey, args: &Args) -> Result<Vec<Work>> {
     let named = match &args.driver {
         Some(name) => Some(survey.recipe(name)?),
         None => None,
     };
     if args.kernels.is_empty() && !args.all {
-        let needed = if args.rebuild { Some(survey.needed()) } else { None };
-        let wanted = |builds: &[String]| needed.clone().unwrap_or_else(|| survey.named(builds));
-        let work = survey.judge().kernels.into_iter().map(|k| (k.kernel, wanted(&k.builds)));
-        let only = |recipe: &&Recipe| named.is_none_or(|named| named.name == recipe.name);
-        let work = work.map(|(kernel, recipes)| (kernel, recipes.into_iter().filter(only).collect::<Vec<_>>()));
-        return Ok(work.filter(|(_, recipes)| !recipes.is_empty()).collect());
+        let Judged { judgement, work } = survey.judged();
+        let mut work: Vec<Work> = if args.rebuild {
+            let needed: Vec<_> = survey.needed().into_iter().cloned().collect();
+            judgement.kernels.into_iter().map(|k| (k.kernel, needed.clone())).collect()
+        } else {
+            work.into_iter().map(|work| (work.kernel, work.builds)).collect()
+        };
+        work.iter_mut().for_each(|(_, recipes)| recipes.retain(|r| named.is_none_or(|named| named.name == r.name)));
+        work.retain(|(_, recipes)| !recipes.is_empty());
+        return Ok(work);
     }
     let recipes = match named {
         Some(recipe) => vec![recipe],
@@ -138,6 +144,7 @@ fn work<'s>(survey: &'s Survey, args: &Args) -> Result<Vec<Work<'s>>> {
         }
     };
     let kernels = if args.all { survey.kernels.iter().map(|k| k.release.clone()).collect() } else { args.kernels.clone() };
+    let recipes: Vec<Rc<Recipe>> = recipes.into_iter().cloned().collect();
     Ok(kernels.into_iter().map(|k| (k, recipes.clone())).collect())
 }
 

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// Where records are, below the root.
 const DIR: &str = "/var/lib/vfguard/records";
@@ -84,7 +85,7 @@ pub(super) fn write_beside(host: &Host, kernel: &KernelRelease, recipe: &Recipe,
 
 /// Why the last preparation of a kernel failed; empty when it did not. What was found with another recipe than today's is not told:
 /// the recipe may have been changed because of it.
-pub fn last_failure(host: &Host, kernel: &KernelRelease, recipes: &[Recipe]) -> Vec<Finding> {
+pub fn last_failure(host: &Host, kernel: &KernelRelease, recipes: &[Rc<Recipe>]) -> Vec<Finding> {
     let same = |name: &str, entry: &Entry| recipes.iter().any(|r| r.name == name && digest_of(r) == entry.recipe);
     let failures = read(host, kernel).drivers.into_iter().filter(|(name, e)| e.version.is_none() && same(name, e));
     failures.flat_map(|(_, e)| e.findings).collect()

@@ -21,6 +21,7 @@ use crate::release::rpmvercmp;
 use crate::text::redact::scrub;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 
 /// What is known about a driver.
@@ -221,8 +222,8 @@ fn misplaced(message: &str) -> Option<&'static str> {
 }
 
 /// The recipe that counts for a device: the first that claims it.
-pub fn claiming<'r>(recipes: &'r [Recipe], modalias: &str) -> Option<&'r Recipe> {
-    recipes.iter().find(|r| r.claims(modalias))
+pub fn claiming<'r, R: Borrow<Recipe>>(recipes: &'r [R], modalias: &str) -> Option<&'r R> {
+    recipes.iter().find(|r| (*r).borrow().claims(modalias))
 }
 
 #[cfg(test)]

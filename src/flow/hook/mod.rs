@@ -31,7 +31,7 @@ use crate::host::{locks, systemd, Host};
 use crate::kernel::{installed, leaving, KernelRelease};
 use crate::packages::yum;
 use crate::progress::Progress;
-use crate::verdict::judge::{Judgement, KernelReport, Role};
+use crate::verdict::judge::{KernelReport, Role, Work};
 use crate::verdict::survey::Survey;
 use anyhow::Result;
 use follow::{follow, Ran};
@@ -86,7 +86,7 @@ pub fn run(
     if !stage.builds() {
         return Ok(first);
     }
-    let pending = reconcile::pending(host, &first.judgement)?;
+    let pending = reconcile::pending(host, &first.work);
     let served = host.is_live() && place == Place::Normal && systemd::serves(host, WORKER);
     if pending.is_empty() && served {
         return Ok(first);
@@ -219,17 +219,17 @@ fn meanwhile(outcome: &Outcome) -> &'static str {
 
 /// Whether something is left that the worker could build now.
 fn left(host: &Host, config: &Config) -> Result<bool> {
-    let judgement = Survey::new(host, config)?.judge();
-    Ok(reconcile::pending(host, &judgement)?.iter().any(|p| p.headers))
+    let work = Survey::new(host, config)?.judged().work;
+    Ok(reconcile::pending(host, &work).iter().any(|p| p.headers))
 }
 
 /// After the worker's run: what lacks headers, or was withheld while packages change, is left to the unit that may wait for the end of a
 /// transaction.
 ///
 /// # Errors
-/// Those of [`reconcile::pending`] and of speaking to systemd.
+/// Those of speaking to systemd.
 pub fn hand_over(host: &Host, config: &Config, outcome: &Outcome) -> Result<()> {
-    let headers = headers_wanted(host, config) && !lacking(host, &outcome.judgement)?.is_empty();
+    let headers = headers_wanted(host, config) && !lacking(host, &outcome.work).is_empty();
     if outcome.withheld {
         // Where that cannot be written, the unit still sees a transaction that goes on.
         let _ = host.write_atomic(WITHHELD, b"", 0o644);
@@ -246,12 +246,11 @@ fn headers_wanted(host: &Host, config: &Config) -> bool {
 }
 
 /// Kernels that cannot be built for without headers, which are worth a try.
-fn lacking(host: &Host, judgement: &Judgement) -> Result<Vec<KernelRelease>> {
-    let mut kernels: Vec<_> =
-        reconcile::pending(host, judgement)?.into_iter().filter(|p| !p.headers).map(|p| p.kernel).collect();
+fn lacking(host: &Host, work: &[Work]) -> Vec<KernelRelease> {
+    let mut kernels: Vec<_> = reconcile::pending(host, work).into_iter().filter(|p| !p.headers).map(|p| p.kernel).collect();
     kernels.dedup();
     kernels.retain(|kernel| headers::worth_a_try(host, kernel));
-    Ok(kernels)
+    kernels
 }
 
 /// Waits for the end of a transaction, as long as one may take; says whether the worker has to look again: one was under way now, or when
@@ -273,7 +272,7 @@ pub fn bring_headers(host: &Host, config: &Config, progress: &dyn Progress) -> R
     if !headers_wanted(host, config) {
         return Ok(false);
     }
-    let kernels = lacking(host, &Survey::new(host, config)?.judge())?;
+    let kernels = lacking(host, &Survey::new(host, config)?.judged().work);
     if !kernels.is_empty() {
         // It may take long; what is unsafe is refused before.
         let told = reconcile::reconcile(host, config, Effort::Decide, Standing::Unasked, progress)?.done;

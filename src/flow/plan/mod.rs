@@ -15,7 +15,7 @@ use crate::config::Mode;
 use crate::finding::Verdict;
 use crate::host::place::Place;
 use crate::kernel::KernelRelease;
-use crate::verdict::judge::Judgement;
+use crate::verdict::judge::{Judgement, Work};
 
 /// What a run may do to the machine, whatever it finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,11 +50,13 @@ impl Rights {
 }
 
 /// What a plan is made from.
-pub struct Facts<'a> {
+pub struct Facts<'a, 'w> {
     /// What the run may do.
     pub rights: Rights,
     /// The verdict on each kernel that counts.
     pub judgement: &'a Judgement,
+    /// What it asks to be made.
+    pub work: &'w [Work],
     /// What the boot loader may start.
     pub next: &'a NextBoot,
     /// What would boot without our hold, while one is on; declined kernels are skipped.
@@ -75,7 +77,23 @@ pub struct Facts<'a> {
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Plan {
+pub struct Plan<'w> {
+    /// What becomes of the gate and the boot default.
+    pub act: Act,
+    /// What is to be made, kernel by kernel: drivers, and initramfs.
+    pub work: &'w [Work],
+}
+
+impl Plan<'_> {
+    /// Whether all may stay as it is: nothing of ours is in force, and no driver is to be built.
+    pub fn is_idle(&self) -> bool {
+        self.act == Act::Rest && self.work.iter().all(|work| work.builds.is_empty())
+    }
+}
+
+/// What becomes of the gate and the boot default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
     /// Nothing: all is safe, and nothing of ours is in force.
     Rest,
     /// All that may boot is safe.
@@ -138,14 +156,15 @@ pub enum Hindrance {
 }
 
 /// What is to be done about a judgement.
-pub fn plan(facts: &Facts) -> Plan {
-    match facts.judgement.verdict {
+pub fn plan<'w>(facts: &Facts<'_, 'w>) -> Plan<'w> {
+    let act = match facts.judgement.verdict {
         Verdict::Safe => allow(facts),
         Verdict::Unsafe | Verdict::Unknown => refuse(facts),
-    }
+    };
+    Plan { act, work: facts.work }
 }
 
-fn allow(facts: &Facts) -> Plan {
+fn allow(facts: &Facts) -> Act {
     // A hold that keeps a declined kernel off stays, and nothing comes of it.
     let held = facts.held && !facts.declined;
     let boots = facts.next.lasting().map(|c| &c.kernel);
@@ -153,11 +172,11 @@ fn allow(facts: &Facts) -> Plan {
     if facts.declined_next && !facts.held && may_move {
         // Without another kernel that is known to be good it stays.
         if let Some(refuge) = (facts.refuge)().filter(|refuge| Some(refuge) != boots) {
-            return Plan::Allow { end: End::KeepOff(refuge), open: !facts.clear && facts.rights.open };
+            return Act::Allow { end: End::KeepOff(refuge), open: !facts.clear && facts.rights.open };
         }
     }
     if facts.clear && !held {
-        return Plan::Rest;
+        return Act::Rest;
     }
     let end = match (held && facts.rights.promote, facts.wanted) {
         (false, _) => End::Leave,
@@ -165,27 +184,27 @@ fn allow(facts: &Facts) -> Plan {
         (true, Some(wanted)) => End::Promote(wanted.clone()),
         (true, None) => End::Forget,
     };
-    Plan::Allow { end, open: !facts.clear && facts.rights.open }
+    Act::Allow { end, open: !facts.clear && facts.rights.open }
 }
 
-fn refuse(facts: &Facts) -> Plan {
+fn refuse(facts: &Facts) -> Act {
     let Rights { close, hold, promote: _, open: _ } = facts.rights;
     let refused = || facts.judgement.refused().map(|k| &k.kernel);
     let excused = facts.excused.is_some_and(|excused| refused().all(|kernel| excused.contains(kernel)));
     if excused || !(close || hold) {
-        return Plan::Tell;
+        return Act::Tell;
     }
     let kernels = &facts.judgement.kernels;
     let safe = |kernel: &KernelRelease| kernels.iter().any(|k| &k.kernel == kernel && k.verdict == Verdict::Safe);
     if !hold {
-        return Plan::Refuse(only(close));
+        return Act::Refuse(only(close));
     }
     let mut refusal = keep_off(close, facts.next, |kernel| !safe(kernel), facts.refuge);
     let proven = facts.wanted.filter(|wanted| facts.held && facts.rights.promote && safe(wanted));
     if let (Hold::On(_) | Hold::Cannot(Hindrance::NoRefuge), Some(wanted)) = (&refusal.hold, proven) {
         refusal.hold = Hold::Promote(wanted.clone());
     }
-    Plan::Refuse(refusal)
+    Act::Refuse(refusal)
 }
 
 /// What a run may do that ended without a verdict. An override is about what was known when it was given; that something failed since is

@@ -18,9 +18,7 @@ fn report(name: &str, verdict: Verdict) -> KernelReport {
         devices: vec![],
         modules: vec![],
         findings: vec![],
-        builds: vec![],
-        initramfs: false,
-        attempts: vec![],
+        attempts: None,
     }
 }
 
@@ -76,10 +74,11 @@ impl Case {
         }
     }
 
-    fn plan(&self) -> Plan {
-        plan(&Facts {
+    fn plan(&self) -> Act {
+        let facts = Facts {
             rights: self.rights,
             judgement: &self.judgement,
+            work: &[],
             next: &self.next,
             wanted: self.wanted.as_ref(),
             declined: self.declined,
@@ -88,7 +87,8 @@ impl Case {
             clear: self.clear,
             excused: self.excused.as_deref(),
             refuge: &|| self.refuge.clone(),
-        })
+        };
+        plan(&facts).act
     }
 
     /// The default is held on OLD, and NEW is wanted and safe.
@@ -103,8 +103,8 @@ impl Case {
     }
 }
 
-fn refusal(close: bool, end_once: bool, hold: Hold) -> Plan {
-    Plan::Refuse(Refusal { close, end_once, hold })
+fn refusal(close: bool, end_once: bool, hold: Hold) -> Act {
+    Act::Refuse(Refusal { close, end_once, hold })
 }
 
 fn on(name: &str) -> Hold {
@@ -114,24 +114,24 @@ fn on(name: &str) -> Hold {
 #[test]
 fn where_all_is_safe_and_nothing_is_in_force_there_is_nothing_to_do() {
     let rest = Case::new(&[(OLD, Verdict::Safe)], &[(OLD, Role::Next)]);
-    assert_eq!(rest.plan(), Plan::Rest);
+    assert_eq!(rest.plan(), Act::Rest);
     let closed = Case { clear: false, ..rest };
-    assert_eq!(closed.plan(), Plan::Allow { end: End::Leave, open: true });
+    assert_eq!(closed.plan(), Act::Allow { end: End::Leave, open: true });
 }
 
 #[test]
 fn a_hold_ends_with_the_kernel_that_was_judged_and_stays_where_the_default_may_not_be_moved() {
-    assert_eq!(Case::held().plan(), Plan::Allow { end: End::Promote(kernel(NEW)), open: true });
+    assert_eq!(Case::held().plan(), Act::Allow { end: End::Promote(kernel(NEW)), open: true });
     let moved = Case { wanted: None, clear: true, ..Case::held() };
-    assert_eq!(moved.plan(), Plan::Allow { end: End::Forget, open: false });
+    assert_eq!(moved.plan(), Act::Allow { end: End::Forget, open: false });
     let early = Case { rights: Rights::new(Mode::Enforce, Place::Normal, true, false), ..Case::held() };
-    assert_eq!(early.plan(), Plan::Allow { end: End::Leave, open: true });
+    assert_eq!(early.plan(), Act::Allow { end: End::Leave, open: true });
 }
 
 #[test]
 fn while_packages_change_nothing_is_promoted_or_opened_and_what_is_unsafe_is_refused_all_the_same() {
     let meanwhile = |case: Case| Case { rights: ALL.meanwhile(), ..case };
-    assert_eq!(meanwhile(Case::held()).plan(), Plan::Allow { end: End::Leave, open: false });
+    assert_eq!(meanwhile(Case::held()).plan(), Act::Allow { end: End::Leave, open: false });
     assert_eq!(meanwhile(Case::bad()).plan(), refusal(true, false, on(OLD)));
     let turned = Case { judgement: judgement(&[(OLD, Verdict::Unsafe), (NEW, Verdict::Safe)]), ..Case::held() };
     assert_eq!(meanwhile(turned).plan(), refusal(true, false, on(OLD)));
@@ -140,33 +140,33 @@ fn while_packages_change_nothing_is_promoted_or_opened_and_what_is_unsafe_is_ref
 #[test]
 fn a_hold_that_keeps_a_declined_kernel_off_stays_without_a_word_and_ends_for_a_later_one() {
     let declined = Case { declined: true, wanted: None, clear: true, ..Case::held() };
-    assert_eq!(declined.plan(), Plan::Rest);
+    assert_eq!(declined.plan(), Act::Rest);
     let closed = Case { clear: false, ..declined };
-    assert_eq!(closed.plan(), Plan::Allow { end: End::Leave, open: true });
+    assert_eq!(closed.plan(), Act::Allow { end: End::Leave, open: true });
     // What boots has to be safe all the same.
     let bad = Case { judgement: judgement(&[(OLD, Verdict::Unsafe)]), refuge: Some(kernel(NEW)), ..closed };
     assert_eq!(bad.plan(), refusal(true, false, on(NEW)));
     // A later kernel is wanted in its place.
     let later = Case { declined: false, wanted: Some(kernel("6.1.0-55")), ..Case::held() };
-    assert_eq!(later.plan(), Plan::Allow { end: End::Promote(kernel("6.1.0-55")), open: true });
+    assert_eq!(later.plan(), Act::Allow { end: End::Promote(kernel("6.1.0-55")), open: true });
 }
 
 #[test]
 fn a_declined_kernel_that_boots_next_though_it_is_safe_goes_off_the_default_and_refuses_nothing() {
     let back = || Case { declined_next: true, ..Case::new(&[(NEW, Verdict::Safe)], &[(NEW, Role::Next)]) };
     let off = End::KeepOff(kernel(OLD));
-    assert_eq!(back().plan(), Plan::Allow { end: off.clone(), open: false });
-    assert_eq!(Case { clear: false, ..back() }.plan(), Plan::Allow { end: off, open: true });
+    assert_eq!(back().plan(), Act::Allow { end: off.clone(), open: false });
+    assert_eq!(Case { clear: false, ..back() }.plan(), Act::Allow { end: off, open: true });
     // Where nothing else is known to be good, or nothing may be moved, it stays.
-    assert_eq!(Case { refuge: None, ..back() }.plan(), Plan::Rest);
-    assert_eq!(Case { refuge: Some(kernel(NEW)), ..back() }.plan(), Plan::Rest);
+    assert_eq!(Case { refuge: None, ..back() }.plan(), Act::Rest);
+    assert_eq!(Case { refuge: Some(kernel(NEW)), ..back() }.plan(), Act::Rest);
     // Somebody moved the default from the hold to it.
-    assert_eq!(Case { held: true, ..back() }.plan(), Plan::Allow { end: End::Forget, open: false });
-    assert_eq!(Case { rights: Rights::new(Mode::Observe, Place::Normal, false, false), ..back() }.plan(), Plan::Rest);
-    assert_eq!(Case { rights: Rights::new(Mode::Enforce, Place::Normal, true, false), ..back() }.plan(), Plan::Rest);
+    assert_eq!(Case { held: true, ..back() }.plan(), Act::Allow { end: End::Forget, open: false });
+    assert_eq!(Case { rights: Rights::new(Mode::Observe, Place::Normal, false, false), ..back() }.plan(), Act::Rest);
+    assert_eq!(Case { rights: Rights::new(Mode::Enforce, Place::Normal, true, false), ..back() }.plan(), Act::Rest);
     let mut uncertain = back();
     uncertain.next.loader_certain = false;
-    assert_eq!(uncertain.plan(), Plan::Rest);
+    assert_eq!(uncertain.plan(), Act::Rest);
     // One that is not safe is refused like any other.
     assert_eq!(Case { judgement: judgement(&[(NEW, Verdict::Unsafe)]), ..back() }.plan(), refusal(true, false, on(OLD)));
 }
@@ -199,7 +199,7 @@ fn each_lock_is_for_those_who_may_and_without_both_it_is_only_told() {
         Rights::new(Mode::Enforce, Place::Container, false, false),
         Rights::new(Mode::Enforce, Place::Normal, false, true),
     ] {
-        assert_eq!(Case { rights, ..Case::bad() }.plan(), Plan::Tell);
+        assert_eq!(Case { rights, ..Case::bad() }.plan(), Act::Tell);
     }
     assert_eq!(Rights::new(Mode::Enforce, Place::Normal, false, false), ALL);
     let rescue = Rights { close: false, ..ALL };
@@ -222,7 +222,7 @@ fn a_held_kernel_that_is_not_safe_any_more_gives_way_to_a_wanted_one_that_is() {
 #[test]
 fn an_override_lets_through_what_it_is_about_and_nothing_else() {
     let covered = Case { excused: Some(vec![kernel(NEW)]), ..Case::bad() };
-    assert_eq!(covered.plan(), Plan::Tell);
+    assert_eq!(covered.plan(), Act::Tell);
     for excused in [vec![], vec![kernel(OLD)]] {
         assert_eq!(Case { excused: Some(excused), ..Case::bad() }.plan(), refusal(true, false, on(OLD)));
     }

@@ -1,6 +1,7 @@
 //! Building what a judgement asks for, and making an initramfs anew that carries another driver than the disk.
 
-use super::{Effort, Run};
+use super::run::Run;
+use super::Effort;
 use crate::config::Config;
 use crate::driver::{self, Recipe};
 use crate::flow::look::Look;
@@ -9,12 +10,11 @@ use crate::host::lock::WriteLock;
 use crate::host::Host;
 use crate::kernel::KernelRelease;
 use crate::progress::Progress;
-use crate::verdict::judge::KernelReport;
 use crate::verdict::survey::Survey;
 use std::time::Instant;
 
 impl Run<'_> {
-    /// Builds what the judgement asks for. Says whether anything may have changed.
+    /// Makes what the plan asks for. Says whether anything may have changed.
     pub(super) fn prepare(&mut self, look: &Look) -> bool {
         let mut changed = false;
         let until = match self.effort {
@@ -23,27 +23,27 @@ impl Run<'_> {
             Effort::Within(until) => Some(until),
         };
         let survey = &look.survey;
-        for kernel in &look.judgement.kernels {
-            for name in &kernel.builds {
-                let Some(recipe) = survey.recipes.iter().find(|r| &r.name == name) else { continue };
-                if driver::would_fail_again(self.host, &kernel.kernel, recipe, &survey.devices) {
+        for work in &look.work {
+            let release = &work.kernel;
+            for recipe in &work.builds {
+                if driver::would_fail_again(self.host, release, recipe, &survey.devices) {
                     continue;
                 }
                 let mut config = self.config.clone();
                 if let Some(until) = until {
                     let left = until.saturating_duration_since(Instant::now()).as_secs();
                     if left == 0 {
-                        self.done
-                            .push(format!("{}: {name} is not built here: no time is left (hook.budget)", kernel.kernel));
+                        let line = format!("{release}: {} is not built here: no time is left (hook.budget)", recipe.name);
+                        self.done.push(line);
                         continue;
                     }
                     config.build.timeout = config.build.timeout.min(left);
                 }
-                let release = &kernel.kernel;
-                let line = if kernel.does_without() {
+                let line = if work.does_without {
                     // Without a network it fails at each run of the timer: one line tells it.
                     let progress = Unnoted(self.progress);
                     build(self.host, &config, &self.lock, survey, release, recipe, &progress).unwrap_or_else(|_| {
+                        let name = &recipe.name;
                         format!("{release}: {name} was not prepared, and is done without; why: vfguard -v check {release}")
                     })
                 } else {
@@ -53,18 +53,19 @@ impl Run<'_> {
                 self.done.push(line);
                 changed = true;
             }
-            changed |= kernel.initramfs && self.refresh_initramfs(survey, kernel);
+            if let Some(modules) = &work.initramfs {
+                changed |= self.refresh_initramfs(survey, release, modules);
+            }
         }
         changed
     }
 
     /// Makes the initramfs of a kernel anew where it carries another module than the disk. Says whether anything was made.
-    fn refresh_initramfs(&mut self, survey: &Survey, report: &KernelReport) -> bool {
-        let kernel = &report.kernel;
+    fn refresh_initramfs(&mut self, survey: &Survey, kernel: &KernelRelease, modules: &[String]) -> bool {
         if driver::rest::is_on(self.host, kernel) {
             return false;
         }
-        let modules: Vec<&str> = report.modules.iter().map(|m| m.name.as_str()).collect();
+        let modules: Vec<&str> = modules.iter().map(String::as_str).collect();
         self.progress.note(&format!("{kernel}: looking at its initramfs"));
         match driver::install::initramfs::refresh(self.host, &self.lock, kernel, survey.initrds(kernel), &modules) {
             Ok(made) => {

@@ -1,28 +1,36 @@
 //! Opens the gate where all is safe: promotes what the default was held off, opens, and looks once more.
 
-use super::Run;
+use super::run::Run;
 use crate::boot;
 use crate::error;
 use crate::finding::{Code, Finding, Verdict};
 use crate::flow::look::Look;
-use crate::flow::plan::{End, Plan};
+use crate::flow::plan::{Act, End};
 use crate::flow::refuse;
 use crate::gate::{self, Opened};
 use crate::host::failpoint;
 use crate::host::lock::BootLock;
 use crate::kernel::leaving;
-use crate::verdict::judge::Judgement;
+use crate::verdict::judge::{Judged, Judgement};
 use anyhow::Result;
 
+/// What became of a look that found all safe.
+pub(super) enum Allowed {
+    /// It was so to the end: what may be opened is open.
+    Opened(Judged),
+    /// Not safe after all, or others came by: somebody has to look again.
+    Again(Judged),
+}
+
 impl Run<'_> {
-    /// Ends the hold and opens, then looks once more. `Err` holds the judgement that says: not safe after all, or others came by.
-    pub(super) fn allow(&mut self, look: Look) -> Result<Result<Judgement, Judgement>> {
+    /// Ends the hold and opens, then looks once more.
+    pub(super) fn allow(&mut self, look: Look) -> Result<Allowed> {
         let rights = self.rights();
         self.withheld = !rights.open || leaving::any(self.host);
-        let (end, open) = match look.plan(rights) {
-            Plan::Allow { end, open } => (end, open),
-            Plan::Rest => return Ok(Ok(look.judgement)),
-            Plan::Refuse(_) | Plan::Tell => return Ok(Err(look.judgement)),
+        let (end, open) = match look.plan(rights).act {
+            Act::Allow { end, open } => (end, open),
+            Act::Rest => return Ok(Allowed::Opened(look.judged())),
+            Act::Refuse(_) | Act::Tell => return Ok(Allowed::Again(look.judged())),
         };
         failpoint::hit("safe-before-promoted");
         let mut not_promoted = None;
@@ -36,19 +44,19 @@ impl Run<'_> {
             let lock = BootLock::take(self.host);
             // Whoever held that lock may have held the default off another kernel meanwhile.
             if look.is_overtaken() {
-                return Ok(Err(look.judgement));
+                return Ok(Allowed::Again(look.judged()));
             }
             match lock.and_then(|lock| boot::promote(self.host, &lock, judged)) {
                 Ok(change) => self.done.push(refuse::told(self.host, change)),
                 // What is the default by now was not judged.
-                Err(e) if boot::was_set_meanwhile(&e) => return Ok(Err(look.judgement)),
+                Err(e) if boot::was_set_meanwhile(&e) => return Ok(Allowed::Again(look.judged())),
                 Err(e) => not_promoted = Some(e),
             }
         }
         if let End::KeepOff(refuge) = &end {
             let lock = BootLock::take(self.host);
             if look.is_overtaken() {
-                return Ok(Err(look.judgement));
+                return Ok(Allowed::Again(look.judged()));
             }
             match lock.and_then(|lock| boot::hold_with(self.host, &lock, &self.config.boot, refuge)) {
                 Ok(change) => self.done.push(refuse::told(self.host, change)),
@@ -60,7 +68,7 @@ impl Run<'_> {
             self.lock.still_ours()?;
             // Clears away what a run that died left half-done, too.
             match gate::open(self.host, Some(look.generation))? {
-                Opened::Overtaken => return Ok(Err(look.judgement)),
+                Opened::Overtaken => return Ok(Allowed::Again(look.judged())),
                 Opened::Open { was_closed: true } => {
                     self.done.push("gate opened: all kernels that may boot are safe".into());
                 }
@@ -75,15 +83,15 @@ impl Run<'_> {
         self.failed = None;
         let look = self.look()?;
         if look.judgement.verdict == Verdict::Safe {
-            let mut judgement = look.judgement;
+            let mut judged = look.judged();
             if let Some(e) = not_promoted {
-                note_promote(&mut judgement, &e);
+                note_promote(&mut judged.judgement, &e);
             }
-            return Ok(Ok(judgement));
+            return Ok(Allowed::Opened(judged));
         }
         // At once: this may have been the last round.
         self.refuse(&look);
-        Ok(Err(look.judgement))
+        Ok(Allowed::Again(look.judged()))
     }
 }
 
@@ -109,9 +117,7 @@ mod tests {
             devices: vec![],
             modules: vec![],
             findings: vec![],
-            builds: vec![],
-            initramfs: false,
-            attempts: vec![],
+            attempts: None,
         };
         let mut judgement = Judgement { verdict: Verdict::Safe, kernels: vec![report] };
         note_promote(&mut judgement, &anyhow::anyhow!("grubenv is read-only"));

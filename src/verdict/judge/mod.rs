@@ -8,6 +8,7 @@ mod proven;
 mod redundant;
 
 use crate::config::AcceptInTree;
+use crate::driver::Recipe;
 use crate::finding::{Code, Finding, Severity, Verdict};
 use crate::host::devices::master::Kind;
 use crate::host::devices::pci::Device;
@@ -15,6 +16,7 @@ use crate::kernel::KernelRelease;
 use need::Weighed;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::rc::Rc;
 
 /// Where a module comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -67,7 +69,7 @@ pub struct Need {
     /// The device; none for a driver that only the settings require.
     pub device: Option<Device>,
     /// The recipe that claims the device or is required; none for any other network device in use.
-    pub recipe: Option<String>,
+    pub recipe: Option<Rc<Recipe>>,
     /// Whether `drivers.required` lists the recipe.
     pub required: bool,
     /// How the device is driven now, or was when it was last in use.
@@ -169,15 +171,49 @@ pub struct KernelReport {
     pub modules: Vec<ModuleReport>,
     /// All findings.
     pub findings: Vec<Finding>,
-    /// Recipes whose module should be built for this kernel.
+    /// Why drivers were not built that the kernel does without, if any were tried.
     #[serde(skip)]
-    pub builds: Vec<String>,
-    /// Whether its initramfs should be made anew.
-    #[serde(skip)]
-    pub initramfs: bool,
-    /// Those of the findings that say why a driver was not built that the kernel does without.
-    #[serde(skip)]
-    pub attempts: Vec<Finding>,
+    pub attempts: Option<Attempts>,
+}
+
+/// Drivers that a kernel does without because they could not be built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempts {
+    /// Their names.
+    pub drivers: Vec<String>,
+    /// Those of the kernel's findings that say why.
+    pub findings: Vec<Finding>,
+}
+
+/// What a judgement asks to be made for one kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// Its release.
+    pub kernel: KernelRelease,
+    /// The devices that it must drive.
+    pub devices: Vec<Device>,
+    /// The drivers to build, by name and each once.
+    pub builds: Vec<Rc<Recipe>>,
+    /// Where its initramfs is to be made anew, the modules that it must carry as they lie on the disk.
+    pub initramfs: Option<Vec<String>>,
+    /// Whether the kernel is good enough without a driver that a build would bring.
+    pub does_without: bool,
+}
+
+impl Work {
+    /// Whether there is anything to do.
+    pub fn is_any(&self) -> bool {
+        !self.builds.is_empty() || self.initramfs.is_some()
+    }
+}
+
+/// The verdict on a machine, and what it asks to be made.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// The verdict.
+    pub judgement: Judgement,
+    /// The kernels for which anything is to be made, in the order of the verdict.
+    pub work: Vec<Work>,
 }
 
 /// The verdict on a machine.
@@ -196,13 +232,18 @@ impl Judgement {
     }
 }
 
-impl KernelReport {
-    /// Whether the kernel is good enough without a driver that a build would bring.
-    pub fn does_without(&self) -> bool {
-        let told = |code: Code| self.findings.iter().any(|f| f.code == code && f.severity == Severity::Warning);
-        let excused = told(Code::InTreeFallback) || (told(Code::DeviceRedundant) && !self.builds.is_empty());
-        self.verdict == Verdict::Safe && excused
+impl Need {
+    /// The name of its recipe.
+    fn driver(&self) -> Option<&str> {
+        self.recipe.as_ref().map(|recipe| recipe.name.as_str())
     }
+}
+
+/// Whether a kernel is good enough without a driver that a build would bring.
+fn does_without(report: &KernelReport, builds: &[Rc<Recipe>]) -> bool {
+    let told = |code: Code| report.findings.iter().any(|f| f.code == code && f.severity == Severity::Warning);
+    let excused = told(Code::InTreeFallback) || (told(Code::DeviceRedundant) && !builds.is_empty());
+    report.verdict == Verdict::Safe && excused
 }
 
 /// Says on each kernel that is not safe that another run is at work, which may mend it.
@@ -216,8 +257,8 @@ pub fn note_other_run(kernels: &mut [KernelReport]) {
     }
 }
 
-/// Weighs what is known about one kernel.
-pub fn judge_kernel(evidence: &KernelEvidence, role: Role, accept: AcceptInTree) -> KernelReport {
+/// Weighs what is known about one kernel: the verdict, and what it asks to be made.
+pub fn judge_kernel(evidence: &KernelEvidence, role: Role, accept: AcceptInTree) -> (KernelReport, Work) {
     let mut report = KernelReport {
         kernel: evidence.release.clone(),
         role,
@@ -225,17 +266,16 @@ pub fn judge_kernel(evidence: &KernelEvidence, role: Role, accept: AcceptInTree)
         devices: evidence.needs.iter().filter_map(|n| n.device.clone()).collect(),
         modules: Vec::new(),
         findings: evidence.findings.clone(),
-        builds: Vec::new(),
-        initramfs: evidence.findings.iter().any(|f| f.code == Code::InitramfsStale),
-        attempts: Vec::new(),
+        attempts: None,
     };
     let weighed: Vec<Weighed> = evidence.needs.iter().map(|n| need::weigh(n, &evidence.release, accept)).collect();
     for weighed in &weighed {
         weighed.add_to(&mut report);
     }
     // Several devices of one driver are one build.
-    report.builds.sort();
-    report.builds.dedup();
+    let mut builds: Vec<Rc<Recipe>> = weighed.iter().filter_map(|weighed| weighed.build.clone()).collect();
+    builds.sort_by(|a, b| a.name.cmp(&b.name));
+    builds.dedup_by(|a, b| a.name == b.name);
     let mut seen = Vec::new();
     report.findings.retain(|f| {
         !seen.contains(f) && {
@@ -255,7 +295,15 @@ pub fn judge_kernel(evidence: &KernelEvidence, role: Role, accept: AcceptInTree)
         report.findings.insert(0, why.clone());
         report.verdict = report.verdict.max(Verdict::Unknown);
     }
-    report
+    let stale = evidence.findings.iter().any(|f| f.code == Code::InitramfsStale);
+    let work = Work {
+        kernel: report.kernel.clone(),
+        devices: report.devices.clone(),
+        initramfs: stale.then(|| report.modules.iter().map(|m| m.name.clone()).collect()),
+        does_without: does_without(&report, &builds),
+        builds,
+    };
+    (report, work)
 }
 
 /// The machine's verdict from its kernels'. `uncertain` says why the next boot is not certain, if so.

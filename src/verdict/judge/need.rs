@@ -2,9 +2,11 @@
 
 use super::{Binding, KernelReport, ModuleEvidence, ModuleReport, Need, Origin};
 use crate::config::AcceptInTree;
+use crate::driver::Recipe;
 use crate::finding::{Code, Finding, Severity, Verdict};
 use crate::host::devices::pci::Device;
 use crate::kernel::KernelRelease;
+use std::rc::Rc;
 
 /// What a need asks of the module that serves it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,7 +53,7 @@ pub(super) struct Weighed {
     pub findings: Vec<Finding>,
     module: Option<ModuleReport>,
     /// The recipe that should be built.
-    build: Option<String>,
+    pub build: Option<Rc<Recipe>>,
 }
 
 impl Weighed {
@@ -59,7 +61,6 @@ impl Weighed {
     pub fn add_to(&self, report: &mut KernelReport) {
         report.modules.extend(self.module.clone().filter(|m| !report.modules.contains(m)));
         report.findings.extend(self.findings.iter().cloned());
-        report.builds.extend(self.build.clone());
     }
 }
 
@@ -87,7 +88,7 @@ pub(super) fn weigh(need: &Need, release: &KernelRelease, accept: AcceptInTree) 
     let mut findings = module.findings.clone();
     let served = Verdict::of(&module.findings) == Verdict::Safe;
     let own = module.origin == Origin::InTree;
-    if let (true, true, Some(recipe)) = (served, own, &need.recipe) {
+    if let (true, true, Some(recipe)) = (served, own, need.driver()) {
         let path = path.as_deref().unwrap_or("built in");
         findings.push(match want {
             Want::Fallback => fallback(&what, module, path, recipe, release),
@@ -140,7 +141,7 @@ fn would_serve(need: &Need, chosen: &ModuleEvidence, release: &KernelRelease, wa
 
 pub(super) fn described(need: &Need) -> String {
     let missing = need.device.as_ref().filter(|_| need.missing).map(|d| format!(", {}", lack(d))).unwrap_or_default();
-    match (&need.device, &need.recipe) {
+    match (&need.device, need.driver()) {
         (Some(d), _) => match &d.interface {
             Some(interface) => format!("{interface} ({}{missing})", d.address),
             None => format!("the network device {}{missing}", d.address),
@@ -184,7 +185,7 @@ fn nothing_serves(need: &Need, release: &KernelRelease, what: &str) -> Finding {
 }
 
 fn unserved(need: &Need, release: &KernelRelease, what: &str) -> Finding {
-    match (&need.recipe, need.candidates.first()) {
+    match (need.driver(), need.candidates.first()) {
         (Some(recipe), Some(own)) => {
             let why = if need.required { "drivers.required wants the recipe's" } else { "an out-of-tree driver is wanted" };
             let other = match Verdict::of(&own.findings) {

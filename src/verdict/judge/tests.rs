@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use std::path::Path;
 
 pub(super) fn device(driver: Option<&str>) -> Device {
     Device {
@@ -19,6 +20,11 @@ pub(super) fn module(origin: Origin, findings: Vec<Finding>) -> ModuleEvidence {
     ModuleEvidence { name: "ixgbevf".into(), path, version: None, build_id: None, origin, findings }
 }
 
+fn recipe() -> Rc<Recipe> {
+    let text = include_str!("../../../packaging/drivers.d/ixgbevf.toml");
+    Rc::new(Recipe::parse(text, Path::new("ixgbevf.toml")).unwrap())
+}
+
 pub(super) fn bad() -> Finding {
     Finding::refuse(Code::SymbolCrc, "90 of 160", "vfguard prepare 6.1")
 }
@@ -26,7 +32,7 @@ pub(super) fn bad() -> Finding {
 pub(super) fn kernel(binding: Binding, candidates: Vec<ModuleEvidence>) -> KernelEvidence {
     let need = Need {
         device: Some(device(Some("ixgbevf"))),
-        recipe: Some("ixgbevf".into()),
+        recipe: Some(recipe()),
         required: false,
         binding,
         missing: false,
@@ -45,15 +51,15 @@ pub(super) fn kernel(binding: Binding, candidates: Vec<ModuleEvidence>) -> Kerne
 }
 
 pub(super) fn verdict(evidence: &KernelEvidence, accept: AcceptInTree) -> (Verdict, bool) {
-    let report = judge_kernel(evidence, Role::Next, accept);
-    (report.verdict, !report.builds.is_empty())
+    let (report, work) = judge_kernel(evidence, Role::Next, accept);
+    (report.verdict, !work.builds.is_empty())
 }
 
 #[test]
 fn an_in_tree_driver_serves_where_one_is_bound_now_and_nothing_is_built() {
     let evidence = kernel(Binding::InTree, vec![module(Origin::InTree, vec![])]);
     assert_eq!(verdict(&evidence, AcceptInTree::Auto), (Verdict::Safe, false));
-    let report = judge_kernel(&evidence, Role::Next, AcceptInTree::Auto);
+    let (report, _) = judge_kernel(&evidence, Role::Next, AcceptInTree::Auto);
     assert!(report.findings.iter().any(|f| f.code == Code::InTree && f.severity == Severity::Info));
 }
 
@@ -100,11 +106,11 @@ fn fallback_is_auto_until_no_release_builds_and_then_takes_a_proven_driver_of_th
         let mut evidence = kernel(binding, candidates);
         evidence.needs[0].unbuildable = tried;
         assert_eq!(verdict(&evidence, AcceptInTree::Fallback), expected, "{evidence:?}");
-        let report = judge_kernel(&evidence, Role::Next, AcceptInTree::Fallback);
+        let (report, work) = judge_kernel(&evidence, Role::Next, AcceptInTree::Fallback);
         let has_ours = evidence.needs[0].candidates.iter().any(|m| m.origin == Origin::Built && m.findings.is_empty());
         let fell_back = tried && binding == Binding::OutOfTree && expected.0 == Verdict::Safe && !has_ours;
         let told = report.findings.iter().any(|f| f.code == Code::InTreeFallback && f.severity == Severity::Warning);
-        assert_eq!((told, report.does_without()), (fell_back, fell_back), "{evidence:?}");
+        assert_eq!((told, work.does_without), (fell_back, fell_back), "{evidence:?}");
         let names = |f: &Finding| f.code != Code::InTreeFallback || f.remedy.contains(" --driver ixgbevf --source ");
         assert!(report.findings.iter().all(names), "more than one driver may be needed: {report:?}");
         // No other policy asks what was tried.
@@ -130,9 +136,9 @@ fn a_required_driver_without_a_device_is_missed() {
 fn a_device_in_use_that_nothing_claims_is_refused_and_cannot_be_built() {
     let mut evidence = kernel(Binding::InTree, vec![]);
     evidence.needs[0].recipe = None;
-    let report = judge_kernel(&evidence, Role::Next, AcceptInTree::Auto);
+    let (report, work) = judge_kernel(&evidence, Role::Next, AcceptInTree::Auto);
     assert_eq!(report.findings[0].code, Code::DeviceUnclaimed);
-    assert!(report.builds.is_empty());
+    assert!(work.builds.is_empty());
 }
 
 #[test]
@@ -140,7 +146,7 @@ fn what_runs_well_now_may_run_again() {
     let mut evidence = kernel(Binding::OutOfTree, vec![module(Origin::Prebuilt, vec![bad()])]);
     assert_eq!(verdict(&evidence, AcceptInTree::Auto).0, Verdict::Unsafe);
     evidence.proven_by_use = true;
-    let report = judge_kernel(&evidence, Role::Next, AcceptInTree::Auto);
+    let (report, _) = judge_kernel(&evidence, Role::Next, AcceptInTree::Auto);
     assert_eq!(report.verdict, Verdict::Safe);
     assert!(report.findings.iter().any(|f| f.code == Code::ProvenByUse && f.severity == Severity::Warning));
     evidence.findings.push(Finding::refuse(Code::InitramfsStale, "gone", "rebuild it"));
@@ -168,8 +174,8 @@ fn no_kernel_to_judge_is_unknown() {
 #[test]
 fn an_uncertain_next_boot_is_a_warning_only_if_all_are_safe() {
     let good =
-        judge_kernel(&kernel(Binding::InTree, vec![module(Origin::InTree, vec![])]), Role::Installed, AcceptInTree::Auto);
-    let poor = judge_kernel(&kernel(Binding::InTree, vec![]), Role::Installed, AcceptInTree::Auto);
+        judge_kernel(&kernel(Binding::InTree, vec![module(Origin::InTree, vec![])]), Role::Installed, AcceptInTree::Auto).0;
+    let (poor, _) = judge_kernel(&kernel(Binding::InTree, vec![]), Role::Installed, AcceptInTree::Auto);
     let why = Finding::refuse(Code::BootUnknown, "no boot loader known", "boot.loader = \"none\"");
     assert_eq!(judge(vec![good.clone(), good.clone()], Some(&why)).verdict, Verdict::Safe);
     let judged = judge(vec![good, poor], Some(&why));
@@ -249,7 +255,7 @@ proptest! {
 
     #[test]
     fn a_machine_is_never_safer_than_its_worst_kernel(kernels in prop::collection::vec(any_kernel(), 0..4), accept in any_policy(), uncertain in any::<bool>()) {
-        let reports: Vec<_> = kernels.iter().map(|k| judge_kernel(k, Role::Installed, accept)).collect();
+        let reports: Vec<_> = kernels.iter().map(|k| judge_kernel(k, Role::Installed, accept).0).collect();
         let worst = reports.iter().map(|r| r.verdict).max();
         let why = Finding::refuse(Code::BootUnknown, "x", "y");
         let judged = judge(reports, uncertain.then_some(&why));
@@ -267,7 +273,7 @@ fn a_missing_device_is_judged_like_any_other_and_told() {
     evidence.needs[0].missing = true;
     evidence.needs[0].device.as_mut().unwrap().present = false;
     let told = |evidence: &KernelEvidence| {
-        let report = judge_kernel(evidence, Role::Next, AcceptInTree::Auto);
+        let (report, _) = judge_kernel(evidence, Role::Next, AcceptInTree::Auto);
         let told = report.findings.iter().find(|f| f.code == Code::DeviceMissing).cloned().unwrap();
         (report.verdict, told.severity, report.findings[0].clone(), told)
     };

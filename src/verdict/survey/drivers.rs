@@ -6,29 +6,30 @@ use crate::driver::{recipe, Numbers, Recipe};
 use crate::host::devices::pci::Device;
 use crate::kernel::Kernel;
 use crate::verdict::judge::Binding;
+use std::rc::Rc;
 
 impl Survey<'_> {
     /// The recipes that claim a device or are required.
-    pub fn needed(&self) -> Vec<&Recipe> {
-        let required = |r: &&Recipe| self.config.drivers.required.contains(&r.name);
+    pub fn needed(&self) -> Vec<&Rc<Recipe>> {
+        let required = |r: &&Rc<Recipe>| self.config.drivers.required.contains(&r.name);
         let claims =
-            |r: &&Recipe| self.devices.iter().any(|d| claiming(&self.recipes, d).is_some_and(|own| own.name == r.name));
+            |r: &&Rc<Recipe>| self.devices.iter().any(|d| claiming(&self.recipes, d).is_some_and(|own| own.name == r.name));
         self.recipes.iter().filter(|r| required(r) || claims(r)).collect()
     }
 
     /// The recipes that are meant where no device says which: the default one, and those of this machine's own.
-    pub fn foremost(&self) -> Vec<&Recipe> {
-        let counts = |r: &&Recipe| r.name == recipe::DEFAULT || recipe::is_local(self.host, &r.name);
+    pub fn foremost(&self) -> Vec<&Rc<Recipe>> {
+        let counts = |r: &&Rc<Recipe>| r.name == recipe::DEFAULT || recipe::is_local(self.host, &r.name);
         self.recipes.iter().filter(counts).collect()
     }
 
     /// The recipes of which a module may have to be built here: not those whose devices the kernel's own driver serves, where it will do.
-    pub fn may_build(&self) -> Vec<&Recipe> {
+    pub fn may_build(&self) -> Vec<&Rc<Recipe>> {
         let bound = |d: &Device, recipe: &Recipe| match self.memory.of_device(d) {
             Some(known) => known.binding,
             None => origin::binding(self.host, d, Some(recipe), self.running.as_ref()),
         };
-        let builds = |recipe: &&Recipe| match self.config.accept_in_tree {
+        let builds = |recipe: &&Rc<Recipe>| match self.config.accept_in_tree {
             _ if self.config.drivers.required.contains(&recipe.name) => true,
             AcceptInTree::Never => true,
             AcceptInTree::Always => false,
@@ -43,10 +44,5 @@ impl Survey<'_> {
             }
         };
         self.needed().into_iter().filter(builds).collect()
-    }
-
-    /// The recipes of these names.
-    pub fn named(&self, names: &[String]) -> Vec<&Recipe> {
-        self.recipes.iter().filter(|r| names.contains(&r.name)).collect()
     }
 }

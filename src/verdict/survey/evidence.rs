@@ -15,6 +15,7 @@ use crate::verdict::judge::{Binding, KernelEvidence, Link, ModuleEvidence, Need,
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 impl Survey<'_> {
     /// What is known about one kernel.
@@ -113,7 +114,8 @@ impl Survey<'_> {
         for device in &self.devices {
             let is_used = device.in_use() || self.memory.of_device(device).is_some();
             // Of a device that nobody uses, a recipe without a release for K says nothing.
-            let has_release = |r: &&Recipe| is_used || !r.candidates(&Numbers::of(self.host, &target.release)).is_empty();
+            let has_release =
+                |r: &&Rc<Recipe>| is_used || !r.candidates(&Numbers::of(self.host, &target.release)).is_empty();
             let recipe = claiming(&self.recipes, device).filter(has_release);
             if recipe.is_none() && !is_used {
                 continue;
@@ -121,7 +123,7 @@ impl Survey<'_> {
             needs.push(self.need(target, Some(device), recipe, cmdline, &masters));
         }
         for name in &self.config.drivers.required {
-            let met = needs.iter().any(|n| n.recipe.as_ref() == Some(name));
+            let met = needs.iter().any(|n| n.recipe.as_ref().is_some_and(|r| &r.name == name));
             if let (false, Some(recipe)) = (met, self.recipes.iter().find(|r| &r.name == name)) {
                 needs.push(self.need(target, None, Some(recipe), cmdline, &masters));
             }
@@ -133,10 +135,12 @@ impl Survey<'_> {
         &self,
         target: &Target,
         device: Option<&Device>,
-        recipe: Option<&Recipe>,
+        recipe: Option<&Rc<Recipe>>,
         cmdline: &str,
         masters: &Masters<'_>,
     ) -> Need {
+        let own = recipe;
+        let recipe = recipe.map(Rc::as_ref);
         let mut candidates = candidates(self.host, target, device, recipe, cmdline);
         if let Some(recipe) = recipe {
             candidates.iter_mut().for_each(|c| c.findings.extend(other_release(self.host, recipe, &target.release, c)));
@@ -145,7 +149,7 @@ impl Survey<'_> {
         let now = || device.map_or(Binding::Unbound, |d| binding(self.host, d, recipe, self.running.as_ref()));
         Need {
             device: device.cloned(),
-            recipe: recipe.map(|r| r.name.clone()),
+            recipe: own.cloned(),
             required: recipe.is_some_and(|r| self.config.drivers.required.contains(&r.name)),
             binding: known.map_or_else(now, |k| k.binding),
             missing: known.is_some() && !device.is_some_and(|d| d.present && d.in_use()),

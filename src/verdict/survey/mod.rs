@@ -11,7 +11,7 @@ mod origin;
 mod proof;
 pub mod room;
 
-use super::judge::{self, Judgement, KernelReport, Role};
+use super::judge::{self, Attempts, Judged, Judgement, KernelReport, Role, Work};
 use crate::boot::declined;
 use crate::boot::{self, NextBoot};
 use crate::config::Config;
@@ -26,6 +26,7 @@ use anyhow::{Context, Result};
 use known::{Known, Memory};
 use std::cell::OnceCell;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 /// What is known about the machine as a whole.
 pub struct Survey<'a> {
@@ -36,7 +37,7 @@ pub struct Survey<'a> {
     /// The network devices that are or were in use.
     pub memory: Memory,
     /// Every recipe.
-    pub recipes: Vec<Recipe>,
+    pub recipes: Vec<Rc<Recipe>>,
     /// Installed kernels, newest first.
     pub kernels: Vec<Kernel>,
     /// The running kernel.
@@ -71,7 +72,7 @@ impl<'a> Survey<'a> {
     }
 
     fn look(host: &'a Host, config: &'a Config, replace: bool) -> Result<Survey<'a>> {
-        let recipes = driver::recipes(host)?;
+        let recipes: Vec<Rc<Recipe>> = driver::recipes(host)?.into_iter().map(Rc::new).collect();
         if let Some(name) = config.drivers.required.iter().find(|n| recipes.iter().all(|r| &r.name != *n)) {
             return Err(advise(
                 format!("drivers.required names {name}, which has no recipe"),
@@ -85,7 +86,7 @@ impl<'a> Survey<'a> {
         let wanted = wanted.flatten();
         let wanted_entry = wanted.as_ref().and_then(|kernel| boot::wanted_entry(host, kernel));
         let (kernels, running) = (installed::installed(host), installed::running(host));
-        let binding = |d: &Device| origin::binding(host, d, claiming(&recipes, d), running.as_ref());
+        let binding = |d: &Device| origin::binding(host, d, claiming(&recipes, d).map(Rc::as_ref), running.as_ref());
         let memory = Memory::look(host, &devices, binding, replace);
         let absent = memory.gone().iter().filter(|known| !devices.iter().any(|d| known.is(d))).map(Known::device);
         let absent: Vec<Device> = absent.collect();
@@ -138,8 +139,15 @@ impl<'a> Survey<'a> {
 
     /// Judges every kernel that counts; the worst of them is the machine's verdict.
     pub fn judge(&self) -> Judgement {
-        let reports = self.roles().iter().map(|(kernel, role)| self.report(kernel, *role)).collect();
-        judge::judge(reports, self.uncertainty().as_ref())
+        self.judged().judgement
+    }
+
+    /// The same with what the verdict asks to be made.
+    pub fn judged(&self) -> Judged {
+        let (reports, mut work): (Vec<KernelReport>, Vec<Work>) =
+            self.roles().iter().map(|(kernel, role)| self.weigh(kernel, *role)).unzip();
+        work.retain(Work::is_any);
+        Judged { judgement: judge::judge(reports, self.uncertainty().as_ref()), work }
     }
 
     /// The same for whoever asks, with what decides nothing and takes more reading.
@@ -250,7 +258,7 @@ impl<'a> Survey<'a> {
     ///
     /// # Errors
     /// When there is none; the message lists those there are.
-    pub fn recipe(&self, name: &str) -> Result<&Recipe> {
+    pub fn recipe(&self, name: &str) -> Result<&Rc<Recipe>> {
         self.recipes.iter().find(|r| r.name == name).ok_or_else(|| {
             let known: Vec<&str> = self.recipes.iter().map(|r| r.name.as_str()).collect();
             advise(
@@ -274,26 +282,32 @@ impl<'a> Survey<'a> {
     }
 
     fn report(&self, kernel: &KernelRelease, role: Role) -> KernelReport {
+        self.weigh(kernel, role).0
+    }
+
+    fn weigh(&self, kernel: &KernelRelease, role: Role) -> (KernelReport, Work) {
         let evidence = self.evidence(kernel);
-        let mut report = judge::judge_kernel(&evidence, role, self.config.accept_in_tree);
-        let refuses = !report.builds.is_empty() && report.verdict != Verdict::Safe;
-        if refuses || report.does_without() {
+        let (mut report, work) = judge::judge_kernel(&evidence, role, self.config.accept_in_tree);
+        let refuses = !work.builds.is_empty() && report.verdict != Verdict::Safe;
+        if refuses || work.does_without {
             let mut why = driver::last_failure(self.host, kernel, &self.recipes);
             why.extend(driver::headers::last_failure(self.host, kernel));
             if !refuses {
                 why.iter_mut().for_each(|f| f.severity = f.severity.min(Severity::Warning));
                 // Where it fell back nothing is built, and why is told as it is.
-                let degraded = !report.builds.is_empty();
-                report.attempts = why.iter().filter(|_| degraded).cloned().collect();
+                if !work.builds.is_empty() && !why.is_empty() {
+                    let drivers = work.builds.iter().map(|recipe| recipe.name.clone()).collect();
+                    report.attempts = Some(Attempts { drivers, findings: why.clone() });
+                }
             }
             report.findings.extend(why);
         }
-        report
+        (report, work)
     }
 }
 
 /// The recipe that claims a device.
-fn claiming<'r>(recipes: &'r [Recipe], device: &Device) -> Option<&'r Recipe> {
+fn claiming<'r>(recipes: &'r [Rc<Recipe>], device: &Device) -> Option<&'r Rc<Recipe>> {
     recipe::claiming(recipes, &device.modalias)
 }
 

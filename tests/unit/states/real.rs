@@ -228,6 +228,7 @@ fn answer(q: &Question) -> (Plan, Set) {
     let facts = Facts {
         rights: q.rights,
         judgement: &judgement,
+        work: &[],
         next: &next,
         wanted: wanted.as_ref(),
         declined: off.is_some() && wanted.is_none(),
@@ -237,10 +238,10 @@ fn answer(q: &Question) -> (Plan, Set) {
         excused: excused.as_deref(),
         refuge: &|| running.clone(),
     };
-    let plan = match plan::plan(&facts) {
-        plan::Plan::Rest => Plan::Rest,
-        plan::Plan::Tell => Plan::Tell,
-        plan::Plan::Allow { end, open } => Plan::Allow {
+    let plan = match plan::plan(&facts).act {
+        plan::Act::Rest => Plan::Rest,
+        plan::Act::Tell => Plan::Tell,
+        plan::Act::Allow { end, open } => Plan::Allow {
             end: match end {
                 plan::End::Leave => End::Leave,
                 plan::End::Promote(k) => End::Promote(kernel(k.as_str())),
@@ -249,7 +250,7 @@ fn answer(q: &Question) -> (Plan, Set) {
             },
             open,
         },
-        plan::Plan::Refuse(refusal) => refuse(refusal, true),
+        plan::Act::Refuse(refusal) => refuse(refusal, true),
     };
     (plan, refused)
 }
@@ -298,8 +299,6 @@ fn report(k: K, role: judge::Role, safe: bool) -> KernelReport {
         devices: vec![],
         modules: vec![],
         findings: if safe { vec![] } else { vec![missing()] },
-        builds: vec![],
-        initramfs: false,
-        attempts: vec![],
+        attempts: None,
     }
 }

@@ -95,7 +95,7 @@ fn a_device_that_was_of_the_other_ports_name_spoils_nothing() {
     gone.masters.clear();
     evidence.needs.push(gone.clone());
     let told = |evidence: &KernelEvidence| {
-        let report = judge_kernel(evidence, Role::Next, AcceptInTree::Auto);
+        let (report, _) = judge_kernel(evidence, Role::Next, AcceptInTree::Auto);
         report.findings.into_iter().filter(|f| f.code == Code::DeviceRedundant).collect::<Vec<_>>()
     };
     assert!(told(&evidence).iter().any(|f| f.severity == Severity::Warning && f.detail.ends_with("by eth1")));
@@ -110,10 +110,10 @@ fn why_a_master_does_not_count_is_told_beside_the_refusal() {
     let told = |spoil: fn(&mut KernelEvidence)| {
         let mut evidence = bonded(module(Origin::Prebuilt, vec![bad()]));
         spoil(&mut evidence);
-        let report = judge_kernel(&evidence, Role::Next, AcceptInTree::Auto);
+        let (report, work) = judge_kernel(&evidence, Role::Next, AcceptInTree::Auto);
         assert_eq!(report.verdict, Verdict::Unsafe);
         let told: Vec<_> = report.findings.iter().filter(|f| f.code == Code::DeviceRedundant).collect();
-        assert!(told.len() == 1 && told[0].severity == Severity::Info && !report.does_without(), "{told:?}");
+        assert!(told.len() == 1 && told[0].severity == Severity::Info && !work.does_without, "{told:?}");
         told[0].detail.clone()
     };
     for (spoil, why) in [

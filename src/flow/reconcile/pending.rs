@@ -1,0 +1,29 @@
+//! What is left to build after a run.
+
+use crate::driver::{self, headers};
+use crate::host::Host;
+use crate::kernel::KernelRelease;
+use crate::verdict::judge::Work;
+
+/// A driver that a kernel wants and that a build may still bring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// The kernel.
+    pub kernel: KernelRelease,
+    /// The recipe's name.
+    pub driver: String,
+    /// Whether the kernel's headers are there.
+    pub headers: bool,
+}
+
+/// What is left to build after a judgement. What would only fail again is not.
+pub fn pending(host: &Host, work: &[Work]) -> Vec<Pending> {
+    let mut pending = Vec::new();
+    for Work { kernel, devices, builds, .. } in work {
+        for recipe in builds.iter().filter(|r| !driver::would_fail_again(host, kernel, r, devices)) {
+            let headers = !headers::missing(host, kernel);
+            pending.push(Pending { kernel: kernel.clone(), driver: recipe.name.clone(), headers });
+        }
+    }
+    pending
+}

@@ -5,7 +5,7 @@ use super::build;
 use crate::error::{advise, Remedy};
 use crate::finding::{Code, Finding};
 use crate::host::{command, files, locks, Host};
-use crate::kernel::tree::build_tree;
+use crate::kernel::tree::Tree;
 use crate::kernel::KernelRelease;
 use crate::packages::Packages;
 use crate::progress::Progress;
@@ -48,7 +48,12 @@ fn read(host: &Host, kernel: &KernelRelease) -> Record {
 
 /// Whether a kernel has no headers of its own on the disk.
 pub fn missing(host: &Host, kernel: &KernelRelease) -> bool {
-    build_tree(host, kernel).is_err_and(|finding| finding.code == Code::HeadersMissing)
+    lacks(&Tree::of(host, kernel))
+}
+
+/// The same for a tree that somebody else may have asked for.
+pub fn lacks(tree: &Tree) -> bool {
+    tree.get().is_err_and(|finding| finding.code == Code::HeadersMissing)
 }
 
 /// Whether installing them is worth a try now.

@@ -217,7 +217,8 @@ pub fn rehearse(
     let meant: Vec<&Device> = devices.iter().filter(|d| recipe.claims(&d.modalias)).collect();
     let lock = crate::host::lock::WriteLock::take(&stage, Duration::ZERO)?;
     let sources = source.clone();
-    let request = driver::Request { kernel, recipe, devices: &meant, rebuild: true, source, jobs: None, initrds: &[] };
+    let tree = tree::Tree::of(&stage, kernel);
+    let request = driver::Request { tree: &tree, recipe, devices: &meant, rebuild: true, source, jobs: None, initrds: &[] };
     let prepared = driver::prepare(&stage, config, &lock, &request, progress);
     let archive = match prepared.as_ref().ok().and_then(|prepared| prepared.archive.clone()) {
         Some(archive) => Ok(archive),

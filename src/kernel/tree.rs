@@ -12,6 +12,7 @@ use crate::packages::Packages;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// Where the release of a tree is written; the first that exists decides, since vermagic comes from it. (Debian 6.1's
 /// `kernel.release` holds the bare version, and its makefile overrides it.) Before 2.6.33 the header lay in `include/linux`.
@@ -83,6 +84,31 @@ impl BuildTree {
     /// A program of the tree, such as `scripts/sign-file`.
     pub fn script(&self, host: &Host, path: &str) -> Option<PathBuf> {
         [self.objects(), &self.ksrc].iter().map(|d| host.path(host.name(d).join(path))).find(|p| p.is_file())
+    }
+}
+
+/// The build tree of a kernel, looked for when it is first asked for, and once. For each build a new one is taken.
+#[derive(Debug)]
+pub struct Tree<'a> {
+    /// Where it is looked for.
+    pub host: &'a Host,
+    /// The kernel.
+    pub release: &'a KernelRelease,
+    found: OnceLock<Result<BuildTree, Finding>>,
+}
+
+impl<'a> Tree<'a> {
+    /// Not looked for yet.
+    pub fn of(host: &'a Host, release: &'a KernelRelease) -> Tree<'a> {
+        Tree { host, release, found: OnceLock::new() }
+    }
+
+    /// What [`build_tree`] found.
+    ///
+    /// # Errors
+    /// Its.
+    pub fn get(&self) -> Result<&BuildTree, &Finding> {
+        self.found.get_or_init(|| build_tree(self.host, self.release)).as_ref()
     }
 }
 

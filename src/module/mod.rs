@@ -19,7 +19,7 @@ pub use initramfs::{initramfs_carries, initramfs_driver, initramfs_files, initra
 pub use names::interface_findings;
 pub use placement::{check_placement, initramfs_findings, on_disk};
 pub use target::index::{Index, Provider};
-pub use target::Target;
+pub use target::{Target, Targets};
 pub use verify::verify;
 
 use target::{depmod, modprobe};

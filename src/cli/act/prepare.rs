@@ -7,6 +7,7 @@ use crate::error::{advise, advise_exit, Exit};
 use crate::flow::reconcile;
 use crate::host::devices::pci::Device;
 use crate::host::lock::WriteLock;
+use crate::kernel::tree::Tree;
 use crate::kernel::KernelRelease;
 use crate::report::progress;
 use crate::verdict::judge::Judged;
@@ -67,7 +68,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
             let devices: Vec<&Device> = survey.devices.iter().filter(|d| recipe.claims(&d.modalias)).collect();
             let source = args.source.clone().zip(args.sha256);
             let request = driver::Request {
-                kernel: &kernel,
+                tree: &Tree::of(host, &kernel),
                 recipe,
                 devices: &devices,
                 rebuild: args.rebuild,

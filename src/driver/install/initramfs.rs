@@ -20,7 +20,7 @@ const TEMPORARY: &str = ".vfguard-initramfs-";
 /// dracut takes a minute on a slow machine.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// Makes every initramfs of a kernel anew that is missing (unless a package manager is at work), cannot be read, or carries one
+/// Makes every initramfs of a kernel, as it lies on the disk now, anew that is missing (unless a package manager is at work), cannot be read, or carries one
 /// of these modules otherwise than it lies on the disk. `initrds` are those that the boot entry names. What it returns are those that were made, below the root.
 ///
 /// # Errors
@@ -28,11 +28,11 @@ const LIMIT: Duration = Duration::from_secs(900);
 pub fn refresh(
     host: &Host,
     _lock: &WriteLock,
-    kernel: &KernelRelease,
+    target: &Target,
     initrds: &[PathBuf],
     modules: &[&str],
 ) -> Result<Vec<PathBuf>> {
-    let target = Target::load(host, kernel);
+    let kernel = &target.release;
     let mut made = Vec::new();
     for file in module::initramfs_files(kernel, initrds) {
         let there = host.is_file(&file);
@@ -41,8 +41,8 @@ pub fn refresh(
             && locks::held(host).is_none()
             && initrds.contains(&file)
             && file.to_string_lossy().contains(kernel.as_str());
-        if missing || (there && stale(host, &target, &file, modules)) {
-            remake(host, &target, &file, modules)?;
+        if missing || (there && stale(host, target, &file, modules)) {
+            remake(host, target, &file, modules)?;
             made.push(file);
         }
     }
@@ -157,6 +157,7 @@ fn maker(host: &Host, kernel: &KernelRelease, to: &Path) -> Result<Spec> {
 mod tests {
     use super::*;
     use crate::error;
+    use crate::kernel::tree::Tree;
 
     #[test]
     fn a_new_initramfs_in_a_packing_that_is_not_read_names_the_setting_and_not_a_module() {
@@ -185,12 +186,12 @@ mod tests {
         let file = [PathBuf::from(format!("/boot/initramfs-{kernel}.img"))];
         std::fs::create_dir(dir.path().join("boot")).unwrap();
         // Nothing that could make it: nothing is changed, and it may come with the next package.
-        assert!(refresh(&host, &lock, &kernel, &file, &[]).is_err() && !rest::is_on(&host, &kernel));
+        assert!(refresh(&host, &lock, &Target::load(&host, &kernel), &file, &[]).is_err() && !rest::is_on(&host, &kernel));
         host.write_atomic("/usr/bin/dracut", b"no program", 0o755).unwrap();
-        assert!(refresh(&host, &lock, &kernel, &file, &[]).is_err() && rest::is_on(&host, &kernel));
+        assert!(refresh(&host, &lock, &Target::load(&host, &kernel), &file, &[]).is_err() && rest::is_on(&host, &kernel));
         let recipe = crate::driver::recipes(&host).unwrap().remove(0);
-        assert!(crate::driver::would_fail_again(&host, &kernel, &recipe, &[]));
+        assert!(crate::driver::would_fail_again(&Tree::of(&host, &kernel), &recipe, &[]));
         rest::end(&host);
-        assert!(!crate::driver::would_fail_again(&host, &kernel, &recipe, &[]));
+        assert!(!crate::driver::would_fail_again(&Tree::of(&host, &kernel), &recipe, &[]));
     }
 }

@@ -21,7 +21,7 @@ use crate::host::{failpoint, files, Host};
 use crate::kernel::installed::modules_dir;
 use crate::kernel::tree::BuildTree;
 use crate::kernel::KernelRelease;
-use crate::module::{Index, Provider};
+use crate::module::{Index, Provider, Target};
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
@@ -95,7 +95,8 @@ pub fn install(
             resolves(host, kernel, module.name(), devices).map_err(|f| advise(f.detail, f.remedy))?;
         }
         let names: Vec<&str> = modules.iter().map(VerifiedModule::name).collect();
-        initramfs::refresh(host, lock, kernel, initrds, &names).map(drop)
+        // What was gathered before is of another disk.
+        initramfs::refresh(host, lock, &Target::load(host, kernel), initrds, &names).map(drop)
     })();
     match done {
         Ok(()) => {

@@ -75,7 +75,10 @@ impl Run<'_> {
         let built = sandbox::apart(|apart| self.build(tree, release, &archive, work, apart));
         let built = built.remedy(
             "starting a thread for a build, most often for want of memory",
-            format!("end what takes the memory or the processes of this machine; then: vfguard prepare {}", request.kernel),
+            format!(
+                "end what takes the memory or the processes of this machine; then: vfguard prepare {}",
+                request.kernel()
+            ),
         );
         match built?? {
             Ok(Built { version, modules }) => self.verify(tree, work, version, modules),
@@ -93,7 +96,7 @@ impl Run<'_> {
         apart: Result<Apart, String>,
     ) -> Result<Result<Built, Failed>> {
         let (host, config, request) = (self.host, self.config, self.request);
-        let (kernel, recipe) = (request.kernel, request.recipe);
+        let (kernel, recipe) = (request.kernel(), request.recipe);
         let jobs = build::jobs(request.jobs, config.build.jobs);
         let mut sandbox = Sandbox::new(host, &config.build, work, tree, jobs)?;
         sandbox.bound_disk(apart);
@@ -148,7 +151,7 @@ impl Run<'_> {
 
     /// Nothing was had from any place; what there is to do names the kernel and the release.
     fn not_fetched(&self, release: &Release, error: &anyhow::Error) -> Finding {
-        let (kernel, name) = (self.request.kernel, &self.request.recipe.name);
+        let (kernel, name) = (self.request.kernel(), &self.request.recipe.name);
         let remedy = crate::error::remedy(error).unwrap_or_default();
         let remedy = format!(
             "{remedy}; then: vfguard prepare {kernel}; or bring the archive: \
@@ -169,7 +172,7 @@ impl Run<'_> {
             let bytes = sign::sign(host, &self.config.sign, tree, &private, &name, bytes)?;
             modules.push((name, bytes));
         }
-        let verified = verified(host, request.kernel, modules, request.recipe.module(), request.devices);
+        let verified = verified(host, request.kernel(), modules, request.recipe.module(), request.devices);
         self.stages.push(("verify", start.elapsed()));
         Ok(match verified {
             Ok(set) => Tried::Verified(Verified { version, set }),

@@ -22,7 +22,7 @@ use crate::host::devices::pci::Device;
 use crate::host::files::remove;
 use crate::host::lock::WriteLock;
 use crate::host::{failpoint, Host};
-use crate::kernel::tree::{build_tree, BuildTree};
+use crate::kernel::tree::{BuildTree, Tree};
 use crate::kernel::KernelRelease;
 use crate::module::{Module, Target};
 use crate::progress::Progress;
@@ -37,8 +37,8 @@ pub(super) const WORK: &str = "/var/cache/vfguard/build";
 /// What to prepare.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// The kernel.
-    pub kernel: &'a KernelRelease,
+    /// The kernel's build tree.
+    pub tree: &'a Tree<'a>,
     /// The driver.
     pub recipe: &'a Recipe,
     /// The devices that the module must claim.
@@ -51,6 +51,13 @@ pub struct Request<'a> {
     pub jobs: Option<u32>,
     /// The initial ramdisks that the kernel's boot entry names; none: those of the usual names.
     pub initrds: &'a [PathBuf],
+}
+
+impl<'a> Request<'a> {
+    /// The kernel.
+    pub fn kernel(&self) -> &'a KernelRelease {
+        self.tree.release
+    }
 }
 
 /// Prepares one driver for one kernel. Later releases that the recipe names as fallbacks are tried when the first does not
@@ -93,8 +100,8 @@ pub fn prepare(
     let entry = Entry { log: run.log.clone(), sandbox, ..entry };
     // A record explains; that there is none makes no module bad, and no failure another one.
     let written = match request.source {
-        Some(_) => record::write_beside(host, request.kernel, request.recipe, entry),
-        None => record::write(host, request.kernel, request.recipe, entry),
+        Some(_) => record::write_beside(host, request.kernel(), request.recipe, entry),
+        None => record::write(host, request.kernel(), request.recipe, entry),
     };
     if let Err(e) = written {
         progress.note(&format!("no record was written: {e:#}"));
@@ -156,10 +163,10 @@ impl Run<'_> {
     /// Each release that may serve, until one does.
     fn all(&mut self, lock: &WriteLock) -> Result<Prepared> {
         let (host, request) = (self.host, self.request);
-        let kernel = request.kernel;
-        let tree = match build_tree(host, kernel) {
+        let kernel = request.kernel();
+        let tree = match request.tree.get() {
             Ok(tree) => tree,
-            Err(finding) => return Err(self.refuse(vec![finding])),
+            Err(finding) => return Err(self.refuse(vec![finding.clone()])),
         };
         if !request.rebuild && request.source.is_none() {
             if let Some(prepared) = self.reuse(lock)? {
@@ -167,7 +174,7 @@ impl Run<'_> {
             }
         }
         let work = Work::new(host)?;
-        if let Err(finding) = preflight::preflight(host, &tree, request.recipe, &work.0) {
+        if let Err(finding) = preflight::preflight(host, tree, request.recipe, &work.0) {
             return Err(self.refuse(vec![finding]));
         }
         let candidates: Vec<Option<&Release>> = match &request.source {
@@ -179,8 +186,8 @@ impl Run<'_> {
         for (n, candidate) in candidates.iter().enumerate() {
             let dir = work.0.join(n.to_string());
             fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
-            match self.one(&tree, *candidate, &dir)? {
-                Tried::Verified(verified) => return self.install(lock, &tree, verified, failures),
+            match self.one(tree, *candidate, &dir)? {
+                Tried::Verified(verified) => return self.install(lock, tree, verified, failures),
                 Tried::Failed(Failed { findings, try_another, lasts }) => {
                     all_last &= lasts;
                     let name = candidate.map_or("the archive", |r| r.version.as_str());
@@ -212,14 +219,14 @@ impl Run<'_> {
         }
         // Every release was tried and none fits, for reasons that are in the digest: until something changes, another attempt would only take the same time.
         if request.source.is_none() && all_last {
-            self.inputs = Some(record::inputs(host, request.recipe, &tree, request.devices));
+            self.inputs = Some(record::inputs(host, request.recipe, tree, request.devices));
         }
         Err(self.refuse(failures))
     }
 
     fn refuse(&self, findings: Vec<Finding>) -> anyhow::Error {
         let remedy = findings.iter().find(|f| f.severity == Severity::Unsafe).map_or(String::new(), |f| f.remedy.clone());
-        let message = format!("preparing {} for {}", self.request.recipe.name, self.request.kernel);
+        let message = format!("preparing {} for {}", self.request.recipe.name, self.request.kernel());
         anyhow::Error::new(PrepareError { findings, log: self.log.clone() }).context(Advice {
             message,
             remedy,
@@ -230,7 +237,7 @@ impl Run<'_> {
     /// Our module that is in place, if nothing is wrong with it.
     fn reuse(&mut self, lock: &WriteLock) -> Result<Option<Prepared>> {
         let (host, request) = (self.host, self.request);
-        let (kernel, recipe) = (request.kernel, request.recipe);
+        let (kernel, recipe) = (request.kernel(), request.recipe);
         let start = Instant::now();
         let mut modules = Vec::new();
         let mut findings = Vec::new();
@@ -250,7 +257,8 @@ impl Run<'_> {
             }
         }
         let read: Vec<Module> = files.iter().filter_map(|bytes| Module::read(bytes).ok()).collect();
-        let target = Target::load(host, kernel).with_beside(&read);
+        let mut now = Target::load(host, kernel);
+        let target = now.clone().with_beside(&read);
         for (name, bytes) in names.iter().zip(&files) {
             let devices = if *name == recipe.module() { request.devices } else { &[] };
             let checked = check(&target, bytes, devices);
@@ -274,11 +282,12 @@ impl Run<'_> {
         if !resolves() {
             // A run that died between rename and depmod left this.
             install::depmod(host, kernel)?;
+            now = Target::load(host, kernel);
             if !resolves() {
                 return Ok(None);
             }
         }
-        initramfs::refresh(host, lock, kernel, request.initrds, &names)?;
+        initramfs::refresh(host, lock, &now, request.initrds, &names)?;
         let stages = vec![("verify", start.elapsed())];
         Ok(Some(Prepared { version, modules, findings, stages, log: None, sandbox: None, reused: true, archive: None }))
     }

@@ -6,7 +6,7 @@ use crate::driver::Recipe;
 use crate::finding::Finding;
 use crate::host::devices::pci::Device;
 use crate::host::Host;
-use crate::kernel::tree::BuildTree;
+use crate::kernel::tree::{BuildTree, Tree};
 use crate::kernel::KernelRelease;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -99,18 +99,19 @@ fn digest_of(recipe: &Recipe) -> String {
 
 /// Whether preparing would only fail as it did the last time: nothing that a build depends on has changed since. A failure
 /// that could pass by itself (network, disk, memory, headers) is never remembered so, and only rests where it would start itself again.
-pub fn would_fail_again(host: &Host, kernel: &KernelRelease, recipe: &Recipe, devices: &[Device]) -> bool {
+pub fn would_fail_again(tree: &Tree, recipe: &Recipe, devices: &[Device]) -> bool {
+    let (host, kernel) = (tree.host, tree.release);
     if crate::driver::rest::is_on(host, kernel) {
         return true;
     }
     let record = read(host, kernel);
     let Some(entry) = record.drivers.get(&recipe.name).filter(|e| e.version.is_none()) else { return false };
-    match (&entry.inputs, crate::kernel::tree::build_tree(host, kernel)) {
-        (Some(inputs), Ok(tree)) => {
+    match entry.inputs.as_ref().map(|inputs| (inputs, tree.get())) {
+        Some((inputs, Ok(tree))) => {
             let claimed: Vec<&Device> = devices.iter().filter(|d| recipe.claims(&d.modalias)).collect();
-            *inputs == self::inputs(host, recipe, &tree, &claimed)
+            *inputs == self::inputs(host, recipe, tree, &claimed)
         }
-        (None, _) | (_, Err(_)) => false,
+        None | Some((_, Err(_))) => false,
     }
 }
 

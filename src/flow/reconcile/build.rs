@@ -8,7 +8,9 @@ use crate::flow::look::Look;
 use crate::host::devices::pci::Device;
 use crate::host::lock::WriteLock;
 use crate::host::Host;
+use crate::kernel::tree::Tree;
 use crate::kernel::KernelRelease;
+use crate::module::Target;
 use crate::progress::Progress;
 use crate::verdict::survey::Survey;
 use std::time::Instant;
@@ -26,7 +28,8 @@ impl Run<'_> {
         for work in &look.work {
             let release = &work.kernel;
             for recipe in &work.builds {
-                if driver::would_fail_again(self.host, release, recipe, &survey.devices) {
+                let tree = Tree::of(self.host, release);
+                if driver::would_fail_again(&tree, recipe, &survey.devices) {
                     continue;
                 }
                 let mut config = self.config.clone();
@@ -42,12 +45,12 @@ impl Run<'_> {
                 let line = if work.does_without {
                     // Without a network it fails at each run of the timer: one line tells it.
                     let progress = Unnoted(self.progress);
-                    build(self.host, &config, &self.lock, survey, release, recipe, &progress).unwrap_or_else(|_| {
+                    build(self.host, &config, &self.lock, survey, &tree, recipe, &progress).unwrap_or_else(|_| {
                         let name = &recipe.name;
                         format!("{release}: {name} was not prepared, and is done without; why: vfguard -v check {release}")
                     })
                 } else {
-                    build(self.host, &config, &self.lock, survey, release, recipe, self.progress)
+                    build(self.host, &config, &self.lock, survey, &tree, recipe, self.progress)
                         .unwrap_or_else(|e| not_prepared(release, recipe, &e))
                 };
                 self.done.push(line);
@@ -67,7 +70,9 @@ impl Run<'_> {
         }
         let modules: Vec<&str> = modules.iter().map(String::as_str).collect();
         self.progress.note(&format!("{kernel}: looking at its initramfs"));
-        match driver::install::initramfs::refresh(self.host, &self.lock, kernel, survey.initrds(kernel), &modules) {
+        // A build may have come between the look and this.
+        let target = Target::load(self.host, kernel);
+        match driver::install::initramfs::refresh(self.host, &self.lock, &target, survey.initrds(kernel), &modules) {
             Ok(made) => {
                 self.done.extend(made.iter().map(|file| format!("{kernel}: {} was made anew", file.display())));
                 !made.is_empty()
@@ -108,13 +113,14 @@ pub(super) fn build(
     config: &Config,
     lock: &WriteLock,
     survey: &Survey,
-    kernel: &KernelRelease,
+    tree: &Tree<'_>,
     recipe: &Recipe,
     progress: &dyn Progress,
 ) -> anyhow::Result<String> {
+    let kernel = tree.release;
     let devices: Vec<&Device> = survey.devices.iter().filter(|d| recipe.claims(&d.modalias)).collect();
     let initrds = survey.initrds(kernel);
-    let request = driver::Request { kernel, recipe, devices: &devices, rebuild: false, source: None, jobs: None, initrds };
+    let request = driver::Request { tree, recipe, devices: &devices, rebuild: false, source: None, jobs: None, initrds };
     progress.note(&format!("{kernel}: preparing {}", recipe.name));
     let prepared = driver::prepare(host, config, lock, &request, progress)?;
     let what = if prepared.reused { "was in place" } else { "built, verified and installed" };

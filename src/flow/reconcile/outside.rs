@@ -10,6 +10,7 @@ use crate::gate;
 use crate::host::lock::{BootLock, WriteLock};
 use crate::host::place::Place;
 use crate::host::{upstart, Host};
+use crate::kernel::tree::Tree;
 use crate::progress::Progress;
 use crate::verdict::survey::Survey;
 use anyhow::Result;
@@ -45,7 +46,7 @@ pub(super) fn outside(
         done.extend(leftovers::clean(host, &lock));
         for kernel in &survey.kernels {
             for recipe in survey.recipes.iter().filter(|r| config.drivers.required.contains(&r.name)) {
-                let tried = build::build(host, config, &lock, &survey, &kernel.release, recipe, progress);
+                let tried = build::build(host, config, &lock, &survey, &Tree::of(host, &kernel.release), recipe, progress);
                 done.push(tried.unwrap_or_else(|e| build::not_prepared(&kernel.release, recipe, &e)));
             }
         }

@@ -2,6 +2,7 @@
 
 use crate::driver::{self, headers};
 use crate::host::Host;
+use crate::kernel::tree::Tree;
 use crate::kernel::KernelRelease;
 use crate::verdict::judge::Work;
 
@@ -20,8 +21,9 @@ pub struct Pending {
 pub fn pending(host: &Host, work: &[Work]) -> Vec<Pending> {
     let mut pending = Vec::new();
     for Work { kernel, devices, builds, .. } in work {
-        for recipe in builds.iter().filter(|r| !driver::would_fail_again(host, kernel, r, devices)) {
-            let headers = !headers::missing(host, kernel);
+        let tree = Tree::of(host, kernel);
+        for recipe in builds.iter().filter(|r| !driver::would_fail_again(&tree, r, devices)) {
+            let headers = !headers::lacks(&tree);
             pending.push(Pending { kernel: kernel.clone(), driver: recipe.name.clone(), headers });
         }
     }

@@ -18,15 +18,24 @@ use crate::kernel::symvers::Export;
 use crate::kernel::{Compiler, KernelConfig, KernelRelease, Symvers};
 use rustc_hash::FxHashMap;
 use std::cell::{OnceCell, RefCell};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-/// A kernel as the verifier sees it. No process is started; what costs is read when it is first needed.
+/// A kernel as the verifier sees it. No process is started; what costs is read when it is first needed, and shared by its clones.
+#[derive(Clone)]
 pub struct Target {
-    /// Its release.
-    pub release: KernelRelease,
+    facts: Rc<Facts>,
     /// Its command line: that of the machine, unless [`Target::with_cmdline`] says otherwise.
     pub(super) cmdline: String,
+    /// What modules export that are to be installed together with the one that is verified, by their names.
+    beside: FxHashMap<String, Beside>,
+}
+
+/// What lies on the disk of a kernel.
+pub struct Facts {
+    /// Its release.
+    pub release: KernelRelease,
     pub(super) host: Host,
     pub(super) symvers: Option<Symvers>,
     pub(super) config: Option<KernelConfig>,
@@ -38,11 +47,35 @@ pub struct Target {
     order: OnceCell<Order>,
     files: OnceCell<Files>,
     others: RefCell<FxHashMap<String, Rc<Vec<Offer>>>>,
-    /// What modules export that are to be installed together with the one that is verified, by their names.
-    beside: FxHashMap<String, Beside>,
+}
+
+impl Deref for Target {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        &self.facts
+    }
+}
+
+/// Kernels as one look sees them, each gathered once. Whoever looks again, or has changed the disk, begins with none.
+#[derive(Default)]
+pub struct Targets(RefCell<Vec<Target>>);
+
+impl Targets {
+    /// A kernel, gathered when it is first asked for.
+    pub fn of(&self, host: &Host, release: &KernelRelease) -> Target {
+        let mut known = self.0.borrow_mut();
+        if let Some(target) = known.iter().find(|target| target.release == *release) {
+            return target.clone();
+        }
+        let target = Target::load(host, release);
+        known.push(target.clone());
+        target
+    }
 }
 
 /// A module that is to be installed together with the one that is verified.
+#[derive(Clone)]
 struct Beside {
     offers: Rc<Vec<Offer>>,
     imports: Vec<String>,
@@ -86,9 +119,8 @@ impl Target {
         .into_iter()
         .filter(|t| belongs(host, t, release))
         .collect();
-        Target {
+        let facts = Facts {
             release: release.clone(),
-            cmdline: host.read_text("/proc/cmdline").unwrap_or_default(),
             host: host.clone(),
             symvers: Symvers::load(host, release, &trees),
             config: KernelConfig::load(host, release, &trees),
@@ -100,8 +132,9 @@ impl Target {
             order: OnceCell::new(),
             files: OnceCell::new(),
             others: RefCell::default(),
-            beside: FxHashMap::default(),
-        }
+        };
+        let cmdline = host.read_text("/proc/cmdline").unwrap_or_default();
+        Target { facts: Rc::new(facts), cmdline, beside: FxHashMap::default() }
     }
 
     /// The same kernel with these modules in place, which are to be installed together.
@@ -328,4 +361,24 @@ fn belongs(host: &Host, tree: &Path, release: &KernelRelease) -> bool {
     let real = host.path(tree);
     let name = real.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     name == release.as_str() || name == format!("linux-headers-{release}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_is_gathered_once_in_a_look_and_anew_in_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(dir.path()).unwrap();
+        let kernel: KernelRelease = "6.1.0-56-amd64".parse().unwrap();
+        let targets = Targets::default();
+        assert!(!targets.of(&host, &kernel).is_known());
+        host.write_atomic(format!("/boot/config-{kernel}"), b"CONFIG_MODVERSIONS=y\n", 0o644).unwrap();
+        let shared = targets.of(&host, &kernel).with_cmdline("quiet");
+        assert!(!shared.is_known() && Rc::ptr_eq(&shared.facts, &targets.of(&host, &kernel).facts));
+        assert_ne!(targets.of(&host, &kernel).cmdline, "quiet", "each has a command line of its own");
+        assert!(!targets.of(&host, &"6.1.0-57-amd64".parse().unwrap()).is_known());
+        assert!(Targets::default().of(&host, &kernel).is_known());
+    }
 }

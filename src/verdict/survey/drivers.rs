@@ -27,7 +27,7 @@ impl Survey<'_> {
     pub fn may_build(&self) -> Vec<&Rc<Recipe>> {
         let bound = |d: &Device, recipe: &Recipe| match self.memory.of_device(d) {
             Some(known) => known.binding,
-            None => origin::binding(self.host, d, Some(recipe), self.running.as_ref()),
+            None => origin::binding(self.host, &self.targets.borrow(), d, Some(recipe), self.running.as_ref()),
         };
         let builds = |recipe: &&Rc<Recipe>| match self.config.accept_in_tree {
             _ if self.config.drivers.required.contains(&recipe.name) => true,

@@ -9,6 +9,7 @@ use crate::driver::{self, Numbers, Recipe};
 use crate::finding::{Code, Finding};
 use crate::host::devices::pci::Device;
 use crate::host::Host;
+use crate::kernel::tree::Tree;
 use crate::kernel::{installed, KernelRelease};
 use crate::module::{self, Module, Provider, Target};
 use crate::verdict::judge::{Binding, KernelEvidence, Link, ModuleEvidence, Need, Origin};
@@ -37,7 +38,7 @@ impl Survey<'_> {
                 format!("install {kernel}'s packages, or remove its boot entry; read it as root"),
             )
         });
-        let target = Target::load(host, kernel).with_cmdline(&cmdline);
+        let target = self.target(kernel).with_cmdline(&cmdline);
         let needs: Vec<Need> = self.needs(&target, &cmdline);
         let undecided = undecided.or_else(|| self.nothing_to_prove(kernel, &needs));
         let initrds = self.initrds(kernel);
@@ -99,7 +100,7 @@ impl Survey<'_> {
         };
         // Where K's own tables lead to it, which is the rule, nothing more is read. Without tables nothing is known.
         let running = self.running.as_ref().filter(|_| candidates.iter().all(|c| c.name != module))?;
-        let known = Target::load(self.host, running);
+        let known = self.target(running);
         let told = known.module_file(&module).is_some() && !known.is_builtin(&module) && !claims(&known) && !claims(target);
         if told {
             by("new_id")
@@ -110,6 +111,7 @@ impl Survey<'_> {
 
     fn needs(&self, target: &Target, cmdline: &str) -> Vec<Need> {
         let mut needs = Vec::new();
+        let tree = Tree::of(self.host, &target.release);
         let masters = Masters::new(self.host, &self.devices, &self.memory, target, cmdline);
         for device in &self.devices {
             let is_used = device.in_use() || self.memory.of_device(device).is_some();
@@ -120,12 +122,12 @@ impl Survey<'_> {
             if recipe.is_none() && !is_used {
                 continue;
             }
-            needs.push(self.need(target, Some(device), recipe, cmdline, &masters));
+            needs.push(self.need(target, Some(device), recipe, cmdline, &masters, &tree));
         }
         for name in &self.config.drivers.required {
             let met = needs.iter().any(|n| n.recipe.as_ref().is_some_and(|r| &r.name == name));
             if let (false, Some(recipe)) = (met, self.recipes.iter().find(|r| &r.name == name)) {
-                needs.push(self.need(target, None, Some(recipe), cmdline, &masters));
+                needs.push(self.need(target, None, Some(recipe), cmdline, &masters, &tree));
             }
         }
         needs
@@ -138,6 +140,7 @@ impl Survey<'_> {
         recipe: Option<&Rc<Recipe>>,
         cmdline: &str,
         masters: &Masters<'_>,
+        tree: &Tree<'_>,
     ) -> Need {
         let own = recipe;
         let recipe = recipe.map(Rc::as_ref);
@@ -146,14 +149,16 @@ impl Survey<'_> {
             candidates.iter_mut().for_each(|c| c.findings.extend(other_release(self.host, recipe, &target.release, c)));
         }
         let known = device.and_then(|d| self.memory.of_device(d));
-        let now = || device.map_or(Binding::Unbound, |d| binding(self.host, d, recipe, self.running.as_ref()));
+        let now = || {
+            device.map_or(Binding::Unbound, |d| binding(self.host, &self.targets.borrow(), d, recipe, self.running.as_ref()))
+        };
         Need {
             device: device.cloned(),
             recipe: own.cloned(),
             required: recipe.is_some_and(|r| self.config.drivers.required.contains(&r.name)),
             binding: known.map_or_else(now, |k| k.binding),
             missing: known.is_some() && !device.is_some_and(|d| d.present && d.in_use()),
-            unbuildable: recipe.is_some_and(|r| self.is_unbuildable(&target.release, r)),
+            unbuildable: recipe.is_some_and(|r| self.is_unbuildable(tree, r)),
             masters: device.map(|d| masters.of(d, known)).unwrap_or_default(),
             link: device.map_or(Link::Unknown, |d| link(self.host, d)),
             candidates,
@@ -162,10 +167,10 @@ impl Survey<'_> {
 
     /// Whether all releases of a recipe were tried for a kernel, and none will build until something changes. The record says so, and
     /// absolves nothing: it only lets the kernel's own driver be looked at, and without it another attempt is made.
-    fn is_unbuildable(&self, kernel: &KernelRelease, recipe: &Recipe) -> bool {
+    fn is_unbuildable(&self, tree: &Tree, recipe: &Recipe) -> bool {
         self.config.accept_in_tree == AcceptInTree::Fallback
-            && !driver::rest::is_on(self.host, kernel)
-            && driver::would_fail_again(self.host, kernel, recipe, &self.devices)
+            && !driver::rest::is_on(self.host, tree.release)
+            && driver::would_fail_again(tree, recipe, &self.devices)
     }
 }
 

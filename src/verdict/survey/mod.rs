@@ -21,10 +21,11 @@ use crate::finding::{Code, Finding, Severity, Verdict};
 use crate::host::devices::pci::{self, Device};
 use crate::host::Host;
 use crate::kernel::{installed, leaving, Kernel, KernelRelease};
+use crate::module::{Target, Targets};
 use crate::retention;
 use anyhow::{Context, Result};
 use known::{Known, Memory};
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -52,6 +53,8 @@ pub struct Survey<'a> {
     wanted_entry: Option<boot::Candidate>,
     /// The boot loader's menu, which few questions need.
     menu: OnceCell<Vec<boot::Candidate>>,
+    /// The kernels as they were when they were first asked for.
+    targets: RefCell<Targets>,
 }
 
 impl<'a> Survey<'a> {
@@ -86,7 +89,9 @@ impl<'a> Survey<'a> {
         let wanted = wanted.flatten();
         let wanted_entry = wanted.as_ref().and_then(|kernel| boot::wanted_entry(host, kernel));
         let (kernels, running) = (installed::installed(host), installed::running(host));
-        let binding = |d: &Device| origin::binding(host, d, claiming(&recipes, d).map(Rc::as_ref), running.as_ref());
+        let targets = Targets::default();
+        let binding =
+            |d: &Device| origin::binding(host, &targets, d, claiming(&recipes, d).map(Rc::as_ref), running.as_ref());
         let memory = Memory::look(host, &devices, binding, replace);
         let absent = memory.gone().iter().filter(|known| !devices.iter().any(|d| known.is(d))).map(Known::device);
         let absent: Vec<Device> = absent.collect();
@@ -106,6 +111,7 @@ impl<'a> Survey<'a> {
             held_off,
             wanted_entry,
             menu: OnceCell::new(),
+            targets: RefCell::new(targets),
         })
     }
 
@@ -221,6 +227,8 @@ impl<'a> Survey<'a> {
     /// Where the boot default is held: the running kernel if its files are there and it is safe, else the newest safe one that has booted,
     /// else the running one, which came up, unless a device has no driver under it: then it may have been started by mistake.
     pub fn refuge(&self, host: &Host) -> Option<KernelRelease> {
+        // It may be asked for long after the look, and decides anew.
+        *self.targets.borrow_mut() = Targets::default();
         let verdict = |kernel: &KernelRelease| self.report(kernel, Role::Installed).verdict;
         let whole =
             |kernel: &KernelRelease| self.kernels.iter().any(|k| &k.release == kernel) && entry::is_whole(host, kernel);
@@ -236,6 +244,11 @@ impl<'a> Survey<'a> {
         };
         let proven = self.kernels.iter().find(proven).map(|k| k.release.clone());
         proven.or_else(|| running.filter(|_| !known::is_undriven(host)).cloned())
+    }
+
+    /// A kernel as this look sees it.
+    fn target(&self, kernel: &KernelRelease) -> Target {
+        self.targets.borrow().of(self.host, kernel)
     }
 
     /// Whether a person declined the kernel that boots next.

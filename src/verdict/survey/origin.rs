@@ -5,7 +5,7 @@ use crate::driver::Recipe;
 use crate::host::devices::pci::Device;
 use crate::host::Host;
 use crate::kernel::KernelRelease;
-use crate::module::{self, Module, Provider, Target};
+use crate::module::{self, Module, Provider, Target, Targets};
 use crate::verdict::judge::{Binding, Origin};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -45,12 +45,19 @@ fn is_released(recipe: Option<&Recipe>, version: Option<&str>) -> bool {
 
 /// Whether a device was taken away from the network on purpose, and given to a driver for something else (igb_uio, vfio-pci): no module
 /// of the recipe, and none that claims the device.
-fn is_foreign(host: &Host, device: &Device, recipe: &Recipe, name: &str, running: Option<&KernelRelease>) -> bool {
+fn is_foreign(
+    host: &Host,
+    targets: &Targets,
+    device: &Device,
+    recipe: &Recipe,
+    name: &str,
+    running: Option<&KernelRelease>,
+) -> bool {
     if device.interface.is_some() || recipe.all_modules().any(|own| own.replace('-', "_") == name) {
         return false;
     }
     let claims = |release: &KernelRelease| {
-        let claiming = Target::load(host, release).resolve_alias(&device.modalias);
+        let claiming = targets.of(host, release).resolve_alias(&device.modalias);
         claiming.iter().any(|provider| matches!(provider, Provider::Module(own) | Provider::BuiltIn(own) if own == name))
     };
     running.is_some_and(|release| !claims(release))
@@ -58,10 +65,16 @@ fn is_foreign(host: &Host, device: &Device, recipe: &Recipe, name: &str, running
 
 /// How a device is driven now: `/sys/module/X/taint` carries O for an out-of-tree module. Where there is no such file (before
 /// Linux 3.3), what the kernel shows of the module and the file on the disk tell; in doubt it is the one of which more is asked.
-pub(super) fn binding(host: &Host, device: &Device, recipe: Option<&Recipe>, running: Option<&KernelRelease>) -> Binding {
+pub(super) fn binding(
+    host: &Host,
+    targets: &Targets,
+    device: &Device,
+    recipe: Option<&Recipe>,
+    running: Option<&KernelRelease>,
+) -> Binding {
     let Some(driver) = &device.driver else { return Binding::Unbound };
     let name = device.module.as_ref().unwrap_or(driver).replace('-', "_");
-    if recipe.is_some_and(|recipe| is_foreign(host, device, recipe, &name, running)) {
+    if recipe.is_some_and(|recipe| is_foreign(host, targets, device, recipe, &name, running)) {
         return Binding::InTree;
     }
     let dir = Path::new("/sys/module").join(&name);
@@ -71,7 +84,7 @@ pub(super) fn binding(host: &Host, device: &Device, recipe: Option<&Recipe>, run
         Err(_) => return Binding::OutOfTree,
     }
     let Some(running) = running else { return Binding::InTree };
-    let target = Target::load(host, running);
+    let target = targets.of(host, running);
     let loaded = host.read_text(dir.join("version")).ok();
     if !target.tags_its_own() && is_released(recipe, loaded.as_deref()) {
         return Binding::OutOfTree;

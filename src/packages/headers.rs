@@ -25,6 +25,14 @@ pub struct Headers {
     signed: bool,
 }
 
+/// What a package needs of the headers.
+enum Closure {
+    /// These packages, itself the first.
+    Complete(Vec<String>),
+    /// What cannot be had, and why.
+    Missing(String),
+}
+
 /// What became of a download.
 pub enum Download {
     /// Everything is there.
@@ -42,8 +50,8 @@ impl Lists {
     pub fn download(&self, kernel: &KernelRelease, within: Duration, allow_unsigned: bool) -> Result<Download> {
         let names = match self.packages() {
             Packages::Apt => match self.closure(&format!("linux-headers-{kernel}"))? {
-                Ok(names) => names,
-                Err(missing) => return Ok(Download::Missing(missing)),
+                Closure::Complete(names) => names,
+                Closure::Missing(missing) => return Ok(Download::Missing(missing)),
             },
             Packages::Dnf => vec![format!("kernel-devel-{kernel}")],
             Packages::Yum => return Err(super::no_download()),
@@ -92,26 +100,26 @@ impl Lists {
     }
 
     /// A package and those of its dependencies that belong to the headers; or which of them no list has.
-    fn closure(&self, package: &str) -> Result<std::result::Result<Vec<String>, String>> {
+    fn closure(&self, package: &str) -> Result<Closure> {
         let mut packages = vec![package.to_owned()];
         let mut at = 0;
         while at < packages.len() {
             let Some(groups) = self.depends(&packages[at])? else {
-                return Ok(Err(format!("{} is not on offer", packages[at])));
+                return Ok(Closure::Missing(format!("{} is not on offer", packages[at])));
             };
             for group in &groups {
                 match choose(group) {
                     Ok(Some(name)) if !packages.contains(name) => packages.push(name.clone()),
                     Ok(_) => {}
-                    Err(name) => return Ok(Err(format!("{name} is not on offer"))),
+                    Err(name) => return Ok(Closure::Missing(format!("{name} is not on offer"))),
                 }
             }
             if packages.len() > MAX_PACKAGES {
-                return Ok(Err(format!("{package} needs more than {MAX_PACKAGES} packages of headers")));
+                return Ok(Closure::Missing(format!("{package} needs more than {MAX_PACKAGES} packages of headers")));
             }
             at += 1;
         }
-        Ok(Ok(packages))
+        Ok(Closure::Complete(packages))
     }
 }
 

@@ -14,7 +14,7 @@ pub use record::{HeldOff, Hold};
 use super::declined;
 use super::loader::{Asked, Loader};
 use super::meanwhile::SetMeanwhile;
-use super::steps::moves::{lastingly, make, ATTEMPTS};
+use super::steps::moves::{lastingly, make, Written, ATTEMPTS};
 use super::steps::plan::{self, Purpose};
 use super::{choose, Candidate, NextBoot, Role};
 use crate::config::Boot;
@@ -76,7 +76,7 @@ fn moved(
         marked && now.lasting().is_some_and(|next| next.kernel == *to)
     };
     let write = || make(host, plan_from(host, loader, from, to, entry, purpose)?);
-    let Err(undo) = lastingly(host, write, arrived)? else { return Ok(()) };
+    let Written::Not(undo) = lastingly(host, write, arrived)? else { return Ok(()) };
     let error = disobeyed(host, loader, to, loader.ask(host).lasting());
     undo.undo(host).context("putting the boot default back")?;
     Err(error)
@@ -360,7 +360,7 @@ pub fn clear_once(host: &Host, _lock: &BootLock) -> Result<Change> {
         return Err(stays());
     }
     let write = || make(host, loader.plan_clear_once(host, &asked)?);
-    if let Err(undo) = lastingly(host, write, || gone(&loader.ask(host))).remedy(act, remedy.clone())? {
+    if let Written::Not(undo) = lastingly(host, write, || gone(&loader.ask(host))).remedy(act, remedy.clone())? {
         undo.undo(host).context("putting the next boot back")?;
         return Err(stays());
     }

@@ -162,25 +162,32 @@ pub(in crate::boot) fn replace(host: &Host, path: &Path, content: &[u8]) -> Resu
     settle(host, path)
 }
 
+/// What a write came to that was looked at again.
+pub(in crate::boot) enum Written {
+    /// It took, and stays.
+    Lasting,
+    /// It did not take; this takes back what is left of it.
+    Not(Undo),
+}
+
 /// Writes, and looks whether that came to what it was to come to; once more after a moment, since another tool that had read the file
-/// before may write it after us. Whoever is overtaken puts back what is left of it, and writes again. `Err` holds how to undo what did
-/// not take.
+/// before may write it after us. Whoever is overtaken puts back what is left of it, and writes again.
 pub(in crate::boot) fn lastingly(
     host: &Host,
     write: impl Fn() -> Result<Undo>,
     arrived: impl Fn() -> bool,
-) -> Result<Result<(), Undo>> {
+) -> Result<Written> {
     let mut undo = write()?;
     for _ in 1..ATTEMPTS {
         match (arrived(), undo.overtaken()) {
-            (true, false) => return Ok(Ok(())),
-            (false, false) => return Ok(Err(undo)),
-            (true, true) if arrived() => return Ok(Ok(())),
+            (true, false) => return Ok(Written::Lasting),
+            (false, false) => return Ok(Written::Not(undo)),
+            (true, true) if arrived() => return Ok(Written::Lasting),
             (_, true) => {
                 undo.undo(host)?;
                 undo = write()?;
             }
         }
     }
-    Ok(if arrived() { Ok(()) } else { Err(undo) })
+    Ok(if arrived() { Written::Lasting } else { Written::Not(undo) })
 }

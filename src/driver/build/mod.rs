@@ -118,6 +118,14 @@ pub fn take_symvers(sandbox: &Sandbox<'_>, recipe: &Recipe, kernel: &KernelRelea
     recipe.symvers_of(kernel).into_iter().enumerate().map(take).collect()
 }
 
+/// What make came to.
+pub(super) enum Made {
+    /// The recipe's modules.
+    Modules(Vec<BuiltModule>),
+    /// None, and why.
+    Not(Failure),
+}
+
 /// Builds the modules of a recipe and strips them of debug information.
 ///
 /// # Errors
@@ -129,40 +137,42 @@ pub fn build(
     before: Option<&Spec>,
     spec: &Spec,
     log: &mut Log,
-) -> Result<Result<Vec<BuiltModule>, Failure>> {
+) -> Result<Made> {
     log.take(sandbox.bounds().as_bytes());
     if let Some(before) = before {
         log.take(format!("vfguard: {} in {}\n", before.line(), sandbox.inside(source.top()).display()).as_bytes());
         let ended = match sandbox.run(before, source.top(), &mut |bytes| log.take(bytes)) {
             Ok(ended) => ended,
-            Err(e) if cannot_start(&e) => return Ok(Err(mistake::not_started(on, before, &e, log))),
+            Err(e) if cannot_start(&e) => return Ok(Made::Not(mistake::not_started(on, before, &e, log))),
             Err(e) => return Err(e),
         };
         if !ended.success() {
             log.finish();
             let told = log.diagnose(on.tree.kobj.is_some());
             if ended.stopped.is_none() && !ended.killed() {
-                return Ok(Err(mistake::step_failed(on, before, &told.line, log)));
+                return Ok(Made::Not(mistake::step_failed(on, before, &told.line, log)));
             }
-            return Ok(Err(failure(ended, before, sandbox, on, log)));
+            return Ok(Made::Not(failure(ended, before, sandbox, on, log)));
         }
         log.next_program();
     }
     let Some(dir) = source.directory() else {
         log.finish();
-        return Ok(Err(mistake::no_directory(on, log)));
+        return Ok(Made::Not(mistake::no_directory(on, log)));
     };
     log.take(format!("vfguard: {} in {}\n", spec.line(), sandbox.inside(&dir).display()).as_bytes());
     let ended = sandbox.run(spec, &dir, &mut |bytes| log.take(bytes))?;
     if !ended.success() {
         log.finish();
-        return Ok(Err(failure(ended, spec, sandbox, on, log)));
+        return Ok(Made::Not(failure(ended, spec, sandbox, on, log)));
     }
     let mut modules = Vec::new();
     for name in on.recipe.all_modules() {
         let file = match find(&dir, name) {
             Ok(file) => file,
-            Err(e) => return Ok(Err(failed(Cause::Other, false, &format!("{e:#}"), Cause::Other.remedy(on, ""), log))),
+            Err(e) => {
+                return Ok(Made::Not(failed(Cause::Other, false, &format!("{e:#}"), Cause::Other.remedy(on, ""), log)))
+            }
         };
         let Some(file) = file else {
             if on.recipe.optional.contains(name) {
@@ -171,10 +181,10 @@ pub fn build(
             log.finish();
             let built = mistake::unlisted(on, &dir);
             if !built.is_empty() {
-                return Ok(Err(mistake::other_modules(on, name, &built, log)));
+                return Ok(Made::Not(mistake::other_modules(on, name, &built, log)));
             }
             let (detail, remedy) = remedy::nothing(on, &makefiles(&sandbox.build_dir(), &dir), name);
-            return Ok(Err(failed(Cause::Nothing, true, &detail, remedy, log)));
+            return Ok(Made::Not(failed(Cause::Nothing, true, &detail, remedy, log)));
         };
         // As the build user and not as root: binutils reads a file that a stranger's makefile made.
         let inside = sandbox.inside(&file);
@@ -183,18 +193,18 @@ pub fn build(
         let ended = sandbox.run(&strip, &dir, &mut |bytes| log.take(bytes))?;
         if !ended.success() {
             log.finish();
-            return Ok(Err(failure(ended, &strip, sandbox, on, log)));
+            return Ok(Made::Not(failure(ended, &strip, sandbox, on, log)));
         }
         match take(&sandbox.build_dir(), &file, MAX_FILE) {
             Ok(bytes) => modules.push(BuiltModule { name: name.clone(), bytes }),
             Err(e) => {
                 let detail = format!("make left {name}.ko as something else than a file of its own ({})", e.root_cause());
-                return Ok(Err(failed(Cause::Other, false, &detail, Cause::Other.remedy(on, ""), log)));
+                return Ok(Made::Not(failed(Cause::Other, false, &detail, Cause::Other.remedy(on, ""), log)));
             }
         }
     }
     log.finish();
-    Ok(Ok(modules))
+    Ok(Made::Modules(modules))
 }
 
 /// Whether a program was not started for what it is, and not for what the machine has.

@@ -3,7 +3,7 @@
 use super::Run;
 use crate::driver::build::log::Log;
 use crate::driver::build::remedy::Subject;
-use crate::driver::build::{self, BuiltModule, Failure};
+use crate::driver::build::{self, BuiltModule, Failure, Made};
 use crate::driver::fetch::NotFetched;
 use crate::driver::install::sign;
 use crate::driver::install::verified::{verified, VerifiedSet};
@@ -40,10 +40,12 @@ impl Failed {
     }
 }
 
-/// Modules as make left them, with their version.
-struct Built {
-    version: String,
-    modules: Vec<BuiltModule>,
+/// What building one release came to.
+enum Built {
+    /// Modules as make left them, with their version.
+    Modules(String, Vec<BuiltModule>),
+    /// None, and why.
+    Not(Failed),
 }
 
 /// Modules that were verified, with their version.
@@ -81,8 +83,8 @@ impl Run<'_> {
             ),
         );
         match built?? {
-            Ok(Built { version, modules }) => self.verify(tree, work, version, modules),
-            Err(failed) => Ok(Tried::Failed(failed)),
+            Built::Modules(version, modules) => self.verify(tree, work, version, modules),
+            Built::Not(failed) => Ok(Tried::Failed(failed)),
         }
     }
 
@@ -94,7 +96,7 @@ impl Run<'_> {
         archive: &VerifiedArchive,
         work: &Path,
         apart: Result<Apart, String>,
-    ) -> Result<Result<Built, Failed>> {
+    ) -> Result<Built> {
         let (host, config, request) = (self.host, self.config, self.request);
         let (kernel, recipe) = (request.kernel(), request.recipe);
         let jobs = build::jobs(request.jobs, config.build.jobs);
@@ -108,12 +110,12 @@ impl Run<'_> {
             Err(e) => {
                 let remedy = crate::error::remedy(&e).unwrap_or_default().replace("KERNEL", kernel.as_str());
                 let finding = Finding::refuse(Code::BuildFailed, format!("{e:#}"), remedy);
-                return Ok(Err(Failed::because(finding, true, true)));
+                return Ok(Built::Not(Failed::because(finding, true, true)));
             }
         };
         let symvers = match build::take_symvers(&sandbox, recipe, kernel) {
             Ok(symvers) => symvers,
-            Err(finding) => return Ok(Err(Failed::because(finding, false, false))),
+            Err(finding) => return Ok(Built::Not(Failed::because(finding, false, false))),
         };
         sandbox.hand_over()?;
         // An archive that a person named is built as the recipe builds the release that it is.
@@ -144,8 +146,8 @@ impl Run<'_> {
             self.progress.note(&format!("{kernel}: the build ran with weaker isolation than expected: {contained}"));
         }
         Ok(match self.timed(built)? {
-            Ok(modules) => Ok(Built { version, modules }),
-            Err(Failure { finding, try_another, lasts }) => Err(Failed::because(finding, try_another, lasts)),
+            Made::Modules(modules) => Built::Modules(version, modules),
+            Made::Not(Failure { finding, try_another, lasts }) => Built::Not(Failed::because(finding, try_another, lasts)),
         })
     }
 

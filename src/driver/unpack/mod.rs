@@ -77,8 +77,8 @@ pub fn unpack(archive: &VerifiedArchive, into: &Path, recipe: &Recipe) -> Result
 /// Those of [`unpack`].
 pub fn unpack_within(archive: &VerifiedArchive, into: &Path, recipe: &Recipe, limits: &Limits) -> Result<SourceTree> {
     let act = format!("unpacking {}", archive.path().display());
-    let packing = packing(archive).remedy(act.clone(), "see that the file can be read, and try again")?;
-    let packing = packing.map_err(|unread| not_read(archive, &act, unread, recipe))?;
+    let head = head(archive).remedy(act.clone(), "see that the file can be read, and try again")?;
+    let packing = Packing::of(&head).map_err(|unread| not_read(archive, &act, unread, recipe))?;
     let top = match extract(archive, packing, into, limits) {
         Ok(top) => top,
         Err(e) if is_late(&e) => {
@@ -109,13 +109,13 @@ pub fn unpack_within(archive: &VerifiedArchive, into: &Path, recipe: &Recipe, li
     })
 }
 
-/// How an archive is packed.
-fn packing(archive: &VerifiedArchive) -> Result<Result<Packing, Unread>> {
+/// The beginning of an archive, which tells how it is packed.
+fn head(archive: &VerifiedArchive) -> Result<Vec<u8>> {
     let mut file = archive.file();
     file.seek(SeekFrom::Start(0)).context("going back to its beginning")?;
     let mut head = Vec::new();
     file.take(HEAD as u64).read_to_end(&mut head).context("reading its beginning")?;
-    Ok(Packing::of(&head))
+    Ok(head)
 }
 
 /// Says what an archive is that is not read, and what packs it as one that is.

@@ -5,7 +5,7 @@ use crate::audit;
 use crate::boot;
 use crate::config::{Config, Mode};
 use crate::driver::{self, sandbox, Numbers};
-use crate::finding::{Finding, Severity};
+use crate::finding::Finding;
 use crate::host::{command, place, Host};
 use crate::kernel::tree::{build_tree, install_headers};
 use crate::packages::Packages;
@@ -87,7 +87,7 @@ fn compilers(host: &Host, survey: &Survey<'_>) -> Vec<Check> {
                 texts.into_iter().collect::<Vec<_>>().join("; ")
             };
             let (detail, remedy) = (format!("{kernel}, {}: {}", recipe.name, told(|f| &f.detail)), told(|f| &f.remedy));
-            let hinders = missing.iter().any(|f| f.severity == Severity::Unsafe);
+            let hinders = missing.iter().any(Finding::refuses);
             checks.push(if missing.is_empty() {
                 let programs: Vec<String> = driver::programs(&tree, recipe).into_iter().map(|(p, _)| p).collect();
                 Check::ok(name, format!("{kernel}, {}: {}", recipe.name, programs.join(", ")))

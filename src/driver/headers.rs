@@ -3,7 +3,7 @@
 
 use super::build;
 use crate::error::{advise, Remedy};
-use crate::finding::{Code, Finding};
+use crate::finding::{Code, Fact, Finding};
 use crate::host::{command, files, locks, Host};
 use crate::kernel::tree::Tree;
 use crate::kernel::KernelRelease;
@@ -80,7 +80,7 @@ pub fn last_failure(host: &Host, kernel: &KernelRelease) -> Option<Finding> {
         let again = crate::kernel::tree::install_headers(host, kernel);
         (format!("the headers of {kernel} could not be installed ({} tries): {}", record.tries, record.said), again)
     };
-    Some(Finding::refuse(Code::HeadersMissing, detail, remedy))
+    Some(Finding::new(Fact::HeadersMissing, detail, remedy))
 }
 
 /// Installs the headers of a kernel, waiting for whatever package manager is at work. Not for callers inside a transaction:

@@ -10,7 +10,6 @@ use crate::audit;
 use crate::boot;
 use crate::config::{Config, Gate as Settings};
 use crate::error::{advise, exit, Exit};
-use crate::finding::Severity;
 use crate::gate::{self, Closed, Reason};
 use crate::host::lock::BootLock;
 use crate::host::notices::{self, Topic};
@@ -103,7 +102,7 @@ pub fn reasons(judgement: &Judgement) -> Vec<gate::Reason> {
     judgement
         .refused()
         .map(|report| {
-            let unsafe_ones: Vec<_> = report.findings.iter().filter(|f| f.severity == Severity::Unsafe).collect();
+            let unsafe_ones: Vec<_> = report.findings.iter().filter(|f| f.refuses()).collect();
             let told = if unsafe_ones.is_empty() { report.findings.iter().take(1).collect() } else { unsafe_ones };
             let mut summary = told.iter().take(SUMMED).map(|f| f.detail.as_str()).collect::<Vec<_>>().join("; ");
             if told.len() > SUMMED {

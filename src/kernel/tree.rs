@@ -6,7 +6,7 @@
 
 use super::installed::modules_dir;
 use super::KernelRelease;
-use crate::finding::{Code, Finding};
+use crate::finding::{Fact, Finding};
 use crate::host::Host;
 use crate::packages::Packages;
 use std::collections::BTreeSet;
@@ -147,8 +147,8 @@ pub fn build_tree(host: &Host, release: &KernelRelease) -> Result<BuildTree, Fin
     };
     let symvers = top.join("Module.symvers");
     if !fs::metadata(&symvers).is_ok_and(|m| m.is_file() && m.len() > 0) {
-        return Err(Finding::refuse(
-            Code::SymversMissing,
+        return Err(Finding::new(
+            Fact::SymversMissing,
             format!("{}/Module.symvers is missing: what is built without it has no symbol versions", name.display()),
             reinstall_headers(host, release),
         ));
@@ -229,7 +229,7 @@ fn shown(places: &[PathBuf]) -> String {
 }
 
 fn missing(host: &Host, release: &KernelRelease, detail: &str) -> Finding {
-    Finding::refuse(Code::HeadersMissing, detail, install_headers(host, release))
+    Finding::new(Fact::HeadersMissing, detail, install_headers(host, release))
 }
 
 /// The command that installs K's headers, by the package manager that the machine has.

@@ -4,7 +4,7 @@ use super::file::Module;
 use super::name_of;
 use super::target::Target;
 use super::verify::{providers, verify};
-use crate::finding::{Code, Finding, Severity};
+use crate::finding::{Fact, Finding};
 use crate::host::{locks, Host};
 use crate::kernel::installed::modules_dir;
 use crate::kernel::KernelRelease;
@@ -154,20 +154,20 @@ pub fn check_placement(
     let depmod = format!("depmod {k}");
     let mut findings = Vec::new();
     for problem in target.index.problems() {
-        findings.push(Finding::refuse(Code::DepmodStale, format!("{problem}, so modprobe loads nothing by it"), &depmod));
+        findings.push(Finding::new(Fact::DepmodStale, format!("{problem}, so modprobe loads nothing by it"), &depmod));
     }
     findings.extend(chosen(host, target, &name, path));
     if let Some(why) = target.index.modprobe().refuses(&name, cmdline) {
         let detail = format!("{name} will not be loaded: {why}");
-        findings.push(Finding::refuse(Code::Blacklisted, detail, "take that line or word away"));
+        findings.push(Finding::new(Fact::Blacklisted, detail, "take that line or word away"));
     }
     for what in &target.index.modprobe().unreadable {
         let detail = format!("{name} may be blacklisted: {what}");
-        findings.push(Finding::refuse(Code::Blacklisted, detail, "make it readable, or remove it"));
+        findings.push(Finding::new(Fact::BlacklistUnreadable, detail, "make it readable, or remove it"));
     }
     if let Some(word) = early_blacklist(&name, cmdline) {
         let detail = format!("{name} is not loaded before the root is mounted: `{word}` on the kernel command line");
-        findings.push(Finding::warn(Code::Blacklisted, detail, "take that word away"));
+        findings.push(Finding::new(Fact::BlacklistedEarly, detail, "take that word away"));
     }
     if let Some(module) = module {
         findings.extend(stale(target, module, &depmod));
@@ -185,24 +185,24 @@ fn chosen(host: &Host, target: &Target, name: &str, path: &Path) -> Option<Findi
     let same = |a: &Path, b: &Path| a == b || host.path(a) == host.path(b);
     let Some(listed) = target.module_file(name) else {
         let detail = format!("modules.dep does not know {}", path.display());
-        return Some(Finding::refuse(Code::DepmodStale, detail, format!("depmod {k}")));
+        return Some(Finding::new(Fact::DepmodStale, detail, format!("depmod {k}")));
     };
     if same(&listed, path) {
         let other = best.filter(|b| !same(b, path))?;
         let detail = format!("modules.dep names {}; the next depmod will take {}", path.display(), other.display());
         let remedy = format!("remove the copy that is not wanted, then depmod {k}");
-        return Some(Finding::warn(Code::Shadowed, detail, remedy));
+        return Some(Finding::new(Fact::ShadowedAfterDepmod, detail, remedy));
     }
     Some(if best.is_some_and(|b| same(b, path)) {
         let detail = format!("modules.dep names {} and not {}, which depmod would take", listed.display(), path.display());
-        Finding::refuse(Code::DepmodStale, detail, format!("depmod {k}"))
+        Finding::new(Fact::DepmodStale, detail, format!("depmod {k}"))
     } else {
         let detail = format!("modprobe would load {} instead of {}", listed.display(), path.display());
         let remedy = format!(
             "give its directory the first place in a search line of /etc/depmod.d, or remove {}; then depmod {k}",
             listed.display()
         );
-        Finding::refuse(Code::Shadowed, detail, remedy)
+        Finding::new(Fact::Shadowed, detail, remedy)
     })
 }
 
@@ -222,13 +222,13 @@ fn stale(target: &Target, module: &Module, depmod: &str) -> Vec<Finding> {
     if let Some(first) = unknown.first() {
         let (n, all) = (unknown.len(), module.aliases.len());
         let detail = format!("modules.alias does not know {n} of the {all} aliases of {}, first: {first}", module.name);
-        findings.push(Finding::refuse(Code::DepmodStale, detail, depmod));
+        findings.push(Finding::new(Fact::DepmodStale, detail, depmod));
     }
     let listed: Vec<String> =
         target.index.dependencies(&module.name).iter().map(|p| name_of(&p.to_string_lossy())).collect();
     if let Some(first) = providers(module, target).into_iter().find(|p| !listed.contains(p)) {
         let detail = format!("{} takes symbols from {first}, and modules.dep does not say so", module.name);
-        findings.push(Finding::refuse(Code::DepmodStale, detail, depmod));
+        findings.push(Finding::new(Fact::DepmodStale, detail, depmod));
     }
     findings
 }
@@ -240,8 +240,8 @@ fn dependencies(host: &Host, target: &Target, module: &Module, cmdline: &str) ->
     let listed: Vec<String> = all.iter().map(|p| name_of(&p.to_string_lossy())).collect();
     for path in all {
         if let Some(why) = hindered(host, target, module, &path, &listed, cmdline) {
-            findings.push(Finding::refuse(
-                Code::DependencyMissing,
+            findings.push(Finding::new(
+                Fact::DependencyMissing,
                 format!("{} needs {}: {why}", module.name, path.display()),
                 format!("install the package of {} that holds it, then depmod {0}", target.release),
             ));
@@ -270,13 +270,13 @@ fn soft(host: &Host, target: &Target, module: &Module, cmdline: &str) -> Vec<Fin
                     let detail = format!("{detail}, which would not load: {why}");
                     let remedy =
                         format!("install it again, then depmod {}; or take it out of the softdep line", target.release);
-                    findings.push(Finding::warn(Code::DependencyMissing, detail, remedy));
+                    findings.push(Finding::new(Fact::SoftDependencyBroken, detail, remedy));
                 }
             }
             // The word may be an alias, as that of an algorithm.
             None if target.resolve_alias(name).is_empty() => {
                 let detail = format!("{detail}, which {} does not have; it is loaded without", target.release);
-                findings.push(Finding::info(Code::DependencyMissing, detail));
+                findings.push(Finding::new(Fact::SoftDependencyMissing, detail, ""));
             }
             None => {}
         }
@@ -294,7 +294,7 @@ fn hindered(host: &Host, target: &Target, module: &Module, path: &Path, listed: 
         Ok(dependency) => dependency,
         Err(finding) => return Some(finding.detail),
     };
-    if let Some(finding) = verify(&dependency, target, &[]).into_iter().find(|f| f.severity == Severity::Unsafe) {
+    if let Some(finding) = verify(&dependency, target, &[]).into_iter().find(|f| f.refuses()) {
         return Some(finding.detail);
     }
     let wanted = |offer: &super::Offer| module.versions.iter().find(|(n, crc)| *n == offer.name && Some(*crc) != offer.crc);
@@ -313,10 +313,10 @@ pub fn initramfs_findings(host: &Host, release: &KernelRelease, initrds: &[PathB
     let say = |path: &PathBuf| {
         if let Some(lock) = locks::held(host) {
             let detail = format!("{} is not there yet: a package manager is at work ({lock} is locked)", path.display());
-            return Finding::refuse(Code::BuildPending, detail, "wait until it is done, then: vfguard reconcile");
+            return Finding::new(Fact::PackageManagerAtWork, detail, "wait until it is done, then: vfguard reconcile");
         }
-        Finding::refuse(
-            Code::InitramfsStale,
+        Finding::new(
+            Fact::InitramfsMissing,
             format!("the boot entry of {release} names {} and it is not there", path.display()),
             format!("vfguard reconcile, or dracut --kver {release} (EL, Fedora), update-initramfs -c -k {release} (Debian)"),
         )

@@ -30,7 +30,7 @@ impl Style {
 
     /// One finding: its code and detail, then what to type next.
     pub fn finding(self, finding: &Finding, indent: &str) -> Text {
-        let mark = match finding.severity {
+        let mark = match finding.severity() {
             Severity::Info => Word { word: "info", colour: None },
             Severity::Warning => self.word(Colour::Yellow, "warning"),
             Severity::Unsafe => self.word(Colour::Red, "unsafe"),
@@ -65,8 +65,11 @@ impl Style {
         for finding in report.findings.iter().filter(|f| self.verbose || brief(f)) {
             // What mends several findings is told once.
             let told = remedies.contains(&finding.remedy.as_str());
-            let remedy = if told { String::new() } else { finding.remedy.clone() };
-            text.append(&self.finding(&Finding { remedy, ..finding.clone() }, "  "));
+            let mut shown = finding.clone();
+            if told {
+                shown.remedy.clear();
+            }
+            text.append(&self.finding(&shown, "  "));
             remedies.push(&finding.remedy);
         }
         if let Some(attempts) = report.attempts.as_ref().filter(|_| !self.verbose) {

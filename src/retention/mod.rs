@@ -6,7 +6,7 @@ mod limit;
 pub mod protect;
 mod zypp;
 
-use crate::finding::{Code, Finding};
+use crate::finding::{Fact, Finding};
 use crate::host::Host;
 use crate::kernel::KernelRelease;
 use crate::packages::Packages;
@@ -45,6 +45,6 @@ fn warning(outlook: &Outlook, installed: &[KernelRelease], safe: &[KernelRelease
     let last = outlook.doomed.iter().rev().find(|k| is_safe(k))?;
     (!stays).then(|| {
         let detail = format!("the next kernel update would remove {last}, the last safe kernel ({})", outlook.by);
-        Finding::warn(Code::LastSafeKernel, detail, (outlook.keep)(last))
+        Finding::new(Fact::LastSafeKernel, detail, (outlook.keep)(last))
     })
 }

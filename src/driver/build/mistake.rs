@@ -4,7 +4,7 @@ use super::log::Log;
 use super::remedy::Subject;
 use super::{Failure, MAX_DEPTH};
 use crate::driver::recipe;
-use crate::finding::{Code, Finding};
+use crate::finding::{Fact, Finding};
 use crate::host::command::Spec;
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ pub(in crate::driver) fn correct(host: &crate::host::Host, name: &str, what: &st
 
 fn failure(on: Subject<'_>, detail: &str, what: &str, lasts: bool, log: &Log) -> Failure {
     let remedy = correct(on.host, &on.recipe.name, what);
-    let finding = Finding::refuse(Code::BuildFailed, format!("{detail} ({})", log.mention()), remedy);
+    let finding = Finding::new(Fact::BuildFailed, format!("{detail} ({})", log.mention()), remedy);
     Failure { finding, try_another: true, lasts }
 }
 

@@ -21,7 +21,7 @@ use super::sandbox::run::{Ended, Stop};
 use super::sandbox::watch::free;
 use super::sandbox::{self, Sandbox};
 use super::{Recipe, Release, SourceTree};
-use crate::finding::{Code, Finding};
+use crate::finding::{Fact, Finding};
 use crate::host::command::Spec;
 use crate::host::MAX_FILE;
 use crate::kernel::tree::BuildTree;
@@ -108,8 +108,8 @@ pub fn take_symvers(sandbox: &Sandbox<'_>, recipe: &Recipe, kernel: &KernelRelea
         let copy = sandbox.build_dir().join(format!("{SYMVERS}{n}"));
         let bytes = sandbox.host.read(&path);
         bytes.and_then(|bytes| fs::write(&copy, bytes)).map(|()| sandbox.inside(&copy)).map_err(|e| {
-            Finding::refuse(
-                Code::BuildFailed,
+            Finding::new(
+                Fact::BuildFailed,
                 format!("{}, which the recipe of {} names, cannot be read: {e}", path.display(), recipe.name),
                 format!("install for {kernel} what brings {}, then: vfguard prepare {kernel}", path.display()),
             )
@@ -221,8 +221,8 @@ fn failure(ended: Ended, spec: &Spec, sandbox: &Sandbox<'_>, on: Subject<'_>, lo
     let Diagnosis { cause, line, certain } = match ended.stopped {
         Some(Stop::Time) => {
             let detail = format!("the build did not end within {} s and was stopped", spec.limit.as_secs());
-            let finding = Finding::refuse(
-                Code::BuildFailed,
+            let finding = Finding::new(
+                Fact::BuildFailed,
                 format!("{detail} ({})", log.mention()),
                 format!(
                     "vfguard prepare {kernel}; should that take too long as well, raise build.timeout in {}",
@@ -279,7 +279,7 @@ fn too_large(sandbox: &Sandbox<'_>) -> String {
 /// A guess never keeps the next release from being tried, and is not remembered.
 fn failed(cause: Cause, certain: bool, detail: &str, remedy: String, log: &Log) -> Failure {
     Failure {
-        finding: Finding::refuse(Code::BuildFailed, format!("{detail} ({})", log.mention()), remedy),
+        finding: Finding::new(Fact::BuildFailed, format!("{detail} ({})", log.mention()), remedy),
         try_another: cause.is_the_sources() || !certain,
         lasts: cause.lasts() && certain,
     }

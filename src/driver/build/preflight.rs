@@ -5,7 +5,7 @@ use super::packages::{names, package, program_package, ELFUTILS, ELFUTILS_HEADER
 use super::toolchain::Toolchain;
 use crate::driver::sandbox::watch::free;
 use crate::driver::Recipe;
-use crate::finding::{Code, Finding, Severity};
+use crate::finding::{Fact, Finding};
 use crate::host::{command, files, Host, MAX_FILE};
 use crate::kernel::tree::{install_headers, BuildTree};
 use std::path::{Path, PathBuf};
@@ -26,12 +26,12 @@ const LIBRARIES: [&str; 6] = ["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/
 /// # Errors
 /// The first thing that no build does without.
 pub fn preflight(host: &Host, tree: &BuildTree, recipe: &Recipe, work: &Path) -> Result<(), Finding> {
-    if let Some(finding) = missing(host, tree, recipe).into_iter().find(|f| f.severity == Severity::Unsafe) {
+    if let Some(finding) = missing(host, tree, recipe).into_iter().find(|f| f.refuses()) {
         return Err(finding);
     }
     match free(work) {
-        Some((bytes, _)) if bytes < DISK => Err(Finding::refuse(
-            Code::BuildFailed,
+        Some((bytes, _)) if bytes < DISK => Err(Finding::new(
+            Fact::BuildFailed,
             format!("{} has {} MB of free disk, a build needs {}", work.display(), bytes >> 20, DISK >> 20),
             format!("free disk space (df -h {})", work.display()),
         )),
@@ -50,13 +50,13 @@ pub fn missing(host: &Host, tree: &BuildTree, recipe: &Recipe) -> Vec<Finding> {
     }
     for program in OFTEN.into_iter().filter(|program| command::find(program).is_none()) {
         let detail = format!("{program} is not installed, and makefiles of many drivers call it");
-        found.push(Finding::warn(Code::BuildFailed, detail, program_package(program)));
+        found.push(Finding::new(Fact::ProgramMayBeNeeded, detail, program_package(program)));
     }
     let objtool = tree.is_set("CONFIG_OBJTOOL").then_some(OBJTOOL);
     for program in OWN_PROGRAMS.into_iter().chain(objtool) {
         let Some(file) = tree.script(host, program) else {
-            found.push(Finding::refuse(
-                Code::HeadersMissing,
+            found.push(Finding::new(
+                Fact::HeadersMissing,
                 format!("{} has no {program}: the headers of {} are incomplete", tree.ksrc.display(), tree.release),
                 install_headers(host, &tree.release),
             ));
@@ -109,7 +109,7 @@ pub(in crate::driver) fn compiler_name(tree: &BuildTree, recipe: &Recipe) -> Str
 
 fn lacking(what: &str, names: (impl AsRef<str>, impl AsRef<str>)) -> Finding {
     let remedy = package(names.0.as_ref(), names.1.as_ref());
-    Finding::refuse(Code::BuildFailed, format!("{what}, and the build needs it"), remedy)
+    Finding::new(Fact::BuildFailed, format!("{what}, and the build needs it"), remedy)
 }
 
 /// Whether a program is linked with a library: the name stands in its table of strings.
@@ -141,6 +141,7 @@ fn contains(bytes: &[u8], text: &[u8]) -> bool {
 mod tests {
     use super::super::toolchain::KERNEL_VARIABLES;
     use super::*;
+    use crate::finding::Code;
 
     /// As Debian 12's headers of 6.1 and of 6.12 have it.
     const DEBIAN_61: &str =

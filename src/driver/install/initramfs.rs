@@ -4,7 +4,7 @@
 use crate::boot;
 use crate::driver::rest;
 use crate::error::{advise, Remedy};
-use crate::finding::{Code, Finding, Severity};
+use crate::finding::{Code, Finding};
 use crate::host::command::{run_ok, Spec, PATH};
 use crate::host::lock::WriteLock;
 use crate::host::{failpoint, files, locks, Host};
@@ -58,7 +58,7 @@ fn stale(host: &Host, target: &Target, file: &Path, modules: &[&str]) -> bool {
 }
 
 fn refuses(finding: &Finding) -> bool {
-    finding.code == Code::InitramfsStale && finding.severity == Severity::Unsafe
+    finding.code == Code::InitramfsStale && finding.refuses()
 }
 
 fn remake(host: &Host, target: &Target, file: &Path, modules: &[&str]) -> Result<()> {

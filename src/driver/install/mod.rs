@@ -12,7 +12,7 @@ use self::file::{compression, label, neighbour, Compression};
 pub use self::verified::VerifiedModule;
 use crate::driver::rest;
 use crate::error::{advise, Remedy};
-use crate::finding::{Code, Finding};
+use crate::finding::{Fact, Finding};
 use crate::host::command::{run_ok, Spec};
 use crate::host::devices::pci::Device;
 use crate::host::files::below::Dir;
@@ -264,26 +264,26 @@ pub(super) fn resolves(host: &Host, kernel: &KernelRelease, name: &str, devices:
     match index.path(name) {
         Some(path) if Some(&path) == ours.as_ref() => {}
         Some(path) => {
-            return Err(Finding::refuse(
-                Code::Shadowed,
+            return Err(Finding::new(
+                Fact::Shadowed,
                 format!("modprobe would load {} instead of {DIR}/{name}.ko on {kernel}", path.display()),
                 format!("let `search` in /etc/depmod.d name `updates` first, and remove an `override` of {name} there; then: vfguard prepare {kernel}"),
             ));
         }
         None => {
             let detail = format!("depmod for {kernel} knows no module {name}");
-            return Err(Finding::refuse(Code::DepmodStale, detail, format!("depmod {kernel}")));
+            return Err(Finding::new(Fact::DepmodStale, detail, format!("depmod {kernel}")));
         }
     }
     if let Some(gone) = index.dependencies(name).into_iter().find(|path| !host.is_file(path)) {
         let detail = format!("depmod for {kernel} still has {} before {name}, which is gone", gone.display());
-        return Err(Finding::refuse(Code::DepmodStale, detail, format!("depmod {kernel}")));
+        return Err(Finding::new(Fact::DepmodStale, detail, format!("depmod {kernel}")));
     }
     let wanted = Provider::Module(name.replace('-', "_"));
     match devices.iter().find(|d| !index.resolve(&d.modalias).contains(&wanted)) {
         None => Ok(()),
-        Some(device) => Err(Finding::refuse(
-            Code::DeviceUnclaimed,
+        Some(device) => Err(Finding::new(
+            Fact::DeviceUnclaimed,
             format!("{} ({}) does not lead to {name} on {kernel}", device.address, device.modalias),
             format!(
                 "take a release of the driver that knows the device: vfguard prepare {kernel} --source FILE --sha256 HEX"

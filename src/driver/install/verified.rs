@@ -1,6 +1,6 @@
 //! What may be installed: modules whose very bytes were verified. The driver room asks the module room here.
 
-use crate::finding::{Code, Finding, Severity};
+use crate::finding::{Code, Fact, Finding};
 use crate::host::devices::pci::Device;
 use crate::host::Host;
 use crate::kernel::KernelRelease;
@@ -50,7 +50,7 @@ pub(in crate::driver) fn verified(
         let devices = if name == driver { devices } else { &[] };
         findings.extend(check_built(&target, bytes, devices));
     }
-    if findings.iter().any(|f| f.severity == Severity::Unsafe) {
+    if findings.iter().any(Finding::refuses) {
         return Err(findings);
     }
     let modules = built.into_iter().map(|(name, bytes)| VerifiedModule { name, bytes }).collect();
@@ -75,11 +75,11 @@ pub(in crate::driver) fn check(target: &Target, bytes: &[u8], devices: &[&Device
 /// insist (equal symbol versions): another one means that another kernel's tree was used.
 fn check_built(target: &Target, bytes: &[u8], devices: &[&Device]) -> Vec<Finding> {
     let mut findings = check(target, bytes, devices).findings;
-    let known = findings.iter().any(|f| f.code == Code::VermagicRelease && f.severity == Severity::Unsafe);
+    let known = findings.iter().any(|f| f.code == Code::VermagicRelease && f.refuses());
     let release = Module::read(bytes).ok().and_then(|m| Some(m.vermagic?.split(' ').next()?.to_owned()));
     if let Some(other) = release.filter(|r| r != target.release.as_str() && !known) {
-        findings.push(Finding::refuse(
-            Code::VermagicRelease,
+        findings.push(Finding::new(
+            Fact::BuiltForAnother,
             format!(
                 "what was built for {} says that it is for {other}: its makefile used another kernel's tree",
                 target.release
@@ -93,6 +93,7 @@ fn check_built(target: &Target, bytes: &[u8], devices: &[&Device]) -> Vec<Findin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finding::Severity;
 
     #[test]
     fn a_module_that_is_refused_never_becomes_one_that_may_be_installed() {
@@ -100,6 +101,6 @@ mod tests {
         let host = Host::new(dir.path()).unwrap();
         let built = vec![("ixgbevf".to_owned(), b"no module".to_vec())];
         let refused = verified(&host, &"6.1".parse().unwrap(), built, "ixgbevf", &[]).err().unwrap();
-        assert_eq!(refused.iter().map(|f| (f.code, f.severity)).collect::<Vec<_>>(), [(Code::NotElf, Severity::Unsafe)]);
+        assert_eq!(refused.iter().map(|f| (f.code, f.severity())).collect::<Vec<_>>(), [(Code::NotElf, Severity::Unsafe)]);
     }
 }

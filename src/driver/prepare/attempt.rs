@@ -11,7 +11,7 @@ use crate::driver::sandbox::{self, Apart, Sandbox};
 use crate::driver::unpack::{self, unpack};
 use crate::driver::{fetch, local_archive, Release, VerifiedArchive};
 use crate::error::Remedy;
-use crate::finding::{Code, Finding, Severity};
+use crate::finding::{Fact, Finding};
 use crate::host::files;
 use crate::kernel::tree::BuildTree;
 use anyhow::Result;
@@ -109,7 +109,7 @@ impl Run<'_> {
             Err(e) if unpack::is_local(&e) => return Err(e),
             Err(e) => {
                 let remedy = crate::error::remedy(&e).unwrap_or_default().replace("KERNEL", kernel.as_str());
-                let finding = Finding::refuse(Code::BuildFailed, format!("{e:#}"), remedy);
+                let finding = Finding::new(Fact::BuildFailed, format!("{e:#}"), remedy);
                 return Ok(Built::Not(Failed::because(finding, true, true)));
             }
         };
@@ -160,7 +160,7 @@ impl Run<'_> {
              vfguard prepare {kernel} --driver {name} --source FILE --sha256 {}",
             release.sha256
         );
-        Finding::refuse(Code::FetchFailed, format!("{error:#}"), remedy)
+        Finding::new(Fact::FetchFailed, format!("{error:#}"), remedy)
     }
 
     /// Signs and verifies: of what is installed later, no byte changes after this.
@@ -180,7 +180,7 @@ impl Run<'_> {
             Ok(set) => Tried::Verified(Verified { version, set }),
             Err(findings) => {
                 // Keys, modprobe.d and modules that it needs are mended without a word to source, tree or compiler.
-                let lasts = findings.iter().any(|f| f.severity == Severity::Unsafe && f.code.is_of_the_build());
+                let lasts = findings.iter().any(Finding::is_of_the_build);
                 Tried::Failed(Failed { findings, try_another: true, lasts })
             }
         })

@@ -17,7 +17,7 @@ use super::sandbox::Containment;
 use super::{Digest, Numbers, Recipe, Release};
 use crate::config::Config;
 use crate::error::{Advice, Exit};
-use crate::finding::{Code, Finding, Severity};
+use crate::finding::{Code, Fact, Finding};
 use crate::host::devices::pci::Device;
 use crate::host::files::remove;
 use crate::host::lock::WriteLock;
@@ -115,7 +115,7 @@ fn findings_of(error: &anyhow::Error) -> Vec<Finding> {
         Some(e) => e.findings.clone(),
         None => {
             let remedy = crate::error::remedy(error).unwrap_or("run `vfguard prepare -v`");
-            vec![Finding::refuse(Code::BuildFailed, format!("{error:#}"), remedy)]
+            vec![Finding::new(Fact::BuildFailed, format!("{error:#}"), remedy)]
         }
     }
 }
@@ -191,7 +191,10 @@ impl Run<'_> {
                 Tried::Failed(Failed { findings, try_another, lasts }) => {
                     all_last &= lasts;
                     let name = candidate.map_or("the archive", |r| r.version.as_str());
-                    failures.extend(findings.into_iter().map(|f| Finding { detail: format!("{name}: {}", f.detail), ..f }));
+                    failures.extend(findings.into_iter().map(|mut f| {
+                        f.detail = format!("{name}: {}", f.detail);
+                        f
+                    }));
                     if !try_another {
                         return Err(self.refuse(failures));
                     }
@@ -207,8 +210,8 @@ impl Run<'_> {
             }
         }
         if failures.is_empty() {
-            failures.push(Finding::refuse(
-                Code::BuildFailed,
+            failures.push(Finding::new(
+                Fact::BuildFailed,
                 format!("no release of {} is known for {kernel}", request.recipe.name),
                 mistake::correct(
                     host,
@@ -225,7 +228,7 @@ impl Run<'_> {
     }
 
     fn refuse(&self, findings: Vec<Finding>) -> anyhow::Error {
-        let remedy = findings.iter().find(|f| f.severity == Severity::Unsafe).map_or(String::new(), |f| f.remedy.clone());
+        let remedy = findings.iter().find(|f| f.refuses()).map_or(String::new(), |f| f.remedy.clone());
         let message = format!("preparing {} for {}", self.request.recipe.name, self.request.kernel());
         anyhow::Error::new(PrepareError { findings, log: self.log.clone() }).context(Advice {
             message,
@@ -262,7 +265,7 @@ impl Run<'_> {
         for (name, bytes) in names.iter().zip(&files) {
             let devices = if *name == recipe.module() { request.devices } else { &[] };
             let checked = check(&target, bytes, devices);
-            if checked.findings.iter().any(|f| f.severity == Severity::Unsafe) {
+            if checked.findings.iter().any(Finding::refuses) {
                 return Ok(None);
             }
             if *name == recipe.module() {
@@ -314,7 +317,7 @@ impl Run<'_> {
         let modules = self.timed(installed)?;
         let mut findings = set.findings;
         // Said, so that nobody wonders why it is not the first choice.
-        findings.extend(failures.into_iter().map(|f| Finding::info(f.code, f.detail)));
+        findings.extend(failures.into_iter().map(Finding::into_info));
         Ok(Prepared {
             version,
             modules,

@@ -2,7 +2,7 @@
 
 use crate::driver::sandbox::Containment;
 use crate::driver::{Digest, Recipe};
-use crate::finding::{Finding, Severity};
+use crate::finding::Finding;
 use crate::kernel::KernelRelease;
 use std::fmt;
 use std::path::PathBuf;
@@ -66,8 +66,7 @@ pub struct PrepareError {
 
 impl fmt::Display for PrepareError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let details: Vec<&str> =
-            self.findings.iter().filter(|x| x.severity == Severity::Unsafe).map(|x| x.detail.as_str()).collect();
+        let details: Vec<&str> = self.findings.iter().filter(|x| x.refuses()).map(|x| x.detail.as_str()).collect();
         f.write_str(&details.join("; "))
     }
 }

@@ -3,7 +3,7 @@
 use super::run::Run;
 use crate::boot;
 use crate::error;
-use crate::finding::{Code, Finding, Verdict};
+use crate::finding::{Fact, Finding, Verdict};
 use crate::flow::look::Look;
 use crate::flow::plan::{Act, End};
 use crate::flow::refuse;
@@ -99,13 +99,14 @@ impl Run<'_> {
 fn note_promote(judgement: &mut Judgement, why: &anyhow::Error) {
     let remedy = error::remedy(why).unwrap_or("set the boot default by hand: `grubby --set-default`").to_owned();
     for kernel in &mut judgement.kernels {
-        kernel.findings.push(Finding::warn(Code::PromoteFailed, format!("{why:#}"), remedy.clone()));
+        kernel.findings.push(Finding::new(Fact::PromoteFailed, format!("{why:#}"), remedy.clone()));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finding::Code;
     use crate::verdict::judge::{KernelReport, Role};
 
     #[test]

@@ -94,3 +94,10 @@ pub fn thaw(file: impl AsFd) -> nix::Result<()> {
     // SAFETY: as for FIFREEZE.
     unsafe { raw::fithaw(file.as_fd().as_raw_fd(), &mut unused) }.map(drop)
 }
+
+/// fnmatch(3) of the C library without flags, with which our own is compared.
+#[cfg(test)]
+pub(super) fn fnmatch(pattern: &std::ffi::CStr, text: &std::ffi::CStr) -> bool {
+    // SAFETY: both end with a NUL, and fnmatch keeps neither.
+    unsafe { libc::fnmatch(pattern.as_ptr(), text.as_ptr(), 0) == 0 }
+}

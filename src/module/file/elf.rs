@@ -3,7 +3,7 @@
 //! together: what one of them refuses is refused here.
 
 use super::MAX_LISTED;
-use crate::finding::{Code, Finding};
+use crate::finding::{Fact, Finding};
 use object::elf::{FileHeader64, Rela64, SectionHeader64, Sym64};
 use object::read::elf::{FileHeader, Rela, SectionHeader, SectionTable, Sym, SymbolTable};
 use object::{elf, LittleEndian as Le};
@@ -50,7 +50,7 @@ impl<'d> Elf<'d> {
         let machine = header.e_machine(Le);
         if machine != MACHINE || !header.is_little_endian() {
             let detail = format!("built for ELF machine {machine:?}, this one is {MACHINE:?}");
-            return Err(Finding::refuse(Code::WrongArch, detail, "build it for this machine"));
+            return Err(Finding::new(Fact::WrongArch, detail, "build it for this machine"));
         }
         if header.e_type(Le) != elf::ET_REL {
             return Err(damaged("an ELF file, but no relocatable one"));
@@ -274,10 +274,10 @@ fn check_sections(sections: &Sections<'_>, data: &[u8]) -> Result<(), Finding> {
 }
 
 pub(in crate::module) fn damaged(why: &str) -> Finding {
-    Finding::refuse(Code::NotElf, format!("no loadable module: {why}"), "build or install it again")
+    Finding::new(Fact::NotElf, format!("no loadable module: {why}"), "build or install it again")
 }
 
 pub(in crate::module) fn stripped(why: &str) -> Finding {
     let remedy = "build it again; strip modules with --strip-debug only";
-    Finding::refuse(Code::Stripped, format!("stripped too far: {why}"), remedy)
+    Finding::new(Fact::Stripped, format!("stripped too far: {why}"), remedy)
 }

@@ -9,7 +9,7 @@ use self::elf::{damaged, stripped, Elf, MAX_NAME};
 use self::signature::Signature;
 use super::fits;
 use crate::decompress;
-use crate::finding::{Code, Finding};
+use crate::finding::{Fact, Finding};
 use crate::kernel::Compiler;
 use serde::Serialize;
 use std::borrow::Cow;
@@ -126,7 +126,7 @@ impl Module {
         let packed = decompress::Packing::of(&bytes);
         let plain = decompress::plain(bytes, decompress::MAX_MODULE).map_err(|e| {
             let detail = format!("the file does not decompress: {e}");
-            Finding::refuse(Code::ModuleUnreadable, detail, "build or install it again")
+            Finding::new(Fact::ModuleUnreadable, detail, "build or install it again")
         })?;
         if plain.is_empty() {
             return Err(damaged("the file is empty"));

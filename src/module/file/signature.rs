@@ -4,7 +4,7 @@
 //! A signature that is read and does not fit is refused by the kernel even where it does not enforce signatures; one of a key
 //! that it does not know only where it does.
 
-use crate::finding::{Code, Finding};
+use crate::finding::{Fact, Finding};
 use cms::content_info::ContentInfo;
 use cms::signed_data::{SignedData, SignerIdentifier, SignerInfo};
 use der::asn1::ObjectIdentifier;
@@ -71,8 +71,8 @@ pub(in crate::module) fn split(bytes: &[u8]) -> Result<(&[u8], Option<Signature>
 }
 
 fn invalid(why: &str) -> Finding {
-    Finding::refuse(
-        Code::SignatureInvalid,
+    Finding::new(
+        Fact::SignatureInvalid,
         format!("the signature is damaged: {why}"),
         "build or install the module again; after signing it must not be changed or stripped",
     )
@@ -159,6 +159,7 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finding::Code;
 
     fn file(kind: u8, length: u32, signature: &[u8]) -> Vec<u8> {
         [b"module", signature, &[0, 0, kind, 0, 0, 0, 0, 0], &length.to_be_bytes(), MAGIC].concat()

@@ -11,7 +11,7 @@ use super::target::modprobe::Modprobe;
 use super::target::trie::Trie;
 use super::target::Target;
 use crate::decompress;
-use crate::finding::{Code, Finding};
+use crate::finding::{Fact, Finding};
 use crate::host::{cache, files, Host};
 use crate::kernel::KernelRelease;
 use serde::{Deserialize, Serialize};
@@ -77,14 +77,14 @@ pub fn initramfs_driver(
             Ok(scan) => scan,
             Err(e) => {
                 let remedy = initramfs_repack(k, &e).unwrap_or_else(|| remake.clone());
-                findings.push(Finding::refuse(Code::InitramfsStale, format!("{shown} cannot be read: {e}"), remedy));
+                findings.push(Finding::new(Fact::InitramfsUnreadable, format!("{shown} cannot be read: {e}"), remedy));
                 continue;
             }
         };
         findings.extend(scan.cut.then(|| may_be_cut(&shown, k)));
         if let Some(why) = scan.refused {
             let detail = format!("{shown} tells modprobe not to load {name}: {why}");
-            findings.push(Finding::warn(Code::Blacklisted, detail, format!("take that line away; then {remake}")));
+            findings.push(Finding::new(Fact::BlacklistedInInitramfs, detail, format!("take that line away; then {remake}")));
         }
         let Some(path) = target.module_file(&name) else { continue };
         // What lies on the disk is read only where the build id does not settle it. That it cannot be read is said elsewhere.
@@ -97,7 +97,7 @@ pub fn initramfs_driver(
         });
         if let Some((copy, ..)) = other {
             let detail = format!("{shown} carries another {name} ({copy}) than the disk, and that one is loaded first");
-            findings.push(Finding::refuse(Code::InitramfsStale, detail, &remake));
+            findings.push(Finding::new(Fact::InitramfsStale, detail, &remake));
         }
     }
     findings
@@ -115,14 +115,14 @@ pub fn initramfs_whole(host: &Host, target: &Target, initrds: &[PathBuf]) -> Vec
         match scan(host, target, files, NO_MODULE) {
             Ok(scan) => scan.cut.then(|| may_be_cut(&shown, k)),
             Err(e) if e.kind() == io::ErrorKind::Unsupported => None,
-            Err(e) => Some(Finding::refuse(Code::InitramfsStale, format!("{shown} is not whole: {e}"), &remake)),
+            Err(e) => Some(Finding::new(Fact::InitramfsUnreadable, format!("{shown} is not whole: {e}"), &remake)),
         }
     };
     files.chunks(alone).filter_map(look).collect()
 }
 
 fn may_be_cut(shown: &str, k: &KernelRelease) -> Finding {
-    Finding::warn(Code::InitramfsStale, format!("{shown} ends without the mark of its end, and may be cut"), by_hand(k))
+    Finding::new(Fact::InitramfsMayBeCut, format!("{shown} ends without the mark of its end, and may be cut"), by_hand(k))
 }
 
 fn by_hand(k: &KernelRelease) -> String {
@@ -284,7 +284,7 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::Severity;
+    use crate::finding::{Code, Severity};
 
     const K: &str = "6.1.0-56-amd64";
 
@@ -344,7 +344,7 @@ mod tests {
         let target = Target::load(&host, &K.parse().unwrap());
         let initrd = format!("boot/initrd.img-{K}");
         let told = |initrds: &[PathBuf]| -> Vec<(Code, Severity)> {
-            initramfs_whole(&host, &target, initrds).into_iter().map(|f| (f.code, f.severity)).collect()
+            initramfs_whole(&host, &target, initrds).into_iter().map(|f| (f.code, f.severity())).collect()
         };
         assert_eq!(told(&[]), [], "none is there");
         let plain = cpio::tests::write(&[("init", b"x"), ("etc", b"y")]);

@@ -9,7 +9,7 @@ mod pins;
 mod rules;
 mod settings;
 
-use crate::finding::{Code, Finding};
+use crate::finding::{Fact, Finding};
 use crate::host::devices::pci::Device;
 use crate::host::Host;
 use card::Card;
@@ -65,9 +65,9 @@ fn renamed(card: &Card, cmdline: &str, other: &[&str], why: &str, remedy: &str) 
         if other.is_empty() || pins::pinned(card) { None } else { settings::by_name(card.host, interface, cmdline, other) };
     match known {
         Some(known) => {
-            Finding::refuse(Code::InterfaceRename, format!("{interface} may get another name, and {known}: {why}"), remedy)
+            Finding::new(Fact::InterfaceRename, format!("{interface} may get another name, and {known}: {why}"), remedy)
         }
-        None => Finding::warn(Code::InterfaceRename, format!("{interface} may get another name: {why}"), remedy),
+        None => Finding::new(Fact::InterfaceRenameUnconfigured, format!("{interface} may get another name: {why}"), remedy),
     }
 }
 
@@ -162,7 +162,7 @@ fn rule_by_driver(host: &Host, interface: &str, driver: &str) -> Option<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::Severity;
+    use crate::finding::{Code, Severity};
 
     pub(super) fn device() -> Device {
         Device {
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(interface_findings(&host, &device(), "ixgbevf", "ro net.ifnames=0"), []);
         let findings = interface_findings(&host, &device(), "ixgbevf", "ro");
         assert_eq!((findings.len(), findings[0].code), (1, Code::InterfaceRename));
-        assert_eq!(findings[0].severity, Severity::Warning, "no settings name it");
+        assert_eq!(findings[0].severity(), Severity::Warning, "no settings name it");
         assert_eq!(
             interface_findings(&host, &device(), "ixgbevf", "net.ifnames=1 net.ifnames=0"),
             [],
@@ -212,7 +212,7 @@ mod tests {
     fn severity(running: &str, cmdline: &str, files: &[(&str, &str)]) -> Option<Severity> {
         let settings = ("etc/network/interfaces", "auto eth0\niface eth0 inet dhcp\n");
         let (_dir, host) = root(&[&[("proc/cmdline", running), settings], files].concat());
-        interface_findings(&host, &device(), "ixgbevf", cmdline).into_iter().map(|f| f.severity).max()
+        interface_findings(&host, &device(), "ixgbevf", cmdline).into_iter().map(|f| f.severity()).max()
     }
 
     #[test]
@@ -242,9 +242,9 @@ mod tests {
     fn naming_that_is_masked_is_not_lost_with_the_word() {
         let settings = ("etc/network/interfaces", "iface eth0 inet dhcp\n");
         let (dir, host) = root(&[("proc/cmdline", "net.ifnames=0"), settings, ("etc/systemd/network/x", "")]);
-        assert_eq!(interface_findings(&host, &device(), "ixgbevf", "ro")[0].severity, Severity::Unsafe);
+        assert_eq!(interface_findings(&host, &device(), "ixgbevf", "ro")[0].severity(), Severity::Unsafe);
         std::os::unix::fs::symlink("/dev/null", dir.path().join("etc/systemd/network/99-default.link")).unwrap();
-        assert_eq!(interface_findings(&host, &device(), "ixgbevf", "ro")[0].severity, Severity::Warning);
+        assert_eq!(interface_findings(&host, &device(), "ixgbevf", "ro")[0].severity(), Severity::Warning);
     }
 
     #[test]
@@ -257,7 +257,7 @@ mod tests {
             ("sys/class/net/eth0/address", "0a:1b:2c:3d:4e:5f\n"),
             ("etc/udev/rules.d/70-net.rules", rule),
         ]);
-        let severity = |present| interface_findings(&host, &Device { present, ..device() }, "ixgbevf", "ro")[0].severity;
+        let severity = |present| interface_findings(&host, &Device { present, ..device() }, "ixgbevf", "ro")[0].severity();
         assert_eq!((severity(true), severity(false)), (Severity::Warning, Severity::Unsafe));
     }
 

@@ -1,6 +1,6 @@
+use super::super::interface_findings;
 use super::super::tests::{device, root};
-use super::super::{interface_findings, Code};
-use crate::finding::Severity;
+use crate::finding::{Code, Severity};
 
 const MAC: (&str, &str) = ("sys/bus/pci/devices/0000:00:03.0/net/eth0/address", "0a:1b:2c:3d:4e:5f\n");
 const HELPER: (&str, &str) = ("usr/lib/udev/rules.d/60-net.rules", "");
@@ -10,7 +10,7 @@ fn unsafe_with(files: &[(&str, &str)]) -> bool {
     let (_dir, host) = root(&[&[("proc/cmdline", "ro net.ifnames=0"), MAC], files].concat());
     let findings = interface_findings(&host, &device(), "ixgbevf", "ro");
     assert_eq!((findings.len(), findings[0].code), (1, Code::InterfaceRename));
-    findings[0].severity == Severity::Unsafe
+    findings[0].severity() == Severity::Unsafe
 }
 
 /// Each file as the distribution's tools or cloud-init write it.
@@ -252,7 +252,7 @@ fn a_link_file_that_is_masked_decides_nothing() {
     let all = "[Match]\nOriginalName=*\n[Link]\nNamePolicy=path\n";
     let known = ("etc/network/interfaces", "iface eth0 inet dhcp\n");
     let (dir, host) = root(&[("proc/cmdline", "net.ifnames=0"), MAC, known, pin, ("usr/lib/systemd/network/10.link", all)]);
-    let severity = || interface_findings(&host, &device(), "ixgbevf", "ro")[0].severity;
+    let severity = || interface_findings(&host, &device(), "ixgbevf", "ro")[0].severity();
     assert_eq!(severity(), Severity::Unsafe);
     let mask = |name: &str| {
         let path = dir.path().join(name);
@@ -268,7 +268,7 @@ fn a_link_file_that_is_masked_decides_nothing() {
     std::fs::create_dir_all(biosdevname.parent().unwrap()).unwrap();
     std::fs::write(biosdevname, "").unwrap();
     let findings = interface_findings(&host, &device(), "ixgbevf", "net.ifnames=0 biosdevname=1");
-    assert_eq!(findings[0].severity, Severity::Unsafe, "no .link file counts without that rule");
+    assert_eq!(findings[0].severity(), Severity::Unsafe, "no .link file counts without that rule");
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn another_link_file_names_it_where_only_the_default_one_is_masked() {
     ] {
         let (dir, host) = root(&[("proc/cmdline", "net.ifnames=0"), MAC, known, ("etc/systemd/network/10.link", text)]);
         std::os::unix::fs::symlink("/dev/null", dir.path().join("etc/systemd/network/99-default.link")).unwrap();
-        assert_eq!(interface_findings(&host, &device(), "ixgbevf", "ro")[0].severity, severity, "{text}");
+        assert_eq!(interface_findings(&host, &device(), "ixgbevf", "ro")[0].severity(), severity, "{text}");
     }
 }
 
@@ -334,14 +334,14 @@ fn a_word_that_is_added_takes_the_slots_name_away() {
     ] {
         let (_dir, host) = root(&[("proc/cmdline", "ro"), ("etc/systemd/network/10.network", text)]);
         let findings = interface_findings(&host, &card, "ixgbevf", "ro net.ifnames=0");
-        assert_eq!((findings.len(), findings[0].severity), (1, severity), "{text}");
+        assert_eq!((findings.len(), findings[0].severity()), (1, severity), "{text}");
     }
 }
 
 #[test]
 fn words_of_the_command_line_and_what_cannot_be_read_count_too() {
     let (dir, host) = root(&[("proc/cmdline", "net.ifnames=0"), MAC]);
-    let severity = |cmdline: &str| interface_findings(&host, &device(), "ixgbevf", cmdline)[0].severity;
+    let severity = |cmdline: &str| interface_findings(&host, &device(), "ixgbevf", cmdline)[0].severity();
     assert_eq!(severity("ip=10.0.0.2::10.0.0.1:255.255.255.0::eth0:none"), Severity::Unsafe);
     assert_eq!((severity("ip=dhcp"), severity("bootdev=eth0")), (Severity::Warning, Severity::Unsafe));
     // Too large is an error that no permission lifts.

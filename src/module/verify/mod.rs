@@ -10,7 +10,7 @@ pub(super) use symbols::providers;
 use self::trust::Trust;
 use super::file::Module;
 use super::target::{Known, Target};
-use crate::finding::{Code, Finding, Severity};
+use crate::finding::{Fact, Finding};
 use crate::host::devices::pci::Device;
 use rustc_hash::FxHashMap;
 
@@ -61,8 +61,8 @@ fn rebuild(module: &Module, target: &Target) -> String {
 fn unclaimed(case: &Case<'_>, device: &Device) -> Finding {
     let Module { name, version, .. } = case.module;
     let version = version.as_ref().map(|v| format!(" {v}")).unwrap_or_default();
-    Finding::refuse(
-        Code::DeviceUnclaimed,
+    Finding::new(
+        Fact::DeviceUnclaimed,
         format!("{name}{version} does not claim {} ({})", device.address, device.modalias),
         format!(
             "take a release of {name} that knows this device: vfguard prepare {} --source FILE --sha256 HEX",
@@ -77,7 +77,7 @@ fn layout(case: &Case<'_>, findings: &mut Vec<Finding>) {
     if let (Some(ours), Some(theirs)) = (case.module.this_module, case.target.own().this_module) {
         if ours != theirs {
             let detail = format!("its struct module takes {ours} bytes, that of {k}'s own modules {theirs}");
-            findings.push(Finding::refuse(Code::NotElf, detail, &case.rebuild));
+            findings.push(Finding::new(Fact::StructModuleDiffers, detail, &case.rebuild));
         }
     }
 }
@@ -90,27 +90,27 @@ fn vermagic(case: &Case<'_>, findings: &mut Vec<Finding>) {
     let (release, flags) = vermagic.split_once(' ').unwrap_or((vermagic, ""));
     if release != k.as_str() {
         let said = if release.is_empty() { "no vermagic".into() } else { format!("vermagic names {release}") };
-        let clean = findings.iter().all(|f| f.severity != Severity::Unsafe);
+        let clean = findings.iter().all(|f| !f.refuses());
         let proven = case.modversions && clean && !release.is_empty() && symbols::all_compared(case);
         findings.push(if !proven {
-            Finding::refuse(Code::VermagicRelease, format!("{said}, not {k}"), &case.rebuild)
+            Finding::new(Fact::VermagicRelease, format!("{said}, not {k}"), &case.rebuild)
         } else if checks_types(case) {
             let detail = format!("{said}, and {k} compares the type information (BTF) that the module carries");
-            Finding::refuse(Code::VermagicRelease, detail, &case.rebuild)
+            Finding::new(Fact::VermagicReleaseAndTypes, detail, &case.rebuild)
         } else {
             let detail = format!("{said}, not {k}; every symbol CRC is {k}'s, so it loads there");
-            Finding::info(Code::VermagicRelease, detail)
+            Finding::new(Fact::VermagicReleaseSameSymbols, detail, "")
         });
     }
     match case.target.flags() {
         Some(theirs) if flags == theirs => {}
-        Some(theirs) => findings.push(Finding::refuse(
-            Code::VermagicFlags,
+        Some(theirs) => findings.push(Finding::new(
+            Fact::VermagicFlags,
             format!("vermagic flags are \"{}\", those of {k} are \"{}\"", flags.trim_end(), theirs.trim_end()),
             &case.rebuild,
         )),
-        None => findings.push(Finding::refuse(
-            Code::VermagicFlags,
+        None => findings.push(Finding::new(
+            Fact::VermagicFlagsUnknown,
             format!("the vermagic flags of {k} are not known: neither its configuration nor a module of its own is here"),
             headers(case.target),
         )),
@@ -133,7 +133,7 @@ fn compiler(case: &Case<'_>, findings: &mut Vec<Finding>) {
             let k = &case.target.release;
             let detail = format!("built with {ours}, {k} with {theirs}");
             let remedy = format!("install {theirs} as the compiler, then: {}", case.rebuild);
-            findings.push(Finding::warn(Code::CompilerMismatch, detail, remedy));
+            findings.push(Finding::new(Fact::CompilerMismatch, detail, remedy));
         }
     }
 }
@@ -158,8 +158,8 @@ fn packing(case: &Case<'_>, findings: &mut Vec<Finding>) {
     if own || kmod_is_linked_with(case.target, library) {
         return;
     }
-    findings.push(Finding::refuse(
-        Code::ModuleUnreadable,
+    findings.push(Finding::new(
+        Fact::PackingUnproven,
         format!("the file is packed (.{ending}), and nothing shows that this machine's kmod reads that"),
         "unpack it, or install it as the kernel's own modules are packed",
     ));

@@ -5,7 +5,7 @@ use super::super::name_of;
 use super::super::target::Known;
 use super::trust::Trust;
 use super::{headers, Case};
-use crate::finding::{Code, Finding};
+use crate::finding::{Fact, Finding};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// What every module has a version of although it does not import it: the layout of `struct module`
@@ -38,12 +38,12 @@ fn of_this_build(case: &Case<'_>) -> bool {
 pub(super) fn versions(case: &Case<'_>, findings: &mut Vec<Finding>) {
     let (module, k) = (case.module, &case.target.release);
     if !case.modversions {
-        findings.push(Finding::info(Code::ModversionsOff, format!("{k} does not use symbol versions")));
+        findings.push(Finding::new(Fact::ModversionsOff, format!("{k} does not use symbol versions"), ""));
         return;
     }
     if module.versions.is_empty() {
         let detail = format!("{k} checks symbol versions and the module carries none");
-        findings.push(Finding::refuse(Code::VersionsMissing, detail, &case.rebuild));
+        findings.push(Finding::new(Fact::VersionsMissing, detail, &case.rebuild));
         return;
     }
     let compared = |(name, crc): &(String, u32)| {
@@ -56,7 +56,7 @@ pub(super) fn versions(case: &Case<'_>, findings: &mut Vec<Finding>) {
     if let Some(first) = first {
         let (n, all) = (differ.len(), module.versions.len());
         let detail = format!("{n} of {all} symbol CRCs differ from {k}'s Module.symvers, first: {first}");
-        findings.push(Finding::refuse(Code::SymbolCrc, detail, &case.rebuild));
+        findings.push(Finding::new(Fact::SymbolCrc, detail, &case.rebuild));
     }
     let recorded: HashSet<&str> = module.versions.iter().map(|(name, _)| name.as_str()).collect();
     let used = module.imports.iter().filter(|i| !i.weak || case.exports.contains_key(&i.name)).map(|i| i.name.as_str());
@@ -65,11 +65,11 @@ pub(super) fn versions(case: &Case<'_>, findings: &mut Vec<Finding>) {
     bare.dedup();
     if let Some(first) = bare.first() {
         let detail = format!("{} used symbols have no version record, first: {first}", bare.len());
-        findings.push(Finding::refuse(Code::SymbolUnversioned, detail, &case.rebuild));
+        findings.push(Finding::new(Fact::SymbolUnversioned, detail, &case.rebuild));
     }
     if case.target.symvers.is_some() && !case.exports.contains_key(LAYOUT) {
         let detail = format!("{k}'s Module.symvers holds no version of struct module: it is not whole");
-        findings.push(Finding::refuse(Code::SymversMissing, detail, headers(case.target)));
+        findings.push(Finding::new(Fact::SymversCut, detail, headers(case.target)));
     }
 }
 
@@ -79,10 +79,10 @@ pub(super) fn imports(case: &Case<'_>, findings: &mut Vec<Finding>) {
     if case.target.symvers.is_none() {
         findings.push(if of_this_build(case) {
             let detail = format!("no Module.symvers of {k} is here; the module is {k}'s own, signed by its build over this content");
-            Finding::info(Code::SymversMissing, detail)
+            Finding::new(Fact::SymversMissingOwnModule, detail, "")
         } else {
             let detail = format!("no Module.symvers of {k} is here (headers, /boot/symvers-{k}.gz, /lib/modules/{k}/symvers.gz): what the module imports cannot be proven");
-            Finding::refuse(Code::SymversMissing, detail, headers(case.target))
+            Finding::new(Fact::SymversMissing, detail, headers(case.target))
         });
         return;
     }
@@ -103,20 +103,20 @@ pub(super) fn imports(case: &Case<'_>, findings: &mut Vec<Finding>) {
                 export.module.as_deref().unwrap_or("vmlinux")
             );
             // The kernel takes an export without a version as it is.
-            findings.push(Finding::refuse(Code::SymbolUnversioned, detail, &case.rebuild));
+            findings.push(Finding::new(Fact::SymbolUnversioned, detail, &case.rebuild));
         }
         restricted(case, &import.name, export, findings);
     }
     if let Some(first) = missing.first() {
         let detail = format!("{} imported symbols are exported by nobody in {k}, first: {first}", missing.len());
-        findings.push(Finding::refuse(Code::SymbolMissing, detail, &case.rebuild));
+        findings.push(Finding::new(Fact::SymbolMissing, detail, &case.rebuild));
     }
     doubled(case, &providers, findings);
     for provider in providers {
         absent(case, provider, findings);
         if case.target.needs_back(provider, &case.module.name) {
             let detail = format!("{} and {provider} need each other, so modprobe loads neither", case.module.name);
-            findings.push(Finding::refuse(Code::DependencyMissing, detail, &case.rebuild));
+            findings.push(Finding::new(Fact::DependencyMissing, detail, &case.rebuild));
         }
     }
 }
@@ -134,7 +134,7 @@ fn doubled(case: &Case<'_>, providers: &BTreeSet<&str>, findings: &mut Vec<Findi
             let other = own.or_else(|| exporters.get(name).copied()).filter(|other| other != provider);
             if let Some(other) = other {
                 let detail = format!("{} needs {provider} and {other}, and both export {name}", case.module.name);
-                findings.push(Finding::refuse(Code::SymbolRestricted, detail, &case.rebuild));
+                findings.push(Finding::new(Fact::SymbolRestricted, detail, &case.rebuild));
                 return;
             }
             exporters.insert(name.to_owned(), provider);
@@ -153,9 +153,9 @@ fn absent(case: &Case<'_>, provider: &str, findings: &mut Vec<Finding>) {
         "install the package of {k} that holds {provider} (kernel-modules-extra, linux-modules-extra), then depmod {k}"
     );
     findings.push(if case.target.index.is_there() {
-        Finding::refuse(Code::DependencyMissing, detail, remedy)
+        Finding::new(Fact::DependencyMissing, detail, remedy)
     } else {
-        Finding::warn(Code::DependencyMissing, format!("{detail} here: its modules are not installed"), remedy)
+        Finding::new(Fact::DependencyNotInstalled, format!("{detail} here: its modules are not installed"), remedy)
     });
 }
 
@@ -165,14 +165,14 @@ fn restricted(case: &Case<'_>, name: &str, export: &Known, findings: &mut Vec<Fi
     let license = module.license.as_deref().unwrap_or("");
     if export.gpl_only && !gpl_compatible(license) {
         let detail = format!("{name} is exported to GPL-compatible modules only; the licence is \"{license}\"");
-        findings.push(Finding::refuse(Code::SymbolRestricted, detail, &case.rebuild));
+        findings.push(Finding::new(Fact::SymbolRestricted, detail, &case.rebuild));
     }
     let namespace = export.namespace.as_str();
     let open =
         namespace.is_empty() || module.namespaces.iter().any(|n| n == namespace) || meant_for(namespace, &module.name);
     if !open && case.target.config_set("CONFIG_MODULE_ALLOW_MISSING_NAMESPACE_IMPORTS") != Some(true) {
         let detail = format!("{name} is in the namespace {namespace}, which the module does not import");
-        findings.push(Finding::refuse(Code::SymbolRestricted, detail, &case.rebuild));
+        findings.push(Finding::new(Fact::SymbolRestricted, detail, &case.rebuild));
     }
 }
 
@@ -197,13 +197,13 @@ pub(super) fn offers(case: &Case<'_>, findings: &mut Vec<Finding>) {
         let builtin = case.exports.get(&offer.name).is_some_and(|e| e.module.is_none());
         if builtin {
             let detail = format!("it exports {}, which {k} exports itself", offer.name);
-            findings.push(Finding::refuse(Code::SymbolRestricted, detail, &case.rebuild));
+            findings.push(Finding::new(Fact::SymbolRestricted, detail, &case.rebuild));
         }
     }
     let bare = case.module.offers.iter().filter(|o| o.crc.is_none()).count();
     if bare > 0 && case.modversions {
         let detail = format!("{bare} symbols that it exports have no version");
-        findings.push(Finding::refuse(Code::SymbolUnversioned, detail, &case.rebuild));
+        findings.push(Finding::new(Fact::SymbolUnversioned, detail, &case.rebuild));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Whether K believes a module's signature, and whether it insists on one (`kernel/module/signing.c`,
 //! `Documentation/admin-guide/module-signing.rst`).
 
-use crate::finding::{Code, Finding};
+use crate::finding::{Fact, Finding};
 use crate::host::Host;
 use crate::kernel::installed;
 use crate::module::file::Module;
@@ -118,25 +118,25 @@ pub(in crate::module) fn findings(module: &Module, trust: &Trust, target: &Targe
     let why = enforced.clone().unwrap_or_default();
     match trust {
         Trust::Unsigned if enforced.is_some() => {
-            findings.push(Finding::refuse(
-                Code::Unsigned,
+            findings.push(Finding::new(
+                Fact::Unsigned,
                 format!("{k} loads signed modules only ({why}) and this one is not signed"),
                 remedy,
             ));
         }
         Trust::Unknown if enforced.is_some() => {
-            findings.push(Finding::refuse(
-                Code::SignerUntrusted,
+            findings.push(Finding::new(
+                Fact::SignerUntrusted,
                 format!("{k} loads signed modules only ({why}) and does not know the key of {signer}"),
                 remedy,
             ));
         }
         Trust::Machines if enforced.is_some() && !OWNERS_KEYS.iter().any(|n| target.config_set(n) == Some(true)) => {
             let detail = format!("{k} loads signed modules only ({why}) and does not take the machine's own keys: {signer}");
-            findings.push(Finding::refuse(Code::SignerUntrusted, detail, remedy));
+            findings.push(Finding::new(Fact::SignerUntrusted, detail, remedy));
         }
-        Trust::Broken => findings.push(Finding::refuse(
-            Code::SignatureInvalid,
+        Trust::Broken => findings.push(Finding::new(
+            Fact::SignatureInvalid,
             format!("the signature of {signer} does not fit the content: the file was changed after it was signed"),
             "build or install the module again; after signing it must not be changed or stripped",
         )),
@@ -146,20 +146,21 @@ pub(in crate::module) fn findings(module: &Module, trust: &Trust, target: &Targe
             // A rehearsal has no image. K's build signs its own modules only, and the machine's keys were looked at.
             let stranger = !module.intree && enforced.is_none() && image_is_missing(target);
             findings.push(if stranger {
-                Finding::warn(Code::SignatureInvalid, detail, remedy)
+                Finding::new(Fact::SignatureUnprovenNotEnforced, detail, remedy)
             } else {
-                Finding::refuse(Code::SignatureInvalid, detail, remedy)
+                Finding::new(Fact::SignatureUnproven, detail, remedy)
             });
         }
-        Trust::Unknown => findings.push(Finding::info(
-            Code::SignerUntrusted,
+        Trust::Unknown => findings.push(Finding::new(
+            Fact::SignerUntrustedNotEnforced,
             format!("{k} does not know the key of {signer}; it loads the module all the same, and says that it is tainted"),
+            "",
         )),
         Trust::Unsigned | Trust::Kernels | Trust::Machines | Trust::Unproven(_) => {}
     }
     if module.signature.as_ref().is_some_and(|s| s.signed_twice) {
         let detail = "it is signed twice; the kernel looks at the last signature only";
-        findings.push(Finding::info(Code::SignerUntrusted, detail));
+        findings.push(Finding::new(Fact::SignedTwice, detail, ""));
     }
     findings
 }

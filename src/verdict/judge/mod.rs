@@ -9,7 +9,7 @@ mod redundant;
 
 use crate::config::AcceptInTree;
 use crate::driver::Recipe;
-use crate::finding::{Code, Finding, Severity, Verdict};
+use crate::finding::{Code, Fact, Finding, Verdict};
 use crate::host::devices::master::Kind;
 use crate::host::devices::pci::Device;
 use crate::kernel::KernelRelease;
@@ -241,16 +241,16 @@ impl Need {
 
 /// Whether a kernel is good enough without a driver that a build would bring.
 fn does_without(report: &KernelReport, builds: &[Rc<Recipe>]) -> bool {
-    let told = |code: Code| report.findings.iter().any(|f| f.code == code && f.severity == Severity::Warning);
-    let excused = told(Code::InTreeFallback) || (told(Code::DeviceRedundant) && !builds.is_empty());
+    let told = |fact| report.findings.iter().any(|f| f.is(fact));
+    let excused = told(Fact::InTreeFallback) || (told(Fact::DeviceRedundant) && !builds.is_empty());
     report.verdict == Verdict::Safe && excused
 }
 
 /// Says on each kernel that is not safe that another run is at work, which may mend it.
 pub fn note_other_run(kernels: &mut [KernelReport]) {
     for kernel in kernels.iter_mut().filter(|k| k.verdict != Verdict::Safe) {
-        kernel.findings.push(Finding::warn(
-            Code::BuildPending,
+        kernel.findings.push(Finding::new(
+            Fact::OtherRunAtWork,
             "another vfguard run is at work; what it comes to decides",
             "vfguard reboot --wait, or look again later",
         ));
@@ -287,9 +287,9 @@ pub fn judge_kernel(evidence: &KernelEvidence, role: Role, accept: AcceptInTree)
         proven::excuse(&mut report, &evidence.needs);
     }
     redundant::excuse(&mut report, &evidence.needs, &weighed);
-    let severity = if Verdict::of(&report.findings) == Verdict::Safe { Severity::Info } else { Severity::Warning };
-    report.findings.extend(evidence.needs.iter().filter_map(|n| need::missing(n, &evidence.release, severity)));
-    report.findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
+    let fact = if report.findings.iter().any(Finding::refuses) { Fact::DeviceMissingOfUnsafe } else { Fact::DeviceMissing };
+    report.findings.extend(evidence.needs.iter().filter_map(|n| need::missing(n, &evidence.release, fact)));
+    report.findings.sort_by_key(|f| std::cmp::Reverse(f.severity()));
     report.verdict = Verdict::of(&report.findings);
     if let Some(why) = &evidence.undecided {
         report.findings.insert(0, why.clone());
@@ -309,12 +309,13 @@ pub fn judge_kernel(evidence: &KernelEvidence, role: Role, accept: AcceptInTree)
 /// The machine's verdict from its kernels'. `uncertain` says why the next boot is not certain, if so.
 pub fn judge(mut kernels: Vec<KernelReport>, uncertain: Option<&Finding>) -> Judgement {
     if let Some(why) = uncertain {
-        let all_safe = !kernels.is_empty() && kernels.iter().all(|k| k.verdict == Verdict::Safe);
         for kernel in &mut kernels {
-            let safe = kernel.verdict == Verdict::Safe;
-            let severity = if all_safe || safe { Severity::Warning } else { Severity::Unsafe };
-            kernel.findings.push(Finding { severity, ..why.clone() });
-            kernel.verdict = kernel.verdict.max(if severity == Severity::Unsafe { Verdict::Unsafe } else { Verdict::Safe });
+            let mut why = why.clone();
+            if kernel.verdict == Verdict::Safe {
+                why.excuse();
+            }
+            kernel.verdict = kernel.verdict.max(Verdict::of(std::slice::from_ref(&why)));
+            kernel.findings.push(why);
         }
     }
     let verdict = kernels.iter().map(|k| k.verdict).max().unwrap_or(Verdict::Unknown);

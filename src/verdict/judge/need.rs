@@ -3,7 +3,7 @@
 use super::{Binding, KernelReport, ModuleEvidence, ModuleReport, Need, Origin};
 use crate::config::AcceptInTree;
 use crate::driver::Recipe;
-use crate::finding::{Code, Finding, Severity, Verdict};
+use crate::finding::{Fact, Finding, Verdict};
 use crate::host::devices::pci::Device;
 use crate::kernel::KernelRelease;
 use std::rc::Rc;
@@ -93,7 +93,7 @@ pub(super) fn weigh(need: &Need, release: &KernelRelease, accept: AcceptInTree) 
         findings.push(match want {
             Want::Fallback => fallback(&what, module, path, recipe, release),
             Want::OutOfTree | Want::Any { .. } => {
-                Finding::info(Code::InTree, format!("{what} is driven by {release}'s own {} ({path})", module.name))
+                Finding::new(Fact::InTree, format!("{what} is driven by {release}'s own {} ({path})", module.name), "")
             }
         });
     }
@@ -113,8 +113,8 @@ pub(super) fn weigh(need: &Need, release: &KernelRelease, accept: AcceptInTree) 
 /// The kernel's own driver in the place of one that does not build; why it does not is told beside it.
 fn fallback(what: &str, own: &ModuleEvidence, path: &str, recipe: &str, release: &KernelRelease) -> Finding {
     let version = own.version.as_ref().map(|v| format!(" {v}")).unwrap_or_default();
-    Finding::warn(
-        Code::InTreeFallback,
+    Finding::new(
+        Fact::InTreeFallback,
         format!("{what}: no release of {recipe} builds for {release}, whose own {}{version} is taken ({path})", own.name),
         format!("vfguard prepare {release} --driver {recipe} --source FILE --sha256 HEX, with a release that fits"),
     )
@@ -123,8 +123,8 @@ fn fallback(what: &str, own: &ModuleEvidence, path: &str, recipe: &str, release:
 /// The kernel's own driver where it stands back only behind the one that does not load: an unsigned build under Secure Boot.
 fn would_serve(need: &Need, chosen: &ModuleEvidence, release: &KernelRelease, want: Want) -> Option<Finding> {
     let ready = |m: &&ModuleEvidence| {
-        let mut objections = m.findings.iter().filter(|f| f.severity == Severity::Unsafe).map(|f| f.code).peekable();
-        m.origin == Origin::InTree && objections.peek().is_some() && objections.all(|code| code == Code::Shadowed)
+        let mut objections = m.findings.iter().filter(|f| f.refuses()).peekable();
+        m.origin == Origin::InTree && objections.peek().is_some() && objections.all(|f| f.is(Fact::Shadowed))
     };
     let own = need.candidates.iter().filter(|m| m.path.is_some() && m.path != chosen.path).find(ready)?;
     let path = |m: &ModuleEvidence| m.path.as_ref().map_or(String::new(), |p| p.display().to_string());
@@ -132,8 +132,8 @@ fn would_serve(need: &Need, chosen: &ModuleEvidence, release: &KernelRelease, wa
         Want::OutOfTree => ", with accept_in_tree = \"always\" in /etc/vfguard/config.toml",
         Want::Any { .. } | Want::Fallback => "",
     };
-    Some(Finding::warn(
-        Code::InTree,
+    Some(Finding::new(
+        Fact::InTreeHidden,
         format!("{release}'s own {} would load ({}); {} hides it", own.name, path(own), path(chosen)),
         format!("rm {}; depmod {release}{policy}", path(chosen)),
     ))
@@ -161,13 +161,13 @@ fn lack(device: &Device) -> &'static str {
 }
 
 /// That a device is judged which is not in use now. It refuses nothing by itself: what it needs is judged like any other need.
-pub(super) fn missing(need: &Need, release: &KernelRelease, severity: Severity) -> Option<Finding> {
+pub(super) fn missing(need: &Need, release: &KernelRelease, fact: Fact) -> Option<Finding> {
     if !need.missing || need.device.is_none() {
         return None;
     }
     let detail = format!("{} was in use, and {release} is judged as if it still were", described(need));
     let remedy = gone_for_good(need).unwrap_or_else(|| format!("vfguard prepare {release}"));
-    Some(Finding { code: Code::DeviceMissing, severity, detail, remedy })
+    Some(Finding::new(fact, detail, remedy))
 }
 
 /// How to say that a missing device does not count any more. One that is there and that a recipe claims counts whoever says otherwise.
@@ -192,8 +192,8 @@ fn unserved(need: &Need, release: &KernelRelease, what: &str) -> Finding {
                 Verdict::Safe => ", or accept_in_tree = \"always\" in /etc/vfguard/config.toml: its own would load",
                 Verdict::Unknown | Verdict::Unsafe => "",
             };
-            Finding::refuse(
-                Code::ModuleMissing,
+            Finding::new(
+                Fact::OnlyInTree,
                 format!("{what}: {release} has only its own {} and {why} ({recipe})", own.name),
                 format!("vfguard prepare {release}{other}"),
             )
@@ -205,14 +205,14 @@ fn unserved(need: &Need, release: &KernelRelease, what: &str) -> Finding {
                 }
                 Binding::OutOfTree | Binding::Unbound => "",
             };
-            Finding::refuse(
-                Code::ModuleMissing,
+            Finding::new(
+                Fact::ModuleMissing,
                 format!("{what}: {release} has no module {recipe} that claims it{extra}"),
                 format!("vfguard prepare {release}"),
             )
         }
-        (None, _) => Finding::refuse(
-            Code::DeviceUnclaimed,
+        (None, _) => Finding::new(
+            Fact::DeviceUnclaimed,
             format!(
                 "{what} {} in use ({}) and no driver of {release} claims it",
                 if need.missing { "was" } else { "is" },

@@ -1,4 +1,5 @@
 use super::*;
+use crate::finding::{Code, Severity};
 use proptest::prelude::*;
 use std::path::Path;
 
@@ -26,7 +27,7 @@ fn recipe() -> Rc<Recipe> {
 }
 
 pub(super) fn bad() -> Finding {
-    Finding::refuse(Code::SymbolCrc, "90 of 160", "vfguard prepare 6.1")
+    Finding::new(Fact::SymbolCrc, "90 of 160", "vfguard prepare 6.1")
 }
 
 pub(super) fn kernel(binding: Binding, candidates: Vec<ModuleEvidence>) -> KernelEvidence {
@@ -60,7 +61,7 @@ fn an_in_tree_driver_serves_where_one_is_bound_now_and_nothing_is_built() {
     let evidence = kernel(Binding::InTree, vec![module(Origin::InTree, vec![])]);
     assert_eq!(verdict(&evidence, AcceptInTree::Auto), (Verdict::Safe, false));
     let (report, _) = judge_kernel(&evidence, Role::Next, AcceptInTree::Auto);
-    assert!(report.findings.iter().any(|f| f.code == Code::InTree && f.severity == Severity::Info));
+    assert!(report.findings.iter().any(|f| f.code == Code::InTree && f.severity() == Severity::Info));
 }
 
 #[test]
@@ -109,7 +110,7 @@ fn fallback_is_auto_until_no_release_builds_and_then_takes_a_proven_driver_of_th
         let (report, work) = judge_kernel(&evidence, Role::Next, AcceptInTree::Fallback);
         let has_ours = evidence.needs[0].candidates.iter().any(|m| m.origin == Origin::Built && m.findings.is_empty());
         let fell_back = tried && binding == Binding::OutOfTree && expected.0 == Verdict::Safe && !has_ours;
-        let told = report.findings.iter().any(|f| f.code == Code::InTreeFallback && f.severity == Severity::Warning);
+        let told = report.findings.iter().any(|f| f.code == Code::InTreeFallback && f.severity() == Severity::Warning);
         assert_eq!((told, work.does_without), (fell_back, fell_back), "{evidence:?}");
         let names = |f: &Finding| f.code != Code::InTreeFallback || f.remedy.contains(" --driver ixgbevf --source ");
         assert!(report.findings.iter().all(names), "more than one driver may be needed: {report:?}");
@@ -148,8 +149,8 @@ fn what_runs_well_now_may_run_again() {
     evidence.proven_by_use = true;
     let (report, _) = judge_kernel(&evidence, Role::Next, AcceptInTree::Auto);
     assert_eq!(report.verdict, Verdict::Safe);
-    assert!(report.findings.iter().any(|f| f.code == Code::ProvenByUse && f.severity == Severity::Warning));
-    evidence.findings.push(Finding::refuse(Code::InitramfsStale, "gone", "rebuild it"));
+    assert!(report.findings.iter().any(|f| f.code == Code::ProvenByUse && f.severity() == Severity::Warning));
+    evidence.findings.push(Finding::new(Fact::InitramfsStale, "gone", "rebuild it"));
     assert_eq!(
         verdict(&evidence, AcceptInTree::Auto).0,
         Verdict::Unsafe,
@@ -166,9 +167,22 @@ fn what_is_said_of_a_copy_that_does_not_run_is_not_excused() {
 }
 
 #[test]
+fn the_kernels_own_driver_is_told_where_it_stands_back_only_behind_one_that_does_not_load() {
+    let hidden = Finding::new(Fact::Shadowed, "modprobe would load another", "depmod");
+    assert_eq!(hidden.code, Code::Shadowed);
+    let told = |own: Vec<Finding>| {
+        let evidence = kernel(Binding::OutOfTree, vec![module(Origin::Built, vec![bad()]), module(Origin::InTree, own)]);
+        let (report, _) = judge_kernel(&evidence, Role::Next, AcceptInTree::Auto);
+        report.findings.iter().any(|f| f.code == Code::InTree && f.severity() == Severity::Warning)
+    };
+    assert!(told(vec![hidden.clone()]));
+    assert!(!told(vec![hidden, bad()]), "it would not load either");
+}
+
+#[test]
 fn no_kernel_to_judge_is_unknown() {
     assert_eq!(judge(vec![], None).verdict, Verdict::Unknown);
-    assert_eq!(judge(vec![], Some(&Finding::warn(Code::BootUnknown, "x", "y"))).verdict, Verdict::Unknown);
+    assert_eq!(judge(vec![], Some(&Finding::new(Fact::BootUnknown, "x", "y"))).verdict, Verdict::Unknown);
 }
 
 #[test]
@@ -176,11 +190,11 @@ fn an_uncertain_next_boot_is_a_warning_only_if_all_are_safe() {
     let good =
         judge_kernel(&kernel(Binding::InTree, vec![module(Origin::InTree, vec![])]), Role::Installed, AcceptInTree::Auto).0;
     let (poor, _) = judge_kernel(&kernel(Binding::InTree, vec![]), Role::Installed, AcceptInTree::Auto);
-    let why = Finding::refuse(Code::BootUnknown, "no boot loader known", "boot.loader = \"none\"");
+    let why = Finding::new(Fact::BootUnknown, "no boot loader known", "boot.loader = \"none\"");
     assert_eq!(judge(vec![good.clone(), good.clone()], Some(&why)).verdict, Verdict::Safe);
     let judged = judge(vec![good, poor], Some(&why));
     assert_eq!(judged.verdict, Verdict::Unsafe);
-    assert!(judged.kernels[1].findings.iter().any(|f| f.code == Code::BootUnknown && f.severity == Severity::Unsafe));
+    assert!(judged.kernels[1].findings.iter().any(|f| f.code == Code::BootUnknown && f.severity() == Severity::Unsafe));
     assert_eq!(judged.kernels[0].verdict, Verdict::Safe, "a proven kernel stays proven");
 }
 
@@ -231,7 +245,7 @@ proptest! {
         let candidates = &mut module_level.needs[0].candidates;
         if !candidates.is_empty() {
             let i = at.index(candidates.len());
-            candidates[i].findings.push(Finding::refuse(Code::Shadowed, "s", "r"));
+            candidates[i].findings.push(Finding::new(Fact::Shadowed, "s", "r"));
             prop_assert!(before || !safe(&module_level, accept));
         }
     }
@@ -257,11 +271,11 @@ proptest! {
     fn a_machine_is_never_safer_than_its_worst_kernel(kernels in prop::collection::vec(any_kernel(), 0..4), accept in any_policy(), uncertain in any::<bool>()) {
         let reports: Vec<_> = kernels.iter().map(|k| judge_kernel(k, Role::Installed, accept).0).collect();
         let worst = reports.iter().map(|r| r.verdict).max();
-        let why = Finding::refuse(Code::BootUnknown, "x", "y");
+        let why = Finding::new(Fact::BootUnknown, "x", "y");
         let judged = judge(reports, uncertain.then_some(&why));
         prop_assert!(Some(judged.verdict) >= worst);
         for kernel in &judged.kernels {
-            let refused = kernel.findings.iter().any(|f| f.severity == Severity::Unsafe);
+            let refused = kernel.findings.iter().any(Finding::refuses);
             prop_assert_eq!(refused, kernel.verdict == Verdict::Unsafe);
         }
     }
@@ -275,7 +289,7 @@ fn a_missing_device_is_judged_like_any_other_and_told() {
     let told = |evidence: &KernelEvidence| {
         let (report, _) = judge_kernel(evidence, Role::Next, AcceptInTree::Auto);
         let told = report.findings.iter().find(|f| f.code == Code::DeviceMissing).cloned().unwrap();
-        (report.verdict, told.severity, report.findings[0].clone(), told)
+        (report.verdict, told.severity(), report.findings[0].clone(), told)
     };
     let (verdict, severity, _, finding) = told(&evidence);
     assert_eq!((verdict, severity), (Verdict::Safe, Severity::Info));

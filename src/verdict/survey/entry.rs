@@ -3,7 +3,7 @@
 
 use super::Survey;
 use crate::boot::{self, Candidate, Source};
-use crate::finding::{Code, Finding};
+use crate::finding::{Fact, Finding};
 use crate::host::{files, locks, Host};
 use crate::kernel::{leaving, whole, KernelRelease};
 use memchr::memmem;
@@ -41,8 +41,8 @@ impl Survey<'_> {
                 return None;
             }
             let detail = format!("the image of {kernel}, which the entry {:?} loads, is not there", entry.entry);
-            return Some(Finding::refuse(
-                Code::EntryStops,
+            return Some(Finding::new(
+                Fact::EntryStops,
                 detail,
                 format!("mount /boot; install the package of {kernel} again"),
             ));
@@ -53,14 +53,14 @@ impl Survey<'_> {
     fn stops(&self, kernel: &KernelRelease, entry: &Candidate) -> Option<Finding> {
         let stops = entry.stops.clone()?;
         if leaving::is(self.host, kernel) {
-            return Some(Finding::refuse(Code::BuildPending, stops.message, stops.remedy));
+            return Some(Finding::new(Fact::KernelLeaving, stops.message, stops.remedy));
         }
         match locks::held(self.host).filter(|_| image(self.host, kernel).is_none()) {
             Some(lock) => {
                 let detail = format!("{}: a package manager is at work ({lock} is locked)", stops.message);
-                Some(Finding::refuse(Code::BuildPending, detail, "wait until it is done, then: vfguard reconcile"))
+                Some(Finding::new(Fact::PackageManagerAtWork, detail, "wait until it is done, then: vfguard reconcile"))
             }
-            None => Some(Finding::refuse(Code::EntryStops, stops.message, stops.remedy)),
+            None => Some(Finding::new(Fact::EntryStops, stops.message, stops.remedy)),
         }
     }
 
@@ -71,21 +71,21 @@ impl Survey<'_> {
             // Whoever is not root may not see it (Ubuntu), and decides nothing. Root, who decides, has to.
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied && !nix::unistd::geteuid().is_root() => {
                 let detail = format!("{shown} was not looked at: {e}");
-                return vec![Finding::warn(Code::ImageDamaged, detail, "run this as root")];
+                return vec![Finding::new(Fact::ImageNotSeen, detail, "run this as root")];
             }
             Err(e) => {
                 let remedy = format!("install the package of {kernel} again; read it as root");
-                return vec![Finding::refuse(Code::ImageDamaged, format!("{shown} cannot be read: {e}"), remedy)];
+                return vec![Finding::new(Fact::ImageUnreadable, format!("{shown} cannot be read: {e}"), remedy)];
             }
         };
         let cut = seen.cut.map(|why| {
             if let Some(lock) = locks::held(self.host) {
                 let detail = format!("{shown} {why}: a package manager is at work ({lock} is locked)");
-                return Finding::refuse(Code::BuildPending, detail, "wait until it is done, then: vfguard reconcile");
+                return Finding::new(Fact::PackageManagerAtWork, detail, "wait until it is done, then: vfguard reconcile");
             }
             let remedy =
                 format!("make room (df -h {}), then install the package of {kernel} again", parent(image).display());
-            Finding::refuse(Code::ImageDamaged, format!("{shown} is not whole: it {why}"), remedy)
+            Finding::new(Fact::ImageDamaged, format!("{shown} is not whole: it {why}"), remedy)
         });
         let grub = matches!(self.next.source, Source::Grub2 | Source::Bls);
         let format =
@@ -118,15 +118,16 @@ impl Survey<'_> {
         let detail = format!("the boot entry of {kernel} has no initrd, and that of {} has one", sibling.kernel);
         if let Some(lock) = locks::held(self.host) {
             let detail = format!("{detail}: a package manager is at work ({lock} is locked)");
-            return Some(Finding::refuse(Code::BuildPending, detail, "wait until it is done, then: vfguard reconcile"));
+            return Some(Finding::new(Fact::PackageManagerAtWork, detail, "wait until it is done, then: vfguard reconcile"));
         }
         let remedy = format!(
             "make it and its entry again: dracut -f --kver {kernel} and grub2-mkconfig, or kernel-install add (EL, Fedora); \
              update-initramfs -c -k {kernel} and update-grub (Debian)"
         );
         // The running one may have come up so.
-        let make = if !lost && self.running.as_ref() == Some(kernel) { Finding::warn } else { Finding::refuse };
-        Some(make(Code::InitramfsStale, detail, remedy))
+        let may_run_so = !lost && self.running.as_ref() == Some(kernel);
+        let fact = if may_run_so { Fact::RunningWithoutInitramfs } else { Fact::EntryWithoutInitramfs };
+        Some(Finding::new(fact, detail, remedy))
     }
 }
 
@@ -159,18 +160,18 @@ fn zboot(kernel: &KernelRelease, image: &Path, grub: Option<(String, PathBuf)>) 
     );
     let Some((version, place)) = grub else {
         let detail = format!("{what}; which one is installed is not known");
-        return Some(Finding::warn(Code::ImageFormat, detail, remedy));
+        return Some(Finding::new(Fact::ImageFormatUnproven, detail, remedy));
     };
     let numbers: Vec<u32> = version.split(|c: char| !c.is_ascii_digit()).take(2).filter_map(|n| n.parse().ok()).collect();
     let place = place.display();
     if numbers.as_slice() >= &LOADS_ZBOOT[..] {
         None
     } else if numbers.as_slice() < &NEVER_LOADS_ZBOOT[..] && numbers.len() == 2 {
-        Some(Finding::refuse(Code::ImageFormat, format!("{what}; {version} is installed ({place})"), remedy))
+        Some(Finding::new(Fact::ImageFormat, format!("{what}; {version} is installed ({place})"), remedy))
     } else {
         let detail =
             format!("{what}; {version} is installed ({place}), and whether its distribution taught it is not known");
-        Some(Finding::warn(Code::ImageFormat, detail, remedy))
+        Some(Finding::new(Fact::ImageFormatUnproven, detail, remedy))
     }
 }
 
@@ -195,14 +196,14 @@ fn version(program: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::Severity;
+    use crate::finding::{Code, Severity};
 
     #[test]
     fn what_a_grub_makes_of_a_zboot_image_is_told_by_its_version() {
         let kernel: KernelRelease = "6.2.9-300.fc38.aarch64".parse().unwrap();
         let told = |version: Option<&str>| {
             let grub = version.map(|v| (v.to_owned(), PathBuf::from("/boot/efi/EFI/fedora/grubaa64.efi")));
-            zboot(&kernel, Path::new("/boot/vmlinuz-6.2.9-300.fc38.aarch64"), grub).map(|f| (f.code, f.severity))
+            zboot(&kernel, Path::new("/boot/vmlinuz-6.2.9-300.fc38.aarch64"), grub).map(|f| (f.code, f.severity()))
         };
         for (version, severity) in [
             (Some("2.12"), None),

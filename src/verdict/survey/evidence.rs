@@ -6,7 +6,7 @@ use super::proof::proven_by_use;
 use super::{claiming, Survey};
 use crate::config::AcceptInTree;
 use crate::driver::{self, Numbers, Recipe};
-use crate::finding::{Code, Finding};
+use crate::finding::{Fact, Finding};
 use crate::host::devices::pci::Device;
 use crate::host::Host;
 use crate::kernel::tree::Tree;
@@ -32,8 +32,8 @@ impl Survey<'_> {
         };
         let dir = installed::modules_dir(kernel);
         let undecided = host.read_dir(&dir).err().map(|e| {
-            Finding::refuse(
-                Code::ModuleMissing,
+            Finding::new(
+                Fact::ModulesUnreadable,
                 format!("{} cannot be read: {e}", dir.display()),
                 format!("install {kernel}'s packages, or remove its boot entry; read it as root"),
             )
@@ -68,8 +68,8 @@ impl Survey<'_> {
     fn nothing_to_prove(&self, kernel: &KernelRelease, needs: &[Need]) -> Option<Finding> {
         let held_off = self.wanted.as_ref() == Some(kernel) && needs.is_empty() && self.memory.is_lost();
         held_off.then(|| {
-            Finding::refuse(
-                Code::DeviceMissing,
+            Finding::new(
+                Fact::DeviceForgotten,
                 format!(
                     "the boot default is held off {kernel}, and for which network device is not known: {} is lost",
                     super::known::RECORD
@@ -86,7 +86,7 @@ impl Survey<'_> {
             let name = device.interface.as_deref().unwrap_or(&device.address);
             let detail = format!("{name} ({}) is bound to {driver} by {means}, which a reboot forgets", device.address);
             let remedy = "see to it that it is set again early at each boot (a udev rule, driverctl, modprobe.d)";
-            Some(Finding::warn(Code::BoundByHand, detail, remedy))
+            Some(Finding::new(Fact::BoundByHand, detail, remedy))
         };
         if device.driver_override.as_deref() == Some(driver) {
             return by("driver_override");
@@ -191,7 +191,7 @@ fn other_release(host: &Host, recipe: &Recipe, kernel: &KernelRelease, module: &
             format!("vfguard prepare {kernel}, if {first} is wanted")
         }
     };
-    Some(Finding::warn(Code::WrongVersion, detail, remedy))
+    Some(Finding::new(Fact::WrongVersion, detail, remedy))
 }
 
 /// The modules that could serve a need, as modprobe would try them; then copies of the recipe's modules that it would not load.
@@ -246,9 +246,9 @@ pub(super) fn examine(
 ) -> ModuleEvidence {
     let devices: Vec<&Device> = device.into_iter().collect();
     let read = host.read(path).map_err(|e| {
-        let code = if e.kind() == io::ErrorKind::NotFound { Code::ModuleMissing } else { Code::ModuleUnreadable };
-        Finding::refuse(
-            code,
+        let fact = if e.kind() == io::ErrorKind::NotFound { Fact::ModuleMissing } else { Fact::ModuleUnreadable };
+        Finding::new(
+            fact,
             format!("{}: {e}", path.display()),
             if is_ours(path) {
                 format!("vfguard prepare {}", target.release)

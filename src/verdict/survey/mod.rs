@@ -17,7 +17,7 @@ use crate::boot::{self, NextBoot};
 use crate::config::Config;
 use crate::driver::{self, recipe, Recipe};
 use crate::error::{advise, Remedy};
-use crate::finding::{Code, Finding, Severity, Verdict};
+use crate::finding::{Fact, Finding, Verdict};
 use crate::host::devices::pci::{self, Device};
 use crate::host::Host;
 use crate::kernel::{installed, leaving, Kernel, KernelRelease};
@@ -291,7 +291,7 @@ impl<'a> Survey<'a> {
         let remedy = self.next.problems.iter().map(|p| p.remedy.clone()).find(|r| !r.is_empty()).unwrap_or_else(|| {
             "make every installed kernel safe (`vfguard prepare --all`), or remove those that are not".into()
         });
-        Some(Finding::refuse(Code::BootUnknown, format!("which kernel boots next is not certain: {why}"), remedy))
+        Some(Finding::new(Fact::BootUnknown, format!("which kernel boots next is not certain: {why}"), remedy))
     }
 
     fn report(&self, kernel: &KernelRelease, role: Role) -> KernelReport {
@@ -306,7 +306,7 @@ impl<'a> Survey<'a> {
             let mut why = driver::last_failure(self.host, kernel, &self.recipes);
             why.extend(driver::headers::last_failure(self.host, kernel));
             if !refuses {
-                why.iter_mut().for_each(|f| f.severity = f.severity.min(Severity::Warning));
+                why.iter_mut().for_each(Finding::excuse);
                 // Where it fell back nothing is built, and why is told as it is.
                 if !work.builds.is_empty() && !why.is_empty() {
                     let drivers = work.builds.iter().map(|recipe| recipe.name.clone()).collect();

@@ -7,7 +7,7 @@
 use super::Survey;
 use crate::boot::grubenv;
 use crate::boot::{self, Candidate, Source};
-use crate::finding::{Code, Finding};
+use crate::finding::{Fact, Finding};
 use crate::host::{files, Host};
 use crate::kernel::{installed, Kernel, KernelRelease};
 use crate::packages::Packages;
@@ -57,7 +57,7 @@ impl Survey<'_> {
         let age = installed_since(self.host, newest).map(age).unwrap_or_default();
         let detail = format!("{newest}, the newest installed kernel{age}, will never start: {}", told(&why, next));
         let remedy = remedy(self.host, self.next.source, newest, entry.as_ref(), &why);
-        let finding = Finding { remedy, ..Finding::info(Code::NewestNotBooting, detail) };
+        let finding = Finding::new(Fact::NewestNotBooting, detail, remedy);
         Some((newest.clone(), finding))
     }
 }

@@ -3,7 +3,7 @@
 //! both are asked for: positive evidence from sysfs (build ids), and that nothing which decides modprobe's choice has changed
 //! since the boot. In doubt it is not proven.
 
-use crate::finding::Severity;
+use crate::finding::Finding;
 use crate::host::devices::pci::{self, Device};
 use crate::host::Host;
 use crate::kernel::{installed, KernelRelease};
@@ -45,7 +45,7 @@ const FORCED: u64 = 1 << 1;
 pub(super) fn proven_by_use(host: &Host, running: &KernelRelease, target: &Target, needs: &[Need], cmdline: &str) -> bool {
     let objected = |need: &Need| {
         let findings = need.candidates.first().map(|m| m.findings.as_slice()).unwrap_or_default();
-        findings.iter().any(|f| f.severity == Severity::Unsafe)
+        findings.iter().any(Finding::refuses)
     };
     // Where no strict rule objects to what runs, there is nothing to excuse and nothing is read.
     if !needs.iter().any(objected) {

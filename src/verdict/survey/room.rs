@@ -4,7 +4,7 @@
 use super::entry::image;
 use crate::boot;
 use crate::driver::free;
-use crate::finding::{Code, Finding};
+use crate::finding::{Fact, Finding};
 use crate::host::Host;
 use crate::kernel::{installed, Kernel, KernelRelease};
 use crate::packages::Packages;
@@ -57,7 +57,7 @@ impl Room {
                 self.free >> 20,
                 mb(self.wanted)
             );
-            Finding::warn(Code::BootSpace, detail, self.remedy())
+            Finding::new(Fact::BootSpace, detail, self.remedy())
         })
     }
 
@@ -110,6 +110,7 @@ fn is_of(name: &str, kernel: &KernelRelease) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finding::Code;
 
     #[test]
     fn the_next_kernel_is_measured_by_the_newest_and_by_the_ramdisk_of_the_one_that_runs() {

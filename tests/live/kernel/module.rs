@@ -78,7 +78,7 @@ fn every_module_that_a_distribution_ships_is_safe_for_its_own_kernel() {
                 Err(finding) => wrong.push(format!("{}: {}", file.display(), finding.detail)),
                 Ok(module) => {
                     let findings = module::verify(&module, &target, &[]);
-                    let bad = findings.iter().filter(|f| f.severity >= Severity::Warning);
+                    let bad = findings.iter().filter(|f| f.severity() >= Severity::Warning);
                     wrong.extend(bad.map(|f| format!("{}: {:?}: {}", file.display(), f.code, f.detail)));
                 }
             }

@@ -278,7 +278,7 @@ fn a_config_that_others_may_write_is_refused() {
 #[test]
 fn the_manual_lists_every_finding_code_and_every_setting() {
     let page = Machine::new().run(&["man"]).stdout.replace('\\', "");
-    let codes = include_str!("../../../src/finding/mod.rs");
+    let codes = include_str!("../../../src/finding/code.rs");
     let codes = codes.split("pub enum Code {").nth(1).unwrap().split('}').next().unwrap();
     for variant in codes.lines().map(str::trim).filter(|l| l.ends_with(',')) {
         let kebab: String = variant

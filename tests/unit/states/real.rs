@@ -12,7 +12,7 @@ use vfguard::boot::grubenv;
 use vfguard::boot::told::{self, HoldMark};
 use vfguard::boot::{self, Candidate, NextBoot, Source};
 use vfguard::config::Mode;
-use vfguard::finding::{Code, Finding, Verdict};
+use vfguard::finding::{Fact, Finding, Verdict};
 use vfguard::flow::plan::{self, Facts, Refusal, Rights};
 use vfguard::host::place::Place;
 use vfguard::kernel::KernelRelease;
@@ -220,7 +220,7 @@ fn answer(q: &Question) -> (Plan, Set) {
             reports.push(report(k, role, q.safe.has(k)));
         }
     }
-    let why = Finding::refuse(Code::BootUnknown, "which kernel boots next is not certain", "vfguard next-boot");
+    let why = Finding::new(Fact::BootUnknown, "which kernel boots next is not certain", "vfguard next-boot");
     let judgement = judge(reports, (!next.certain).then_some(&why));
     let refused = judgement.refused().fold(Set::default(), |set, r| set.with(kernel(r.kernel.as_str())));
     let excused: Option<Vec<KernelRelease>> = q.over.map(|over| over.iter().map(release).collect());
@@ -291,7 +291,7 @@ fn next_boot(q: &Question) -> (NextBoot, Option<HeldOff>) {
 }
 
 fn report(k: K, role: judge::Role, safe: bool) -> KernelReport {
-    let missing = || Finding::refuse(Code::ModuleMissing, "no module claims the card", "vfguard prepare");
+    let missing = || Finding::new(Fact::ModuleMissing, "no module claims the card", "vfguard prepare");
     KernelReport {
         kernel: release(k),
         role,

@@ -3,14 +3,14 @@
 
 use super::need::{described, Weighed};
 use super::{KernelReport, Link, Master, Need};
-use crate::finding::{Code, Finding, Severity, Verdict};
+use crate::finding::{Fact, Finding, Verdict};
 use crate::host::devices::master::Kind;
 use std::collections::BTreeSet;
 
 /// Of each device that no module serves and that its master does without, what refuses becomes a warning. Where its master does not count,
 /// an info says why.
 pub(super) fn excuse(report: &mut KernelReport, needs: &[Need], weighed: &[Weighed]) {
-    let refused = |at: usize| weighed[at].findings.iter().filter(|f| f.severity == Severity::Unsafe);
+    let refused = |at: usize| weighed[at].findings.iter().filter(|f| f.refuses());
     let each: Vec<Without> = (0..needs.len()).map(|at| without(report, needs, weighed, at)).collect();
     let lost = |at: &usize| matches!(each[*at], Without::GoesOn(_));
     let kept: Vec<&Finding> = (0..needs.len()).filter(|at| !lost(at)).flat_map(refused).collect();
@@ -21,19 +21,19 @@ pub(super) fn excuse(report: &mut KernelReport, needs: &[Need], weighed: &[Weigh
                 let mut any = false;
                 for finding in refused(at).filter(|f| !kept.contains(f)) {
                     for told in report.findings.iter_mut().filter(|told| *told == finding) {
-                        told.severity = Severity::Warning;
+                        told.excuse();
                         any = true;
                     }
                 }
                 if any {
                     let detail = format!("{device} is lost under {}; {by}", report.kernel);
-                    report.findings.push(Finding::warn(Code::DeviceRedundant, detail, ""));
+                    report.findings.push(Finding::new(Fact::DeviceRedundant, detail, ""));
                 }
             }
             Without::Lost(why) => {
                 let still = refused(at).any(|f| report.findings.contains(f));
                 for why in why.iter().filter(|_| still) {
-                    report.findings.push(Finding::info(Code::DeviceRedundant, format!("{device}: {why}")));
+                    report.findings.push(Finding::new(Fact::MasterDoesNotCarry, format!("{device}: {why}"), ""));
                 }
             }
         }
@@ -53,9 +53,9 @@ enum Without {
 fn without(report: &KernelReport, needs: &[Need], weighed: &[Weighed], at: usize) -> Without {
     let need = &needs[at];
     let loads = need.candidates.iter().any(|m| Verdict::of(&m.findings) == Verdict::Safe);
-    let harmless = need.candidates.iter().flat_map(|m| &m.findings).chain(&weighed[at].findings);
-    let mut harmless = harmless.filter(|f| f.severity == Severity::Unsafe);
-    if weighed[at].served || need.required || loads || need.masters.is_empty() || !harmless.all(|f| only_keeps_out(f.code)) {
+    let mut all = need.candidates.iter().flat_map(|m| &m.findings).chain(&weighed[at].findings);
+    let harmful = all.any(|f| f.refuses() && !f.is_excused_by_master());
+    if weighed[at].served || need.required || loads || harmful || need.masters.is_empty() {
         return Without::Lost(Vec::new());
     }
     let told = |master: &Master| {
@@ -125,58 +125,6 @@ fn is_linked(need: &Need, master: &Master) -> bool {
         (Kind::Synthetic | Kind::Failover, Link::Down) | (Kind::Other, Link::Down | Link::Unknown) => false,
     };
     linked && !need.missing && need.device.as_ref().is_some_and(|d| d.present && d.in_use())
-}
-
-/// Whether all that comes of a finding is that the module is certainly not there, or that the kernel certainly refuses it. One that might be
-/// loaded, and then do harm, is no loss that a master makes good: by force (`CONFIG_MODULE_FORCE_LOAD`), where only a warning is logged,
-/// after the next depmod, or as another module's dependency.
-fn only_keeps_out(code: Code) -> bool {
-    match code {
-        Code::ModuleMissing
-        | Code::WrongArch
-        | Code::SymbolCrc
-        | Code::SymbolMissing
-        | Code::DeviceUnclaimed
-        | Code::Shadowed
-        | Code::Unsigned
-        | Code::SignerUntrusted
-        | Code::SignatureInvalid => true,
-        Code::NotElf
-        | Code::Blacklisted
-        | Code::DepmodStale
-        | Code::DependencyMissing
-        | Code::VersionsMissing
-        | Code::SymbolRestricted
-        | Code::SymbolUnversioned
-        | Code::VermagicFlags
-        | Code::VermagicRelease
-        | Code::ModuleUnreadable
-        | Code::Stripped
-        | Code::SymversMissing
-        | Code::WrongVersion
-        | Code::InitramfsStale
-        | Code::InterfaceRename
-        | Code::HeadersMissing
-        | Code::BuildFailed
-        | Code::FetchFailed
-        | Code::BuildPending
-        | Code::BoundByHand
-        | Code::BootUnknown
-        | Code::InTree
-        | Code::InTreeFallback
-        | Code::ModversionsOff
-        | Code::CompilerMismatch
-        | Code::ProvenByUse
-        | Code::LastSafeKernel
-        | Code::PromoteFailed
-        | Code::DeviceMissing
-        | Code::DeviceRedundant
-        | Code::ImageDamaged
-        | Code::ImageFormat
-        | Code::EntryStops
-        | Code::BootSpace
-        | Code::NewestNotBooting => false,
-    }
 }
 
 #[cfg(test)]

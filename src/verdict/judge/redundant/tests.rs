@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::AcceptInTree;
+use crate::finding::{Code, Severity};
 use crate::host::devices::pci::Device;
 use crate::verdict::judge::tests::{bad, device, kernel, module, verdict};
 use crate::verdict::judge::{judge_kernel, Binding, KernelEvidence, ModuleEvidence, Origin, Role};
@@ -22,7 +23,7 @@ fn a_master_excuses_its_own_port_and_no_other_device() {
     assert_eq!(verdict(&evidence, AcceptInTree::Auto).0, Verdict::Unsafe);
     evidence.needs.pop();
     // One that may be loaded and do harm is worse than none.
-    evidence.needs[0].candidates[0].findings.push(Finding::refuse(Code::NotElf, "its struct module", "x"));
+    evidence.needs[0].candidates[0].findings.push(Finding::new(Fact::NotElf, "its struct module", "x"));
     assert_eq!(verdict(&evidence, AcceptInTree::Auto).0, Verdict::Unsafe);
     evidence.needs[0] = lost;
     for spoil in [
@@ -55,27 +56,27 @@ fn bonded(refused: ModuleEvidence) -> KernelEvidence {
 
 #[test]
 fn only_a_module_that_is_certainly_kept_out_is_a_loss_that_a_master_makes_good() {
-    let with = |code| {
-        let finding = Finding::refuse(code, "x", "y");
+    let with = |fact| {
+        let finding = Finding::new(fact, "x", "y");
+        assert!(finding.refuses(), "{fact:?}");
         verdict(&bonded(module(Origin::Prebuilt, vec![finding])), AcceptInTree::Auto).0
     };
-    for code in [Code::ModuleMissing, Code::WrongArch, Code::SymbolCrc, Code::SymbolMissing, Code::Unsigned] {
-        assert_eq!(with(code), Verdict::Safe, "{code:?}");
+    for fact in [Fact::ModuleMissing, Fact::WrongArch, Fact::SymbolCrc, Fact::SymbolMissing, Fact::Unsigned] {
+        assert_eq!(with(fact), Verdict::Safe, "{fact:?}");
     }
-    for code in [
-        Code::ModuleUnreadable,
-        Code::VermagicRelease,
-        Code::VermagicFlags,
-        Code::SymbolUnversioned,
-        Code::SymbolRestricted,
-        Code::VersionsMissing,
-        Code::DependencyMissing,
-        Code::DepmodStale,
-        Code::Blacklisted,
-        Code::SymversMissing,
-        Code::WrongVersion,
+    for fact in [
+        Fact::ModuleUnreadable,
+        Fact::VermagicRelease,
+        Fact::VermagicFlags,
+        Fact::SymbolUnversioned,
+        Fact::SymbolRestricted,
+        Fact::VersionsMissing,
+        Fact::DependencyMissing,
+        Fact::DepmodStale,
+        Fact::Blacklisted,
+        Fact::SymversMissing,
     ] {
-        assert_eq!(with(code), Verdict::Unsafe, "{code:?}");
+        assert_eq!(with(fact), Verdict::Unsafe, "{fact:?}");
     }
 }
 
@@ -98,11 +99,11 @@ fn a_device_that_was_of_the_other_ports_name_spoils_nothing() {
         let (report, _) = judge_kernel(evidence, Role::Next, AcceptInTree::Auto);
         report.findings.into_iter().filter(|f| f.code == Code::DeviceRedundant).collect::<Vec<_>>()
     };
-    assert!(told(&evidence).iter().any(|f| f.severity == Severity::Warning && f.detail.ends_with("by eth1")));
+    assert!(told(&evidence).iter().any(|f| f.severity() == Severity::Warning && f.detail.ends_with("by eth1")));
     // One that is there under that name does.
     let there = evidence.needs[2].device.as_mut().unwrap();
     there.present = true;
-    assert!(told(&evidence).iter().all(|f| f.severity == Severity::Info), "{:?}", told(&evidence));
+    assert!(told(&evidence).iter().all(|f| f.severity() == Severity::Info), "{:?}", told(&evidence));
 }
 
 #[test]
@@ -113,7 +114,7 @@ fn why_a_master_does_not_count_is_told_beside_the_refusal() {
         let (report, work) = judge_kernel(&evidence, Role::Next, AcceptInTree::Auto);
         assert_eq!(report.verdict, Verdict::Unsafe);
         let told: Vec<_> = report.findings.iter().filter(|f| f.code == Code::DeviceRedundant).collect();
-        assert!(told.len() == 1 && told[0].severity == Severity::Info && !work.does_without, "{told:?}");
+        assert!(told.len() == 1 && told[0].severity() == Severity::Info && !work.does_without, "{told:?}");
         told[0].detail.clone()
     };
     for (spoil, why) in [

@@ -72,14 +72,14 @@ pub fn settable(host: &Host) -> Result<String, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Candidate, Role};
+    use super::super::{BootRole, Candidate};
     use super::*;
 
     fn answer(kernel: &str) -> NextBoot {
         let mut answer = NextBoot::new(Source::Bls);
         answer.kernels.push(Candidate {
             kernel: kernel.parse().unwrap(),
-            role: Role::Next,
+            role: BootRole::Next,
             entry: String::new(),
             why: String::new(),
             cmdline: String::new(),

@@ -1,6 +1,6 @@
 //! An entry of any boot loader, and the kernel that it starts.
 
-use super::{image, Candidate, NextBoot, Problem, Role};
+use super::{image, BootRole, Candidate, NextBoot, Problem};
 use crate::host::Host;
 use crate::kernel::installed::modules_dir;
 use crate::kernel::{leaving, KernelRelease};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// An entry of any boot loader, as it is written.
 pub(super) struct BootEntry<'a> {
-    pub role: Role,
+    pub role: BootRole,
     pub entry: String,
     pub why: String,
     /// The kernel's file.
@@ -34,7 +34,7 @@ pub(super) fn candidate(host: &Host, answer: &mut NextBoot, entry: BootEntry) {
         // What lies behind the default is not reached by it.
         (Some(Problem { message, remedy }), _) => {
             answer.note(message, remedy);
-            if entry.role == Role::Fallback {
+            if entry.role == BootRole::Fallback {
                 return;
             }
         }

@@ -28,7 +28,7 @@ pub use check::{second_opinion, settable};
 pub use grub2::OR_EDIT;
 pub use grubenv::torn::heal;
 pub use hold::{
-    clean, clear_once, forget_stale, held, held_off, hold, hold_with, promote, release, settle, unmark, unteach,
+    clean, clear_once, flush, forget_stale, held, held_off, hold, hold_with, promote, release, unmark, unteach,
     wanted_entry, was_set_meanwhile, Change, HeldOff, Hold,
 };
 pub use steps::told;
@@ -58,7 +58,7 @@ pub enum Source {
 /// Why a kernel may start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Role {
+pub enum BootRole {
     /// The default.
     Next,
     /// The next boot only; what follows it is `Next`.
@@ -73,7 +73,7 @@ pub struct Candidate {
     /// Its release.
     pub kernel: KernelRelease,
     /// Why it may start.
-    pub role: Role,
+    pub role: BootRole,
     /// The entry: a Boot Loader Specification id, or the title (with the submenu's before it).
     pub entry: String,
     /// How that is known.
@@ -172,12 +172,12 @@ impl NextBoot {
     /// The kernel that the next start leads into: `once` if there is one, else `next`.
     pub fn first(&self) -> Option<&Candidate> {
         let role = |r| self.kernels.iter().find(move |c| c.role == r);
-        role(Role::Once).or_else(|| role(Role::Next))
+        role(BootRole::Once).or_else(|| role(BootRole::Next))
     }
 
     /// The kernel that later starts lead into; none where they stop at the boot loader.
     pub fn lasting(&self) -> Option<&Candidate> {
-        self.kernels.iter().find(|c| c.role == Role::Next && c.stops.is_none())
+        self.kernels.iter().find(|c| c.role == BootRole::Next && c.stops.is_none())
     }
 }
 

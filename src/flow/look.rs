@@ -69,7 +69,7 @@ impl<'a> Look<'a> {
             held: self.held(),
             clear: gate::is_clear(self.host),
             excused: over.as_ref().map(|over| over.kernels.as_slice()),
-            refuge: &|| self.survey.refuge(self.host),
+            hold_target: &|| self.survey.hold_target(self.host),
         })
     }
 

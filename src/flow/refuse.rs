@@ -199,7 +199,7 @@ fn keep_off(host: &Host, config: &Config, refusal: &Refusal, refused: &mut Refus
 fn hindered(hindrance: Hindrance) -> anyhow::Error {
     match hindrance {
         Hindrance::Uncertain => advise("what boots next is not certain, so it is not moved", "vfguard next-boot says why"),
-        Hindrance::NoRefuge => advise(
+        Hindrance::NoHoldTarget => advise(
             "no kernel is known to be good: the running one lacks a driver or its files, and no other that has booted is safe",
             "install a kernel that worked before a reboot",
         ),

@@ -14,7 +14,7 @@ use crate::boot::loader::{Asked, BootLoader, Places};
 use crate::boot::steps::mark;
 use crate::boot::steps::plan::{no_entry, real, Move, Purpose, Step, Way};
 use crate::boot::steps::told::HoldMark;
-use crate::boot::{Candidate, NextBoot, Role, Source};
+use crate::boot::{BootRole, Candidate, NextBoot, Source};
 use crate::error::{advise, Remedy};
 use crate::host::Host;
 use crate::kernel::KernelRelease;
@@ -47,7 +47,7 @@ impl BootLoader for Grub2 {
         let mut answer = NextBoot::new(Source::Unknown);
         let choices = self.choices(host);
         let whole = choices.iter().filter(|c| c.failed.is_none());
-        whole.for_each(|c| add(host, &mut answer, Role::Next, c, "", &|_| false));
+        whole.for_each(|c| add(host, &mut answer, BootRole::Next, c, "", &|_| false));
         answer.kernels
     }
 

@@ -16,7 +16,7 @@ pub use loader::OR_EDIT;
 use super::entry::{candidate, BootEntry};
 use super::image;
 use super::loader::{Family, Loader};
-use super::{NextBoot, Role, Source};
+use super::{BootRole, NextBoot, Source};
 use crate::boot::grubenv;
 use crate::host::Host;
 use crate::kernel::KernelRelease;
@@ -109,7 +109,7 @@ pub(super) fn survey(host: &Host, config: &Path, efi: bool, planned: &Planned) -
     Machine::survey(&world, config).0
 }
 
-fn releases(answer: &NextBoot) -> Vec<(&KernelRelease, Role)> {
+fn releases(answer: &NextBoot) -> Vec<(&KernelRelease, BootRole)> {
     answer.kernels.iter().map(|c| (&c.kernel, c.role)).collect()
 }
 
@@ -124,7 +124,7 @@ fn simulate(world: &World, config: &Path) -> Seen {
         let second = Machine::boot(world, config, first.env.clone());
         remarks(&mut answer, &second);
         if let Some(choice) = &first.choice {
-            add(world.host, &mut answer, Role::Once, choice, &once_reason(&first), &ours);
+            add(world.host, &mut answer, BootRole::Once, choice, &once_reason(&first), &ours);
         }
         default = second.default;
         second.choice
@@ -132,10 +132,10 @@ fn simulate(world: &World, config: &Path) -> Seen {
         first.choice.clone()
     };
     if let Some(choice) = &lasting {
-        add(world.host, &mut answer, Role::Next, choice, "", &ours);
+        add(world.host, &mut answer, BootRole::Next, choice, "", &ours);
     }
     for choice in &first.fallbacks {
-        add(world.host, &mut answer, Role::Fallback, choice, "", &ours);
+        add(world.host, &mut answer, BootRole::Fallback, choice, "", &ours);
     }
     counting(world, config, &first, &mut answer);
     tried(world, config, &first, lasting.as_ref(), &mut answer);
@@ -174,7 +174,7 @@ fn counting(world: &World, config: &Path, first: &Simulated, answer: &mut NextBo
     if let Some(choice) = Machine::boot(world, config, env).choice {
         if !answer.kernels.iter().any(|c| c.entry == choice.entry) {
             let ours = |choice: &Choice| is_ours(world, config, choice);
-            add(world.host, answer, Role::Fallback, &choice, "once boot_counter has run out; ", &ours);
+            add(world.host, answer, BootRole::Fallback, &choice, "once boot_counter has run out; ", &ours);
         }
     }
 }
@@ -193,7 +193,7 @@ fn trying(world: &World, config: &Path, first: &Simulated, answer: &mut NextBoot
     remarks(answer, &second);
     if let Some(choice) = second.choice.filter(|choice| !answer.kernels.iter().any(|c| c.entry == choice.entry)) {
         let ours = |choice: &Choice| is_ours(world, config, choice);
-        add(world.host, answer, Role::Fallback, &choice, "unless this boot is marked as good; ", &ours);
+        add(world.host, answer, BootRole::Fallback, &choice, "unless this boot is marked as good; ", &ours);
     }
 }
 
@@ -226,7 +226,7 @@ fn tried(world: &World, config: &Path, first: &Simulated, lasting: Option<&Choic
     let later = Machine::boot(world, config, env).choice;
     if let Some(other) = later.filter(|other| other.entry != choice.entry) {
         let reason = format!("once {} has no try left; ", choice.entry);
-        add(world.host, answer, Role::Fallback, &other, &reason, &|choice| is_ours(world, config, choice));
+        add(world.host, answer, BootRole::Fallback, &other, &reason, &|choice| is_ours(world, config, choice));
     }
 }
 
@@ -235,7 +235,7 @@ const UNRESTRICTED: &str =
 const UNUSERED: &str = "take grub_users out of the entry in /boot/loader/entries, and grub2-editenv - unset grub_users";
 
 /// Adds what an entry that was chosen, or could be, starts.
-fn add(host: &Host, answer: &mut NextBoot, role: Role, choice: &Choice, reason: &str, ours: &dyn Fn(&Choice) -> bool) {
+fn add(host: &Host, answer: &mut NextBoot, role: BootRole, choice: &Choice, reason: &str, ours: &dyn Fn(&Choice) -> bool) {
     if choice.image.is_none() && choice.failed.is_none() {
         // It lies elsewhere, which was remarked.
         return;

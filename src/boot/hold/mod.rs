@@ -7,7 +7,7 @@ mod means;
 mod record;
 pub(super) mod rest;
 
-pub use super::steps::flush::settle;
+pub use super::steps::flush::flush;
 pub use end::{clean, release, unmark, unteach};
 pub use record::{HeldOff, Hold};
 
@@ -16,7 +16,7 @@ use super::loader::{Asked, Loader};
 use super::meanwhile::SetMeanwhile;
 use super::steps::moves::{lastingly, make, Written, ATTEMPTS};
 use super::steps::plan::{self, Purpose};
-use super::{choose, Candidate, NextBoot, Role};
+use super::{choose, BootRole, Candidate, NextBoot};
 use crate::config::Boot;
 use crate::error::{advise, Remedy};
 use crate::host::lock::BootLock;
@@ -155,7 +155,7 @@ fn try_hold(host: &Host, to: &KernelRelease) -> Result<Change> {
         return Err(failed);
     }
     let when = jiff::Timestamp::now().to_string();
-    let stopped = now.kernels.iter().find(|c| c.role == Role::Next).and_then(|c| c.stops.as_ref());
+    let stopped = now.kernels.iter().find(|c| c.role == BootRole::Next).and_then(|c| c.stops.as_ref());
     let why = match stopped {
         Some(stopped) => stopped.message.clone(),
         None if declined => "nothing leads into it any more".into(),
@@ -201,7 +201,7 @@ fn kept(host: &Host, loader: &Loader, now: &NextBoot, seen: &Seen, to: &KernelRe
         (Some(record), Some(_)) if !moved_away(host, false) => (record.wanted.clone(), record.entry.clone()),
         (_, Some(next)) => (next.kernel.clone(), next.entry.clone()),
         (Some(record), None) => (record.wanted.clone(), record.entry.clone()),
-        (None, None) => match now.kernels.iter().find(|c| c.role == Role::Next) {
+        (None, None) => match now.kernels.iter().find(|c| c.role == BootRole::Next) {
             // One that stops at the loader was the default all the same. Where its image is gone for good, nothing is wanted any more.
             Some(stopped) if stopped.absent && locks::transaction(host).is_none() => (to.clone(), String::new()),
             Some(stopped) => (stopped.kernel.clone(), stopped.entry.clone()),
@@ -342,7 +342,7 @@ pub fn wanted_entry(host: &Host, wanted: &KernelRelease) -> Option<Candidate> {
 /// When it cannot be written or does not take; it then is as it was.
 pub fn clear_once(host: &Host, _lock: &BootLock) -> Result<Change> {
     let (asked, before) = in_charge(host)?;
-    let once = before.kernels.iter().find(|c| c.role == Role::Once).map(|c| c.kernel.clone());
+    let once = before.kernels.iter().find(|c| c.role == BootRole::Once).map(|c| c.kernel.clone());
     let next = before.lasting().map(|c| c.kernel.clone());
     let Some(once) = once else {
         let kernel = before.first().map(|c| c.kernel.clone());
@@ -352,7 +352,7 @@ pub fn clear_once(host: &Host, _lock: &BootLock) -> Result<Change> {
     let loader = &asked.loader;
     let remedy = loader.once_remedy(host);
     let gone = |now: &NextBoot| {
-        now.kernels.iter().all(|c| c.role != Role::Once) && now.lasting().map(|c| &c.kernel) == next.as_ref()
+        now.kernels.iter().all(|c| c.role != BootRole::Once) && now.lasting().map(|c| &c.kernel) == next.as_ref()
     };
     let stays = || advise(format!("{once} is set for the next boot, and it still is once that is cleared"), remedy.clone());
     let act = "ending what is set for the next boot";

@@ -6,7 +6,7 @@ mod loader;
 pub(super) use loader::{Legacy, FAMILY};
 
 use super::entry::{candidate, BootEntry};
-use super::{image, NextBoot, Role, Source};
+use super::{image, BootRole, NextBoot, Source};
 use crate::host::{files, Host};
 use std::path::Path;
 
@@ -220,12 +220,12 @@ fn resolve_text(host: &Host, config: &Path, text: &str) -> NextBoot {
         }
         (false, None) => (0, format!("{said}, which is past the last entry, so the first")),
     };
-    add(host, config, &mut answer, Role::Next, (&menu, at), why);
+    add(host, config, &mut answer, BootRole::Next, (&menu, at), why);
     let mut seen = vec![at];
     for n in rest {
         if !seen.contains(n) {
             seen.push(*n);
-            add(host, config, &mut answer, Role::Fallback, (&menu, *n), format!("fallback={n}"));
+            add(host, config, &mut answer, BootRole::Fallback, (&menu, *n), format!("fallback={n}"));
         }
     }
     answer
@@ -235,11 +235,11 @@ fn resolve_text(host: &Host, config: &Path, text: &str) -> NextBoot {
 fn add_number(host: &Host, config: &Path, answer: &mut NextBoot, text: &str, number: usize) {
     let menu = parse(text);
     if number < menu.titles.len() {
-        add(host, config, answer, Role::Next, (&menu, number), String::new());
+        add(host, config, answer, BootRole::Next, (&menu, number), String::new());
     }
 }
 
-fn add(host: &Host, config: &Path, answer: &mut NextBoot, role: Role, (menu, at): (&Menu, usize), why: String) {
+fn add(host: &Host, config: &Path, answer: &mut NextBoot, role: BootRole, (menu, at): (&Menu, usize), why: String) {
     let title = &menu.titles[at];
     let place = format!("{}:{}", config.display(), title.line);
     let Some((kernel, args)) = &title.kernel else {

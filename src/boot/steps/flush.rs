@@ -17,7 +17,7 @@ const WRITES: Duration = Duration::from_millis(100);
 
 /// Makes a change below /boot durable for GRUB: freeze and thaw where /boot is a file system of its own with a journal, else a
 /// sync of it.
-pub fn settle(host: &Host, path: &Path) -> Result<()> {
+pub fn flush(host: &Host, path: &Path) -> Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let open = File::open(directory).with_context(|| format!("opening {}", directory.display()))?;
     if host.is_live() {

@@ -1,7 +1,7 @@
 //! Making the moves that [`plan`](super::plan) works out: GRUB's environment file in place, other files as new ones, variables by
 //! bootctl(1). Each can be undone byte by byte.
 
-use super::flush::settle;
+use super::flush::flush;
 use super::plan::{Move, Step, Way};
 use crate::boot::efi;
 use crate::boot::grubenv;
@@ -146,7 +146,7 @@ pub(in crate::boot) fn can_be_made(plan: &Move) -> Result<()> {
 
 fn remove(host: &Host, path: &Path) -> Result<()> {
     host.remove_durably(host.name(path))?;
-    settle(host, path)
+    flush(host, path)
 }
 
 /// Replaces a file of /boot whole, keeping its mode and owner, and makes that visible to a loader that reads no journal.
@@ -159,7 +159,7 @@ pub(in crate::boot) fn replace(host: &Host, path: &Path, content: &[u8]) -> Resu
             .place(host.name(path))
             .map(|file| std::os::unix::fs::lchown(file.path(), Some(before.uid()), Some(before.gid())));
     }
-    settle(host, path)
+    flush(host, path)
 }
 
 /// What a write came to that was looked at again.

@@ -10,7 +10,7 @@ use crate::boot::steps::mark;
 use crate::boot::steps::moves::can_be_made;
 use crate::boot::steps::plan::{no_entry, real, Move, Purpose, Step, Way};
 use crate::boot::steps::told::HoldMark;
-use crate::boot::{Candidate, NextBoot, Role, Source};
+use crate::boot::{BootRole, Candidate, NextBoot, Source};
 use crate::error::Remedy;
 use crate::host::Host;
 use crate::kernel::KernelRelease;
@@ -37,7 +37,7 @@ impl BootLoader for SystemdBoot {
     fn menu(&self, host: &Host) -> Vec<Candidate> {
         let mut answer = NextBoot::new(Source::Unknown);
         let entries = entries(host, &self.0, &mut answer);
-        entries.iter().for_each(|e| add(host, &mut answer, Role::Next, e, String::new()));
+        entries.iter().for_each(|e| add(host, &mut answer, BootRole::Next, e, String::new()));
         answer.kernels
     }
 

@@ -11,7 +11,7 @@ pub(super) use loader::SystemdBoot;
 use super::entry::{candidate, leaves, BootEntry};
 use super::image::TREE;
 use super::steps::plan::{Move, Way};
-use super::{efi, NextBoot, Role, Source};
+use super::{efi, BootRole, NextBoot, Source};
 use crate::host::{files, Host};
 use pick::{matching, select, Ids};
 use std::cmp::Ordering;
@@ -277,10 +277,10 @@ fn resolve_with(host: &Host, top: &Path, plan: Option<&Move>) -> NextBoot {
         );
     }
     if let Some(entry) = once_by(ids) {
-        add(host, &mut answer, Role::Once, entry, "LoaderEntryOneShot names it".into());
+        add(host, &mut answer, BootRole::Once, entry, "LoaderEntryOneShot names it".into());
     }
     if let Some((entry, why)) = next_by(ids) {
-        add(host, &mut answer, Role::Next, entry, why);
+        add(host, &mut answer, BootRole::Next, entry, why);
         // systemd 260 and later look at these first, passing over entries without a try left; earlier ones know neither.
         let good: Vec<LoaderEntry> = entries.iter().filter(|e| e.tries != Some(0)).cloned().collect();
         let other = preferred.iter().flatten().find_map(|p| matching(&good, p, Ids::Plain)).filter(|p| p.name != entry.name);
@@ -300,7 +300,7 @@ fn resolve_with(host: &Host, top: &Path, plan: Option<&Move>) -> NextBoot {
             if let Some((other, why)) = select(&later, &sources, last.as_deref(), ids).filter(|(o, _)| o.name != entry.name)
             {
                 let why = format!("once {} has no try left; {why}", entry.name);
-                add(host, &mut answer, Role::Fallback, other, why);
+                add(host, &mut answer, BootRole::Fallback, other, why);
             }
         }
     }
@@ -318,7 +318,7 @@ fn release(host: &Host, entry: &LoaderEntry) -> Option<crate::kernel::KernelRele
 }
 
 /// Adds what an entry starts.
-fn add(host: &Host, answer: &mut NextBoot, role: Role, entry: &LoaderEntry, why: String) {
+fn add(host: &Host, answer: &mut NextBoot, role: BootRole, entry: &LoaderEntry, why: String) {
     let spec = format!("({TREE}){}", entry.image.display());
     if entry.image.extension().is_some_and(|e| e.eq_ignore_ascii_case("efi")) {
         if let Some(kernel) = release(host, entry) {

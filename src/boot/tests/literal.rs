@@ -92,7 +92,7 @@ fn what_is_set_for_one_boot_works_during_a_hold() {
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     put(m.dir.path(), "boot/grub/grubenv", env(&format!("next_entry=Advanced>gnulinux-{NEW}\n")).as_bytes());
     let answer = next_boot(&m.host, &config::Boot::default());
-    assert_eq!(answer.first().map(|c| (c.kernel.clone(), c.role)), Some((k(NEW), Role::Once)));
+    assert_eq!(answer.first().map(|c| (c.kernel.clone(), c.role)), Some((k(NEW), BootRole::Once)));
     assert_eq!(answer.lasting().unwrap().kernel, k(OLD));
     assert!(clear_once(&m.host, &m.lock).unwrap().changed);
     assert_eq!(next_boot(&m.host, &config::Boot::default()).first().unwrap().kernel, k(OLD));

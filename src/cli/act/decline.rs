@@ -123,15 +123,15 @@ fn decline_kernel(context: &Context, kernel: &KernelRelease, reason: &str) -> Re
     }
     match found {
         Some(Role::Next) => {
-            let refuge = survey.refuge(host).filter(|r| r != kernel);
-            let Some(refuge) = refuge else {
+            let hold_target = survey.hold_target(host).filter(|r| r != kernel);
+            let Some(hold_target) = hold_target else {
                 return Err(advise(
                     format!("{kernel} is what boots next, and no other kernel is known to be good"),
                     "install a kernel that worked before, or remove this one with the package manager",
                 ));
             };
-            boot::hold_with(host, &lock, &config.boot, &refuge)?;
-            done.push(format!("the boot default is held on {refuge}"));
+            boot::hold_with(host, &lock, &config.boot, &hold_target)?;
+            done.push(format!("the boot default is held on {hold_target}"));
         }
         Some(role @ (Role::Fallback | Role::Installed)) if done.is_empty() => {
             return Err(advise(

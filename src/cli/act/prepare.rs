@@ -85,7 +85,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
             }
         }
     }
-    let outcome = reconcile::settle(host, config, lock, progress.as_ref())?;
+    let outcome = reconcile::judge_again(host, config, lock, progress.as_ref())?;
     if let Some(e) = failure {
         return Err(e);
     }

@@ -177,6 +177,6 @@ fn held_is_safe(survey: &Survey, judgement: &Judgement) -> Result<KernelRelease>
     if let Some(bad) = judgement.refused().find(|k| k.role != Role::Wanted) {
         return Err(advise(format!("{} may start, and is not safe", bad.kernel), cure));
     }
-    let first = survey.next.kernels.iter().find(|c| c.role == boot::Role::Once).or(survey.next.lasting());
+    let first = survey.next.kernels.iter().find(|c| c.role == boot::BootRole::Once).or(survey.next.lasting());
     first.map(|c| c.kernel.clone()).ok_or_else(|| advise("the boot loader names no kernel", cure))
 }

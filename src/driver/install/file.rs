@@ -17,7 +17,7 @@ const XZ_DICTIONARY: u32 = 1 << 20;
 const XZ_PRESET: u32 = 6;
 /// zstd's usual level, which the kernel uses too.
 const ZSTD_LEVEL: i32 = 3;
-/// Directories looked through for a neighbour; the first few hold modules in every kernel.
+/// Directories searched for a reference module; the first few hold modules in every kernel.
 const MAX_DIRECTORIES: usize = 500;
 
 /// How the modules of a kernel are compressed.
@@ -74,7 +74,7 @@ impl Compression {
 }
 
 /// A module of the kernel's own, to be taken as an example.
-pub(super) fn neighbour(host: &Host, kernel: &KernelRelease) -> Option<PathBuf> {
+pub(super) fn reference(host: &Host, kernel: &KernelRelease) -> Option<PathBuf> {
     let mut todo = vec![host.path(modules_dir(kernel).join("kernel"))];
     for _ in 0..MAX_DIRECTORIES {
         let mut entries: Vec<_> = fs::read_dir(todo.pop()?).into_iter().flatten().flatten().collect();
@@ -91,9 +91,9 @@ pub(super) fn neighbour(host: &Host, kernel: &KernelRelease) -> Option<PathBuf> 
     None
 }
 
-/// As the neighbour is compressed; without one, as the kernel's configuration says.
-pub(super) fn compression(tree: &BuildTree, neighbour: Option<&Path>) -> Compression {
-    if let Some(compression) = neighbour.and_then(Compression::of) {
+/// As the reference module is compressed; without one, as the kernel's configuration says.
+pub(super) fn compression(tree: &BuildTree, reference: Option<&Path>) -> Compression {
+    if let Some(compression) = reference.and_then(Compression::of) {
         return compression;
     }
     let settings = [
@@ -104,9 +104,9 @@ pub(super) fn compression(tree: &BuildTree, neighbour: Option<&Path>) -> Compres
     settings.into_iter().find(|(name, _)| tree.is_set(name)).map_or(Compression::Plain, |(_, c)| c)
 }
 
-/// Gives a new file the label of a neighbour, where there are labels. A file with the wrong one is not loaded.
-pub(super) fn label(file: &File, neighbour: Option<&Path>) -> Result<()> {
-    let Some(value) = neighbour.and_then(|n| File::open(n).ok()).and_then(sys::label) else { return Ok(()) };
+/// Gives a new file the label of a reference module, where there are labels. A file with the wrong one is not loaded.
+pub(super) fn label(file: &File, reference: Option<&Path>) -> Result<()> {
+    let Some(value) = reference.and_then(|n| File::open(n).ok()).and_then(sys::label) else { return Ok(()) };
     if sys::label(file).as_ref() == Some(&value) {
         return Ok(());
     }

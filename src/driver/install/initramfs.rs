@@ -93,7 +93,7 @@ fn remake(host: &Host, target: &Target, file: &Path, modules: &[&str]) -> Result
     });
     replaced.inspect_err(|_| rest::begin(host, kernel))?;
     files::sync_dir(dir)?;
-    boot::settle(host, &real)
+    boot::flush(host, &real)
 }
 
 /// Whether a new initramfs can take the place of the old one, which carried these modules.

@@ -8,7 +8,7 @@ pub mod initramfs;
 pub(super) mod sign;
 pub(super) mod verified;
 
-use self::file::{compression, label, neighbour, Compression};
+use self::file::{compression, label, reference, Compression};
 pub use self::verified::VerifiedModule;
 use crate::driver::rest;
 use crate::error::{advise, Remedy};
@@ -76,12 +76,12 @@ pub fn install(
         format!("make {} writable (mount -o remount,rw), then: vfguard prepare {kernel}", modules_dir.display()),
     )?;
     sweep(&dir.path())?;
-    let neighbour = neighbour(host, kernel);
-    let compression = compression(tree, neighbour.as_deref());
+    let reference = reference(host, kernel);
+    let compression = compression(tree, reference.as_deref());
     let mut change = Change { host, kernel, dir: &dir, made: Vec::new(), former: Vec::new() };
     let done = (|| {
         for module in modules {
-            change.replace(module, compression, neighbour.as_deref())?;
+            change.replace(module, compression, reference.as_deref())?;
         }
         for name in obsolete {
             change.withdraw(name)?;
@@ -102,7 +102,7 @@ pub fn install(
         Ok(()) => {
             failpoint::hit("proven-before-settled");
             let paths = change.made.iter().map(|name| self::dir(kernel).join(name)).collect();
-            change.settle()?;
+            change.commit()?;
             Ok(paths)
         }
         // What is there now may have served another run already; it was verified before it got its name.
@@ -141,7 +141,7 @@ struct Change<'a> {
 }
 
 impl Change<'_> {
-    fn replace(&mut self, module: &VerifiedModule, compression: Compression, neighbour: Option<&Path>) -> Result<()> {
+    fn replace(&mut self, module: &VerifiedModule, compression: Compression, reference: Option<&Path>) -> Result<()> {
         let name = OsString::from(format!("{}{}", module.name(), compression.suffix()));
         let old = self.keep(module.name())?;
         let act = || format!("writing {}", self.dir.shown().join(&name).display());
@@ -149,7 +149,7 @@ impl Change<'_> {
         temporary.write_all(&compression.compress(module.bytes())?).with_context(act)?;
         let file = temporary.as_file();
         file.set_permissions(Permissions::from_mode(0o644)).with_context(act)?;
-        label(file, neighbour)?;
+        label(file, reference)?;
         file.sync_all().with_context(act)?;
         failpoint::hit("temporary-before-rename");
         temporary.persist(self.dir.at(&name)).map_err(|e| e.error).with_context(act)?;
@@ -183,7 +183,7 @@ impl Change<'_> {
         Ok(old)
     }
 
-    fn settle(self) -> Result<()> {
+    fn commit(self) -> Result<()> {
         for (second, _) in &self.former {
             files::remove(&self.dir.at(second))?;
         }

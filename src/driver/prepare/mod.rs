@@ -7,7 +7,7 @@ pub mod record;
 
 use self::attempt::{Failed, Tried, Verified};
 use self::outcome::{PrepareError, Prepared};
-use self::record::Entry;
+use self::record::RecordEntry;
 use super::build::mistake;
 use super::build::preflight;
 use super::fetch::Unanswered;
@@ -91,13 +91,15 @@ pub fn prepare(
     lock.still_ours()?;
     let entry = match &result {
         Ok(prepared) if prepared.reused => return result,
-        Ok(prepared) => {
-            Entry { version: Some(prepared.version.clone()), findings: prepared.findings.clone(), ..Entry::default() }
-        }
-        Err(e) => Entry { findings: findings_of(e), inputs: run.inputs.take(), ..Entry::default() },
+        Ok(prepared) => RecordEntry {
+            version: Some(prepared.version.clone()),
+            findings: prepared.findings.clone(),
+            ..RecordEntry::default()
+        },
+        Err(e) => RecordEntry { findings: findings_of(e), inputs: run.inputs.take(), ..RecordEntry::default() },
     };
     let sandbox = run.contained.map_or(String::new(), |l| l.to_string());
-    let entry = Entry { log: run.log.clone(), sandbox, ..entry };
+    let entry = RecordEntry { log: run.log.clone(), sandbox, ..entry };
     // A record explains; that there is none makes no module bad, and no failure another one.
     let written = match request.source {
         Some(_) => record::write_beside(host, request.kernel(), request.recipe, entry),

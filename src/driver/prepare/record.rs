@@ -24,13 +24,13 @@ const DIR: &str = "/var/lib/vfguard/records";
 #[serde(default)]
 struct Record {
     schema: u32,
-    drivers: BTreeMap<String, Entry>,
+    drivers: BTreeMap<String, RecordEntry>,
 }
 
 /// The last preparation of one driver.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Entry {
+pub(super) struct RecordEntry {
     /// When, in UTC.
     pub time: String,
     /// The release that was installed; none after a failure.
@@ -60,7 +60,7 @@ fn read(host: &Host, kernel: &KernelRelease) -> Record {
 ///
 /// # Errors
 /// Those of writing.
-pub(super) fn write(host: &Host, kernel: &KernelRelease, recipe: &Recipe, mut entry: Entry) -> Result<()> {
+pub(super) fn write(host: &Host, kernel: &KernelRelease, recipe: &Recipe, mut entry: RecordEntry) -> Result<()> {
     let mut record = read(host, kernel);
     record.schema = 1;
     entry.time = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
@@ -74,7 +74,7 @@ pub(super) fn write(host: &Host, kernel: &KernelRelease, recipe: &Recipe, mut en
 ///
 /// # Errors
 /// Those of writing.
-pub(super) fn write_beside(host: &Host, kernel: &KernelRelease, recipe: &Recipe, entry: Entry) -> Result<()> {
+pub(super) fn write_beside(host: &Host, kernel: &KernelRelease, recipe: &Recipe, entry: RecordEntry) -> Result<()> {
     let known = read(host, kernel).drivers.remove(&recipe.name);
     let known = known.filter(|known| {
         let counts = known.inputs.is_some() && known.recipe == digest_of(recipe);
@@ -86,7 +86,7 @@ pub(super) fn write_beside(host: &Host, kernel: &KernelRelease, recipe: &Recipe,
 /// Why the last preparation of a kernel failed; empty when it did not. What was found with another recipe than today's is not told:
 /// the recipe may have been changed because of it.
 pub fn last_failure(host: &Host, kernel: &KernelRelease, recipes: &[Rc<Recipe>]) -> Vec<Finding> {
-    let same = |name: &str, entry: &Entry| recipes.iter().any(|r| r.name == name && digest_of(r) == entry.recipe);
+    let same = |name: &str, entry: &RecordEntry| recipes.iter().any(|r| r.name == name && digest_of(r) == entry.recipe);
     let failures = read(host, kernel).drivers.into_iter().filter(|(name, e)| e.version.is_none() && same(name, e));
     failures.flat_map(|(_, e)| e.findings).collect()
 }

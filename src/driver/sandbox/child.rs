@@ -44,7 +44,7 @@ pub(super) enum SetupStep {
     /// A directory or file of the host, read-only: source, destination.
     ReadOnly(CString, CString),
     /// What is mounted below a directory that was bound, made read-only too.
-    Beneath(CString),
+    RemountSubmount(CString),
     /// The build directory: source, destination.
     Writable(CString, CString),
     /// A file of the host onto a new empty one, read-only: source, destination.
@@ -142,7 +142,7 @@ impl Setup {
             // The signal below ends make alone, and what it has started would go on.
             tied::enter(child, self.parent, Reach::Descendants).map_err(|e| (number::INIT, e))?;
             unistd::chdir(self.dir.as_c_str()).map_err(|e| (number::DIRECTORY, e))?;
-            self.shed()?;
+            self.drop_privileges()?;
         }
         sys::close_on_exec_from(child, 3);
         Ok(())
@@ -150,7 +150,7 @@ impl Setup {
 
     /// Limits first (some need privilege), then the user, then what is left of privilege; Landlock asks that none be regained, and
     /// so does seccomp, which comes last: it refuses what is done here.
-    fn shed(&self) -> Result<(), Failure> {
+    fn drop_privileges(&self) -> Result<(), Failure> {
         for &(resource, limit) in &self.limits {
             setrlimit(resource, limit, limit).map_err(|e| (number::LIMITS, e))?;
         }
@@ -217,7 +217,7 @@ impl Namespaces {
         self.pivot().map_err(|e| (number::PIVOT, e))?;
         own_stdin().map_err(|e| (number::STDIN, e))?;
         unistd::chdir(plan.dir.as_c_str()).map_err(|e| (number::DIRECTORY, e))?;
-        plan.shed()?;
+        plan.drop_privileges()?;
         // Nobody of the same user traces init or reads its memory.
         prctl::set_dumpable(false).map_err(init)?;
         match sys::fork_in_child(child).map_err(init)? {
@@ -267,7 +267,7 @@ impl SetupStep {
                 bind(from, at)?;
                 read_only(at)
             }
-            SetupStep::Beneath(at) => match read_only(at) {
+            SetupStep::RemountSubmount(at) => match read_only(at) {
                 // Under another mount, where nobody sees it.
                 Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EINVAL) => Ok(()),
                 result => result,

@@ -105,7 +105,7 @@ impl Layout {
         let real = fs::canonicalize(from).unwrap_or_else(|_| from.to_owned());
         let beneath = self.mounts.iter().filter_map(|m| m.strip_prefix(&real).ok()).filter(|m| !m.as_os_str().is_empty());
         let beneath: Vec<CString> = beneath.map(|m| self.at(&at.join(m))).collect::<Result<_>>()?;
-        self.steps.extend(beneath.into_iter().map(SetupStep::Beneath));
+        self.steps.extend(beneath.into_iter().map(SetupStep::RemountSubmount));
         Ok(())
     }
 

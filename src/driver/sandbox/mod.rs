@@ -243,7 +243,7 @@ impl<'a> Sandbox<'a> {
             | SetupStep::Link(..)
             | SetupStep::Text(..)
             | SetupStep::Proc(_)
-            | SetupStep::Beneath(_) => None,
+            | SetupStep::RemountSubmount(_) => None,
         });
         let mut rules: Vec<Rule> = rules.collect();
         for path in OF_THE_MACHINE {

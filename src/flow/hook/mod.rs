@@ -288,7 +288,7 @@ pub fn bring_headers(host: &Host, config: &Config, progress: &dyn Progress) -> R
 
 /// What a hook says at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct HookMessage {
     /// Lines for people; none where the hook before said the same and all is well.
     pub lines: Vec<String>,
     /// The same in a line, if it refuses.
@@ -296,18 +296,18 @@ pub struct Told {
 }
 
 /// The verdict for the person who watches a transaction. A verdict that was told already is not told whole again.
-pub fn verdict(host: &Host, config: &Config, caller: Caller, outcome: &Outcome) -> Told {
+pub fn verdict(host: &Host, config: &Config, caller: Caller, outcome: &Outcome) -> HookMessage {
     let silent = matches!(caller, Caller::Hook(stage) if !stage.tells());
     if silent || (caller == Caller::Hook(Stage::Written) && yum::action_follows(host)) {
         // A later hook tells; what was moved is told.
-        return Told { lines: vec![], refusal: None };
+        return HookMessage { lines: vec![], refusal: None };
     }
     let next = |k: &&KernelReport| matches!(k.role, Role::Next | Role::Once);
     let named = outcome.judgement.kernels.iter().find(next).map(|k| format!(" ({} boots next)", k.kernel));
     let named = named.unwrap_or_default();
     let (lines, short, refusal) = match outcome.judgement.verdict {
         // What a later hook opens is that one's to tell.
-        Verdict::Safe if outcome.withheld => return Told { lines: vec![], refusal: None },
+        Verdict::Safe if outcome.withheld => return HookMessage { lines: vec![], refusal: None },
         Verdict::Safe => {
             let order = refuse::order(host).filter(|_| outcome.gate == gate::State::Closed);
             let safe = format!("safe: a reboot keeps the network{named}");
@@ -343,9 +343,9 @@ pub fn verdict(host: &Host, config: &Config, caller: Caller, outcome: &Outcome) 
         let new = is_new(TOLD_BY_ACTION, &format!("{kernels}{text}"));
         is_new(TOLD, &text);
         let short = short.filter(|_| yum::changes_this_system(host));
-        return Told { lines: if new { lines } else { short.into_iter().collect() }, refusal };
+        return HookMessage { lines: if new { lines } else { short.into_iter().collect() }, refusal };
     }
-    Told { lines: if is_new(TOLD, &text) { lines } else { short.into_iter().collect() }, refusal }
+    HookMessage { lines: if is_new(TOLD, &text) { lines } else { short.into_iter().collect() }, refusal }
 }
 
 /// What follows for a reboot from what is not safe.

@@ -10,7 +10,7 @@
 //!   no verdict  ── close, and hold on the running kernel, unless the default is known to be better, each by itself
 //! ```
 
-use crate::boot::{NextBoot, Role};
+use crate::boot::{BootRole, NextBoot};
 use crate::config::Mode;
 use crate::finding::Verdict;
 use crate::host::place::Place;
@@ -72,7 +72,7 @@ pub struct Facts<'a, 'w> {
     /// The kernels that an override lets through; none where none runs.
     pub excused: Option<&'a [KernelRelease]>,
     /// Where the default may be held; asked only if that is needed.
-    pub refuge: &'a dyn Fn() -> Option<KernelRelease>,
+    pub hold_target: &'a dyn Fn() -> Option<KernelRelease>,
 }
 
 /// What is to be done.
@@ -152,7 +152,7 @@ pub enum Hindrance {
     /// What the boot loader starts is not certain: nobody could say what a move does.
     Uncertain,
     /// No kernel is known to be good.
-    NoRefuge,
+    NoHoldTarget,
 }
 
 /// What is to be done about a judgement.
@@ -171,8 +171,8 @@ fn allow(facts: &Facts) -> Act {
     let may_move = facts.rights.hold && facts.rights.promote && facts.next.loader_certain;
     if facts.declined_next && !facts.held && may_move {
         // Without another kernel that is known to be good it stays.
-        if let Some(refuge) = (facts.refuge)().filter(|refuge| Some(refuge) != boots) {
-            return Act::Allow { end: End::KeepOff(refuge), open: !facts.clear && facts.rights.open };
+        if let Some(hold_target) = (facts.hold_target)().filter(|hold_target| Some(hold_target) != boots) {
+            return Act::Allow { end: End::KeepOff(hold_target), open: !facts.clear && facts.rights.open };
         }
     }
     if facts.clear && !held {
@@ -199,9 +199,9 @@ fn refuse(facts: &Facts) -> Act {
     if !hold {
         return Act::Refuse(only(close));
     }
-    let mut refusal = keep_off(close, facts.next, |kernel| !safe(kernel), facts.refuge);
+    let mut refusal = keep_off(close, facts.next, |kernel| !safe(kernel), facts.hold_target);
     let proven = facts.wanted.filter(|wanted| facts.held && facts.rights.promote && safe(wanted));
-    if let (Hold::On(_) | Hold::Cannot(Hindrance::NoRefuge), Some(wanted)) = (&refusal.hold, proven) {
+    if let (Hold::On(_) | Hold::Cannot(Hindrance::NoHoldTarget), Some(wanted)) = (&refusal.hold, proven) {
         refusal.hold = Hold::Promote(wanted.clone());
     }
     Act::Refuse(refusal)
@@ -229,17 +229,17 @@ fn keep_off(
     close: bool,
     next: &NextBoot,
     must_not: impl Fn(&KernelRelease) -> bool,
-    refuge: &dyn Fn() -> Option<KernelRelease>,
+    hold_target: &dyn Fn() -> Option<KernelRelease>,
 ) -> Refusal {
     if !next.loader_certain {
         return Refusal { hold: Hold::Cannot(Hindrance::Uncertain), ..only(close) };
     }
     let leads = |role| next.kernels.iter().any(|c| c.role == role && (c.stops.is_some() || must_not(&c.kernel)));
-    let hold = match leads(Role::Next) {
+    let hold = match leads(BootRole::Next) {
         false => Hold::Leave,
-        true => refuge().map_or(Hold::Cannot(Hindrance::NoRefuge), Hold::On),
+        true => hold_target().map_or(Hold::Cannot(Hindrance::NoHoldTarget), Hold::On),
     };
-    Refusal { close, end_once: leads(Role::Once), hold }
+    Refusal { close, end_once: leads(BootRole::Once), hold }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use super::*;
 use crate::boot::{Candidate, Source};
-use crate::verdict::judge::{KernelReport, Role as Judged};
+use crate::verdict::judge::{KernelReport, Role};
 
 const OLD: &str = "6.1.0-53";
 const NEW: &str = "6.1.0-54";
@@ -13,7 +13,7 @@ fn kernel(name: &str) -> KernelRelease {
 fn report(name: &str, verdict: Verdict) -> KernelReport {
     KernelReport {
         kernel: kernel(name),
-        role: Judged::Next,
+        role: Role::Next,
         verdict,
         devices: vec![],
         modules: vec![],
@@ -27,8 +27,8 @@ fn judgement(kernels: &[(&str, Verdict)]) -> Judgement {
     Judgement { verdict: kernels.iter().map(|k| k.verdict).max().unwrap_or(Verdict::Unknown), kernels }
 }
 
-fn next(kernels: &[(&str, Role)]) -> NextBoot {
-    let candidate = |(name, role): &(&str, Role)| Candidate {
+fn next(kernels: &[(&str, BootRole)]) -> NextBoot {
+    let candidate = |(name, role): &(&str, BootRole)| Candidate {
         kernel: kernel(name),
         role: *role,
         entry: String::new(),
@@ -55,11 +55,11 @@ struct Case {
     held: bool,
     clear: bool,
     excused: Option<Vec<KernelRelease>>,
-    refuge: Option<KernelRelease>,
+    hold_target: Option<KernelRelease>,
 }
 
 impl Case {
-    fn new(kernels: &[(&str, Verdict)], boots: &[(&str, Role)]) -> Case {
+    fn new(kernels: &[(&str, Verdict)], boots: &[(&str, BootRole)]) -> Case {
         Case {
             rights: ALL,
             judgement: judgement(kernels),
@@ -70,7 +70,7 @@ impl Case {
             held: false,
             clear: true,
             excused: None,
-            refuge: Some(kernel(OLD)),
+            hold_target: Some(kernel(OLD)),
         }
     }
 
@@ -86,7 +86,7 @@ impl Case {
             held: self.held,
             clear: self.clear,
             excused: self.excused.as_deref(),
-            refuge: &|| self.refuge.clone(),
+            hold_target: &|| self.hold_target.clone(),
         };
         plan(&facts).act
     }
@@ -94,12 +94,12 @@ impl Case {
     /// The default is held on OLD, and NEW is wanted and safe.
     fn held() -> Case {
         let safe = [(OLD, Verdict::Safe), (NEW, Verdict::Safe)];
-        Case { held: true, wanted: Some(kernel(NEW)), clear: false, ..Case::new(&safe, &[(OLD, Role::Next)]) }
+        Case { held: true, wanted: Some(kernel(NEW)), clear: false, ..Case::new(&safe, &[(OLD, BootRole::Next)]) }
     }
 
     /// NEW boots next and is not safe.
     fn bad() -> Case {
-        Case::new(&[(NEW, Verdict::Unsafe)], &[(NEW, Role::Next)])
+        Case::new(&[(NEW, Verdict::Unsafe)], &[(NEW, BootRole::Next)])
     }
 }
 
@@ -113,7 +113,7 @@ fn on(name: &str) -> Hold {
 
 #[test]
 fn where_all_is_safe_and_nothing_is_in_force_there_is_nothing_to_do() {
-    let rest = Case::new(&[(OLD, Verdict::Safe)], &[(OLD, Role::Next)]);
+    let rest = Case::new(&[(OLD, Verdict::Safe)], &[(OLD, BootRole::Next)]);
     assert_eq!(rest.plan(), Act::Rest);
     let closed = Case { clear: false, ..rest };
     assert_eq!(closed.plan(), Act::Allow { end: End::Leave, open: true });
@@ -144,7 +144,7 @@ fn a_hold_that_keeps_a_declined_kernel_off_stays_without_a_word_and_ends_for_a_l
     let closed = Case { clear: false, ..declined };
     assert_eq!(closed.plan(), Act::Allow { end: End::Leave, open: true });
     // What boots has to be safe all the same.
-    let bad = Case { judgement: judgement(&[(OLD, Verdict::Unsafe)]), refuge: Some(kernel(NEW)), ..closed };
+    let bad = Case { judgement: judgement(&[(OLD, Verdict::Unsafe)]), hold_target: Some(kernel(NEW)), ..closed };
     assert_eq!(bad.plan(), refusal(true, false, on(NEW)));
     // A later kernel is wanted in its place.
     let later = Case { declined: false, wanted: Some(kernel("6.1.0-55")), ..Case::held() };
@@ -153,13 +153,13 @@ fn a_hold_that_keeps_a_declined_kernel_off_stays_without_a_word_and_ends_for_a_l
 
 #[test]
 fn a_declined_kernel_that_boots_next_though_it_is_safe_goes_off_the_default_and_refuses_nothing() {
-    let back = || Case { declined_next: true, ..Case::new(&[(NEW, Verdict::Safe)], &[(NEW, Role::Next)]) };
+    let back = || Case { declined_next: true, ..Case::new(&[(NEW, Verdict::Safe)], &[(NEW, BootRole::Next)]) };
     let off = End::KeepOff(kernel(OLD));
     assert_eq!(back().plan(), Act::Allow { end: off.clone(), open: false });
     assert_eq!(Case { clear: false, ..back() }.plan(), Act::Allow { end: off, open: true });
     // Where nothing else is known to be good, or nothing may be moved, it stays.
-    assert_eq!(Case { refuge: None, ..back() }.plan(), Act::Rest);
-    assert_eq!(Case { refuge: Some(kernel(NEW)), ..back() }.plan(), Act::Rest);
+    assert_eq!(Case { hold_target: None, ..back() }.plan(), Act::Rest);
+    assert_eq!(Case { hold_target: Some(kernel(NEW)), ..back() }.plan(), Act::Rest);
     // Somebody moved the default from the hold to it.
     assert_eq!(Case { held: true, ..back() }.plan(), Act::Allow { end: End::Forget, open: false });
     assert_eq!(Case { rights: Rights::new(Mode::Observe, Place::Normal, false, false), ..back() }.plan(), Act::Rest);
@@ -176,14 +176,14 @@ fn what_is_not_safe_is_refused_by_both_locks() {
     assert_eq!(Case::bad().plan(), refusal(true, false, on(OLD)));
     let unknown = Case { judgement: judgement(&[(NEW, Verdict::Unknown)]), ..Case::bad() };
     assert_eq!(unknown.plan(), refusal(true, false, on(OLD)));
-    let once = [(NEW, Role::Once), (OLD, Role::Next)];
+    let once = [(NEW, BootRole::Once), (OLD, BootRole::Next)];
     let once = Case::new(&[(NEW, Verdict::Unsafe), (OLD, Verdict::Safe)], &once);
     assert_eq!(once.plan(), refusal(true, true, Hold::Leave));
-    let fallback = [(OLD, Role::Next), (NEW, Role::Fallback)];
+    let fallback = [(OLD, BootRole::Next), (NEW, BootRole::Fallback)];
     let fallback = Case::new(&[(OLD, Verdict::Safe), (NEW, Verdict::Unsafe)], &fallback);
     assert_eq!(fallback.plan(), refusal(true, false, Hold::Leave));
     // A kernel that nobody judged is not known to be safe.
-    let unjudged = Case { next: next(&[("6.1.0-55", Role::Next)]), ..Case::bad() };
+    let unjudged = Case { next: next(&[("6.1.0-55", BootRole::Next)]), ..Case::bad() };
     assert_eq!(unjudged.plan(), refusal(true, false, on(OLD)));
 }
 
@@ -212,7 +212,7 @@ fn a_held_kernel_that_is_not_safe_any_more_gives_way_to_a_wanted_one_that_is() {
         |rights| Case { rights, judgement: judgement(&[(OLD, Verdict::Unsafe), (NEW, Verdict::Safe)]), ..Case::held() };
     let promoted = Hold::Promote(kernel(NEW));
     assert_eq!(turned(ALL).plan(), refusal(true, false, promoted.clone()));
-    assert_eq!(Case { refuge: None, ..turned(ALL) }.plan(), refusal(true, false, promoted));
+    assert_eq!(Case { hold_target: None, ..turned(ALL) }.plan(), refusal(true, false, promoted));
     // Early in a boot nothing is promoted.
     assert_eq!(turned(Rights { promote: false, ..ALL }).plan(), refusal(true, false, on(OLD)));
     let both = Case { judgement: judgement(&[(OLD, Verdict::Unsafe), (NEW, Verdict::Unsafe)]), ..Case::held() };
@@ -233,18 +233,18 @@ fn a_default_that_cannot_be_moved_keeps_nobody_from_closing_and_says_why() {
     let mut uncertain = Case::bad();
     uncertain.next.loader_certain = false;
     assert_eq!(uncertain.plan(), refusal(true, false, Hold::Cannot(Hindrance::Uncertain)));
-    let nowhere = Case { refuge: None, ..Case::bad() };
-    assert_eq!(nowhere.plan(), refusal(true, false, Hold::Cannot(Hindrance::NoRefuge)));
+    let nowhere = Case { hold_target: None, ..Case::bad() };
+    assert_eq!(nowhere.plan(), refusal(true, false, Hold::Cannot(Hindrance::NoHoldTarget)));
 }
 
 #[test]
 fn without_a_verdict_only_the_running_kernel_is_known_to_work() {
-    let both = next(&[(NEW, Role::Once), (NEW, Role::Next)]);
+    let both = next(&[(NEW, BootRole::Once), (NEW, BootRole::Next)]);
     let running = kernel(OLD);
     assert_eq!(hold_running(&both, Some(&running), &[]), Refusal { close: true, end_once: true, hold: on(OLD) });
-    let settled = next(&[(OLD, Role::Next)]);
+    let settled = next(&[(OLD, BootRole::Next)]);
     assert_eq!(hold_running(&settled, Some(&running), &[]), Refusal { close: true, end_once: false, hold: Hold::Leave });
-    assert_eq!(hold_running(&both, None, &[]).hold, Hold::Cannot(Hindrance::NoRefuge));
+    assert_eq!(hold_running(&both, None, &[]).hold, Hold::Cannot(Hindrance::NoHoldTarget));
     // Unless another one is known to be better.
     let trusted = [kernel(NEW)];
     assert_eq!(hold_running(&both, Some(&running), &trusted), Refusal { close: true, end_once: false, hold: Hold::Leave });

@@ -134,7 +134,7 @@ fn decide(host: &Host, config: &Config, effort: Effort, standing: Standing, prog
 ///
 /// # Errors
 /// Those of [`reconcile`].
-pub fn settle(host: &Host, config: &Config, lock: WriteLock, progress: &dyn Progress) -> Result<Outcome> {
+pub fn judge_again(host: &Host, config: &Config, lock: WriteLock, progress: &dyn Progress) -> Result<Outcome> {
     end(host, decide_after(host, config, lock, progress))
 }
 
@@ -178,8 +178,8 @@ fn decide_after(host: &Host, config: &Config, lock: WriteLock, progress: &dyn Pr
 
 /// Leaves ready what holds the default should a later run die, and the mode; that it cannot be left is a line.
 fn leave_ready(host: &Host, config: &Config, survey: &Survey) -> Option<String> {
-    let refuge = (config.mode == Mode::Enforce).then(|| survey.refuge(host)).flatten();
-    let left = boot::ready::leave(host, &survey.next, survey.held_off.as_ref(), refuge.as_ref());
+    let hold_target = (config.mode == Mode::Enforce).then(|| survey.hold_target(host)).flatten();
+    let left = boot::ready::leave(host, &survey.next, survey.held_off.as_ref(), hold_target.as_ref());
     left.and(boot::ready::leave_mode(host, config.mode)).err().map(|e| format!("no hold is left ready: {e:#}"))
 }
 

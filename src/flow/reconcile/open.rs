@@ -53,12 +53,12 @@ impl Run<'_> {
                 Err(e) => not_promoted = Some(e),
             }
         }
-        if let End::KeepOff(refuge) = &end {
+        if let End::KeepOff(hold_target) = &end {
             let lock = BootLock::take(self.host);
             if look.is_overtaken() {
                 return Ok(Allowed::Again(look.judged()));
             }
-            match lock.and_then(|lock| boot::hold_with(self.host, &lock, &self.config.boot, refuge)) {
+            match lock.and_then(|lock| boot::hold_with(self.host, &lock, &self.config.boot, hold_target)) {
                 Ok(change) => self.done.push(refuse::told(self.host, change)),
                 Err(e) => self.done.push(format!("the declined kernel still boots next: {e:#}{}", refuse::remedy(&e))),
             }

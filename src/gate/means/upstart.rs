@@ -27,8 +27,8 @@ pub fn look(host: &Host, poweroff: bool) -> Files {
     let mut lines = state.lines();
     let current = lines.next().is_some_and(|boot| boot == boot_id(host));
     let off = lines.next() == Some("poweroff=yes");
-    let deaf = host.exists(CTRL_ALT_DEL);
-    if current && deaf && (off || !poweroff) && unwrapped(host).is_empty() {
+    let disabled = host.exists(CTRL_ALT_DEL);
+    if current && disabled && (off || !poweroff) && unwrapped(host).is_empty() {
         Files::All
     } else if !state.is_empty() || ours(host) {
         Files::Some
@@ -59,11 +59,11 @@ pub fn write(host: &Host, poweroff: bool, reasons: &[Reason]) -> Result<()> {
     if host.exists(CTRL_ALT_DEL) {
         return Ok(());
     }
-    let deaf = format!(
+    let disabled = format!(
         "{MARK} refuses the reboot; why, and what mends it: vfguard status\n\
          exec /usr/bin/logger -p authpriv.notice -t vfguard \"Ctrl-Alt-Del is refused: see vfguard status\"\n"
     );
-    host.write_atomic(CTRL_ALT_DEL, deaf.as_bytes(), 0o644)
+    host.write_atomic(CTRL_ALT_DEL, disabled.as_bytes(), 0o644)
 }
 
 /// Removes all that refuses.

@@ -125,9 +125,9 @@ impl<'a> Survey<'a> {
         };
         for candidate in &self.next.kernels {
             let role = match candidate.role {
-                boot::Role::Next => Role::Next,
-                boot::Role::Once => Role::Once,
-                boot::Role::Fallback => Role::Fallback,
+                boot::BootRole::Next => Role::Next,
+                boot::BootRole::Once => Role::Once,
+                boot::BootRole::Fallback => Role::Fallback,
             };
             add(&candidate.kernel, role);
         }
@@ -226,7 +226,7 @@ impl<'a> Survey<'a> {
 
     /// Where the boot default is held: the running kernel if its files are there and it is safe, else the newest safe one that has booted,
     /// else the running one, which came up, unless a device has no driver under it: then it may have been started by mistake.
-    pub fn refuge(&self, host: &Host) -> Option<KernelRelease> {
+    pub fn hold_target(&self, host: &Host) -> Option<KernelRelease> {
         // It may be asked for long after the look, and decides anew.
         *self.targets.borrow_mut() = Targets::default();
         let verdict = |kernel: &KernelRelease| self.report(kernel, Role::Installed).verdict;

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
 use std::time::SystemTime;
-use vfguard::boot::{self, next_boot, NextBoot, Role};
+use vfguard::boot::{self, next_boot, BootRole, NextBoot};
 use vfguard::config::Boot;
 use vfguard::host::lock::BootLock;
 use vfguard::host::Host;
@@ -348,7 +348,7 @@ fn lasting(next: &NextBoot) -> Option<KernelRelease> {
 }
 
 fn once(next: &NextBoot) -> Option<KernelRelease> {
-    next.kernels.iter().find(|c| c.role == Role::Once).map(|c| c.kernel.clone())
+    next.kernels.iter().find(|c| c.role == BootRole::Once).map(|c| c.kernel.clone())
 }
 
 proptest! {

@@ -204,9 +204,9 @@ fn answer(q: &Question) -> (Plan, Set) {
     let mut roles: Vec<(K, judge::Role)> = Vec::new();
     for candidate in &next.kernels {
         let role = match candidate.role {
-            boot::Role::Next => judge::Role::Next,
-            boot::Role::Once => judge::Role::Once,
-            boot::Role::Fallback => judge::Role::Fallback,
+            boot::BootRole::Next => judge::Role::Next,
+            boot::BootRole::Once => judge::Role::Once,
+            boot::BootRole::Fallback => judge::Role::Fallback,
         };
         roles.push((kernel(candidate.kernel.as_str()), role));
     }
@@ -236,7 +236,7 @@ fn answer(q: &Question) -> (Plan, Set) {
         held: off.is_some() || q.hold.is_some(),
         clear: q.clear,
         excused: excused.as_deref(),
-        refuge: &|| running.clone(),
+        hold_target: &|| running.clone(),
     };
     let plan = match plan::plan(&facts).act {
         plan::Act::Rest => Plan::Rest,
@@ -282,8 +282,8 @@ fn next_boot(q: &Question) -> (NextBoot, Option<HeldOff>) {
             absent: false,
             stops: None,
         };
-        next.kernels.extend(once.map(|k| candidate(k, boot::Role::Once)));
-        next.kernels.push(candidate(lasting, boot::Role::Next));
+        next.kernels.extend(once.map(|k| candidate(k, boot::BootRole::Once)));
+        next.kernels.push(candidate(lasting, boot::BootRole::Next));
     }
     // Whoever believes an empty block sees a default that is not the held one.
     let moved = q.env == Env::Empty && q.believes_empty && q.hold.is_some_and(|h| h.held != lasting);

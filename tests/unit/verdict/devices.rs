@@ -293,7 +293,7 @@ fn restarts_of_a_machine_that_is_cut_off_prove_nothing() {
 }
 
 #[test]
-fn a_kernel_that_runs_without_its_driver_is_no_refuge() {
+fn a_kernel_that_runs_without_its_driver_is_no_hold_target() {
     // OLD works and has booted; NEW was started once, and lacks the driver.
     let machine = machine().boot_default(OLD);
     assert_eq!(machine.run(&["reconcile"]).code, 0);

@@ -1,20 +1,7 @@
-//! `decline` is about one kernel: it stays off and refuses nothing, a later one is treated as ever, and `accept` takes it back.
+//! With each boot loader: a declined kernel pins nothing, and does not become the boot default.
 
-#[path = "../../machine/mod.rs"]
-mod machine;
+use super::*;
 
-use machine::{Machine, Run, MACHINE_ID};
-use serde_json::Value;
-use std::fs;
-
-const OLD: &str = "6.1.0-53-amd64";
-const NEW: &str = "6.1.0-54-amd64";
-const LATER: &str = "6.1.0-55-amd64";
-const NIC: &str = "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00";
-const DRIVER: &str = "ena.alias=pci:v00001D0Fd0000EC20sv*sd*bc*sc*i*\0ena.file=drivers/net/ena\0";
-const RECORD: &str = "var/lib/vfguard/records/declined.json";
-const HOLD: &str = "var/lib/vfguard/records/hold.json";
-const GRUB: &str = "boot/grub2/grub.cfg";
 const LEGACY: &str = "boot/grub/grub.conf";
 
 /// What the boot default is moved by.
@@ -27,28 +14,6 @@ enum Loader {
 }
 
 const ALL: [Loader; 4] = [Loader::Saved, Loader::Literal, Loader::Legacy, Loader::SystemdBoot];
-
-fn good(machine: Machine, kernel: &str) -> Machine {
-    machine.kernel(kernel).boot_entry(kernel).file(&format!("lib/modules/{kernel}/modules.builtin.modinfo"), DRIVER)
-}
-
-fn bad(machine: Machine, kernel: &str) -> Machine {
-    machine.kernel(kernel).boot_entry(kernel)
-}
-
-fn settled() -> Machine {
-    let machine = Machine::new().grub().file("etc/os-release", "ID=rhel\nVERSION_ID=9.4\nID_LIKE=fedora\n");
-    let machine = machine.device("0000:00:05.0", NIC, Some("ena"));
-    good(machine, OLD).boot_default(OLD).file("proc/sys/kernel/osrelease", &format!("{OLD}\n"))
-}
-
-/// OLD runs; NEW came, is the boot default, and cannot drive the device; a hook ran.
-fn refused() -> Machine {
-    let machine = bad(settled(), NEW).boot_default(NEW);
-    let run = machine.run(&["reconcile"]);
-    assert_eq!(run.code, 3, "{}", said(&run));
-    machine
-}
 
 fn title(kernel: &str) -> String {
     format!("title Linux ({kernel})\n\troot (hd0,0)\n\tkernel /vmlinuz-{kernel} ro root=/dev/vda1\n")
@@ -103,26 +68,6 @@ fn later(machine: Machine, loader: Loader) -> Machine {
         }
         Loader::SystemdBoot => entry(machine, LATER),
     }
-}
-
-fn said(run: &Run) -> String {
-    format!("{}{}", run.stdout, run.stderr)
-}
-
-fn json(machine: &Machine, args: &[&str]) -> Value {
-    machine.run(&[&["--format", "json"], args].concat()).json()
-}
-
-fn gate(machine: &Machine) -> String {
-    json(machine, &["gate", "show"])["gate"].as_str().unwrap().to_owned()
-}
-
-fn next(machine: &Machine) -> String {
-    json(machine, &["next-boot"])["kernels"][0]["kernel"].as_str().unwrap().to_owned()
-}
-
-fn audit(machine: &Machine) -> String {
-    fs::read_to_string(machine.path("var/lib/vfguard/audit.log")).unwrap()
 }
 
 /// Every file of the boot loader.
@@ -231,41 +176,6 @@ fn a_declined_kernel_that_drives_the_device_is_not_promoted() {
 }
 
 #[test]
-fn a_declined_kernel_that_somebody_makes_the_default_is_judged_as_what_boots_next() {
-    let machine = refused();
-    assert_eq!(machine.run(&["decline", NEW]).code, 0);
-    let machine = machine.boot_default(NEW);
-    let run = machine.run(&["check"]);
-    assert!(run.code == 3 && run.stdout.contains(&format!("next: {NEW}")), "{}", said(&run));
-    assert_eq!(machine.run(&["reboot"]).code, 3);
-    let run = machine.run(&["reconcile"]);
-    assert_eq!((run.code, machine.saved_entry().as_str(), gate(&machine).as_str()), (0, OLD, "open"), "{}", said(&run));
-    assert!(run.stdout.contains(&format!("held on {OLD} ({NEW} is declined)")), "{}", said(&run));
-}
-
-#[test]
-fn a_declined_kernel_that_is_safe_and_made_the_default_by_hand_is_declined_no_more_whoever_looks_first() {
-    let set = || {
-        let machine = refused();
-        assert_eq!(machine.run(&["decline", NEW]).code, 0);
-        machine.boot_default(NEW).file(&format!("lib/modules/{NEW}/modules.builtin.modinfo"), DRIVER)
-    };
-    for args in [&["reconcile"][..], &["reconcile", "--no-build", "--from", "watch"], &["reconcile", "--from", "service"]] {
-        let machine = set();
-        let run = machine.run(args);
-        assert!(said(&run).contains(&format!("{NEW} was made the boot default")), "{args:?}: {}", said(&run));
-        assert_eq!(machine.run(&["reconcile", "--from", "timer"]).code, 0);
-        assert_eq!((machine.saved_entry().as_str(), gate(&machine).as_str()), (NEW, "open"), "{args:?}: {}", said(&run));
-        assert!(!machine.path(RECORD).exists() && !machine.path(HOLD).exists(), "{args:?}");
-    }
-    // A package did that where its hook looks first.
-    let machine = set();
-    machine.run(&["reconcile", "--from", "dnf"]);
-    assert_eq!(machine.run(&["reconcile", "--from", "timer"]).code, 0);
-    assert!(machine.saved_entry() == OLD && machine.path(RECORD).exists());
-}
-
-#[test]
 fn a_declined_kernel_that_is_safe_stays_off_when_the_one_that_was_promoted_in_its_place_is_removed() {
     for loader in [Loader::Literal, Loader::SystemdBoot] {
         let machine = refused_by(loader);
@@ -302,46 +212,6 @@ fn a_declined_kernel_that_is_safe_stays_off_when_the_one_that_was_promoted_in_it
 }
 
 #[test]
-fn what_is_not_declined_cannot_be_accepted_and_what_is_declined_is_listed() {
-    let machine = refused();
-    let run = machine.run(&["accept", NEW]);
-    assert!(run.code == 1 && run.stderr.contains("declined: none"), "{}", said(&run));
-    // Also one that is not about to boot is declined beforehand.
-    let machine = bad(machine, LATER);
-    assert_eq!(machine.run(&["decline", LATER]).code, 0);
-    let run = machine.run(&["accept", OLD]);
-    assert!(run.code == 1 && run.stderr.contains(&format!("{OLD} is not declined (declined: {LATER})")), "{}", said(&run));
-    assert_eq!(gate(&machine), "closed");
-    assert!(!audit(&machine).contains("\"accept\""));
-}
-
-#[test]
-fn a_kernel_that_is_removed_is_not_declined_any_more() {
-    let machine = refused();
-    assert_eq!(machine.run(&["decline", NEW]).code, 0);
-    fs::remove_file(machine.path(&format!("boot/loader/entries/{MACHINE_ID}-{NEW}.conf"))).unwrap();
-    fs::remove_file(machine.path(&format!("boot/vmlinuz-{NEW}"))).unwrap();
-    fs::remove_dir_all(machine.path(&format!("lib/modules/{NEW}"))).unwrap();
-    assert_eq!(json(&machine, &["status"])["declined"], serde_json::json!([]));
-    assert_eq!(machine.run(&["reconcile"]).code, 0);
-    assert!(!machine.path(RECORD).exists());
-    let machine = bad(machine, NEW);
-    assert_eq!(machine.run(&["accept", NEW]).code, 1);
-}
-
-#[test]
-fn an_override_that_names_a_declined_kernel_moves_no_default_and_says_why() {
-    let machine = refused();
-    assert_eq!(machine.run(&["decline", NEW]).code, 0);
-    let run = machine.run(&["gate", "open", "--kernel", NEW, "--reason", "x"]);
-    assert_eq!((run.code, machine.saved_entry().as_str()), (0, OLD), "{}", said(&run));
-    assert!(run.stdout.contains("stays held") && run.stdout.contains(&format!("vfguard accept {NEW}")), "{}", said(&run));
-    // Nor does one that names the held kernel end the hold.
-    assert_eq!(machine.run(&["gate", "open", "--kernel", OLD, "--reason", "x"]).code, 0);
-    assert!(machine.path(HOLD).exists());
-}
-
-#[test]
 fn the_removal_of_vfguard_keeps_the_default_where_a_saved_one_holds_and_else_gives_it_back() {
     for loader in [Loader::Saved, Loader::Literal] {
         let machine = refused_by(loader);
@@ -357,58 +227,4 @@ fn the_removal_of_vfguard_keeps_the_default_where_a_saved_one_holds_and_else_giv
         let ours = |text: &[u8]| text.windows(7).any(|w| w == b"vfguard");
         assert!(loaders(&machine).iter().all(|(_, text)| !ours(text)), "{loader:?}");
     }
-}
-
-#[test]
-fn declining_leaves_the_default_where_it_is_held_and_opens() {
-    let machine = refused();
-    let run = machine.run(&["decline", NEW, "--reason", "waits for the next driver"]);
-    assert_eq!(run.code, 0, "{}", run.stderr);
-    assert_eq!((gate(&machine).as_str(), machine.saved_entry().as_str()), ("open", OLD));
-    assert_eq!(machine.run(&["check"]).code, 0);
-    assert_eq!(machine.run(&["reconcile"]).code, 0);
-    let log = audit(&machine);
-    assert!(log.contains("\"decline\"") && log.contains(NEW) && log.contains("waits for the next driver"), "{log}");
-}
-
-#[test]
-fn what_runs_or_is_not_there_cannot_be_declined() {
-    let machine = refused();
-    for kernel in [OLD, "9.9.9"] {
-        assert_eq!(machine.run(&["decline", kernel]).code, 1, "{kernel}");
-    }
-    assert_eq!(gate(&machine), "closed");
-    assert!(!audit(&machine).contains("\"decline\"") && !machine.path(RECORD).exists());
-}
-
-#[test]
-fn declining_what_boots_next_moves_the_default_first() {
-    let machine = bad(settled(), NEW).boot_default(NEW);
-    assert_eq!(machine.run(&["decline", NEW]).code, 0);
-    assert_eq!((gate(&machine).as_str(), machine.saved_entry().as_str()), ("open", OLD));
-    assert_eq!(machine.run(&["reconcile"]).code, 0);
-    assert_eq!(machine.saved_entry(), OLD);
-}
-
-#[test]
-fn declining_what_is_set_for_one_boot_and_is_the_default_too_does_both() {
-    let machine = bad(settled(), NEW).boot_default(NEW);
-    let env = machine.path("boot/grub2/grubenv");
-    let block = fs::read_to_string(&env).unwrap();
-    let saved = block.lines().find(|l| l.starts_with("saved_entry=")).unwrap();
-    let once = saved.replace("saved_entry", "next_entry");
-    fs::write(&env, format!("# GRUB Environment Block\n{saved}\n{once}\n{:#<1$}", "", 1024 - 27 - saved.len() - once.len()))
-        .unwrap();
-    assert_eq!(machine.run(&["decline", NEW]).code, 0);
-    assert_eq!((gate(&machine).as_str(), machine.saved_entry().as_str()), ("open", OLD));
-    assert_eq!(machine.run(&["check"]).code, 0);
-}
-
-#[test]
-fn declining_a_safe_kernel_for_one_that_is_not_closes_the_gate() {
-    let machine = good(settled(), NEW).boot_default(NEW).file(&format!("lib/modules/{OLD}/modules.builtin.modinfo"), "");
-    let run = machine.run(&["decline", NEW]);
-    assert_eq!(run.code, 0, "{}", run.stderr);
-    assert_eq!((gate(&machine).as_str(), machine.saved_entry().as_str()), ("closed", OLD));
-    assert!(run.stdout.contains("what may boot now is not safe"), "{}", run.stdout);
 }

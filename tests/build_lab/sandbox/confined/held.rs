@@ -1,112 +1,23 @@
-//! Builds where no namespaces can be made, as in many containers and on EL6: another user, and Landlock where the kernel has it.
-//!
-//! Each attack is run twice, with Landlock and with a filter that makes the kernel one without it; there it succeeds, so that a
-//! test which could not fail would be seen. `VFGUARD_NO_LANDLOCK` says that this kernel has none (tests/run.sh counts the skip).
+//! Attacks that Landlock keeps a build from, and that succeed without it.
 
-use crate::machine::lab::{self, Lab};
-use crate::machine::{turn, Machine};
-use std::fs;
+use super::*;
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{chown, PermissionsExt};
+use std::os::unix::fs::chown;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 /// Who builds where no account is configured (BUILD_UID).
 const BUILDER: &str = "61147";
 
-/// What the kernel says of Landlock's three system calls.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Landlock {
-    /// Nothing else than it would.
-    There,
-    /// ENOSYS, like a kernel before 5.13.
-    NotBuilt,
-    /// EOPNOTSUPP, like one that was booted without it.
-    NotEnabled,
-    /// It is there, and restricting fails, as behind the filters of some containers.
-    Refused,
+/// `NAME if COMMAND succeeds` for each; what is printed is put together at run time, so that an echoed script is no success.
+fn attempts(attacks: &[(&str, String)]) -> String {
+    let lines = attacks.iter().map(|(name, attack)| format!("( {attack} ) </dev/null && printf 'GOT-%s\\n' {name}\n"));
+    lines.collect::<String>() + "exit 1\n"
 }
 
-impl Landlock {
-    /// The first and last system call (444 to 446 on every machine) and the errno.
-    fn filter(self) -> Option<[&'static str; 3]> {
-        match self {
-            Landlock::There => None,
-            Landlock::NotBuilt => Some(["444", "446", "38"]),
-            Landlock::NotEnabled => Some(["444", "446", "95"]),
-            Landlock::Refused => Some(["446", "446", "1"]),
-        }
-    }
-}
-
-/// Whether this kernel has Landlock; without it the tests that need it have nothing to show.
-fn is_here() -> bool {
-    std::env::var_os("VFGUARD_NO_LANDLOCK").is_none()
-}
-
-/// A machine with a kernel and a small driver, which every user may enter. Its test is alone.
-struct Stage {
-    machine: Machine,
-    kernel: String,
-    filter: PathBuf,
-}
-
-impl Stage {
-    fn new() -> Stage {
-        let lab = Lab::open();
-        let kernel = lab.get("K_NEW").to_owned();
-        Stage::with(lab.install(lab.machine().demo(&lab), &kernel), kernel)
-    }
-
-    fn with(machine: Machine, kernel: String) -> Stage {
-        turn::alone();
-        // The temporary root is 0700 otherwise, and the build user must reach the tree by its modes alone.
-        fs::set_permissions(machine.root(), PermissionsExt::from_mode(0o755)).unwrap();
-        let filter = lab::filter(&machine);
-        Stage { machine, kernel, filter }
-    }
-
-    /// vfguard as root, with or without the right to make namespaces.
-    fn run(&self, namespaces: bool, landlock: Landlock, args: &[&str]) -> (bool, String) {
-        let mut words: Vec<String> = Vec::new();
-        if let Some(filter) = landlock.filter() {
-            words.push(self.filter.display().to_string());
-            words.extend(filter.map(str::to_owned));
-        }
-        if !namespaces {
-            words.extend(["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"].map(str::to_owned));
-        }
-        words.extend([env!("CARGO_BIN_EXE_vfguard"), "--root"].map(str::to_owned));
-        words.push(self.machine.root().display().to_string());
-        let output = Command::new(&words[0]).args(&words[1..]).args(args).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        (output.status.success(), text)
-    }
-
-    fn confined(&self, args: &[&str]) -> (bool, String) {
-        self.run(false, Landlock::There, args)
-    }
-
-    /// Runs a script as a makefile of a driver; what the build printed.
-    fn script(&self, namespaces: bool, landlock: Landlock, script: &str) -> String {
-        let (file, digest) = lab::archive(self.machine.root(), script, &[]);
-        let prepare = ["prepare", &self.kernel, "--driver", "demo", "--source", file.to_str().unwrap(), "--sha256", &digest];
-        let (done, text) = self.run(namespaces, landlock, &prepare);
-        assert!(!done, "{text}");
-        let log = self.machine.path(&format!("var/lib/vfguard/log/{}-demo-unknown.log", self.kernel));
-        fs::read_to_string(log).unwrap_or_else(|e| panic!("{e}: {text}"))
-    }
-
-    fn is_good(&self, name: &str) {
-        let dir = self.machine.path(&format!("lib/modules/{}/updates/vfguard", self.kernel));
-        // With the kernel's own compression.
-        let mut files = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
-        let file = files.find(|f| f.file_name().unwrap().to_string_lossy().starts_with(&format!("{name}.ko"))).unwrap();
-        let verify = self.machine.run(&["verify", file.to_str().unwrap(), "--kernel", &self.kernel]);
-        assert_eq!(verify.code, 0, "{}{}", verify.stdout, verify.stderr);
-    }
+fn got(log: &str) -> Vec<&str> {
+    log.lines().filter_map(|l| l.strip_prefix("GOT-")).collect()
 }
 
 /// A process of the build user's that is none of the build's.
@@ -124,16 +35,6 @@ impl Drop for Bystander {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// `NAME if COMMAND succeeds` for each; what is printed is put together at run time, so that an echoed script is no success.
-fn attempts(attacks: &[(&str, String)]) -> String {
-    let lines = attacks.iter().map(|(name, attack)| format!("( {attack} ) </dev/null && printf 'GOT-%s\\n' {name}\n"));
-    lines.collect::<String>() + "exit 1\n"
-}
-
-fn got(log: &str) -> Vec<&str> {
-    log.lines().filter_map(|l| l.strip_prefix("GOT-")).collect()
 }
 
 #[test]
@@ -207,37 +108,6 @@ fn without_namespaces_landlock_keeps_a_build_from_what_every_user_may_reach() {
     assert_eq!(got(&log), names, "these fail without Landlock too, so they prove nothing: {log}");
 }
 
-/// What `status` says of Landlock.
-fn version(stage: &Stage, namespaces: bool) -> Option<u64> {
-    let (_, json) = stage.run(namespaces, Landlock::There, &["--format", "json", "status"]);
-    serde_json::from_str::<serde_json::Value>(&json).unwrap()["landlock"].as_u64()
-}
-
-#[test]
-fn real_drivers_build_confined_with_landlock_and_without_it() {
-    let lab = Lab::open();
-    for (kernel, archive) in [("K_NEW", "IXGBEVF_61"), ("K_612", "IXGBEVF_612")] {
-        let kernel = lab.get(kernel).to_owned();
-        let machine = lab.install(lab.machine(), &kernel);
-        let release = lab.release(&machine, archive, "");
-        let stage = Stage::with(machine.recipe(&release), kernel);
-        let (done, text) = stage.confined(&["-v", "prepare", &stage.kernel, "--driver", "ixgbevf"]);
-        let said = if is_here() { "own user, other files out of reach" } else { "own user only" };
-        assert!(done && text.contains(said), "{text}");
-        stage.is_good("ixgbevf");
-    }
-    let stage = Stage::new();
-    for landlock in [Landlock::NotBuilt, Landlock::NotEnabled, Landlock::Refused] {
-        let (done, text) = stage.run(false, landlock, &["-v", "prepare", &stage.kernel, "--driver", "demo", "--rebuild"]);
-        assert!(done && text.contains("own user only: this system allows no namespaces"), "{landlock:?}: {text}");
-        stage.is_good("demo");
-        let log =
-            fs::read_to_string(stage.machine.path(&format!("var/lib/vfguard/log/{}-demo-1.0.0-demo.log", stage.kernel)));
-        let refused = log.unwrap().contains("Landlock is refused here");
-        assert_eq!(refused, landlock == Landlock::Refused && is_here(), "{landlock:?}");
-    }
-}
-
 #[test]
 fn every_older_landlock_lets_a_driver_build_and_holds_what_it_knows() {
     if !is_here() {
@@ -280,59 +150,6 @@ fn every_older_landlock_lets_a_driver_build_and_holds_what_it_knows() {
         let log = fs::read_to_string(log).unwrap();
         assert_eq!(got(&log), [""; 0], "Linux {linux}: {log}");
     }
-}
-
-#[test]
-fn status_and_doctor_say_how_a_build_is_contained() {
-    let stage = Stage::new();
-    let said = |namespaces, landlock| {
-        let (_, status) = stage.run(namespaces, landlock, &["status"]);
-        let (_, doctor) = stage.run(namespaces, landlock, &["doctor"]);
-        let line = status.lines().find(|l| l.starts_with("builds run: ")).unwrap()["builds run: ".len()..].to_owned();
-        assert!(doctor.contains(&line), "{line}: {doctor}");
-        line
-    };
-    assert_eq!(said(true, Landlock::NotBuilt), "full: own user, no network, private file system; seccomp");
-    assert_eq!(
-        said(false, Landlock::NotEnabled),
-        "own user only: this system allows no namespaces, so the network and other files are in reach; seccomp"
-    );
-    if is_here() {
-        let version = version(&stage, true).unwrap();
-        assert_eq!(
-            said(true, Landlock::There),
-            format!("full: own user, no network, private file system; Landlock {version}; seccomp")
-        );
-        let line = said(false, Landlock::There);
-        assert!(
-            line.starts_with("own user, other files out of reach: ")
-                && line.ends_with(&format!("; Landlock {version}; seccomp"))
-        );
-    }
-}
-
-/// Behind a filter that refuses unshare(2), of which /proc shows nothing, as in many containers.
-const NO_UNSHARE: [&str; 3] = ["272", "272", "1"];
-
-#[test]
-fn namespaces_that_are_promised_and_refused_are_done_without_and_that_is_said() {
-    let stage = Stage::new();
-    let prepare = ["-v", "prepare", &stage.kernel, "--driver", "demo"];
-    let output = Command::new(&stage.filter)
-        .args(NO_UNSHARE)
-        .args([env!("CARGO_BIN_EXE_vfguard"), "--root"])
-        .arg(stage.machine.root())
-        .args(prepare)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    let said = if is_here() { "own user, other files out of reach" } else { "own user only" };
-    assert!(output.status.success() && text.contains(said), "{text}");
-    assert!(text.contains("the build ran with weaker isolation than expected: own user"), "{text}");
-    let log = stage.machine.path(&format!("var/lib/vfguard/log/{}-demo-1.0.0-demo.log", stage.kernel));
-    let log = fs::read_to_string(log).unwrap();
-    assert!(log.contains("namespaces are refused here (EPERM") && log.contains("contained less"), "{log}");
-    stage.is_good("demo");
 }
 
 #[test]
@@ -379,19 +196,6 @@ fn without_root_and_namespaces_landlock_keeps_a_build_from_the_callers_own_files
     }
     assert!(!run(Landlock::NotBuilt.filter(), &hostile).0);
     assert_eq!(got(&log()), ["read-the-key"], "it fails without Landlock too, so it proves nothing: {}", log());
-}
-
-#[test]
-fn without_namespaces_a_directory_that_is_closed_to_the_build_user_is_named() {
-    let stage = Stage::new();
-    let closed = stage.machine.path("usr/src");
-    fs::set_permissions(&closed, PermissionsExt::from_mode(0o700)).unwrap();
-    let prepare = ["prepare", &stage.kernel, "--driver", "demo"];
-    let (done, text) = stage.confined(&prepare);
-    let line = format!("may not enter {}, and without namespaces it must", closed.display());
-    assert!(!done && text.contains(&line) && text.contains("chmod o+x"), "{text}");
-    fs::set_permissions(&closed, PermissionsExt::from_mode(0o755)).unwrap();
-    assert!(stage.confined(&prepare).0);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 from vmlab.errors import require
 
 from .accidents import waiting
-from .wired import CLOSED, OPEN
+from .queries import CLOSED, OPEN
 
 # Another compiler: worth another build, which does not end.
 SLOW = "printf '#!/bin/sh\\nexec sleep 8177\\n' | tee /usr/local/bin/gcc-12 >/usr/bin/gcc-12"

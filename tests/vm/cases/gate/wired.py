@@ -6,25 +6,19 @@ The newer kernels are copies of the running one under another name, put there by
 
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmlab.errors import require
 from vmlab.install import install_units
 
-from . import accidents
+from . import accidents, boots
 from ..boot.grub import SAVED, STOCK, predicted
+from .queries import CLOSED, IDLE, NOTICED, OPEN, WATCHED
 from .triggers import Trigger, UNIT, detached
 
 GATE_CLOSED = "a004f79bec994dea9583ceb1624748e3"
 OVERRIDE = "dc16ee41dd1e42cfbe6258e477083fd9"
 README = Path(__file__).resolve().parents[4] / "README.md"
-NOTICED = 90        # seconds, in TCG, from a change to what comes of it
-CLOSED = f"systemctl show -p Requires reboot.target | grep -q {UNIT}"
-OPEN = f"! ({CLOSED})"
-IDLE = "! systemctl is-active -q vfguard-watch.service vfguard.service && ! systemctl list-jobs --no-legend | grep -q vfguard"
-# Changes with each start of the watch.
-WATCHED = "systemctl show --value -p InvocationID vfguard-watch.service"
 # Over before systemd has looked; a file that comes whole.
 BRIEF = "perl -e 'open F, q(>), q(/boot/flood); close F; unlink q(/boot/flood)'"
 MOVED = ": >/var/tmp/flood; mv /var/tmp/flood /boot/flood"
@@ -90,7 +84,7 @@ class Wired:
                            f"'vfguard-kernel@{escaped}.path' 2>&1 | grep -i vfguard || true", 60)
         require(not said, f"systemd-analyze verify: {said}")
         shell.check("systemctl start vfguard-watch.path vfguard.timer vfguard-boot.service", 60)
-        took = self.decided()
+        took = boots.decided(self)
         self.subject.report.say(f"{self.subject.name}: vfguard-boot.service, having seen nothing before, decided in {took.said()}")
         require(shell.run(CLOSED).code != 0, "closed, and all is safe")
         next_look = shell.check("systemctl list-timers --no-legend vfguard.timer")
@@ -319,63 +313,13 @@ class Wired:
         require("masked" not in shell.check("systemctl is-enabled systemd-initctl.socket 2>&1 || true"), "initctl stays masked")
         require("vfguard-override" not in shell.check("systemctl list-timers --all --no-legend"), "an override's timer is left")
 
-    def decided(self):
-        """What the last run of vfguard-boot.service took."""
-        shown = dict(re.findall(r"(\w+)=(\S*)", self.shell.check(
-            "systemctl show vfguard-boot.service -p Result,ExecMainStatus,ExecMainStartTimestampMonotonic,ExecMainExitTimestampMonotonic,"
-            "CPUUsageNSec")))
-        require(shown["Result"] == "success" and shown["ExecMainStatus"] == "0", f"vfguard-boot.service: {shown}")
-        wall = int(shown["ExecMainExitTimestampMonotonic"]) - int(shown["ExecMainStartTimestampMonotonic"])
-        return Took(wall // 1000, int(shown["CPUUsageNSec"]) // 1000000)
-
     def reboots(self):
-        """vfguard reboot --wait: waits for a run under way, opens what was closed by hand, and goes; the next boot decides anew."""
-        shell, machine = self.shell, self.machine
-        shell.check("vfguard gate close; (flock /run/vfguard/lock sleep 4 >/dev/null 2>&1 &); sleep 1", 60)
-        require(shell.run("vfguard reboot", 60).code == 4, "it did not say that another run is at work")
-        kept = "ls -l --time-style=full-iso /var/cache/vfguard"
-        known = shell.check(f"vfguard check >/dev/null; sync; {kept}", 60)
-        machine.allow_reboot()
-        machine.forget_events()
-        answer = shell.run("vfguard reboot --wait", 60)
-        require(answer.code in (0, None) and machine.wait_reset(120), f"it did not reboot: {answer}")
-        machine.settle()
-        require(shell.run(CLOSED).code != 0, "closed after the boot, and all is safe")
-        early = self.decided()
-        require(shell.check(kept) == known, "what was known about initramfs and kernel image before the boot was found out again")
-        shell.check("sync; echo 3 >/proc/sys/vm/drop_caches; systemctl start vfguard-boot.service", 60)
-        cold = self.decided()
-        shell.check("systemctl start vfguard-boot.service", 60)
-        again = self.decided()
-        waited = shell.check("journalctl -b -o cat -u vfguard-boot.service | grep -o 'waited .*' || echo 'waited for no driver'")
-        whole = shell.check("systemd-analyze | head -n 1")
-        self.subject.report.say(f"{self.subject.name}: at boot vfguard decided in {early.said()}, {waited}; later, with nothing read "
-                                f"before, in {cold.said()}, and once more in {again.said()} ({whole})")
+        """Through a real reboot, with vfguard's own command."""
+        boots.reboots(self)
 
     def early(self):
-        """While logins are barred, as early in a boot, the unit starts no process where all is safe; any other run asks systemd."""
-        shell = self.shell
-        forks = "/sys/fs/cgroup/system.slice/{}/pids.events"
-        shell.check("touch /run/nologin; mkdir -p /run/systemd/system/vfguard-boot.service.d; printf '[Service]\\nTasksMax=1\\n"
-                    f"ExecStartPost=/bin/cp {forks.format('vfguard-boot.service')} /run/lab.forks\\n' "
-                    ">/run/systemd/system/vfguard-boot.service.d/1.conf; systemctl daemon-reload; systemctl start vfguard-boot.service", 60)
-        require(shell.check("cat /run/lab.forks") == "max 0", "vfguard-boot.service tried to start a process")
-        shell.check(f"systemd-run -q --wait --unit=lab-other --service-type=oneshot -p TasksMax=1 -p 'ExecStartPost=/bin/cp "
-                    f"{forks.format('lab-other.service')} /run/lab.forks' vfguard reconcile --no-build --from boot", 60)
-        require(shell.check("cat /run/lab.forks") != "max 0", "this cannot fail: another run started no process either")
-        shell.check("rm -r /run/nologin /run/systemd/system/vfguard-boot.service.d; systemctl daemon-reload")
-
-
-@dataclass
-class Took:
-    """Milliseconds of a run: by the clock, and of the processor."""
-
-    wall: int
-    cpu: int
-
-    def said(self):
-        """For a line of the report."""
-        return f"{self.wall} ms ({self.cpu} ms of CPU)"
+        """As early in a boot as while logins are barred."""
+        boots.early(self)
 
 
 def stops(outcome):

@@ -5,7 +5,7 @@ import json
 from vmlab.errors import require
 
 from ..boot.grub import predicted
-from ..gate.wired import CLOSED, IDLE, NOTICED, WATCHED
+from ..gate.queries import CLOSED, IDLE, NOTICED, WATCHED
 
 WORKED = 300        # seconds, in TCG, for a build that fails
 

@@ -1,5 +1,5 @@
-//! A second opinion: what `grubby` takes for the default. It ignores `next_entry`, may sort unlike GRUB and does not see every
-//! means of holding, so its opinion is told and decides nothing.
+//! A second opinion: which kernel `grubby` reports as the default. It ignores `next_entry`, may sort unlike GRUB and does not see every
+//! kind of hold, so its answer is reported and decides nothing.
 
 use super::{choose, image, NextBoot, Problem, Source};
 use crate::host::command::{run, Spec};
@@ -9,11 +9,11 @@ use std::time::Duration;
 
 /// Where grubby is.
 const GRUBBY: [&str; 2] = ["/usr/sbin/grubby", "/sbin/grubby"];
-/// It reads a few files.
+/// grubby reads a few files only.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Asks `grubby --default-kernel`, where it is installed and this is the live machine. A disagreement is something to tell a
-/// person: it changes neither certainty nor a verdict. Apart from [`super::next_boot`], since it starts a process.
+/// Asks `grubby --default-kernel`, where it is installed and this is the live machine. A disagreement is reported to the user and changes
+/// neither certainty nor a verdict. It is separate from [`super::next_boot`] because it starts a process.
 pub fn second_opinion(host: &Host, answer: &NextBoot) -> Option<Problem> {
     let grub = matches!(answer.source, Source::GrubLegacy | Source::Grub2 | Source::Bls);
     let grubby = GRUBBY.iter().find(|p| host.is_file(p)).filter(|_| host.is_live() && grub)?;
@@ -31,7 +31,7 @@ pub fn second_opinion(host: &Host, answer: &NextBoot) -> Option<Problem> {
     }
 }
 
-/// Compares with what grubby printed: the path of an image.
+/// Compares with what grubby printed, the path of an image.
 fn disagreement(answer: &NextBoot, printed: &str) -> Option<Problem> {
     let ours = &answer.lasting()?.kernel;
     let theirs = printed.lines().rev().find_map(|l| image::release_of_name(Path::new(l.trim())))?;
@@ -43,11 +43,11 @@ fn disagreement(answer: &NextBoot, printed: &str) -> Option<Problem> {
     })
 }
 
-/// Whether the boot default could be moved, without moving it: the loader in charge is known, would obey a move, which is worked out in
-/// memory, and its files are on a file system that can be written. The file that would be written.
+/// Checks whether the boot default could be moved, without moving it: the loader in charge is known, would obey a move (worked out in
+/// memory), and its files are on a writable file system. Returns the file that would be written.
 ///
 /// # Errors
-/// What stands in the way, with what mends it.
+/// What prevents it, with the fix.
 pub fn settable(host: &Host) -> Result<String, Problem> {
     let (loaders, _) = choose::loaders(host);
     let Some(loader) = loaders.first() else {
@@ -92,14 +92,14 @@ mod tests {
     }
 
     #[test]
-    fn another_default_by_grubby_is_told_and_the_same_is_not() {
+    fn a_different_default_from_grubby_is_reported_and_the_same_one_is_not() {
         let ours = "5.14.0-70.13.1.el9_0.x86_64";
         for (printed, agrees) in [
             ("/boot/vmlinuz-5.14.0-70.13.1.el9_0.x86_64\n", true),
             ("/boot/vmlinuz-5.14.0-503.11.1.el9_5.x86_64\n", false),
             ("grep: warning\n/boot/vmlinuz-5.14.0-503.11.1.el9_5.x86_64\n", false),
             ("", true),
-            // What grubby prints where it fails, with status 0 or before the path.
+            // What grubby prints when it fails, with status 0 or before the path.
             ("rpm-sort: Invalid input \n", true),
             ("/usr/libexec/grubby/grubby-bls: fork: retry: Resource temporarily unavailable\n", true),
             ("/usr/libexec/grubby/grubby-bls: line 37: /etc/machine-id: No such file or directory\n/boot/vmlinuz-5.14.0-70.13.1.el9_0.x86_64\n", true),

@@ -1,5 +1,5 @@
-//! Which boot loader is in charge, from the files: the firmware's kind and its boot order, and what lies where each loader
-//! looks. Where several could be, each is asked; if they disagree the answer is uncertain.
+//! Which boot loader is in charge, from the files: the kind of firmware and its boot order, and the files at the places where each loader
+//! looks. If several loaders are possible, each is asked; if they disagree, the answer is uncertain.
 
 use super::loader::{Family, Loader, FAMILIES};
 use super::systemd_boot::SystemdBoot;
@@ -7,11 +7,11 @@ use super::{efi, NextBoot, Source};
 use crate::host::{os_release, Host};
 use std::path::{Path, PathBuf};
 
-/// Where the EFI system partition is mounted (systemd's bootctl(1) and the distributions').
+/// Where the EFI system partition is mounted (by systemd's bootctl(1) and by the distributions).
 const PARTITIONS: [&str; 3] = ["/boot/efi", "/efi", "/boot"];
-/// What systemd-boot reads entries from, on the partition (the Boot Loader Specification's type 1 and 2).
+/// Directories on the partition from which systemd-boot reads entries (the Boot Loader Specification's type 1 and 2).
 const ENTRIES: [&str; 2] = ["loader/entries", "EFI/Linux"];
-/// Variables of the Boot Loader Interface that systemd-boot follows, and of GRUBs openSUSE's alone.
+/// Variables of the Boot Loader Interface that systemd-boot obeys. Of the GRUBs, only openSUSE's does.
 const SYSTEMD_VARIABLES: [&str; 2] = ["LoaderEntryDefault", "LoaderEntryOneShot"];
 
 /// Whether the firmware is UEFI.
@@ -19,7 +19,7 @@ pub(super) fn is_efi(host: &Host) -> bool {
     host.is_dir("/sys/firmware/efi")
 }
 
-/// The loaders that could be in charge, the likeliest first, and what is doubtful about that.
+/// The loaders that could be in charge, the likeliest first, and the doubts about that as message and remedy.
 pub(super) fn loaders(host: &Host) -> (Vec<Loader>, Vec<(String, String)>) {
     let mut doubts = Vec::new();
     let mut found = if is_efi(host) { efi_loaders(host, &mut doubts) } else { Vec::new() };
@@ -32,12 +32,12 @@ pub(super) fn loaders(host: &Host) -> (Vec<Loader>, Vec<(String, String)>) {
     (found, doubts)
 }
 
-/// A dangling link or an unreadable file is still the loader's configuration.
+/// A dangling link or an unreadable file still counts as the loader's configuration.
 fn is_there(host: &Host, path: &Path) -> bool {
     host.exists(path) || host.path_of_link(path).symlink_metadata().is_ok()
 }
 
-/// The configurations that are there; those that are links to another one are left out.
+/// The configurations that exist; those that are links to another one are left out.
 fn unique(host: &Host, paths: &[&str]) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
     let real = |path: &Path| host.path(path).canonicalize().ok();
@@ -51,7 +51,7 @@ fn unique(host: &Host, paths: &[&str]) -> Vec<PathBuf> {
 
 fn bios_loaders(host: &Host) -> Vec<Loader> {
     let find = |family: &Family| (family.make)(host, unique(host, family.configs));
-    // What an installer leaves tells where the files alone do not.
+    // The files that an installer leaves decide where the configurations alone do not.
     let sure = match FAMILIES.iter().filter(|family| (family.installed)(host)).collect::<Vec<_>>()[..] {
         [family] => find(family),
         _ => Vec::new(),
@@ -84,7 +84,8 @@ fn efi_loaders(host: &Host, doubts: &mut Vec<(String, String)>) -> Vec<Loader> {
         }
     }
     let info = efi::loader_string(host, "LoaderInfo").ok().flatten().unwrap_or_default();
-    // It needs no loader.conf: where it says its name, or where nothing else is and a variable of it is set, its entries do.
+    // systemd-boot needs no loader.conf. Its entries are enough if it identified itself in LoaderInfo, or if no other loader is there and
+    // one of its variables is set.
     let variable = |name: &str| host.exists(efi::loader_path(name));
     let alone = grub.is_empty() && !FAMILIES.iter().flat_map(|family| family.configs).any(|p| host.exists(p));
     if info.starts_with("systemd-boot") || (alone && SYSTEMD_VARIABLES.into_iter().any(variable)) {
@@ -92,7 +93,7 @@ fn efi_loaders(host: &Host, doubts: &mut Vec<(String, String)>) -> Vec<Loader> {
         systemd = systemd.or_else(|| PARTITIONS.iter().map(Path::new).find(has).map(PathBuf::from));
     }
     if let Some(top) = systemd {
-        // The loader that started this boot says its name.
+        // The loader that started this boot identifies itself.
         if info.starts_with("systemd-boot") || (alone && !info.starts_with("GRUB")) {
             return vec![Loader::SystemdBoot(SystemdBoot(top))];
         }
@@ -103,7 +104,7 @@ fn efi_loaders(host: &Host, doubts: &mut Vec<(String, String)>) -> Vec<Loader> {
     ranked(host, grub, doubts)
 }
 
-/// By the firmware's boot order, else by the distribution's own name.
+/// Ranks by the firmware's boot order, else by the distribution's own name.
 fn ranked(host: &Host, mut grub: Vec<(String, Loader)>, doubts: &mut Vec<(String, String)>) -> Vec<Loader> {
     let (order, next) = efi::boot_order(host);
     let own = grub.iter().map(|(v, _)| v.clone()).collect::<Vec<_>>();
@@ -125,7 +126,7 @@ fn ranked(host: &Host, mut grub: Vec<(String, Loader)>, doubts: &mut Vec<(String
         if grub.iter().any(|(v, _)| *v == own) {
             grub.retain(|(v, _)| *v == own || v == "systemd");
         }
-        // The fallback directory is used only where no other is.
+        // The fallback directory is used only if there is no other.
         grub.sort_by_key(|(v, _)| v == "boot");
         if grub.len() > 1 && grub[0].0 != "boot" {
             grub.retain(|(v, _)| v != "boot");
@@ -172,7 +173,7 @@ pub(super) fn resolve(host: &Host) -> NextBoot {
     answer
 }
 
-/// The boot loader's own file systems that fstab(5) names and that are not mounted.
+/// File systems of the boot loader that fstab(5) lists and that are not mounted.
 fn unmounted(host: &Host) -> Vec<String> {
     let field = |line: &str| line.split_ascii_whitespace().nth(1).map(str::to_owned);
     let places = |path: &str| host.read_text(path).unwrap_or_default().lines().filter_map(field).collect::<Vec<_>>();

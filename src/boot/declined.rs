@@ -1,5 +1,5 @@
-//! The kernels that a person declined: none of them is wanted, and nothing is refused on its account while the boot loader does not start
-//! it. One that it does start is judged like any other. A kernel that is removed leaves the list.
+//! The kernels that a person declined. A declined kernel is never wanted, and nothing is refused on its account as long as the boot loader
+//! does not start it. If the loader does start it, it is judged like any other. A kernel that is removed leaves the list.
 
 use crate::audit::{self, Who};
 use crate::error::advise;
@@ -14,14 +14,14 @@ pub const RECORD: &str = "/var/lib/vfguard/records/declined.json";
 /// A /boot holds a handful of kernels.
 const MAX: usize = 64;
 
-/// A kernel that is declined.
+/// A declined kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Declined {
     /// Its release.
     pub kernel: KernelRelease,
-    /// Since when, as RFC 3339.
+    /// When it was declined, as RFC 3339.
     pub when: String,
-    /// By whom.
+    /// Who declined it.
     #[serde(flatten)]
     pub who: Who,
     /// Why, in the person's words.
@@ -37,7 +37,7 @@ impl Declined {
     }
 }
 
-/// The installed kernels that are declined; none where the record cannot be read: each is judged then.
+/// The installed kernels that are declined. Empty if the record cannot be read: then every kernel is judged.
 pub fn read(host: &Host) -> Vec<Declined> {
     let mut declined = recorded(host);
     declined.retain(|d| is_installed(host, &d.kernel));
@@ -51,15 +51,15 @@ fn recorded(host: &Host) -> Vec<Declined> {
     declined
 }
 
-/// Either half counts: /boot may not be mounted now, and a removal be given up.
+/// Image or modules alone are enough: /boot may not be mounted now, and a removal may be aborted.
 fn is_installed(host: &Host, kernel: &KernelRelease) -> bool {
     host.is_dir(installed::modules_dir(kernel)) || installed::image(host, kernel).is_some()
 }
 
-/// Declines a kernel. One that is declined already stays so since then.
+/// Declines a kernel. If it is declined already, the date and reason stay.
 ///
 /// # Errors
-/// Too many of them, and those of writing the record.
+/// If too many are declined, or the record cannot be written.
 pub fn add(host: &Host, _lock: &BootLock, kernel: &KernelRelease, why: &str) -> Result<()> {
     let mut declined = recorded(host);
     if declined.iter().any(|d| d.kernel == *kernel) {
@@ -76,20 +76,20 @@ pub fn add(host: &Host, _lock: &BootLock, kernel: &KernelRelease, why: &str) -> 
     write(host, &declined)
 }
 
-/// Takes it back.
+/// Accepts a declined kernel again.
 ///
 /// # Errors
-/// Those of writing the record.
+/// If the record cannot be written.
 pub fn remove(host: &Host, _lock: &BootLock, kernel: &KernelRelease) -> Result<()> {
     let mut declined = recorded(host);
     declined.retain(|d| d.kernel != *kernel);
     write(host, &declined)
 }
 
-/// Drops the kernels that are not installed any more: one that comes back is judged anew.
+/// Drops the kernels that are no longer installed: if one comes back, it is judged again.
 ///
 /// # Errors
-/// Those of the lock, which is taken only where there are any, and of writing the record.
+/// If the lock cannot be taken (only tried if there are kernels to drop) or the record cannot be written.
 pub fn forget_removed(host: &Host) -> Result<()> {
     if recorded(host).iter().all(|d| is_installed(host, &d.kernel)) {
         return Ok(());
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_is_declined_until_that_is_taken_back_or_it_is_removed() {
+    fn a_kernel_stays_declined_until_it_is_accepted_or_removed() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         let install = |n: usize| host.write_atomic(format!("/boot/vmlinuz-{}", k(n)), b"x", 0o644).unwrap();
@@ -132,7 +132,7 @@ mod tests {
         remove(&host, &lock, &k(1)).unwrap();
         drop(lock);
         assert_eq!(names(), [k(2), k(3)]);
-        // One that is removed and comes back later is not declined any more.
+        // A kernel that is removed and comes back later is no longer declined.
         std::fs::remove_file(host.path(format!("/boot/vmlinuz-{}", k(2)))).unwrap();
         assert_eq!(names(), [k(3)]);
         forget_removed(&host).unwrap();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_is_bounded_and_one_that_cannot_be_read_declines_nothing() {
+    fn the_list_is_bounded_and_an_unreadable_list_declines_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         let lock = BootLock::take(&host).unwrap();

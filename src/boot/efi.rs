@@ -1,4 +1,4 @@
-//! What the firmware keeps: EFI variables in efivarfs (4 bytes of attributes, then the value; kernel's
+//! What the firmware stores: EFI variables in efivarfs (4 bytes of attributes, then the value; kernel's
 //! Documentation/filesystems/efivarfs.rst) and the boot options in them (UEFI specification 3.1, `EFI_LOAD_OPTION`).
 
 use crate::host::command::{run_ok, Spec};
@@ -9,26 +9,26 @@ use std::time::Duration;
 
 /// Where efivarfs is mounted.
 const VARIABLES: &str = "/sys/firmware/efi/efivars";
-/// The vendor of the specification's own variables.
+/// The vendor GUID of the specification's own variables.
 const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
-/// The vendor of the Boot Loader Interface's variables (systemd.io/BOOT_LOADER_INTERFACE).
+/// The vendor GUID of the Boot Loader Interface's variables (systemd.io/BOOT_LOADER_INTERFACE).
 pub const LOADER: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 /// No variable that is read here is larger.
 const MAX_VARIABLE: u64 = 64 << 10;
 /// bootctl writes one variable.
 const BOOTCTL_LIMIT: Duration = Duration::from_secs(30);
-/// What a variable is kept with: non-volatile, for the boot and for the running system.
+/// The attributes of a new variable: non-volatile, visible to the boot and to the running system.
 const ATTRIBUTES: [u8; 4] = [7, 0, 0, 0];
 
-/// Where a variable of the Boot Loader Interface lies.
+/// The path of a variable of the Boot Loader Interface.
 pub fn loader_path(name: &str) -> String {
     format!("{VARIABLES}/{name}-{LOADER}")
 }
 
-/// The value of a variable; none if there is none. Too short for its attributes is an error.
+/// The value of a variable; none if it does not exist. A file too short for the attributes is an error.
 ///
 /// # Errors
-/// Those of reading, as a message that names the file.
+/// If it cannot be read; the message names the file.
 pub fn variable(host: &Host, path: &str) -> Result<Option<Vec<u8>>, String> {
     match files::read_bounded(&host.path(path), MAX_VARIABLE) {
         Ok(bytes) if bytes.len() >= 4 => Ok(Some(bytes[4..].to_vec())),
@@ -47,7 +47,7 @@ pub fn utf16(bytes: &[u8]) -> String {
 /// A string variable of the Boot Loader Interface.
 ///
 /// # Errors
-/// Those of [`variable`].
+/// See [`variable`].
 pub fn loader_string(host: &Host, name: &str) -> Result<Option<String>, String> {
     Ok(variable(host, &loader_path(name))?.map(|v| utf16(&v)).filter(|s| !s.is_empty()))
 }
@@ -70,7 +70,7 @@ impl Choice {
         }
     }
 
-    /// The variable as it is, with its attributes; none if there is none.
+    /// The variable as it is now, with its attributes; none if it does not exist.
     pub(super) fn read(self, host: &Host) -> Result<Option<Vec<u8>>> {
         match files::read_bounded(&host.path(loader_path(self.name())), MAX_VARIABLE) {
             Ok(bytes) => Ok(Some(bytes)),
@@ -79,7 +79,7 @@ impl Choice {
         }
     }
 
-    /// Makes the variable these bytes, attributes first, or removes it.
+    /// Sets the variable to these bytes, attributes first, or removes it.
     pub(super) fn put(self, host: &Host, bytes: Option<Vec<u8>>) -> Result<()> {
         let path = host.path(loader_path(self.name()));
         if host.is_live() {
@@ -92,8 +92,8 @@ impl Choice {
         }
     }
 
-    /// How a live machine sets it. efivarfs guards its files by a flag (no write, rename or removal) and takes a value only whole,
-    /// in one write with its attributes: bootctl(1) does that. The empty string removes the variable.
+    /// The bootctl(1) command that sets it on a live machine. efivarfs protects its files by a flag (no write, rename or removal) and takes
+    /// a value only whole, in one write with its attributes; bootctl does that. The empty string removes the variable.
     fn bootctl(self, entry: Option<&str>) -> Spec {
         let verb = match self {
             Choice::Default => "set-default",
@@ -103,13 +103,13 @@ impl Choice {
     }
 }
 
-/// A string as the value of a variable, with the attributes that it had before.
+/// A string as the value of a variable, with its previous attributes.
 pub(super) fn value(text: &str, before: Option<&[u8]>) -> Vec<u8> {
     let attributes = before.and_then(|b| b.get(..4)).unwrap_or(&ATTRIBUTES);
     attributes.iter().copied().chain(text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes)).collect()
 }
 
-/// The loaders' files (`/EFI/redhat/shimx64.efi`) in the order in which the firmware tries them, and the one of `BootNext`.
+/// The loaders' files (`/EFI/redhat/shimx64.efi`) in the order in which the firmware tries them, and the file of `BootNext`.
 pub fn boot_order(host: &Host) -> (Vec<String>, Option<String>) {
     let global = |name: &str| variable(host, &format!("{VARIABLES}/{name}-{GLOBAL}")).ok().flatten();
     let numbers = |bytes: Vec<u8>| bytes.chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]])).collect::<Vec<_>>();
@@ -119,7 +119,8 @@ pub fn boot_order(host: &Host) -> (Vec<String>, Option<String>) {
     (order.iter().filter_map(file).collect(), next.first().and_then(file))
 }
 
-/// The file of an active `EFI_LOAD_OPTION`: attributes, length of the path list, description, nodes; 4/4 is a file path.
+/// The file path in an active `EFI_LOAD_OPTION`: attributes, length of the path list, description, nodes; a node of type 4/4 is a file
+/// path.
 fn load_option(option: &[u8]) -> Option<String> {
     const ACTIVE: u8 = 1;
     if option.first()? & ACTIVE == 0 {
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_live_machine_sets_and_removes_a_variable_by_bootctl() {
+    fn a_live_machine_sets_and_removes_a_variable_with_bootctl() {
         let words = |choice: Choice, entry| {
             let spec = choice.bootctl(entry);
             [vec![spec.program], spec.args].concat().iter().map(|w| w.to_str().unwrap().to_owned()).collect::<Vec<_>>()

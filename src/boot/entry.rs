@@ -17,21 +17,22 @@ pub(super) struct BootEntry<'a> {
     pub initrds: &'a [String],
     /// Why it cannot start, if that is known.
     pub failed: Option<String>,
-    /// It asks for a password; what ends that.
+    /// Set if it asks for a password: how to remove that.
     pub locked: Option<&'static str>,
-    /// Whether the file system that it names is this machine's: what is not there is gone. Another system's cannot be looked into.
+    /// Whether the entry's file system belongs to this machine. Then a missing file is really missing; another system's file system cannot
+    /// be examined.
     pub ours: &'a dyn Fn() -> bool,
 }
 
 const STALE: &str = "remove the stale entry, install that kernel again, or make another entry the default";
 
-/// Adds the kernel of an entry, with all that is doubtful about it.
+/// Adds the kernel of an entry, with everything that is doubtful about it.
 pub(super) fn candidate(host: &Host, answer: &mut NextBoot, entry: BootEntry) {
     let image = image::look(host, &entry.spec);
     let gone = image.path.is_none().then(|| format!("{} is not there", image::strip_device(&entry.spec)));
     let stops = image.release.as_ref().and_then(|kernel| leaves(host, kernel).or_else(|| stops(&entry, gone.as_deref())));
     match (&stops, entry.failed.or(gone)) {
-        // What lies behind the default is not reached by it.
+        // The loader stops at the default, so it never reaches a fallback behind it.
         (Some(Problem { message, remedy }), _) => {
             answer.note(message, remedy);
             if entry.role == BootRole::Fallback {
@@ -82,13 +83,13 @@ pub(super) fn candidate(host: &Host, answer: &mut NextBoot, entry: BootEntry) {
     });
 }
 
-/// A kernel that is being removed starts nothing any more.
+/// Why a kernel that is being removed cannot start.
 pub(super) fn leaves(host: &Host, kernel: &KernelRelease) -> Option<Problem> {
     let message = format!("{kernel} is being removed");
     leaving::is(host, kernel).then(|| Problem { message, remedy: "wait until the package manager is done".into() })
 }
 
-/// Why the boot loader stops at an entry for certain.
+/// Why the boot loader is certain to stop at an entry.
 fn stops(entry: &BootEntry, gone: Option<&str>) -> Option<Problem> {
     let what = |why: &str| format!("the boot loader stops at the entry {:?}: {why}", entry.entry);
     if let Some(remedy) = entry.locked {
@@ -99,7 +100,7 @@ fn stops(entry: &BootEntry, gone: Option<&str>) -> Option<Problem> {
     Some(Problem { message: what(gone), remedy: STALE.into() })
 }
 
-/// A ramdisk that is not there, named as it would lie in /boot.
+/// The path of a missing ramdisk, as if it were in /boot.
 fn absent(spec: &str) -> PathBuf {
     let path = image::strip_device(spec).trim_start_matches('/');
     if path.starts_with("boot/") {

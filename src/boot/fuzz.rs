@@ -1,6 +1,6 @@
-//! Every file that tells what boots next, with bytes that nobody meant: the rest of the machine is sound. A panic, or a run
-//! without end, is a failure; what the resolver answers is not looked at. Bounded here; tests/fuzz has a target of the same name
-//! for each (cargo-fuzz) with a corpus that is run again here.
+//! Feeds arbitrary bytes to every file that decides what boots next, on an otherwise sound machine. A panic or an endless run is a failure;
+//! the resolver's answer is not checked. Runs here are bounded; tests/fuzz has a target of the same name for each file (cargo-fuzz), with a
+//! corpus that is also run here.
 
 use crate::config;
 use crate::host::Host;
@@ -27,10 +27,10 @@ pub const ALL: [(&str, &str, Kind); 9] = [
     ("kernel_header", "/boot/vmlinuz-4.18.0-80.el8.x86_64", Kind::Grub2),
 ];
 
-/// The loader of a machine.
+/// Which loader a machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// GRUB 2 with entries of both sorts.
+    /// GRUB 2 with entries in grub.cfg and Boot Loader Specification files.
     Grub2,
     /// GRUB 0.97.
     Legacy,
@@ -48,7 +48,7 @@ impl Machine {
     /// A sound machine with this loader.
     ///
     /// # Errors
-    /// Those of writing into the temporary directory.
+    /// If the temporary directory cannot be written.
     pub fn new(kind: Kind) -> anyhow::Result<Machine> {
         let dir = tempfile::tempdir()?;
         let machine = Machine { host: Host::new(dir.path())?, dir };
@@ -82,24 +82,24 @@ impl Machine {
         fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
         let mut file = fs::File::create(path)?;
         file.write_all(bytes)?;
-        // As if long ago: what was written just now is read again for a moment.
+        // Dated long ago: the resolver rereads a file that was written just now.
         file.set_modified(SystemTime::UNIX_EPOCH)
     }
 
     /// Resolves what boots with these bytes in this file.
     ///
     /// # Errors
-    /// Those of writing the file.
+    /// If the file cannot be written.
     pub fn try_with(&self, path: &str, bytes: &[u8]) -> io::Result<super::NextBoot> {
         self.put(path, bytes)?;
         Ok(super::next_boot(&self.host, &config::Boot::default()))
     }
 }
 
-/// One run of a target; the machine is kept for the next one of this thread.
+/// One run of a target; the machine is kept for the next run of this thread.
 ///
 /// # Panics
-/// When there is no such target, or no temporary directory can be written.
+/// If there is no such target, or no temporary directory can be written.
 #[allow(clippy::expect_used)] // for fuzzing alone
 pub fn run(name: &str, bytes: &[u8]) {
     thread_local! {
@@ -128,12 +128,12 @@ mod tests {
             let machine = Machine::new(kind).unwrap();
             let answer = super::super::next_boot(&machine.host, &config::Boot::default());
             assert!(answer.certain && !answer.kernels.is_empty(), "{name}: {:?}", answer.problems);
-            // The file is one that the resolver looks at, or may look at.
+            // The resolver looks at files below these directories.
             assert!(path.starts_with("/boot") || path.starts_with("/sys"), "{name}");
         }
     }
 
-    /// What is kept, as it is and with a byte changed here and there.
+    /// Runs every file of the corpus, as it is and with single bytes changed.
     #[test]
     fn the_corpus_of_every_target_passes() {
         let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");

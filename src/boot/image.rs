@@ -1,21 +1,21 @@
-//! From the file that a boot entry names to the release that will run: the file's name, its link's target, or the version in
-//! the image itself (the kernel's Documentation/arch/x86/boot.rst: `kernel_version` at 0x20e).
+//! Maps the file that a boot entry names to the release that will run: by the file's name, its link's target, or the version in the image
+//! itself (the kernel's Documentation/arch/x86/boot.rst: `kernel_version` at 0x20e).
 
 use crate::host::Host;
 use crate::kernel::KernelRelease;
 use std::path::{Path, PathBuf};
 
-/// What kernel images are called before their release.
+/// Prefixes of kernel image names, before the release.
 const PREFIXES: [&str; 7] = ["vmlinuz-", "vmlinux-", "kernel-", "bzImage-", "linux-", "initrd-", "Image-"];
-/// The setup header and the version string lie within the first sectors of a bzImage.
+/// The setup header and the version string are within the first sectors of a bzImage.
 const HEAD: usize = 64 << 10;
 /// Offsets of the x86 boot protocol.
 const MAGIC: usize = 0x202;
 const VERSION: usize = 0x20e;
-/// A subvolume path is not deeper than this: `/@/.snapshots/1/snapshot/boot/…`.
+/// The deepest subvolume path: `/@/.snapshots/1/snapshot/boot/…`.
 const MAX_SUBVOLUME: usize = 5;
 
-/// The release that a name carries: `vmlinuz-K`, or `…/K/linux` as kernel-install lays it out, or `…/K/linux-SHA1` (sdbootutil).
+/// The release in a name: `vmlinuz-K`, or `…/K/linux` as kernel-install lays it out, or `…/K/linux-SHA1` (sdbootutil).
 pub fn release_of_name(path: &Path) -> Option<KernelRelease> {
     let name = path.file_name()?.to_str()?;
     let sum = name.strip_prefix("linux-").is_some_and(|s| s.len() == 40 && s.bytes().all(|b| b.is_ascii_hexdigit()));
@@ -29,12 +29,12 @@ pub fn release_of_name(path: &Path) -> Option<KernelRelease> {
     None
 }
 
-/// `vmlinuz-linux` (Arch) or `vmlinuz-lts` is a name, not a release.
+/// Whether it starts with a number: `vmlinuz-linux` (Arch) or `vmlinuz-lts` contains a name, not a release.
 fn numbered(release: &KernelRelease) -> bool {
     release.as_str().starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// The release that the image itself carries, if it is an x86 bzImage.
+/// The release stored in the image itself, if it is an x86 bzImage.
 pub fn release_of_content(host: &Host, path: &Path) -> Option<KernelRelease> {
     use std::io::Read;
     let meta = host.metadata(path).ok()?;
@@ -52,14 +52,14 @@ pub fn release_of_content(host: &Host, path: &Path) -> Option<KernelRelease> {
     std::str::from_utf8(word).ok()?.parse().ok().filter(numbered)
 }
 
-/// What a named image is.
+/// A kernel image that an entry names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// Where it lies below the root; none if it is not there.
+    /// Its path below the root; none if the file does not exist.
     pub path: Option<PathBuf>,
-    /// The release that will run, if it can be told.
+    /// The release that will run, if known.
     pub release: Option<KernelRelease>,
-    /// The release in the name where the image itself says another.
+    /// The release in the name, if the image itself says another.
     pub misnamed: Option<KernelRelease>,
 }
 
@@ -88,16 +88,16 @@ pub fn strip_device(spec: &str) -> &str {
     }
 }
 
-/// A device name by which this crate's interpreter speaks of the machine's own tree, where no guess is needed.
+/// The device name that this crate's GRUB interpreter uses for the machine's own tree, so that no guess is needed.
 pub const TREE: &str = "vfguard-root";
 
-/// Where a file that the boot loader names lies below the root. The loader counts paths from a file system's own top, which may
-/// be mounted on `/boot`, `/`, or the EFI system partition's place, and on btrfs lies above the subvolume.
+/// Where a file that the boot loader names is below the root. The loader's paths start at the top of a file system, which may be mounted on
+/// `/boot`, `/`, or the EFI system partition's place, and on btrfs is above the subvolume.
 pub fn locate(host: &Host, spec: &str) -> Option<PathBuf> {
     locate_among(spec, &|path| host.exists(path))
 }
 
-/// The same where `exists` says what is there.
+/// Like [`locate`], where `exists` decides which files exist.
 pub(super) fn locate_among(spec: &str, exists: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
     let path = strip_device(spec);
     let relative = path.trim_start_matches('/');
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_image_knows_better_than_its_name() {
+    fn the_release_in_the_image_overrides_its_name() {
         let dir = tempfile::tempdir().unwrap();
         let mut image = vec![0u8; 0x800];
         image[MAGIC..MAGIC + 4].copy_from_slice(b"HdrS");

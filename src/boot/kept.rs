@@ -1,12 +1,12 @@
-//! A default that stands in a text file (GRUB legacy's menu, systemd-boot's loader.conf) while it is held. Ours stands first, below the
-//! mark; the lines that set it before are kept as comments. So a promotion gives the file back byte for byte, whatever form they had:
-//! `default saved`, a number past the end, a pattern, or none at all.
+//! A held default in a text file (GRUB legacy's menu, systemd-boot's loader.conf). Our default comes first, below the mark; the lines that
+//! set it before are kept as comments. So a promotion restores the file byte for byte, whatever form they had: `default saved`, a number
+//! past the end, a pattern, or none at all.
 
 use super::steps::mark::COMMENT;
 
-/// What a line begins with that set the default before the hold. The shell of vfguard-fail-closed.service knows it.
+/// The prefix of a line that set the default before the hold. The shell script of vfguard-fail-closed.service knows it.
 const KEEP: &[u8] = b"# vfguard-keep ";
-/// The same where there was no file.
+/// The comment that stands for a file that did not exist.
 const NO_FILE: &[u8] = b"# vfguard-keep no file\n";
 
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -22,14 +22,14 @@ pub(super) fn is_kept(line: &[u8]) -> bool {
     line.starts_with(KEEP)
 }
 
-/// The lines without the mark and the default below it.
+/// The lines without the mark and the default directly below it.
 fn others(text: &[u8], sets: impl Fn(&[u8]) -> bool) -> Vec<&[u8]> {
     let mut below = false;
     let mut is_ours = |line: &[u8]| is_mark(line) | (std::mem::replace(&mut below, is_mark(line)) && sets(line));
     lines(text).filter(|line| !is_ours(line)).collect()
 }
 
-/// The file with the default held by `ours`, mark and all; `sets` tells the lines that set a default.
+/// The file with the default held by `ours`, which includes the mark; `sets` recognises lines that set a default.
 pub(super) fn held(text: Option<&[u8]>, sets: impl Fn(&[u8]) -> bool, ours: &str) -> Vec<u8> {
     let mut held = ours.as_bytes().to_vec();
     for line in others(text.unwrap_or(NO_FILE), &sets) {
@@ -41,7 +41,7 @@ pub(super) fn held(text: Option<&[u8]>, sets: impl Fn(&[u8]) -> bool, ours: &str
     held
 }
 
-/// The file as it was before the hold, but for what others changed since; none where there was none.
+/// The file as it was before the hold, plus what others changed since; none if the file did not exist.
 pub(super) fn given_back(text: &[u8], sets: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
     let mut kept = others(text, sets);
     let there = kept.len();
@@ -51,7 +51,7 @@ pub(super) fn given_back(text: &[u8], sets: impl Fn(&[u8]) -> bool) -> Option<Ve
     (!created || !back.is_empty()).then(|| back.concat())
 }
 
-/// The file with the default set by `ours`, and nothing else of a hold.
+/// The file with the default set by `ours`, and nothing left of a hold.
 pub(super) fn set(text: &[u8], sets: impl Fn(&[u8]) -> bool, ours: &str) -> Vec<u8> {
     let mut rest = others(text, &sets);
     let was = |line: &&[u8]| sets(line) || is_kept(line);
@@ -61,7 +61,7 @@ pub(super) fn set(text: &[u8], sets: impl Fn(&[u8]) -> bool, ours: &str) -> Vec<
     rest.concat()
 }
 
-/// The file with the default as it is, and nothing else of a hold.
+/// The file with the present default, and nothing left of a hold.
 pub(super) fn unmarked(text: &[u8]) -> Vec<u8> {
     lines(text).filter(|line| !is_mark(line) && !is_kept(line)).collect::<Vec<_>>().concat()
 }
@@ -78,12 +78,12 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_keeps_what_set_the_default_and_gives_it_back() {
+    fn a_hold_keeps_the_lines_that_set_the_default_and_restores_them() {
         for text in ["", "x", "default saved", "t\ndefault=0\ndefault 7\nx\n", "# vfguard\n"] {
             let held = held(Some(text.as_bytes()), sets, OURS);
             assert_eq!(lines(&held).filter(|line| sets(line)).collect::<Vec<_>>(), [b"default=1\n"], "{text:?}");
             assert_eq!(given_back(&held, sets).as_deref(), Some(text.as_bytes()), "{text:?}");
-            // A hold that moves on keeps the same.
+            // A hold that moves to another kernel keeps the same lines.
             let again = super::held(Some(&held), sets, "# vfguard-hold c b\ndefault=2\n");
             assert_eq!(given_back(&again, sets).as_deref(), Some(text.as_bytes()), "{text:?}");
         }
@@ -93,11 +93,11 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_hold_stays_once_it_has_ended() {
+    fn nothing_is_left_of_a_hold_that_has_ended() {
         let held = held(Some(b"t\ndefault saved\nx"), sets, OURS);
         assert_eq!(unmarked(&held), b"default=1\nt\nx");
         assert_eq!(set(&held, sets, "default=0\n"), b"t\ndefault=0\nx");
-        // Without a default of ours below it, a mark takes no other line along.
+        // If our default is not below the mark, only the mark is removed.
         assert_eq!(given_back(b"# vfguard-hold a b\nt\n", sets).unwrap(), b"t\n");
     }
 

@@ -1,4 +1,4 @@
-//! What is asked of a boot loader, and the list of those that are known. All that one of them does for itself lies in its own folder.
+//! The questions that a boot loader answers, and the list of known loaders. Everything specific to one loader is in its own folder.
 
 use super::grub2::Grub2;
 use super::legacy::Legacy;
@@ -12,7 +12,7 @@ use anyhow::Result;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-/// A loader with its configuration.
+/// A loader and its configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Loader {
     /// GRUB 2.
@@ -23,11 +23,11 @@ pub(super) enum Loader {
     SystemdBoot(SystemdBoot),
 }
 
-/// How loaders are found that have a configuration file.
+/// How loaders with a configuration file are found.
 pub(super) struct Family {
     /// Their configurations outside the EFI partition.
     pub configs: &'static [&'static str],
-    /// What of them lies in a directory of the EFI partition.
+    /// Their configurations in a directory of the EFI partition.
     pub on_efi: fn(&Host, &Path) -> Vec<PathBuf>,
     /// Whether they are installed for a machine without UEFI.
     pub installed: fn(&Host) -> bool,
@@ -35,11 +35,11 @@ pub(super) struct Family {
     pub make: fn(&Host, Vec<PathBuf>) -> Vec<Loader>,
 }
 
-/// All of them, the likeliest first.
+/// All families, the likeliest first.
 pub(super) const FAMILIES: [Family; 2] = [super::grub2::FAMILY, super::legacy::FAMILY];
 
 impl Loader {
-    /// What it would do, and what that was read from.
+    /// What the loader would do, and which files that was read from.
     pub fn ask(&self, host: &Host) -> NextBoot {
         let (mut answer, places) = self.resolve(host);
         answer.asked = Some(Asked { loader: self.clone(), places });
@@ -79,22 +79,22 @@ pub(super) struct Places {
     pub files: Vec<PathBuf>,
 }
 
-/// What a loader can be asked. Paths are below the root.
+/// The questions that a loader answers. Paths are below the root.
 pub(super) trait BootLoader {
     /// Its configuration: a file, or the top of a partition.
     fn config(&self) -> &Path;
 
-    /// What boots, and the files that say so.
+    /// What boots, and the files that decide it.
     fn resolve(&self, host: &Host) -> (NextBoot, Places);
 
     /// Every entry that starts a kernel, in the order of its menu.
     fn menu(&self, host: &Host) -> Vec<Candidate>;
 
-    /// Works out how `to` becomes the default: each means that there is, the best first, whether or not the loader obeys it. `entry` is
+    /// Works out how `to` becomes the default: every available means, the best first, whether or not the loader obeys it. `entry` is
     /// preferred among the kernel's entries.
     fn plans(&self, host: &Host, to: &KernelRelease, entry: Option<&str>, purpose: Purpose) -> Vec<Result<Move>>;
 
-    /// Works out how what is set for the next boot only ends.
+    /// Works out how to clear the one-shot default.
     fn plan_clear_once(&self, host: &Host, asked: &Asked) -> Result<Move>;
 
     /// What it would do once a move is made, worked out in memory.
@@ -106,43 +106,43 @@ pub(super) trait BootLoader {
     /// Whether each hold leaves a mark.
     fn always_marks(&self) -> bool;
 
-    /// What it would do without the hold that is on; none where only the mark tells that.
+    /// What it would do without the current hold; none if only the mark says that.
     fn unheld(&self, host: &Host, asked: &Asked) -> Option<NextBoot>;
 
-    /// Whether the hold that is on can end in what its files say alone.
+    /// Whether ending the current hold can lead only to what its files say.
     fn ends_one_way(&self, _host: &Host, _asked: &Asked) -> bool {
         false
     }
 
-    /// Works out how the mark goes, and the default stays `held` if that can be; the best means first.
+    /// Works out how to remove the mark and, if possible, leave the default on `held`; the best means first.
     fn plans_unmarked(&self, host: &Host, asked: &Asked, held: &KernelRelease) -> Vec<Result<Move>>;
 
-    /// What its files say about the default, for telling whether it was moved: none where they cannot be read whole, as while another
-    /// tool writes them. The second is the name or number that they give the default, if they do.
+    /// What its files say about the default, to detect that it was moved. None if they cannot be read whole, for example while another tool
+    /// writes them. The second part is the name or number of the default, if the files have one.
     fn named(&self, host: &Host, asked: &Asked) -> Option<(Vec<u8>, Option<String>)>;
 
-    /// What decides beside [`Places::files`]: it changes without a trace in their times.
+    /// Input beyond [`Places::files`] that decides, and that changes without new file times.
     fn untimed(&self, host: &Host, asked: &Asked) -> Vec<u8>;
 
-    /// The file by which a default could be moved.
+    /// The file through which a default could be moved.
     ///
     /// # Errors
-    /// Why it could not.
+    /// Why no default could be moved.
     fn settable(&self, host: &Host) -> Result<PathBuf>;
 
-    /// How a person makes a default settable.
+    /// How a person can make a default settable.
     fn remedy(&self, host: &Host) -> String;
 
-    /// Has the machine's own tools make a configuration that obeys a default that is moved to `to`; none where there is no such way.
+    /// Has the machine's own tools generate a configuration that obeys a default that is moved to `to`; none if there is no such way.
     fn teach(&self, _host: &Host, _to: &KernelRelease) -> Option<Result<()>> {
         None
     }
 
-    /// Takes that back where the default stays what it is. What a person should know; none where there is nothing to take back.
+    /// Undoes that, if the default stays the same without it. Returns a message for the user; none if there is nothing to undo.
     fn unteach(&self, _host: &Host) -> Option<String> {
         None
     }
 
-    /// How a person ends what is set for one boot.
+    /// How a person clears a one-shot default.
     fn once_remedy(&self, host: &Host) -> String;
 }

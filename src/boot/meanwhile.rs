@@ -1,9 +1,9 @@
-//! That somebody else sets the boot default at this moment.
+//! The error for a boot default that something else sets at the same time.
 
 use std::fmt;
 
-/// The default, or the file that holds it, is another one by now than what a move was worked out from: whoever set it would be overwritten,
-/// and what they want be forgotten.
+/// The default, or the file that sets it, has changed since the move was worked out. Writing it now would overwrite and lose somebody
+/// else's choice.
 #[derive(Debug)]
 pub(in crate::boot) struct SetMeanwhile;
 

@@ -1,9 +1,9 @@
-//! Which kernel boots next, exactly as the boot loader itself would decide it from the files on disk, and the boot default
-//! that is held on a proven kernel.
+//! Which kernel boots next, decided from the files on disk exactly as the boot loader would decide it, and the boot default that is held on
+//! a proven kernel.
 //!
-//! [`next_boot`] finds the loaders that may be in charge (`choose`), lets each one's own rules speak ([`legacy`],
-//! [`grub2`] with its small interpreter, [`systemd_boot`]) and compares. Nothing is
-//! believed that could not be read: `certain` then is false, and the file and line are named.
+//! [`next_boot`] finds the loaders that may be in charge (`choose`), evaluates each one's own rules ([`legacy`], [`grub2`] with its small
+//! interpreter, [`systemd_boot`]) and compares. Nothing that could not be read is assumed: `certain` is then false, and the file and line
+//! are named.
 
 mod check;
 mod choose;
@@ -45,13 +45,13 @@ use std::path::PathBuf;
 pub enum Source {
     /// GRUB 0.97: `grub.conf` or `menu.lst`.
     GrubLegacy,
-    /// GRUB 2 whose entries stand in `grub.cfg`.
+    /// GRUB 2 with its entries in `grub.cfg`.
     Grub2,
     /// GRUB 2 whose entries are Boot Loader Specification files.
     Bls,
     /// systemd-boot.
     SystemdBoot,
-    /// Not known.
+    /// Unknown.
     Unknown,
 }
 
@@ -63,7 +63,7 @@ pub enum BootRole {
     Next,
     /// The next boot only; what follows it is `Next`.
     Once,
-    /// Where the loader goes when the default fails.
+    /// The entry that the loader starts when the default fails.
     Fallback,
 }
 
@@ -76,7 +76,7 @@ pub struct Candidate {
     pub role: BootRole,
     /// The entry: a Boot Loader Specification id, or the title (with the submenu's before it).
     pub entry: String,
-    /// How that is known.
+    /// How that was determined.
     pub why: String,
     /// The command line that the entry gives it.
     #[serde(skip)]
@@ -87,10 +87,10 @@ pub struct Candidate {
     /// The image is an EFI program, which may hold a ramdisk and a command line of its own.
     #[serde(skip)]
     pub unified: bool,
-    /// The image is not there, by all that can be seen.
+    /// The image is missing, as far as can be seen.
     #[serde(skip)]
     pub absent: bool,
-    /// Why the loader stops at this entry and waits for a person, where it does for certain.
+    /// Why the loader certainly stops at this entry and waits for a person, if it does.
     #[serde(skip)]
     pub stops: Option<Problem>,
 }
@@ -105,16 +105,16 @@ impl Candidate {
             || name.contains("-0-rescue")
     }
 
-    /// Whether it loads a ramdisk: one of its own, one that the kernel is told of, or one inside a unified image.
+    /// Whether it loads a ramdisk: one that the entry names, one on the kernel command line, or one inside a unified image.
     pub fn has_ramdisk(&self) -> bool {
         self.unified || !self.initrds.is_empty() || self.cmdline.split(' ').any(|word| word.starts_with("initrd="))
     }
 }
 
-/// Something about the next boot that a person should know, with what mends it.
+/// Something about the next boot that a person should know, and its fix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// What was seen, with the file and line.
+    /// What was seen, with file and line.
     pub message: String,
     /// What to type or edit.
     pub remedy: String,
@@ -125,43 +125,43 @@ pub struct Problem {
 pub struct NextBoot {
     /// Everything that decides was read and understood.
     pub certain: bool,
-    /// The same for the boot loader alone: a kernel that is loaded for kexec makes the next boot uncertain, and not what the boot
-    /// loader does. The boot default is moved by this.
+    /// The same for the boot loader alone. A kernel that is loaded for kexec makes the next boot uncertain, but not the boot loader's
+    /// choice. Moves of the boot default rely on this one.
     #[serde(skip)]
     pub loader_certain: bool,
     /// The loader in charge.
     pub source: Source,
     /// The kernels that may start: once, next, fallback.
     pub kernels: Vec<Candidate>,
-    /// What is doubtful or worth knowing.
+    /// Doubts, and other things worth knowing.
     pub problems: Vec<Problem>,
-    /// The loader in charge, and what it was read from; none where no known one is.
+    /// The loader in charge, and the files that the answer was read from; none if no known loader is in charge.
     #[serde(skip)]
     asked: Option<loader::Asked>,
 }
 
-/// Problems past this many say nothing new.
+/// More problems than this say nothing new.
 const MAX_PROBLEMS: usize = 20;
 
 impl NextBoot {
-    /// An answer without kernels, to which nothing stands in the way yet.
+    /// An answer without kernels and, so far, without doubts.
     pub fn new(source: Source) -> NextBoot {
         NextBoot { certain: true, loader_certain: true, source, kernels: Vec::new(), problems: Vec::new(), asked: None }
     }
 
-    /// Something that makes the boot loader's answer uncertain.
+    /// Records something that makes the boot loader's answer uncertain.
     fn doubt(&mut self, message: impl Into<String>, remedy: impl Into<String>) {
         self.loader_certain = false;
         self.doubt_past_loader(message, remedy);
     }
 
-    /// Something by which a kernel may start past the boot loader.
+    /// Records a way in which a kernel may start without the boot loader.
     fn doubt_past_loader(&mut self, message: impl Into<String>, remedy: impl Into<String>) {
         self.certain = false;
         self.note(message, remedy);
     }
 
-    /// Something worth knowing.
+    /// Records something worth knowing.
     fn note(&mut self, message: impl Into<String>, remedy: impl Into<String>) {
         let problem = Problem { message: message.into(), remedy: remedy.into() };
         if self.problems.len() < MAX_PROBLEMS && !self.problems.contains(&problem) {
@@ -169,20 +169,19 @@ impl NextBoot {
         }
     }
 
-    /// The kernel that the next start leads into: `once` if there is one, else `next`.
+    /// The kernel that starts next: `once` if there is one, else `next`.
     pub fn first(&self) -> Option<&Candidate> {
         let role = |r| self.kernels.iter().find(move |c| c.role == r);
         role(BootRole::Once).or_else(|| role(BootRole::Next))
     }
 
-    /// The kernel that later starts lead into; none where they stop at the boot loader.
+    /// The kernel that later boots start; none if they stop at the boot loader.
     pub fn lasting(&self) -> Option<&Candidate> {
         self.kernels.iter().find(|c| c.role == BootRole::Next && c.stops.is_none())
     }
 }
 
-/// Which kernels the boot loader may start next. Reads files only; never fails: what it cannot know makes the answer
-/// uncertain.
+/// Which kernels the boot loader may start next. Reads files only and never fails: what it cannot know makes the answer uncertain.
 pub fn next_boot(host: &Host, config: &config::Boot) -> NextBoot {
     if config.loader == config::Loader::None {
         let mut answer = NextBoot::new(Source::Unknown);
@@ -197,13 +196,13 @@ pub fn next_boot(host: &Host, config: &config::Boot) -> NextBoot {
     answer
 }
 
-/// Every entry of the loader that gave this answer which starts a kernel, in the order of its menu.
+/// Every entry that starts a kernel, from the loader that gave this answer, in the order of its menu.
 pub fn menu(host: &Host, answer: &NextBoot) -> Vec<Candidate> {
     answer.asked.as_ref().map(|asked| asked.loader.menu(host)).unwrap_or_default()
 }
 
-/// A kernel loaded by kexec_load(2) (`/sys/kernel/kexec_loaded`) is started by `systemctl kexec` and by some shutdown
-/// scripts instead of a boot through the firmware.
+/// Checks for a kernel loaded by kexec_load(2) (`/sys/kernel/kexec_loaded`): `systemctl kexec` and some shutdown scripts start it instead
+/// of booting through the firmware.
 fn kexec(host: &Host, answer: &mut NextBoot) {
     if let Ok(text) = host.read_text("/sys/kernel/kexec_loaded") {
         if text.trim() != "0" {

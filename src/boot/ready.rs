@@ -1,12 +1,12 @@
-//! The hold that is left ready: what vfguard-fail-closed.service writes where vfguard itself does not run.
+//! A hold prepared in advance, which vfguard-fail-closed.service writes if vfguard itself does not run.
 //!
-//! Each run that decides leaves it, so that a hold needs no judgement then, and no room: the first line is `WAY KERNEL SEAL WHERE`, the
-//! rest is what has to stand there; the way `none` says that nothing would have an effect. The shell that reads it,
-//! packaging/systemd/fail-closed, writes the hold's own lines of it and leaves the others as they are by then: on EL8 they hold the
-//! kernels' command line.
+//! Each run that decides prepares it, so that such a hold needs no judgement and no disk space. The first line is `WAY KERNEL SEAL WHERE`,
+//! the rest is the content to write; the way `none` says that nothing would have an effect. The shell script that reads it,
+//! packaging/systemd/fail-closed, writes only the hold's own lines of the content and leaves the other lines as they are at that time: on
+//! EL8 they hold the kernels' command line.
 //!
-//! The seal is a digest of what it was worked out from and of what stands there. A run that finds the one that is due leaves it at that:
-//! most find nothing new.
+//! The seal is a digest of the inputs and of the content. A run that finds the prepared hold up to date leaves it: most runs find nothing
+//! new.
 
 use super::loader::Asked;
 use super::steps::plan::{Move, Purpose, Step, Way};
@@ -18,14 +18,14 @@ use anyhow::Result;
 
 /// A directory that only root may enter.
 const DIR: &str = "/var/lib/vfguard/ready";
-/// Where it is, below the root. It is written while there is room, and read when there may be none.
+/// Its path, below the root. It is written while there is disk space, and read when there may be none.
 pub const FILE: &str = "/var/lib/vfguard/ready/hold";
 
-/// Leaves a hold on `to` ready, given what boots `now` and, where a hold is on, what it is `held_off`; without a kernel that is known to be
-/// good, or a boot loader that is known, none. What is there already is not worked out again.
+/// Prepares a hold on `to`, given what boots `now` and, if a hold is on, the kernel `held_off`. Without a kernel that is known to be good,
+/// or without a known boot loader, it removes the prepared hold. An up-to-date one is not worked out again.
 ///
 /// # Errors
-/// Those of writing.
+/// If it cannot be written.
 pub fn leave(host: &Host, now: &NextBoot, held_off: Option<&KernelRelease>, to: Option<&KernelRelease>) -> Result<()> {
     let Some((to, asked)) = to.zip(now.asked.as_ref()) else {
         return host.remove(FILE).map(drop);
@@ -35,16 +35,16 @@ pub fn leave(host: &Host, now: &NextBoot, held_off: Option<&KernelRelease>, to: 
     if host.read(FILE).is_ok_and(|left| is_sealed(&left, &inputs)) {
         return Ok(());
     }
-    // Where nothing is held off yet, the shell marks what it takes the place of.
+    // If nothing is held off yet, the shell script marks the kernel that it holds off.
     let purpose = Purpose::Unattended(wanted.filter(|w| *w != to));
     let plans = asked.loader.plans(host, to, None, purpose).into_iter().flatten();
-    // The shell writes one file.
+    // The shell script writes one file.
     let mut steps = plans.filter_map(|plan| plan.steps.into_iter().next());
     let takes = |step: &Step| {
         let now = asked.loader.preview(host, &Move::one(step.clone()));
         now.lasting().is_some_and(|next| next.kernel == *to)
     };
-    // Another default of the loader's own, or no entry that starts the kernel: nothing that the shell could write would hold it.
+    // If the loader has a default of its own, or no entry starts the kernel, nothing that the script could write would hold it.
     let content = match steps.find(takes) {
         Some(Step { at, way, after, .. }) => {
             let way = match way {
@@ -61,7 +61,7 @@ pub fn leave(host: &Host, now: &NextBoot, held_off: Option<&KernelRelease>, to: 
     host.write_atomic(FILE, &content, 0o600)
 }
 
-/// All that a hold is worked out from, as it is now. GRUB writes its environment past the file system, which leaves no trace in its times.
+/// All inputs of a hold as they are now. GRUB writes its environment past the file system, so that file's times do not change.
 pub(super) fn inputs(host: &Host, asked: &Asked, wanted: Option<&KernelRelease>, to: &KernelRelease) -> Vec<u8> {
     let mut inputs = format!("{} {:?} {wanted:?} {to}\n", env!("CARGO_PKG_VERSION"), asked.loader).into_bytes();
     for file in &asked.places.files {
@@ -86,13 +86,13 @@ fn is_sealed(left: &[u8], inputs: &[u8]) -> bool {
     matches!(words[..], [way, kernel, _, place] if sealed(inputs, way, kernel, place, content) == left)
 }
 
-/// The mode that the settings say, for the same shell, which does not read them.
+/// The configured mode, for the same shell script, which does not read the settings.
 const MODE: &str = "/var/lib/vfguard/ready/mode";
 
-/// Leaves the mode ready.
+/// Records the mode.
 ///
 /// # Errors
-/// Those of writing.
+/// If it cannot be written.
 pub fn leave_mode(host: &Host, mode: Mode) -> Result<()> {
     let word = match mode {
         Mode::Enforce => "enforce\n",

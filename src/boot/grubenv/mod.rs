@@ -1,8 +1,8 @@
-//! The GRUB environment block (GRUB's `grub-core/lib/envblk.c`, `grub-core/commands/loadenv.c`): 1024 bytes, a signature line,
-//! `name=value` lines with `\` and newline escaped by `\`, lines of comment, and `#` to the end.
+//! The GRUB environment block (GRUB's `grub-core/lib/envblk.c`, `grub-core/commands/loadenv.c`): 1024 bytes, a signature line, `name=value`
+//! lines with `\` and newline escaped by `\`, comment lines, and `#` to the end.
 //!
-//! Other tools write it in two steps: grub-editenv (`util/grub-editenv.c`) makes the file empty and then writes it. Who reads between
-//! the two sees a block that nobody meant, so a block that is not whole and was written just now is read again.
+//! Other tools write it in two steps: grub-editenv (`util/grub-editenv.c`) truncates the file and then writes it. A reader between the two
+//! sees a block that nobody intended, so a block that is not whole and was written just now is read again.
 
 pub mod torn;
 
@@ -12,9 +12,9 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-/// What every block starts with.
+/// The first bytes of every block.
 pub const SIGNATURE: &[u8] = b"# GRUB Environment Block\n";
-/// The program that edits this file by hand: Debian's and GNU's have their own name for it, and lie in /boot/grub.
+/// The program that edits this file by hand. Debian and GNU have their own name for it, and keep the file in /boot/grub.
 pub fn tool(path: &Path) -> &'static str {
     if path.starts_with("/boot/grub") {
         "grub-editenv"
@@ -23,20 +23,20 @@ pub fn tool(path: &Path) -> &'static str {
     }
 }
 
-/// The size that `grub-editenv create` makes and GRUB keeps.
+/// The size that `grub-editenv create` makes and GRUB preserves.
 pub const SIZE: usize = 1024;
 /// More than any block that GRUB makes; a larger file is not read.
 pub const MAX: u64 = 64 << 10;
-/// How long a block that is being written is read again; grub-editenv needs less than a millisecond.
+/// How long a block that is being written is reread; grub-editenv needs less than a millisecond.
 const SETTLING: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(2);
-/// What was written longer ago is not being written. vfat keeps times to two seconds.
+/// A file older than this is not being written. vfat stores times to two seconds.
 const YOUNG: Duration = Duration::from_secs(3);
 
 /// Why a block cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bad {
-    /// The signature is not there: GRUB says "invalid environment block".
+    /// The signature is missing: GRUB says "invalid environment block".
     Signature,
     /// Not [`SIZE`] bytes.
     Size(usize),
@@ -59,11 +59,11 @@ impl fmt::Display for Bad {
 
 impl std::error::Error for Bad {}
 
-/// Reads an environment file. One that another tool is writing is read again for a moment: what comes back then is whole, or stays
-/// as it is (see [`is_whole`]).
+/// Reads an environment file. If another tool is writing it, it is read again for a moment; the result is then either whole, or a block
+/// that stays damaged (see [`is_whole`]).
 ///
 /// # Errors
-/// Those of reading, and when the file changes all the time.
+/// If it cannot be read, or keeps changing.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let start = Instant::now();
     loop {
@@ -78,16 +78,15 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Whether the block is one that GRUB made or would write: its signature, its size, and every line ends.
+/// Whether GRUB made the block or could write it: its signature, its size, and every line ends.
 pub fn is_whole(block: &[u8]) -> bool {
     block.len() == SIZE && variables(block).is_ok_and(|(_, whole)| whole)
 }
 
-/// Whether there is a file with something in it (`[ -s FILE ]`). One that was made empty just now is waited for; an error says that
-/// it stayed so, and that nobody knows whether it is being written.
+/// Whether the file exists and is not empty (`[ -s FILE ]`). If it was truncated just now, this waits for content.
 ///
 /// # Errors
-/// As said.
+/// If it stays empty: it is unknown whether another tool is still writing it.
 pub fn has_content(path: &Path) -> Result<bool, String> {
     let start = Instant::now();
     loop {
@@ -103,13 +102,13 @@ pub fn has_content(path: &Path) -> Result<bool, String> {
     }
 }
 
-/// Whether it was written so short a time ago that somebody may still be at it.
+/// Whether it was written so recently that another tool may still be writing it.
 fn is_young(path: &Path) -> bool {
     let written = path.metadata().and_then(|m| m.modified());
     written.is_ok_and(|at| SystemTime::now().duration_since(at).unwrap_or_else(|ahead| ahead.duration()) < YOUNG)
 }
 
-/// The variables of a block in order, as GRUB's `grub_envblk_iterate` sees them, and whether the walk met its end in order.
+/// The variables of a block in order, as GRUB's `grub_envblk_iterate` sees them, and whether every line was well-formed to the end.
 ///
 /// # Errors
 /// [`Bad::Signature`].
@@ -138,7 +137,7 @@ pub fn variables(block: &[u8]) -> Result<(Vec<(String, String)>, bool), Bad> {
     Ok((found, true))
 }
 
-/// The index of the newline that ends the line, a `\` hiding the byte after it; past the end if there is none.
+/// The index of the newline that ends the line, where `\` escapes the byte after it; past the end if there is none.
 fn line_end(block: &[u8], mut at: usize) -> usize {
     while at < block.len() {
         match block[at] {
@@ -171,12 +170,12 @@ fn escape(value: &str) -> Vec<u8> {
     escaped
 }
 
-/// The value of the last variable of that name, as `load_env` leaves it.
+/// The value of a variable. If it occurs more than once, the last one counts, as for `load_env`.
 pub fn get(block: &[u8], name: &str) -> Option<String> {
     variables(block).ok()?.0.into_iter().rev().find(|(n, _)| n == name).map(|(_, v)| v)
 }
 
-/// The variables that one block has otherwise than another, with the other's values.
+/// The variables that differ between two blocks, with their values in `other`.
 pub fn differing(block: &[u8], other: &[u8]) -> Vec<(String, Option<String>)> {
     let names = [block, other].into_iter().filter_map(|b| variables(b).ok()).flat_map(|(all, _)| all);
     let mut differ: Vec<_> = names.map(|(name, _)| (name.clone(), get(other, &name))).collect();
@@ -186,10 +185,10 @@ pub fn differing(block: &[u8], other: &[u8]) -> Vec<(String, Option<String>)> {
     differ
 }
 
-/// A block of the same size with `changes` made: a value sets (in place, else at the end), none removes.
+/// A block of the same size with `changes` applied: a value sets a variable (in place, else at the end), none removes it.
 ///
 /// # Errors
-/// When the block is not exactly [`SIZE`] bytes with a signature and whole lines, or has no room.
+/// If the block is not exactly [`SIZE`] bytes with a signature and whole lines, or has no room.
 pub fn edit(block: &[u8], changes: &[(&str, Option<&str>)]) -> Result<Vec<u8>, Bad> {
     let (_, whole) = variables(block)?;
     if block.len() != SIZE {
@@ -224,7 +223,7 @@ fn replace(text: &[u8], name: &str, value: Option<&str>) -> Vec<u8> {
         let end = (line_end(text, at) + 1).min(text.len());
         let this = &text[at..end];
         if this.strip_prefix(name.as_bytes()).is_some_and(|r| r.first() == Some(&b'=')) {
-            // Of several lines of one name the last counts for GRUB; one is enough.
+            // If a variable has several lines, GRUB uses the last; one line is enough.
             if !done {
                 out.extend(line.iter().flatten());
             }
@@ -263,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_keeps_size_and_all_other_lines() {
+    fn an_edit_preserves_size_and_all_other_lines() {
         let b = block("# c\nsaved_entry=old\nkernelopts=root=/dev/sda1 ro\nnext_entry=n\n");
         let e = edit(&b, &[("saved_entry", Some("a new and longer one")), ("next_entry", None), ("added", Some("x\\y"))])
             .unwrap();
@@ -273,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_grub_would_not_write_is_not_written() {
+    fn a_block_that_grub_would_not_write_is_not_written() {
         assert_eq!(edit(b"", &[]), Err(Bad::Signature));
         assert_eq!(edit(&block("")[..1023], &[]), Err(Bad::Size(1023)));
         assert_eq!(edit(&block("saved_entry=x"), &[]), Err(Bad::Broken));

@@ -1,5 +1,5 @@
-//! A write of GRUB's environment block that a power cut leaves half done. The block is two sectors of a disk, which writes each whole or
-//! not at all, and not both at once. A write that changes both is noted before it is made, so that the next run can finish it.
+//! Repairs a write of GRUB's environment block that a power cut interrupted. The block is two disk sectors. A disk writes each sector whole
+//! or not at all, but not both at once. A write that changes both sectors is noted before it is made, so that the next run can finish it.
 
 use crate::boot::grubenv;
 use crate::boot::meanwhile::SetMeanwhile;
@@ -13,17 +13,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// The note, below the root: the path of the file and a newline, the block before and the block after.
+/// The note, below the root: the path of the file and a newline, the block before the write and the block after it.
 const NOTE: &str = "/var/lib/vfguard/records/grubenv-write";
-/// What a disk writes whole.
+/// The unit that a disk writes whole.
 const SECTOR: usize = 512;
-/// What GRUB itself writes while it starts the next kernel, or a service after it: EL's `10_reset_boot_success`, `12_menu_auto_hide` and
-/// `08_fallback_counting`, Debian's `recordfail`, and what `next_entry` leaves.
+/// Variables that GRUB itself writes while it starts the next kernel, or that a service writes afterwards: EL's `10_reset_boot_success`,
+/// `12_menu_auto_hide` and `08_fallback_counting`, Debian's `recordfail`, and those that `next_entry` involves.
 const BY_GRUB: [&str; 7] =
     ["boot_success", "boot_indeterminate", "boot_counter", "menu_show_once", "recordfail", "next_entry", "prev_saved_entry"];
 
-/// Writes a block over the one that is there, if that still is `before`: the file never changes its length or its disk blocks. `path` is
-/// the real one.
+/// Overwrites a block in place, if it still equals `before`: the file never changes its length or its disk blocks. `path` is the path on
+/// the disk, with links resolved.
 pub(in crate::boot) fn write(host: &Host, path: &Path, before: &[u8], after: &[u8]) -> Result<()> {
     let noted = both_sectors_differ(before, after) && note(host, path, before, after).is_ok();
     let place = host.place(host.name(path))?;
@@ -31,7 +31,7 @@ pub(in crate::boot) fn write(host: &Host, path: &Path, before: &[u8], after: &[u
     options.write(true).custom_flags(nix::libc::O_NOFOLLOW);
     let file = options.open(place.path()).with_context(|| format!("opening {}", path.display()))?;
     failpoint::hit("grubenv-before-write");
-    // One that another tool is writing is waited for.
+    // `grubenv::read` waits for another tool that is writing the file.
     if grubenv::read(path).map_or(true, |now| now != before) {
         let _ = host.remove(NOTE);
         return Err(SetMeanwhile.into());
@@ -40,7 +40,7 @@ pub(in crate::boot) fn write(host: &Host, path: &Path, before: &[u8], after: &[u
     failpoint::hit("grubenv-before-sync");
     file.sync_all().with_context(|| format!("syncing {}", path.display()))?;
     if noted {
-        // One that stays is found to be about a write that is whole.
+        // If the note stays, the next run finds that the write is whole and removes it.
         let _ = host.remove(NOTE);
     }
     Ok(())
@@ -50,17 +50,17 @@ fn both_sectors_differ(before: &[u8], after: &[u8]) -> bool {
     before.chunks(SECTOR).zip(after.chunks(SECTOR)).filter(|(a, b)| a != b).count() > 1
 }
 
-/// That it cannot be written (a full disk) hinders no hold.
+/// Writes the note. Its failure (a full disk) does not prevent a hold.
 fn note(host: &Host, path: &Path, before: &[u8], after: &[u8]) -> Result<()> {
     let path = host.name(path);
     host.write_atomic(NOTE, &[path.as_os_str().as_bytes(), b"\n", before, after].concat(), 0o600)
 }
 
-/// Finishes a write that a power cut left half done, and says so. A file that is whole and something else by now is another tool's, and
-/// stays.
+/// Finishes a write that a power cut interrupted, and returns a message if it did. A file that is whole and differs was written by another
+/// tool since, and is not touched.
 ///
 /// # Errors
-/// Those of taking the lock, and of writing the file; and where the file is neither whole nor what the cut can have left. The note then
+/// If the lock cannot be taken or the file cannot be written, or if the file is neither whole nor explained by the power cut. The note then
 /// stays.
 pub fn heal(host: &Host) -> Result<Option<String>> {
     if !host.exists(NOTE) {
@@ -96,8 +96,8 @@ fn parse(note: &[u8]) -> Option<(PathBuf, Vec<u8>, Vec<u8>)> {
     })
 }
 
-/// The block as it would be had the write been whole: none where it was, where it was not begun, or where something else was written. GRUB
-/// may have written its own variables into what the cut left; they stay as it set them.
+/// The block as the complete write would have left it. None if the write was complete, was not begun, or something else was written since.
+/// GRUB may have written its own variables into the interrupted block; their values stay.
 fn finished(now: &[u8], before: &[u8], after: &[u8]) -> Option<Vec<u8>> {
     let theirs = BY_GRUB.map(|name| (name, grubenv::get(now, name)));
     let theirs: Vec<(&str, Option<&str>)> = theirs.iter().map(|(name, value)| (*name, value.as_deref())).collect();
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_a_power_cut_left_half_done_is_finished_and_what_another_tool_wrote_stays() {
+    fn a_write_interrupted_by_a_power_cut_is_finished_and_what_another_tool_wrote_stays() {
         let (before, after) = (long("a-longer-entry"), long("entry"));
         let mix = |first: &[u8], second: &[u8]| [&first[..SECTOR], &second[SECTOR..]].concat();
         let theirs = grubenv::edit(&after, &[("theirs", Some("1"))]).unwrap();
@@ -141,7 +141,7 @@ mod tests {
             (mix(&before, &after), &after, true),
             (theirs.clone(), &theirs, false),
             (vec![], &vec![], false),
-            // GRUB has written since, into each of these.
+            // The same blocks after GRUB has written to each of them.
             (by_grub(&before), &by_grub(&before), false),
             (by_grub(&after), &by_grub(&after), false),
             (by_grub(&mix(&after, &before)), &by_grub(&after), true),
@@ -158,10 +158,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_write_that_changes_both_sectors_is_noted_and_a_note_that_is_cut_goes() {
+    fn only_a_write_that_changes_both_sectors_is_noted_and_a_truncated_note_is_removed() {
         let (_dir, host) = machine();
         let short = |value: &str| grubenv::edit(&long(value), &[("kernelopts", None)]).unwrap();
-        // Where the note cannot be written, the block is all the same; and where none is due, nothing is tried.
+        // If the note cannot be written, the block is written anyway; and where no note is due, none is tried.
         fs::create_dir_all(host.path(NOTE)).unwrap();
         for (before, after, noted) in [
             (short("a-longer-entry"), short("entry"), false),

@@ -1,4 +1,4 @@
-//! The end of a hold that is no promotion: what is ours goes out of the loader's files, and the default stays where it is if that can be.
+//! Ends a hold without a promotion: our lines are removed from the loader's files, and the default stays where it is if possible.
 
 use super::record::{Hold, RECORD};
 use crate::boot::choose;
@@ -8,17 +8,17 @@ use crate::host::Host;
 use crate::kernel::KernelRelease;
 use anyhow::Result;
 
-/// Ends a hold and leaves the default where it is: the held kernel is the wanted one now.
+/// Ends a hold and leaves the default where it is: the held kernel is now the wanted one.
 ///
 /// # Errors
-/// Those of reading and writing the loader's files.
+/// If the loader's files cannot be read or written.
 pub fn release(host: &Host, _lock: &BootLock) -> Result<()> {
     drop_mark(host, false)?;
     forget(host)
 }
 
-/// Takes the mark away, and leaves the default on the held kernel by the best means that does; without one it is given back. With `all`
-/// what is left of ours without a mark goes as well. The kernel that boots then, where that is known.
+/// Removes the mark and leaves the default on the held kernel by the best means that works; if none works, the previous default is
+/// restored. With `all`, our leftovers without a mark are removed too. Returns the kernel that then boots, if known.
 fn drop_mark(host: &Host, all: bool) -> Result<Option<KernelRelease>> {
     let now = choose::resolve(host);
     let lasting = now.lasting().map(|c| c.kernel.clone());
@@ -45,17 +45,17 @@ fn drop_mark(host: &Host, all: bool) -> Result<Option<KernelRelease>> {
     Ok(then)
 }
 
-/// Removes the record for good: one that a power cut brought back would bring back its hold.
+/// Removes the record durably: if a power cut restored the record, the hold would come back with it.
 pub(super) fn forget(host: &Host) -> Result<()> {
     host.remove_durably(RECORD).map(drop)
 }
 
-/// Takes all that is ours out of the loader's files, for the removal of vfguard, and leaves the record: should it be installed again, what
-/// was wanted is known. The default stays on the held kernel where the loader obeys a saved one, and else is given back. The kernel that
-/// boots then, where that is known.
+/// Removes everything of ours from the loader's files when vfguard is uninstalled, and keeps the record, so that the wanted kernel is known
+/// if vfguard is installed again. The default stays on the held kernel if the loader obeys a saved default, else the previous default is
+/// restored. Returns the kernel that then boots, if known.
 ///
 /// # Errors
-/// Those of reading and writing the loader's files and the record.
+/// If the loader's files cannot be read or written, or the record cannot be written.
 pub fn unmark(host: &Host, _lock: &BootLock, hold: &Hold) -> Result<Option<KernelRelease>> {
     if Hold::read(host).is_none_or(|record| record.told() != hold.told()) {
         hold.write(host)?;
@@ -63,16 +63,16 @@ pub fn unmark(host: &Host, _lock: &BootLock, hold: &Hold) -> Result<Option<Kerne
     drop_mark(host, true)
 }
 
-/// For the removal of vfguard, once no hold is on: what [`hold_with`](super::hold_with) had the loader obey is taken back, where the default
-/// stays what it is. What a person should know.
+/// When vfguard is uninstalled and no hold is on: undoes the change by which [`hold_with`](super::hold_with) made the loader obey a saved
+/// default, if the default stays the same without it. Returns a message for the user.
 pub fn unteach(host: &Host, _lock: &BootLock) -> Option<String> {
     choose::resolve(host).asked?.loader.unteach(host)
 }
 
-/// The same where no hold is on: something of ours may be left that somebody changed.
+/// Like [`unmark`] where no hold is on: leftovers of ours may remain that somebody edited.
 ///
 /// # Errors
-/// Those of reading and writing the loader's files.
+/// If the loader's files cannot be read or written.
 pub fn clean(host: &Host, _lock: &BootLock) -> Result<Option<KernelRelease>> {
     drop_mark(host, true)
 }

@@ -1,4 +1,4 @@
-//! Which of a loader's means to move the default would be obeyed.
+//! Chooses the means of moving the default that the loader would obey.
 
 use crate::boot::loader::Loader;
 use crate::boot::meanwhile::SetMeanwhile;
@@ -10,7 +10,7 @@ use crate::host::Host;
 use crate::kernel::KernelRelease;
 use anyhow::Result;
 
-/// The first means of a move that would take, by what the loader would do with it in memory.
+/// The first means of moving the default that would take effect, judged by what the loader would do with it in memory.
 pub(super) fn obeyed(
     host: &Host,
     loader: &Loader,
@@ -31,7 +31,7 @@ pub(super) fn obeyed(
             Err(e) => hindered = hindered.or(Some(e)),
         }
     }
-    // A means that could not even be tried may be the one that is obeyed.
+    // A means that could not be tried may be the one that the loader obeys, so its error comes first.
     Err(hindered.or(ignored).unwrap_or_else(|| disobeyed(host, loader, to, None)))
 }
 
@@ -40,7 +40,7 @@ pub(super) fn disobeyed(host: &Host, loader: &Loader, to: &KernelRelease, next: 
     advise(format!("with the boot default set to {to}, the boot loader would still start {next}"), loader.remedy(host))
 }
 
-/// Works out a move of the default `from` what it is, by the very bytes that it changes.
+/// Works out a move of the default, and checks on the very bytes that it changes that the default still is `from`.
 pub(super) fn plan_from(
     host: &Host,
     loader: &Loader,

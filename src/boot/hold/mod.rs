@@ -1,6 +1,6 @@
-//! The boot default: held on a proven kernel, promoted to the wanted one. What a move comes to is worked out by the loader's own rules
-//! before anything is written, and nothing is where it would have no effect: a watch of these files would start the next try. Then the
-//! record comes first, the files are resolved again, and a move that did not take is an error with everything put back.
+//! The boot default: held on a proven kernel, promoted to the wanted one. The effect of a move is worked out by the loader's own rules
+//! before anything is written. A move without effect is not written, since a watch on these files would start the next try. Then the record
+//! is written first, the files are resolved again, and a move that did not take effect is undone and reported as an error.
 
 mod end;
 mod means;
@@ -33,13 +33,13 @@ use std::time::Duration;
 pub struct Change {
     /// Whether anything was written.
     pub changed: bool,
-    /// The kernel that the default is now.
+    /// The kernel that is the default now.
     pub kernel: KernelRelease,
     /// A sentence for the journal and the audit log.
     pub what: String,
 }
 
-/// The one loader in charge, with what it does now.
+/// The loader in charge, and what it would do now.
 fn in_charge(host: &Host) -> Result<(Asked, NextBoot)> {
     let answer = choose::resolve(host);
     match answer.asked.clone() {
@@ -51,15 +51,15 @@ fn in_charge(host: &Host) -> Result<(Asked, NextBoot)> {
     }
 }
 
-/// Between the two looks that say that the default was moved.
+/// The pause between the two looks that establish that the default was moved.
 const BETWEEN: Duration = Duration::from_millis(20);
 
-/// Whether a move was given up because somebody else sets the default: what is to be done has to be judged anew.
+/// Whether a move was abandoned because somebody else set the default: the machine then has to be judged again.
 pub fn was_set_meanwhile(error: &anyhow::Error) -> bool {
     error.downcast_ref::<SetMeanwhile>().is_some()
 }
 
-/// Moves the default, resolves again and compares; puts everything back where it did not take.
+/// Moves the default, resolves again and compares; undoes the move if it did not take effect.
 fn moved(
     host: &Host,
     loader: &Loader,
@@ -82,8 +82,8 @@ fn moved(
     Err(error)
 }
 
-/// Whether the default was moved from the kernel that it was held on. Looked at twice, by files that are whole: a file that another
-/// tool is writing says nothing. With `named`, the files must name another default; else it is enough that another kernel boots.
+/// Whether the default was moved away from the held kernel. Looks twice, and only at whole files: a file that another tool is writing
+/// proves nothing. With `named`, the files must name another default; without it, it is enough that another kernel boots.
 fn moved_away(host: &Host, named: bool) -> bool {
     let look = || {
         let asked = choose::resolve(host).asked?;
@@ -98,14 +98,14 @@ fn moved_away(host: &Host, named: bool) -> bool {
     }
 }
 
-/// Holds the default on `to`: what would boot else is recorded first.
+/// Holds the default on `to`, after recording what would boot otherwise.
 ///
 /// # Errors
-/// When no loader is known, no entry starts `to`, or a write fails or does not take; the default then is as it was.
+/// If no loader is known, no entry starts `to`, or a write fails or has no effect; the default is then unchanged.
 pub fn hold(host: &Host, _lock: &BootLock, to: &KernelRelease) -> Result<Change> {
     for _ in 1..ATTEMPTS {
         match try_hold(host, to) {
-            // What is set by now is what is wanted.
+            // Retry: what somebody has just set is the wanted default.
             Err(e) if was_set_meanwhile(&e) => std::thread::sleep(BETWEEN),
             held => return held,
         }
@@ -113,10 +113,10 @@ pub fn hold(host: &Host, _lock: &BootLock, to: &KernelRelease) -> Result<Change>
     try_hold(host, to)
 }
 
-/// The same where the loader may be made to obey a default that is moved, once, if the `settings` allow that and no means is there.
+/// Like [`hold`], but if no means works and the `settings` allow it, it first makes the loader obey a saved default, once.
 ///
 /// # Errors
-/// Those of [`hold`], and of making it; all then is as it was.
+/// Those of [`hold`], and of changing the loader's configuration; everything is then unchanged.
 pub fn hold_with(host: &Host, lock: &BootLock, settings: &Boot, to: &KernelRelease) -> Result<Change> {
     let held = hold(host, lock, to);
     let Some(error) = held.as_ref().err().filter(|e| settings.edit_grub_defaults && !was_set_meanwhile(e)) else {
@@ -162,11 +162,11 @@ fn try_hold(host: &Host, to: &KernelRelease) -> Result<Change> {
         None => format!("{wanted} is not proven to come up with its network"),
     };
     let record = Hold { wanted: wanted.clone(), entry, held: to.clone(), when, why: why.clone(), declined: None };
-    // The mark in the loader's own files says the same, so a full disk hinders no hold.
+    // The mark in the loader's own files says the same, so a full disk does not prevent a hold.
     let unrecorded = record.write(host).err();
     failpoint::hit("hold-recorded-before-move");
     if let Err(error) = moved(host, &loader, seen.lasting.as_ref(), to, None, Purpose::Hold(Some(&wanted))) {
-        // That the record cannot be put back either (a full disk) is not the cause.
+        // The cause to report is `error`, not that the record cannot be restored (a full disk).
         let _ = match seen.record {
             Some(before) => before.write(host),
             None => host.remove(RECORD).map(drop),
@@ -190,19 +190,20 @@ fn try_hold(host: &Host, to: &KernelRelease) -> Result<Change> {
     Ok(Change { changed: true, kernel: to.clone(), what })
 }
 
-/// What would boot, and by which entry, while the default is held on `to`: what is told of a hold that is on, else what boots `now`.
+/// What would boot, and by which entry, while the default is held on `to`: from the record or mark of the current hold, else what boots
+/// `now`.
 fn kept(host: &Host, loader: &Loader, now: &NextBoot, seen: &Seen, to: &KernelRelease) -> (KernelRelease, String) {
     if let Some(HeldOff { kernel: wanted, .. }) = seen.held_off(host) {
         let entry = wanted_entry(host, &wanted).map(|c| c.entry).unwrap_or_default();
         return (wanted, entry);
     }
     match (&seen.record, now.lasting()) {
-        // A default that is not the held one was set since, by a package or a person: that is what is wanted now.
+        // A default other than the held one was set since, by a package or a person, and is the wanted one.
         (Some(record), Some(_)) if !moved_away(host, false) => (record.wanted.clone(), record.entry.clone()),
         (_, Some(next)) => (next.kernel.clone(), next.entry.clone()),
         (Some(record), None) => (record.wanted.clone(), record.entry.clone()),
         (None, None) => match now.kernels.iter().find(|c| c.role == BootRole::Next) {
-            // One that stops at the loader was the default all the same. Where its image is gone for good, nothing is wanted any more.
+            // The default stops at the loader, but it still was the default. If its image is gone for good, nothing is wanted any more.
             Some(stopped) if stopped.absent && locks::transaction(host).is_none() => (to.clone(), String::new()),
             Some(stopped) => (stopped.kernel.clone(), stopped.entry.clone()),
             None => {
@@ -213,7 +214,7 @@ fn kept(host: &Host, loader: &Loader, now: &NextBoot, seen: &Seen, to: &KernelRe
     }
 }
 
-/// Record and mark of a hold belong together: the one that is lost (another tool wrote the mark away), or tells of another kernel, is made
+/// Makes record and mark of a hold complete: a missing one (another tool overwrote the mark), or one that names another kernel, is written
 /// again.
 fn complete(host: &Host, loader: &Loader, seen: &Seen, to: &KernelRelease) -> Result<()> {
     let marked = seen.mark.as_ref().is_some_and(|mark| mark.held == *to);
@@ -221,7 +222,7 @@ fn complete(host: &Host, loader: &Loader, seen: &Seen, to: &KernelRelease) -> Re
         Some(_) if marked || !loader.always_marks() => Ok(()),
         Some(record) => moved(host, loader, Some(to), to, None, Purpose::Hold(Some(&record.wanted))),
         None if marked => {
-            // Where there is no room for it, the mark alone keeps the hold.
+            // If there is no room for the record, the mark alone keeps the hold.
             let _ = recovered(host, seen).map(|hold| hold.write(host));
             Ok(())
         }
@@ -229,18 +230,18 @@ fn complete(host: &Host, loader: &Loader, seen: &Seen, to: &KernelRelease) -> Re
     }
 }
 
-/// The hold that only its mark tells of.
+/// The hold as far as its mark alone describes it.
 fn recovered(host: &Host, seen: &Seen) -> Option<Hold> {
     let (HeldOff { kernel: wanted, .. }, held) = (seen.held_off(host)?, seen.held()?.clone());
     let entry = wanted_entry(host, &wanted).map(|c| c.entry).unwrap_or_default();
     Some(Hold { wanted, entry, held, when: String::new(), why: "the record of why is lost".into(), declined: None })
 }
 
-/// Moves the default to the wanted kernel and ends the hold. Without a hold nothing is done. `judged` is what was wanted when the
-/// kernels were judged: another one would start unjudged.
+/// Moves the default to the wanted kernel and ends the hold. Does nothing without a hold. `judged` is the kernel that was wanted when the
+/// kernels were judged: any other would start unjudged.
 ///
 /// # Errors
-/// Those of [`hold`], and when another kernel is wanted by now; the hold then stays.
+/// Those of [`hold`], and if another kernel has become the wanted one; the hold then stays.
 pub fn promote(host: &Host, lock: &BootLock, judged: Option<&KernelRelease>) -> Result<Change> {
     let (Asked { loader, .. }, now) = in_charge(host)?;
     let held_off = held_off(host, &now);
@@ -274,36 +275,36 @@ pub fn promote(host: &Host, lock: &BootLock, judged: Option<&KernelRelease>) -> 
     moved(host, &loader, from, &wanted, entry.as_deref(), Purpose::Promotion)?;
     failpoint::hit("promoted-before-record");
     let mut what = format!("the boot default is {wanted}, and the hold has ended");
-    // The default is moved, and that is what counts: a record of another default is believed by nobody.
+    // The default is moved, which is what counts; a record that names another default is ignored.
     if let Err(e) = end::forget(host) {
         what += &format!(" (its record stays: {e:#})");
     }
     Ok(Change { changed: true, what, kernel: wanted })
 }
 
-/// What would boot without our hold, while one is on: what the loader's files say, where they do; else what its mark or record tells; if
-/// that is lost or its kernel gone, the first kernel of the loader's menu. And what is wanted, which no declined kernel is. None if no
-/// hold is on: then what boots is what is wanted. See `steps::told`.
+/// What would boot without the current hold: what the loader's files say, if they do; else what its mark or record says; if that is lost or
+/// its kernel is gone, the first kernel of the loader's menu. Also what is wanted, which is never a declined kernel. None if no hold is on:
+/// then the kernel that boots is the wanted one. See `steps::told`.
 pub fn held_off(host: &Host, now: &NextBoot) -> Option<HeldOff> {
     Seen::new(host, now).held_off(host)
 }
 
-/// The hold that is on: by its record or, where that is lost or tells of another kernel, by its mark on the boot loader. None where the
-/// default was moved since.
+/// The current hold: from its record or, if that is lost or names another kernel, from its mark in the loader's files. None if the default
+/// was moved since.
 pub fn held(host: &Host) -> Option<Hold> {
     let now = choose::resolve(host);
     let seen = Seen::new(host, &now);
     match (&seen.record, seen.held()) {
         (Some(record), Some(held)) if record.held == *held => Some(for_now(host, &seen, record.clone())),
         (_, Some(_)) => recovered(host, &seen).map(|hold| for_now(host, &seen, hold)),
-        // Where something else starts for certain, nothing is held, whatever the record says.
+        // If another kernel starts for certain, nothing is held, whatever the record says.
         (Some(_), None) if now.loader_certain && now.lasting().is_some() => None,
         (Some(record), None) => (!moved_away(host, false)).then(|| record.clone()),
         (None, None) => None,
     }
 }
 
-/// A hold with what is wanted now.
+/// The hold with the kernel that is wanted now.
 fn for_now(host: &Host, seen: &Seen, hold: Hold) -> Hold {
     match seen.held_off(host) {
         Some(HeldOff { wanted: Some(wanted), .. }) => Hold { wanted, ..hold },
@@ -312,8 +313,8 @@ fn for_now(host: &Host, seen: &Seen, hold: Hold) -> Hold {
     }
 }
 
-/// A hold whose default somebody moved since has ended; its record goes, so that it does not come to life again when the default
-/// is one day set to the kernel that it was held on. Only where the loader's files, read whole, name another default.
+/// Ends a hold whose default somebody has moved. Its record is removed, so that it cannot take effect later if the default is set to the
+/// formerly held kernel again. Only if the loader's files, read whole, name another default.
 ///
 /// # Errors
 /// Those of [`release`].
@@ -324,8 +325,8 @@ pub fn forget_stale(host: &Host, lock: &BootLock, now: &NextBoot) -> Result<()> 
     Ok(())
 }
 
-/// The entry by which the wanted kernel would start, with its ramdisks and command line: a kernel is judged by them before the
-/// default is moved to it, not after.
+/// The entry by which the wanted kernel would start, with its ramdisks and command line: the kernel is judged by them before the default is
+/// moved to it.
 pub fn wanted_entry(host: &Host, wanted: &KernelRelease) -> Option<Candidate> {
     let now = choose::resolve(host);
     if let Some(unheld) = Seen::new(host, &now).unheld(host).filter(|c| c.kernel == *wanted) {
@@ -336,10 +337,10 @@ pub fn wanted_entry(host: &Host, wanted: &KernelRelease) -> Option<Candidate> {
     entries.min_by_key(|c| (c.stops.is_some(), Some(&c.entry) != recorded.as_ref(), plan::is_rescue(&c.cmdline)))
 }
 
-/// Ends what is set for the next boot only (`next_entry`, LoaderEntryOneShot), resolves again and compares.
+/// Clears the one-shot default (`next_entry`, LoaderEntryOneShot), resolves again and compares.
 ///
 /// # Errors
-/// When it cannot be written or does not take; it then is as it was.
+/// If it cannot be written or has no effect; it is then unchanged.
 pub fn clear_once(host: &Host, _lock: &BootLock) -> Result<Change> {
     let (asked, before) = in_charge(host)?;
     let once = before.kernels.iter().find(|c| c.role == BootRole::Once).map(|c| c.kernel.clone());

@@ -1,4 +1,4 @@
-//! The record of a hold, and what it, the mark and the boot loader tell together.
+//! The record of a hold, and what record, mark and boot loader say together.
 
 use crate::boot::declined;
 use crate::boot::loader::Asked;
@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 /// The record of a hold, below the root.
 pub const RECORD: &str = "/var/lib/vfguard/records/hold.json";
 
-/// A hold that is on.
+/// A current hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
-    /// What would boot without it, declined kernels skipped; the held kernel where that leaves none.
+    /// The kernel that would boot without the hold, declined kernels skipped; the held kernel if none is left.
     pub wanted: KernelRelease,
     /// The wanted kernel's entry.
     pub entry: String,
@@ -25,22 +25,23 @@ pub struct Hold {
     pub when: String,
     /// Why.
     pub why: String,
-    /// The declined kernel that it keeps off, where nothing else is wanted. Not in the record: that list is one of its own.
+    /// The declined kernel that the hold keeps from booting, where nothing else is wanted. Not stored in this record: declined kernels have
+    /// their own list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declined: Option<KernelRelease>,
 }
 
-/// What a hold keeps from booting.
+/// The kernel that a hold keeps from booting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldOff {
     /// The kernel that would boot without it.
     pub kernel: KernelRelease,
-    /// What is wanted: that kernel or, where it is declined, a newer one. None where the hold stays to keep the declined one off.
+    /// The wanted kernel: the same or, if that is declined, a newer one. None if the hold stays because the other kernel is declined.
     pub wanted: Option<KernelRelease>,
 }
 
 impl Hold {
-    /// The record, if there is one that can be read.
+    /// Reads the record, if there is a readable one.
     pub fn read(host: &Host) -> Option<Hold> {
         serde_json::from_slice(&host.read(RECORD).ok()?).ok()
     }
@@ -65,7 +66,7 @@ impl Hold {
     }
 }
 
-/// What is told of a hold, and what starts.
+/// What record and mark say about a hold, and what starts.
 pub(super) struct Seen {
     pub record: Option<Hold>,
     told: Option<HoldMark>,
@@ -78,7 +79,7 @@ impl Seen {
     pub fn new(host: &Host, now: &NextBoot) -> Seen {
         let record = Hold::read(host);
         let told = record.as_ref().map(Hold::told);
-        // What started without a look at the loader (`boot.loader = "none"`) may be held from before.
+        // With `boot.loader = "none"` the loader was not asked, but a hold from before that setting may still be on.
         let asked = now.asked.clone().or_else(|| choose::resolve(host).asked);
         let mark = asked.as_ref().and_then(|asked| asked.loader.mark(host, asked));
         Seen { record, told, mark, lasting: now.lasting().map(|c| c.kernel.clone()), asked }
@@ -93,13 +94,13 @@ impl Seen {
         told::has_ended(self.told.as_ref(), self.mark.as_ref(), self.lasting.as_ref())
     }
 
-    /// What the hold that is on keeps from booting, and what is wanted.
+    /// What the current hold keeps from booting, and what is wanted.
     pub fn held_off(&self, host: &Host) -> Option<HeldOff> {
         let loader = &self.asked.as_ref()?.loader;
         let installed = |kernel: &KernelRelease| installed::image(host, kernel).is_some();
         let menu = || std::iter::once_with(|| loader.menu(host)).flatten().map(|c| c.kernel);
         let told = told::wanted_of(self.told.as_ref(), self.mark.as_ref(), self.lasting.as_ref(), installed, menu())?;
-        // Where the files themselves say what would boot, that counts: another kernel may have come since.
+        // What the loader's files say takes precedence: another kernel may have been installed since.
         let by_files = self.unheld(host).map(|c| c.kernel).filter(installed);
         let said = by_files.is_some() && self.asked.as_ref().is_some_and(|asked| loader.ends_one_way(host, asked));
         let declined = declined::read(host);
@@ -107,7 +108,7 @@ impl Seen {
         let kernel = by_files.filter(|kernel| said || !is_declined(kernel)).unwrap_or(told);
         let wanted = match (is_declined(&kernel), said) {
             (false, _) => Some(kernel.clone()),
-            // No end of the hold leads anywhere else.
+            // Ending the hold can lead to no other kernel.
             (true, true) => None,
             (true, false) => {
                 let may = |kernel: &KernelRelease| installed(kernel) && !is_declined(kernel);
@@ -117,7 +118,7 @@ impl Seen {
         Some(HeldOff { kernel, wanted })
     }
 
-    /// What would boot without the hold that is on, where the loader's files say that.
+    /// What would boot without the current hold, if the loader's files say it.
     pub fn unheld(&self, host: &Host) -> Option<Candidate> {
         let asked = self.asked.as_ref()?;
         let answer = asked.loader.unheld(host, asked).filter(|answer| answer.loader_certain)?;

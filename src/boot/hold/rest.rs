@@ -1,6 +1,6 @@
-//! A rest after a hold that was written, did not take and was undone. The watch sees such writes and would start the next try at once and
-//! without end. What a hold is worked out from has to change before it is tried again, or half an hour to pass. A hold that is refused in
-//! memory writes nothing, and needs no rest.
+//! A rest after a hold that was written, had no effect and was undone. The watch on the loader's files sees such writes and would start the
+//! next try at once, in an endless loop. The hold is tried again only if its inputs have changed or half an hour has passed. A hold that is
+//! refused in memory writes nothing and needs no rest.
 
 use crate::boot::loader::Asked;
 use crate::boot::ready;
@@ -10,13 +10,13 @@ use crate::kernel::KernelRelease;
 use anyhow::Error;
 use std::time::Duration;
 
-/// Below the root: the digest of what it was worked out from, the message and the remedy, a line each.
+/// Below the root: the digest of the hold's inputs, the message and the remedy, one per line.
 const FILE: &str = "/run/vfguard/hold-failed";
-/// What a loader's own tools make its configuration of.
+/// The files from which a loader's own tools generate its configuration.
 const SETTINGS: [&str; 3] = ["/etc/default/grub", "/etc/default/grub.d", "/etc/grub.d"];
 const REST: Duration = Duration::from_secs(30 * 60);
 
-/// A hold on `to` has failed now. Where that cannot be written down (a full /run), there is no rest.
+/// Starts the rest: a hold on `to` has failed now. If this cannot be recorded (a full /run), there is no rest.
 pub(in crate::boot) fn begin(host: &Host, asked: &Asked, to: &KernelRelease, error: &Error) {
     let line = |text: String| text.replace('\n', " ");
     let (message, remedy) = (format!("{error:#}"), crate::error::remedy(error).unwrap_or_default().to_owned());
@@ -24,7 +24,7 @@ pub(in crate::boot) fn begin(host: &Host, asked: &Asked, to: &KernelRelease, err
     let _ = host.write_atomic(FILE, text.as_bytes(), 0o644);
 }
 
-/// Why a hold on `to` is not tried now, if so: what it came to the last time.
+/// The error of the last try, if a hold on `to` is not to be tried now.
 pub(in crate::boot) fn is_on(host: &Host, asked: &Asked, to: &KernelRelease) -> Option<Error> {
     let text = host.read_text(FILE).ok()?;
     // A clock that was set back ends the rest.
@@ -34,7 +34,7 @@ pub(in crate::boot) fn is_on(host: &Host, asked: &Asked, to: &KernelRelease) -> 
     Some(advise(format!("{} (tried once, and not again until something changes)", lines.next()?), lines.next()?))
 }
 
-/// A hold is on.
+/// Ends the rest: a hold is on.
 pub(super) fn end(host: &Host) {
     let _ = host.remove(FILE);
 }

@@ -9,14 +9,14 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::Duration;
 
-/// With a value other than 0 here, a sync of XFS also starts what else happens every 30 seconds only: that what its log holds is written
-/// to its place (`xfs_fs_sync_fs` in fs/xfs/xfs_super.c, from Linux 2.6.32 to 6.19; later ones only warn of whoever writes here).
+/// With a value other than 0 here, a sync of XFS also starts the work that otherwise happens only every 30 seconds: writing the contents of
+/// its log to their final places (`xfs_fs_sync_fs` in fs/xfs/xfs_super.c, from Linux 2.6.32 to 6.19; later kernels only warn if this is
+/// written).
 const LAPTOP_MODE: &str = "/proc/sys/vm/laptop_mode";
-/// Those writes are begun and not waited for; a second sync begins those that the first could not.
+/// The sync starts those writes without waiting for them; a second sync starts those that the first could not.
 const WRITES: Duration = Duration::from_millis(100);
 
-/// Makes a change below /boot durable for GRUB: freeze and thaw where /boot is a file system of its own with a journal, else a
-/// sync of it.
+/// Makes a change below /boot durable for GRUB: freeze and thaw if /boot is a separate file system with a journal, else a sync.
 pub fn flush(host: &Host, path: &Path) -> Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let open = File::open(directory).with_context(|| format!("opening {}", directory.display()))?;
@@ -37,7 +37,7 @@ pub fn flush(host: &Host, path: &Path) -> Result<()> {
 
 fn sync(open: &File) -> nix::Result<()> {
     match nix::unistd::syncfs(open) {
-        // Before Linux 2.6.39 there is no way to name one file system.
+        // Before Linux 2.6.39 a single file system cannot be synced.
         Err(Errno::ENOSYS) => {
             nix::unistd::sync();
             Ok(())
@@ -46,7 +46,7 @@ fn sync(open: &File) -> nix::Result<()> {
     }
 }
 
-/// Syncs an XFS that may not be frozen. Where the kernel's setting cannot be had, what was written comes to its place within 30 seconds.
+/// Syncs an XFS that cannot be frozen. If the kernel setting is not available, the data reaches its final place within 30 seconds.
 fn sync_xfs(host: &Host, open: &File) -> nix::Result<()> {
     let release = host.read_text("/proc/sys/kernel/osrelease").unwrap_or_default();
     let major: u32 = release.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
@@ -58,7 +58,7 @@ fn sync_xfs(host: &Host, open: &File) -> nix::Result<()> {
     });
     std::thread::sleep(WRITES);
     if set {
-        // It says how eagerly Linux writes and no more; should this fail, nothing else does.
+        // The setting only controls how eagerly Linux writes, so a failure here has no other effect.
         let _ = fs::write(LAPTOP_MODE, "0");
     }
     synced

@@ -1,20 +1,20 @@
-//! The mark of a hold in a loader's own files, should the record be lost or never have been written (a full disk).
+//! The mark of a hold in a loader's own files, in case the record is lost or could never be written (a full disk).
 
 use super::told::HoldMark;
 use crate::host::{files, Host};
 use crate::kernel::KernelRelease;
 use std::path::Path;
 
-/// The variables in GRUB's environment that say a hold is on, and what would boot without it. GRUB does not know them.
+/// The variables in GRUB's environment that say that a hold is on, and what would boot without it. GRUB itself ignores them.
 pub(in crate::boot) const MARK: &str = "vfguard_hold";
 pub(in crate::boot) const MARK_WANTED: &str = "vfguard_wanted";
-/// What was saved before the hold, empty where nothing was: a promotion puts it back. Where the shell of vfguard-fail-closed.service held,
-/// which knows entries and no kernels, it tells what is wanted as well.
+/// The saved default from before the hold, empty if there was none: a promotion restores it. After a hold by the shell script of
+/// vfguard-fail-closed.service, which knows entries but not kernels, it also identifies the wanted kernel.
 pub(in crate::boot) const MARK_ENTRY: &str = "vfguard_entry";
-/// The same in text files: the held kernel, then the wanted one.
+/// The mark in text files: the held kernel, then the wanted one.
 pub(in crate::boot) const COMMENT: &str = "# vfguard-hold ";
 
-/// The mark in GRUB's environment, or no mark.
+/// The variables of a mark in GRUB's environment, or of none.
 pub(in crate::boot) fn variables<'a>(
     held: Option<&'a str>,
     wanted: Option<&'a str>,
@@ -35,7 +35,7 @@ pub(in crate::boot) fn in_text(host: &Host, path: &Path) -> Option<HoldMark> {
     parse(&String::from_utf8_lossy(line))
 }
 
-/// What stands behind the word of a mark.
+/// Parses the rest of a mark, after its keyword.
 pub(in crate::boot) fn parse(mark: &str) -> Option<HoldMark> {
     let mut words = mark.split_ascii_whitespace();
     Some(HoldMark { held: words.next()?.parse().ok()?, wanted: words.next().and_then(|w| w.parse().ok()) })

@@ -1,4 +1,4 @@
-//! The steps of which a move of the boot default is made: worked out by a loader, written and undone here.
+//! The writes of which a move of the boot default consists: a loader works them out; they are made and undone here.
 
 pub(super) mod flush;
 pub(super) mod mark;

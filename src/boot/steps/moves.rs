@@ -1,4 +1,4 @@
-//! Making the moves that [`plan`](super::plan) works out: GRUB's environment file in place, other files as new ones, variables by
+//! Makes the moves that [`plan`](super::plan) describes: GRUB's environment file in place, other files by replacement, variables by
 //! bootctl(1). Each can be undone byte by byte.
 
 use super::flush::flush;
@@ -21,10 +21,10 @@ const OVERTAKEN: Duration = Duration::from_millis(50);
 const MAX_FILE: u64 = 4 << 20;
 /// A new file needs a block or two, and its directory may need one.
 const ROOM: u64 = 16 << 10;
-/// How often a move is made that another tool undoes or gets ahead of.
+/// How often a move is tried if another tool undoes it or writes first.
 pub(in crate::boot) const ATTEMPTS: usize = 4;
 
-/// What was changed, as it was.
+/// What was changed, with its previous content.
 pub(in crate::boot) enum Undo {
     /// A file that was replaced; none where there was none.
     File { path: PathBuf, before: Option<Vec<u8>> },
@@ -32,12 +32,12 @@ pub(in crate::boot) enum Undo {
     Env { path: PathBuf, before: Vec<u8>, after: Vec<u8> },
     /// A variable of systemd-boot, with its attributes.
     Variable { choice: efi::Choice, before: Option<Vec<u8>> },
-    /// Several, in the order in which they were changed.
+    /// Several changes, in the order in which they were made.
     All(Vec<Undo>),
 }
 
 impl Undo {
-    /// Puts it back, the way it was changed.
+    /// Restores the previous content, the same way it was changed.
     pub(in crate::boot) fn undo(self, host: &Host) -> Result<()> {
         match self {
             Undo::File { path, before: None } => remove(host, &path),
@@ -47,34 +47,35 @@ impl Undo {
                 if now == after {
                     return torn::write(host, &path, &after, &before);
                 }
-                // Another tool wrote since; what it wrote stays. Only what still stands as we wrote it is put back.
+                // Another tool has written since, and its changes stay. Only variables that still have the values that we wrote are
+                // restored.
                 let mut ours = grubenv::differing(&after, &before);
                 ours.retain(|(name, _)| grubenv::get(&now, name) == grubenv::get(&after, name));
                 let ours: Vec<_> = ours.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
                 torn::write(host, &path, &now, &grubenv::edit(&now, &ours)?)
             }
             Undo::Variable { choice, before } => choice.put(host, before),
-            // One that cannot be put back keeps no other from it.
+            // A failure to restore one does not keep the others from being restored.
             Undo::All(all) => all.into_iter().rev().map(|undo| undo.undo(host)).fold(Ok(()), Result::and),
         }
     }
 
-    /// Whether another tool has written since, from what it had read before our write: then that is lost. Looked at after a moment,
-    /// in which such a tool comes to its end.
+    /// Whether another tool has overwritten our write with what it had read before it. This looks after a pause, by the end of which such a
+    /// tool is done.
     pub(in crate::boot) fn overtaken(&self) -> bool {
         match self {
             Undo::Env { path, after, .. } => {
                 std::thread::sleep(OVERTAKEN);
                 grubenv::read(path).map_or(true, |now| now != *after)
             }
-            // Nothing reads these, changes what it read and writes it back.
+            // No tool reads these, changes what it read and writes it back.
             Undo::File { .. } | Undo::Variable { .. } => false,
             Undo::All(all) => all.iter().any(Undo::overtaken),
         }
     }
 }
 
-/// Makes a move, where the files still are what it was worked out from. Where a write fails, the ones before it are undone.
+/// Makes a move, if the files still have the content that it was worked out from. If a write fails, the earlier ones are undone.
 pub(in crate::boot) fn make(host: &Host, plan: Move) -> Result<Undo> {
     let mut done = Vec::new();
     for step in plan.steps {
@@ -116,10 +117,10 @@ fn write(host: &Host, step: Step) -> Result<Undo> {
     }
 }
 
-/// Whether the files of a move could be written, without writing any: a write that fails would wake whoever watches them.
+/// Checks that the files of a move could be written, without writing: a failing write would wake whoever watches the files.
 ///
 /// # Errors
-/// What stands in the way, with what mends it.
+/// What prevents it, with the fix.
 pub(in crate::boot) fn can_be_made(plan: &Move) -> Result<()> {
     for step in plan.steps.iter().filter(|step| step.way == Way::Replace && step.before != step.after) {
         let directory = step.at.parent().unwrap_or(Path::new("/"));
@@ -131,7 +132,7 @@ pub(in crate::boot) fn can_be_made(plan: &Move) -> Result<()> {
         let needed = step.after.as_ref().map_or(0, |after| after.len() as u64 + ROOM);
         let full = nix::sys::statvfs::statvfs(directory).is_ok_and(|fs| {
             let free = fs.blocks_free() * fs.fragment_size();
-            // A file system without a fixed number of files says 0 of 0.
+            // A file system without a fixed number of inodes reports 0 of 0.
             free < needed || (needed > 0 && fs.files() > 0 && fs.files_free() == 0)
         });
         if full {
@@ -149,12 +150,12 @@ fn remove(host: &Host, path: &Path) -> Result<()> {
     flush(host, path)
 }
 
-/// Replaces a file of /boot whole, keeping its mode and owner, and makes that visible to a loader that reads no journal.
+/// Replaces a file of /boot as a whole, keeping its mode and owner, and makes that visible to a loader that reads no journal.
 pub(in crate::boot) fn replace(host: &Host, path: &Path, content: &[u8]) -> Result<()> {
     let before = std::fs::metadata(path).ok();
     host.write_atomic(host.name(path), content, before.as_ref().map_or(0o644, |m| m.mode() & 0o7777))?;
     if let Some(before) = before {
-        // Who may not give files away (a test) owns what it wrote.
+        // Without the right to change owners (in a test), the file keeps our owner.
         let _ = host
             .place(host.name(path))
             .map(|file| std::os::unix::fs::lchown(file.path(), Some(before.uid()), Some(before.gid())));
@@ -162,16 +163,16 @@ pub(in crate::boot) fn replace(host: &Host, path: &Path, content: &[u8]) -> Resu
     flush(host, path)
 }
 
-/// What a write came to that was looked at again.
+/// The result of a write that was checked again.
 pub(in crate::boot) enum Written {
-    /// It took, and stays.
+    /// It had the intended effect, and still has.
     Lasting,
-    /// It did not take; this takes back what is left of it.
+    /// It had no effect; this undoes what is left of it.
     Not(Undo),
 }
 
-/// Writes, and looks whether that came to what it was to come to; once more after a moment, since another tool that had read the file
-/// before may write it after us. Whoever is overtaken puts back what is left of it, and writes again.
+/// Writes and checks that it had the intended effect, and checks again after a pause, since another tool that had read the file before may
+/// write it after us. In that case what is left of our write is undone, and it is made again.
 pub(in crate::boot) fn lastingly(
     host: &Host,
     write: impl Fn() -> Result<Undo>,

@@ -1,4 +1,4 @@
-//! A move of the boot default as a value: each loader works its own out, and what that would come to; nothing is written before that.
+//! A move of the boot default as a value. Each loader works out its own moves and their effect; nothing is written before that.
 
 use super::mark;
 use crate::boot::efi;
@@ -10,16 +10,16 @@ use std::path::{Path, PathBuf};
 /// What a move of the default is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::boot) enum Purpose<'a> {
-    /// A hold, marked with what would boot without it, if that is known.
+    /// A hold, marked with the kernel that would boot without it, if known.
     Hold(Option<&'a KernelRelease>),
-    /// The same by a shell that judges nothing: what is set for one boot ends as well.
+    /// A hold by a shell script that judges nothing: it also clears the one-shot default.
     Unattended(Option<&'a KernelRelease>),
-    /// The end of one.
+    /// The end of a hold: the wanted kernel becomes the default.
     Promotion,
 }
 
 impl<'a> Purpose<'a> {
-    /// Whether it is a hold, and what would boot without it, if that is known.
+    /// Whether it is a hold, and which kernel would boot without it, if known.
     pub fn hold(self) -> Option<Option<&'a KernelRelease>> {
         match self {
             Purpose::Hold(wanted) | Purpose::Unattended(wanted) => Some(wanted),
@@ -27,7 +27,7 @@ impl<'a> Purpose<'a> {
         }
     }
 
-    /// The comment of a text file.
+    /// The mark as a comment in a text file.
     pub fn comment(self, held: &KernelRelease) -> Option<String> {
         self.hold().map(|wanted| mark::comment(held, wanted))
     }
@@ -36,30 +36,30 @@ impl<'a> Purpose<'a> {
 /// How a default is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::boot) enum Way {
-    /// Over the bytes that are there: same size, same blocks.
+    /// Overwritten in place: same size, same disk blocks.
     InPlace,
-    /// As a new file under the old name, or no file.
+    /// Replaced by a new file of the same name, or removed.
     Replace,
-    /// By bootctl(1), to which `at` is the entry's id: a variable of the firmware.
+    /// By bootctl(1) as a variable of the firmware; `at` is the entry's id.
     Bootctl(efi::Choice),
 }
 
 /// One write of a move.
 #[derive(Clone, Debug)]
 pub(in crate::boot) struct Step {
-    /// The file as it lies on the disk; the entry's id for bootctl.
+    /// The file on the disk; for bootctl the entry's id.
     pub at: PathBuf,
     pub way: Way,
-    /// None where there is no file, or no variable.
+    /// The previous content; none if there is no file, or no variable.
     pub before: Option<Vec<u8>>,
-    /// What has to stand there; for bootctl what the variable holds then, with its attributes. None where it goes.
+    /// The content to write; for bootctl the variable's value with its attributes. None to remove it.
     pub after: Option<Vec<u8>>,
 }
 
-/// A move that is worked out and not made yet.
+/// A move that is worked out but not made yet.
 #[derive(Clone, Debug)]
 pub(in crate::boot) struct Move {
-    /// What is written, in this order; the first one is what moves the default.
+    /// The writes, in this order; the first one moves the default.
     pub steps: Vec<Step>,
     /// What a person should know about it.
     pub note: Option<String>,
@@ -70,14 +70,14 @@ impl Move {
         Move { steps: vec![step], note: None }
     }
 
-    /// What it starts from, as if that were written.
+    /// A move that writes the previous content, to preview the state before this move.
     pub fn start(&self) -> Move {
         let steps = self.steps.iter().map(|step| Step { before: None, after: step.before.clone(), ..step.clone() });
         Move { steps: steps.collect(), note: None }
     }
 }
 
-/// The file that a path really is: links are followed, below the root.
+/// The file behind a path: links are followed, below the root.
 pub(in crate::boot) fn real(host: &Host, path: &Path) -> PathBuf {
     let real = host.path(path);
     real.canonicalize().unwrap_or(real)
@@ -90,7 +90,7 @@ pub(in crate::boot) fn no_entry(to: &KernelRelease) -> anyhow::Error {
     )
 }
 
-/// Whether an entry's command line is for repairing a system.
+/// Whether an entry with this command line is for repairing a system.
 pub(in crate::boot) fn is_rescue(cmdline: &str) -> bool {
     const RESCUE: [&str; 6] = ["single", "recovery", "rescue", "emergency", "systemd.unit=rescue.target", "nomodeset"];
     cmdline.split(' ').any(|w| RESCUE.contains(&w))

@@ -1,22 +1,22 @@
-//! Which of the two that tell of a hold is believed: its record, or its mark in the boot loader's own files. Nothing is read here.
+//! Which source of a hold is believed: its record, or its mark in the boot loader's own files. Nothing is read here.
 //!
-//! The record is written first, the mark with the move itself, and either may be missing or old: a run dies between the two, a full disk
-//! takes no record, another tool writes the file of the mark back as it was. One rule decides: *who tells of the kernel that starts now is
-//! believed, the mark before the record*, since the record may be of a move that was never made. If neither does, somebody moved the
-//! default since, and no hold is on. While it is not known what starts, both are believed, the mark first.
+//! The record is written first and the mark with the move itself, and either may be missing or old: a run dies between the two, a full disk
+//! has no room for the record, another tool restores the previous file of the mark. One rule decides: *a source that names the kernel that
+//! starts now as held is believed, the mark before the record*, since the record may belong to a move that was never made. If neither names
+//! it, somebody has moved the default since, and no hold is on. While it is unknown what starts, both are believed, the mark first.
 
 use crate::kernel::KernelRelease;
 
-/// What a record or a mark tells of a hold.
+/// What a record or a mark says about a hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HoldMark {
     /// The kernel that the default is held on.
     pub held: KernelRelease,
-    /// The kernel that would boot without the hold, where that is told.
+    /// The kernel that would boot without the hold, if the source names it.
     pub wanted: Option<KernelRelease>,
 }
 
-/// Who is believed, given the kernel that the default starts (`lasting`): the first before the second, none if no hold is on.
+/// The sources that are believed, given the kernel that the default starts (`lasting`), in order of precedence. Empty if no hold is on.
 pub fn believed<'a>(
     record: Option<&'a HoldMark>,
     mark: Option<&'a HoldMark>,
@@ -26,13 +26,13 @@ pub fn believed<'a>(
     [mark, record].into_iter().flatten().filter(holds).collect::<Vec<_>>().into_iter()
 }
 
-/// Whether a hold is told of that has ended, since somebody moved the default.
+/// Whether record or mark are of a hold that has ended because somebody moved the default.
 pub fn has_ended(record: Option<&HoldMark>, mark: Option<&HoldMark>, lasting: Option<&KernelRelease>) -> bool {
     (record.is_some() || mark.is_some()) && believed(record, mark, lasting).next().is_none()
 }
 
-/// What would boot without the hold that is on: the kernel that is told, if it is `installed`, else the first installed one of the boot
-/// loader's `menu`. None if no hold is on: then what boots is what is wanted.
+/// The kernel that would boot without the current hold: the one that a believed source names, if it is `installed`, else the first
+/// installed one of the boot loader's `menu`. None if no hold is on: then the kernel that boots is the wanted one.
 pub fn wanted_of(
     record: Option<&HoldMark>,
     mark: Option<&HoldMark>,
@@ -45,8 +45,8 @@ pub fn wanted_of(
     told.filter_map(|told| told.wanted.clone()).chain(menu).find(installed)
 }
 
-/// What is wanted in the place of a declined kernel that only a record or a mark says would boot: the first kernel of the boot loader's
-/// `menu` that is newer and `may` be. None where there is none but the one that the default is `held` on: the hold stays.
+/// The wanted kernel in place of a declined one that only a record or a mark names: the first kernel of the boot loader's `menu` that is
+/// newer and for which `may` is true. None if the only such kernel is the one that the default is `held` on: the hold then stays.
 pub fn instead_of(
     declined: &KernelRelease,
     held: Option<&KernelRelease>,
@@ -64,44 +64,44 @@ mod tests {
         format!("6.1.0-{name}").parse().unwrap()
     }
 
-    /// `A>B`: held on A, B is wanted; `A`: held on A, and what is wanted is not told; empty: nothing is told.
+    /// `A>B`: held on A, B is wanted; `A`: held on A, the wanted kernel is not named; empty: no record or mark.
     fn told(text: &str) -> Option<HoldMark> {
         let (held, wanted) = text.split_once('>').map_or((text, None), |(held, wanted)| (held, Some(k(wanted))));
         (!held.is_empty()).then(|| HoldMark { held: k(held), wanted })
     }
 
     #[test]
-    fn who_tells_of_the_kernel_that_starts_is_believed_and_the_mark_before_the_record() {
-        // Record, mark, what starts (`?`: not known), what is wanted (`-`: no hold is on).
+    fn a_source_that_names_the_kernel_that_starts_is_believed_and_the_mark_before_the_record() {
+        // Record, mark, what starts (`?`: unknown), what is wanted (`-`: no hold is on).
         let table = [
-            // A hold as it should be, and one of the two lost.
+            // A complete hold, and holds with one of the two lost.
             ("a>b", "a>b", "a", "b"),
             ("a>b", "", "a", "b"),
             ("", "a>b", "a", "b"),
             ("a>b", "a", "a", "b"),
             ("", "a", "a", "menu"),
             ("", "", "a", "-"),
-            // The default was moved since.
+            // Somebody moved the default since.
             ("a>b", "a>b", "b", "-"),
             ("a>b", "", "x", "-"),
             ("", "a>b", "x", "-"),
-            // The run died between the record of a new hold and its move.
+            // The run died between writing the record of a new hold and its move.
             ("a>d", "c>d", "c", "d"),
             ("a>b", "", "b", "-"),
-            // A new hold whose record could not be written, over the record of an old one.
+            // A new hold whose record could not be written, beside the record of an old hold.
             ("c>d", "a>b", "a", "b"),
-            // Both tell of the kernel that starts, and of another one that is wanted.
+            // Both name the kernel that starts as held, and differ in the wanted one.
             ("a>b", "a>d", "a", "d"),
-            // Neither does.
+            // Neither names the kernel that starts.
             ("a>b", "c>d", "x", "-"),
-            // What starts is not known.
+            // It is unknown what starts.
             ("a>b", "a>b", "?", "b"),
             ("a>b", "", "?", "b"),
             ("", "a>b", "?", "b"),
             ("a>b", "c>d", "?", "d"),
             ("a>b", "c", "?", "b"),
             ("", "", "?", "-"),
-            // A wanted kernel that is gone.
+            // A wanted kernel that is not installed any more.
             ("a>gone", "a>b", "a", "b"),
             ("a>b", "a>gone", "a", "b"),
             ("a>gone", "a>gone", "a", "menu"),
@@ -119,8 +119,8 @@ mod tests {
     }
 
     #[test]
-    fn in_the_place_of_a_declined_kernel_the_first_newer_one_is_wanted() {
-        // The declined one, the held one, the menu (`!`: not to be wanted), what is wanted.
+    fn instead_of_a_declined_kernel_the_first_newer_one_is_wanted() {
+        // The declined kernel, the held one, the menu (`!`: may not be wanted), the wanted one.
         for (declined, held, menu, want) in [
             ("2", "1", "3 2 1", "3"),
             ("2", "1", "!3 2 1", ""),
@@ -128,7 +128,7 @@ mod tests {
             ("2", "1", "!4 3 2 1", "3"),
             ("2", "1", "1 2 3", "3"),
             ("2", "1", "2 1", ""),
-            // The held one is newer: nothing older is wanted in its place.
+            // The held kernel is newer than the declined one, and nothing older than the declined one is wanted.
             ("2", "3", "3 2 1", ""),
             ("2", "3", "4 3 2 1", "4"),
         ] {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_ends_only_where_what_starts_is_known_and_nobody_tells_of_it() {
+    fn a_hold_ends_only_if_it_is_known_what_starts_and_no_source_names_it() {
         let tales = ["", "a", "a>b", "a>c", "b>a", "b>c", "c"];
         for (record, mark) in tales.iter().flat_map(|r| tales.map(|m| (told(r), told(m)))) {
             let (record, mark) = (record.as_ref(), mark.as_ref());

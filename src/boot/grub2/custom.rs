@@ -1,8 +1,8 @@
-//! A hold where grub.cfg names a default of its own: a marked block at the end of custom.cfg, which the stock `41_custom` reads last.
+//! A hold for a grub.cfg with a default of its own: a marked block at the end of custom.cfg, which the stock `41_custom` reads last.
 //!
-//! The block begins with an empty line, which goes with it: so a file whose last line does not end comes back byte for byte. It stands
-//! aside where GRUB calls a boot one of its own (`boot_once`), so that `grub-reboot` works; a test of `next_entry` does not do, since
-//! grub.cfg has cleared that by then.
+//! The block begins with an empty line, which is removed with it, so that a file whose last line has no newline is restored byte for byte.
+//! The block does nothing if `boot_once` is set, so that `grub-reboot` works. It cannot test `next_entry` instead, since grub.cfg has
+//! already cleared that variable.
 
 use crate::boot::steps::mark::{self, COMMENT};
 use crate::boot::steps::plan::real;
@@ -14,19 +14,19 @@ use anyhow::Result;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Its name, beside the grub.cfg that really runs.
+/// The file's name, beside the grub.cfg that is really run.
 pub(super) const NAME: &str = "custom.cfg";
-/// People write a few lines.
+/// Handwritten files have a few lines.
 const MAX: u64 = 1 << 20;
 const END: &str = "# vfguard-hold end";
-/// The end where there was no file before.
+/// The end line if the file did not exist before.
 const CREATED: &str = "# vfguard-hold end, and of this file";
 const GUARDED: &str = "if [ -z \"${boot_once}\" ]; then set default=";
 const ALWAYS: &str = "if true; then set default=";
 
-/// The file as it is.
+/// The present file.
 pub(super) struct Custom {
-    /// Where it really lies, on the disk.
+    /// Its path on the disk, with links resolved.
     pub at: PathBuf,
     /// Its content; none where there is no file.
     pub content: Option<Vec<u8>>,
@@ -37,13 +37,13 @@ pub(super) struct Custom {
 /// What a block is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A hold; what is set for one boot works.
+    /// A hold that leaves a one-shot default in effect.
     Hold,
-    /// A hold that ends what is set for one boot.
+    /// A hold that overrides a one-shot default.
     Unattended,
 }
 
-/// Reads it, if it is one that may be written.
+/// Reads the file, if it may be written.
 pub(super) fn read(host: &Host, path: &Path) -> Result<Custom> {
     let (shown, at) = (path.display(), real(host, path));
     let link = host.path_of_link(path).symlink_metadata().is_ok_and(|m| m.file_type().is_symlink());
@@ -71,13 +71,13 @@ pub(super) fn read(host: &Host, path: &Path) -> Result<Custom> {
 }
 
 impl Custom {
-    /// The file without any block of ours; none where it goes.
+    /// The file without our blocks; none if it is to be removed.
     pub fn without(&self) -> Option<Vec<u8>> {
         let (rest, created) = stripped(self.content.as_deref()?);
         (!created || !rest.is_empty()).then_some(rest)
     }
 
-    /// The file with one block of ours, at its end; none where the entry cannot be named in GRUB's language.
+    /// The file with one block of ours, at its end; none if the entry's name cannot be quoted in GRUB's language.
     pub fn with(&self, kind: Kind, held: &KernelRelease, wanted: Option<&KernelRelease>, selector: &str) -> Option<Vec<u8>> {
         let (mut text, created) = stripped(self.content.as_deref().unwrap_or_default());
         let created = created || self.content.is_none();
@@ -90,12 +90,12 @@ impl Custom {
         Some(text)
     }
 
-    /// Whether there is anything of ours in it.
+    /// Whether it contains a block of ours, or a part of one.
     pub fn has_block(&self) -> bool {
         self.content.as_deref().is_some_and(|text| lines(text).any(is_ours))
     }
 
-    /// What the last block tells of a hold: the last one counts for GRUB.
+    /// The mark of the last block, which is the one that GRUB uses.
     pub fn mark(&self) -> Option<HoldMark> {
         let line = lines(self.content.as_deref()?).filter(|line| is_mark(line)).last()?;
         let line = String::from_utf8_lossy(line.strip_prefix(COMMENT.as_bytes())?).into_owned();
@@ -103,7 +103,7 @@ impl Custom {
     }
 }
 
-/// A word of GRUB's language that means this text, as grub-mkconfig's `grub_quote` writes it; none for text that no title holds.
+/// The text as a quoted word of GRUB's language, as grub-mkconfig's `grub_quote` writes it; none for text that no title contains.
 fn quoted(text: &str) -> Option<String> {
     let sound = !text.is_empty() && !text.contains(|c: char| c.is_control() || c == '\u{fffd}');
     sound.then(|| format!("'{}'", text.replace('\'', "'\\''")))
@@ -125,8 +125,8 @@ fn is_ours(line: &[u8]) -> bool {
     is_mark(line) || is_end(line)
 }
 
-/// The text without our blocks, and whether one of them says that there was no file before. A block without an end is its mark and the
-/// lines after it that only we write.
+/// The text without our blocks, and whether one of them says that there was no file before. A block without an end consists of its mark and
+/// the following lines that only we write.
 fn stripped(text: &[u8]) -> (Vec<u8>, bool) {
     let (mut rest, mut created) = (Vec::new(), false);
     let lines: Vec<&[u8]> = lines(text).collect();
@@ -148,7 +148,7 @@ fn stripped(text: &[u8]) -> (Vec<u8>, bool) {
                 }
             }
         } else {
-            // What somebody wrote after a block stays a line of its own.
+            // Text that somebody added after a block stays on a line of its own.
             if cut && rest.last().is_some_and(|last| *last != b'\n') {
                 rest.push(b'\n');
             }
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_goes_leaves_every_byte_as_it_was() {
+    fn removing_a_block_restores_every_byte() {
         let files: [Option<&[u8]>; 6] =
             [None, Some(b""), Some(b"set a=b\n"), Some(b"set a=b"), Some(b"\n\n"), Some(b"menuentry '\xff' {\n}\n\n")];
         for before in files {
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_somebody_changed_goes_with_all_that_is_ours_and_nothing_else() {
+    fn an_edited_block_is_removed_with_everything_of_ours_and_nothing_else() {
         let whole = String::from_utf8(held(Some(b"a\n"), Kind::Hold, "6.1.0-53").content.unwrap()).unwrap();
         let set = whole.lines().find(|line| line.starts_with("if ")).unwrap();
         for (changed, rest) in [
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_quoted_is_not_used() {
+    fn text_that_cannot_be_quoted_is_not_used() {
         for (text, want) in
             [("a", Some("'a'")), ("it's", Some(r"'it'\''s'")), ("", None), ("a\nb", None), ("\u{fffd}", None)]
         {

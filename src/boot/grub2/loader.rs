@@ -21,10 +21,10 @@ use crate::kernel::KernelRelease;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
-/// Behind a command: the setting that does the same.
+/// Appended to a command: the setting that has the same effect.
 pub const OR_EDIT: &str = " # or boot.edit_grub_defaults = true in /etc/vfguard/config.toml";
 
-/// GRUB 2 with its grub.cfg, or with the program that has none.
+/// GRUB 2 with its grub.cfg, or with its program if that reads no grub.cfg.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::boot) struct Grub2(pub PathBuf);
 
@@ -59,7 +59,8 @@ impl BootLoader for Grub2 {
         let custom = custom::read(host, &places.custom);
         let block = custom.as_ref().ok().filter(|custom| custom.has_block());
         if purpose == Purpose::Promotion {
-            // What boots without the block is what the configuration says, and it stays as it was; so does what was saved before.
+            // Removing the block restores the default of the configuration, which it never changed; a saved default is restored as well.
+            // Setting the wanted kernel by name comes last.
             let unblocked = block.map(|block| unblocked(host, &places, block, &[]));
             let restored = self.restored(host, &places, block);
             let saved = choice.and_then(|choice| saved(host, &places, block, choice, to, purpose, None));
@@ -70,10 +71,10 @@ impl BootLoader for Grub2 {
             Err(e) => return vec![Err(e)],
         };
         let former = former(host, &places, seen.answer.lasting().map(|c| &c.kernel), purpose);
-        // Where there is no room for what was saved before, the hold does without.
+        // If there is no room to record the previously saved default, the hold does without that record.
         let saved = saved(host, &places, block, choice, to, purpose, former.as_deref())
             .or_else(|_| saved(host, &places, block, choice, to, purpose, None));
-        // A file that grub.cfg does not read hinders nothing.
+        // A file that grub.cfg does not read prevents nothing.
         let read = seen.first.files.contains(&places.custom);
         let blocked = match custom {
             Ok(custom) if read || custom.content.is_none() => Some(blocked(host, &places, &custom, choice, to, purpose)),
@@ -113,7 +114,8 @@ impl BootLoader for Grub2 {
             let planned = Planned::from([(host.name(&custom.at), custom.without())]);
             return Some(self.seen(host, &planned).answer);
         }
-        // Where nothing was saved before, or the first entry's number, a later kernel comes first by itself. Whoever names a kernel moves that.
+        // If nothing was saved before, or the first entry's number, a newer kernel becomes the default by itself. A tool that saves a
+        // kernel's name moves the default itself.
         let environment = whole_env(host, &asked.places.env_file)?;
         grubenv::get(&environment, mark::MARK)?;
         let former = grubenv::get(&environment, mark::MARK_ENTRY)?;
@@ -142,18 +144,18 @@ impl BootLoader for Grub2 {
         let env_file = &asked.places.env_file;
         let block = whole_env(host, env_file).or_else(|| (!real(host, env_file).exists()).then(Vec::new))?;
         let saved = grubenv::get(&block, "saved_entry").filter(|v| !v.is_empty());
-        // Else what the configuration itself says.
+        // Otherwise the default of the configuration itself.
         let name = saved.or_else(|| self.seen(host, &Planned::new()).default.filter(|v| !v.is_empty()));
         let custom = host.read(&asked.places.custom).unwrap_or_default();
         Some(([block, custom].concat(), name))
     }
 
-    /// GRUB writes its environment past the file system.
+    /// GRUB writes its environment past the file system, without new file times.
     fn untimed(&self, host: &Host, asked: &Asked) -> Vec<u8> {
         host.read(&asked.places.env_file).unwrap_or_default()
     }
 
-    /// A default that is moved is what the configuration's default is then, also where there is one kernel only.
+    /// Tries it in memory: after a move, the default has to be the one that was set. This also works with only one kernel.
     fn settable(&self, host: &Host) -> Result<PathBuf> {
         let seen = self.seen(host, &Planned::new());
         let menu = self.menu(host);
@@ -225,7 +227,7 @@ impl Grub2 {
         survey(host, &self.0, efi_config(host, &self.0), planned)
     }
 
-    /// The files beside the grub.cfg that really runs: one on an EFI partition may only lead to it.
+    /// The files beside the grub.cfg that is really run: a grub.cfg on an EFI partition may only load it.
     pub(super) fn places(&self, seen: &Seen) -> Places {
         Places {
             env_file: seen.first.env_file.clone().unwrap_or_else(|| self.0.with_file_name("grubenv")),
@@ -234,7 +236,8 @@ impl Grub2 {
         }
     }
 
-    /// A promotion to what was saved before the hold, if that is known. Where the kernel that it was held off is gone, so is what named it.
+    /// A promotion that restores the previously saved default, if it is known. None if the kernel that was held off is gone, since the
+    /// saved name is gone with it.
     fn restored(&self, host: &Host, places: &Places, block: Option<&Custom>) -> Option<Result<Move>> {
         let environment = whole_env(host, &places.env_file)?;
         let former = grubenv::get(&environment, mark::MARK_ENTRY)?;
@@ -247,7 +250,7 @@ impl Grub2 {
         Some(saving(host, places, block, &[("saved_entry", saved), held, wanted, entry]))
     }
 
-    /// The kernel that the entry of this name or title starts.
+    /// The kernel that the entry of this id or title starts.
     fn started_by(&self, host: &Host, entry: &str) -> Option<KernelRelease> {
         let choices = self.choices(host);
         let choice = choices.into_iter().find(|c| c.failed.is_none() && (c.selector == entry || c.entry == entry))?;
@@ -259,8 +262,8 @@ pub(super) fn planned(host: &Host, plan: &Move) -> Planned {
     plan.steps.iter().map(|step| (host.name(&step.at), step.after.clone())).collect()
 }
 
-/// What was saved before the hold, empty where nothing was; none where that is not known. A hold that is on knows it. The shell, whose
-/// hold this may be, looks for itself.
+/// The previously saved default, empty if there was none; none if unknown. During a hold it comes from the mark. With `Unattended`, the
+/// shell script, which writes that hold, looks for itself.
 fn former(host: &Host, places: &Places, lasting: Option<&KernelRelease>, purpose: Purpose) -> Option<String> {
     let block = whole_env(host, &places.env_file)?;
     let held = grubenv::get(&block, mark::MARK).and_then(|held| held.parse().ok());
@@ -271,7 +274,7 @@ fn former(host: &Host, places: &Places, lasting: Option<&KernelRelease>, purpose
     matches!(purpose, Purpose::Hold(_)).then(saved)
 }
 
-/// A move by `saved_entry`. A block that is there goes.
+/// A move by `saved_entry`. A block in custom.cfg is removed.
 fn saved(
     host: &Host,
     places: &Places,
@@ -286,7 +289,7 @@ fn saved(
     let [held, wanted, (entry, _)] = mark::variables(held, wanted);
     let selector = Some(choice.selector.as_str());
     let mut changes = vec![("saved_entry", selector), ("prev_saved_entry", None), held, wanted, (entry, former)];
-    // Where GRUB cannot end it, what is set for one boot is the default.
+    // If GRUB cannot clear the one-shot default, it acts as the default.
     let stuck = purpose.hold().is_some() && unwritable(host).is_some();
     if stuck || matches!(purpose, Purpose::Unattended(_)) {
         changes.push(("next_entry", None));
@@ -301,7 +304,7 @@ fn saving(host: &Host, places: &Places, block: Option<&Custom>, changes: &[(&str
     }
 }
 
-/// A hold by a block in custom.cfg; a mark in the environment is of an earlier one.
+/// A hold by a block in custom.cfg; a mark in the environment belongs to an earlier hold and is removed.
 fn blocked(
     host: &Host,
     places: &Places,
@@ -316,7 +319,7 @@ fn blocked(
     Ok(Move { steps, note: custom.note.clone() })
 }
 
-/// The block goes, and the mark in the environment, which gets other `changes` as well.
+/// Removes the block and the mark in the environment, which also gets other `changes`.
 fn unblocked(host: &Host, places: &Places, custom: &Custom, changes: &[(&str, Option<&str>)]) -> Result<Move> {
     let env = match changes {
         [] => unmarked_env(host, places),
@@ -337,14 +340,14 @@ fn unnamed(choice: &Choice) -> anyhow::Error {
     )
 }
 
-/// The environment without a mark, where there is one.
+/// The step that removes a mark from the environment, if there is one.
 fn unmarked_env(host: &Host, places: &Places) -> Option<Step> {
     let block = whole_env(host, &places.env_file)?;
     grubenv::get(&block, mark::MARK)?;
     edit_env(host, &places.env_file, &mark::variables(None, None)).ok()
 }
 
-/// Works out an edit of GRUB's environment file: in place, so that GRUB's own block list and a link to it stay true.
+/// Works out an edit of GRUB's environment file: in place, so that GRUB's own block list and links to the file stay valid.
 pub(super) fn edit_env(host: &Host, name: &Path, changes: &[(&str, Option<&str>)]) -> Result<Step> {
     let at = real(host, name);
     let tool = grubenv::tool(name);
@@ -362,7 +365,7 @@ pub(super) fn edit_env(host: &Host, name: &Path, changes: &[(&str, Option<&str>)
         ));
     }
     let remedy = match grubenv::variables(&before) {
-        // Another tool's variables may be the kernels' command line (EL8).
+        // Variables of other tools may be the kernels' command line (EL8).
         Ok(_) => format!("{tool} {0} list; {tool} {0} unset NAME, for what nobody needs", name.display()),
         Err(_) => format!("rm {}; {create}", name.display()),
     };
@@ -370,7 +373,7 @@ pub(super) fn edit_env(host: &Host, name: &Path, changes: &[(&str, Option<&str>)
     Ok(Step { at, way: Way::InPlace, before: Some(before), after: Some(after) })
 }
 
-/// GRUB's environment, where that is whole.
+/// GRUB's environment, if the block is whole.
 fn whole_env(host: &Host, env_file: &Path) -> Option<Vec<u8>> {
     grubenv::read(&real(host, env_file)).ok().filter(|block| grubenv::is_whole(block))
 }

@@ -1,6 +1,6 @@
-//! GRUB 2: one boot is simulated with the environment file as it is, and another with what the first one left, so that an
-//! entry for the next boot only (`next_entry`, `prev_saved_entry`) shows itself. Sources: rhboot/grub2 (its rhel-7, rhel-8,
-//! rhel-9 and fedora branches) and GNU GRUB; `util/grub.d/00_header.in`, `08_fallback_counting.in`, `10_linux.in`.
+//! GRUB 2. One boot is simulated with the present environment file, and a second one with the environment that the first one left, which
+//! reveals a one-shot entry (`next_entry`, `prev_saved_entry`). Sources: rhboot/grub2 (its rhel-7, rhel-8, rhel-9 and fedora branches) and
+//! GNU GRUB; `util/grub.d/00_header.in`, `08_fallback_counting.in`, `10_linux.in`.
 
 pub mod bls;
 mod custom;
@@ -28,15 +28,15 @@ use script::world::Planned;
 use script::{Choice, Machine, Simulated, World};
 use std::path::Path;
 
-/// A word, a variable or an entry beside its text: what the allocator and the tables take for it.
+/// The memory of a word, a variable or an entry in addition to its text, for allocator and tables.
 const ITEM: usize = 64;
 
-/// Where it is found: its configuration on BIOS machines, and where an EFI stub leads; the modules that grub-install leaves.
+/// Where GRUB 2 is found: its configuration on BIOS machines and the target of an EFI stub; the modules that grub-install leaves.
 pub(super) const FAMILY: Family = Family {
     configs: &["/boot/grub2/grub.cfg", "/boot/grub/grub.cfg"],
     on_efi: |host, directory| embedded::program(host, directory).into_iter().chain([directory.join("grub.cfg")]).collect(),
     installed: |host| {
-        // The last one is where GRUB 1.99 has its modules.
+        // The last one is the module directory of GRUB 1.99.
         let modules =
             |at: &str| ["i386-pc", "x86_64-efi", "normal.mod"].iter().any(|name| host.exists(Path::new(at).join(name)));
         modules("/boot/grub2") || modules("/boot/grub")
@@ -44,17 +44,17 @@ pub(super) const FAMILY: Family = Family {
     make: |_, configs| configs.into_iter().map(|config| Loader::Grub2(Grub2(config))).collect(),
 };
 
-/// All that a simulation says, for those who move the default.
+/// The full result of a simulation, for code that moves the default.
 pub struct Seen {
     /// The answer.
     pub answer: NextBoot,
     /// The first boot: what starts next.
     pub first: Simulated,
-    /// What the default is after that.
+    /// The default after that.
     pub default: Option<String>,
-    /// What starts after that.
+    /// The entry that starts after that.
     pub lasting: Option<Choice>,
-    /// GRUB can write its environment file.
+    /// Whether GRUB can write its environment file.
     pub writable: bool,
 }
 
@@ -63,7 +63,7 @@ pub fn resolve(host: &Host, config: &Path, efi: bool) -> Seen {
     resolve_with(host, config, efi, &Planned::new())
 }
 
-/// The same as if files were other than they are.
+/// Like [`resolve`], with files replaced by planned ones.
 fn resolve_with(host: &Host, config: &Path, efi: bool, planned: &Planned) -> Seen {
     let (flavor, dialects) = rules(host);
     let unwritable = if is_program(config) { None } else { unwritable(host) };
@@ -74,7 +74,7 @@ fn resolve_with(host: &Host, config: &Path, efi: bool, planned: &Planned) -> See
     };
     let (order, mut seen) = simulate(&dialects[0]);
     let agree = |a: &Seen, b: &Seen| releases(&a.answer) == releases(&b.answer);
-    // They differ rarely; where they do, which GRUB was installed decides.
+    // The results rarely differ. If they do, the installed GRUB program decides.
     if seen.first.bls && dialects.len() > 1 {
         let mut all = vec![(order, seen)];
         all.extend(dialects[1..].iter().map(simulate));
@@ -101,7 +101,7 @@ fn resolve_with(host: &Host, config: &Path, efi: bool, planned: &Planned) -> See
     seen
 }
 
-/// Every entry, with the kernel that it would start, as if files were other than they are.
+/// Every entry with the kernel that it would start, with files replaced by planned ones.
 pub(super) fn survey(host: &Host, config: &Path, efi: bool, planned: &Planned) -> Vec<Choice> {
     let (flavor, dialects) = rules(host);
     let (writable, copies_ids) = (unwritable(host).is_none(), copies_ids(host));
@@ -158,8 +158,8 @@ fn once_reason(first: &Simulated) -> String {
     format!("for one boot (next_entry or prev_saved_entry{file}); ")
 }
 
-/// Where `boot_counter` is set and the boots are not marked as good, it runs out and `08_fallback_counting` starts the entry
-/// with the number 1.
+/// Adds the entry that starts after failed boots: if `boot_counter` is set and the boots are not marked as good, it runs out and
+/// `08_fallback_counting` starts the entry with the number 1.
 fn counting(world: &World, config: &Path, first: &Simulated, answer: &mut NextBoot) {
     let counts = |v: &[(String, String)]| v.iter().any(|(n, v)| n == "boot_counter" && !v.is_empty() && v != "-1");
     if !first.env.values().any(|v| counts(v)) {
@@ -179,8 +179,8 @@ fn counting(world: &World, config: &Path, first: &Simulated, answer: &mut NextBo
     }
 }
 
-/// What a configuration notes of a boot without calling it one of its own, as that a slot was tried (RAUC, Mender): unless that is taken
-/// back, the boot after this one may start something else.
+/// Handles a configuration that records a boot without `boot_once`, for example that a slot was tried (RAUC, Mender): unless that is reset,
+/// the boot after this one may start something else.
 fn trying(world: &World, config: &Path, first: &Simulated, answer: &mut NextBoot) {
     if first.once || !world.writable || !first.env.iter().any(|(file, now)| notes(world, file, now)) {
         return;
@@ -197,7 +197,7 @@ fn trying(world: &World, config: &Path, first: &Simulated, answer: &mut NextBoot
     }
 }
 
-/// Whether a boot leaves anything in its environment that says more than whether it succeeded.
+/// Whether a boot changes anything in its environment beyond its success.
 fn notes(world: &World, file: &Path, now: &[(String, String)]) -> bool {
     const OF_ITS_SUCCESS: [&str; 4] = ["boot_success", "boot_indeterminate", "menu_show_once", "recordfail"];
     let block = world.content(file).map(<[u8]>::to_vec).or_else(|| grubenv::read(&world.host.path(file)).ok());
@@ -210,7 +210,7 @@ fn notes(world: &World, file: &Path, now: &[(String, String)]) -> bool {
     said(&before) != said(now)
 }
 
-/// Whether the entry's device is one on which another entry's image is there: that file system is looked into here.
+/// Whether the entry's file system belongs to this machine: some entry's image on the same device exists here.
 fn is_ours(world: &World, config: &Path, choice: &Choice) -> bool {
     let here = |other: &Choice| {
         other.device == choice.device && other.image.as_deref().and_then(|i| image::locate(world.host, i)).is_some()
@@ -218,7 +218,7 @@ fn is_ours(world: &World, config: &Path, choice: &Choice) -> bool {
     choice.device == image::TREE || Machine::survey(world, config).0.iter().any(here)
 }
 
-/// What the default is once its own boot counter has run out.
+/// Adds the default that follows once the default's own boot counter has run out.
 fn tried(world: &World, config: &Path, first: &Simulated, lasting: Option<&Choice>, answer: &mut NextBoot) {
     let Some((choice, file)) = lasting.and_then(|choice| Some((choice, choice.counted.clone()?))) else { return };
     let mut env = first.env.clone();
@@ -234,15 +234,15 @@ const UNRESTRICTED: &str =
     "add --unrestricted to CLASS (and to the submenu) in /etc/grub.d/10_linux, then grub2-mkconfig or update-grub";
 const UNUSERED: &str = "take grub_users out of the entry in /boot/loader/entries, and grub2-editenv - unset grub_users";
 
-/// Adds what an entry that was chosen, or could be, starts.
+/// Adds the kernel of an entry that was chosen, or could be.
 fn add(host: &Host, answer: &mut NextBoot, role: BootRole, choice: &Choice, reason: &str, ours: &dyn Fn(&Choice) -> bool) {
     if choice.image.is_none() && choice.failed.is_none() {
-        // It lies elsewhere, which was remarked.
+        // Its kernel is on another partition, for which there is a remark already.
         return;
     }
     let spec = choice.image.clone().unwrap_or_default();
     let why = format!("{reason}{}", choice.why);
-    // That its image is not there is seen below.
+    // A missing image is handled by `candidate`.
     let failed = choice.failed.clone().filter(|_| spec.is_empty() || image::locate(host, &spec).is_some());
     candidate(
         host,
@@ -261,8 +261,8 @@ fn add(host: &Host, answer: &mut NextBoot, role: BootRole, choice: &Choice, reas
     );
 }
 
-/// Whether a file is reached by a link from one file system into another: GRUB follows links inside a file system only
-/// (`grub-core/fs/fshelp.c`), so that a grubenv on the EFI partition is not there for a grub.cfg in /boot/grub2.
+/// Whether a file is reached by a link from one file system into another. GRUB follows links only inside a file system
+/// (`grub-core/fs/fshelp.c`), so a grubenv on the EFI partition does not exist for a grub.cfg in /boot/grub2.
 pub(super) fn crosses(host: &Host, path: &Path) -> bool {
     let Ok(real) = host.path(path).canonicalize() else { return false };
     let real = host.name(&real);
@@ -275,7 +275,7 @@ pub(super) fn crosses(host: &Host, path: &Path) -> bool {
     place(path) != place(&real)
 }
 
-/// Why GRUB cannot write its environment file, if so: it writes through no LVM, RAID, btrfs, ZFS or F2FS
+/// Why GRUB cannot write its environment file, if it cannot: it does not write through LVM, RAID, btrfs, ZFS or F2FS
 /// (`grub-core/commands/loadenv.c` needs plain blocks on a disk; `disk/diskfilter.c` cannot write).
 pub(super) fn unwritable(host: &Host) -> Option<String> {
     let mounts = host.read_text("/proc/mounts").ok()?;

@@ -1,4 +1,4 @@
-//! The entry by which a kernel becomes the default.
+//! Chooses the entry through which a kernel becomes the default.
 
 use super::script::Choice;
 use crate::boot::image;
@@ -6,9 +6,10 @@ use crate::boot::steps::plan::is_rescue;
 use crate::host::Host;
 use crate::kernel::KernelRelease;
 
-/// The entry by which to name a kernel: one that starts it whole and without a password. `entry` is preferred; else not one for repairs,
-/// one whose name holds the release, since Debian's `gnulinux-simple-UUID` means another kernel after the next update-grub, and the one
-/// whose command line is nearest to the running kernel's: a snapshot manager's or a debugging entry may come first in the menu.
+/// The entry for a kernel: one that starts it, with all its files there and without a password. `entry` is preferred. Then come, in this
+/// order: an entry that is not for repairs; one whose name contains the release, since Debian's `gnulinux-simple-UUID` means another kernel
+/// after the next update-grub; and the one whose command line is nearest to the running kernel's, since an entry of a snapshot manager or
+/// for debugging may come first in the menu.
 pub(super) fn pick<'a>(host: &Host, choices: &'a [Choice], to: &KernelRelease, entry: Option<&str>) -> Option<&'a Choice> {
     let running = host.read_text("/proc/cmdline").unwrap_or_default();
     let usable = choices.iter().filter(|c| !c.selector.is_empty() && !c.locked && starts(host, c, to));
@@ -18,7 +19,7 @@ pub(super) fn pick<'a>(host: &Host, choices: &'a [Choice], to: &KernelRelease, e
     })
 }
 
-/// Whether an entry starts this kernel, with everything there that it loads.
+/// Whether an entry starts this kernel and everything that it loads exists.
 fn starts(host: &Host, choice: &Choice, to: &KernelRelease) -> bool {
     let whole = || choice.initrds.iter().all(|initrd| image::locate(host, initrd).is_some());
     let image = || choice.image.as_deref().and_then(|i| image::look(host, i).release);
@@ -30,9 +31,9 @@ fn for_repairs(choice: &Choice) -> bool {
     is_rescue(&choice.cmdline) || ["rescue", "recovery"].iter().any(|word| name.contains(word))
 }
 
-/// How many words two command lines do not share; another root counts before all else.
+/// How many words two command lines do not share; a different root counts before everything else.
 fn distance(running: &str, entry: &str) -> (bool, usize) {
-    // The boot loader puts these in, or takes them out.
+    // The boot loader adds or removes these words.
     let words = |line: &str| -> Vec<String> {
         let words = line.split_ascii_whitespace().filter(|w| !w.starts_with("BOOT_IMAGE=") && !w.starts_with("initrd="));
         words.map(str::to_owned).collect()

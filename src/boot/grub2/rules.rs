@@ -1,4 +1,4 @@
-//! Whose rules this machine's GRUB follows: by the distribution, and by the program where that leaves it open.
+//! Which rules this machine's GRUB follows: by the distribution and, where that is not enough, by the installed program.
 
 use super::bls::dialect::{Dialect, Order};
 use super::script::embedded::is_program;
@@ -10,12 +10,13 @@ use std::path::Path;
 const MAX_PROGRAM: u64 = 32 << 20;
 const FEDORA: &[Dialect] = &[Dialect::FEDORA];
 const EL8: &[Dialect] = &[Dialect::EL8, Dialect::FEDORA];
-/// GNU GRUB has a `blscfg` since 2.14; before that it was one with rhboot's patch.
+/// GNU GRUB has a `blscfg` of its own since 2.14; an earlier version with `blscfg` has rhboot's patch.
 const GNU: &[Dialect] = &[Dialect::GNU, Dialect::FEDORA];
 const ANY: &[Dialect] = &[Dialect::FEDORA, Dialect::EL8, Dialect::GNU];
 
-/// What a default means, and how entries are read: by the first dialect, where the others say nothing else. From os-release(5); rhboot's
-/// branches differ, see [`Flavor`] and [`Dialect`]. EL10's and Fedora 44's blsuki.c registers `uki` alone, and their `blscfg` is rhboot's.
+/// How a default is interpreted and how entries are read: by the first dialect, unless another one gives another result. From
+/// os-release(5); rhboot's branches differ, see [`Flavor`] and [`Dialect`]. The blsuki.c of EL10 and Fedora 44 registers only `uki`; their
+/// `blscfg` is rhboot's.
 pub fn rules(host: &Host) -> (Flavor, &'static [Dialect]) {
     let Some(text) = os_release::text(host) else {
         let old = host.read_text("/etc/redhat-release").ok();
@@ -36,14 +37,14 @@ pub fn rules(host: &Host) -> (Flavor, &'static [Dialect]) {
         _ if red_hat && major >= 9 => (Flavor::Fedora, FEDORA),
         _ if red_hat && major == 8 => (Flavor::Fedora, EL8),
         _ if red_hat && major > 0 => (Flavor::Upstream, FEDORA),
-        // Azure Linux names no relative, and is one since its fourth release.
+        // Azure Linux has no ID_LIKE, and is a relative of Fedora since its fourth release.
         _ if like.split(' ').any(|w| matches!(w, "fedora" | "azurelinux")) => (Flavor::Unknown, ANY),
         _ if like.split(' ').any(suse) => (Flavor::Suse, &Dialect::SUSE),
         _ => (Flavor::Upstream, GNU),
     }
 }
 
-/// Whether this machine's grubby makes an entry from a copy of another one, with `$menuentry_id_option` and all.
+/// Whether this machine's grubby makes an entry by copying another one, including its `$menuentry_id_option`.
 pub fn copies_ids(host: &Host) -> bool {
     let text = os_release::text(host).unwrap_or_default();
     let value = |key| os_release::value(&text, key);
@@ -54,8 +55,8 @@ pub fn copies_ids(host: &Host) -> bool {
         || seven()
 }
 
-/// The order that the installed GRUB has, told by the debug messages of its reader: the module that grub2-install copies, or the EFI
-/// program beside its configuration, which carries its modules.
+/// The sort order of the installed GRUB, identified by the debug messages of its reader: from the module that grub2-install copies, or from
+/// the EFI program beside its configuration, which contains its modules.
 pub fn order_of_binary(host: &Host, config: &Path) -> Option<Order> {
     let beside = [
         "i386-pc/blscfg.mod",
@@ -72,7 +73,7 @@ pub fn order_of_binary(host: &Host, config: &Path) -> Option<Order> {
     if holds(b"Sorting %d entries") {
         return Some(Order::Version);
     }
-    // rhboot's carry both: blsuki.c for `uki` alone.
+    // rhboot's program contains both: blsuki.c only for `uki`.
     if holds(b"blsuki") && !holds(b"scanning blsdir") {
         return Some(Order::File);
     }

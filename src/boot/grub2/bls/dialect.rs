@@ -1,36 +1,36 @@
-//! Whose `blscfg` reads the entries: rhboot's, GNU GRUB's own since 2.14, or openSUSE's two, made from these.
+//! The `blscfg` implementations that read entries: rhboot's, GNU GRUB's own since 2.14, and openSUSE's two, which derive from these.
 
 /// How entries are sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// By file name as rpm compares versions; `+` sorts as its own sign (rhboot's blscfg.c of Fedora 31, EL9 and later).
+    /// By file name as rpm compares versions; `+` is a character of its own (rhboot's blscfg.c of Fedora 31, EL9 and later).
     Name,
-    /// By the `version` key if every entry has one, then by file name; `+` separates (EL8, Fedora 30).
+    /// By the `version` key if every entry has one, then by file name; `+` is a separator (EL8, Fedora 30).
     Version,
     /// By file name as gnulib compares them (GNU GRUB 2.14's blsuki.c).
     File,
 }
 
-/// One of the readers.
+/// One implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dialect {
     /// How it sorts.
     pub order: Order,
-    /// It knows boot counters (`ID+LEFT-DONE.conf`): an entry without a try left comes last. openSUSE's grub2-bls.
+    /// Whether it knows boot counters (`ID+LEFT-DONE.conf`): an entry without a try left comes last. openSUSE's grub2-bls.
     pub counted: bool,
-    /// The counter is no part of an entry's id.
+    /// Whether ids leave out the counter.
     pub bare: bool,
 }
 
 impl Dialect {
-    /// rhboot's of Fedora 31, EL9 and later.
+    /// rhboot's, of Fedora 31, EL9 and later.
     pub const FEDORA: Dialect = Dialect { order: Order::Name, counted: false, bare: false };
-    /// That of EL8 and Fedora 30.
+    /// rhboot's, of EL8 and Fedora 30.
     pub const EL8: Dialect = Dialect { order: Order::Version, counted: false, bare: false };
     /// GNU GRUB's since 2.14.
     pub const GNU: Dialect = Dialect { order: Order::File, counted: false, bare: false };
     /// openSUSE's, the newest first: of 2.14 since April 2026 (its "bls: fix default entry and bumpcounter for BLS boot counter files") and
-    /// before; of 2.12, whose patches differ in the same way.
+    /// before; then of 2.12, whose patches differ in the same way.
     pub const SUSE: [Dialect; 4] = [
         Dialect { order: Order::File, counted: true, bare: true },
         Dialect { order: Order::File, counted: true, bare: false },
@@ -38,7 +38,7 @@ impl Dialect {
         Dialect { order: Order::Name, counted: true, bare: false },
     ];
 
-    /// The tries that are left by an entry's file name; none where they are not counted.
+    /// The tries left according to an entry's file name; none if this implementation does not count them.
     pub fn tries(self, id: &str) -> Option<u32> {
         let (_, counter) = id.rsplit_once('+').filter(|_| self.counted)?;
         let digits = counter.find(|c: char| !c.is_ascii_digit()).unwrap_or(counter.len());
@@ -46,7 +46,7 @@ impl Dialect {
         match self.order {
             // `tries_left` of openSUSE's blsuki.c.
             Order::File => left.filter(|_| matches!(counter.as_bytes().get(digits), None | Some(b'-' | b'.'))),
-            // `split_package_string` of its blscfg.c takes what is no number for 0.
+            // `split_package_string` of its blscfg.c takes a non-number for 0.
             Order::Name | Order::Version => left.or(Some(0)),
         }
     }
@@ -80,7 +80,7 @@ mod tests {
             ("x-6.1-1+3", Some(3), Some(3), "x-6.1-1"),
             ("x-6.1-1+0-3", Some(0), Some(0), "x-6.1-1"),
             ("x-6.1-1", None, None, "x-6.1-1"),
-            // What is no number counts as 0 to that of 2.12.
+            // openSUSE's GRUB 2.12 takes a non-number for 0.
             ("x-6.1-1+rt", None, Some(0), "x-6.1-1+rt"),
             ("x-6.1-1+", None, Some(0), "x-6.1-1+"),
             ("x-6.1+3rc-1", None, Some(3), "x-6.1+3rc-1"),

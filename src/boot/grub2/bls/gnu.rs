@@ -1,11 +1,11 @@
-//! Entries as GNU GRUB 2.14 reads and sorts them (its `grub-core/commands/blsuki.c`). The order is that of gnulib's `filevercmp`
-//! (its `lib/filevercmp.c`) on the file name: the version order of Debian, first without the suffix. Neither
-//! `sort-key` nor `version` counts.
+//! Entries as GNU GRUB 2.14 reads and sorts them (its `grub-core/commands/blsuki.c`). The order is that of gnulib's `filevercmp` (its
+//! `lib/filevercmp.c`) on the file name: Debian's version order, first on the name without its suffix. `sort-key` and `version` do not
+//! count.
 
 use super::Snippet;
 use std::cmp::Ordering;
 
-/// The keys of a file as `bls_parse_keyvals` finds them: words are parted by blanks, and a line without a value ends the file.
+/// The keys of a file as `bls_parse_keyvals` finds them: words are separated by blanks, and a line without a value ends the file.
 pub fn parse(id: &str, text: &str) -> Snippet {
     let mut keys = Vec::new();
     for line in text.split('\n') {
@@ -23,7 +23,7 @@ pub fn parse(id: &str, text: &str) -> Snippet {
     Snippet { id: id.to_owned(), keys, tries: None }
 }
 
-/// `filevercmp` of the files of two ids.
+/// `filevercmp` on the file names of two ids.
 pub fn compare(a: &str, b: &str) -> Ordering {
     let (a, b) = (format!("{a}.conf"), format!("{b}.conf"));
     let (a, b) = (a.as_bytes(), b.as_bytes());
@@ -33,7 +33,7 @@ pub fn compare(a: &str, b: &str) -> Ordering {
     hidden(b).cmp(&hidden(a)).then_with(|| versions(&a[..prefix(a)], &b[..prefix(b)])).then_with(|| versions(a, b))
 }
 
-/// How long the suffix is: the longest `(\.[A-Za-z~][A-Za-z0-9~]*)*` at the end that is not the whole name.
+/// The length of the suffix: the longest `(\.[A-Za-z~][A-Za-z0-9~]*)*` at the end that is not the whole name.
 fn suffix(name: &[u8]) -> usize {
     let mut at = 0;
     while at < name.len() {
@@ -52,7 +52,7 @@ fn suffix(name: &[u8]) -> usize {
     0
 }
 
-/// What a sign that is no digit sorts by; digits are all alike, and the end comes before all but `~`.
+/// The sort rank of a character that is not a digit; all digits rank the same, and the end comes before everything but `~`.
 fn rank(sign: Option<&u8>) -> i32 {
     match sign {
         None => -1,
@@ -63,7 +63,7 @@ fn rank(sign: Option<&u8>) -> i32 {
     }
 }
 
-/// `verrevcmp`: signs and numbers by turns.
+/// `verrevcmp`: compares non-digits and numbers in turn.
 fn versions(mut a: &[u8], mut b: &[u8]) -> Ordering {
     let digit = |s: &[u8]| s.first().is_some_and(u8::is_ascii_digit);
     while !a.is_empty() || !b.is_empty() {
@@ -95,7 +95,7 @@ mod tests {
     use std::io::Write;
     use std::process::{Command, Stdio};
 
-    /// Names that part by every kind of sign that counts.
+    /// Names with every kind of character that matters for the order.
     fn id() -> impl Strategy<Value = String> {
         let release = prop_oneof![
             "[0-9]{1,2}\\.[0-9]{1,3}(\\.0{0,2}[0-9])?[-~+^_.][0-9a-z]{1,4}(\\.fc4[0-9]|\\.x86_64|-default|-amd64)?(-[0-9]{1,2})?",
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_parted_by_blanks_and_a_line_without_a_value_ends_the_file() {
+    fn words_are_separated_by_blanks_and_a_line_without_a_value_ends_the_file() {
         let s = parse("x", "\t title   A B\n# c\n#d e\nlinux\t/a b\r\ninitrd  /i\ninitrd /j\noptions   \nversion 1\n");
         assert_eq!(s.keys.len(), 4);
         assert_eq!((s.get("title"), s.get("linux"), s.get("version")), (Some("A B"), Some("/a b"), None));

@@ -1,8 +1,8 @@
 //! Boot Loader Specification entries as GRUB reads and sorts them (rhboot/grub2's `grub-core/commands/blscfg.c`).
 //!
-//! The order is by file name: split at the last two `-` into name, version and release, each compared as rpm compares versions
-//! with `~` before the end and `+` after it but before all else. EL8's GRUB sorts by the `version` key first if every entry has
-//! one, and knows no `+`. For other readers see [`dialect`] and [`gnu`].
+//! The order is by file name: split at the last two `-` into name, version and release, each compared as rpm compares versions, where `~`
+//! sorts before the end and `+` after the end but before everything else. EL8's GRUB sorts by the `version` key first if every entry has
+//! one, and gives `+` no meaning. For other implementations see [`dialect`] and [`gnu`].
 
 pub mod dialect;
 pub mod gnu;
@@ -15,9 +15,9 @@ use std::path::Path;
 
 /// GRUB reads no entry larger than this (rhel-8's blscfg.c); real ones are below 1 KiB.
 const MAX_ENTRY: u64 = 1 << 20;
-/// More entries than any machine has, and as many as are read.
+/// The number of entries that are read; no machine has more.
 const MAX_ENTRIES: usize = 20_000;
-/// What the entries of one directory may take together: 20,000 real ones of 1 KiB and ten lines take 33 MB.
+/// The memory for all entries of one directory: 20,000 real ones of 1 KiB and ten lines take 33 MB.
 const MAX_TOTAL: usize = 64 << 20;
 
 /// One file: its id and its keys in order.
@@ -27,7 +27,7 @@ pub struct Snippet {
     pub id: String,
     /// Keys and values.
     pub keys: Vec<(String, String)>,
-    /// The tries that are left, where the reader counts them.
+    /// The tries left, if the implementation counts them.
     pub tries: Option<u32>,
 }
 
@@ -37,7 +37,7 @@ impl Snippet {
         self.keys.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
-    /// What it takes to keep.
+    /// The memory that it takes.
     pub fn size(&self) -> usize {
         let keys = self.keys.iter().map(|(key, value)| key.len() + value.len() + ITEM);
         self.id.len() + ITEM + keys.sum::<usize>()
@@ -49,7 +49,7 @@ impl Snippet {
     }
 }
 
-/// The keys of a file as blscfg.c's `read_entry` finds them. It stops at the first line that has no value, an empty one too.
+/// The keys of a file as blscfg.c's `read_entry` finds them. It stops at the first line without a value, also at an empty line.
 pub fn parse(id: &str, text: &str) -> Snippet {
     let mut keys = Vec::new();
     for line in text.split('\n') {
@@ -63,7 +63,7 @@ pub fn parse(id: &str, text: &str) -> Snippet {
     Snippet { id: id.to_owned(), keys, tries: None }
 }
 
-/// All entries of a directory, unsorted, and what could not be read, as message and remedy.
+/// All entries of a directory, unsorted; and the read errors, as message and remedy.
 pub fn read(host: &Host, directory: &Path, dialect: Dialect) -> (Vec<Snippet>, Vec<(String, String)>) {
     let mut problems = Vec::new();
     let names = match host.read_dir(directory) {
@@ -75,7 +75,7 @@ pub fn read(host: &Host, directory: &Path, dialect: Dialect) -> (Vec<Snippet>, V
         }
     };
     let (mut snippets, mut room) = (Vec::new(), MAX_TOTAL);
-    // GNU's reads a file by any name.
+    // GNU's implementation reads files of any name.
     let listed = |name: &str| (!name.is_empty() && !name.starts_with('.')) || dialect == Dialect::GNU;
     for name in names {
         let path = directory.join(&name);
@@ -91,7 +91,7 @@ pub fn read(host: &Host, directory: &Path, dialect: Dialect) -> (Vec<Snippet>, V
             ));
             break;
         }
-        // GRUB passes over a directory and a link that leads nowhere.
+        // GRUB skips directories and dangling links.
         if !host.is_file(&path) {
             continue;
         }
@@ -118,7 +118,7 @@ pub fn read(host: &Host, directory: &Path, dialect: Dialect) -> (Vec<Snippet>, V
 /// The entry in a file.
 ///
 /// # Errors
-/// What could not be read, as message and remedy.
+/// If the file cannot be read, as message and remedy.
 pub fn read_one(host: &Host, path: &Path, id: &str, dialect: Dialect) -> Result<Snippet, (String, String)> {
     match files::read_bounded(&host.path(path), MAX_ENTRY) {
         Ok(bytes) => {
@@ -130,7 +130,7 @@ pub fn read_one(host: &Host, path: &Path, id: &str, dialect: Dialect) -> Result<
     }
 }
 
-/// A sign of a version; its order is blscfg.c's `vercmp`.
+/// A character or a number of a version; their order is that of blscfg.c's `vercmp`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Sign {
     Tilde,
@@ -170,7 +170,7 @@ fn signs(text: &str, plus: bool) -> Vec<Sign> {
     signs
 }
 
-/// What a file name sorts by: name, version and release.
+/// The sort key of a file name: name, version and release.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key([Vec<Sign>; 3]);
 
@@ -199,10 +199,10 @@ pub fn compare(a: &str, b: &str, plus: bool) -> Ordering {
     Key::of_id(b, plus).cmp(&Key::of_id(a, plus))
 }
 
-/// What rhboot's sorts by: an entry without a try left comes last, else the newest first.
+/// The sort key of rhboot's implementation: entries without a try left come last, the others newest first.
 type Place = (bool, Reverse<(Key, Key)>);
 
-/// Entries in the order of GRUB's menu, and two that sort alike, if there are any.
+/// Entries in the order of GRUB's menu, and two whose sort keys are equal, if there are any.
 pub fn sort(mut snippets: Vec<Snippet>, dialect: Dialect) -> (Vec<Snippet>, Option<(String, String)>) {
     let ran_out = |s: &Snippet| s.tries == Some(0);
     let pair = |a: &Snippet, b: &Snippet| (a.id.clone(), b.id.clone());
@@ -218,7 +218,7 @@ pub fn sort(mut snippets: Vec<Snippet>, dialect: Dialect) -> (Vec<Snippet>, Opti
         .into_iter()
         .map(|s| {
             let version = if versions { s.get("version").unwrap_or_default() } else { "" };
-            // The counter is cut off, whatever it is.
+            // The counter is cut off, whether or not it is a number.
             let name = if dialect.counted { s.id.rsplit_once('+').map_or(s.id.as_str(), |(name, _)| name) } else { &s.id };
             ((ran_out(&s), Reverse((Key::of_version(version), Key::of_id(name, !by_version)))), s)
         })

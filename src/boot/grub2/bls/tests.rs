@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// A plain re-reading of blscfg.c's `vercmp`, position by position and without shared code.
+/// A second, plain implementation of blscfg.c's `vercmp`, position by position and without shared code.
 fn vercmp(a: &str, b: &str, plus: bool) -> i32 {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     let (mut i, mut j) = (0, 0);
@@ -96,7 +96,7 @@ fn plain(a: &str, b: &str, plus: bool) -> Ordering {
     of(vercmp(&n1, &n0, plus)).then_with(|| of(vercmp(&v1, &v0, plus))).then_with(|| of(vercmp(&r1, &r0, plus)))
 }
 
-/// Names as they are found in /boot/loader/entries.
+/// Names like those in /boot/loader/entries.
 fn id() -> impl Strategy<Value = String> {
     let machine = prop_oneof![
         Just("ec2e1a4b3a4a4ff59d7d3a1c2b3f4e5d"),

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn a_block_in_the_settings_goes_and_every_other_byte_stays() {
+fn removing_a_block_from_the_settings_keeps_every_other_byte() {
     let block = [HEAD, SET, END].concat();
     for (before, more, after) in [
         ("GRUB_TIMEOUT=0\n", "", "GRUB_TIMEOUT=0\n"),
@@ -19,7 +19,7 @@ fn a_block_in_the_settings_goes_and_every_other_byte_stays() {
 }
 
 #[test]
-fn a_word_is_missing_where_it_is_gone_or_moved_before_another() {
+fn a_word_is_missing_if_it_is_gone_or_moved_before_another() {
     for (new, want) in [
         ("ro console=tty0 console=ttyS0 quiet", ""),
         ("ro console=tty0 quiet x console=ttyS0", ""),

@@ -9,11 +9,11 @@ use crate::boot::grub2::bls::{self, Snippet};
 use crate::boot::grub2::ITEM;
 use std::path::{Path, PathBuf};
 
-/// Where the entries are unless `blsdir` is set, on the boot file system or below it.
+/// The directory of the entries unless `blsdir` is set, on the boot file system or below it.
 const ENTRIES: &str = "/boot/loader/entries";
-/// Where GNU's looks on `$root`, and nowhere else unless it is told so.
+/// The directory in which GNU's implementation looks on `$root`, and nowhere else unless told so.
 const GNU_ENTRIES: &str = "/loader/entries";
-/// What variables may make of one line of an entry: as long as its file may be. Kernels take 4 KiB.
+/// The length to which variables may expand one line of an entry: that of its file. Kernels accept 4 KiB.
 const MAX_LINE: usize = 1 << 20;
 
 /// Which entries a call adds to the menu.
@@ -21,22 +21,22 @@ const MAX_LINE: usize = 1 << 20;
 struct Shown {
     default: bool,
     others: bool,
-    /// The one of this name.
+    /// The entry of this name.
     named: Option<String>,
 }
 
-/// A call of GNU's, by its options.
+/// A call of GNU's `blscfg` with its options.
 #[derive(Debug, Default)]
 pub(super) struct Call {
     pub path: Option<String>,
     pub fallback: bool,
     shown: Shown,
-    /// What is no option.
+    /// The arguments that are not options.
     plain: Vec<String>,
 }
 
 impl Call {
-    /// None where GRUB refuses the options.
+    /// None if GRUB refuses the options.
     pub fn parse(args: &[String]) -> Option<Call> {
         let mut call = Call::default();
         let mut rest = args.iter();
@@ -125,7 +125,8 @@ impl Machine<'_> {
         }
     }
 
-    /// `/loader/entries` of `$root`. What is mounted where tells that /boot is the top of it; a second one makes it doubtful.
+    /// The entries in `/loader/entries` of `$root`. The mounts show whether /boot is the top of that file system; a second candidate makes
+    /// the answer doubtful.
     fn read_gnu_entries(&mut self, dialect: Dialect) -> Vec<Snippet> {
         let Some(at) = self.locate(GNU_ENTRIES) else { return Vec::new() };
         let mounts = self.world.host.read_text("/proc/mounts").unwrap_or_default();
@@ -147,7 +148,7 @@ impl Machine<'_> {
         self.read_entries(&at, dialect)
     }
 
-    /// The entries of a directory as they are after the boots that went before.
+    /// The entries of a directory, as the earlier simulated boots left them.
     pub(super) fn read_entries(&mut self, directory: &Path, dialect: Dialect) -> Vec<Snippet> {
         self.looked_into(directory);
         self.spend(READ);
@@ -172,7 +173,7 @@ impl Machine<'_> {
         let sorted = self.sorted(snippets, dialect);
         let default = self.get("default").map(str::to_owned);
         for (i, snippet) in sorted.iter().enumerate() {
-            // blsuki.c compares with the file's whole name.
+            // blsuki.c compares with the whole file name.
             let name = if dialect.order == Order::File { format!("{}.conf", snippet.id) } else { snippet.id.clone() };
             let is_default = || is_default(snippet, &name, i, default.as_deref());
             let named = shown.named.as_ref() == Some(&name);
@@ -188,7 +189,7 @@ impl Machine<'_> {
             Some(path) if path.starts_with('(') => Some(path.to_owned()),
             _ => self.get("blsdir").map(str::to_owned),
         };
-        // A path of the entries' own file system; where it does not exist, GRUB looks in /boot/loader/entries.
+        // `blsdir` is a path on the entries' own file system; if it does not exist, GRUB looks in /boot/loader/entries.
         named
             .and_then(|d| crate::boot::image::locate_among(&d, &|path| self.world.exists(path)))
             .unwrap_or_else(|| ENTRIES.into())
@@ -205,7 +206,7 @@ impl Machine<'_> {
         sorted
     }
 
-    /// Makes the menu entry as `create_entry` of blscfg.c and blsuki.c does: as a script that is run when it is started.
+    /// Makes the menu entry as `create_entry` of blscfg.c and blsuki.c does: as a script that is run when the entry is started.
     fn create(&mut self, snippet: &Snippet, dialect: Dialect) {
         let Some(linux) = snippet.get("linux") else {
             if snippet.get("uki").is_some() || snippet.get("efi").is_some() {
@@ -213,7 +214,7 @@ impl Machine<'_> {
             }
             return;
         };
-        // GNU's knows neither of rhboot's variables.
+        // GNU's implementation has neither of rhboot's variables.
         let variable = |name: &str| self.get(name).filter(|_| dialect.order != Order::File);
         let options =
             snippet.get("options").or(variable("default_kernelopts")).map(|o| self.expand_options(o)).unwrap_or_default();
@@ -274,7 +275,7 @@ impl Machine<'_> {
         }
     }
 
-    /// blscfg.c's `expand_val`: `$name` becomes its value and a space; `\$` stays. Past [`MAX_LINE`] the rest is left out.
+    /// blscfg.c's `expand_val`: `$name` becomes its value and a space; `\$` stays. Text beyond [`MAX_LINE`] is left out.
     fn expand_options(&self, value: &str) -> String {
         let mut out = String::new();
         let mut rest = value;
@@ -304,7 +305,7 @@ fn is_default(snippet: &Snippet, name: &str, at: usize, default: Option<&str>) -
     })
 }
 
-/// Under which name it is kept among what earlier boots left that the entry of this id has no try left.
+/// The name under which the earlier boots' environment records that the entry of this id has no try left.
 fn counter_of(id: &str) -> PathBuf {
     format!("{id}.conf").into()
 }

@@ -1,16 +1,16 @@
-//! What one simulation may take in all. Steps alone do not bound it: a value of 64 KiB is set in 16 bytes, and one command may name it
-//! a hundred thousand times.
+//! The memory limit of one simulation. A limit on steps is not enough: a value of 64 KiB is set in 16 bytes, and one command may use it a
+//! hundred thousand times.
 
 use super::eval::{Machine, State, Stop};
 use crate::boot::grub2::ITEM;
 
-/// Bytes of text read, words, values, and copies of them, of which nothing is given back. A grub.cfg of 10,000 entries takes 99 MB of
-/// it, one of 400 entries 4 MB, and 6 MB where each of them is followed.
+/// Bytes of text read, words, values, and copies of them; nothing is given back. A grub.cfg of 10,000 entries takes 99 MB of it, one of 400
+/// entries 4 MB, and 6 MB if each of them is followed.
 const MAX: usize = 128 << 20;
-/// A file or a directory that is read, however small it is: no configuration reads a hundred.
+/// The charge for reading a file or a directory, however small it is: no configuration reads a hundred.
 pub(in crate::boot::grub2::script) const READ: usize = 128 << 10;
 
-/// What is left to one simulation.
+/// The memory left to one simulation.
 #[derive(Debug)]
 pub struct Budget {
     left: usize,
@@ -24,7 +24,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Takes this much; says whether it was there. Once it was not, it never is again.
+    /// Charges this much and returns whether it was available. Once it was not, every later call fails too.
     pub fn spend(&mut self, bytes: usize) -> bool {
         match self.left.checked_sub(bytes) {
             Some(left) => self.left = left,
@@ -33,19 +33,19 @@ impl Budget {
         !self.over
     }
 
-    /// What is left.
+    /// The memory left.
     pub fn left(&self) -> usize {
         self.left
     }
 
-    /// Whether more was asked for than there was: what came of the simulation since is not what GRUB does.
+    /// Whether the limit was exceeded: the simulation since then does not show what GRUB does.
     pub fn is_over(&self) -> bool {
         self.over
     }
 }
 
 impl State {
-    /// What a copy of it takes.
+    /// The memory of a copy.
     pub(in crate::boot::grub2::script) fn size(&self) -> usize {
         let variables = self.contexts.iter().flatten().map(|(name, (value, _))| name.len() + value.len() + ITEM);
         let env = self.env.values().flatten().map(|(name, value)| name.len() + value.len() + ITEM);
@@ -54,12 +54,12 @@ impl State {
 }
 
 impl Machine<'_> {
-    /// Takes this much of what the simulation may take; the next step ends it where that is not there.
+    /// Charges this much to the simulation; if it is not available, the next step ends the simulation.
     pub(in crate::boot::grub2::script) fn spend(&mut self, bytes: usize) {
         self.budget.spend(bytes);
     }
 
-    /// Ends a simulation that has taken too much.
+    /// Ends a simulation that exceeded its limit.
     pub(in crate::boot::grub2::script) fn within_budget(&self) -> Result<(), Stop> {
         if self.budget.is_over() {
             return Err(Stop::Dead(format!("to follow the configuration up to here takes more than {} MiB", MAX >> 20)));
@@ -77,7 +77,7 @@ mod tests {
     use crate::host::Host;
     use std::path::Path;
 
-    /// As Debian's grub-mkconfig writes them.
+    /// Entries as Debian's grub-mkconfig writes them.
     fn config(entries: usize) -> String {
         let entry = |i: usize| {
             format!(
@@ -92,7 +92,7 @@ mod tests {
         "load_env\nset default=0\n".to_owned() + &(0..entries).map(entry).collect::<String>()
     }
 
-    /// What is left after a boot and after a survey.
+    /// The memory left after a boot and after a survey.
     fn left(entries: usize) -> [usize; 2] {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_beyond_it_is_never_there_again() {
+    fn after_the_limit_is_exceeded_every_later_charge_fails() {
         let mut budget = Budget::default();
         assert!(budget.spend(MAX) && !budget.is_over());
         assert!(!budget.spend(1) && !budget.spend(0) && budget.is_over());

@@ -1,5 +1,5 @@
-//! Variables, their contexts and the words made from them (GRUB's `grub-core/kern/env.c`, `normal/context.c`,
-//! `script/argv.c`), and what is remarked on the way.
+//! Variables, their contexts and the words made from them (GRUB's `grub-core/kern/env.c`, `normal/context.c`, `script/argv.c`), and the
+//! remarks of a simulation.
 
 use super::eval::{Machine, Stop};
 use super::syntax::lexer::{Part, Word};
@@ -9,7 +9,7 @@ use crate::boot::MAX_PROBLEMS;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// A variable longer than this only grows.
+/// A longer variable is one that keeps growing.
 const MAX_VALUE: usize = 64 << 10;
 
 impl Machine<'_> {
@@ -66,7 +66,7 @@ impl Machine<'_> {
         }
     }
 
-    /// A new context holds the exported variables only.
+    /// A new context contains only the exported variables.
     pub(super) fn open_context(&mut self) {
         let exported = self.state.contexts.last().into_iter().flatten().filter(|(_, (_, exported))| *exported);
         let inner: HashMap<_, _> = exported.map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -94,10 +94,10 @@ impl Machine<'_> {
         }
     }
 
-    /// Words to arguments: a quoted piece makes an argument even if empty, an unquoted variable is split at white space.
+    /// Expands words to arguments: a quoted piece makes an argument even if empty, an unquoted variable is split at white space.
     ///
     /// # Errors
-    /// More than the simulation may take.
+    /// If that exceeds the limit of the simulation.
     pub(super) fn expand(&mut self, words: &[Word]) -> Result<Vec<String>, Stop> {
         let mut args = Args { room: self.budget.left(), ..Args::default() };
         for word in words {
@@ -110,7 +110,7 @@ impl Machine<'_> {
         Ok(args.done)
     }
 
-    /// Says whether there was room for it.
+    /// Returns whether there was room for it.
     fn expand_word(&self, word: &Word, args: &mut Args) -> bool {
         for part in word {
             if args.taken > args.room {
@@ -148,7 +148,7 @@ impl Machine<'_> {
     }
 }
 
-/// Arguments in the making; past their room nothing is added.
+/// Arguments under construction; beyond their limit nothing is added.
 #[derive(Default)]
 struct Args {
     done: Vec<String>,

@@ -1,7 +1,7 @@
-//! openSUSE's grub2-bls: a program that reads no grub.cfg. What it does in the place of one is its early configuration (`grubbls.cfg` in
-//! openSUSE's grub2.spec: the root is the program's own partition, `enable_blscfg=1`), `normal/main.c` with the patch "Streamline BLS and
-//! improve PCR stability", and, since 2.14, `run_menu` of `normal/menu.c`, which follows the Boot Loader Interface. sdbootutil installs it
-//! as `EFI/NAME/grubbls.efi`, behind a shim as `grub.efi` with a file of its own beside it.
+//! openSUSE's grub2-bls: a program that reads no grub.cfg. Its behaviour comes from its early configuration (`grubbls.cfg` in openSUSE's
+//! grub2.spec: the root is the program's own partition, `enable_blscfg=1`), from `normal/main.c` with the patch "Streamline BLS and improve
+//! PCR stability", and, since 2.14, from `run_menu` of `normal/menu.c`, which follows the Boot Loader Interface. sdbootutil installs it as
+//! `EFI/NAME/grubbls.efi`, or behind a shim as `grub.efi` with a marker file beside it.
 //!
 //! Also `uki`, which adds images to the menu (GNU GRUB 2.14's `blsuki.c`; rhboot's of EL10 and Fedora 44).
 
@@ -15,17 +15,17 @@ use crate::boot::image::TREE;
 use crate::host::Host;
 use std::path::{Path, PathBuf};
 
-/// What sdbootutil leaves beside a loader that it installed.
+/// The marker file that sdbootutil leaves beside a loader that it installed.
 const INSTALLED: &str = "installed_by_sdbootutil";
 
-/// The program of grub2-bls in a directory of the EFI partition, if it is there.
+/// The program of grub2-bls in a directory of the EFI partition, if there is one.
 pub fn program(host: &Host, directory: &Path) -> Option<PathBuf> {
     let own = directory.join("grubbls.efi");
     let behind_shim = directory.join("grub.efi");
     if host.exists(&own) {
         return Some(own);
     }
-    // systemd-boot has the same name behind a shim, in a directory of its own; in the one for removable media it could be either.
+    // Behind a shim systemd-boot has the same name, in its own directory; in the directory for removable media it could be either.
     let foreign = directory.file_name().is_some_and(|name| ["systemd", "boot"].iter().any(|n| name.eq_ignore_ascii_case(n)));
     (!foreign && host.exists(directory.join(INSTALLED)) && host.exists(&behind_shim)).then_some(behind_shim)
 }
@@ -55,11 +55,11 @@ impl Machine<'_> {
             );
             return Ok(1);
         }
-        // `EFI/NAME/PROGRAM` below the top of the partition.
+        // The program is at `EFI/NAME/PROGRAM` below the top of the partition.
         let top = directory.ancestors().nth(2).unwrap_or(directory);
         self.bls = true;
         let dialect = self.world.dialect;
-        // The one of 2.12 knows `blsdir`.
+        // Version 2.12 knows `blsdir`.
         let named = self.get("blsdir").filter(|_| dialect.order != Order::File).unwrap_or("/loader/entries");
         let entries = top.join(named.trim_start_matches('/'));
         let snippets = self.read_entries(&entries, dialect);
@@ -67,7 +67,7 @@ impl Machine<'_> {
         Ok(0)
     }
 
-    /// The entry that a variable of the firmware names: it counts before `default`.
+    /// The entry that a firmware variable names: it takes precedence over `default`.
     pub(super) fn of_firmware(&mut self, menu: &[MenuEntry]) -> Option<(usize, String)> {
         if !self.path.is_empty() || !is_program(&self.file) {
             return None;
@@ -76,7 +76,7 @@ impl Machine<'_> {
             let name = choice.name();
             let place = PathBuf::from(efi::loader_path(name));
             self.looked_into(&place);
-            // A boot before this one has taken it.
+            // An earlier simulated boot has consumed it.
             if self.state.env.contains_key(&place) {
                 continue;
             }
@@ -102,7 +102,7 @@ impl Machine<'_> {
         None
     }
 
-    /// Images are added after what is there, and are not looked into.
+    /// Images are added after the existing entries, and their content is not read.
     pub(super) fn uki(&mut self, args: &[String]) -> i32 {
         let call = Call::parse(args).unwrap_or_default();
         let named = call.path.as_deref().filter(|path| path.starts_with(['(', '/'])).and_then(|path| self.locate(path));

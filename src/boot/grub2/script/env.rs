@@ -1,5 +1,4 @@
-//! `load_env` and `save_env` (GRUB's `grub-core/commands/loadenv.c`), on the files below the root and in memory: nothing is
-//! written.
+//! `load_env` and `save_env` (GRUB's `grub-core/commands/loadenv.c`), on the files below the root; changes stay in memory.
 
 use super::eval::Machine;
 use crate::boot::grubenv;
@@ -40,7 +39,7 @@ impl Machine<'_> {
     pub(super) fn load_env(&mut self, args: &[String]) -> i32 {
         let (spec, names) = self.env_args(args);
         let Some(path) = self.env_path(&spec) else { return 1 };
-        // Both names of a linked file are one file.
+        // Both names of a linked file are the same file.
         let path = self.world.host.name(&self.real(&path));
         if !self.state.env.contains_key(&path) {
             let variables = self.read_env(&path);

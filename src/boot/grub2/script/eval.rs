@@ -1,5 +1,4 @@
-//! One simulated boot: what is given, what it comes to, and the files that are read on the way (GRUB's
-//! `grub-core/normal/main.c`).
+//! One simulated boot: its input, its result, and the files that it reads (GRUB's `grub-core/normal/main.c`).
 
 use super::budget::{Budget, READ};
 use super::menu::{Body, Choice, MenuEntry};
@@ -10,7 +9,7 @@ use crate::boot::image::{self, TREE};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-/// GRUB's own `MAX_RECURSION_DEPTH` is 100; less here, for the stack of a thread.
+/// GRUB's own `MAX_RECURSION_DEPTH` is 100; this is less because of the stack of a thread.
 const MAX_DEPTH: usize = 60;
 /// A grub.cfg of 10,000 entries is 8 MB.
 const MAX_SCRIPT: u64 = 32 << 20;
@@ -18,27 +17,27 @@ const MAX_SCRIPT: u64 = 32 << 20;
 /// The variables of each environment file, as GRUB would leave them.
 pub type EnvFiles = BTreeMap<PathBuf, Vec<(String, String)>>;
 
-/// What one boot comes to.
+/// The result of one boot.
 pub struct Simulated {
     /// What GRUB starts; none if it starts nothing by itself.
     pub choice: Option<Choice>,
     /// What it starts if that fails.
     pub fallbacks: Vec<Choice>,
-    /// The environment files after it.
+    /// The environment files after the boot.
     pub env: EnvFiles,
-    /// GRUB calls this boot one of its own (`boot_once`).
+    /// Whether GRUB sets `boot_once` in this boot.
     pub once: bool,
     /// The environment file that a plain `load_env` reads.
     pub env_file: Option<PathBuf>,
-    /// The configuration read last, below the root.
+    /// The configuration that was read last, below the root.
     pub file: PathBuf,
-    /// What the default of the outermost menu was, if one was set.
+    /// The value of the outermost menu's `default`, if it was set.
     pub default: Option<String>,
     /// The configurations that were read, with their directories, and the directories of entries, below the root.
     pub files: Vec<PathBuf>,
     /// Whether `blscfg` was run.
     pub bls: bool,
-    /// What was remarked.
+    /// The remarks.
     pub remarks: Vec<Remark>,
 }
 
@@ -47,7 +46,7 @@ pub struct Simulated {
 pub(super) enum Stop {
     /// An entry was started.
     Booted(Box<Choice>),
-    /// Nothing will be started.
+    /// Nothing is started.
     Dead(String),
     /// `return`.
     Return(i32),
@@ -63,7 +62,7 @@ pub(super) struct Loaded {
     pub image: Option<String>,
     pub device: String,
     pub missing: Option<String>,
-    /// The kernel lies on a partition that is not seen from here.
+    /// The kernel is on a partition that is not visible here.
     pub elsewhere: bool,
     pub cmdline: String,
     pub initrds: Vec<String>,
@@ -73,7 +72,7 @@ pub(super) struct Loaded {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
-    /// Contexts, the innermost last; a value and whether it is exported.
+    /// Contexts, the innermost last; each value with whether it is exported.
     pub contexts: Vec<HashMap<String, (String, bool)>>,
     pub env: EnvFiles,
     pub env_file: Option<PathBuf>,
@@ -87,11 +86,11 @@ pub struct Machine<'a> {
     pub(super) scopes: Vec<Vec<String>>,
     pub(super) menus: Vec<Vec<MenuEntry>>,
     pub(super) path: Vec<String>,
-    /// The same as a default names them; empty where nothing does.
+    /// The names by which a default would select the path; empty where none does.
     pub(super) names: Vec<String>,
     pub(super) loaded: Option<Loaded>,
     pub(super) fallback_choices: Vec<Choice>,
-    /// The kernels of all entries, where they and not the default are asked for.
+    /// The kernels of all entries, in a survey; none in a boot.
     pub(super) surveyed: Option<Vec<Choice>>,
     pub(super) bls: bool,
     pub(super) file: PathBuf,
@@ -107,8 +106,8 @@ pub struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    /// Boots once with the configuration `config` (below the root) as GRUB's own; `env` are the environment files as an
-    /// earlier boot left them (none are read from disk where it names them).
+    /// Boots once with the configuration `config` (below the root) as GRUB's own; `env` has the environment files as an earlier boot left
+    /// them (a file in it is not read from disk).
     pub fn boot(world: &'a World<'a>, config: &Path, env: EnvFiles) -> Simulated {
         let mut machine = Machine::new(world, config, env);
         let stop = machine.run(config);
@@ -161,7 +160,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// What is set before the first line is read.
+    /// The variables that are set before the first line is read.
     fn firmware(&mut self, config: &Path) {
         let directory = config.parent().unwrap_or(Path::new("/")).display().to_string();
         let prefix = format!("({TREE}){directory}");
@@ -187,10 +186,10 @@ impl<'a> Machine<'a> {
     }
 
     fn outcome(mut self, stop: Stop) -> Simulated {
-        // Set in the context of the configuration, and not exported to a submenu's.
+        // It is set in the configuration's context, and not exported to a submenu's.
         let set = |c: &HashMap<String, (String, bool)>| c.get("boot_once").is_some_and(|(v, _)| v == "true");
         let once = self.state.contexts.iter().any(set);
-        // What was followed only in part leads nowhere.
+        // A result of only a part of the configuration does not count.
         let stop = self.within_budget().err().unwrap_or(stop);
         let choice = match stop {
             Stop::Booted(choice) => Some(*choice),
@@ -214,9 +213,9 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Runs a configuration file in the present context and menu. That it cannot be read is a doubt.
+    /// Runs a configuration file in the present context and menu. A file that cannot be read is a doubt.
     pub(super) fn run_file(&mut self, path: &Path) -> Result<i32, Stop> {
-        // A file that is looked for beside it may come.
+        // A file that is looked for beside it may appear later.
         self.looked_into(path.parent().unwrap_or(path));
         self.looked_into(path);
         self.spend(READ);
@@ -244,7 +243,7 @@ impl<'a> Machine<'a> {
         result
     }
 
-    /// Notes what the answer depends on.
+    /// Records an input of the answer.
     pub(super) fn looked_into(&mut self, path: &Path) {
         self.spend(self.files.len());
         if self.files.iter().all(|file| file != path) {
@@ -304,7 +303,7 @@ impl<'a> Machine<'a> {
         result
     }
 
-    /// Where a path that the script names lies below the root, if it does.
+    /// The path below the root of a file that the script names, if it has one.
     pub(super) fn locate(&mut self, spec: &str) -> Option<PathBuf> {
         if !spec.starts_with(['(', '/']) {
             return None;

@@ -1,9 +1,9 @@
-//! What a default means in a menu: ids, titles, numbers and `>` (GRUB's `grub-core/normal/menu.c`, `kern/misc.c`).
+//! How a default selects an entry of a menu: ids, titles, numbers and `>` (GRUB's `grub-core/normal/menu.c`, `kern/misc.c`).
 
 use super::menu::MenuEntry;
 use super::world::Flavor;
 
-/// What `grub_strtoul (…, 0)` finds.
+/// The result of `grub_strtoul (…, 0)`.
 pub(super) struct Number<'a> {
     pub value: u64,
     pub rest: &'a str,
@@ -45,7 +45,7 @@ pub(super) fn space(c: char) -> bool {
     matches!(c, '\n' | '\r' | ' ' | '\t')
 }
 
-/// Whether an id or title is what a specification names, up to its first single `>`; `>>` stands for `>`.
+/// Whether a specification, up to its first single `>`, names this id or title; `>>` stands for `>`.
 fn names(name: &str, specification: &str) -> bool {
     let mut name = name.bytes();
     let mut specification = specification.bytes().peekable();
@@ -75,7 +75,7 @@ pub(super) enum By {
     Number,
 }
 
-/// The index that a specification selects, by the rules of a flavor; it may lie past the menu's end.
+/// The index that a specification selects, by the rules of a flavor; it may be past the menu's end.
 pub(super) fn index(menu: &[MenuEntry], specification: &str, flavor: Flavor) -> Option<(usize, By)> {
     match flavor {
         Flavor::Fedora => fedora(menu, specification),
@@ -83,7 +83,7 @@ pub(super) fn index(menu: &[MenuEntry], specification: &str, flavor: Flavor) -> 
     }
 }
 
-/// A number comes first, whatever follows it (`1>2` and `1 x` are 1); else an entry whose title or id it is.
+/// A number takes precedence, whatever follows it (`1>2` and `1 x` are 1); then the entry whose title or id matches.
 fn upstream(menu: &[MenuEntry], specification: &str, flavor: Flavor) -> Option<(usize, By)> {
     let number = strtoul(specification);
     if number.overflow {
@@ -95,7 +95,7 @@ fn upstream(menu: &[MenuEntry], specification: &str, flavor: Flavor) -> Option<(
     named(menu, specification, flavor)
 }
 
-/// `search_entry`: the first entry whose title or id it is; to openSUSE's GRUB also the name of its file.
+/// `search_entry`: the first entry whose title or id matches; for openSUSE's GRUB also the name of its file.
 pub(super) fn named(menu: &[MenuEntry], specification: &str, flavor: Flavor) -> Option<(usize, By)> {
     let file = specification.strip_suffix(".conf").filter(|_| flavor == Flavor::Suse);
     menu.iter().enumerate().find_map(|(i, e)| {
@@ -107,9 +107,9 @@ pub(super) fn named(menu: &[MenuEntry], specification: &str, flavor: Flavor) -> 
     })
 }
 
-/// Ids come first, then titles, then a number that ends or is followed by white space (so `1>2` is none). An id is compared
-/// up to the specification's first white space, so that one with white space in it never matches; what follows such a match
-/// spoils it.
+/// Ids come first, then titles, then a number that ends or is followed by white space (so `1>2` is none). An id is compared up to the
+/// specification's first white space, so an id that contains white space never matches; if more text follows a matching word, the
+/// specification selects nothing.
 fn fedora(menu: &[MenuEntry], specification: &str) -> Option<(usize, By)> {
     let word = specification.find(space).unwrap_or(specification.len());
     if let Some(i) =
@@ -127,7 +127,7 @@ fn fedora(menu: &[MenuEntry], specification: &str) -> Option<(usize, By)> {
         .flatten()
 }
 
-/// What a specification leaves for the menu inside: after its first single `>`.
+/// The part of a specification for the inner menu: after its first single `>`.
 pub(super) fn inner(specification: &str) -> Option<&str> {
     let bytes = specification.as_bytes();
     let mut at = 0;

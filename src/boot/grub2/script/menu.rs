@@ -16,13 +16,13 @@ pub(super) struct MenuEntry {
     pub restricted: bool,
     /// Read from a Boot Loader Specification file of that name.
     pub bls: bool,
-    /// The file whose name says that it has tries left.
+    /// The entry's file, if its name counts the tries left.
     pub counted: Option<PathBuf>,
     pub args: Vec<String>,
     pub body: Body,
 }
 
-/// What an entry runs.
+/// The commands of an entry.
 #[derive(Clone, Debug)]
 pub(super) enum Body {
     /// From grub.cfg.
@@ -31,30 +31,30 @@ pub(super) enum Body {
     Source(String),
 }
 
-/// An entry that GRUB starts, with what it loads.
+/// An entry that GRUB starts, and what it loads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
     /// A Boot Loader Specification id, or the titles from the outermost menu inwards.
     pub entry: String,
-    /// What would select it in `saved_entry`: its id if that is unique, else its title; empty if nothing safely does.
+    /// The value of `saved_entry` that would select it: its id if that is unique, else its title; empty if neither is safe.
     pub selector: String,
-    /// How it was chosen.
+    /// Why it was chosen.
     pub why: String,
     /// Whether it comes from a Boot Loader Specification file.
     pub bls: bool,
-    /// The kernel's file as the entry writes it.
+    /// The kernel's file as written in the entry.
     pub image: Option<String>,
-    /// The device that it lies on, as the script names it.
+    /// The device of that file, as named by the script.
     pub device: String,
     /// The kernel's arguments.
     pub cmdline: String,
-    /// Its initial ramdisks as the entry writes them.
+    /// Its initial ramdisks as written in the entry.
     pub initrds: Vec<String>,
-    /// Why GRUB cannot start it, if so.
+    /// Why GRUB cannot start it, if it cannot.
     pub failed: Option<String>,
     /// GRUB asks for a user name and a password first.
     pub locked: bool,
-    /// The entry's file, where its name counts the tries that are left.
+    /// The entry's file, if its name counts the tries left.
     pub counted: Option<PathBuf>,
 }
 
@@ -118,7 +118,7 @@ impl Machine<'_> {
             Some((i, By::Id)) => (i, format!("the default {specification:?} is its id")),
             Some((i, By::Title)) => (i, format!("the default {specification:?} is its title")),
             Some((i, By::Number)) => {
-                // The first entry is what a configuration without a choice starts.
+                // "0" is the first entry, which also starts if nothing is configured.
                 if specification.trim() != "0" && self.path.is_empty() {
                     self.note(
                         format!("the default {specification:?} is a number, which means another entry once a kernel comes or goes"),
@@ -132,7 +132,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Whose rules say what a default means in this menu.
+    /// Which rules apply to a default in this menu.
     fn flavor(&self, menu: &[MenuEntry]) -> Flavor {
         match self.world.flavor {
             known @ (Flavor::Upstream | Flavor::Fedora | Flavor::Suse) => known,
@@ -142,7 +142,7 @@ impl Machine<'_> {
         }
     }
 
-    /// The entries that `fallback` lists, each as if it were started.
+    /// Runs the entries that `fallback` lists, each as if it were started.
     fn fallbacks(&mut self, menu: &[MenuEntry], list: &str, default: usize) {
         let mut rest = list.trim();
         let mut chosen: Vec<usize> = Vec::new();
@@ -178,7 +178,7 @@ impl Machine<'_> {
     }
 
     fn execute(&mut self, menu: &[MenuEntry], entry: &MenuEntry, why: String) -> Stop {
-        // The whole menu is looked through for what names the entry.
+        // The whole menu is searched for a name of the entry.
         self.spend(menu.len() + 2 * entry.title.len());
         let (depth, locks) = (self.path.len(), self.locks);
         self.path.push(entry.title.clone());
@@ -245,20 +245,20 @@ impl Machine<'_> {
         }
     }
 
-    /// What names this entry of this menu and no other, if anything does: rather its id than its title, which is a translated one for a
-    /// submenu; but rather its title where the next kernel's entry may come with a copy of the id.
+    /// The name that selects this entry of this menu and no other, if there is one. The id is preferred to the title, since a submenu's
+    /// title is translated; but the title is preferred if the next kernel's entry may have a copy of the id.
     fn name(&self, menu: &[MenuEntry], entry: &MenuEntry) -> String {
         let flavors = match (self.world.flavor, self.flavor(menu)) {
             (_, Flavor::Fedora) => vec![Flavor::Fedora],
             (Flavor::Upstream | Flavor::Suse, flavor) => vec![flavor],
-            // What is written must be right for either.
+            // The name has to be right for both.
             _ => vec![Flavor::Upstream, Flavor::Fedora],
         };
         let names = if self.world.copies_ids { [&entry.title, &entry.id] } else { [&entry.id, &entry.title] };
         for name in names {
             let specification = name.replace('>', ">>");
             let hits = |f: &Flavor| {
-                // An id that starts with digits is a number to GNU's, which may happen to be the entry's own.
+                // GNU GRUB takes an id that starts with digits for a number, which may happen to be the entry's own.
                 let found = index(menu, &specification, *f).filter(|(_, by)| *by != By::Number);
                 found.is_some_and(|(i, _)| std::ptr::eq(&menu[i.min(menu.len() - 1)], entry))
             };
@@ -271,7 +271,7 @@ impl Machine<'_> {
     }
 }
 
-/// More entries than any machine has kernels; past them none is looked for.
+/// More entries than any machine has kernels; a survey stops there.
 const MAX_SURVEYED: usize = 1000;
 /// GRUB legacy allows 8 fallback entries; a longer list is a mistake.
 const MAX_FALLBACKS: usize = 8;

@@ -4,7 +4,7 @@ use super::eval::{Machine, Stop};
 use super::syntax::lexer::Word;
 use super::syntax::parser::{Block, Command};
 
-/// Commands run before a script counts as endless: 10,000 entries of 20 commands each, and room.
+/// The number of commands after which a script counts as endless: 10,000 entries of 20 commands each, doubled.
 const MAX_STEPS: u64 = 400_000;
 
 impl Machine<'_> {
@@ -75,7 +75,7 @@ impl Machine<'_> {
         Ok(status)
     }
 
-    /// One turn of a loop; none if it ends the loop.
+    /// Runs the body of a loop once; none if that ends the loop.
     fn looped(&mut self, body: &Block) -> Result<Option<i32>, Stop> {
         match self.run_block(body) {
             Ok(status) => Ok(Some(status)),

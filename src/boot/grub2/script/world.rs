@@ -1,4 +1,4 @@
-//! What a simulated boot is given and cannot change.
+//! The fixed input of a simulated boot.
 
 use crate::boot::grub2::bls::dialect::Dialect;
 use crate::boot::steps::plan::real;
@@ -6,37 +6,36 @@ use crate::host::{files, Host};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Whose rules say what a default means and how entries are sorted.
+/// Whose rules decide how a default is interpreted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavor {
     /// GNU GRUB, and Red Hat's before Fedora 30 and EL8.
     Upstream,
     /// rhboot/grub2 since Fedora 30 and EL8.
     Fedora,
-    /// One of the two, by a distribution that has shipped both: both are tried.
+    /// Either of the two, on a distribution that has shipped both: both are tried.
     Unknown,
-    /// The machine does not say what it runs: Fedora's where `blscfg` brought entries, which GNU's of these years cannot, else
-    /// GNU's.
+    /// The distribution is unknown: Fedora's rules if `blscfg` produced entries, which GNU's GRUB of those years cannot do, else GNU's.
     ByEntries,
-    /// GNU GRUB, which may be openSUSE's: the name of an entry's file means it too.
+    /// GNU GRUB, possibly openSUSE's: the file name of an entry selects it too.
     Suse,
 }
 
-/// What a simulation cannot change.
+/// The fixed input of a simulation.
 pub struct World<'a> {
     /// The machine.
     pub host: &'a Host,
-    /// Whose rules.
+    /// The rules for a default.
     pub flavor: Flavor,
     /// How entries are read and sorted.
     pub dialect: Dialect,
-    /// Whether entries are made from a copy of another one, its id included (grubby of EL7 and Amazon Linux 2).
+    /// Whether an entry may be a copy of another one, including its id (grubby of EL7 and Amazon Linux 2).
     pub copies_ids: bool,
     /// Whether the firmware is UEFI.
     pub efi: bool,
     /// Whether GRUB can write its environment block.
     pub writable: bool,
-    /// Files that are not what lies on the disk.
+    /// Files whose content replaces that on the disk.
     pub planned: &'a Planned,
 }
 
@@ -48,12 +47,12 @@ impl World<'_> {
         self.planned.get(&self.host.name(&real(self.host, path)))
     }
 
-    /// Whether a file is there.
+    /// Whether a file exists.
     pub(super) fn exists(&self, path: &Path) -> bool {
         self.planned(path).map_or_else(|| self.host.exists(path), Option::is_some)
     }
 
-    /// The content of a file that is planned.
+    /// The planned content of a file.
     pub(in crate::boot::grub2) fn content(&self, path: &Path) -> Option<&[u8]> {
         self.planned(path)?.as_deref()
     }
@@ -73,9 +72,9 @@ pub struct Remark {
     pub doubt: bool,
     /// What was seen.
     pub message: String,
-    /// What mends it.
+    /// The fix.
     pub remedy: String,
 }
 
-/// Files, by their real names below the root, with another content than on the disk; none where there is no file.
+/// Planned contents of files, by their real names below the root; none if the file is to be missing.
 pub type Planned = BTreeMap<PathBuf, Option<Vec<u8>>>;

@@ -1,11 +1,12 @@
-//! Which partition a file is loaded from, where the script names it itself: the other slot of an A/B system (RAUC, Mender) has a kernel
-//! by the same path, and that is not the one that is seen here.
+//! The partition from which a file is loaded, if the script itself names it. The other slot of an A/B system (RAUC, Mender) has a kernel
+//! under the same path, which is not the one that is visible here.
 
 use crate::boot::grub2::script::eval::Machine;
 use std::path::Path;
 
 impl Machine<'_> {
-    /// The device of a file, if it is a numbered partition and none that this system is on: `(hd0,gpt3)`. What `search` finds has no number.
+    /// The device of a file, if it is a numbered partition that this system does not use: `(hd0,gpt3)`. A device that `search` finds has no
+    /// number.
     pub(in crate::boot::grub2::script) fn elsewhere(&self, spec: &str) -> Option<String> {
         let device = match spec.strip_prefix('(') {
             Some(rest) => rest.split(')').next()?,
@@ -22,7 +23,7 @@ impl Machine<'_> {
     }
 }
 
-/// The number of a partition by its name: `/dev/sda2`, `/dev/nvme0n1p2`. None for a whole disk, or what lies above partitions.
+/// The number in a partition's name: `/dev/sda2`, `/dev/nvme0n1p2`. None for a whole disk, or for a device on top of partitions.
 fn partition(device: &str) -> Option<u32> {
     let name = Path::new(device.strip_prefix("/dev/")?).to_str()?;
     let start = name.trim_end_matches(|c: char| c.is_ascii_digit());

@@ -27,7 +27,7 @@ impl Machine<'_> {
     pub(in crate::boot::grub2::script) fn initrd(&mut self, args: &[String]) -> i32 {
         let mut status = 0;
         for arg in args {
-            // `newc:name:file` puts a file into a ramdisk of its own (GRUB's loader/linux.c).
+            // `newc:name:file` adds a file to a ramdisk as `name` (GRUB's loader/linux.c).
             let file = arg.strip_prefix("newc:").and_then(|r| r.split_once(':')).map_or(arg.as_str(), |(_, f)| f);
             if self.locate(file).is_none() {
                 self.note(

@@ -1,4 +1,4 @@
-//! The commands that decide which kernel boots (GRUB's `grub-core/commands/`), and those that do not matter for it.
+//! The commands that affect which kernel boots (GRUB's `grub-core/commands/`), and those that do not.
 
 pub(super) mod device;
 pub(super) mod load;
@@ -83,11 +83,11 @@ const HARMLESS: &[&str] = &[
     "sha256sum",
     "blocklist",
 ];
-/// Commands whose result only the machine at boot knows, and what is assumed.
+/// Commands whose result depends on the machine during boot, and the result that is assumed.
 const ASSUMED: &[(&str, i32)] = &[("hwmatch", 1), ("keystatus", 1), ("cpuid", 1), ("sleep", 0), ("fwsetup", 0)];
 
 impl Machine<'_> {
-    /// Runs a command that GRUB has built in or in a module; none if it has none of that name.
+    /// Runs a command that GRUB has built in or in a module; none if there is no such command.
     pub(super) fn builtin(&mut self, name: &str, args: &[String], block: Option<&Block>) -> Option<Result<i32, Stop>> {
         let first = args.first().map(String::as_str);
         let status = match name {
@@ -168,7 +168,7 @@ impl Machine<'_> {
         Some(Ok(status))
     }
 
-    /// GRUB prints an error and goes on as if all were well.
+    /// An unknown command: GRUB prints an error and continues with success.
     pub(super) fn unknown(&mut self, name: &str) {
         self.doubt(
             format!("the command {name:?} is not understood"),
@@ -187,7 +187,7 @@ impl Machine<'_> {
         }
     }
 
-    /// `increment`, `decrement` (Red Hat's `commands/increment.c`): nothing happens to what is no number.
+    /// `increment`, `decrement` (Red Hat's `commands/increment.c`): a value that is not a number stays unchanged.
     fn count(&mut self, name: Option<&str>, by: i64) -> i32 {
         let Some(name) = name else { return 1 };
         let number = match self.get(name) {
@@ -252,7 +252,7 @@ impl Machine<'_> {
         self.nested(|machine| machine.run_file(&path))
     }
 
-    /// A context and a menu of its own, which GRUB enters at once unless it is empty.
+    /// `configfile` has its own context and menu, which GRUB enters at once unless it is empty.
     fn configfile(&mut self, spec: Option<&str>) -> Result<i32, Stop> {
         let Some(path) = spec.and_then(|s| self.locate(s)) else {
             self.doubt(
@@ -274,7 +274,7 @@ impl Machine<'_> {
         Ok(0)
     }
 
-    /// Files that name each other in a circle end as commands that call each other do.
+    /// Files that include each other in a cycle end like commands that call each other.
     fn nested(&mut self, run: impl FnOnce(&mut Self) -> Result<i32, Stop>) -> Result<i32, Stop> {
         match run(self) {
             Err(Stop::Return(status)) => Ok(status),
@@ -282,7 +282,7 @@ impl Machine<'_> {
         }
     }
 
-    /// `search --set=root …` and its older spellings: the device is taken to be there, unless a file is looked for.
+    /// `search --set=root …` and its older spellings: the device is assumed to exist, unless the search is for a file.
     fn search(&mut self, name: &str, args: &[String]) -> i32 {
         let mut variable = "root".to_owned();
         let mut set = name != "search";
@@ -293,7 +293,7 @@ impl Machine<'_> {
             if let Some(v) = arg.strip_prefix("--set=") {
                 (variable, set) = (v.to_owned(), true);
             } else if arg == "--set" || arg == "-s" {
-                // The name of the variable may be left out.
+                // The name of the variable is optional.
                 set = true;
             } else if matches!(arg.as_str(), "--file" | "-f") {
                 by_file = true;
@@ -307,7 +307,7 @@ impl Machine<'_> {
         if name != "search" {
             variable = plain.get(1).cloned().unwrap_or(variable);
         } else if plain.len() > 1 && args.iter().any(|a| a == "--set") {
-            // `search --set root UUID`, which old files have.
+            // `search --set root UUID`, as in old files.
             let at = args.iter().position(|a| a == "--set");
             if at.and_then(|i| args.get(i + 1)) == Some(&what) {
                 variable = what.clone();
@@ -323,7 +323,7 @@ impl Machine<'_> {
         0
     }
 
-    /// Commands that look at the machine and leave what they saw in a variable.
+    /// Commands that examine the machine and store the result in a variable.
     fn guess(&mut self, name: &str, args: &[String]) -> i32 {
         self.doubt(
             format!("{name} {} asks the machine something that only it knows at boot", args.join(" ")),

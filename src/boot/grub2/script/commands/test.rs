@@ -105,7 +105,7 @@ fn binary(machine: &mut Machine, left: &str, operator: &str, right: &str) -> Opt
     })
 }
 
-/// Both words after what they share, but from the start of the number that differs.
+/// Both words after their common prefix, but from the start of the number that differs.
 fn after_common_prefix<'a>(left: &'a str, right: &'a str) -> (&'a str, &'a str) {
     let same = left.bytes().zip(right.bytes()).take_while(|(a, b)| a == b).count();
     let digits = left.as_bytes()[..same].iter().rev().take_while(|b| b.is_ascii_digit()).count();

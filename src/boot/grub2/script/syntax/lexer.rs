@@ -1,4 +1,4 @@
-//! Words and signs of the script language (GRUB's `grub-core/script/yylex.l`).
+//! Tokens of the script language (GRUB's `grub-core/script/yylex.l`).
 
 use crate::boot::grub2::ITEM;
 
@@ -13,7 +13,7 @@ pub enum Part {
     Variable {
         /// Its name.
         name: String,
-        /// Whether it stands between double quotes.
+        /// Whether it is between double quotes.
         quoted: bool,
     },
 }
@@ -34,11 +34,11 @@ pub enum Kind {
     Close,
     /// A word.
     Word(Word),
-    /// What GRUB's grammar has no use for: `|`, `&`, `<`, `>`, `;;`, `[[`, an unfinished string…
+    /// Tokens that GRUB's grammar does not accept: `|`, `&`, `<`, `>`, `;;`, `[[`, an unfinished string…
     Bad(&'static str),
 }
 
-/// A token and where it stands.
+/// A token and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// What it is.
@@ -48,7 +48,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// What it takes to keep.
+    /// The memory that it takes.
     pub(in crate::boot::grub2::script) fn size(&self) -> usize {
         let Kind::Word(parts) = &self.kind else { return ITEM };
         let text = |part: &Part| match part {
@@ -58,7 +58,7 @@ impl Token {
         ITEM + parts.iter().map(|part| ITEM + text(part)).sum::<usize>()
     }
 
-    /// The text of a word without quotes, escapes and variables: only such a word can be reserved or a name.
+    /// The text of a word without quotes, escapes and variables: only such a word can be a reserved word or a name.
     pub fn bare(&self) -> Option<&str> {
         match &self.kind {
             Kind::Word(parts) => match parts.as_slice() {
@@ -76,7 +76,7 @@ pub struct Lexer<'a> {
     line: usize,
 }
 
-/// Cuts a script into tokens. Never fails: what cannot be a token becomes [`Kind::Bad`].
+/// Splits a script into tokens. Never fails: text that cannot be a token becomes [`Kind::Bad`].
 pub fn tokens(script: &str) -> Lexer<'_> {
     Lexer { rest: script.chars().peekable(), line: 1 }
 }
@@ -141,7 +141,7 @@ impl Lexer<'_> {
         c
     }
 
-    /// None for what is no word after all.
+    /// None if there turns out to be no word.
     fn word(&mut self) -> Option<Kind> {
         let mut parts = Word::new();
         let mut bad = None;
@@ -196,15 +196,15 @@ impl Lexer<'_> {
                 }
             }
         }
-        // A word with an escape in it is never reserved; a second, empty piece says so.
-        // A continued line makes a word too, if an empty one.
+        // A word with an escape in it is never reserved; a second, empty piece records that. A continued line also makes a word, possibly
+        // an empty one.
         if escaped || (continued && parts.is_empty()) {
             parts.push(Part::Text(String::new()));
         }
         if bad.is_none() && matches!(parts.as_slice(), [Part::Text(t)] if t == "[[" || t == "]]") {
             bad = Some("[[ or ]]");
         }
-        // Most words are one piece, and room is made for four at once.
+        // Most words have one piece, but `Vec` allocates room for four.
         parts.shrink_to_fit();
         match bad {
             Some(why) => Some(Kind::Bad(why)),
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_and_variables_are_kept_apart() {
+    fn quoted_text_and_variables_are_separate_pieces() {
         let var = |name: &str, quoted| Part::Variable { name: name.into(), quoted };
         assert_eq!(
             words("x\"${a}\"$b 'it $is' \"a\\$b\\\\\" c\\ d"),
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_continued_line_is_a_word_by_itself_and_part_of_one_else() {
+    fn a_continued_line_is_a_word_by_itself_or_part_of_one() {
         assert_eq!(words("\\\n ;"), vec![vec![Part::Text(String::new())]]);
         assert_eq!(words("a\\\nb"), vec![vec![Part::Text("ab".into())]]);
     }

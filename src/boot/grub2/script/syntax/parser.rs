@@ -4,9 +4,9 @@ use super::lexer::{tokens, Kind, Lexer, Part, Token, Word};
 use crate::boot::grub2::script::budget::Budget;
 use std::rc::Rc;
 
-/// Nesting beyond what any generated file has; GRUB itself stops at a recursion of 100.
+/// Deeper nesting than in any generated file; GRUB itself stops at a recursion of 100.
 const MAX_DEPTH: usize = 60;
-/// After this many mistakes the rest of a file is not a script.
+/// After this many mistakes the file is not taken for a script.
 const MAX_MISTAKES: usize = 8;
 
 /// A list of commands.
@@ -21,12 +21,12 @@ pub enum Command {
         words: Vec<Word>,
         /// The block.
         block: Option<Block>,
-        /// Where it stands.
+        /// Its line.
         line: usize,
     },
     /// `if` … `elif` … `else` … `fi`.
     If {
-        /// Each condition with what follows it.
+        /// Each condition with its commands.
         arms: Vec<(Block, Block)>,
         /// After `else`.
         otherwise: Block,
@@ -39,7 +39,7 @@ pub enum Command {
         words: Vec<Word>,
         /// The commands.
         body: Block,
-        /// Where it stands.
+        /// Its line.
         line: usize,
     },
     /// `while` or `until`.
@@ -60,16 +60,16 @@ pub enum Command {
     },
 }
 
-/// What is wrong on a line. GRUB prints an error, drops the statement and goes on, and so does [`parse`].
+/// A mistake on a line. GRUB prints an error, drops the statement and continues, and so does [`parse`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
     /// The line, from 1.
     pub line: usize,
-    /// What stands there.
+    /// What was found there.
     pub what: String,
 }
 
-/// The commands of a script, and what could not be understood. It ends where the budget does.
+/// The commands of a script, and the parts that were not understood. It ends where the budget does.
 pub fn parse(script: &str, budget: &mut Budget) -> (Block, Vec<Mistake>) {
     let mut parser = Parser { tokens: tokens(script), budget, token: None, line: 1, at: 0, depth: 0 };
     parser.advance();
@@ -99,11 +99,11 @@ pub fn parse(script: &str, budget: &mut Budget) -> (Block, Vec<Mistake>) {
 struct Parser<'s, 'b> {
     tokens: Lexer<'s>,
     budget: &'b mut Budget,
-    /// The one that is looked at; none at the end.
+    /// The current token; none at the end.
     token: Option<Token>,
-    /// Its line, or that of the last one.
+    /// Its line, or that of the last token.
     line: usize,
-    /// How many came before it.
+    /// The number of tokens before it.
     at: usize,
     depth: usize,
 }
@@ -111,7 +111,7 @@ struct Parser<'s, 'b> {
 type Parsed<T> = Result<T, Mistake>;
 
 impl Parser<'_, '_> {
-    /// Hands out the token that was looked at, and looks at the next one.
+    /// Returns the current token and moves to the next one.
     fn advance(&mut self) -> Option<Token> {
         let next = self.tokens.next().filter(|token| self.budget.spend(token.size()));
         self.line = next.as_ref().map_or(self.line, |token| token.line);
@@ -127,7 +127,7 @@ impl Parser<'_, '_> {
         self.token.as_ref().and_then(Token::bare)
     }
 
-    /// The words up to what is none.
+    /// The words up to the next token that is not a word.
     fn words(&mut self) -> Vec<Word> {
         let mut words = Vec::new();
         while matches!(self.peek(), Some(Kind::Word(_))) {
@@ -163,7 +163,7 @@ impl Parser<'_, '_> {
         }
     }
 
-    /// `;` or the end of a line; the end of the file will do.
+    /// `;` or the end of a line; the end of the file is accepted too.
     fn delimiter(&mut self) -> Parsed<()> {
         match self.peek() {
             None => Ok(()),
@@ -200,7 +200,7 @@ impl Parser<'_, '_> {
         Ok(Some(commands))
     }
 
-    /// Commands up to one of the reserved words, a `}` or the end, none of which is eaten.
+    /// Commands up to one of the reserved words, a `}` or the end, none of which is consumed.
     fn commands(&mut self, ends: &[&str]) -> Parsed<Block> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
@@ -297,7 +297,7 @@ impl Parser<'_, '_> {
     }
 }
 
-/// The first word of a command where it needs no expansion.
+/// The first word of a command, if it needs no expansion.
 pub fn name_of(words: &[Word]) -> Option<&str> {
     match words.first()?.as_slice() {
         [Part::Text(text)] => Some(text),
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_a_mistake_and_not_a_crash() {
+    fn deep_nesting_is_a_mistake_and_does_not_crash() {
         let (_, mistakes) = parse(&"if true; then ".repeat(100_000));
         assert!(!mistakes.is_empty());
         let (_, mistakes) = parse(&"menuentry x { ".repeat(100_000));

@@ -13,8 +13,8 @@ use crate::kernel::KernelRelease;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
-/// Where it is found: Red Hat's reads grub.conf, the GRUB of a paravirtual guest's hypervisor menu.lst, mostly a link to it. Which name the
-/// one that is installed reads is compiled into its stage2.
+/// Where GRUB legacy is found: Red Hat's reads grub.conf; the GRUB of a paravirtual guest's hypervisor reads menu.lst, usually a link to
+/// it. The name that an installed GRUB reads is compiled into its stage2.
 pub(in crate::boot) const FAMILY: Family = Family {
     configs: &["/boot/grub/grub.conf", "/boot/grub/menu.lst", "/boot/boot/grub/menu.lst"],
     on_efi: |_, directory| vec![directory.join("grub.conf")],
@@ -26,12 +26,13 @@ pub(in crate::boot) const FAMILY: Family = Family {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::boot) struct Legacy {
     config: PathBuf,
-    /// Copies of it below the other names: whichever is read, the answer is the same, and a move changes them all.
+    /// Copies of it under the other names: the answer is the same whichever is read, and a move changes all of them.
     copies: Vec<PathBuf>,
 }
 
-/// Menus of the same entries and the same answer are one loader: where `default=saved` stands in both, the numbers saved beside them could
-/// differ. If the answers differ and one carries our mark, a move was made in a part of them, and is to be made in the others too.
+/// Menus with the same entries and the same answer are one loader. The answers are compared because with `default=saved` in both, the
+/// numbers saved beside them could differ. If the answers differ and one menu has our mark, a move was made in some of the files only, and
+/// has to be made in the others too.
 fn make(host: &Host, configs: Vec<PathBuf>) -> Vec<Loader> {
     let mut found: Vec<(Vec<u8>, NextBoot, Legacy)> = Vec::new();
     for config in configs {
@@ -122,7 +123,7 @@ impl BootLoader for Legacy {
     fn named(&self, host: &Host, _asked: &Asked) -> Option<(Vec<u8>, Option<String>)> {
         let text = host.read(&self.config).ok()?;
         let menu = parse(&String::from_utf8_lossy(&text));
-        // Without `default=` it is the first entry.
+        // Without `default=` the first entry is the default.
         let (number, _) = default(host, &self.config, &menu, &mut NextBoot::new(Source::GrubLegacy));
         let copies = self.copies.iter().map(|copy| host.read(copy).unwrap_or_default());
         let all = std::iter::once(text).chain(copies).collect::<Vec<_>>().concat();
@@ -152,7 +153,7 @@ impl Legacy {
         std::iter::once(&self.config).chain(&self.copies)
     }
 
-    /// What boots by all files. By none of them, where they differ meanwhile: a move that is made in part is none.
+    /// What boots according to all files. None if they differ: a move made in only some of the files has no effect.
     fn answer(&self, resolve: impl Fn(&Path) -> NextBoot) -> NextBoot {
         let mut answer = resolve(&self.config);
         if let Some(other) = self.copies.iter().find(|copy| !agree(&resolve(copy), &answer)) {
@@ -181,7 +182,7 @@ fn word(line: &[u8]) -> &[u8] {
     line.trim_ascii_start().split(|byte| b" \t=\r\n".contains(byte)).next().unwrap_or_default()
 }
 
-/// A change of a menu's head, which is what stands before the first title: a default counts nowhere else. It is given both.
+/// Changes a menu's head, the lines before the first title: a default counts only there. `change` gets the whole menu and the head.
 fn edit(host: &Host, config: &Path, change: impl FnOnce(&[u8], &[u8]) -> Result<Option<Vec<u8>>>) -> Result<Move> {
     let at = real(host, config);
     let before = files::read_bounded(&at, MAX_MENU).with_context(|| format!("reading {}", config.display()))?;

@@ -10,11 +10,11 @@ use super::{image, BootRole, NextBoot, Source};
 use crate::host::{files, Host};
 use std::path::Path;
 
-/// A menu is a few KiB; more is not one.
+/// A menu is a few KiB; a larger file is no menu.
 const MAX_MENU: u64 = 4 << 20;
 /// `MAX_FALLBACK_ENTRIES` of stage2.
 const MAX_FALLBACKS: usize = 8;
-/// stage2's `builtin_table`, with those that distributions added. A line of another word does nothing.
+/// stage2's `builtin_table`, plus the commands that distributions added. A line with any other word has no effect.
 const COMMANDS: &str = " background blocklist boot bootp cat chainloader clear cmp color configfile debug default device dhcp displayapm \
     displaymem dump embed fallback find foreground fstest geometry gfxmenu halt help hiddenmenu hide ifconfig impsprobe initrd install \
     ioprobe kernel lock makeactive map md5crypt module modulenounzip outline pager partnew parttype password pause quiet quit rarp read \
@@ -30,7 +30,7 @@ pub struct Menu {
     pub fallback: Vec<usize>,
     /// The entries.
     pub titles: Vec<Title>,
-    /// A password guards the menu, and so the entries that are locked.
+    /// A password guards the menu, and so also the locked entries.
     pub password: bool,
     /// Lines that could not be understood.
     pub mistakes: Vec<(usize, String)>,
@@ -51,7 +51,7 @@ pub struct Title {
     pub initrd: Option<String>,
     /// `chainloader` or `configfile`: what else it starts.
     pub other: Option<String>,
-    /// The device that its files lie on.
+    /// The device of its files.
     pub device: String,
     /// `lock`, which asks for the menu's password.
     pub lock: bool,
@@ -59,10 +59,10 @@ pub struct Title {
     pub password: bool,
 }
 
-/// Reads a menu. Never fails: what is not understood is listed.
+/// Reads a menu. Never fails: lines that are not understood are listed.
 pub fn parse(text: &str) -> Menu {
     let mut menu = Menu::default();
-    // A title without a command below it is no entry: the next one takes its place, and its number.
+    // A title without a command below it is not an entry: the next title takes its place and its number.
     let mut empty = false;
     let mut lines = text.lines().enumerate();
     while let Some((number, line)) = lines.next() {
@@ -107,7 +107,7 @@ fn menu_line(menu: &mut Menu, line: usize, word: &str, value: &str) {
             if value != "saved" && number(value).is_none() {
                 menu.mistakes.push((line, format!("default {value} is no number")));
             }
-            // A value that is no number is an error and leaves what was set before.
+            // A value that is not a number is an error and leaves the previous value.
             if value == "saved" || number(value).is_some() {
                 menu.default = Some(value.to_owned());
             }
@@ -154,7 +154,8 @@ fn number(text: &str) -> Option<usize> {
     usize::try_from(i32::from_str_radix(&digits[..end], base).ok()?).ok()
 }
 
-/// The number in `default` beside the menu, which `savedefault` writes; stage2 reads its first 10 bytes, and 0 where there is none.
+/// The number in the file `default` beside the menu, which `savedefault` writes; stage2 reads its first 10 bytes, and uses 0 if there is no
+/// file.
 fn saved(host: &Host, config: &Path, answer: &mut NextBoot) -> usize {
     let path = config.with_file_name("default");
     match host.read_text(&path) {
@@ -173,7 +174,7 @@ fn saved(host: &Host, config: &Path, answer: &mut NextBoot) -> usize {
     }
 }
 
-/// The number of the default entry, which may be past the last one, and where it is from.
+/// The number of the default entry, which may be past the last one, and its source.
 fn default(host: &Host, config: &Path, menu: &Menu, answer: &mut NextBoot) -> (usize, String) {
     match menu.default.as_deref() {
         None => (0, "no default is set, so the first entry".to_owned()),
@@ -197,7 +198,7 @@ fn resolve(host: &Host, config: &Path) -> NextBoot {
     }
 }
 
-/// The same with this text in the menu.
+/// Like [`resolve`], with this text in the menu.
 fn resolve_text(host: &Host, config: &Path, text: &str) -> NextBoot {
     let mut answer = NextBoot::new(Source::GrubLegacy);
     let shown = config.display();
@@ -231,7 +232,7 @@ fn resolve_text(host: &Host, config: &Path, text: &str) -> NextBoot {
     answer
 }
 
-/// Adds the entry of that number, for one who looks for a kernel's entry.
+/// Adds the entry of that number, for callers that look for a kernel's entry.
 fn add_number(host: &Host, config: &Path, answer: &mut NextBoot, text: &str, number: usize) {
     let menu = parse(text);
     if number < menu.titles.len() {
@@ -268,7 +269,7 @@ fn add(host: &Host, config: &Path, answer: &mut NextBoot, role: BootRole, (menu,
     candidate(host, answer, entry);
 }
 
-/// Whether what an entry loads first is there.
+/// Whether the file that an entry loads first exists.
 fn is_there(host: &Host, title: &Title) -> bool {
     title.kernel.as_ref().is_some_and(|(file, _)| image::locate(host, file).is_some())
 }

@@ -1,5 +1,5 @@
-//! systemd-boot's default, moved by the variable where that is set, since it counts before loader.conf, else by loader.conf. Either way a
-//! mark in loader.conf tells of the hold; below it stands the default, or what the variable was.
+//! systemd-boot's default. It is moved by the variable if that is set, since it takes precedence, else by loader.conf. In both cases a mark
+//! in loader.conf identifies the hold; below the mark is the default, or the variable's previous value.
 
 use super::{add, configured, entries, files, release, resolve_with, LoaderEntry, MAX_FILE};
 use crate::boot::efi::{self, Choice};
@@ -18,7 +18,7 @@ use anyhow::{Context, Result};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// What the variable was before a hold that moved it, below the mark.
+/// The previous value of the variable, before a hold that moved it; a comment below the mark.
 const FORMER: &str = "# vfguard-keep LoaderEntryDefault ";
 
 /// systemd-boot with the top of its EFI system partition.
@@ -43,7 +43,7 @@ impl BootLoader for SystemdBoot {
 
     fn plans(&self, host: &Host, to: &KernelRelease, _entry: Option<&str>, purpose: Purpose) -> Vec<Result<Move>> {
         if purpose == Purpose::Promotion {
-            // What was set before the hold stays as it was.
+            // First choice: restore what was set before the hold.
             let released = self.marked(host).map(|_| self.released(host));
             return released.into_iter().chain([self.set_for_good(host, to)]).collect();
         }
@@ -63,7 +63,7 @@ impl BootLoader for SystemdBoot {
         self.marked(host)
     }
 
-    /// A variable of the firmware holds no comment, and loader.conf may be where nothing can be written.
+    /// A firmware variable can hold no comment, and loader.conf may be on a file system that cannot be written.
     fn always_marks(&self) -> bool {
         false
     }
@@ -122,7 +122,7 @@ fn given_back(text: Option<&[u8]>) -> Option<Vec<u8>> {
     kept::given_back(text?, is_set)
 }
 
-/// The variable that counts before loader.conf, and what it says, where it is set.
+/// The variable that takes precedence over loader.conf, with its text, if it is set.
 fn variable(host: &Host) -> Result<Option<(Vec<u8>, String)>> {
     let bytes = Choice::Default.read(host)?;
     let text = bytes.map(|bytes| (efi::utf16(bytes.get(4..).unwrap_or_default()), bytes));
@@ -139,7 +139,7 @@ fn default(entry: &LoaderEntry) -> String {
 }
 
 impl SystemdBoot {
-    /// The first whole entry that starts a kernel.
+    /// The first entry that starts this kernel and whose ramdisks exist.
     fn entry(&self, host: &Host, to: &KernelRelease) -> Result<LoaderEntry> {
         let mut answer = NextBoot::new(Source::SystemdBoot);
         let whole = |e: &LoaderEntry| e.initrds.iter().all(|initrd| image::locate(host, initrd).is_some());
@@ -152,7 +152,7 @@ impl SystemdBoot {
         mark::in_text(host, &self.settings())
     }
 
-    /// What the variable was before the hold that loader.conf tells of.
+    /// The variable's value before the hold, as recorded in loader.conf.
     fn former(&self, host: &Host) -> Option<String> {
         let text = host.read(self.settings()).ok()?;
         let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(FORMER.as_bytes()))?;
@@ -166,7 +166,7 @@ impl SystemdBoot {
             let ours = mark + &default(&entry);
             return self.edit(host, |text| Some(kept::held(text, is_set, &ours))).map(Move::one);
         };
-        // A hold that is on knows what was set before it.
+        // If a hold is on, loader.conf records the value from before the first hold.
         let lasting = resolve_with(host, &self.0, None).lasting().map(|c| c.kernel.clone());
         let on = self.marked(host).is_some_and(|told| Some(told.held) == lasting);
         let former = self.former(host).filter(|_| on).unwrap_or(text);
@@ -174,7 +174,7 @@ impl SystemdBoot {
         let ours = format!("{mark}{FORMER}{}\n", if sound { &former } else { "" });
         let mut plan = Move::one(set(&entry.pattern(), before));
         let marked = self.edit(host, |text| {
-            // A default of an earlier hold goes; what loader.conf itself sets counts for nothing now, and stays.
+            // The default of an earlier hold is removed. A default of loader.conf itself has no effect now, and stays.
             let rest = given_back(text);
             Some(kept::held(rest.as_deref(), is_former, &ours))
         });
@@ -183,14 +183,14 @@ impl SystemdBoot {
         Ok(plan)
     }
 
-    /// loader.conf and the variable are what they were before the hold.
+    /// Restores loader.conf and the variable as they were before the hold.
     fn released(&self, host: &Host) -> Result<Move> {
         let back = self.former(host).zip(variable(host)?).map(|(former, (before, _))| set(&former, before));
         let steps = back.into_iter().chain([self.edit(host, given_back)?]).collect();
         Ok(Move { steps, note: None })
     }
 
-    /// The kernel is named, where what was set before is not known or leads to another one.
+    /// Sets the kernel by name, for when what was set before is unknown or leads to another kernel.
     fn set_for_good(&self, host: &Host, to: &KernelRelease) -> Result<Move> {
         let entry = self.entry(host, to)?;
         if let Some((before, _)) = variable(host)? {

@@ -44,12 +44,12 @@ pub struct LoaderEntry {
     pub cmdline: String,
     /// `initrd`, below the root.
     pub initrds: Vec<String>,
-    /// Boots that are left before the entry counts as bad; none where they are not counted.
+    /// The boots left before the entry counts as bad; none if boots are not counted.
     pub tries: Option<u32>,
 }
 
 impl LoaderEntry {
-    /// What it takes to keep.
+    /// The memory that it takes.
     fn size(&self) -> usize {
         let texts = [&self.id, &self.name, &self.machine_id, &self.version, &self.cmdline].map(String::len);
         let initrds = self.initrds.iter().map(|initrd| initrd.len() + size_of::<String>());
@@ -57,7 +57,8 @@ impl LoaderEntry {
         size_of::<LoaderEntry>() + others + texts.iter().sum::<usize>() + initrds.sum::<usize>()
     }
 
-    /// What names this entry for every systemd-boot: before 259 the counter is a part of an id, and it changes with each boot.
+    /// A pattern that names this entry for every version of systemd-boot: before 259 the counter is a part of an id, and it changes with
+    /// each boot.
     fn pattern(&self) -> String {
         match (self.tries, self.id.rsplit_once('.')) {
             (Some(_), Some((stem, suffix))) => format!("{stem}[.+]*{suffix}"),
@@ -79,7 +80,7 @@ fn compare(a: &LoaderEntry, b: &LoaderEntry) -> Ordering {
     order.then_with(|| compare_versions(&b.id, &a.id)).then_with(|| b.tries.cmp(&a.tries))
 }
 
-/// `name+LEFT-DONE.conf`: the name without its counter, and the boots that are left.
+/// Splits `name+LEFT-DONE.conf` into the name without its counter, and the boots that are left.
 fn counter(name: &str) -> (String, Option<u32>) {
     let (stem, suffix) = name.rsplit_once('.').map_or((name, ""), |(s, _)| (s, &name[s.len()..]));
     let Some((base, count)) = stem.rsplit_once('+') else { return (name.into(), None) };
@@ -115,7 +116,7 @@ fn type1(host: &Host, top: &Path, name: &str, text: &str) -> Option<LoaderEntry>
     }
     entry.cmdline = cmdline.join(" ");
     entry.image = image?.into();
-    // An entry whose file is not there is dropped.
+    // An entry whose image does not exist is dropped.
     host.is_file(&entry.image).then_some(entry)
 }
 
@@ -182,7 +183,7 @@ struct Found {
 }
 
 impl Found {
-    /// Whether there was room for it.
+    /// Returns whether there was room for it.
     fn add(&mut self, entry: LoaderEntry) -> bool {
         self.taken += entry.size();
         self.too_many |= self.taken > MAX_TOTAL || self.entries.len() == MAX_ENTRIES;
@@ -230,13 +231,13 @@ fn setting(conf: &str, key: &str) -> Option<String> {
     keys(conf).filter(|(k, _)| *k == key).last().map(|(_, v)| v.to_owned()).filter(|value| !value.is_empty())
 }
 
-/// What an answer is read from, but for the firmware's variables.
+/// The files that an answer depends on, besides the firmware's variables.
 fn files(top: &Path) -> Vec<PathBuf> {
     let of = |top: &Path| ["loader/loader.conf", "loader/entries", "EFI/Linux"].map(|name| top.join(name));
     [of(top), of(Path::new("/boot"))].concat()
 }
 
-/// What boots with this EFI system partition, as it is or as if a move were made.
+/// What boots with this EFI system partition, as it is or with a move applied.
 fn resolve_with(host: &Host, top: &Path, plan: Option<&Move>) -> NextBoot {
     let mut answer = NextBoot::new(Source::SystemdBoot);
     let entries = entries(host, top, &mut answer);
@@ -281,7 +282,8 @@ fn resolve_with(host: &Host, top: &Path, plan: Option<&Move>) -> NextBoot {
     }
     if let Some((entry, why)) = next_by(ids) {
         add(host, &mut answer, BootRole::Next, entry, why);
-        // systemd 260 and later look at these first, passing over entries without a try left; earlier ones know neither.
+        // systemd 260 and later look at the preferred entry of the variable and of loader.conf first, skipping entries without a try left;
+        // earlier versions know neither.
         let good: Vec<LoaderEntry> = entries.iter().filter(|e| e.tries != Some(0)).cloned().collect();
         let other = preferred.iter().flatten().find_map(|p| matching(&good, p, Ids::Plain)).filter(|p| p.name != entry.name);
         if let Some(other) = other {
@@ -358,7 +360,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_counter_is_no_part_of_the_id() {
+    fn the_counter_is_not_part_of_the_id() {
         assert_eq!(counter("a-6.1+3-1.conf"), ("a-6.1.conf".into(), Some(3)));
         assert_eq!(counter("a-6.1+0-3.conf"), ("a-6.1.conf".into(), Some(0)));
         assert_eq!(counter("a-6.1.0+deb12.conf"), ("a-6.1.0+deb12.conf".into(), None));

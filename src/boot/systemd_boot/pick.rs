@@ -1,11 +1,11 @@
-//! Which entry a default or a one-shot names.
+//! Finds the entry that a default or a one-shot names.
 
 use super::LoaderEntry;
 use crate::glob;
 use std::iter;
 
-/// What a pattern is compared with. Up to systemd 256 the counter of boots is a part of an entry's id, since 259 it is not, and stable
-/// releases in between may have either (systemd pull request 38897).
+/// What a pattern is matched against. Up to systemd 256 the boot counter is a part of an entry's id, since 259 it is not, and stable
+/// releases in between may do either (systemd pull request 38897).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ids {
     Counted,
@@ -14,7 +14,7 @@ pub(super) enum Ids {
 }
 
 impl Ids {
-    /// By the name that the loader gives itself: `systemd-boot 252.39-1`.
+    /// From the name that the loader reports: `systemd-boot 252.39-1`.
     pub fn of(info: Option<&str>) -> Ids {
         let version = info.and_then(|info| info.strip_prefix("systemd-boot ")).unwrap_or_default();
         let major = version.split(|c: char| !c.is_ascii_digit()).next().and_then(|major| major.parse().ok());
@@ -25,7 +25,7 @@ impl Ids {
         }
     }
 
-    /// The ways in which this may be.
+    /// The possibilities to try.
     pub fn ways(self) -> impl Iterator<Item = Ids> {
         let other = (self == Ids::Either).then_some([Ids::Counted, Ids::Plain]);
         other.into_iter().flatten().chain(iter::once(self).filter(|ids| *ids != Ids::Either))
@@ -43,7 +43,7 @@ pub(super) fn matching<'a>(entries: &'a [LoaderEntry], pattern: &str, ids: Ids) 
     })
 }
 
-/// The entry that starts: the first source that names one, else the first of the menu. And how that is known.
+/// The entry that starts: that of the first source that names one, else the first of the menu; and the reason.
 pub(super) fn select<'a>(
     entries: &'a [LoaderEntry],
     sources: &[(&str, Option<String>)],
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_of_the_loader_says_whether_an_id_has_its_counter() {
+    fn the_version_of_the_loader_decides_whether_an_id_includes_its_counter() {
         for (info, want) in [
             ("systemd-boot 252.39-1~deb12u2", Ids::Counted),
             ("systemd-boot 256.7", Ids::Counted),
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pattern_of_a_counted_entry_matches_it_alone_in_every_version_and_after_its_next_boot() {
+    fn the_pattern_of_a_counted_entry_matches_only_it_in_every_version_and_after_its_next_boot() {
         let entry = |name: &str| {
             let (id, tries) = super::super::counter(name);
             LoaderEntry { id, name: name.into(), tries, ..LoaderEntry::default() }

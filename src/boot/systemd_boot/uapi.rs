@@ -1,7 +1,7 @@
-//! Versions of the UAPI group's specification, as systemd has them (`src/fundamental/string-util-fundamental.c`).
+//! Versions of the UAPI group's specification, as systemd implements it (`src/fundamental/string-util-fundamental.c`).
 //!
-//! The crate uapi-version (0.4) orders some versions otherwise than systemd 252 does (`systemd-analyze compare-versions`): `6.01`
-//! after `6.1`, which are equal, and `-~9` before `-^Z`, which comes after it. The loader sorts by systemd's rules.
+//! The crate uapi-version (0.4) orders some versions differently from systemd 252 (`systemd-analyze compare-versions`): `6.01` after `6.1`,
+//! which are equal, and `-~9` before `-^Z`, which comes after it. The loader sorts by systemd's rules.
 
 use std::cmp::Ordering;
 
@@ -38,7 +38,7 @@ pub fn compare_versions(a: &str, b: &str) -> Ordering {
         if digit(a) || digit(b) {
             let ((x, rest_a), (y, rest_b)) = (run(a, u8::is_ascii_digit), run(b, u8::is_ascii_digit));
             let (x, y) = (run(x, |c| *c == b'0').1, run(y, |c| *c == b'0').1);
-            // No number at all is less than any, 0 too.
+            // A missing number is less than any number, including 0.
             let empty = (rest_a.len() != a.len()).cmp(&(rest_b.len() != b.len()));
             order = empty.then(x.len().cmp(&y.len())).then_with(|| x.cmp(y));
             (a, b) = (rest_a, rest_b);
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(compare_versions("~", ""), Ordering::Less);
         assert_eq!(compare_versions("1_", "1"), Ordering::Equal);
         assert_eq!(compare_versions("6.1.0-9", "6.1.0-10"), Ordering::Less);
-        // What `systemd-analyze compare-versions` says.
+        // The result of `systemd-analyze compare-versions`.
         assert_eq!(compare_versions("6.01", "6.1"), Ordering::Equal);
         assert_eq!(compare_versions("-~9", "-^Z"), Ordering::Greater);
         assert_eq!(compare_versions("01-9^", "1_10"), Ordering::Less);

@@ -10,10 +10,10 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// The headers, and any section that is read, are smaller.
+/// The headers, and each section that is read, are smaller than this.
 const MAX: usize = 64 << 10;
 
-/// What the sections say.
+/// The contents of the sections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sections {
     /// `.uname`: the release.
@@ -26,7 +26,7 @@ pub struct Sections {
     pub sort_key: Option<String>,
 }
 
-/// Reads the sections; what is not there is empty.
+/// Reads the sections; a missing one is empty.
 pub fn sections(host: &Host, path: &Path) -> Sections {
     let text = |name: &str| read(host, path, name).unwrap_or_default();
     let (uname, osrel) = (text(".uname"), text(".osrel"));
@@ -39,7 +39,7 @@ pub fn sections(host: &Host, path: &Path) -> Sections {
     }
 }
 
-/// The release that an image starts: its `.uname`, else what its name says (`MACHINE-K.efi`).
+/// The release that an image starts: its `.uname`, else the one in its name (`MACHINE-K.efi`).
 pub fn release(host: &Host, path: &Path) -> Option<KernelRelease> {
     if let Ok(release) = sections(host, path).uname.trim().parse() {
         return Some(release);
@@ -68,13 +68,13 @@ fn read(host: &Host, path: &Path, name: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes[..end]).into_owned())
 }
 
-/// Where a section's content lies: offset and size. None where the headers are not those of a PE file.
+/// Offset and size of a section's content. None if the headers are not those of a PE file.
 fn find(head: &[u8], name: &str) -> Option<(u64, u64)> {
     let mut at = u64::from(pe::ImageDosHeader::parse(head).ok()?.nt_headers_offset());
     if head.read::<U32<LE>>(&mut at).ok()?.get(LE) != pe::IMAGE_NT_SIGNATURE {
         return None;
     }
-    // The optional header is skipped: its two forms (PE32, PE32+) say nothing that is asked here.
+    // The optional header is skipped: nothing in its two forms (PE32, PE32+) is needed here.
     let sections = pe::ImageFileHeader::parse(head, &mut at).ok()?.sections(head, at).ok()?;
     let (offset, size) = sections.iter().find(|s| s.raw_name() == name.as_bytes())?.pe_file_range();
     Some((offset.into(), size.into()))
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The least PE file with a `.uname`.
+    /// A minimal PE file with a `.uname`.
     fn image() -> Vec<u8> {
         let mut image = vec![0u8; 0x400];
         image[..2].copy_from_slice(b"MZ");
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_lead_nowhere_have_no_section() {
+    fn headers_that_point_nowhere_have_no_section() {
         let whole = image();
         assert_eq!(find(&whole, ".uname"), Some((0x200, 8)));
         let change = |at: usize, bytes: &[u8]| {
@@ -134,7 +134,7 @@ mod tests {
         for end in 0..0x98 + 40 {
             assert_eq!(find(&whole[..end], ".uname"), None, "cut at {end}");
         }
-        // A section without content in memory has none.
+        // A section that takes no memory has no content.
         assert_eq!(change(0xa0, &[0; 4]), Some((0x200, 0)));
     }
 

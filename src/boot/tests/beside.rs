@@ -1,8 +1,8 @@
-//! The boot default beside other tools that write the same grubenv.
+//! Moves of the boot default while other tools write the same grubenv.
 
 use super::*;
 
-/// As grub-editenv does: it makes the file empty, and writes it a moment later.
+/// Writes like grub-editenv: it truncates the file, and writes it a moment later.
 fn rewrite(path: &Path, block: &[u8], pause: Duration) {
     let mut file = fs::File::create(path).unwrap();
     std::thread::sleep(pause);
@@ -10,7 +10,7 @@ fn rewrite(path: &Path, block: &[u8], pause: Duration) {
 }
 
 #[test]
-fn a_block_that_another_tool_is_writing_is_read_again_and_no_hold_is_lost_by_it() {
+fn a_block_that_another_tool_is_writing_is_read_again_and_no_hold_is_lost() {
     let m = saved();
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     let path = m.dir.path().join("boot/grub2/grubenv");
@@ -45,7 +45,7 @@ fn a_block_that_another_tool_is_writing_is_read_again_and_no_hold_is_lost_by_it(
 }
 
 #[test]
-fn a_block_that_stays_cut_or_empty_ends_no_hold_and_an_entry_that_names_another_kernel_does() {
+fn a_damaged_block_ends_no_hold_and_an_entry_that_names_another_kernel_does() {
     for block in ["", "# GRUB Env", &env(&format!("saved_entry={MID}-{NEW}\n"))[..600], &"x".repeat(1024)] {
         let m = saved();
         hold(&m.host, &m.lock, &k(OLD)).unwrap();
@@ -65,7 +65,7 @@ fn a_block_that_stays_cut_or_empty_ends_no_hold_and_an_entry_that_names_another_
     assert_eq!(grubenv::get(&m.read("boot/grub2/grubenv"), mark::MARK), None);
 }
 
-/// Once the file is other than it was, another tool that read it before writes what it read, and one variable more.
+/// Plays another tool that has read the file before: once the file changes, it writes what it read, with one variable added.
 fn overtake(m: &Machine, act: impl FnOnce()) {
     let path = m.dir.path().join("boot/grub2/grubenv");
     let before = fs::read(&path).unwrap();
@@ -83,7 +83,7 @@ fn overtake(m: &Machine, act: impl FnOnce()) {
 }
 
 #[test]
-fn a_move_that_another_tool_undid_by_writing_what_it_had_read_before_is_made_again() {
+fn a_move_that_another_tool_overwrote_with_what_it_had_read_before_is_made_again() {
     let m = saved();
     overtake(&m, || assert!(hold(&m.host, &m.lock, &k(OLD)).unwrap().changed));
     let block = m.read("boot/grub2/grubenv");
@@ -99,8 +99,9 @@ fn a_move_that_another_tool_undid_by_writing_what_it_had_read_before_is_made_aga
 }
 
 #[test]
-fn a_move_that_does_not_take_leaves_nothing_of_ours_beside_a_tool_that_writes() {
-    // The other tool reads what we wrote, and writes it again with more; the configuration has a default of its own by then.
+fn a_failed_move_leaves_nothing_of_ours_while_another_tool_writes() {
+    // The other tool reads what we wrote, and writes it back with one variable added; meanwhile the configuration gets a default of its
+    // own.
     let m = saved();
     let path = m.dir.path().join("boot/grub2/grubenv");
     std::thread::scope(|scope| {
@@ -125,7 +126,7 @@ fn a_move_that_does_not_take_leaves_nothing_of_ours_beside_a_tool_that_writes() 
 }
 
 #[test]
-fn what_another_tool_wrote_since_survives_an_undo() {
+fn changes_by_another_tool_survive_an_undo() {
     let m = saved();
     let loader = choose::loaders(&m.host).0.remove(0);
     let plan = loader.plans(&m.host, &k(OLD), None, plan::Purpose::Hold(Some(&k(NEW)))).remove(0).unwrap();
@@ -139,7 +140,7 @@ fn what_another_tool_wrote_since_survives_an_undo() {
 }
 
 #[test]
-fn a_hold_whose_record_or_mark_is_lost_gets_it_back_where_the_default_is_there_already() {
+fn a_lost_record_or_mark_of_a_hold_is_written_again_if_the_default_is_already_there() {
     let m = saved();
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     let record = Hold::read(&m.host).unwrap();
@@ -151,7 +152,7 @@ fn a_hold_whose_record_or_mark_is_lost_gets_it_back_where_the_default_is_there_a
     fs::remove_file(m.dir.path().join(&RECORD[1..])).unwrap();
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     assert_eq!(Hold::read(&m.host).map(|h| (h.wanted, h.held)), Some((k(NEW), k(OLD))));
-    // A default that nobody holds is a person's choice, and stays one.
+    // A default without a hold is a person's choice, and is not marked.
     let m = bls(&format!("saved_entry={MID}-{OLD}\n"), &format!("{CFG}blscfg\n"));
     assert!(!hold(&m.host, &m.lock, &k(OLD)).unwrap().changed);
     assert!(!m.host.exists(RECORD));
@@ -172,11 +173,11 @@ fn with_other() -> Machine {
 }
 
 #[test]
-fn a_record_of_a_move_that_was_never_made_loses_no_wanted_kernel() {
+fn a_record_of_a_move_that_was_never_made_does_not_lose_the_wanted_kernel() {
     let m = with_other();
     put(m.dir.path(), "boot/grub2/grubenv", env(&format!("saved_entry={MID}-{OTHER}\n")).as_bytes());
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
-    // The run died between the record of another hold and its move.
+    // The run died between writing the record of another hold and its move.
     let mut record = Hold::read(&m.host).unwrap();
     record.held = k(NEW);
     m.host.write_atomic(RECORD, &serde_json::to_vec(&record).unwrap(), 0o644).unwrap();
@@ -184,7 +185,7 @@ fn a_record_of_a_move_that_was_never_made_loses_no_wanted_kernel() {
     assert_eq!(m.wanted().as_deref(), Some(OTHER));
     forget_stale(&m.host, &m.lock, &answer).unwrap();
     assert_eq!(held(&m.host).map(|h| (h.wanted, h.held)), Some((k(OTHER), k(OLD))));
-    // The next hold puts the record right, wherever it is on.
+    // The next hold corrects the record, whichever kernel it is on.
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     assert_eq!(Hold::read(&m.host).map(|h| (h.wanted, h.held)), Some((k(OTHER), k(OLD))));
     m.host.write_atomic(RECORD, &serde_json::to_vec(&record).unwrap(), 0o644).unwrap();
@@ -195,7 +196,7 @@ fn a_record_of_a_move_that_was_never_made_loses_no_wanted_kernel() {
 }
 
 #[test]
-fn a_hold_that_only_its_mark_tells_of_keeps_what_is_wanted_when_it_moves_on() {
+fn a_hold_known_only_by_its_mark_keeps_the_wanted_kernel_when_it_moves() {
     let m = with_other();
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     fs::remove_file(m.host.path(RECORD)).unwrap();

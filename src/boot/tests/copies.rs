@@ -33,7 +33,7 @@ fn a_hold_and_its_end_change_both_copies_and_the_answer_stays_certain() {
 }
 
 #[test]
-fn a_move_that_is_made_in_one_copy_alone_is_none() {
+fn a_move_made_in_only_one_copy_has_no_effect() {
     let m = machine();
     let loader = choose::resolve(&m.host).asked.unwrap().loader;
     let plan = loader.plans(&m.host, &k(OLD), None, plan::Purpose::Hold(None)).remove(0).unwrap();
@@ -41,11 +41,11 @@ fn a_move_that_is_made_in_one_copy_alone_is_none() {
     assert_eq!(loader.preview(&m.host, &plan).lasting().map(|c| c.kernel.clone()), Some(k(OLD)));
     let half = plan::Move::one(plan.steps[0].clone());
     assert_eq!(loader.preview(&m.host, &half).lasting(), None);
-    // Somebody writes the second one in between: the first is put back.
+    // Somebody writes the second copy in between: the first one is restored.
     put(m.dir.path(), BOTH[1], b"default=1\n");
     assert!(moves::make(&m.host, plan).is_err());
     assert_eq!(m.read(BOTH[0]), menu(0).into_bytes());
-    // Nobody lived to write the second one: what boots is not known until the next run makes the same move.
+    // The run was killed before it wrote the second copy: what boots is unknown until the next run makes the same move.
     let m = machine();
     put(m.dir.path(), BOTH[0], half.steps[0].after.as_ref().unwrap());
     let now = next_boot(&m.host, &config::Boot::default());
@@ -53,7 +53,7 @@ fn a_move_that_is_made_in_one_copy_alone_is_none() {
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     assert!(next_boot(&m.host, &config::Boot::default()).certain);
     assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)));
-    // A shell that writes one file could not hold it.
+    // The shell script, which writes one file, could not hold it.
     let m = machine();
     let now = next_boot(&m.host, &config::Boot::default());
     ready::leave(&m.host, &now, None, Some(&k(OLD))).unwrap();

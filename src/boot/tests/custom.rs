@@ -1,11 +1,11 @@
-//! A custom.cfg that somebody else keeps.
+//! A custom.cfg with content that is not ours.
 
 use super::literal::{stock, FILE};
 use super::*;
 use std::os::unix::fs::{symlink, PermissionsExt};
 
 #[test]
-fn a_custom_cfg_that_is_not_to_be_written_is_named_and_left_as_it_is() {
+fn a_custom_cfg_that_cannot_be_written_is_named_and_left_alone() {
     let large = vec![b'#'; 2 << 20];
     type Make<'a> = &'a dyn Fn(&Machine, &Path);
     let cases: [(Make, &str); 5] = [
@@ -29,7 +29,7 @@ fn a_custom_cfg_that_is_not_to_be_written_is_named_and_left_as_it_is() {
         assert!(format!("{error:#}").contains(why) && crate::error::remedy(&error).is_some(), "{why}: {error:#}");
         assert!(m.next() == NEW && !m.host.exists(RECORD));
     }
-    // A link inside /boot is followed, and stays one.
+    // A link inside /boot is followed, and stays a link.
     let m = stock();
     put(m.dir.path(), "boot/grub/mine.cfg", b"set timeout=1\n");
     symlink("mine.cfg", m.dir.path().join(FILE)).unwrap();
@@ -40,7 +40,7 @@ fn a_custom_cfg_that_is_not_to_be_written_is_named_and_left_as_it_is() {
 }
 
 #[test]
-fn a_custom_cfg_that_others_may_write_is_kept_so_and_said() {
+fn a_custom_cfg_that_others_may_write_keeps_its_mode_and_is_reported() {
     let m = stock();
     put(m.dir.path(), FILE, b"set timeout=1\n");
     let file = m.dir.path().join(FILE);

@@ -1,4 +1,5 @@
-//! A hold that keeps a declined kernel off: what is wanted skips it, by what tells of the hold or by the loader's own files.
+//! A hold that keeps a declined kernel from booting: the wanted kernel is another one, found by record or mark, or by the loader's own
+//! files.
 
 use super::literal::{entry, stock};
 use super::*;
@@ -24,7 +25,7 @@ fn off(m: &Machine) -> Option<HeldOff> {
     held_off(&m.host, &next_boot(&m.host, &config::Boot::default()))
 }
 
-/// It stays off, and nothing is wanted; `later` brings the next kernel, which is wanted and promoted.
+/// The declined kernel stays off and nothing is wanted; `later` installs the next kernel, which is wanted and promoted.
 fn skipped(m: &Machine, later: impl FnOnce(&Machine)) {
     let kept = || Some(HeldOff { kernel: k(NEW), wanted: None });
     assert_eq!((m.next().as_str(), off(m)), (OLD, kept()));
@@ -37,7 +38,7 @@ fn skipped(m: &Machine, later: impl FnOnce(&Machine)) {
     assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(LATER)));
     let hold = held(&m.host).unwrap();
     assert_eq!((&hold.wanted, &hold.declined), (&k(LATER), &None));
-    // Both are declined, and one of the two is not any more.
+    // Both are declined, then one of them is accepted again.
     declined::add(&m.host, &m.lock, &k(LATER), "").unwrap();
     assert_eq!((m.next().as_str(), m.wanted()), (OLD, None));
     declined::remove(&m.host, &m.lock, &k(LATER)).unwrap();
@@ -54,7 +55,7 @@ fn bls_entry(m: &Machine) {
 #[test]
 fn a_saved_default_goes_to_the_first_newer_kernel_of_the_menu() {
     skipped(&declined(saved()), bls_entry);
-    // The record alone, or the mark alone.
+    // With the record alone, and with the mark alone.
     for lost in ["record", "mark"] {
         let m = declined(saved());
         if lost == "record" {
@@ -64,7 +65,7 @@ fn a_saved_default_goes_to_the_first_newer_kernel_of_the_menu() {
             put(m.dir.path(), "boot/grub2/grubenv", &block);
         }
         assert_eq!((m.next().as_str(), m.wanted()), (OLD, None), "{lost}");
-        // What is lost is made again as it was.
+        // The lost one is written again as it was.
         hold(&m.host, &m.lock, &k(OLD)).unwrap();
         assert_eq!(Hold::read(&m.host).map(|h| (h.wanted, h.held)), Some((k(NEW), k(OLD))), "{lost}");
         skipped(&m, bls_entry);
@@ -78,7 +79,7 @@ fn a_literal_default_goes_where_the_configuration_leads_without_the_block() {
     let config = String::from_utf8(m.read(path)).unwrap();
     skipped(&m, |m| {
         install(m, LATER);
-        // A later kernel that is not what the configuration starts is not wanted.
+        // A later kernel that the configuration does not start is not wanted.
         let tail = config.replacen(
             "submenu 'Advanced' --id 'adv' {\n",
             &format!("submenu 'Advanced' --id 'adv' {{\n{}", entry(LATER, "")),
@@ -97,7 +98,7 @@ fn grub_legacy_and_systemd_boot_skip_it_too() {
     let menu = format!("default=0\ntimeout=5\n{}{}", title(NEW), title(OLD));
     skipped(&declined(Machine::new(&[("boot/grub/grub.conf", &menu)])), |m| {
         install(m, LATER);
-        // As new-kernel-pkg does without UPDATEDEFAULT.
+        // Like new-kernel-pkg without UPDATEDEFAULT.
         let held = String::from_utf8(m.read("boot/grub/grub.conf")).unwrap();
         let more = held.replacen("title", &format!("{}title", title(LATER)), 1).replace("default=1", "default=2");
         put(m.dir.path(), "boot/grub/grub.conf", more.as_bytes());
@@ -118,18 +119,18 @@ fn grub_legacy_and_systemd_boot_skip_it_too() {
 }
 
 #[test]
-fn a_hold_that_moves_on_keeps_off_what_it_kept_off() {
+fn a_hold_that_moves_still_keeps_the_declined_kernel_off() {
     let m = declined(saved());
     bls_entry(&m);
     assert_eq!(m.wanted().as_deref(), Some(LATER));
-    // Its kernel is not safe any more, and the later one is what runs.
+    // The held kernel is no longer safe, and the later one is running.
     hold(&m.host, &m.lock, &k(LATER)).unwrap();
     assert_eq!(Hold::read(&m.host).map(|h| (h.wanted, h.held)), Some((k(NEW), k(LATER))));
     assert_eq!((m.next().as_str(), off(&m)), (LATER, Some(HeldOff { kernel: k(NEW), wanted: None })));
 }
 
 #[test]
-fn for_the_removal_of_vfguard_the_mark_goes_and_the_record_keeps_what_would_boot() {
+fn uninstalling_vfguard_removes_the_mark_and_the_record_keeps_what_would_boot() {
     let m = declined(saved());
     fs::remove_file(m.dir.path().join(&RECORD[1..])).unwrap();
     let hold = held(&m.host).unwrap();

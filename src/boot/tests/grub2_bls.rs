@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_hold_on_grub2_bls_writes_nothing_and_says_what_does() {
+fn a_hold_on_grub2_bls_writes_nothing_and_names_the_command_that_works() {
     let entry = |k: &str| format!("title x\nversion {k}\nlinux /boot/vmlinuz-{k}\n");
     let (new, old) = (entry(NEW), entry(OLD));
     let m = Machine::new(&[

@@ -1,4 +1,4 @@
-//! What no input may do to the resolver.
+//! Hostile inputs to the resolver.
 
 use super::*;
 use proptest::prelude::*;

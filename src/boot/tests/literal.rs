@@ -1,9 +1,9 @@
-//! Where grub.cfg names a default of its own, it is held by a block in custom.cfg.
+//! If grub.cfg has a default of its own, a block in custom.cfg holds it.
 
 use super::*;
 use std::process::Command;
 
-/// Its `41_custom`, as grub-mkconfig writes it.
+/// The `41_custom` part of grub.cfg, as grub-mkconfig writes it.
 const CUSTOM: &str = "if [ -f  ${config_directory}/custom.cfg ]; then\n  source ${config_directory}/custom.cfg\nelif [ -z \"${config_directory}\" -a -f  $prefix/custom.cfg ]; then\n  source $prefix/custom.cfg\nfi\n";
 pub(super) const FILE: &str = "boot/grub/custom.cfg";
 
@@ -49,17 +49,17 @@ fn files(m: &Machine) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     found
 }
 
-/// GRUB's own parser accepts the file.
+/// Checks that GRUB's own parser accepts the file.
 fn accepted(m: &Machine) {
     match Command::new("grub-script-check").arg(m.dir.path().join(FILE)).output() {
         Ok(out) => assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr)),
-        // Past libtest, which would keep it: tests/run.sh counts it.
+        // Not through libtest, which would capture it: tests/run.sh counts these lines.
         Err(_) => crate::print::err(&crate::text::Text::of("skipped boot/grub-script-check: it is not installed")),
     }
 }
 
 #[test]
-fn a_literal_default_is_held_by_a_block_and_a_promotion_leaves_every_byte_as_it_was() {
+fn a_literal_default_is_held_by_a_block_and_a_promotion_restores_every_byte() {
     let contents: [Option<&[u8]>; 4] = [None, Some(b""), Some(b"set timeout=3"), Some(b"menuentry 'caf\xe9' {\n true\n}\n")];
     for content in contents {
         let m = stock();
@@ -87,7 +87,7 @@ fn a_literal_default_is_held_by_a_block_and_a_promotion_leaves_every_byte_as_it_
 }
 
 #[test]
-fn what_is_set_for_one_boot_works_during_a_hold() {
+fn a_one_shot_default_works_during_a_hold() {
     let m = stock();
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     put(m.dir.path(), "boot/grub/grubenv", env(&format!("next_entry=Advanced>gnulinux-{NEW}\n")).as_bytes());
@@ -111,11 +111,11 @@ fn the_wanted_kernel_of_a_block_is_what_the_configuration_says_now() {
     put(m.dir.path(), "boot/grub/grub.cfg", newer.as_bytes());
     assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(THIRD)));
     assert_eq!(wanted_entry(&m.host, &k(THIRD)).unwrap().entry, format!("Debian, with Linux {THIRD}"));
-    // Judged before it came: not that one.
+    // It was installed after the judgement, so it is not promoted.
     assert!(was_set_meanwhile(&promote(&m.host, &m.lock, Some(&k(NEW))).unwrap_err()));
     m.promote().unwrap();
     assert_eq!((m.next().as_str(), m.host.exists(format!("/{FILE}"))), (THIRD, false));
-    // Without the record as well.
+    // The same without the record.
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     fs::remove_file(m.host.path(RECORD)).unwrap();
     assert_eq!(m.wanted().as_deref(), Some(THIRD));
@@ -124,11 +124,11 @@ fn the_wanted_kernel_of_a_block_is_what_the_configuration_says_now() {
 }
 
 #[test]
-fn a_saved_default_is_preferred_where_it_is_obeyed_and_a_block_of_before_goes() {
+fn a_saved_default_is_preferred_if_obeyed_and_an_earlier_block_is_removed() {
     let m = debian("${saved_entry}", CUSTOM);
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     assert!(!m.host.exists(format!("/{FILE}")) && m.next() == OLD);
-    // The configuration becomes a literal one: the mark of the environment goes with the new hold.
+    // The configuration changes to a literal default: the new hold removes the mark from the environment.
     let literal = String::from_utf8(m.read("boot/grub/grub.cfg")).unwrap().replace("${saved_entry}", "0");
     put(m.dir.path(), "boot/grub/grub.cfg", literal.as_bytes());
     assert_eq!(m.next(), NEW);
@@ -140,7 +140,7 @@ fn a_saved_default_is_preferred_where_it_is_obeyed_and_a_block_of_before_goes() 
 }
 
 #[test]
-fn a_block_whose_place_grub_does_not_read_is_not_written() {
+fn a_block_that_grub_would_not_read_is_not_written() {
     for (tail, why) in
         [("", "would still start"), ("source ${config_directory}/custom.cfg\nset default=0\n", "would still start")]
     {
@@ -156,7 +156,7 @@ fn a_block_whose_place_grub_does_not_read_is_not_written() {
 }
 
 #[test]
-fn a_stub_on_an_efi_partition_is_not_where_the_block_goes() {
+fn the_block_is_not_written_beside_a_stub_on_an_efi_partition() {
     let m = stock();
     put(m.dir.path(), "sys/firmware/efi/fw_platform_size", b"64\n");
     let stub = "search.fs_uuid 6f1b7c34 root\nset prefix=($root)'/boot/grub'\nconfigfile $prefix/grub.cfg\n";
@@ -168,7 +168,7 @@ fn a_stub_on_an_efi_partition_is_not_where_the_block_goes() {
 }
 
 #[test]
-fn a_block_that_somebody_changed_is_written_anew_and_goes_whole() {
+fn an_edited_block_is_written_again_and_removed_whole() {
     for change in [
         |text: String| text.replace("# vfguard-hold end", ""),
         |text: String| format!("{text}{text}"),
@@ -192,7 +192,7 @@ fn a_block_that_somebody_changed_is_written_anew_and_goes_whole() {
 }
 
 #[test]
-fn a_block_that_an_administrator_takes_away_ends_the_hold() {
+fn removing_the_block_by_hand_ends_the_hold() {
     let m = stock();
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     fs::remove_file(m.dir.path().join(FILE)).unwrap();
@@ -203,13 +203,13 @@ fn a_block_that_an_administrator_takes_away_ends_the_hold() {
 }
 
 #[test]
-fn without_vfguard_the_held_kernel_stays_where_a_saved_default_is_obeyed_and_else_the_default_is_given_back() {
+fn after_uninstalling_the_held_kernel_stays_if_a_saved_default_is_obeyed_else_the_default_is_restored() {
     let m = stock();
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     let record = held(&m.host).unwrap();
     assert_eq!(unmark(&m.host, &m.lock, &record).unwrap(), Some(k(NEW)));
     assert_eq!((m.next().as_str(), m.host.exists(format!("/{FILE}"))), (NEW, false));
-    // The configuration has become one that obeys: the block goes, and a plain saved default takes its place.
+    // The configuration now obeys a saved default: the block is removed, and a plain saved default replaces it.
     let m = stock();
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     let saved =
@@ -222,7 +222,7 @@ fn without_vfguard_the_held_kernel_stays_where_a_saved_default_is_obeyed_and_els
 }
 
 #[test]
-fn a_menu_that_is_made_anew_in_another_language_keeps_the_hold() {
+fn a_menu_that_is_regenerated_in_another_language_keeps_the_hold() {
     let m = stock();
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     let config = String::from_utf8(m.read("boot/grub/grub.cfg")).unwrap();
@@ -233,9 +233,9 @@ fn a_menu_that_is_made_anew_in_another_language_keeps_the_hold() {
 }
 
 #[test]
-fn the_entry_that_is_held_is_whole_not_for_repairs_and_the_running_ones_own() {
+fn the_held_entry_is_complete_not_a_rescue_entry_and_like_the_running_one() {
     let m = stock();
-    // A snapshot's entry comes first, and one whose name says nothing.
+    // Entries of a snapshot, and one whose name has no release, come first.
     let snapshot =
         entry(OLD, "").replace("root=/dev/vda1", "root=/dev/vda1 rootflags=subvol=snap").replace("'gnulinux-", "'snap-");
     let broken = entry(OLD, "").replace("initrd /boot/", "initrd /boot/gone-").replace("'gnulinux-", "'broken-");
@@ -249,7 +249,7 @@ fn the_entry_that_is_held_is_whole_not_for_repairs_and_the_running_ones_own() {
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     let text = String::from_utf8(m.read(FILE)).unwrap();
     assert!(text.contains(&format!("set default='adv>gnulinux-{OLD}'")), "{text}");
-    // Without it: the next best, and never the one whose initrd is not there.
+    // Without that entry, the next best one is held, and never the one whose initrd is missing.
     let none = more.replace(&entry(OLD, ""), "");
     for (gone, want) in [("", "'snap-"), ("snap-", "'bare'"), ("bare", "'a-rescue-")] {
         let _ = m.promote();
@@ -273,7 +273,7 @@ fn an_entry_that_asks_for_a_password_stops_and_is_no_target() {
     let problem = answer.problems.iter().find(|p| p.message.contains("asks for a user name")).unwrap();
     assert!(answer.certain && answer.lasting().is_none() && problem.remedy.contains("--unrestricted"), "{answer:?}");
     assert!(hold(&m.host, &m.lock, &k(OLD)).is_err() && m.next().is_empty());
-    // A default that asks is moved to an entry that does not.
+    // A default that asks for a password is moved to an entry that does not.
     let (title, open) =
         (format!("menuentry 'Debian, with Linux {OLD}'"), format!("menuentry --unrestricted 'Debian, with Linux {OLD}'"));
     let half = locked.replace(&title, &open);
@@ -284,7 +284,7 @@ fn an_entry_that_asks_for_a_password_stops_and_is_no_target() {
     m.promote().unwrap_err();
     assert_eq!(m.next(), OLD);
     std::fs::remove_file(m.dir.path().join(FILE)).unwrap();
-    // Open entries below a submenu that is not.
+    // Unrestricted entries below a restricted submenu.
     let open = locked.replace("menuentry '", "menuentry --unrestricted '");
     put(m.dir.path(), "boot/grub/grub.cfg", format!("{users}{open}").as_bytes());
     assert!(next_boot(&m.host, &config::Boot::default()).certain);
@@ -307,7 +307,7 @@ fn a_default_by_number_is_noted_and_the_first_entry_is_not() {
 }
 
 #[test]
-fn a_hold_that_was_written_and_did_not_take_is_not_tried_again_until_something_changes() {
+fn a_hold_that_was_written_without_effect_is_not_tried_again_until_something_changes() {
     let m = stock();
     let asked = choose::resolve(&m.host).asked.unwrap();
     let error = crate::error::advise("the disk does not keep it", "look at the disk");
@@ -317,7 +317,7 @@ fn a_hold_that_was_written_and_did_not_take_is_not_tried_again_until_something_c
     assert!(format!("{again:#}").contains("the disk does not keep it (tried once"), "{again:#}");
     assert_eq!((crate::error::remedy(&again), m.next().as_str()), (Some("look at the disk"), NEW));
     assert!(files(&m) == before && !m.host.exists(RECORD));
-    // Another kernel, time, or another file.
+    // It is tried again for another kernel, after some time, or after another file has changed.
     assert!(rest::is_on(&m.host, &asked, &k(NEW)).is_none());
     let failed = m.host.path("/run/vfguard/hold-failed");
     for (back, on) in [(3600, false), (60, true)] {
@@ -331,20 +331,20 @@ fn a_hold_that_was_written_and_did_not_take_is_not_tried_again_until_something_c
 }
 
 #[test]
-fn a_promotion_puts_back_what_was_saved_before_and_pins_nothing() {
+fn a_promotion_restores_the_previously_saved_default_and_pins_nothing() {
     for saved in ["", "saved_entry=0\n", "saved_entry=1>0\nother=x\n", "saved_entry=gnulinux-simple\n"] {
         let m = debian("${saved_entry}", CUSTOM);
         put(m.dir.path(), "boot/grub/grubenv", env(saved).as_bytes());
         let before = files(&m);
         hold(&m.host, &m.lock, &k(OLD)).unwrap();
-        // On to another kernel and back: what was there first counts.
+        // The hold moves to another kernel and back: the saved default from before the first hold counts.
         hold(&m.host, &m.lock, &k(NEW)).unwrap();
         hold(&m.host, &m.lock, &k(OLD)).unwrap();
         assert_eq!((m.next().as_str(), m.wanted().as_deref()), (OLD, Some(NEW)), "{saved}");
         m.promote().unwrap();
         assert_eq!((m.next().as_str(), files(&m) == before), (NEW, true), "{saved}");
     }
-    // It means another kernel by then: the wanted one is named.
+    // The saved default means another kernel in the meantime: the wanted kernel is set by name.
     let m = debian("${saved_entry}", CUSTOM);
     put(m.dir.path(), "boot/grub/grubenv", env("saved_entry=1>3\n").as_bytes());
     assert_eq!(m.next(), OLD);
@@ -354,7 +354,7 @@ fn a_promotion_puts_back_what_was_saved_before_and_pins_nothing() {
     put(m.dir.path(), "boot/grub/grub.cfg", (config.replacen(&entry(NEW, " recovery"), "", 1) + &entry(NEW, "")).as_bytes());
     m.promote().unwrap();
     assert_eq!(m.next(), OLD);
-    // A block of the environment that is nearly full holds all the same.
+    // A nearly full environment block can still be held.
     let m = debian("${saved_entry}", CUSTOM);
     let full = env(&format!("kernelopts={}\nsaved_entry={}\n", "x".repeat(720), "0".repeat(90)));
     put(m.dir.path(), "boot/grub/grubenv", full.as_bytes());

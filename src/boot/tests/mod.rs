@@ -1,4 +1,4 @@
-//! Moves of the default on whole trees.
+//! Moves of the boot default on complete trees.
 
 mod beside;
 mod copies;
@@ -55,7 +55,7 @@ impl Machine {
         wanted(&self.host, &answer).map(|k| k.to_string())
     }
 
-    /// Promotes what is wanted now.
+    /// Promotes the kernel that is wanted now.
     fn promote(&self) -> anyhow::Result<Change> {
         let answer = next_boot(&self.host, &config::Boot::default());
         promote(&self.host, &self.lock, wanted(&self.host, &answer).as_ref())
@@ -70,7 +70,7 @@ fn put(root: &Path, path: &str, bytes: &[u8]) {
     let path = root.join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, bytes).unwrap();
-    // As if long ago: what was written just now is read again for a moment.
+    // Dated long ago: a file that was written just now is read again.
     fs::File::options().write(true).open(path).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
 }
 
@@ -130,7 +130,7 @@ fn a_hold_moves_the_default_and_a_promotion_moves_it_back() {
 }
 
 #[test]
-fn a_lost_record_is_noticed_and_the_loaders_first_kernel_is_wanted() {
+fn with_a_lost_record_the_first_kernel_of_the_loader_is_wanted() {
     let m = saved();
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     fs::remove_file(m.dir.path().join(&RECORD[1..])).unwrap();
@@ -140,7 +140,7 @@ fn a_lost_record_is_noticed_and_the_loaders_first_kernel_is_wanted() {
 }
 
 #[test]
-fn a_default_that_was_set_since_is_what_is_wanted() {
+fn a_default_that_was_set_during_a_hold_is_the_wanted_one() {
     let m = saved();
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
     let block = grubenv::edit(&m.read("boot/grub2/grubenv"), &[("saved_entry", Some("0"))]).unwrap();
@@ -165,7 +165,7 @@ fn a_released_hold_keeps_the_default() {
 }
 
 #[test]
-fn a_default_that_does_not_take_is_an_error_and_everything_is_put_back() {
+fn a_default_without_effect_is_an_error_and_everything_is_restored() {
     let m = bls(&format!("saved_entry={MID}-{NEW}\n"), "load_env\nset default=0\nblscfg\n");
     let before = m.read("boot/grub2/grubenv");
     let error = hold(&m.host, &m.lock, &k(OLD)).unwrap_err();
@@ -189,7 +189,7 @@ fn a_broken_environment_is_not_written() {
 }
 
 #[test]
-fn a_linked_environment_is_written_where_it_lies_and_stays_the_same_file() {
+fn a_linked_environment_is_written_at_its_target_and_stays_the_same_file() {
     use std::os::unix::fs::{symlink, MetadataExt};
     let m = saved();
     let there = m.dir.path().join("boot/efi/EFI/rocky/grubenv");
@@ -204,7 +204,7 @@ fn a_linked_environment_is_written_where_it_lies_and_stays_the_same_file() {
 }
 
 #[test]
-fn what_is_set_for_one_boot_can_be_ended() {
+fn a_one_shot_default_can_be_cleared() {
     let m = bls(&format!("saved_entry={MID}-{OLD}\nnext_entry={MID}-{NEW}\n"), &format!("{CFG}blscfg\n"));
     let answer = next_boot(&m.host, &config::Boot::default());
     assert_eq!(answer.first().unwrap().kernel, k(NEW));
@@ -267,7 +267,7 @@ fn title(k: &str) -> String {
 }
 
 #[test]
-fn grub_legacy_keeps_all_but_its_default() {
+fn grub_legacy_s_menu_changes_only_in_its_default() {
     let menu = format!("# grub.conf\ndefault=0\ntimeout=5\n{}{}", title(NEW), title(OLD));
     let m = Machine::new(&[("boot/grub/grub.conf", &menu)]);
     hold(&m.host, &m.lock, &k(OLD)).unwrap();
@@ -277,7 +277,7 @@ fn grub_legacy_keeps_all_but_its_default() {
 }
 
 #[test]
-fn the_number_of_the_default_is_what_grub_legacy_s_files_name() {
+fn grub_legacy_s_files_name_the_number_of_the_default() {
     let entries = "title a\nboot\ntitle b\nboot\ntitle c\nboot\n";
     for (head, saved, number) in [("default=1\n", "2\n", "1"), ("default=saved\n", "2\n", "2"), ("", "2\n", "0")] {
         let menu = format!("{head}{entries}");
@@ -290,7 +290,7 @@ fn the_number_of_the_default_is_what_grub_legacy_s_files_name() {
 }
 
 #[test]
-fn without_a_loader_nothing_is_moved_and_all_is_uncertain() {
+fn without_a_loader_nothing_is_moved_and_the_answer_is_uncertain() {
     let m = Machine::new(&[]);
     assert!(hold(&m.host, &m.lock, &k(OLD)).is_err());
     let none = config::Boot { loader: config::Loader::None, ..Default::default() };
@@ -299,7 +299,7 @@ fn without_a_loader_nothing_is_moved_and_all_is_uncertain() {
 }
 
 #[test]
-fn where_grubby_copies_ids_a_hold_names_a_title() {
+fn a_hold_names_a_title_if_grubby_copies_ids() {
     let entry = |k: &str| {
         format!("menuentry 'CentOS Linux ({k}) 7' $menuentry_id_option 'gnulinux-{k}-advanced' {{\n linux16 /vmlinuz-{k} ro\n}}\n")
     };

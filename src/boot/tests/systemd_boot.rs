@@ -1,4 +1,4 @@
-//! Holds of systemd-boot: by loader.conf, by its variable, and beside both.
+//! Holds of systemd-boot: by loader.conf, by its variable, and by both.
 
 use super::*;
 use crate::boot::efi;
@@ -9,7 +9,7 @@ fn entry(k: &str) -> String {
     format!("title x\nversion {k}\nsort-key x\nlinux /vmlinuz-{k}\n")
 }
 
-/// A machine with this loader.conf, if any, and an entry of each kernel; `counter` is in the names of their files.
+/// A machine with this loader.conf, if any, and an entry for each kernel; `counter` is in the names of their files.
 fn machine(conf: Option<&str>, counter: &str) -> Machine {
     let m = Machine::new(&[("sys/firmware/efi/fw_platform_size", "64"), ("boot/EFI/systemd/systemd-bootx64.efi", "")]);
     for k in [OLD, NEW] {
@@ -39,7 +39,7 @@ const CONFS: [Option<&str>; 6] = [
 ];
 
 #[test]
-fn a_promotion_leaves_every_byte_of_loader_conf_and_the_variable_as_it_was() {
+fn a_promotion_restores_every_byte_of_loader_conf_and_the_variable() {
     for conf in CONFS {
         for variable in [None, Some("*-553.*"), Some("@saved"), Some("nothing")] {
             for record in [true, false] {
@@ -63,7 +63,7 @@ fn a_promotion_leaves_every_byte_of_loader_conf_and_the_variable_as_it_was() {
 }
 
 #[test]
-fn a_later_kernel_is_wanted_as_the_default_of_before_says() {
+fn a_later_kernel_is_wanted_if_the_previous_default_matches_it() {
     const LATER: &str = "4.18.0-600.el8.x86_64";
     for variable in [None, Some("4.18.0-*")] {
         let m = machine(Some("default 4.18.0-*\n"), "");
@@ -80,7 +80,7 @@ fn a_later_kernel_is_wanted_as_the_default_of_before_says() {
 }
 
 #[test]
-fn a_hold_that_moves_on_keeps_what_was_set_before_the_first_one() {
+fn a_hold_that_moves_keeps_what_was_set_before_the_first_hold() {
     for variable in [None, Some("*-553.*")] {
         let m = machine(Some("default *-553.*\n"), "");
         variable.into_iter().for_each(|value| set(&m, "LoaderEntryDefault", value));
@@ -100,7 +100,7 @@ fn a_hold_that_moves_on_keeps_what_was_set_before_the_first_one() {
 }
 
 #[test]
-fn what_somebody_sets_during_a_hold_ends_it_and_stays() {
+fn a_default_that_somebody_sets_during_a_hold_ends_it_and_stays() {
     for variable in [None, Some("*-553.*")] {
         let m = machine(Some("timeout 3\n"), "");
         variable.into_iter().for_each(|value| set(&m, "LoaderEntryDefault", value));
@@ -116,7 +116,7 @@ fn what_somebody_sets_during_a_hold_ends_it_and_stays() {
 }
 
 #[test]
-fn without_vfguard_the_held_kernel_stays_and_nothing_of_ours_does() {
+fn after_uninstalling_the_held_kernel_stays_and_nothing_of_ours_remains() {
     for variable in [None, Some("*-553.*")] {
         let m = machine(Some("default *-553.*\n"), "");
         variable.into_iter().for_each(|value| set(&m, "LoaderEntryDefault", value));
@@ -132,7 +132,7 @@ fn without_vfguard_the_held_kernel_stays_and_nothing_of_ours_does() {
 }
 
 #[test]
-fn an_entry_whose_boots_are_counted_is_held_for_every_version_of_the_loader() {
+fn an_entry_with_a_boot_counter_is_held_for_every_version_of_the_loader() {
     for version in ["252.39-1~deb12u2", "257.9", "260"] {
         for variable in [None, Some("*")] {
             let m = machine(Some("timeout 3\n"), "+3");
@@ -146,7 +146,7 @@ fn an_entry_whose_boots_are_counted_is_held_for_every_version_of_the_loader() {
 }
 
 #[test]
-fn whether_an_id_without_its_counter_names_an_entry_is_up_to_the_version() {
+fn the_version_decides_whether_an_id_without_its_counter_names_an_entry() {
     for (version, next, certain) in [("252.39", NEW, true), ("257.9", OLD, false), ("259.1", OLD, true)] {
         let m = machine(Some(&format!("default {OLD}.conf\n")), "+3");
         set(&m, "LoaderInfo", &format!("systemd-boot {version}"));

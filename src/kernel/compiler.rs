@@ -1,15 +1,15 @@
-//! Which compiler made a kernel or a module, by the names that compilers give themselves: `CONFIG_CC_VERSION_TEXT`
-//! (`init/Kconfig`, since 4.18), `LINUX_COMPILER` of `compile.h` (`scripts/mkcompile_h`), the section `.comment` of what they made.
+//! Which compiler made a kernel or a module, from the names that compilers give themselves: `CONFIG_CC_VERSION_TEXT` (`init/Kconfig`, since
+//! 4.18), `LINUX_COMPILER` of `compile.h` (`scripts/mkcompile_h`), the section `.comment` of their output.
 
 use super::KernelConfig;
 use crate::host::Host;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where `LINUX_COMPILER` is written; before 2.6.33 the header lay in `include/linux`.
+/// The header that defines `LINUX_COMPILER`; before 2.6.33 it was in `include/linux`.
 const HEADERS: [&str; 2] = ["include/generated/compile.h", "include/linux/compile.h"];
 
-/// A compiler, as far as it matters whether two are alike.
+/// A compiler, with the parts that decide whether two are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compiler {
     name: &'static str,
@@ -23,8 +23,8 @@ impl fmt::Display for Compiler {
 }
 
 impl Compiler {
-    /// From what a compiler says of itself: the first word of digits and dots is its version, `gcc-12 (Debian 12.2.0-14) 12.2.0`,
-    /// `gcc version 4.4.7 20120313 (Red Hat 4.4.7-23) (GCC)`, `GCC: (GNU) 4.8.5`, `clang version 15.0.7 (Fedora 15.0.7-2)`.
+    /// Parses a compiler's own description. The first word of digits and dots is its version: `gcc-12 (Debian 12.2.0-14) 12.2.0`, `gcc
+    /// version 4.4.7 20120313 (Red Hat 4.4.7-23) (GCC)`, `GCC: (GNU) 4.8.5`, `clang version 15.0.7 (Fedora 15.0.7-2)`.
     pub fn parse(text: &str) -> Option<Compiler> {
         let lower = text.to_ascii_lowercase();
         let name = ["clang", "gcc"].into_iter().find(|name| lower.contains(name))?;
@@ -33,7 +33,7 @@ impl Compiler {
         Some(Compiler { name, major: word.split('.').next()?.parse().ok()? })
     }
 
-    /// The one that made a kernel, by its configuration, else by its build trees.
+    /// The compiler that made a kernel, from its configuration, else from its build trees.
     pub fn of_kernel(host: &Host, config: Option<&KernelConfig>, trees: &[PathBuf]) -> Option<Compiler> {
         let stated = config.and_then(|c| Compiler::parse(c.value("CONFIG_CC_VERSION_TEXT")?.trim_matches('"')));
         stated.or_else(|| {
@@ -41,8 +41,8 @@ impl Compiler {
         })
     }
 
-    /// The names under which a compiler is installed beside another one, the most special first; `told` is what it says of itself.
-    /// Debian has `gcc-12` and before 5 `gcc-4.9`, Amazon Linux `gcc10-gcc`.
+    /// The names under which a compiler is installed beside another one, the most specific first; `told` is its own description. Debian has
+    /// `gcc-12` and before 5 `gcc-4.9`, Amazon Linux `gcc10-gcc`.
     pub fn programs(self, told: &str) -> Vec<String> {
         let first = told.split(' ').next().unwrap_or_default();
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"._+-".contains(&b);
@@ -60,7 +60,7 @@ impl Compiler {
     }
 }
 
-/// What `LINUX_COMPILER` is in the first header that has it; `read` gives a header of a build tree.
+/// The value of `LINUX_COMPILER` in the first header that defines it; `read` returns a header of a build tree.
 pub(super) fn named_in(read: impl Fn(&str) -> Option<String>) -> Option<String> {
     let text = HEADERS.into_iter().filter_map(read).find(|text| text.contains("LINUX_COMPILER"))?;
     text.split("LINUX_COMPILER").nth(1)?.split('"').nth(1).map(|told| told.trim().to_owned())
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn compilers_are_known_by_what_they_call_themselves() {
+    fn compilers_are_recognised_by_their_own_descriptions() {
         for (text, compiler) in [
             ("gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0", "gcc 12"),
             ("x86_64-linux-gnu-gcc-14 (Debian 14.2.0-19) 14.2.0, GNU ld (GNU Binutils for Debian) 2.44", "gcc 14"),
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_whose_configuration_does_not_say_is_asked_by_its_headers() {
+    fn the_headers_name_the_compiler_if_the_configuration_does_not() {
         let dir = tempfile::tempdir().unwrap();
         let tree = dir.path().join("tree/include/generated");
         std::fs::create_dir_all(&tree).unwrap();

@@ -5,7 +5,7 @@ use super::KernelRelease;
 use crate::host::Host;
 use std::path::PathBuf;
 
-/// The configuration as text; a line that is not there is a setting that is off.
+/// The configuration as text; a setting without a line is off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelConfig(String);
 
@@ -15,7 +15,7 @@ impl KernelConfig {
         KernelConfig(text.into())
     }
 
-    /// The first that is there of `/boot/config-K`, `/lib/modules/K/config` and the build trees' `.config`.
+    /// Reads the first that exists of `/boot/config-K`, `/lib/modules/K/config` and the build trees' `.config`.
     pub fn load(host: &Host, release: &KernelRelease, trees: &[PathBuf]) -> Option<Self> {
         [PathBuf::from(format!("/boot/config-{release}")), modules_dir(release).join("config")]
             .into_iter()
@@ -30,7 +30,7 @@ impl KernelConfig {
         self.value(name) == Some("y")
     }
 
-    /// A setting's value, quotes and all.
+    /// A setting's value, including quotes.
     pub fn value(&self, name: &str) -> Option<&str> {
         let text = self.0.as_bytes();
         let at = memchr::memmem::find_iter(text, name).find(|at| {
@@ -40,8 +40,8 @@ impl KernelConfig {
         self.0[at + name.len() + 1..].lines().next().map(str::trim_end)
     }
 
-    /// What follows the release in `VERMAGIC_STRING` of `include/linux/vermagic.h`, from 2.6.32 to 6.x, as x86-64 has it. Not
-    /// known where RANDSTRUCT is on (it puts a hash there), or on other machines (they may add a word of their own).
+    /// The part after the release in `VERMAGIC_STRING` of `include/linux/vermagic.h`, from 2.6.32 to 6.x, on x86-64. Unknown with
+    /// RANDSTRUCT (which adds a hash) and on other architectures (which may add a word of their own).
     pub fn vermagic_flags(&self) -> Option<String> {
         let randomised = ["CONFIG_RANDSTRUCT", "CONFIG_GCC_PLUGIN_RANDSTRUCT"].iter().any(|n| self.is_set(n));
         if randomised || cfg!(not(target_arch = "x86_64")) {
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     #[cfg(target_arch = "x86_64")]
-    fn vermagic_flags_are_those_that_real_modules_carry() {
+    fn vermagic_flags_equal_those_of_real_modules() {
         let debian = "CONFIG_SMP=y\nCONFIG_PREEMPT_BUILD=y\nCONFIG_MODULE_UNLOAD=y\nCONFIG_MODVERSIONS=y\n";
         assert_eq!(KernelConfig::new(debian).vermagic_flags().unwrap(), "SMP preempt mod_unload modversions ");
         let el = "CONFIG_SMP=y\nCONFIG_PREEMPT_VOLUNTARY=y\nCONFIG_MODULE_UNLOAD=y\nCONFIG_MODVERSIONS=y\n";

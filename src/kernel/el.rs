@@ -1,5 +1,5 @@
-//! The Enterprise Linux minor release that a kernel is of, e.g. 8.9: such kernels bring back interfaces of later ones under an
-//! unchanged base version, so that the number of the base alone does not tell which driver compiles.
+//! The Enterprise Linux minor release of a kernel, e.g. 8.9. These kernels backport interfaces of later ones under an unchanged base
+//! version, so the base version alone does not tell which driver compiles.
 
 use super::installed::modules_dir;
 use super::KernelRelease;
@@ -10,10 +10,10 @@ use std::path::Path;
 
 /// The headers that define `RHEL_RELEASE_CODE`: since EL 7, and in EL 6.
 const HEADERS: [&str; 2] = ["include/generated/uapi/linux/version.h", "include/linux/version.h"];
-/// A major release above this one is no release: 10 is the newest in 2026.
+/// A larger major release is a mistake: 10 is the newest in 2026.
 const MAX_MAJOR: u32 = 99;
 
-/// An Enterprise Linux release, `el8_9` in recipes and in names of kernels.
+/// An Enterprise Linux release, `el8_9` in recipes and in kernel names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ElRelease {
@@ -24,14 +24,14 @@ pub struct ElRelease {
 }
 
 impl ElRelease {
-    /// Of the number that `RHEL_RELEASE_VERSION(a, b)` makes: `a * 256 + b`.
+    /// From the number that `RHEL_RELEASE_VERSION(a, b)` makes: `a * 256 + b`.
     fn of_code(code: u32) -> Option<ElRelease> {
         let release = ElRelease { major: code >> 8, minor: code & 0xff };
         (1..=MAX_MAJOR).contains(&release.major).then_some(release)
     }
 
-    /// The release that K's headers say, found where build trees are; none where K is of no Enterprise Linux, or no headers are
-    /// here. The name of the kernel is not asked: rebuilds bear any name.
+    /// The release according to K's headers, found where build trees are. None if K is not of Enterprise Linux, or no headers are here. The
+    /// name of the kernel is not used: rebuilt kernels have any name.
     pub fn of(host: &Host, kernel: &KernelRelease) -> Option<ElRelease> {
         let trees = [modules_dir(kernel).join("build"), Path::new("/usr/src/kernels").join(kernel)];
         trees.iter().find_map(|tree| ElRelease::in_tree(host, tree))
@@ -42,7 +42,7 @@ impl ElRelease {
         texts.into_iter().find_map(|text| ElRelease::in_header(&text))
     }
 
-    /// Of `#define RHEL_RELEASE_CODE 2057`.
+    /// From `#define RHEL_RELEASE_CODE 2057`.
     fn in_header(text: &str) -> Option<ElRelease> {
         let code = text.lines().find_map(|line| {
             let mut words = line.split_whitespace();
@@ -85,13 +85,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_headers_of_a_kernel_say_its_minor_release_and_its_name_does_not() {
+    fn the_headers_of_a_kernel_name_its_minor_release_and_its_name_does_not() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         let kernel: KernelRelease = "4.18.0-513.el8_8.x86_64".parse().unwrap();
         assert_eq!(ElRelease::of(&host, &kernel), None);
         for (header, code, want) in [
-            // EL 6 has it beside the interface's headers, later ones among the generated ones.
+            // EL 6 defines it beside the interface's headers, later releases in the generated ones.
             (HEADERS[1], "#define RHEL_MAJOR 6\n#define RHEL_MINOR 8\n#define RHEL_RELEASE_CODE 1544\n", Some("el6_8")),
             (HEADERS[0], "#define LINUX_VERSION_CODE 266752\n#define RHEL_RELEASE_CODE 2057\n", Some("el8_9")),
             (HEADERS[0], "#define LINUX_VERSION_CODE 266752\n", Some("el6_8")),
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_release_is_refused_with_the_right_form() {
+    fn an_invalid_release_is_refused_with_the_right_form() {
         for good in ["el6_8", "el10_0", "el8_10"] {
             assert_eq!(ElRelease::try_from(good.to_owned()).unwrap().to_string(), good);
         }

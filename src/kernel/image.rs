@@ -1,8 +1,8 @@
-//! The certificates that a kernel image carries: the keys whose module signatures it believes.
+//! The certificates in a kernel image: the keys whose module signatures it trusts.
 //!
-//! An x86 bzImage holds the packed kernel at `payload_offset` (`Documentation/arch/x86/boot.rst`), an EFI zboot image at its
-//! header's offset (`drivers/firmware/efi/libstub/zboot-header.S`), another image is packed as a whole. In the plain kernel the
-//! certificates lie one behind the other as X.509 DER (`certs/system_certificates.S`).
+//! An x86 bzImage contains the compressed kernel at `payload_offset` (`Documentation/arch/x86/boot.rst`), an EFI zboot image at its
+//! header's offset (`drivers/firmware/efi/libstub/zboot-header.S`); any other image is compressed as a whole. In the plain kernel the
+//! certificates follow each other as X.509 DER (`certs/system_certificates.S`).
 
 use super::installed;
 use super::KernelRelease;
@@ -10,23 +10,23 @@ use crate::decompress;
 use crate::host::{cache, Host};
 use std::io::Read;
 
-/// A certificate is some 1,400 bytes; this is more than any real one.
+/// A certificate has some 1,400 bytes; this is more than any real one has.
 const MAX_CERTIFICATE: usize = 16 << 10;
-/// How many are kept: distributions build in one to five.
+/// The number of certificates that are kept: distributions build in one to five.
 const MAX_CERTIFICATES: usize = 64;
-/// The largest plain kernel that is looked through; Debian's are 70 MB.
+/// The largest plain kernel that is searched; Debian's have 70 MB.
 const MAX_KERNEL: u64 = 512 << 20;
-/// How a version 3 certificate begins, behind two SEQUENCE headers: `[0] { INTEGER 2 }`, then the serial number.
+/// The start of a version 3 certificate, after two SEQUENCE headers: `[0] { INTEGER 2 }`, then the serial number.
 const VERSION_3: &[u8] = &[0xa0, 0x03, 0x02, 0x01, 0x02, 0x02];
 /// The two headers: tag, form of the length, two bytes of length.
 const HEADERS: usize = 8;
-/// What the results are kept as: reading an image takes half a second.
+/// The cache's name for the results: reading an image takes half a second.
 const KEYS: &str = "keys";
 
-/// The DER certificates in K's image; none where there is no image or it cannot be read.
+/// The DER certificates in K's image; none if there is no image or it cannot be read.
 pub fn certificates(host: &Host, release: &KernelRelease) -> Option<Vec<Vec<u8>>> {
     let path = installed::image(host, release)?;
-    // Named after all that changes when the image does.
+    // The key contains everything that changes when the image does.
     let name = host.identity(&path).ok();
     if let Some(known) = name.as_ref().and_then(|name| cache::read(host, KEYS, name)) {
         return Some(split(&known));
@@ -39,7 +39,7 @@ pub fn certificates(host: &Host, release: &KernelRelease) -> Option<Vec<Vec<u8>>
     Some(found)
 }
 
-/// For tests with any bytes.
+/// Entry point for tests with arbitrary bytes.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn look(image: &[u8]) {
     let found = search(payload(image)).unwrap_or_default();
@@ -47,7 +47,7 @@ pub(crate) fn look(image: &[u8]) {
     split(image);
 }
 
-/// Certificates that lie one behind the other.
+/// Splits consecutive certificates.
 fn split(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     while let Some(length) = length(bytes).filter(|l| *l <= bytes.len()) {
@@ -57,7 +57,7 @@ fn split(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     all
 }
 
-/// The packed kernel inside an image.
+/// The compressed kernel inside an image.
 fn payload(image: &[u8]) -> &[u8] {
     let u32_at = |at: usize| image.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize);
     let inside = |offset: Option<usize>, length: Option<usize>| image.get(offset?..)?.get(..length?);
@@ -83,7 +83,7 @@ fn search(payload: &[u8]) -> Option<Vec<Vec<u8>>> {
     loop {
         let n = match stream.read(&mut window[filled..]) {
             Ok(n) => n,
-            // A packed kernel may end with its plain size, which some decoders take amiss.
+            // A compressed kernel may end with its plain size, which some decoders report as an error.
             Err(_) if !found.is_empty() => 0,
             Err(_) => return None,
         };
@@ -96,7 +96,7 @@ fn search(payload: &[u8]) -> Option<Vec<Vec<u8>>> {
         if n == 0 || total > MAX_KERNEL || found.len() >= MAX_CERTIFICATES {
             return Some(found);
         }
-        // A certificate across the border is seen whole the next time.
+        // A certificate across the border of the window is complete in the next one.
         let keep = filled.min(MAX_CERTIFICATE);
         window.copy_within(filled - keep..filled, 0);
         filled = keep;
@@ -121,7 +121,7 @@ fn scan(window: &[u8], last: bool, found: &mut Vec<Vec<u8>>) {
     }
 }
 
-/// The length of a SEQUENCE with a length of two bytes, as every certificate's is.
+/// The total length of a SEQUENCE whose length field has two bytes, as every certificate's has.
 fn length(der: &[u8]) -> Option<usize> {
     let [0x30, 0x82, high, low, ..] = der else { return None };
     let length = usize::from(u16::from_be_bytes([*high, *low])) + 4;
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn images_that_come_and_go_leave_a_bounded_number_of_answers() {
+    fn images_that_come_and_go_leave_a_bounded_number_of_results() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         crate::host::files::create_dirs(&host.path(cache::DIR), 0o711).unwrap();
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_is_none_has_no_certificates_and_does_not_panic() {
+    fn an_invalid_image_has_no_certificates_and_does_not_panic() {
         let mut bz = vec![0; 0x300];
         bz[0x202..0x206].copy_from_slice(b"HdrS");
         bz[0x248..0x250].fill(0xff);

@@ -4,7 +4,7 @@ use super::{leaving, KernelRelease};
 use crate::host::Host;
 use std::path::PathBuf;
 
-/// An installed kernel: both halves are there.
+/// An installed kernel: image and module directory exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kernel {
     /// `uname -r` once it runs.
@@ -13,13 +13,13 @@ pub struct Kernel {
     pub image: PathBuf,
 }
 
-/// Where a kernel's modules are, below the root.
+/// The directory of a kernel's modules, below the root.
 pub fn modules_dir(release: &KernelRelease) -> PathBuf {
     PathBuf::from("/lib/modules").join(release)
 }
 
-/// The image of a release below the root, if there is one: `/boot`, else inside the module directory (kernel-core), else
-/// below the boot loader's own directory (`/boot/<machine-id>/K/linux`, systemd-boot). A kernel that is being removed has none.
+/// The image of a release below the root, if there is one: in `/boot`, else inside the module directory (kernel-core), else below the boot
+/// loader's own directory (`/boot/<machine-id>/K/linux`, systemd-boot). A kernel that is being removed has none.
 pub fn image(host: &Host, release: &KernelRelease) -> Option<PathBuf> {
     if leaving::is(host, release) {
         return None;

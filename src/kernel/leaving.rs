@@ -1,5 +1,5 @@
-//! Kernels that a package manager is about to remove. `prerm.d` and `postrm.d` name them while their files are still there, or half gone:
-//! such a kernel is no candidate for anything, and the boot default leads off it.
+//! Kernels that a package manager is about to remove. `prerm.d` and `postrm.d` name them while their files still exist in full or in part:
+//! such a kernel is not a candidate, and the boot default is moved away from it.
 
 use super::KernelRelease;
 use crate::host::{files, locks, Host};
@@ -7,18 +7,18 @@ use anyhow::{Context, Result};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-/// Their names below the root, a line each.
+/// Their names below the root, one per line.
 const FILE: &str = "/run/vfguard/leaving";
-/// The removal follows its hook at once. Past this, and where that package manager is not at work any more, it was given up.
+/// The removal follows its hook at once. After this time, and if that package manager is no longer at work, it was aborted.
 const AT_ONCE: Duration = Duration::from_secs(60);
 const MAX_FILE: u64 = 64 << 10;
-/// More at once are no kernels.
+/// No machine removes more kernels at once.
 const MAX: usize = 64;
 
-/// Notes that a kernel is about to be removed.
+/// Records that a kernel is about to be removed.
 ///
 /// # Errors
-/// Those of writing.
+/// If the file cannot be written.
 pub fn note(host: &Host, kernel: &KernelRelease) -> Result<()> {
     let mut names = named(host);
     names.retain(|name| name != kernel);
@@ -27,7 +27,7 @@ pub fn note(host: &Host, kernel: &KernelRelease) -> Result<()> {
     host.write_atomic(FILE, lines.as_bytes(), 0o644).context("noting that a kernel is being removed")
 }
 
-/// Forgets them: by the next hook their files are gone, or were installed anew.
+/// Forgets all: when the next hook runs, their files are gone or were reinstalled.
 pub fn forget(host: &Host) {
     let _ = host.remove(FILE);
 }
@@ -37,7 +37,7 @@ pub fn is(host: &Host, kernel: &KernelRelease) -> bool {
     named(host).contains(kernel) && is_valid(host)
 }
 
-/// All that are.
+/// All kernels that are being removed now.
 pub fn all(host: &Host) -> Vec<KernelRelease> {
     if any(host) {
         named(host)
@@ -46,12 +46,12 @@ pub fn all(host: &Host) -> Vec<KernelRelease> {
     }
 }
 
-/// Whether any is.
+/// Whether any kernel is being removed now.
 pub fn any(host: &Host) -> bool {
     host.exists(FILE) && is_valid(host)
 }
 
-/// Forgets those whose removal is over or was given up: a later transaction is not theirs.
+/// Forgets the kernels whose removal is over or was aborted, so that they do not count in a later transaction.
 pub fn sweep(host: &Host) {
     if host.exists(FILE) && !any(host) {
         forget(host);
@@ -63,7 +63,8 @@ fn named(host: &Host) -> Vec<KernelRelease> {
     String::from_utf8_lossy(&bytes).lines().filter_map(|line| line.parse().ok()).collect()
 }
 
-/// Whether what was named is being removed still: a moment ago, or in a transaction that was under way by then.
+/// Whether the recorded kernels are still being removed: recorded a moment ago, or in a transaction that was running when they were
+/// recorded.
 fn is_valid(host: &Host) -> bool {
     let Ok(meta) = host.metadata(FILE) else { return false };
     let young = meta.modified().is_ok_and(|written| written.elapsed().is_ok_and(|age| age < AT_ONCE));
@@ -91,7 +92,7 @@ mod tests {
         host.write_atomic("/var/run/yum.pid", b"7", 0o644).unwrap();
         host.write_atomic("/proc/7/x", b"", 0o644).unwrap();
         assert!(is(&host, &k(1)));
-        // A package manager that began later removes something else.
+        // A package manager that started later removes something else.
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         let stat = format!("7 (yum) S{} 100 0\n", " 0".repeat(18));
         host.write_atomic("/proc/7/stat", stat.as_bytes(), 0o644).unwrap();

@@ -1,5 +1,5 @@
-//! `Module.symvers`: what a kernel and its modules export (`Documentation/kbuild/modules.rst`). A line is CRC, symbol,
-//! provider, kind and (since Linux 5.4) namespace, apart by tabs.
+//! `Module.symvers`: the symbols that a kernel and its modules export (`Documentation/kbuild/modules.rst`). A line has CRC, symbol,
+//! provider, kind and (since Linux 5.4) namespace, separated by tabs.
 
 use super::installed::modules_dir;
 use super::KernelRelease;
@@ -11,45 +11,45 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::hash::BuildHasher;
 use std::path::{Path, PathBuf};
 
-/// The largest table that is looked at; Debian's is 2 MB.
+/// The largest table that is read; Debian's has 2 MB.
 const MAX_SYMVERS: u64 = 64 << 20;
-/// From this many scans on it pays to index the lines.
+/// After this many scans an index of the lines is worth its cost.
 const INDEX_AFTER: u32 = 1;
-/// Bytes of a line, rather too few.
+/// A low estimate of a line's length in bytes.
 const SHORT_LINE: usize = 64;
-/// Bits for the beginnings of names: some hundred names leave it nearly empty.
+/// Bits for the first bytes of names; a few hundred names leave the table nearly empty.
 const SLOTS: usize = 1 << 16;
 
-/// What the table says of one symbol.
+/// One symbol's line of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Export<'s> {
     /// Its version.
     pub crc: u32,
-    /// `vmlinux`, or the path of a module without its ending.
+    /// `vmlinux`, or the path of a module without its suffix.
     pub provider: &'s str,
     /// Whether only GPL-compatible modules may use it.
     pub gpl_only: bool,
-    /// The namespace that a module must import for it; mostly empty.
+    /// The namespace that a module must import to use it; usually empty.
     pub namespace: &'s str,
 }
 
-/// The table, kept as it was read: a module imports some hundred of its 25,000 symbols.
+/// The table as it was read. It is not parsed as a whole, since a module imports a few hundred of its 25,000 symbols.
 ///
-/// A look through the text answers the first question and an index of all lines what else is asked: to index Debian's table at once
-/// costs a `check` with one device, which asks once, a tenth of its time, and a map that owns the names several times that.
+/// The first lookup scans the text, later ones use an index of all lines. An index from the start would cost a `check` with one device,
+/// which makes one lookup, a tenth of its time on Debian's table; a map that owns the names would cost several times that.
 pub struct Symvers {
-    /// Where it was found.
+    /// The file's path.
     pub path: PathBuf,
     text: Vec<u8>,
-    /// Where the lines of the names that were asked for start.
+    /// Starts of the lines for names that were looked up.
     known: RefCell<FxHashMap<Box<str>, Option<u32>>>,
     scans: Cell<u32>,
-    /// Where each line starts, by its symbol.
+    /// The start of each line, by its symbol.
     index: OnceCell<HashTable<u32>>,
 }
 
 impl Symvers {
-    /// From the file's bytes, which may be compressed. None where they are no such table.
+    /// From the file's bytes, which may be compressed. None if they are no such table.
     pub fn new(path: &Path, bytes: Vec<u8>) -> Option<Symvers> {
         let text = decompress::plain(bytes, MAX_SYMVERS).ok()?.into_owned();
         let parsed = text.split(|&b| b == b'\n').next().and_then(export).is_some();
@@ -63,7 +63,7 @@ impl Symvers {
         })
     }
 
-    /// The first of those that belong to K: the build trees', then what kernel-core of EL, Fedora and AL2023 ships.
+    /// Reads the first table that belongs to K: from the build trees, then the one that kernel-core of EL, Fedora and AL2023 ships.
     pub fn load(host: &Host, release: &KernelRelease, trees: &[PathBuf]) -> Option<Symvers> {
         let modules = modules_dir(release);
         let packed = ["gz", "xz", "zst"].into_iter().flat_map(|ext| {
@@ -73,7 +73,7 @@ impl Symvers {
         plain.chain(packed).find_map(|path| Symvers::new(&path, host.read(&path).ok()?))
     }
 
-    /// The exports of these names, as far as there are any.
+    /// The exports of these names; names that are not exported are left out.
     pub fn find<'s>(&'s self, names: &[&str]) -> FxHashMap<&'s str, Export<'s>> {
         let mut known = self.known.borrow_mut();
         let new: Vec<&str> = names.iter().copied().filter(|n| !known.contains_key(*n)).collect();
@@ -92,7 +92,7 @@ impl Symvers {
     /// Calls `found` with the start of each line whose symbol is one of `names`.
     fn scan<'n>(&self, names: &[&'n str], mut found: impl FnMut(u32, &'n str)) {
         let wanted: FxHashMap<&[u8], &'n str> = names.iter().map(|n| (n.as_bytes(), *n)).collect();
-        // Few lines begin like a name that is asked for: the rest of a line is looked at only then.
+        // Few lines start like a name that is looked for; only then the rest of the line is compared.
         let mut may = [0u64; SLOTS / 64];
         for name in names {
             match beginning(name.as_bytes()) {
@@ -122,7 +122,7 @@ impl Symvers {
             let mut start = 0;
             for end in memchr::memchr_iter(b'\n', &self.text).chain([self.text.len()]) {
                 let symbol = symbol(&self.text[start..end]);
-                // `new` took no table that is too large for it.
+                // `new` refused any table that is too large for it.
                 if let Ok(start) = u32::try_from(start) {
                     index.entry(hash(symbol), |other| at(other) == symbol, |start| hash(at(start))).insert(start);
                 }
@@ -143,12 +143,12 @@ fn hash(symbol: &[u8]) -> u64 {
     FxBuildHasher.hash_one(symbol)
 }
 
-/// The first four bytes, if there are as many.
+/// The first four bytes, if there are four.
 fn beginning(bytes: &[u8]) -> Option<u32> {
     bytes.first_chunk().map(|first| u32::from_le_bytes(*first))
 }
 
-/// The word and the bit of a beginning in a table of [`SLOTS`] bits.
+/// The word and the bit for the first bytes of a name in a table of [`SLOTS`] bits.
 fn slot(beginning: u32) -> (usize, u64) {
     let hash = beginning.wrapping_mul(0x9E37_79B1) >> 16;
     (hash as usize >> 6, 1 << (hash & 63))
@@ -195,19 +195,19 @@ mod tests {
         let searched = Symvers::new(Path::new("/x"), TEXT.into()).unwrap();
         searched.scans.set(INDEX_AFTER);
         assert_eq!(searched.find(&names), scanned);
-        // Short names switch the look at a line's beginning off.
+        // Short names disable the comparison of a line's first bytes.
         assert_eq!(found("phys_base"), ["phys_base"]);
         assert_eq!(found("old"), ["old"]);
     }
 
-    /// The symbols that a table without any history finds of these names.
+    /// The symbols that a table without earlier lookups finds for this name.
     fn found(name: &str) -> Vec<String> {
         let symvers = Symvers::new(Path::new("/x"), TEXT.into()).unwrap();
         symvers.find(&[name, "nobody"]).into_keys().map(String::from).collect()
     }
 
     #[test]
-    fn what_is_no_such_table_is_none() {
+    fn an_invalid_table_is_refused() {
         for bad in [&b""[..], b"\n", b"<html>", b"0xzz\tx\tvmlinux\n", &[0x1f, 0x8b, 8, 0]] {
             assert!(Symvers::new(Path::new("/x"), bad.to_vec()).is_none());
         }

@@ -1,7 +1,7 @@
-//! K's own build tree, and proof that it is K's: a build against another kernel's headers succeeds without a word, and the
-//! module that comes out does not load.
+//! K's own build tree, and proof that it is K's: a build against another kernel's headers succeeds without an error, and the resulting
+//! module does not load.
 //!
-//! Layouts: one tree (EL's `/usr/src/kernels/K`), sources and results apart (Debian's `linux-headers-*-common` beside
+//! Layouts: one tree (EL's `/usr/src/kernels/K`), sources and generated files apart (Debian's `linux-headers-*-common` beside
 //! `linux-headers-K`), one tree of links into another (Ubuntu).
 
 use super::installed::modules_dir;
@@ -14,35 +14,35 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// Where the release of a tree is written; the first that exists decides, since vermagic comes from it. (Debian 6.1's
-/// `kernel.release` holds the bare version, and its makefile overrides it.) Before 2.6.33 the header lay in `include/linux`.
+/// The header with the release of a tree; the first that exists decides, since vermagic comes from it. (Debian 6.1's `kernel.release` has
+/// the bare version, and its makefile overrides it.) Before 2.6.33 the header was in `include/linux`.
 const UTS_HEADERS: [&str; 2] = ["include/generated/utsrelease.h", "include/linux/utsrelease.h"];
-/// The same for a tree whose headers were not generated yet.
+/// The release of a tree whose headers were not generated yet.
 const RELEASE_FILE: &str = "include/config/kernel.release";
 
-/// The build tree of one kernel; every path is real, below the root.
+/// The build tree of one kernel; every path has its links resolved and is below the root.
 #[derive(Clone, Debug)]
 pub struct BuildTree {
-    /// The kernel that it is proven to belong to.
+    /// The kernel to which it is proven to belong.
     pub release: KernelRelease,
     /// `KSRC`: where the makefiles and most headers are.
     pub ksrc: PathBuf,
-    /// `KOBJ`: configuration and generated files, where they lie apart.
+    /// `KOBJ`: configuration and generated files, if they are in a separate tree.
     pub kobj: Option<PathBuf>,
-    /// `Module.symvers`, which is there.
+    /// `Module.symvers`, which exists.
     pub symvers: PathBuf,
-    // The two and every directory that they lead to by links.
+    // Both trees and every directory to which their links lead.
     directories: Vec<PathBuf>,
     config: String,
 }
 
 impl BuildTree {
-    /// Every directory that a build of this kernel reads: the trees, and where their links lead.
+    /// Every directory that a build of this kernel reads: the trees, and the targets of their links.
     pub fn directories(&self) -> &[PathBuf] {
         &self.directories
     }
 
-    /// Configuration and generated files.
+    /// The directory of the configuration and the generated files.
     pub fn objects(&self) -> &Path {
         self.kobj.as_deref().unwrap_or(&self.ksrc)
     }
@@ -58,15 +58,15 @@ impl BuildTree {
         self.config(name) == Some("y")
     }
 
-    /// The compiler that K was built with, as it called itself: `gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0`; of kernels before 4.18 by
+    /// The compiler that K was built with, by its own description: `gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0`; for kernels before 4.18 from
     /// their generated headers.
     pub fn compiler(&self) -> Option<String> {
         let header = || super::compiler::named_in(|header| fs::read_to_string(self.objects().join(header)).ok());
         self.config("CONFIG_CC_VERSION_TEXT").map(str::to_owned).or_else(header)
     }
 
-    /// Whether the makefile puts quotes around the compiler's name which the configuration quotes already: makefile and configuration are of
-    /// different kernels (`auto.conf` has quotes until 5.16).
+    /// Whether the makefile quotes the compiler's name although the configuration has quotes already: then makefile and configuration
+    /// belong to different kernels (`auto.conf` has quotes until 5.16).
     pub fn quotes_twice(&self) -> bool {
         let name = "CONFIG_CC_VERSION_TEXT";
         let quoted = self.config.lines().any(|l| l.strip_prefix(name).is_some_and(|rest| rest.starts_with("=\"")));
@@ -75,8 +75,8 @@ impl BuildTree {
         makefiles.iter().any(|m| quoted && m.contains(&asked) || m.contains("\"\"gcc") || m.contains("\"\"clang"))
     }
 
-    /// Whether the build makes type information out of `vmlinux`, for which it needs pahole; without it make deletes the
-    /// module that it has just linked.
+    /// Whether the build generates type information from `vmlinux`, for which it needs pahole; without pahole make deletes the module that
+    /// it has just linked.
     pub fn needs_pahole(&self) -> bool {
         self.is_set("CONFIG_DEBUG_INFO_BTF_MODULES") && self.objects().join("vmlinux").is_file()
     }
@@ -87,10 +87,10 @@ impl BuildTree {
     }
 }
 
-/// The build tree of a kernel, looked for when it is first asked for, and once. For each build a new one is taken.
+/// The build tree of a kernel, looked for once, when it is first needed. Each build uses a new one.
 #[derive(Debug)]
 pub struct Tree<'a> {
-    /// Where it is looked for.
+    /// The machine on which it is looked for.
     pub host: &'a Host,
     /// The kernel.
     pub release: &'a KernelRelease,
@@ -98,26 +98,26 @@ pub struct Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    /// Not looked for yet.
+    /// A tree that was not looked for yet.
     pub fn of(host: &'a Host, release: &'a KernelRelease) -> Tree<'a> {
         Tree { host, release, found: OnceLock::new() }
     }
 
-    /// What [`build_tree`] found.
+    /// The result of [`build_tree`].
     ///
     /// # Errors
-    /// Its.
+    /// Those of [`build_tree`].
     pub fn get(&self) -> Result<&BuildTree, &Finding> {
         self.found.get_or_init(|| build_tree(self.host, self.release)).as_ref()
     }
 }
 
-/// Finds the build tree of a kernel: `lib/modules/K/build` below the root, else `usr/src/kernels/K`, else
-/// `usr/src/linux-headers-K`. Never another kernel's.
+/// Finds the build tree of a kernel: `lib/modules/K/build` below the root, else `usr/src/kernels/K`, else `usr/src/linux-headers-K`. Never
+/// another kernel's.
 ///
 /// # Errors
-/// A finding `headers-missing` where there is none, or it belongs to another kernel; `symvers-missing` where it could only
-/// build a module without symbol versions.
+/// A finding `headers-missing` if there is none, or it belongs to another kernel; `symvers-missing` if it could only build a module without
+/// symbol versions.
 pub fn build_tree(host: &Host, release: &KernelRelease) -> Result<BuildTree, Finding> {
     let link = modules_dir(release).join("build");
     let places =
@@ -173,7 +173,7 @@ fn real(host: &Host, path: &Path) -> PathBuf {
     }
 }
 
-/// The release that a tree says it is of.
+/// The release that a tree names as its own.
 fn tree_release(tree: &Path) -> Option<String> {
     for header in UTS_HEADERS {
         if let Ok(text) = fs::read_to_string(tree.join(header)) {
@@ -184,7 +184,7 @@ fn tree_release(tree: &Path) -> Option<String> {
     Some(fs::read_to_string(tree.join(RELEASE_FILE)).ok()?.trim().to_owned())
 }
 
-/// Where the sources of a tree are: in itself, where `lib/modules/K/source` points, or where its makefile includes another.
+/// The sources of a tree: the tree itself, the target of `lib/modules/K/source`, or the tree that its makefile includes.
 fn source(host: &Host, release: &KernelRelease, top: &Path) -> Option<PathBuf> {
     let holds_headers = |dir: &Path| dir.join("include/linux/module.h").is_file() && dir.join("Makefile").is_file();
     // A link of the tree may be absolute: below a root only the host resolves it.
@@ -198,7 +198,7 @@ fn source(host: &Host, release: &KernelRelease, top: &Path) -> Option<PathBuf> {
     candidates.into_iter().flatten().map(|p| real(host, &p)).find(|p| holds_headers(p))
 }
 
-/// Collects the directories that links in the upper levels of a tree lead to: Debian's `scripts` and `tools`, all of Ubuntu's.
+/// Collects the directories to which links in the upper levels of a tree lead: Debian's `scripts` and `tools`, all of Ubuntu's.
 fn linked(host: &Host, dir: &Path, depth: u32, found: &mut BTreeSet<PathBuf>) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
@@ -213,7 +213,7 @@ fn linked(host: &Host, dir: &Path, depth: u32, found: &mut BTreeSet<PathBuf>) {
     }
 }
 
-/// `/usr/src/X`, `/usr/src/kernels/X` or `/usr/lib/X`: the directory of the package that a file of a build tree belongs to.
+/// `/usr/src/X`, `/usr/src/kernels/X` or `/usr/lib/X`: the package directory of a file of a build tree.
 fn package_dir(host: &Host, file: &Path) -> Option<PathBuf> {
     let name = host.name(file);
     ["/usr/src/kernels", "/usr/src", "/usr/lib", "/lib"].iter().find_map(|parent| {
@@ -232,13 +232,13 @@ fn missing(host: &Host, release: &KernelRelease, detail: &str) -> Finding {
     Finding::new(Fact::HeadersMissing, detail, install_headers(host, release))
 }
 
-/// The command that installs K's headers, by the package manager that the machine has.
+/// The command that installs K's headers with this machine's package manager.
 pub fn install_headers(host: &Host, release: &KernelRelease) -> String {
     let (deb, rpm) = (format!("linux-headers-{release}"), format!("kernel-devel-{release}"));
     Packages::of(host).map_or_else(|| format!("install the headers of {release} ({deb}, {rpm})"), |p| p.line(&deb, &rpm))
 }
 
-/// The command that brings back what is missing of K's headers.
+/// The command that restores missing files of K's headers.
 pub fn reinstall_headers(host: &Host, release: &KernelRelease) -> String {
     install_headers(host, release).replace("apt-get install", "apt-get install --reinstall").replacen(
         " install kernel",

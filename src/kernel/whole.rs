@@ -1,33 +1,34 @@
-//! Whether a kernel's image is whole, as far as its own headers tell, and whether it is packed in a way that not each boot loader knows.
+//! Whether a kernel's image is complete, as far as its own headers show, and whether it is compressed in a way that not every boot loader
+//! supports.
 //!
-//! An x86 bzImage says how long it is in `setup_sects` and `syssize` (`Documentation/arch/x86/boot.rst`), an EFI zboot image where its
-//! payload ends (`drivers/firmware/efi/libstub/zboot-header.S`), any other PE program where its sections end. Of other images nothing is
-//! known but that an empty one is none.
+//! An x86 bzImage states its length in `setup_sects` and `syssize` (`Documentation/arch/x86/boot.rst`), an EFI zboot image the end of its
+//! payload (`drivers/firmware/efi/libstub/zboot-header.S`), any other PE program the ends of its sections. Of other images it is only known
+//! that an empty one is incomplete.
 
 use crate::host::Host;
 use std::io;
 use std::path::Path;
 
-/// All headers lie within this much.
+/// All headers are within this size.
 const HEAD: u64 = 64 << 10;
-/// The end of a bzImage may be padded less than its header counts.
+/// The end of a bzImage may have less padding than its header counts.
 const SLACK: u64 = 4096;
-/// A PE program has fewer sections.
+/// A PE program has fewer sections than this.
 const MAX_SECTIONS: usize = 96;
 
-/// What an image is.
+/// The facts about an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// It unpacks itself by EFI's own means, under whose name no other image goes.
+    /// Whether it is an EFI zboot image, which decompresses itself with EFI services.
     pub zboot: bool,
-    /// What is missing of it, if anything is.
+    /// What is missing, if the image is incomplete.
     pub cut: Option<String>,
 }
 
-/// Looks at an image, a path below the root.
+/// Reads the headers of an image, a path below the root.
 ///
 /// # Errors
-/// Those of opening and reading.
+/// If it cannot be opened or read.
 pub fn look(host: &Host, path: &Path) -> io::Result<Seen> {
     let head = host.read_start(path, HEAD)?;
     let length = host.metadata(path)?.len();
@@ -38,7 +39,7 @@ fn is_zboot(head: &[u8]) -> bool {
     head.starts_with(b"MZ") && head.get(4..8) == Some(b"zimg")
 }
 
-/// What is missing of an image of this length that begins so.
+/// What is missing from an image of this length with this start.
 fn cut(head: &[u8], length: u64) -> Option<String> {
     if length == 0 {
         return Some("is empty".into());
@@ -63,7 +64,7 @@ fn bz_image(head: &[u8]) -> Option<u64> {
         0 => 4,
         sectors => u64::from(sectors),
     };
-    // Before protocol 2.04 only the lower half of it is kept.
+    // Before protocol 2.04 the header has only the lower half of `syssize`, so it is not used.
     let paragraphs = if u16_at(head, 0x206)? < 0x204 { 0 } else { u32_at(head, 0x1f4)? };
     Some(((sectors + 1) * 512 + paragraphs * 16).saturating_sub(SLACK))
 }
@@ -72,7 +73,7 @@ fn zboot(head: &[u8]) -> Option<u64> {
     Some(u32_at(head, 8)? + u32_at(head, 12)?).filter(|_| is_zboot(head))
 }
 
-/// Where the last section of a PE program ends.
+/// The end of the last section of a PE program.
 fn sections(head: &[u8]) -> Option<u64> {
     let at = usize::try_from(u32_at(head, 0x3c)?).ok().filter(|_| head.starts_with(b"MZ"))?;
     if head.get(at..at.checked_add(4)?) != Some(b"PE\0\0") || head.get(0x202..0x206) == Some(b"HdrS") {
@@ -91,7 +92,7 @@ mod tests {
         image[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// An image that says of itself that it has so many bytes.
+    /// A bzImage whose header states this length.
     fn bz(length: u32) -> Vec<u8> {
         let mut head = vec![0; 0x1000];
         put(&mut head, 0x202, b"HdrS");
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_is_shorter_than_it_says_is_cut() {
+    fn an_image_that_is_shorter_than_its_header_states_is_incomplete() {
         let mut packed = pe(0x9000);
         put(&mut packed, 4, b"zimg");
         put(&mut packed, 8, &0x1000u32.to_le_bytes());
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zboot_image_is_told_by_its_name_and_no_bytes_make_it_panic() {
+    fn a_zboot_image_is_recognised_by_its_magic_and_no_bytes_cause_a_panic() {
         assert!(is_zboot(b"MZ\0\0zimg....") && !is_zboot(&pe(0x9000)) && !is_zboot(b"MZ"));
         for image in [bz(1 << 20), pe(0x9000), b"MZ\0\0zimg\xff\xff\xff\xff\xff\xff\xff\xff".to_vec()] {
             for end in (0..image.len()).step_by(7) {

@@ -1,6 +1,6 @@
-//! A module's ELF file (elf(5)), looked at as the kernel's loader does: `elf_validity_check`, `simplify_symbols` and
-//! `module_enforce_rwx_sections` of `kernel/module/main.c`, the relocations of `arch/x86/kernel/module.c`. The checks of all kernel versions
-//! together: what one of them refuses is refused here.
+//! A module's ELF file (elf(5)), checked like the kernel's loader does: `elf_validity_check`, `simplify_symbols` and
+//! `module_enforce_rwx_sections` of `kernel/module/main.c`, the relocations of `arch/x86/kernel/module.c`. The checks of all kernel
+//! versions are combined: what one of them refuses is refused here.
 
 use super::MAX_LISTED;
 use crate::finding::{Fact, Finding};
@@ -8,21 +8,21 @@ use object::elf::{FileHeader64, Rela64, SectionHeader64, Sym64};
 use object::read::elf::{FileHeader, Rela, SectionHeader, SectionTable, Sym, SymbolTable};
 use object::{elf, LittleEndian as Le};
 
-/// The ELF machine that this build of vfguard judges for.
+/// The ELF machine that this build of vfguard supports.
 #[cfg(target_arch = "x86_64")]
 const MACHINE: elf::Machine = elf::EM_X86_64;
 #[cfg(target_arch = "aarch64")]
 const MACHINE: elf::Machine = elf::EM_AARCH64;
 
-/// More than any module takes in memory; the kernel's space for all modules together is 1 to 1.5 GB.
+/// More than any module takes in memory; the kernel's address space for all modules together is 1 to 1.5 GB.
 const MAX_LOADED: u64 = 256 << 20;
-/// More than any section is aligned to (a page, for the per-CPU and the text sections).
+/// A larger alignment than any section has (a page, for the per-CPU and the text sections).
 const MAX_ALIGN: u64 = 2 << 20;
-/// The longest name of a section or symbol: kernels know none of more than 512 bytes. Many may share one name's bytes.
+/// The longest name of a section or symbol: no kernel accepts more than 512 bytes. Many symbols may share the bytes of one name.
 pub(in crate::module) const MAX_NAME: usize = 4096;
 /// Symbols of one module; Debian's amdgpu has 45,000.
 const MAX_SYMBOLS: usize = 1_000_000;
-/// Sections that take memory and no room in the file, by how their names begin.
+/// Sections that take memory but no space in the file, by the prefix of their names.
 const NOBITS: [&str; 5] = [".bss", ".data..percpu", ".sbss", ".init.bss", ".exit.bss"];
 
 type Sections<'d> = SectionTable<'d, FileHeader64<Le>>;
@@ -77,12 +77,12 @@ impl<'d> Elf<'d> {
         Ok(elf)
     }
 
-    /// The first loaded section of a name, as the kernel's `find_sec`; a section without the flag is not there for it.
+    /// The first loaded section of a name, like the kernel's `find_sec`, which ignores sections without the flag.
     pub(in crate::module) fn section(&self, name: &str) -> Option<&'d [u8]> {
         self.header(name).and_then(|(_, s)| s.data(Le, self.data).ok())
     }
 
-    /// What the compiler called itself (`.comment`, which is not loaded); each object file of a module says so.
+    /// The compiler's description of itself (`.comment`, which is not loaded); each object file of a module has one.
     pub(in crate::module) fn compiler(&self) -> Option<&'d str> {
         let section = self.sections.iter().find(|s| self.sections.section_name(Le, s).is_ok_and(|n| n == b".comment"))?;
         let texts = section.data(Le, self.data).ok()?.split(|&b| b == 0);
@@ -94,7 +94,7 @@ impl<'d> Elf<'d> {
         all.find(|(_, s)| loaded(s) && self.sections.section_name(Le, s).is_ok_and(|n| n == name.as_bytes()))
     }
 
-    /// How many sections bear a name, loaded or not.
+    /// How many sections have a name, loaded or not.
     pub(in crate::module) fn count(&self, name: &str) -> usize {
         self.sections.iter().filter(|s| self.sections.section_name(Le, s).is_ok_and(|n| n == name.as_bytes())).count()
     }
@@ -112,16 +112,16 @@ impl<'d> Elf<'d> {
         note.get(start..start.checked_add(word(4)?)?).map(<[u8]>::to_vec)
     }
 
-    /// The symbols that it takes from elsewhere, in order.
+    /// The imported symbols, in order.
     ///
     /// # Errors
-    /// A name that is none.
+    /// If a name is invalid.
     pub(in crate::module) fn undefined(&self) -> Result<Vec<Undefined<'d>>, Finding> {
         let all = self.symbols.symbols().iter().skip(1).filter(|s| s.st_shndx(Le) == elf::SHN_UNDEF);
         all.take(MAX_LISTED + 1).map(|s| Ok(Undefined { name: self.symbol_name(s)?, weak: s.is_weak() })).collect()
     }
 
-    /// Defined symbols that are seen from outside: name, section, value.
+    /// Defined symbols: name, section, value.
     pub(in crate::module) fn defined(&self) -> impl Iterator<Item = (&'d str, u16, u64)> + '_ {
         let all = self.symbols.symbols().iter().filter(|s| s.st_shndx(Le) != elf::SHN_UNDEF);
         all.filter_map(|s| Some((self.symbol_name(s).ok()?, s.st_shndx(Le).0, s.st_value(Le))))
@@ -134,7 +134,7 @@ impl<'d> Elf<'d> {
         Some((name, section.data(Le, self.data).ok()?))
     }
 
-    /// Whether `struct module` is filled in when the module is loaded: without that its init function is never called.
+    /// Whether loading fills in `struct module` by relocations: otherwise the module's init function is never called.
     pub(in crate::module) fn has_init(&self) -> bool {
         let Some((this, _)) = self.header(".gnu.linkonce.this_module") else { return false };
         let filled = self.sections.iter().any(|s| s.sh_type(Le) == elf::SHT_RELA && s.sh_info(Le) as usize == this);
@@ -174,7 +174,7 @@ impl<'d> Elf<'d> {
     }
 
     fn check_relocations(&self) -> Result<(), Finding> {
-        // As many as the file has room for: sections may lie on each other, and there may be thousands.
+        // At most as many relocations as fit into the file: relocation sections may overlap, and there may be thousands of them.
         let mut room = self.data.len() / size_of::<Rela64<Le>>();
         for section in self.sections.iter() {
             let target = self.sections.section(section.info_link(Le)).ok().filter(|t| loaded(t));
@@ -233,7 +233,7 @@ fn check_sections(sections: &Sections<'_>, data: &[u8]) -> Result<(), Finding> {
             }
             continue;
         }
-        // Linux 6.1 reads the names of all sections before it looks where they lie, and dies.
+        // Linux 6.1 reads the names of all sections before it checks where they are, and crashes.
         let name = sections.section_name(Le, section).map_err(|e| damaged(&format!("section {}: {e}", index.0)))?;
         if name.len() > MAX_NAME {
             return Err(damaged(&format!("the name of section {} is too long", index.0)));
@@ -243,7 +243,7 @@ fn check_sections(sections: &Sections<'_>, data: &[u8]) -> Result<(), Finding> {
         if kind == elf::SHT_NULL {
             continue;
         }
-        // An empty section has no data to miss, and the kernel looks at its place all the same.
+        // The kernel checks the place of an empty section too.
         let end = section.sh_offset(Le).checked_add(section.sh_size(Le));
         if kind != elf::SHT_NOBITS && end.is_none_or(|end| end > data.len() as u64) {
             return Err(damaged(&format!("section {name} lies outside of the file")));

@@ -1,5 +1,5 @@
-//! What a module file says of itself: `.modinfo`, the symbol versions (`__versions`: `struct modversion_info` of
-//! `include/linux/module.h`; `__version_ext_*` of Linux 6.14), what it imports and exports, and its signature.
+//! The contents of a module file: `.modinfo`, the symbol versions (`__versions`: `struct modversion_info` of `include/linux/module.h`;
+//! `__version_ext_*` of Linux 6.14), its imports and exports, and its signature.
 
 pub(super) mod elf;
 pub(super) mod modinfo;
@@ -17,51 +17,51 @@ use std::collections::{HashMap, HashSet};
 
 /// A record of `__versions`: an `unsigned long` CRC and a name of 56 bytes on 64-bit kernels.
 const VERSION_RECORD: usize = 64;
-/// The CRC's part of it.
+/// The size of the CRC in it.
 const VERSION_CRC: usize = 8;
-/// Where kernels before the signature's trailer keep it: EL6 as an ELF note (`modsign.h`), others as a section.
+/// The signature's section in kernels from before the signature trailer: EL6 as an ELF note (`modsign.h`), others as a section.
 const SIGNATURES: [&str; 2] = [".note.module.sig", ".module_sig"];
-/// Where `struct module` holds its name on 64-bit kernels: after `enum module_state` and a `struct list_head`.
+/// The offset of the name in `struct module` on 64-bit kernels: after `enum module_state` and a `struct list_head`.
 const THIS_MODULE_NAME: usize = 24;
-/// No 64-bit kernel since 2.6.32 has a smaller `struct module`. Before 6.4 the kernel does not look, and writes past the end.
+/// No 64-bit kernel since 2.6.32 has a smaller `struct module`. Before 6.4 the kernel does not check the size, and writes past the end.
 const THIS_MODULE_LEAST: usize = 0x200;
 /// `MODULE_NAME_LEN` on 64-bit kernels, with its NUL.
 const MODULE_NAME_LEN: usize = 56;
 
-/// Symbols that a module imports, exports or has versions of, and the like. None of Debian's 8,257 imports more than
-/// 1,231 or has more than 1,599 aliases.
+/// The most symbols that a module imports, exports or has versions of, and similar lists. None of Debian's 8,257 modules imports more than
+/// 1,231 symbols or has more than 1,599 aliases.
 pub(super) const MAX_LISTED: usize = 20_000;
-/// Bytes of `.modinfo` and of the sections with names; Debian's have at most 76 kB.
+/// Bytes of `.modinfo` and of the sections with names; Debian's modules have at most 76 kB.
 const MAX_TEXT: usize = 4 << 20;
-/// Modules that are wished for beside a module: each is looked for and read.
+/// The most soft dependencies of a module: each is looked for and read.
 const MAX_WISHES: usize = 256;
 
-/// A symbol that a module takes from elsewhere.
+/// A symbol that a module imports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Import {
     /// Its name.
     pub name: String,
-    /// Whether the module does without it.
+    /// Whether the module works without it.
     pub weak: bool,
 }
 
-/// A symbol that a module offers to others.
+/// A symbol that a module exports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
     /// Its name.
     pub name: String,
-    /// Its version, where the file holds it.
+    /// Its version, if the file has it.
     pub crc: Option<u32>,
     /// Whether only GPL-compatible modules may use it.
     pub gpl_only: bool,
-    /// The namespace that a module must import for it; mostly empty.
+    /// The namespace that a module must import to use it; usually empty.
     pub namespace: String,
 }
 
 /// A module, as its file describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Module {
-    /// The name that the kernel knows it by.
+    /// Its name in the kernel.
     pub name: String,
     /// `version`.
     pub version: Option<String>,
@@ -71,56 +71,55 @@ pub struct Module {
     pub vermagic: Option<String>,
     /// `license`.
     pub license: Option<String>,
-    /// Whether it says that it is the kernel's own (`intree=Y`).
+    /// Whether it is marked as in-tree (`intree=Y`).
     pub intree: bool,
-    /// Modules that it depends on.
+    /// The modules on which it depends.
     pub depends: Vec<String>,
-    /// `softdep`: modules that are loaded with it if they are there.
+    /// `softdep`: modules that are loaded with it if they exist.
     pub softdeps: Vec<String>,
-    /// Modalias patterns that it claims.
+    /// The modalias patterns of its devices.
     pub aliases: Vec<String>,
-    /// Namespaces that it imports.
+    /// The namespaces that it imports.
     pub namespaces: Vec<String>,
-    /// The signature that is appended, if any.
+    /// The appended signature, if any.
     pub signature: Option<Signature>,
     /// The CRC of each imported symbol.
     #[serde(skip)]
     pub versions: Vec<(String, u32)>,
-    /// Symbols that it uses and does not define.
+    /// The symbols that it uses and does not define.
     #[serde(skip)]
     pub imports: Vec<Import>,
-    /// Symbols that it exports.
+    /// The symbols that it exports.
     #[serde(skip)]
     pub offers: Vec<Offer>,
-    /// The linker's digest of what it was made of.
+    /// The linker's digest of its input.
     #[serde(skip)]
     pub build_id: Option<Vec<u8>>,
-    /// The size of its `struct module`; nothing where it was not read from a file.
+    /// The size of its `struct module`; none if it was not read from a file.
     #[serde(skip)]
     pub(super) this_module: Option<u64>,
-    /// How the file is packed.
+    /// How the file is compressed.
     #[serde(skip)]
     pub(super) packed: Option<decompress::Packing>,
-    /// The compiler that made it, if it says so.
+    /// The compiler that made it, if the file names it.
     #[serde(skip)]
     pub(super) compiler: Option<Compiler>,
-    /// Whether it carries type information that the kernel checks (`.BTF`).
+    /// Whether it contains type information that the kernel checks (`.BTF`).
     #[serde(skip)]
     pub(super) btf: bool,
-    /// Whether it holds a signature as a section or a note, as those of EL6 do.
+    /// Whether it has a signature in a section or a note, as EL6's modules do.
     #[serde(skip)]
     pub(super) signed_inside: bool,
-    /// The bytes that the signature is about, for its check.
+    /// The signed bytes, for checking the signature.
     #[serde(skip)]
     pub(super) signed_content: Vec<u8>,
 }
 
 impl Module {
-    /// Reads a module, compressed or not. Bytes that are given away are not copied.
+    /// Reads a module, compressed or not. Bytes that are passed by value are not copied.
     ///
     /// # Errors
-    /// The finding that says what is wrong with the file: `module-unreadable`, `not-elf`, `wrong-arch`, `stripped`,
-    /// `signature-invalid`.
+    /// The finding that names what is wrong with the file: `module-unreadable`, `not-elf`, `wrong-arch`, `stripped`, `signature-invalid`.
     pub fn read<'b>(bytes: impl Into<Cow<'b, [u8]>>) -> Result<Module, Finding> {
         let bytes = bytes.into();
         let packed = decompress::Packing::of(&bytes);
@@ -197,24 +196,24 @@ impl Module {
         })
     }
 
-    /// Without the bytes that only the check of the signature needs, for one that is kept.
+    /// Drops the bytes that are only needed to check the signature, for a module that is kept.
     #[must_use]
     pub fn judged(self) -> Module {
         Module { signed_content: Vec::new(), ..self }
     }
 
-    /// Whether one of its aliases fits a device.
+    /// Whether one of its aliases matches a device.
     pub fn claims(&self, modalias: &str) -> bool {
         self.aliases.iter().any(|pattern| fits(pattern, modalias))
     }
 
-    /// Whether there is a signature, of whatever form.
+    /// Whether there is a signature of any form.
     pub fn signed(&self) -> bool {
         self.signature.is_some() || self.signed_inside
     }
 }
 
-/// A section of text, if it is there.
+/// A section of text, if it exists.
 fn text_of<'d>(elf: &Elf<'d>, name: &str) -> Result<Option<&'d [u8]>, Finding> {
     match elf.section(name) {
         Some(section) if section.len() > MAX_TEXT => Err(damaged(&format!("{name} takes {} bytes", section.len()))),
@@ -239,7 +238,7 @@ fn name_in(this_module: &[u8]) -> Result<String, Finding> {
     }
 }
 
-/// Both forms where both are there: a kernel reads the one that it knows.
+/// The versions in both forms, if both are there: a kernel reads the form that it knows.
 fn versions(elf: &Elf<'_>) -> Result<Vec<(String, u32)>, Finding> {
     let mut all = records(elf.section("__versions").unwrap_or_default())?;
     match (elf.section("__version_ext_crcs"), text_of(elf, "__version_ext_names")?) {
@@ -267,7 +266,7 @@ pub(super) fn records(section: &[u8]) -> Result<Vec<(String, u32)>, Finding> {
     all.ok_or_else(|| damaged("__versions holds no symbol versions"))
 }
 
-/// `__version_ext_crcs` (32-bit CRCs) beside `__version_ext_names` (NUL-ended names), in the same order.
+/// `__version_ext_crcs` (32-bit CRCs) and `__version_ext_names` (NUL-terminated names), in the same order.
 pub(super) fn extended(crcs: &[u8], names: &[u8]) -> Result<Vec<(String, u32)>, Finding> {
     let cut = || damaged("the extended symbol versions are cut off");
     let Some((0, names)) = names.split_last() else { return if crcs.is_empty() { Ok(Vec::new()) } else { Err(cut()) } };
@@ -282,8 +281,8 @@ pub(super) fn extended(crcs: &[u8], names: &[u8]) -> Result<Vec<(String, u32)>, 
     crcs.zip(names).map(|(crc, n)| Ok((name(n)?, crc))).collect()
 }
 
-/// `EXPORT_SYMBOL` (`include/linux/export.h`): the name stands in `__ksymtab_strings`, `__ksymtab_X` lies in `__ksymtab` or
-/// `__ksymtab_gpl`, `__kstrtabns_X` is the place of its namespace, and `__crc_X` is the CRC itself (absolute) or the place in `__kcrctab` where it stands.
+/// `EXPORT_SYMBOL` (`include/linux/export.h`): the name is in `__ksymtab_strings`, `__ksymtab_X` is in `__ksymtab` or `__ksymtab_gpl`,
+/// `__kstrtabns_X` is the place of its namespace, and `__crc_X` is the CRC itself (absolute) or its place in `__kcrctab`.
 fn offers(elf: &Elf<'_>) -> Result<Vec<Offer>, Finding> {
     let Some(strings) = text_of(elf, "__ksymtab_strings")? else { return Ok(Vec::new()) };
     let names: HashSet<&str> = strings.split(|&b| b == 0).filter_map(|n| std::str::from_utf8(n).ok()).collect();

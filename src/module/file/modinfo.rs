@@ -1,4 +1,4 @@
-//! The `.modinfo` section: `key=value` strings, each ended by NULs (`include/linux/moduleparam.h`, `MODULE_INFO`).
+//! The `.modinfo` section: NUL-terminated `key=value` strings (`include/linux/moduleparam.h`, `MODULE_INFO`).
 
 /// The values of a key, in order; the kernel takes the first.
 pub(in crate::module) fn values<'m>(section: &'m [u8], key: &'m str) -> impl Iterator<Item = String> + 'm {

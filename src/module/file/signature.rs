@@ -1,8 +1,8 @@
-//! The signature trailer: ELF, signature, `struct module_signature`, a magic line (`include/linux/module_signature.h`); and
-//! whether a signature is the one of a given certificate over the content (`scripts/sign-file.c`, RFC 5652).
+//! The signature trailer: ELF, signature, `struct module_signature`, a magic line (`include/linux/module_signature.h`); and whether a
+//! signature was made with a given certificate over the content (`scripts/sign-file.c`, RFC 5652).
 //!
-//! A signature that is read and does not fit is refused by the kernel even where it does not enforce signatures; one of a key
-//! that it does not know only where it does.
+//! The kernel refuses a signature that does not match the content even if it does not enforce signatures. It refuses a signature by an
+//! unknown key only if it enforces them.
 
 use crate::finding::{Fact, Finding};
 use cms::content_info::ContentInfo;
@@ -13,7 +13,7 @@ use ring::signature as ring;
 use serde::Serialize;
 use x509_cert::Certificate;
 
-/// What ends a signed module.
+/// The end of a signed module.
 const MAGIC: &[u8] = b"~Module signature appended~\n";
 /// `struct module_signature`.
 const TRAILER: usize = 12;
@@ -29,25 +29,25 @@ const KEY_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.14
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 const EC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 
-/// A signature as its trailer and its PKCS#7 describe it.
+/// A signature as described by its trailer and its PKCS#7.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Signature {
-    /// The issuer's common name, as modinfo's `signer`.
+    /// The issuer's common name, like modinfo's `signer`.
     pub signer: String,
     /// The key: the certificate's serial number or its subject key identifier, in hexadecimal.
     pub key: String,
-    /// The digest: `sha256` and the like.
+    /// The digest algorithm, such as `sha256`.
     pub digest: String,
-    /// Whether another signature lies below it; the kernel looks at the last one only.
+    /// Whether another signature precedes it; the kernel looks only at the last one.
     pub signed_twice: bool,
     #[serde(skip)]
     info: Option<Box<SignerInfo>>,
 }
 
-/// Splits a module from its signature.
+/// Splits a module into content and signature.
 ///
 /// # Errors
-/// `signature-invalid`: a trailer or a PKCS#7 that the kernel refuses whatever it enforces.
+/// `signature-invalid`: a trailer or a PKCS#7 that the kernel refuses even if it does not enforce signatures.
 pub(in crate::module) fn split(bytes: &[u8]) -> Result<(&[u8], Option<Signature>), Finding> {
     let Some(rest) = bytes.strip_suffix(MAGIC) else { return Ok((bytes, None)) };
     let Some((body, trailer)) = rest.split_last_chunk::<TRAILER>() else { return Err(invalid("its trailer is cut off")) };
@@ -57,7 +57,7 @@ pub(in crate::module) fn split(bytes: &[u8]) -> Result<(&[u8], Option<Signature>
     };
     let (content, der) = body.split_at(end);
     if trailer[2] != PKCS7 {
-        // EL7's kernels know another form; those of today do not, and say that it is not signed.
+        // EL7's kernels know another form; today's kernels do not, and treat the module as unsigned.
         let signature =
             Signature { signer: String::new(), key: String::new(), digest: String::new(), signed_twice: false, info: None };
         return Ok((content, Some(signature)));
@@ -100,7 +100,7 @@ fn pkcs7(der: &[u8]) -> der::Result<Signature> {
 }
 
 impl Signature {
-    /// Whether a certificate is the signer's; the kernel looks by the same marks (`pkcs7_validate_trust_one`).
+    /// Whether this is the signer's certificate; the kernel compares the same fields (`pkcs7_validate_trust_one`).
     pub(in crate::module) fn is_by(&self, certificate: &Certificate) -> bool {
         let tbs = &certificate.tbs_certificate;
         match self.info.as_ref().map(|i| &i.sid) {
@@ -115,7 +115,7 @@ impl Signature {
         }
     }
 
-    /// Whether it is this certificate's signature over the content. None for a method that is not known here.
+    /// Whether it is this certificate's signature over the content. None for an unsupported algorithm.
     pub(in crate::module) fn fits(&self, certificate: &Certificate, content: &[u8]) -> Option<bool> {
         let info = self.info.as_ref()?;
         let key = &certificate.tbs_certificate.subject_public_key_info;
@@ -124,7 +124,7 @@ impl Signature {
             (false, SHA256) => &ring::RSA_PKCS1_2048_8192_SHA256,
             (false, SHA384) => &ring::RSA_PKCS1_2048_8192_SHA384,
             (false, SHA512) => &ring::RSA_PKCS1_2048_8192_SHA512,
-            // The key's curve decides; ring has no P-384 with SHA-512, which nobody uses.
+            // The key's curve decides. ring does not support P-384 with SHA-512, which is not used in practice.
             (true, SHA256) => &ring::ECDSA_P384_SHA256_ASN1,
             (true, SHA384) => &ring::ECDSA_P384_SHA384_ASN1,
             _ => return None,
@@ -133,7 +133,7 @@ impl Signature {
         let Some(attributes) = &info.signed_attrs else {
             return Some(ring::UnparsedPublicKey::new(method, key).verify(content, signature).is_ok());
         };
-        // With attributes the signature is about them, and one of them holds the content's digest.
+        // With signed attributes the signature covers them, and one of them contains the content's digest.
         let digest = match info.digest_alg.oid {
             SHA256 => ::ring::digest::digest(&::ring::digest::SHA256, content),
             SHA384 => ::ring::digest::digest(&::ring::digest::SHA384, content),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_is_cut_off_and_a_damaged_one_is_an_error() {
+    fn a_signature_is_split_off_and_a_damaged_one_is_an_error() {
         assert_eq!(split(b"module"), Ok((&b"module"[..], None)));
         let old = file(1, 2, b"xx");
         let (content, signature) = split(&old).unwrap();

@@ -1,29 +1,29 @@
-//! The names and files of an initramfs: cpio archives of the "newc" form one behind the other (cpio(5),
-//! `Documentation/driver-api/early-userspace/buffer-format.rst`), plain or packed, in any number and order, as `unpack_to_rootfs` of
+//! The names and files of an initramfs: concatenated cpio archives of the "newc" form (cpio(5),
+//! `Documentation/driver-api/early-userspace/buffer-format.rst`), plain or compressed, in any number and order, as `unpack_to_rootfs` of
 //! `init/initramfs.c` reads them.
 
 use super::rootfs::{CpioEntry, Tree, Wanted};
 use crate::decompress::{self, Bytes};
 use std::io::{self, Read};
 
-/// Behind the magic there are thirteen numbers of eight hexadecimal digits.
+/// The magic is followed by thirteen numbers of eight hexadecimal digits.
 const HEADER: usize = 110;
 /// The two magics of the form, without and with checksums.
 const MAGICS: [&[u8]; 2] = [b"070701", b"070702"];
 /// `PATH_MAX`.
 const MAX_NAME: usize = 4096;
-/// The most that is read of one initramfs, unpacked; a generic one with all firmware is 500 MB.
+/// The most that is read of one initramfs, decompressed; a generic one with all firmware has 500 MB.
 const MAX_TOTAL: u64 = 2 << 30;
-/// Packed streams one behind the other: firmware, modules, the rest; some tools pack in several.
+/// Consecutive compressed streams: firmware, modules, the rest; some tools make several.
 const MAX_STREAMS: u32 = 4096;
-/// How a boot configuration ends, behind its size and its checksum (`Documentation/admin-guide/bootconfig.rst`).
+/// The end of a boot configuration, after its size and its checksum (`Documentation/admin-guide/bootconfig.rst`).
 const BOOTCONFIG: &[u8] = b"#BOOTCONFIG\n";
 const S_IFMT: u64 = 0o170_000;
 const S_IFREG: u64 = 0o100_000;
 const S_IFDIR: u64 = 0o040_000;
 const S_IFLNK: u64 = 0o120_000;
 
-/// The last image of a boot entry without the boot configuration that may end it, which the kernel takes away before it unpacks
+/// The last image of a boot entry without an appended boot configuration, which the kernel removes before it unpacks the image
 /// (`get_boot_config_from_initrd` of `init/main.c`).
 pub(in crate::module) fn without_bootconfig(image: &[u8]) -> &[u8] {
     let cut = |padding: usize| {
@@ -39,16 +39,17 @@ pub(in crate::module) fn without_bootconfig(image: &[u8]) -> &[u8] {
     (0..4).find_map(cut).unwrap_or(image)
 }
 
-/// Unpacks an image behind what earlier ones left in `tree`, and keeps the content of the files whose names are wanted.
+/// Unpacks an image over the content that earlier ones left in `tree`, and keeps the content of the files whose names are wanted.
 ///
 /// # Errors
-/// A damaged archive, one that the kernel would not read on at, one without end; `Unsupported` for a known packing that is not read.
+/// If the archive is damaged, endless, or one at which the kernel would stop reading; `Unsupported` for a known compression that is not
+/// read here.
 pub(in crate::module) fn read(image: &[u8], tree: &mut Tree, wanted: impl Fn(&str) -> Option<Wanted>) -> io::Result<()> {
     let mut reading = Reading { tree, wanted, bytes: 0 };
     let source = Bytes::new(image);
     let (mut behind_plain, mut empty, mut streams) = (true, true, 0);
     loop {
-        // Archives are padded with zeros to whatever their maker likes.
+        // Archives are padded with any number of zeros.
         source.skip_zeros();
         let rest = source.rest();
         if rest.is_empty() {
@@ -88,7 +89,7 @@ struct Reading<'t, W> {
 }
 
 impl<W: Fn(&str) -> Option<Wanted>> Reading<'_, W> {
-    /// The entries of one packed stream.
+    /// Reads the entries of one compressed stream.
     fn packed(&mut self, stream: impl Read) -> io::Result<()> {
         let mut stream = Counted { inner: io::BufReader::with_capacity(1 << 16, stream), taken: 0 };
         let mut magic = [0; 6];
@@ -108,8 +109,8 @@ impl<W: Fn(&str) -> Option<Wanted>> Reading<'_, W> {
         }
     }
 
-    /// One entry, of which the magic has been taken. As the kernel has it, zeros and the data's end may follow each, and a trailer
-    /// only ends what hard links have in common.
+    /// Reads one entry whose magic was read already. Like in the kernel, zeros and the end of the data may follow each entry, and a trailer
+    /// only ends the scope of hard links.
     fn entry(&mut self, stream: &mut Counted<impl Read>, magic: [u8; 6]) -> io::Result<()> {
         if !MAGICS.contains(&&magic[..]) {
             return Err(invalid("an entry does not begin as one"));
@@ -125,7 +126,7 @@ impl<W: Fn(&str) -> Option<Wanted>> Reading<'_, W> {
         let name_size = usize::try_from(number(11)?).ok().filter(|n| (1..=MAX_NAME).contains(n));
         let mut name = vec![0; name_size.ok_or_else(|| invalid("an entry's name is too long"))?];
         stream.read_exact(&mut name)?;
-        // Some tools align contents by zeros behind the name.
+        // Some tools align contents by zeros after the name.
         name.truncate(name.iter().position(|&b| b == 0).unwrap_or(name.len() - 1));
         stream.align()?;
         if name == b"TRAILER!!!" {
@@ -156,7 +157,7 @@ impl<W: Fn(&str) -> Option<Wanted>> Reading<'_, W> {
             }
             _ => CpioEntry::Other,
         };
-        // What is not kept, and what a directory may carry.
+        // Content that is not kept, or that an entry such as a directory should not have.
         if matches!(entry, CpioEntry::Directory | CpioEntry::Other | CpioEntry::File(None) | CpioEntry::Shared(_, None)) {
             stream.skip(size)?;
         }
@@ -170,7 +171,7 @@ impl<W: Fn(&str) -> Option<Wanted>> Reading<'_, W> {
         self.within(0)
     }
 
-    /// Whether that much more is still a size that is read.
+    /// Checks that the total including these bytes is within the limit.
     fn within(&self, taken: u64) -> io::Result<()> {
         if self.bytes + taken > MAX_TOTAL {
             return Err(invalid("it goes on without end"));
@@ -179,7 +180,7 @@ impl<W: Fn(&str) -> Option<Wanted>> Reading<'_, W> {
     }
 }
 
-/// Skips the zeros between two entries; says whether there is another one.
+/// Skips the zeros between two entries; returns whether there is another one.
 fn next_magic(stream: &mut Counted<impl Read>, magic: &mut [u8; 6]) -> io::Result<bool> {
     loop {
         if stream.taken > MAX_TOTAL {
@@ -195,7 +196,7 @@ fn next_magic(stream: &mut Counted<impl Read>, magic: &mut [u8; 6]) -> io::Resul
     }
 }
 
-/// A reader that knows how much was read.
+/// A reader that counts the bytes read.
 struct Counted<R> {
     inner: R,
     taken: u64,
@@ -211,7 +212,7 @@ impl<R: Read> Read for Counted<R> {
 
 impl<R: Read> Counted<R> {
     fn content(&mut self, size: u64) -> io::Result<Vec<u8>> {
-        // Room was made for all of it, or it is a name.
+        // Only called for a limited size: for content with reserved room, or for a link target.
         let mut content = Vec::with_capacity(size as usize);
         self.by_ref().take(size).read_to_end(&mut content)?;
         if content.len() as u64 == size {
@@ -229,7 +230,7 @@ impl<R: Read> Counted<R> {
         }
     }
 
-    /// Names and contents are padded to four bytes, counted from where an entry or a packed stream begins.
+    /// Names and contents are padded to four bytes, counted from the start of an entry or of a compressed stream.
     fn align(&mut self) -> io::Result<()> {
         let over = self.taken % 4;
         self.skip((4 - over) % 4)
@@ -265,7 +266,7 @@ pub(in crate::module) mod tests {
         out
     }
 
-    /// Regular files behind the directories that they lie in, without a trailer.
+    /// Regular files after the directories that contain them, without a trailer.
     fn entries(files: &[(&str, &[u8])]) -> Vec<u8> {
         let mut out = Vec::new();
         for (name, content) in files {
@@ -283,7 +284,7 @@ pub(in crate::module) mod tests {
     }
 
     #[test]
-    fn files_are_found_behind_microcode_and_packing() {
+    fn files_are_found_after_microcode_and_in_compressed_streams() {
         let early = write(&[("kernel/x86/microcode/AuthenticAMD.bin", b"ucode")]);
         let main = write(&[("./usr/lib/a.ko", b"one"), ("etc/b.conf", b"three"), ("skipped", &[7; 999])]);
         let zst = zstd::stream::encode_all(&main[..], 1).unwrap();
@@ -297,18 +298,18 @@ pub(in crate::module) mod tests {
     }
 
     #[test]
-    fn a_cut_entry_is_an_error() {
+    fn a_truncated_entry_is_an_error() {
         let (a, b) = (entry("a", 0o100_644, b"one"), entry("b", 0o100_644, &[1; 100]));
         let main = [&a[..], &b].concat();
         for end in (1..main.len()).filter(|end| *end != a.len()) {
             assert!(unpack(&main[..end]).is_err(), "{end}");
-            // The stream is whole, and what it holds is not.
+            // The stream is complete, but its content is not.
             assert!(unpack(&zstd::stream::encode_all(&main[..end], 1).unwrap()).is_err(), "{end} in a packed stream");
         }
         assert!(unpack(b"").is_err() && unpack(b"\0\0\0\0").is_err() && unpack(b"hello").is_err());
     }
 
-    /// `do_name` sets the state to `Reset` behind each entry, which skips zeros and takes whatever may begin an archive.
+    /// `do_name` sets the state to `Reset` after each entry, which skips zeros and accepts anything that can start an archive.
     #[test]
     fn an_archive_needs_no_trailer_and_may_have_zeros_between_its_entries() {
         let (a, b) = (entries(&[("a", b"one")]), entries(&[("b", &[1; 100])]));

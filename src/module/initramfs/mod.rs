@@ -1,5 +1,5 @@
-//! What K's initramfs makes of a driver: the copy that it carries is loaded first, and its modprobe.d holds while it runs.
-//! dracut and initramfs-tools both keep modules below `lib/modules/K` (or `usr/lib/modules/K`).
+//! The effect of K's initramfs on a driver: the copy in it is loaded first, and its modprobe.d is in force while it runs. dracut and
+//! initramfs-tools both keep modules below `lib/modules/K` (or `usr/lib/modules/K`).
 
 pub(super) mod cpio;
 pub(super) mod rootfs;
@@ -19,30 +19,30 @@ use std::cell::OnceCell;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The largest initramfs that is read; a generic one with all firmware is 500 MB.
+/// The largest initramfs that is read; a generic one with all firmware has 500 MB.
 const MAX_INITRAMFS: u64 = 1 << 30;
 /// Copies of one driver: the kernel's own, and those that depmod prefers to it (extra, updates, weak-updates).
 const MAX_COPIES: usize = 16;
-/// What scans are kept as: one takes up to a second.
+/// The cache's name for scans: one takes up to a second.
 const SCANS: &str = "initramfs";
 
-/// A name that no module has, for a look at the whole.
+/// A name that no module has, for a scan that only checks that the initramfs is complete.
 const NO_MODULE: &str = "-";
 
-/// What an initramfs holds of one module.
+/// What an initramfs contains of one module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Scan {
-    /// The copy that modprobe in there takes, or each of them where that cannot be told: its name in the archive, a digest of its
-    /// plain bytes without the signature, its build id.
+    /// The copy that modprobe takes there, or every copy if that is not known: its name in the archive, a digest of its decompressed
+    /// content without the signature, its build id.
     copies: Vec<(String, String, Option<Vec<u8>>)>,
-    /// Why modprobe in there would not load it.
+    /// Why modprobe would not load it there.
     refused: Option<String>,
-    /// It ends without a trailer.
+    /// Whether the archive ends without a trailer.
     #[serde(default)]
     cut: bool,
 }
 
-/// The initramfs of a kernel: those that the boot entry names, else those of the usual names; they need not be there.
+/// The initramfs files of a kernel: those that the boot entry names, else those with the usual names; they need not exist.
 pub fn initramfs_files(release: &KernelRelease, initrds: &[PathBuf]) -> Vec<PathBuf> {
     let usual = || {
         [format!("/boot/initramfs-{release}.img"), format!("/boot/initrd.img-{release}"), format!("/boot/initrd-{release}")]
@@ -54,9 +54,8 @@ pub fn initramfs_files(release: &KernelRelease, initrds: &[PathBuf]) -> Vec<Path
     }
 }
 
-/// Whether the initramfs that K's boot entry names carries this driver as it lies on the disk, or not at all. `initrds` are the
-/// files that the boot entry names; without any, those of the usual names. `build_id` is that of the driver's file,
-/// where it was read already.
+/// Checks that the initramfs of K's boot entry contains this driver as it is on the disk, or not at all. `initrds` are the files that the
+/// boot entry names; without any, those with the usual names. `build_id` is that of the driver's file, if it was read already.
 pub fn initramfs_driver(
     host: &Host,
     target: &Target,
@@ -69,7 +68,7 @@ pub fn initramfs_driver(
     let name = name.replace('-', "_");
     let remake = format!("vfguard reconcile, or {}", by_hand(k));
     let mut findings = Vec::new();
-    // The files that an entry names are one behind the other to the kernel; those of the usual names are alternatives.
+    // The kernel concatenates the files that an entry names; those with the usual names are alternatives.
     for files in files.chunks(if initrds.is_empty() { 1 } else { usize::MAX }) {
         let shown: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
         let shown = shown.join(" with ");
@@ -87,7 +86,7 @@ pub fn initramfs_driver(
             findings.push(Finding::new(Fact::BlacklistedInInitramfs, detail, format!("take that line away; then {remake}")));
         }
         let Some(path) = target.module_file(&name) else { continue };
-        // What lies on the disk is read only where the build id does not settle it. That it cannot be read is said elsewhere.
+        // The file on the disk is read only if the build id does not decide. That it cannot be read is reported elsewhere.
         let disk = OnceCell::new();
         let read = || host.read(&path).and_then(|disk| identity(&disk)).ok();
         let other = scan.copies.iter().find(|(_, digest, id)| {
@@ -103,8 +102,8 @@ pub fn initramfs_driver(
     findings
 }
 
-/// Whether the initramfs that K's boot entry names can be read to its end, whatever it carries. What is packed in a way that is not read
-/// here is left to the kernel.
+/// Checks that the initramfs of K's boot entry can be read to its end, whatever it contains. A compression that is not read here is left to
+/// the kernel.
 pub fn initramfs_whole(host: &Host, target: &Target, initrds: &[PathBuf]) -> Vec<Finding> {
     let k = &target.release;
     let files: Vec<PathBuf> = initramfs_files(k, initrds).into_iter().filter(|f| host.is_file(f)).collect();
@@ -129,7 +128,7 @@ fn by_hand(k: &KernelRelease) -> String {
     format!("dracut -f --kver {k} (EL, Fedora), update-initramfs -u -k {k} (Debian)")
 }
 
-/// What to do about an initramfs that cannot be read for its packing: made anew it would be packed the same.
+/// What to do about an initramfs with unsupported compression: a rebuild would compress it the same way.
 pub fn initramfs_repack(k: &KernelRelease, why: &io::Error) -> Option<String> {
     (why.kind() == io::ErrorKind::Unsupported).then(|| {
         format!(
@@ -140,10 +139,10 @@ pub fn initramfs_repack(k: &KernelRelease, why: &io::Error) -> Option<String> {
     })
 }
 
-/// Whether K's initramfs carries the driver, which `prepare` then makes anew.
+/// Whether K's initramfs contains the driver, so that `prepare` rebuilds it.
 ///
 /// # Errors
-/// An initramfs that cannot be read.
+/// If the initramfs cannot be read.
 pub fn initramfs_carries(host: &Host, target: &Target, initrd: &Path, name: &str) -> io::Result<bool> {
     Ok(!scan(host, target, &[initrd.to_owned()], &name.replace('-', "_"))?.copies.is_empty())
 }
@@ -172,7 +171,7 @@ fn look(files: &[PathBuf], images: &[Vec<u8>], target: &Target, name: &str) -> i
     if copies.len() > MAX_COPIES {
         return Err(invalid(format!("it holds {} copies of {name}", copies.len())));
     }
-    // Links may lead to files of other names, which are read the second time.
+    // Links may lead to files of other names, which are read in a second pass.
     also.extend(
         copies.iter().filter_map(|c| if let Found::Unread(path) = tree.look(c) { Some(path.to_owned()) } else { None }),
     );
@@ -204,7 +203,7 @@ fn look(files: &[PathBuf], images: &[Vec<u8>], target: &Target, name: &str) -> i
     Ok(scan)
 }
 
-/// The file system that the kernel makes of all files, with the content of what may matter.
+/// The file system that the kernel makes from all files, with the content that may matter.
 fn unpack(files: &[PathBuf], images: &[Vec<u8>], name: &str, also: &[String]) -> io::Result<Tree> {
     let wanted = |entry: &str| {
         let file = entry.rsplit('/').next().unwrap_or(entry);
@@ -225,7 +224,7 @@ fn unpack(files: &[PathBuf], images: &[Vec<u8>], name: &str, also: &[String]) ->
     Ok(tree)
 }
 
-/// The copy of a module that the table in there names; without one, each that lies there.
+/// The copy of a module according to the module table in the initramfs; without that, every copy.
 fn copies(tree: &Tree, target: &Target, name: &str) -> Vec<String> {
     let dir = format!("lib/modules/{}", target.release);
     let dirs = [dir.clone(), format!("usr/{dir}")];
@@ -257,15 +256,15 @@ fn copies(tree: &Tree, target: &Target, name: &str) -> Vec<String> {
     tree.names().into_iter().filter(own).filter(is).map(str::to_owned).collect()
 }
 
-/// Named after all that changes when the initramfs does.
+/// A cache key of everything that changes when the initramfs does.
 fn cached_as(host: &Host, target: &Target, files: &[PathBuf], name: &str) -> io::Result<String> {
     let identities = files.iter().map(|f| host.identity(f)).collect::<io::Result<Vec<String>>>()?.join("+");
     let digest = hex(ring::digest::digest(&ring::digest::SHA256, identities.as_bytes()).as_ref());
     Ok(format!("{}-{}-{name}.json", &digest[..32], target.release))
 }
 
-/// A digest of the plain bytes without a signature, and the build id: tools that make an initramfs may unpack a module or strip
-/// its debug information.
+/// A digest of the decompressed content without a signature, and the build id: tools that make an initramfs may decompress a module or
+/// strip its debug information.
 fn identity(bytes: &[u8]) -> io::Result<(String, Option<Vec<u8>>)> {
     let plain = decompress::plain(bytes, decompress::MAX_MODULE)?;
     let content = super::file::signature::split(&plain).map_or(&plain[..], |(content, _)| content);
@@ -313,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn an_initramfs_with_another_copy_is_stale_and_one_with_the_same_or_none_is_not() {
+    fn an_initramfs_with_a_different_copy_is_stale_and_one_with_the_same_or_none_is_not() {
         let (dir, host) = root();
         assert_eq!(findings(&host), [], "none is there");
         let inside = format!("usr/lib/modules/{K}/updates/ixgbevf.ko");
@@ -329,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blacklist_inside_and_a_damaged_one_are_said() {
+    fn a_blacklist_inside_and_a_damaged_initramfs_are_reported() {
         let (dir, host) = root();
         let conf = ("etc/modprobe.d/x.conf", &b"blacklist ixgbevf\n"[..]);
         write(&dir, &format!("boot/initramfs-{K}.img"), &cpio::tests::write(&[conf]));
@@ -339,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_cut_is_told_whatever_it_carries() {
+    fn a_truncated_initramfs_is_reported_whatever_it_contains() {
         let (dir, host) = root();
         let target = Target::load(&host, &K.parse().unwrap());
         let initrd = format!("boot/initrd.img-{K}");

@@ -1,34 +1,34 @@
-//! What the kernel makes of the entries of its initramfs (`do_name`, `do_symlink`, `maybe_link` and `clean_path` of
-//! `init/initramfs.c`): an entry whose directory is not there is none, later entries replace earlier ones of their path, links to directories are followed, hard links share
-//! their content.
+//! The file system that the kernel makes from the entries of its initramfs (`do_name`, `do_symlink`, `maybe_link` and `clean_path` of
+//! `init/initramfs.c`): an entry whose directory does not exist is dropped, later entries replace earlier ones of their path, links to
+//! directories are followed, and hard links share their content.
 
 use rustc_hash::FxHashMap;
 use std::cell::Cell;
 use std::io;
 
-/// As many links as Linux follows in one look-up (path_resolution(7)).
+/// The number of links that Linux follows in one lookup (path_resolution(7)).
 const MAX_LINKS: u32 = 40;
 /// Entries of one initramfs; a full system has some 100,000.
 const MAX_ENTRIES: u32 = 500_000;
-/// Names and targets of links; a full system in an initramfs has some 10 MB of them.
+/// Bytes of names and link targets; a full system in an initramfs has some 10 MB of them.
 const MAX_NAMES: usize = 64 << 20;
-/// What it takes to find where the entries lie: bytes of the paths that are gone through, and [`STEP`] for each part. A full system
-/// takes 80 MB; a name of three bytes that leads through forty links takes 3 MB alone.
+/// The cost of resolving the paths of all entries: the bytes of the paths on the way, and [`STEP`] for each component. A full system takes
+/// 80 MB; a name of three bytes that leads through forty links takes 3 MB alone.
 const MAX_WALKED: u64 = 2 << 30;
 const STEP: usize = 64;
-/// What is kept of modules. The driver of a debug kernel is 60 MB, and there may be one of the kernel's own beside it.
+/// Bytes of modules that are kept. The driver of a debug kernel has 60 MB, and the in-tree one may be beside it.
 const MAX_MODULES: u64 = crate::decompress::MAX_MODULE;
-/// What is kept of settings and tables; a full system has 2 MB of them.
+/// Bytes of settings and tables that are kept; a full system has 2 MB of them.
 const MAX_TEXTS: u64 = 32 << 20;
 
 /// An entry of an archive.
 pub(in crate::module) enum CpioEntry {
     Directory,
-    /// With its target.
+    /// A link with its target.
     Link(String),
     /// A file, with its content if that is wanted.
     File(Option<Vec<u8>>),
-    /// One of several names of a file, told apart by inode and device; an entry without content may be followed by one that has it.
+    /// One of several names of a file, identified by inode and device; an entry without content may be followed by one that has it.
     Shared(Inode, Option<Vec<u8>>),
     Other,
 }
@@ -42,11 +42,11 @@ pub(in crate::module) enum Wanted {
     Text,
 }
 
-/// What hard links of one archive have in common.
+/// The identity that hard links of one archive share.
 pub(in crate::module) type Inode = (u64, u64, u64);
 
 enum Node {
-    /// And whether something lies in it.
+    /// A directory, and whether it has entries.
     Directory(bool),
     Link(String),
     /// Its content is in `Tree::contents`.
@@ -54,13 +54,13 @@ enum Node {
     Other,
 }
 
-/// What lies at a path.
+/// What is found at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::module) enum Found<'t> {
     Nothing,
     /// Content that was kept.
     Kept(&'t [u8]),
-    /// A file, by its real path, whose content nobody wanted.
+    /// A file, by its resolved path, whose content was not wanted.
     Unread(&'t str),
 }
 
@@ -68,19 +68,19 @@ pub(in crate::module) enum Found<'t> {
 pub(in crate::module) struct Tree {
     nodes: FxHashMap<String, Node>,
     contents: Vec<Option<Vec<u8>>>,
-    /// Nothing for one whose first name could not be made: the kernel makes its other names as links to that one.
+    /// None for an inode whose first name could not be created: the kernel makes its other names as links to that one.
     inodes: FxHashMap<Inode, Option<usize>>,
     entries: u32,
     names: usize,
     walked: Cell<u64>,
     modules: u64,
     texts: u64,
-    /// A trailer came last.
+    /// Whether the last entry was a trailer.
     ended: bool,
 }
 
 impl Default for Tree {
-    /// What every kernel has before it unpacks the first entry (`usr/default_cpio_list`, `init/noinitramfs.c`).
+    /// The entries that every kernel has before it unpacks the first one (`usr/default_cpio_list`, `init/noinitramfs.c`).
     fn default() -> Tree {
         let own = [("dev", Node::Directory(true)), ("dev/console", Node::Other), ("root", Node::Directory(false))];
         let nodes = own.into_iter().map(|(path, node)| (path.to_owned(), node)).collect();
@@ -99,10 +99,10 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// Takes the room for a content that is about to be kept. What a later entry replaces does not give its room back.
+    /// Reserves room for content that is about to be kept. Content that a later entry replaces does not free its room.
     ///
     /// # Errors
-    /// More of the kind than an initramfs has.
+    /// If there is more of this kind than an initramfs has.
     pub(in crate::module) fn make_room(&mut self, kind: Wanted, size: u64) -> io::Result<()> {
         let (taken, most, what) = match kind {
             Wanted::Module => (&mut self.modules, MAX_MODULES, "modules of the driver's name"),
@@ -115,10 +115,10 @@ impl Tree {
         Ok(())
     }
 
-    /// Takes in an entry, as the kernel unpacks it: not at all where its directory is not there.
+    /// Adds an entry like the kernel unpacks it: an entry whose directory does not exist is dropped.
     ///
     /// # Errors
-    /// More entries or names than an initramfs has.
+    /// If there are more entries or names than an initramfs has.
     pub(in crate::module) fn add(&mut self, name: &str, entry: CpioEntry) -> io::Result<()> {
         self.ended = false;
         self.entries += 1;
@@ -139,7 +139,7 @@ impl Tree {
             }
             return Ok(());
         };
-        // Neither unlinked nor made anew: a directory with something in it stays.
+        // A directory that is not empty cannot be removed and replaced, so it stays.
         let stays = matches!(self.nodes.get(&path), Some(Node::Directory(true)));
         let node = match entry {
             CpioEntry::Directory if matches!(self.nodes.get(&path), Some(Node::Directory(_))) => return Ok(()),
@@ -158,7 +158,7 @@ impl Tree {
                     Some(contents.len() - 1)
                 });
                 let Some(at) = at else { return Ok(()) };
-                // Without content it names what is there already.
+                // An entry without content is another name for the existing content.
                 if content.as_ref().is_none_or(|c| !c.is_empty()) {
                     contents[at] = content;
                 }
@@ -172,18 +172,18 @@ impl Tree {
         Ok(())
     }
 
-    /// The end of an archive: inodes of the next one are others.
+    /// Ends an archive: the inode numbers of the next one are different files.
     pub(in crate::module) fn end_archive(&mut self) {
         self.inodes.clear();
         self.ended = true;
     }
 
-    /// Whether the last archive came to its trailer. The kernel asks for none, and each tool writes one.
+    /// Whether the last archive ended with a trailer. The kernel does not require one, but every tool writes it.
     pub(in crate::module) fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// What lies at a path, all links followed.
+    /// What is at a path, with all links followed.
     pub(in crate::module) fn look(&self, path: &str) -> Found<'_> {
         let Some((path, Node::File(at))) = self.resolve(path, true).and_then(|p| self.nodes.get_key_value(&p)) else {
             return Found::Nothing;
@@ -199,8 +199,8 @@ impl Tree {
         names
     }
 
-    /// A path without links, `.` and `..`; a link in the last component is followed or not. Nothing where a component before the
-    /// last is no directory.
+    /// A path without links, `.` and `..`; `follow_last` decides about a link in the last component. None if a component before the last is
+    /// not a directory.
     fn resolve<'t>(&'t self, path: &'t str, follow_last: bool) -> Option<String> {
         let mut real = String::new();
         let mut todo: Vec<&str> = path.rsplit('/').collect();
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_entry_replaces_an_earlier_one_of_its_path_also_through_a_link() {
+    fn a_later_entry_replaces_an_earlier_one_of_its_path_even_through_a_link() {
         let t = tree(vec![
             ("usr", CpioEntry::Directory),
             ("usr/lib", CpioEntry::Directory),
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_with_something_in_it_is_not_replaced_by_a_link_and_an_empty_one_is() {
+    fn a_nonempty_directory_is_not_replaced_by_a_link_and_an_empty_one_is() {
         let usr =
             || [("usr", CpioEntry::Directory), ("usr/lib", CpioEntry::Directory), ("lib", CpioEntry::Directory)].into_iter();
         let t = tree(usr().chain([("lib/a", file("one")), ("lib", link("usr/lib")), ("usr/lib/a", file("two"))]).collect());
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn hard_links_share_the_content_that_one_of_them_carries() {
+    fn hard_links_share_the_content_that_one_of_them_has() {
         let inode = (7, 0, 1);
         let mut t =
             tree(vec![("a", CpioEntry::Shared(inode, Some(vec![]))), ("b", CpioEntry::Shared(inode, Some(b"x".into())))]);
@@ -301,9 +301,9 @@ mod tests {
         assert_eq!((t.look("a"), t.look("c")), (Found::Kept(b"x"), Found::Kept(b"y")), "another archive, another file");
     }
 
-    /// `filp_open`, `init_mkdir`, `init_symlink` and `init_link` fail there, and the kernel goes on with the next entry.
+    /// `filp_open`, `init_mkdir`, `init_symlink` and `init_link` fail then, and the kernel continues with the next entry.
     #[test]
-    fn an_entry_whose_directory_is_not_there_yet_is_not_there() {
+    fn an_entry_whose_directory_does_not_exist_yet_is_dropped() {
         let (dir, inode) = (|| CpioEntry::Directory, (7, 0, 1));
         for (what, entries, there) in [
             ("no directory", vec![("lib/a", file("x"))], false),
@@ -333,9 +333,9 @@ mod tests {
         }
     }
 
-    /// Each look-up is bounded by itself, and half a million of them would take minutes.
+    /// Each lookup has its own limit, but half a million of them would take minutes.
     #[test]
-    fn names_that_lead_through_links_again_and_again_are_an_error() {
+    fn names_that_lead_through_too_many_links_in_total_are_an_error() {
         let d = "d".repeat(250);
         let mut t = tree(vec![(d.as_str(), CpioEntry::Directory)]);
         let far = format!("{d}/../").repeat(15);
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn links_that_lead_nowhere_or_in_circles_hold_nothing() {
+    fn dangling_and_cyclic_links_contain_nothing() {
         let t = tree(vec![
             ("a", link("b")),
             ("b", link("a")),

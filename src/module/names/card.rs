@@ -1,14 +1,14 @@
-//! What is known of an interface before it has its name, and whether a condition of udev or of a `.link` file fits it.
+//! The known facts about a network interface, and whether a condition of udev or of a `.link` file matches it.
 
 use crate::host::devices::pci::Device;
 use crate::host::Host;
 use crate::module::fits;
 
-/// Whether a condition fits. All of several is the least of them, any is the greatest.
+/// Whether a condition matches. For all of several conditions it is their minimum, for any of them the maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fit {
     No,
-    /// It is not understood, or what it asks for is not known.
+    /// The condition is not understood, or the fact that it asks for is unknown.
     May,
     Yes,
 }
@@ -35,7 +35,7 @@ impl std::ops::Not for Fit {
     }
 }
 
-/// An interface that has a name now.
+/// An interface with its present name.
 pub(super) struct Card<'a> {
     pub host: &'a Host,
     pub device: &'a Device,
@@ -47,7 +47,7 @@ pub(super) struct Card<'a> {
 }
 
 impl<'a> Card<'a> {
-    /// `driver` is K's.
+    /// `driver` is the name of K's driver for it.
     pub fn new(host: &'a Host, device: &'a Device, interface: &'a str, driver: &str) -> Card<'a> {
         let same = |name: &str| name.replace('-', "_") == driver.replace('-', "_");
         let same_driver = [&device.driver, &device.module].into_iter().flatten().any(|name| same(name));
@@ -56,7 +56,7 @@ impl<'a> Card<'a> {
         card
     }
 
-    /// An attribute of the interface. Where the device is gone, another one may have its name.
+    /// An attribute of the interface. None if the device is gone, since another interface may have its name.
     pub fn attribute(&self, name: &str) -> Option<String> {
         if !self.device.present {
             return None;
@@ -68,7 +68,7 @@ impl<'a> Card<'a> {
             .map(|text| text.trim().to_owned())
     }
 
-    /// The name that the kernel gives: one in the order of discovery, which nothing else tells once it was changed.
+    /// Matches the name that the kernel gives, one in the order of discovery. It is unknown if the interface was renamed.
     pub fn kernel_name(&self, pattern: &str) -> Fit {
         let number = self.interface.strip_prefix("eth").filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
         if number.is_some() {
@@ -77,7 +77,7 @@ impl<'a> Card<'a> {
         match () {
             () if ["eth0", "eth9", "eth10"].iter().all(|name| fits(pattern, name)) => Fit::Yes,
             () if fits(pattern, self.interface) => Fit::May,
-            // What stands before the first special character is written out.
+            // The literal part of a pattern ends at the first special character.
             () => {
                 let written = &pattern[..pattern.find(['*', '?', '[', '\\']).unwrap_or(pattern.len())];
                 if written.starts_with("eth") || (written.len() < pattern.len() && "eth".starts_with(written)) {
@@ -89,7 +89,7 @@ impl<'a> Card<'a> {
         }
     }
 
-    /// udev's `ID_PATH`, which may begin with the bus that the card's own bus hangs on.
+    /// Matches udev's `ID_PATH`, which may begin with the parent of the card's own bus.
     pub fn path(&self, pattern: &str) -> Fit {
         match () {
             () if fits(pattern, &format!("pci-{}", self.device.address)) => Fit::Yes,
@@ -98,7 +98,7 @@ impl<'a> Card<'a> {
         }
     }
 
-    /// The name of the driver in K.
+    /// Matches the name of the driver in K.
     pub fn driver(&self, pattern: &str) -> Fit {
         match &self.device.driver {
             _ if ["*", "?*"].contains(&pattern) => Fit::Yes,
@@ -107,7 +107,7 @@ impl<'a> Card<'a> {
         }
     }
 
-    /// Whether it is no more and no less than an Ethernet card.
+    /// Whether it is a plain Ethernet card.
     pub fn is_ethernet(&self) -> bool {
         self.device.class >> 8 == 0x0200
     }

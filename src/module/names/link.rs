@@ -1,5 +1,5 @@
-//! Which `.link` file decides about an interface's name: systemd.link(5). Those of all directories are taken in the order of their
-//! names, the first of which all of `[Match]` fits counts, and no later one does.
+//! Which `.link` file decides about an interface's name: systemd.link(5). The files of all directories are taken in the order of their
+//! names; only the first one whose `[Match]` matches counts.
 
 use super::card::{Card, Fit};
 use super::settings::section;
@@ -9,24 +9,24 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// The first hides files of the same name in the others.
+/// Files in the first directory hide files of the same name in the others.
 const LASTING: [&str; 4] =
     ["/etc/systemd/network", "/usr/local/lib/systemd/network", "/usr/lib/systemd/network", "/lib/systemd/network"];
-/// Made anew at each boot, by netplan for example; whether it will be the same is not known.
+/// Regenerated at each boot, by netplan for example; whether the content stays the same is unknown.
 const RUNTIME: &str = "/run/systemd/network";
 
-/// What the files come to.
+/// The result of the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Given {
-    /// None fits.
+    /// No file matches.
     Nothing,
-    /// The name that the interface has.
+    /// The name that the interface has now.
     Own,
-    /// Another one, one by a policy, or it cannot be told.
+    /// Another name, one by a policy, or unknown.
     Other,
 }
 
-/// What they give an interface.
+/// The name that the files give an interface.
 pub(super) fn given(card: &Card) -> Given {
     for (path, runtime) in listed(card.host) {
         let read = match text(card.host, &path) {
@@ -36,7 +36,7 @@ pub(super) fn given(card: &Card) -> Given {
         };
         match (matches(card, &read), names(card, &read)) {
             (Fit::No, _) => {}
-            // If it is there again it gives that name, and else the next one decides.
+            // If the file in /run exists again at the next boot, it gives that name; otherwise the next file decides.
             (Fit::Yes | Fit::May, true) if runtime => {}
             (Fit::Yes, true) => return Given::Own,
             (Fit::Yes | Fit::May, _) => return Given::Other,
@@ -45,7 +45,7 @@ pub(super) fn given(card: &Card) -> Given {
     Given::Nothing
 }
 
-/// The files in their order, and whether they are made anew at each boot.
+/// The files in their order, and whether they are regenerated at each boot.
 fn listed(host: &Host) -> Vec<(PathBuf, bool)> {
     let mut by_name: BTreeMap<OsString, Vec<(PathBuf, bool)>> = BTreeMap::new();
     let mut add = |directory: &str, runtime: bool| {
@@ -56,7 +56,7 @@ fn listed(host: &Host) -> Vec<(PathBuf, bool)> {
             }
             let path = Path::new(directory).join(&name);
             let found = by_name.entry(name).or_default();
-            // What /run hides may show at the next boot.
+            // A file that is hidden by one in /run may not be hidden at the next boot.
             if found.iter().all(|(other, runtime)| *runtime && !other.starts_with("/etc")) {
                 found.push((path, runtime));
             }
@@ -68,7 +68,7 @@ fn listed(host: &Host) -> Vec<(PathBuf, bool)> {
     by_name.into_values().flatten().collect()
 }
 
-/// A file with its drop-ins; none for one that is empty or /dev/null, which takes the name away.
+/// A file with its drop-ins; none for one that is empty or a link to /dev/null, which masks the name.
 fn text(host: &Host, path: &Path) -> io::Result<Option<String>> {
     let read = |path: &Path| match host.read_text(path) {
         Ok(text) => Ok(text),
@@ -98,21 +98,20 @@ fn text(host: &Host, path: &Path) -> io::Result<Option<String>> {
     Ok(Some(text))
 }
 
-/// Whether `Name=` is the one that the interface has, whatever `net.ifnames=` says: it counts only without a policy, and where what
-/// must fit is one card's own.
+/// Whether `Name=` is the present name, whatever `net.ifnames=` says: only without a policy, and if a condition identifies a single card.
 fn names(card: &Card, text: &str) -> bool {
     let link = section(text, "Link");
     let last = |key: &str| link.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty());
     let finds = |(key, value): &(String, String)| match key.as_str() {
         "MACAddress" | "PermanentMACAddress" | "Path" => !value.is_empty() && !value.starts_with('!'),
-        // The name that the kernel gave, which the words do not change.
+        // The name that the kernel gave, which the command line does not change.
         "OriginalName" => value == card.interface,
         _ => false,
     };
     last("Name") == Some(card.interface) && last("NamePolicy").is_none() && section(text, "Match").iter().any(finds)
 }
 
-/// All of `[Match]`. Without any, systemd up to 242 takes it for all interfaces and later ones for none.
+/// Evaluates all of `[Match]`. If it is empty, systemd up to 242 matches every interface and later versions none.
 fn matches(card: &Card, text: &str) -> Fit {
     let mut conditions: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (key, value) in section(text, "Match") {
@@ -143,14 +142,14 @@ fn condition(card: &Card, key: &str, values: &[String]) -> Fit {
         "Path" => any(&|value| card.path(value)),
         "Driver" => any(&|value| card.driver(value)),
         "Type" if card.is_ethernet() => any(&|value| crate::module::fits(value, "ether").into()),
-        // A card has none.
+        // A card has no kind.
         "Kind" => any(&|_| Fit::No),
         "OriginalName" => any(&|value| card.kernel_name(value)),
         _ => Fit::May,
     }
 }
 
-/// The digits of a hardware address in one of its three forms.
+/// The digits of a hardware address in any of its three notations.
 fn digits(address: &str) -> String {
     address.chars().filter(char::is_ascii_hexdigit).map(|c| c.to_ascii_lowercase()).collect()
 }

@@ -1,7 +1,7 @@
-//! Whether a network interface keeps its name in K: addresses, firewalls and routes hang on it.
+//! Whether a network interface keeps its name in K: addresses, firewalls and routes depend on it.
 //!
-//! The name comes from words of the command line (`net.ifnames=`, `biosdevname=`, dracut's `ifname=`; systemd.net-naming-scheme(7)),
-//! from rules in `/etc/udev/rules.d` and from `/etc/systemd/network/*.link` (systemd.link(5)), of which some match the driver's name.
+//! The name comes from words of the command line (`net.ifnames=`, `biosdevname=`, dracut's `ifname=`; systemd.net-naming-scheme(7)), from
+//! rules in `/etc/udev/rules.d` and from `/etc/systemd/network/*.link` (systemd.link(5)), some of which match the driver's name.
 
 mod card;
 mod link;
@@ -15,27 +15,27 @@ use crate::host::Host;
 use card::Card;
 use std::path::Path;
 
-/// Names that the firmware's and the slot's numbers give, and those in the order of discovery.
+/// Examples of names by firmware or slot numbers, and of names in the order of discovery.
 const PREDICTABLE: [&str; 5] = ["ens3", "enp0s3", "enp39s0f0v1", "eno1", "enX0"];
 const DISCOVERED: [&str; 2] = ["eth0", "eth1"];
 const BIOSDEVNAME: [&str; 2] = ["em1", "p1p1_0"];
-/// Masked by a link to /dev/null, they leave the kernel's names.
+/// If one of these is masked by a link to /dev/null, the kernel's names stay.
 const NAMING: [&str; 2] = ["/etc/udev/rules.d/80-net-setup-link.rules", "/etc/udev/rules.d/80-net-name-slot.rules"];
-/// The same, where no other `.link` file names the interface.
+/// The same, if no other `.link` file names the interface.
 const DEFAULT_LINK: &str = "/etc/systemd/network/99-default.link";
 
-/// A word that decides how an interface is named and is another one in K.
+/// A word of the command line that decides how an interface is named and differs in K.
 struct Change {
-    /// How it begins; the last of its kind counts.
+    /// How it begins; the last word with this beginning counts.
     word: &'static str,
-    /// The whole word that the kernel runs with, and the one that it would start with.
+    /// The whole word on the running kernel's command line, and on that of the kernel to start.
     now: Option<String>,
     then: Option<String>,
-    /// Names of the kind that it may lead to; empty where it changes nothing here.
+    /// Examples of the names to which it may lead; empty if it has no effect here.
     leads_to: Vec<&'static str>,
 }
 
-/// Compares what names the interface of a device now with what will in K, whose driver for it is `driver`.
+/// Compares how the interface of a device is named now and in K, whose driver for it is `driver`.
 pub fn interface_findings(host: &Host, device: &Device, driver: &str, cmdline: &str) -> Vec<Finding> {
     let Some(interface) = &device.interface else { return Vec::new() };
     let mut findings = Vec::new();
@@ -58,7 +58,7 @@ pub fn interface_findings(host: &Host, device: &Device, driver: &str, cmdline: &
     findings
 }
 
-/// Unsafe where nothing else gives the interface its name, and the network settings know it by that alone.
+/// Unsafe if nothing else gives the interface its name and the network settings refer to it only by that name.
 fn renamed(card: &Card, cmdline: &str, other: &[&str], why: &str, remedy: &str) -> Finding {
     let interface = card.interface;
     let known =
@@ -90,7 +90,7 @@ fn changes(card: &Card, running: &str, cmdline: &str) -> Vec<Change> {
     let (now, then) = (off(running), off(cmdline));
     let leads_to = match () {
         () if masked => Vec::new(),
-        // It has such a name already: naming by slot is not at work here.
+        // The interface already has such a name: naming by slot is not in use here.
         () if then && discovered => Vec::new(),
         () if then => DISCOVERED.to_vec(),
         () => PREDICTABLE.to_vec(),
@@ -117,7 +117,7 @@ fn last<'c>(cmdline: &'c str, word: &str) -> Option<&'c str> {
     cmdline.split_whitespace().rfind(|w| w.starts_with(word))
 }
 
-/// What makes the command line say what it says now, with this machine's own tool.
+/// The command that makes the boot entry's command line equal to the running one, with this machine's own tool.
 fn put_back(host: &Host, change: &Change) -> String {
     let there = |tool: &str| ["/usr/sbin", "/sbin", "/usr/bin"].iter().any(|dir| host.is_file(Path::new(dir).join(tool)));
     let (word, verb) = match (&change.now, &change.then) {
@@ -141,7 +141,7 @@ fn put_back(host: &Host, change: &Change) -> String {
     }
 }
 
-/// A file that gives the interface its name and does so by the driver's.
+/// A file that gives the interface its name by matching the driver's name.
 fn rule_by_driver(host: &Host, interface: &str, driver: &str) -> Option<String> {
     let links = ("/etc/systemd/network", "link", format!("Driver={driver}"), format!("Name={interface}"));
     let rules = ("/etc/udev/rules.d", "rules", format!("DRIVERS==\"{driver}\""), format!("NAME=\"{interface}\""));
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_goes_missing_may_rename_the_interface() {
+    fn a_missing_word_may_rename_the_interface() {
         let (_dir, host) = root(&[("proc/cmdline", "ro net.ifnames=0 quiet\n")]);
         assert_eq!(interface_findings(&host, &device(), "ixgbevf", "ro net.ifnames=0"), []);
         let findings = interface_findings(&host, &device(), "ixgbevf", "ro");
@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(interface_findings(&host, &device(), "ixgbevf", "ro net.ifnames=1"), []);
     }
 
-    /// A machine whose settings know eth0 by its name, and which runs with such a command line.
+    /// The severity on a machine whose settings refer to eth0 by its name, with this running command line.
     fn severity(running: &str, cmdline: &str, files: &[(&str, &str)]) -> Option<Severity> {
         let settings = ("etc/network/interfaces", "auto eth0\niface eth0 inet dhcp\n");
         let (_dir, host) = root(&[&[("proc/cmdline", running), settings], files].concat());
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_word_is_unsafe_where_it_gave_the_name() {
+    fn a_missing_word_is_unsafe_if_it_gave_the_name() {
         let (refused, warned) = (Some(Severity::Unsafe), Some(Severity::Warning));
         let tool = ("usr/sbin/biosdevname", "");
         let mac = "02:00:00:00:00:01";
@@ -227,7 +227,7 @@ mod tests {
             ("ro net.ifnames=0 biosdevname=0", "ro net.ifnames=0", &[], warned),
             ("ro net.ifnames=0 biosdevname=0", "ro net.ifnames=0", &[tool], refused),
             ("ro", "ro biosdevname=1", &[tool], refused),
-            // Named eth0 without the word, it has no other name with it.
+            // Named eth0 without the word, it keeps that name with the word.
             ("ro", "ro net.ifnames=0", &[], warned),
             ("ro net.naming-scheme=v238", "ro", &[], warned),
             (word, "ro", &[], refused),
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn naming_that_is_masked_is_not_lost_with_the_word() {
+    fn masked_naming_does_not_depend_on_the_word() {
         let settings = ("etc/network/interfaces", "iface eth0 inet dhcp\n");
         let (dir, host) = root(&[("proc/cmdline", "net.ifnames=0"), settings, ("etc/systemd/network/x", "")]);
         assert_eq!(interface_findings(&host, &device(), "ixgbevf", "ro")[0].severity(), Severity::Unsafe);
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_of_a_card_that_has_the_name_of_a_missing_one_pins_nothing() {
+    fn the_address_of_a_card_with_the_name_of_a_missing_one_pins_nothing() {
         let rule =
             "SUBSYSTEM==\"net\", ACTION==\"add\", DRIVERS==\"?*\", ATTR{address}==\"0a:1b:2c:3d:4e:5f\", NAME=\"eth0\"\n";
         let (_dir, host) = root(&[
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_remedy_names_the_word_and_the_tool_of_the_machine() {
+    fn the_remedy_names_the_word_and_this_machines_tool() {
         for (tool, running, cmdline, remedy) in [
             ("usr/sbin/grubby", "net.ifnames=0", "ro", "grubby --update-kernel=ALL --args=\"net.ifnames=0\""),
             ("sbin/grubby", "ro", "net.ifnames=0", "grubby --update-kernel=ALL --remove-args=\"net.ifnames=0\""),
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_matches_the_driver_names_nothing_for_another_driver() {
+    fn a_rule_that_matches_the_driver_does_not_match_another_driver() {
         let link = ("etc/systemd/network/10-eth0.link", "[Match]\nDriver=ixgbevf\n[Link]\nName=eth0\n");
         let rule = ("etc/udev/rules.d/70-net.rules", "SUBSYSTEM==\"net\", DRIVERS==\"ixgbevf\", NAME=\"eth0\"\n");
         for file in [link, rule] {

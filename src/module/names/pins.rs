@@ -1,5 +1,5 @@
-//! What gives an interface its name whatever the words of the command line say: a rule of udev or a `.link` file that finds the card by
-//! its address, its place or the name that the kernel gave it, and EL's helper that renames by `HWADDR`.
+//! Whether an interface gets its name regardless of the command line: by a rule of udev or a `.link` file that identifies the card by its
+//! address, its place or the name that the kernel gave it, or by EL's helper that renames by `HWADDR`.
 
 use super::card::Card;
 use super::link::{self, Given};
@@ -15,21 +15,21 @@ const RENAMES: [&str; 4] = [
     "/usr/lib/udev/rename_device",
     "/lib/udev/rename_device",
 ];
-/// The rules that take a `.link` file's name, of which a link to /dev/null lets none count.
+/// The rules that apply a `.link` file's name; a link to /dev/null disables them.
 const SETUP: &str = "/etc/udev/rules.d/80-net-setup-link.rules";
 
-/// Whether the interface gets its name so.
+/// Whether the interface gets its name in one of these ways.
 pub(super) fn pinned(card: &Card) -> bool {
     let linked = || !masked(card.host, SETUP) && link::given(card) == Given::Own;
     rules::name(card) || linked() || card.mac.as_deref().is_some_and(|mac| by_helper(card.host, card.interface, mac))
 }
 
-/// Whether a file is taken away by a link to /dev/null.
+/// Whether a file is masked by a link to /dev/null.
 pub(super) fn masked(host: &Host, file: &str) -> bool {
     host.read_link(file).is_ok_and(|to| to == Path::new("/dev/null"))
 }
 
-/// `HWADDR=` of an ifcfg file, where the helper is that gives the card `DEVICE=`.
+/// Whether an ifcfg file has this card's `HWADDR=` and this `DEVICE=`, and the helper that applies it is installed.
 fn by_helper(host: &Host, interface: &str, mac: &str) -> bool {
     let named = |file: &Path| {
         let text = host.read_text(file).unwrap_or_default();

@@ -1,24 +1,24 @@
-//! Which rule of udev gives an interface its name: udev(7).
+//! Whether a rule of udev gives an interface its name: udev(7).
 
 use super::card::{Card, Fit};
 use super::settings::files;
 use crate::module::fits;
 
-/// Where the rules are; one of an earlier directory hides one of the same name in a later one. What is in /run is made anew at each
-/// boot, from `ifname=` by dracut for example.
+/// The directories of the rules; a file hides those of the same name in later directories. Files in /run are regenerated at each boot, for
+/// example from `ifname=` by dracut, so they are not read.
 const RULES: [&str; 4] = ["/etc/udev/rules.d", "/usr/local/lib/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d"];
-/// What a card says of itself and no driver changes.
+/// Attributes of a card that do not depend on the driver.
 const CONSTANT: [&str; 6] = ["vendor", "device", "subsystem_vendor", "subsystem_device", "revision", "class"];
 
-/// `SUBSYSTEM=="net", ACTION=="add", ATTR{address}=="02:…", NAME="eth0"`: whether one gives the name that the interface has, finds
-/// the card, and is known to fit it.
+/// `SUBSYSTEM=="net", ACTION=="add", ATTR{address}=="02:…", NAME="eth0"`: whether a rule gives the present name, identifies the card, and
+/// certainly matches it.
 pub(super) fn name(card: &Card) -> bool {
     let read = |file| card.host.read_text(file).unwrap_or_default().replace("\\\n", " ");
     files(card.host, &RULES, "rules").iter().any(|file| in_file(card, &read(file)))
 }
 
 fn in_file(card: &Card, text: &str) -> bool {
-    // The label to which an earlier rule goes, or may go.
+    // The label to which an earlier rule jumps, or may jump.
     let mut skipped_to: Option<String> = None;
     for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
         let Some(terms) = terms(line) else { continue };
@@ -49,13 +49,13 @@ impl Term<'_> {
         ["==", "!="].contains(&self.operator)
     }
 
-    /// Whether it is about one card alone.
+    /// Whether it identifies a single card.
     fn finds(&self) -> bool {
         self.operator == "==" && ["ATTR{address}", "ATTRS{address}", "KERNELS", "ENV{ID_PATH}"].contains(&self.key)
     }
 }
 
-/// The terms of a rule; none where it is not written as one.
+/// The terms of a rule; none if it has a syntax error.
 fn terms(line: &str) -> Option<Vec<Term<'_>>> {
     let mut found = Vec::new();
     let mut rest = line.trim_start_matches([' ', '\t', ',']);
@@ -73,14 +73,14 @@ fn terms(line: &str) -> Option<Vec<Term<'_>>> {
     Some(found)
 }
 
-/// All conditions. Those about parents must fit one of them together: the interface itself or the card.
+/// Evaluates all conditions. Those about parents must match one parent together: the interface itself or the card.
 fn matches(card: &Card, terms: &[Term]) -> Fit {
     let (parents, own): (Vec<&Term>, Vec<&Term>) = terms.iter().partition(|t| {
         t.is_match() && (t.key.starts_with("ATTRS{") || ["KERNELS", "SUBSYSTEMS", "DRIVERS"].contains(&t.key))
     });
     let all = |terms: &[&Term], fit: &dyn Fn(&str, &str) -> Fit| {
         let one = |term: &&Term| {
-            // What a program says, and what is imported, are conditions too.
+            // The output of a program, and an import, are conditions too.
             if !term.is_match() {
                 let asks = ["PROGRAM", "RESULT"].contains(&term.key) || term.key.starts_with("IMPORT");
                 return if asks { Fit::May } else { Fit::Yes };
@@ -96,7 +96,7 @@ fn matches(card: &Card, terms: &[Term]) -> Fit {
     };
     let parents = all(&parents, &|key, pattern| interface(card, key, pattern))
         .max(all(&parents, &|key, pattern| pci(card, key, pattern)));
-    // Other parents, such as bridges, are not looked at.
+    // Other parents, such as bridges, are not examined.
     parents.max(Fit::May).min(all(&own, &|key, pattern| event(card, key, pattern)))
 }
 
@@ -116,7 +116,7 @@ fn event(card: &Card, key: &str, pattern: &str) -> Fit {
     }
 }
 
-/// A condition about a parent, for the interface, which counts as the first of them.
+/// A condition about a parent, evaluated for the interface, which counts as the first parent.
 fn interface(card: &Card, key: &str, pattern: &str) -> Fit {
     match key {
         "KERNELS" => card.kernel_name(pattern),
@@ -127,7 +127,7 @@ fn interface(card: &Card, key: &str, pattern: &str) -> Fit {
     }
 }
 
-/// The same for the card.
+/// A condition about a parent, evaluated for the card.
 fn pci(card: &Card, key: &str, pattern: &str) -> Fit {
     match key {
         "KERNELS" => fits(pattern, &card.device.address).into(),

@@ -1,6 +1,6 @@
-//! Whether a machine's network settings know an interface by its name alone: files of EL and SUSE (`ifcfg-*`), NetworkManager's
-//! keyfiles (nm-settings-keyfile(5)), systemd.network(5), netplan(5), interfaces(5), dhcpcd.conf(5), dracut.cmdline(7). Those that
-//! cloud-init writes are in these forms too. What cannot be read may say anything.
+//! Whether a machine's network settings refer to an interface only by its name: files of EL and SUSE (`ifcfg-*`), NetworkManager's keyfiles
+//! (nm-settings-keyfile(5)), systemd.network(5), netplan(5), interfaces(5), dhcpcd.conf(5), dracut.cmdline(7). cloud-init writes these
+//! formats too. A file that cannot be read is assumed to do so.
 
 use crate::host::Host;
 use crate::module::fits;
@@ -10,26 +10,27 @@ use std::path::{Path, PathBuf};
 
 /// EL's, then SUSE's.
 const IFCFG: [&str; 2] = ["/etc/sysconfig/network-scripts", "/etc/sysconfig/network"];
-/// Those of systemd-networkd. What is in /run is made anew at each boot.
+/// The directories of systemd-networkd. Files in /run are regenerated at each boot, so they are not read.
 const NETWORK: [&str; 4] =
     ["/etc/systemd/network", "/usr/local/lib/systemd/network", "/usr/lib/systemd/network", "/lib/systemd/network"];
 const KEYFILES: [&str; 2] = ["/etc/NetworkManager/system-connections", "/usr/lib/NetworkManager/system-connections"];
 const NETPLAN: [&str; 3] = ["/etc/netplan", "/usr/lib/netplan", "/lib/netplan"];
 const INTERFACES: &str = "/etc/network/interfaces";
-/// Read also where no `source` line names it.
+/// Read even without a `source` line for it.
 const INTERFACES_D: &str = "/etc/network/interfaces.d";
 const DHCPCD: &str = "/etc/dhcpcd.conf";
-/// What editors and package managers leave behind, which nobody reads.
+/// Suffixes of files that editors and package managers leave behind and that no program reads.
 const LEFT: [&str; 7] = ["~", ".bak", ".orig", ".rpmsave", ".rpmnew", ".rpmorig", ".old"];
 
-/// Who knows the interface by its name, which would be like one of `other` in K: nobody where patterns fit those too.
+/// The settings that refer to the interface by its name, if its name in K may be like one of `other`. None if patterns match those names
+/// too.
 pub(super) fn by_name(host: &Host, interface: &str, cmdline: &str, other: &[&str]) -> Option<String> {
     let own = Own { interface, other };
     if let Some(word) = cmdline.split_whitespace().find(|w| own.in_word(w)) {
         return Some(format!("`{word}` on its command line knows it by its name alone"));
     }
     let unread = |what: &Path, e: &io::Error| {
-        // A link to nothing, and /dev/null, say nothing.
+        // A dangling link and /dev/null contain no settings.
         let nothing = [ErrorKind::NotFound, ErrorKind::NotADirectory, ErrorKind::InvalidInput].contains(&e.kind());
         (!nothing).then(|| format!("{}, which may know it by its name alone, cannot be read: {e}", what.display()))
     };
@@ -66,10 +67,10 @@ pub(super) fn by_name(host: &Host, interface: &str, cmdline: &str, other: &[&str
     patterns.iter().find(needs_name).and_then(|(_, file, _)| known(file))
 }
 
-/// Patterns of interfaces' names that stand for the same settings.
+/// Patterns of interface names that have the same settings.
 struct Patterns {
     names: Vec<String>,
-    /// The settings, and what else must fit, as they are written.
+    /// The text of the settings and of the other conditions.
     says: String,
 }
 
@@ -83,10 +84,10 @@ impl Patterns {
     }
 }
 
-/// How a file knows the interface.
+/// How a file refers to the interface.
 enum Known {
     ByName,
-    /// By those of these that fit.
+    /// By the patterns among these that match.
     By(Vec<Patterns>),
 }
 
@@ -106,8 +107,8 @@ struct Own<'a> {
 }
 
 impl Own<'_> {
-    /// Whether patterns fit the interface, and not each name that it might get. With other patterns that say the same (`en*` beside
-    /// `eth*`) they count together, but for a name that is written out.
+    /// Whether patterns match the interface, but not each name that it might get. Patterns with the same settings (`en*` beside `eth*`)
+    /// count together, but not with a name without wildcards.
     fn needs_name<'p>(&self, mine: &Patterns, alike: impl Iterator<Item = &'p Patterns> + Clone) -> bool {
         if !mine.fit(self.interface) {
             return false;
@@ -136,7 +137,7 @@ impl Own<'_> {
         }
     }
 
-    /// `DEVICE=`, else the file's own name; EL finds the card by `HWADDR=` alone.
+    /// `DEVICE=`, else the file's own name; on EL `HWADDR=` without `DEVICE=` identifies the card instead.
     fn in_ifcfg(&self, file: &Path, text: &str, by_address: bool) -> bool {
         let name = file.file_name().and_then(|f| f.to_str()).and_then(|f| f.strip_prefix("ifcfg-")).unwrap_or_default();
         match assigned(text, "DEVICE") {
@@ -159,10 +160,11 @@ impl Own<'_> {
         named || parent
     }
 
-    /// A device under `ethernets:` without `match:` is known by its key; with one by `name:` alone, or by what `set-name:` makes of it.
+    /// A device under `ethernets:` without `match:` is identified by its key; one with only `name:` under `match:`, by that name or by its
+    /// `set-name:`.
     fn in_netplan(&self, text: &str, found: &mut Vec<Patterns>) -> bool {
         let Some(block) = child(&lines(text), "network").and_then(|network| child(&network, "ethernets")) else {
-            // Written in one line, of which what a pattern stands for is not read.
+            // Written in one line; the settings of a pattern are then not separated.
             let patterns = text.match_indices("match:").filter_map(|(at, _)| Some((at, flow_match(&text[at..])?.0)));
             found.extend(patterns.map(|(at, name)| Patterns::new([name.as_str()], format!("{at}: {text}"))));
             return text.contains("ethernets") && text.contains(self.interface);
@@ -217,7 +219,7 @@ impl Own<'_> {
         false
     }
 
-    /// `interface` begins what is said of one; `allowinterfaces` and `denyinterfaces` choose those that dhcpcd sets up.
+    /// `interface` begins the settings of one interface; `allowinterfaces` and `denyinterfaces` select those that dhcpcd configures.
     fn in_dhcpcd(&self, text: &str, found: &mut Vec<Patterns>) -> bool {
         let (mut allowed, mut denied, mut block) = (Vec::new(), Vec::new(), false);
         for line in text.lines().map(|l| l.split('#').next().unwrap_or_default().trim()).filter(|l| !l.is_empty()) {
@@ -244,7 +246,7 @@ impl Own<'_> {
         self.other.iter().any(|name| takes(name) != takes(self.interface))
     }
 
-    /// dracut's `ip=…:eth0:dhcp`, `bootdev=eth0` and what is built on an interface.
+    /// dracut's `ip=…:eth0:dhcp`, `bootdev=eth0`, and devices on top of an interface.
     fn in_word(&self, word: &str) -> bool {
         let keys = ["ip=", "bootdev=", "vlan=", "bond=", "bridge=", "team=", "rd.route="];
         let value = keys.iter().find_map(|key| word.strip_prefix(key));
@@ -252,7 +254,7 @@ impl Own<'_> {
     }
 }
 
-/// `Name=` of systemd.network(5); where it begins with `!` it fits all others.
+/// `Name=` of systemd.network(5); if it begins with `!`, it matches all other names.
 fn in_network(text: &str) -> Option<Patterns> {
     let matched = section(text, "Match");
     let names: Vec<&str> =
@@ -261,8 +263,8 @@ fn in_network(text: &str) -> Option<Patterns> {
     (!inverted).then(|| Patterns::new(names, without(text, &["Name"])))
 }
 
-/// The files of directories that end so, an earlier directory hiding a later one; any for an empty ending. systemd's drop-ins are among
-/// them.
+/// The files with this suffix (any, if it is empty) in these directories; a file hides those of the same name in later directories.
+/// systemd's drop-ins are included.
 pub(super) fn files(host: &Host, directories: &[&str], ending: &str) -> Vec<PathBuf> {
     let mut by_name: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
     for directory in directories {
@@ -282,13 +284,13 @@ pub(super) fn files(host: &Host, directories: &[&str], ending: &str) -> Vec<Path
     by_name.into_values().collect()
 }
 
-/// EL's and SUSE's files of interfaces.
+/// The interface files of EL and SUSE.
 pub(super) fn ifcfg(host: &Host) -> Vec<PathBuf> {
     let named = |p: &PathBuf| p.file_name().is_some_and(|f| f.as_encoded_bytes().starts_with(b"ifcfg-"));
     IFCFG.iter().flat_map(|dir| files(host, &[dir], "")).filter(named).collect()
 }
 
-/// interfaces(5) and what it includes, one level deep.
+/// The file of interfaces(5) and the files that it includes, one level deep.
 fn interfaces(host: &Host) -> Vec<PathBuf> {
     let mut all = files(host, &[INTERFACES_D], "");
     let text = host.read_text(INTERFACES).unwrap_or_default();
@@ -311,14 +313,14 @@ fn interfaces(host: &Host) -> Vec<PathBuf> {
     all
 }
 
-/// The value that a shell assignment gives, without quotes; the last one counts.
+/// The value of a shell assignment, without quotes; the last one counts.
 pub(super) fn assigned(text: &str, key: &str) -> Option<String> {
     let mut values = text.lines().filter_map(|l| l.trim().strip_prefix(key)?.strip_prefix('='));
     let value = values.next_back()?.split('#').next().unwrap_or_default().trim();
     Some(value.trim_matches(['"', '\'']).to_owned()).filter(|v| !v.is_empty())
 }
 
-/// The assignments of a section of systemd's and NetworkManager's files.
+/// The assignments in a section of a systemd or NetworkManager file.
 pub(super) fn section(text: &str, name: &str) -> Vec<(String, String)> {
     let (mut inside, mut found) = (false, Vec::new());
     for line in text.lines().map(str::trim).filter(|l| !l.starts_with(['#', ';'])) {
@@ -331,14 +333,14 @@ pub(super) fn section(text: &str, name: &str) -> Vec<(String, String)> {
     found
 }
 
-/// The lines of such a file without comments and without the assignments of these keys.
+/// The lines of such a file without comments and without assignments of these keys.
 fn without(text: &str, keys: &[&str]) -> String {
     let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with(['#', ';']));
     let kept = lines.filter(|l| !l.split_once('=').is_some_and(|(key, _)| keys.contains(&key.trim())));
     kept.collect::<Vec<_>>().join("\n")
 }
 
-/// The lines of a YAML text with their indentation, without comments and empty ones.
+/// The lines of a YAML text with their indentation, without comments and empty lines.
 fn lines(text: &str) -> Vec<(usize, String)> {
     let line = |l: &str| {
         let body = l.split(" #").next().unwrap_or_default().trim_end();
@@ -350,7 +352,7 @@ fn lines(text: &str) -> Vec<(usize, String)> {
 
 type Child = (String, String, Vec<(usize, String)>);
 
-/// The keys of a block mapping: name, what stands behind it, and what is inside.
+/// The keys of a block mapping: name, text after it, and nested block.
 fn children(block: &[(usize, String)]) -> Vec<Child> {
     let Some(level) = block.iter().map(|(indent, _)| *indent).min() else { return Vec::new() };
     let mut found: Vec<Child> = Vec::new();
@@ -367,7 +369,7 @@ fn children(block: &[(usize, String)]) -> Vec<Child> {
     found
 }
 
-/// A block, wherever it is indented.
+/// The text of a block, independent of its indentation.
 fn shown(block: &[(usize, String)]) -> String {
     let level = block.iter().map(|(indent, _)| *indent).min().unwrap_or(0);
     block.iter().map(|(indent, line)| format!("{:1$}{line}\n", "", indent - level)).collect()
@@ -382,7 +384,7 @@ fn flow_match(text: &str) -> Option<(String, String)> {
     Some((name.to_owned(), text.replacen(term, "", 1)))
 }
 
-/// What is inside of a key that has a block.
+/// The nested block of a key, if it has one.
 fn child(block: &[(usize, String)], key: &str) -> Option<Vec<(usize, String)>> {
     children(block).into_iter().find(|(k, rest, _)| k == key && rest.is_empty()).map(|(_, _, inside)| inside)
 }

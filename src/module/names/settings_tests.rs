@@ -5,7 +5,7 @@ use crate::finding::{Code, Severity};
 const MAC: (&str, &str) = ("sys/bus/pci/devices/0000:00:03.0/net/eth0/address", "0a:1b:2c:3d:4e:5f\n");
 const HELPER: (&str, &str) = ("usr/lib/udev/rules.d/60-net.rules", "");
 
-/// What a lost `net.ifnames=0` is for a machine with these files: unsafe, or a warning.
+/// Whether a missing `net.ifnames=0` is unsafe on a machine with these files, not only a warning.
 fn unsafe_with(files: &[(&str, &str)]) -> bool {
     let (_dir, host) = root(&[&[("proc/cmdline", "ro net.ifnames=0"), MAC], files].concat());
     let findings = interface_findings(&host, &device(), "ixgbevf", "ro");
@@ -13,9 +13,9 @@ fn unsafe_with(files: &[(&str, &str)]) -> bool {
     findings[0].severity() == Severity::Unsafe
 }
 
-/// Each file as the distribution's tools or cloud-init write it.
+/// Each file is as the distribution's tools or cloud-init write it.
 #[test]
-fn settings_that_know_the_interface_by_its_name_alone_need_the_word() {
+fn settings_that_refer_to_the_interface_only_by_its_name_need_the_word() {
     for (path, text) in [
         ("etc/sysconfig/network-scripts/ifcfg-eth0", "DEVICE=eth0\nBOOTPROTO=dhcp\nONBOOT=yes\nTYPE=Ethernet\n"),
         ("etc/sysconfig/network-scripts/ifcfg-eth0", "DEVICE=\"eth0\"\nNAME='System eth0'\n"),
@@ -57,7 +57,7 @@ fn settings_that_know_the_interface_by_its_name_alone_need_the_word() {
         ("etc/dhcpcd.conf", "  interface\teth0 # the first\n\tmetric 100\n"),
         ("etc/dhcpcd.conf", "allowinterfaces eth0 wlan0\n"),
         ("etc/dhcpcd.conf", "allowinterfaces wlan0,eth*\n"),
-        // It leaves alone what it would take under another name, and the other way round.
+        // It would configure the interface under another name, or the other way round.
         ("etc/dhcpcd.conf", "denyinterfaces eth0\n"),
         ("etc/dhcpcd.conf", "denyinterfaces veth* en*\n"),
     ] {
@@ -69,7 +69,7 @@ fn settings_that_know_the_interface_by_its_name_alone_need_the_word() {
 }
 
 #[test]
-fn settings_that_find_the_card_otherwise_do_not() {
+fn settings_that_identify_the_card_in_another_way_do_not_need_the_word() {
     for (path, text) in [
         ("etc/sysconfig/network-scripts/ifcfg-primary", "TYPE=Ethernet\nHWADDR=0a:1b:2c:3d:4e:5f\nONBOOT=yes\n"),
         ("etc/sysconfig/network-scripts/ifcfg-eth0", "TYPE=Ethernet\nHWADDR=0a:1b:2c:3d:4e:5f\n"),
@@ -117,9 +117,9 @@ const DEBIAN: &str = "network:\n    version: 2\n    ethernets:\n        all-en:\
                       name: eth*\n            dhcp4: true\n            dhcp4-overrides:\n                use-domains: true\n            \
                       dhcp6: true\n            dhcp6-overrides:\n                use-domains: true\n";
 
-/// Patterns stand for each other only where they lead to the same settings.
+/// Patterns count together only if they have the same settings.
 #[test]
-fn patterns_count_together_where_they_say_the_same() {
+fn patterns_with_the_same_settings_count_together() {
     let netplan = |name: &str, says: &str| {
         format!("network:\n  ethernets:\n    a:\n      match:\n        name: {name}\n      {says}\n")
     };
@@ -167,7 +167,7 @@ fn patterns_count_together_where_they_say_the_same() {
 }
 
 #[test]
-fn a_name_that_something_else_gives_is_kept() {
+fn a_name_from_another_source_is_kept() {
     let known = ("etc/network/interfaces", "iface eth0 inet dhcp\n");
     let persistent = "SUBSYSTEM==\"net\", ACTION==\"add\", DRIVERS==\"?*\", ATTR{address}==\"0a:1b:2c:3d:4e:5f\", \
                       ATTR{dev_id}==\"0x0\", ATTR{type}==\"1\", KERNEL==\"eth*\", NAME=\"eth0\"\n";
@@ -191,9 +191,9 @@ fn a_name_that_something_else_gives_is_kept() {
     assert!(unsafe_with(&[other, HELPER]));
 }
 
-/// systemd.link(5): the first file in the order of their names that fits counts, and no later one.
+/// systemd.link(5): only the first matching file in the order of their names counts.
 #[test]
-fn only_the_first_link_file_that_fits_gives_the_name() {
+fn only_the_first_matching_link_file_gives_the_name() {
     let known = ("etc/network/interfaces", "iface eth0 inet dhcp\n");
     let own = "[Match]\nMACAddress=0a:1b:2c:3d:4e:5f\n[Link]\nName=eth0\n";
     let pin = ("etc/systemd/network/20-eth0.link", own);
@@ -221,12 +221,12 @@ fn only_the_first_link_file_that_fits_gives_the_name() {
         ("etc/systemd/network/10.link", policy("Path=platform-*"), false),
         ("etc/systemd/network/10.link", policy("Path=pci-0000:00:04.0"), true),
         ("etc/systemd/network/10.link", policy("OriginalName=eth1"), true),
-        // Who knows.
+        // Unknown whether this matches.
         ("etc/systemd/network/10.link", policy("Property=ID_X=1"), false),
         ("etc/systemd/network/10.link", policy("KernelVersion=>=6.1"), false),
         ("etc/systemd/network/10.link", policy("Virtualization=container\nType=wlan"), true),
         ("etc/systemd/network/10.link", "[Link]\nMTUBytes=9000\n".into(), false),
-        // It gives no name, and no later file does.
+        // This gives no name, and no later file does.
         ("etc/systemd/network/10.link", "[Match]\nOriginalName=*\n[Link]\nMTUBytes=9000\n".into(), false),
         ("etc/systemd/network/10.link", String::new(), true),
         ("etc/systemd/network/10.link.d/a.conf", policy("OriginalName=*"), true),
@@ -247,7 +247,7 @@ fn only_the_first_link_file_that_fits_gives_the_name() {
 }
 
 #[test]
-fn a_link_file_that_is_masked_decides_nothing() {
+fn a_masked_link_file_decides_nothing() {
     let pin = ("etc/systemd/network/20-eth0.link", "[Match]\nMACAddress=0a:1b:2c:3d:4e:5f\n[Link]\nName=eth0\n");
     let all = "[Match]\nOriginalName=*\n[Link]\nNamePolicy=path\n";
     let known = ("etc/network/interfaces", "iface eth0 inet dhcp\n");
@@ -272,7 +272,7 @@ fn a_link_file_that_is_masked_decides_nothing() {
 }
 
 #[test]
-fn another_link_file_names_it_where_only_the_default_one_is_masked() {
+fn another_link_file_gives_the_name_if_only_the_default_one_is_masked() {
     let known = ("etc/network/interfaces", "iface eth0 inet dhcp\n");
     for (text, severity) in [
         ("[Match]\nOriginalName=*\n[Link]\nNamePolicy=path\n", Severity::Unsafe),
@@ -306,10 +306,10 @@ fn a_udev_rule_counts_only_with_all_its_terms() {
         (format!("ATTR{{dev_id}}==\"0x1\", {mac}, {name}"), false),
         (format!("SUBSYSTEMS==\"pci\", ATTRS{{vendor}}==\"0x8086\", {mac}, {name}"), true),
         (format!("ATTRS{{vendor}}==\"0x15b3\", {mac}, {name}"), false),
-        // Not of one parent.
+        // The conditions do not match the same parent.
         (format!("DRIVERS==\"?*\", ATTRS{{address}}==\"0a:1b:2c:3d:4e:5f\", {name}"), false),
         (format!("ATTRS{{address}}==\"0a:1b:2c:3d:4e:5f\", {name}"), true),
-        // Who knows.
+        // Unknown whether this matches.
         (format!("ENV{{net.ifnames}}==\"0\", {mac}, {name}"), false),
         (format!("PROGRAM=\"/bin/x\", {mac}, {name}"), false),
         (format!("ATTR{{mtu}}==\"1500\", {mac}, {name}"), false),
@@ -324,7 +324,7 @@ fn a_udev_rule_counts_only_with_all_its_terms() {
 }
 
 #[test]
-fn a_word_that_is_added_takes_the_slots_name_away() {
+fn an_added_word_removes_the_slot_name() {
     let mut card = device();
     card.interface = Some("ens3".into());
     for (text, severity) in [
@@ -339,12 +339,12 @@ fn a_word_that_is_added_takes_the_slots_name_away() {
 }
 
 #[test]
-fn words_of_the_command_line_and_what_cannot_be_read_count_too() {
+fn words_of_the_command_line_and_unreadable_files_count_too() {
     let (dir, host) = root(&[("proc/cmdline", "net.ifnames=0"), MAC]);
     let severity = |cmdline: &str| interface_findings(&host, &device(), "ixgbevf", cmdline)[0].severity();
     assert_eq!(severity("ip=10.0.0.2::10.0.0.1:255.255.255.0::eth0:none"), Severity::Unsafe);
     assert_eq!((severity("ip=dhcp"), severity("bootdev=eth0")), (Severity::Warning, Severity::Unsafe));
-    // Too large is an error that no permission lifts.
+    // A file that is too large cannot be read with any permission, also as root.
     let at = dir.path().join("etc/NetworkManager/system-connections");
     std::fs::create_dir_all(&at).unwrap();
     std::fs::File::create(at.join("huge")).unwrap().set_len(1 << 40).unwrap();

@@ -1,10 +1,10 @@
-//! Every parser of this room against bytes that nobody meant: real shapes with some bytes changed, and noise. A panic, or a run
-//! without end, is a failure; what they answer is not looked at. Bounded here; tests/fuzz has a target of the same name for each
-//! (cargo-fuzz) with a corpus that is run again here.
+//! Feeds arbitrary bytes to every parser of this module: real files with some bytes changed, and noise. A panic or an endless run is a
+//! failure; the results are not checked. Runs here are bounded; tests/fuzz has a target of the same name for each parser (cargo-fuzz), with
+//! a corpus that is also run here.
 
 use std::path::Path;
 
-/// A parser that takes any bytes.
+/// A parser that accepts any bytes.
 pub type Parser = fn(&[u8]);
 
 /// Each parser by the name of its target.
@@ -22,7 +22,7 @@ pub const ALL: [(&str, Parser); 11] = [
     ("efi", efi),
 ];
 
-/// A module, packed or not.
+/// A module, compressed or not.
 pub fn elf(bytes: &[u8]) {
     drop(super::Module::read(bytes));
 }
@@ -34,7 +34,7 @@ pub fn modinfo(bytes: &[u8]) {
     }
 }
 
-/// `__versions`, and the extended form, the names of which begin behind as many bytes as the first one says.
+/// `__versions`, and the extended form: the first byte is the length of the CRCs, the names follow.
 pub fn versions(bytes: &[u8]) {
     let _ = super::file::records(bytes);
     let Some((&at, rest)) = bytes.split_first() else { return };
@@ -42,7 +42,7 @@ pub fn versions(bytes: &[u8]) {
     let _ = super::file::extended(crcs, names);
 }
 
-/// `Module.symvers`, searched so often that it is sorted.
+/// `Module.symvers`, searched so often that it is indexed.
 pub fn symvers(bytes: &[u8]) {
     let Some(symvers) = crate::kernel::Symvers::new(Path::new("/x"), bytes.to_vec()) else { return };
     for _ in 0..5 {
@@ -50,7 +50,7 @@ pub fn symvers(bytes: &[u8]) {
     }
 }
 
-/// A pattern, and behind a line's end what it is to fit.
+/// A pattern, and on the next line the text to match.
 pub fn alias(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let (pattern, modalias) = text.split_once('\n').unwrap_or((&text, ""));
@@ -58,7 +58,7 @@ pub fn alias(bytes: &[u8]) {
     super::name_of(&text);
 }
 
-/// A signature behind whatever it signs.
+/// A signature after its content.
 pub fn signature(bytes: &[u8]) {
     drop(super::file::signature::split(bytes));
 }
@@ -80,19 +80,19 @@ pub fn modprobe(bytes: &[u8]) {
     let _ = (settings.refuses("ixgbevf", &text), settings.refuses_as_dependency("ixgbevf", &text), settings.alias(&text));
 }
 
-/// `modules.dep.bin` and the like.
+/// `modules.dep.bin` and similar tables.
 pub fn trie(bytes: &[u8]) {
     if let Ok(trie) = super::target::trie::Trie::new(bytes.to_vec()) {
         let _ = (trie.exact("ixgbevf"), trie.matching("pci:v00008086d000010ED"));
     }
 }
 
-/// A kernel image that is looked through for certificates.
+/// A kernel image that is searched for certificates.
 pub fn image(bytes: &[u8]) {
     crate::kernel::image::look(bytes);
 }
 
-/// A list of certificates as the firmware keeps it.
+/// A list of certificates in the firmware's format.
 pub fn efi(bytes: &[u8]) {
     drop(super::target::keys::listed(bytes));
 }
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The least that is a module: a null section, names, a symbol table, `.modinfo` and `struct module`.
+    /// A minimal module: a null section, names, a symbol table, `.modinfo` and `struct module`.
     pub fn module() -> Vec<u8> {
         let names = b"\0.shstrtab\0.symtab\0.strtab\0.modinfo\0.gnu.linkonce.this_module\0";
         let mut this = vec![0u8; 0x200];
@@ -146,15 +146,15 @@ mod tests {
         out
     }
 
-    /// EL6 keeps the signature as an ELF note (modsign.h), other kernels of that time in a section of its own.
+    /// EL6 has the signature as an ELF note (modsign.h), other kernels of that time as a section.
     #[test]
-    fn a_signature_inside_of_the_module_is_known_by_its_section() {
+    fn a_signature_inside_the_module_is_recognised_by_its_section() {
         for (section, signed) in
             [("note.module.sig", true), ("module_sig", true), ("module_six", false), ("note.module.si", false)]
         {
             let mut bytes = module();
             assert!(!super::super::Module::read(&bytes).unwrap().signed());
-            // One more section: names behind the old ones, and a header behind the last one.
+            // Add a section: names after the old ones, and a header after the last one.
             let start = usize::try_from(u64::from_le_bytes(bytes[40..48].try_into().unwrap())).unwrap();
             let names = start + 64;
             let at = usize::try_from(u64::from_le_bytes(bytes[names + 24..names + 32].try_into().unwrap())).unwrap();
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_module_is_one_and_each_cut_of_it_is_none() {
+    fn the_minimal_module_is_valid_and_no_truncation_of_it_is() {
         let whole = module();
         let read = super::super::Module::read(&whole).unwrap();
         assert_eq!((read.name.as_str(), read.imports.len()), ("demo", 1));
@@ -192,7 +192,7 @@ mod tests {
         }
     }
 
-    /// What cargo-fuzz found worth keeping, as it is and with a byte changed here and there.
+    /// Runs the corpus that cargo-fuzz collected, as it is and with single bytes changed.
     #[test]
     fn the_corpus_of_every_target_passes() {
         let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");

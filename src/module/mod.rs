@@ -1,5 +1,5 @@
-//! A module file and whether it will load in a kernel: [`Module`] is what the file says of itself, [`Target`] what is known
-//! about the kernel, [`verify()`] compares the two; [`placement`] is what modprobe would make of it.
+//! A module file and whether it will load in a kernel: [`Module`] is the content of the file, [`Target`] the known facts about the kernel,
+//! [`verify()`] compares the two, and [`placement`] checks what modprobe would do with the file.
 //!
 //! Where the verifier cannot know, it is stricter than the kernel, never laxer.
 
@@ -24,15 +24,15 @@ pub use verify::verify;
 
 use target::{depmod, modprobe};
 
-/// Where the settings of modprobe and depmod are.
+/// The places of the settings of modprobe and depmod.
 pub struct Settings {
-    /// Of which the `*.conf` files count.
+    /// Directories whose `*.conf` files count.
     pub directories: Vec<&'static str>,
     /// Single files of old systems.
     pub files: Vec<&'static str>,
 }
 
-/// Where the settings that decide which file is loaded are.
+/// The places of the settings that decide which file is loaded.
 pub fn settings() -> Settings {
     Settings {
         directories: modprobe::DIRECTORIES.into_iter().chain(depmod::DIRECTORIES).collect(),
@@ -40,7 +40,7 @@ pub fn settings() -> Settings {
     }
 }
 
-/// A module's name as the kernel writes it: without `.ko` and compression, `-` as `_`.
+/// A module's name as the kernel writes it: without `.ko` and the compression's suffix, and with `_` for `-`.
 pub fn name_of(file: &str) -> String {
     let base = file.rsplit('/').next().unwrap_or(file);
     base.split(".ko").next().unwrap_or(base).replace('-', "_")

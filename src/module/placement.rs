@@ -1,4 +1,4 @@
-//! What modprobe would make of a module file: the tables, other copies, blacklists, dependencies.
+//! Whether modprobe would load a module file: depmod's tables, other copies, blacklists, dependencies.
 
 use super::file::Module;
 use super::name_of;
@@ -11,15 +11,15 @@ use crate::kernel::KernelRelease;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// How the names of module files end.
+/// The suffixes of module files.
 const MODULES: [&str; 4] = [".ko", ".ko.gz", ".ko.xz", ".ko.zst"];
 
-/// Modules lie a few directories deep (`kernel/drivers/net/ethernet/intel/ixgbevf`).
+/// Modules are a few directories deep (`kernel/drivers/net/ethernet/intel/ixgbevf`).
 const MAX_DEPTH: u32 = 12;
-/// Where K's own modules are; their list is `modules.order`.
+/// The directory of K's in-tree modules; `modules.order` lists them.
 const OWN: &str = "kernel";
-/// Where in it the makefiles of network drivers put theirs, before there was `updates`: right there, in `ethernet/VENDOR`, or
-/// in a directory of the driver's name in one of those.
+/// The directory below it into which makefiles of network drivers install before there was `updates`: directly, in `ethernet/VENDOR`, or in
+/// a directory with the driver's name in one of those.
 const OWN_NET: &str = "kernel/drivers/net";
 
 /// Every copy of a module in K's module directory, below the root.
@@ -27,25 +27,25 @@ pub fn on_disk(host: &Host, release: &KernelRelease, name: &str) -> Vec<PathBuf>
     Files::find(host, release).of(host, name)
 }
 
-/// The module files of a kernel: by a walk of all beside its own and a look at where makefiles put network drivers, for the
-/// rest by its `modules.order`, which is thousands of lines and no walk.
+/// The module files of a kernel. Directories outside the in-tree modules, and those into which makefiles install network drivers, are
+/// walked. For the rest `modules.order` is read: thousands of lines, but no walk.
 pub(super) struct Files {
     seen: Seen,
-    /// Where the kernel's modules are, and its `modules.order`.
+    /// The directory of the kernel's modules, with `modules.order`.
     dir: PathBuf,
     order: Vec<u8>,
 }
 
-/// What a walk came upon.
+/// The results of a walk.
 #[derive(Default)]
 struct Seen {
     modules: Vec<PathBuf>,
-    /// Directories that were not entered.
+    /// Directories that could not be entered.
     closed: Vec<PathBuf>,
 }
 
 impl Files {
-    /// Walks.
+    /// Walks the directories.
     pub(super) fn find(host: &Host, release: &KernelRelease) -> Files {
         let dir = modules_dir(release);
         let mut seen = Seen::default();
@@ -54,7 +54,7 @@ impl Files {
         Files { seen, dir, order }
     }
 
-    /// Whether the kernel's build made a file of this path below its module directory; not known without `modules.order`.
+    /// Whether the kernel's build made a file with this path below its module directory; unknown without `modules.order`.
     pub(super) fn lists(&self, inside: &Path) -> Option<bool> {
         let name = inside.as_os_str().as_encoded_bytes();
         let end = [".xz", ".gz", ".zst"].iter().find_map(|e| name.strip_suffix(e.as_bytes())).unwrap_or(name);
@@ -63,7 +63,7 @@ impl Files {
         Some(own.any(|line| line == end))
     }
 
-    /// The copies of one module.
+    /// All copies of one module.
     pub(super) fn of(&self, host: &Host, name: &str) -> Vec<PathBuf> {
         let name = name.replace('-', "_");
         let mut beneath = Seen::default();
@@ -83,7 +83,7 @@ impl Files {
     }
 }
 
-/// Whether a path is that of a module's file, packed or not: [`name_of`] for thousands of paths.
+/// Whether this is the path of a module's file, compressed or not: [`name_of`] for thousands of paths.
 fn names(path: &[u8], name: &str) -> bool {
     let is = |stem: &[u8]| {
         let Some((dir, stem)) = stem.len().checked_sub(name.len()).map(|at| stem.split_at(at)) else { return false };
@@ -119,7 +119,7 @@ fn is_module(file: &OsStr) -> bool {
     MODULES.iter().any(|ending| file.as_encoded_bytes().ends_with(ending.as_bytes()))
 }
 
-/// `real` is where `dir` lies: below a root only a link has to be resolved anew.
+/// `real` is the resolved path of `dir`: below a root only links have to be resolved again.
 fn walk(host: &Host, dir: &Path, real: &Path, depth: u32, seen: &mut Seen) {
     let Ok(entries) = std::fs::read_dir(real) else { return };
     let mut names: Vec<_> = entries.flatten().map(|e| (e.file_name(), e.file_type())).collect();
@@ -139,8 +139,8 @@ fn walk(host: &Host, dir: &Path, real: &Path, depth: u32, seen: &mut Seen) {
     }
 }
 
-/// What stands between a module file and its being loaded for a device: `module` is what the file holds, if it can be read;
-/// `cmdline` is K's.
+/// Checks what keeps a module file from being loaded for a device. `module` is the content of the file, if it can be read; `cmdline` is
+/// K's.
 pub fn check_placement(
     host: &Host,
     target: &Target,
@@ -177,7 +177,7 @@ pub fn check_placement(
     findings
 }
 
-/// Which of several copies the tables name, and which depmod would.
+/// Compares the copy that the tables name with the one that depmod would choose.
 fn chosen(host: &Host, target: &Target, name: &str, path: &Path) -> Option<Finding> {
     let k = &target.release;
     let copies = target.files().of(host, name);
@@ -206,7 +206,7 @@ fn chosen(host: &Host, target: &Target, name: &str, path: &Path) -> Option<Findi
     })
 }
 
-/// dracut's word; it says nothing of the time after the root is mounted.
+/// dracut's parameter; it has no effect after the root is mounted.
 fn early_blacklist<'c>(name: &str, cmdline: &'c str) -> Option<&'c str> {
     let listed = |word: &&str| {
         word.strip_prefix("rd.driver.blacklist=").is_some_and(|l| l.split(',').any(|m| m.replace('-', "_") == name))
@@ -214,7 +214,7 @@ fn early_blacklist<'c>(name: &str, cmdline: &'c str) -> Option<&'c str> {
     cmdline.split_whitespace().find(listed)
 }
 
-/// Whether the tables describe this file and not an earlier one of its name.
+/// Checks whether the tables describe this file or an earlier one of its name.
 fn stale(target: &Target, module: &Module, depmod: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     let unknown: Vec<&String> =
@@ -233,7 +233,7 @@ fn stale(target: &Target, module: &Module, depmod: &str) -> Vec<Finding> {
     findings
 }
 
-/// Whether each module that must be loaded first would load, with the versions that this one wants of it.
+/// Checks that each module that must be loaded first would load, and that its symbol versions are those that this module imports.
 fn dependencies(host: &Host, target: &Target, module: &Module, cmdline: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     let all = target.index.dependencies(&module.name);
@@ -250,7 +250,7 @@ fn dependencies(host: &Host, target: &Target, module: &Module, cmdline: &str) ->
     findings
 }
 
-/// Modules that are wished for beside it: modprobe goes on without one, so that none makes it unsafe.
+/// Checks the soft dependencies. modprobe continues without them, so none of them makes the module unsafe.
 fn soft(host: &Host, target: &Target, module: &Module, cmdline: &str) -> Vec<Finding> {
     let configured = target.index.modprobe().softdeps(&module.name);
     let mut names: Vec<&str> = Vec::new();
@@ -273,7 +273,7 @@ fn soft(host: &Host, target: &Target, module: &Module, cmdline: &str) -> Vec<Fin
                     findings.push(Finding::new(Fact::SoftDependencyBroken, detail, remedy));
                 }
             }
-            // The word may be an alias, as that of an algorithm.
+            // The name may be an alias, such as that of an algorithm.
             None if target.resolve_alias(name).is_empty() => {
                 let detail = format!("{detail}, which {} does not have; it is loaded without", target.release);
                 findings.push(Finding::new(Fact::SoftDependencyMissing, detail, ""));
@@ -284,7 +284,7 @@ fn soft(host: &Host, target: &Target, module: &Module, cmdline: &str) -> Vec<Fin
     findings
 }
 
-/// Why the file of a module that goes with another would not load. `listed`: what modprobe loads for it, by modules.dep.
+/// Why the file of a dependency would not load. `listed`: the modules that modprobe loads for it, by modules.dep.
 fn hindered(host: &Host, target: &Target, module: &Module, path: &Path, listed: &[String], cmdline: &str) -> Option<String> {
     let bytes = match host.read(path) {
         Ok(bytes) => bytes,
@@ -307,7 +307,7 @@ fn hindered(host: &Host, target: &Target, module: &Module, path: &Path, listed: 
     target.index.modprobe().refuses_as_dependency(&name_of(&path.to_string_lossy()), cmdline)
 }
 
-/// Whether the initramfs that K's boot entry names is there.
+/// Checks that the initramfs of K's boot entry exists.
 pub fn initramfs_findings(host: &Host, release: &KernelRelease, initrds: &[PathBuf]) -> Vec<Finding> {
     let missing = initrds.iter().filter(|p| !host.is_file(p));
     let say = |path: &PathBuf| {

@@ -1,4 +1,4 @@
-//! depmod's settings (depmod.d(5)): which of several copies of a module it takes.
+//! depmod's settings (depmod.d(5)): which copy of a module it chooses.
 
 use super::modprobe::files;
 use crate::host::Host;
@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 pub(in crate::module) const DIRECTORIES: [&str; 5] =
     ["/etc/depmod.d", "/run/depmod.d", "/usr/local/lib/depmod.d", "/usr/lib/depmod.d", "/lib/depmod.d"];
-/// EL6 and older.
+/// The file of EL6 and older.
 pub(in crate::module) const OLD: &str = "/etc/depmod.conf";
-/// What depmod does without a `search` line.
+/// depmod's default without a `search` line.
 const SEARCH: [&str; 2] = ["updates", "built-in"];
 
-/// The order that counts.
+/// The effective order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::module) struct Order {
     search: Vec<String>,
@@ -25,7 +25,7 @@ impl Order {
     /// Reads all files.
     pub(in crate::module) fn load(host: &Host, release: &KernelRelease) -> Order {
         let mut order = Order { search: Vec::new(), overrides: Vec::new() };
-        // What is missing here changes a warning; which copy is loaded, modules.dep says.
+        // An unreadable file here only affects a warning; modules.dep decides which copy is loaded.
         for file in files(host, &DIRECTORIES, OLD, |_, _| {}) {
             order.add(&host.read_text(&file).unwrap_or_default(), release);
         }
@@ -40,7 +40,7 @@ impl Order {
             let words: Vec<&str> = line.split_whitespace().collect();
             match words[..] {
                 ["search", ref places @ ..] => self.search.extend(places.iter().map(|p| (*p).to_owned())),
-                // depmod takes the release as a regular expression; `*` and the release itself are what is written.
+                // depmod takes the release as a regular expression; in practice it is `*` or the release itself.
                 ["override", module, kernel, place] if ["*", ".*", release.as_str()].contains(&kernel) => {
                     self.overrides.push((module.replace('-', "_"), place.to_owned()));
                 }
@@ -49,7 +49,7 @@ impl Order {
         }
     }
 
-    /// The copy that depmod takes of those of one module, below K's directory; none where several have the same right.
+    /// The copy of a module that depmod chooses, below K's directory; none if several have the same rank.
     pub(in crate::module) fn choose<'p>(&self, dir: &Path, copies: &'p [PathBuf]) -> Option<&'p PathBuf> {
         let best = copies.iter().map(|p| self.rank(dir, p)).min()?;
         let mut first = copies.iter().filter(|p| self.rank(dir, p) == best);
@@ -59,7 +59,7 @@ impl Order {
         }
     }
 
-    /// The smaller, the sooner: an override, else the place of its directory in the search, else that of `built-in`.
+    /// The lowest rank wins: an override, else the place of its directory in the search, else that of `built-in`.
     fn rank(&self, dir: &Path, path: &Path) -> usize {
         let inside = path.strip_prefix(dir).unwrap_or(path);
         let name = path.file_name().map(|f| name_of(&f.to_string_lossy())).unwrap_or_default();
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn copies_of_the_same_right_are_nobodys_choice() {
+    fn none_of_several_copies_with_the_same_rank_is_chosen() {
         assert_eq!(chosen(&order(""), &COPIES[..2]), None, "extra is built-in without a search line that names it");
     }
 }

@@ -1,5 +1,5 @@
-//! depmod's tables of a kernel. modprobe reads their binary form ([`super::trie`]); where there is none, the text (modules.dep(5))
-//! still says what depmod knew, and [`Index::problems`] says that modprobe would not get that far.
+//! depmod's tables of a kernel. modprobe reads their binary form ([`super::trie`]). If that is missing, the text (modules.dep(5)) still
+//! shows what depmod knew, and [`Index::problems`] reports that modprobe would not find it.
 
 use super::modprobe::Modprobe;
 use super::trie::Trie;
@@ -10,7 +10,7 @@ use crate::module::{fits, name_of};
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
-/// What would drive a device.
+/// A driver for a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Provider {
     /// A driver built into the kernel.
@@ -19,7 +19,7 @@ pub enum Provider {
     Module(String),
 }
 
-/// The tables; each is read when it is first asked for.
+/// The tables; each is read when it is first needed.
 pub struct Index {
     host: Host,
     dir: PathBuf,
@@ -35,12 +35,12 @@ enum Table {
     Binary(Trie),
     /// The binary form is damaged.
     Damaged,
-    /// Only the text is there, or nothing (an empty text).
+    /// Only the text exists, or nothing (an empty text).
     Text(Vec<u8>),
 }
 
 impl Index {
-    /// Where the tables of a kernel are.
+    /// Finds the tables of a kernel.
     pub fn load(host: &Host, release: &KernelRelease) -> Index {
         Index {
             host: host.clone(),
@@ -79,7 +79,7 @@ impl Index {
         !matches!(self.dep(), Table::Text(text) if text.is_empty())
     }
 
-    /// What modprobe would trip over, table by table.
+    /// The tables that modprobe could not use, and why.
     pub(in crate::module) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         for (table, name) in [(self.dep(), "modules.dep.bin"), (self.alias(), "modules.alias.bin")] {
@@ -93,7 +93,7 @@ impl Index {
         problems
     }
 
-    /// The file that the table gives for a module's name, below the root.
+    /// The file that the table lists for a module's name, below the root.
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         self.entry(name).map(|(file, _)| self.absolute(&file))
     }
@@ -118,7 +118,7 @@ impl Index {
     }
 
     fn absolute(&self, file: &str) -> PathBuf {
-        // An absolute path stands in modules.dep for a module outside of the directory.
+        // modules.dep has an absolute path for a module outside the directory.
         self.dir.join(Path::new(file))
     }
 
@@ -144,9 +144,9 @@ impl Index {
         }
     }
 
-    /// Whether the table of aliases gives a module for exactly this pattern.
+    /// Whether the table of aliases lists a module for exactly this pattern.
     pub(in crate::module) fn knows_alias(&self, pattern: &str, module: &str) -> bool {
-        // depmod writes `-` as `_` outside of brackets.
+        // depmod writes `-` as `_` outside brackets.
         let pattern = underscores(pattern);
         match self.alias() {
             Table::Binary(trie) => trie.exact(&pattern).is_ok_and(|m| m.iter().any(|m| m.replace('-', "_") == module)),
@@ -155,8 +155,8 @@ impl Index {
         }
     }
 
-    /// What would drive a device: `alias` lines of modprobe.d alone where one fits, as in `kmod_module_new_from_lookup`; else
-    /// built-in drivers, as they are there already, then modules in the order of the table.
+    /// The drivers for a device. If an `alias` line of modprobe.d matches, only those lines count, as in `kmod_module_new_from_lookup`;
+    /// else built-in drivers, since they are already active, then modules in the order of the table.
     pub fn resolve(&self, modalias: &str) -> Vec<Provider> {
         let mut found: Vec<Provider> = self.builtin_for(modalias).into_iter().map(Provider::BuiltIn).collect();
         let configured = self.modprobe().alias(modalias);
@@ -184,7 +184,7 @@ impl Index {
         }
     }
 
-    /// Kernels of 5.2 and newer say in `modules.builtin.modinfo` what their built-in drivers claim.
+    /// The built-in drivers for a device. Kernels since 5.2 list their aliases in `modules.builtin.modinfo`.
     fn builtin_for(&self, modalias: &str) -> Vec<String> {
         let mut found: Vec<String> =
             match self.table(&self.builtin_alias, "modules.builtin.alias", "modules.builtin.modinfo") {
@@ -206,8 +206,8 @@ impl Index {
         found
     }
 
-    /// Modules that came with the kernel, for what they say of it; those of the text table below `kernel/`, in its order. Those of
-    /// network drivers come last: their makefiles install there too.
+    /// In-tree modules from which facts about the kernel can be read: those of the text table below `kernel/`, in its order. Network
+    /// drivers come last, since makefiles of out-of-tree drivers install there too.
     pub(in crate::module) fn own_modules(&self) -> Vec<PathBuf> {
         let text = self.host.read_start(self.dir.join("modules.dep"), OWN_LINES).unwrap_or_default();
         let files = lines(&text).filter_map(|l| l.split(':').next()).filter(|f| f.starts_with("kernel/"));
@@ -216,9 +216,9 @@ impl Index {
     }
 }
 
-/// How many of the kernel's own modules are tried for one that can be read.
+/// How many in-tree modules are tried to find a readable one.
 const OWN_MODULES: usize = 8;
-/// Bytes of the table that are looked through for them; the last line may be cut, which its own file then is not.
+/// Bytes of the table that are searched for them; the last line may be cut, and then names no file.
 const OWN_LINES: u64 = 64 << 10;
 
 fn lines(text: &[u8]) -> impl Iterator<Item = &str> {
@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modules_beside_which_makefiles_install_are_asked_last_about_the_kernel() {
+    fn modules_in_directories_into_which_makefiles_install_are_read_last() {
         let dir = tempfile::tempdir().unwrap();
         let modules = dir.path().join("lib/modules/6.1.0");
         std::fs::create_dir_all(&modules).unwrap();

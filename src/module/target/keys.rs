@@ -1,24 +1,24 @@
-//! The keys whose signatures K believes: those in its image, the firmware's and the machine owner's.
+//! The keys whose signatures K trusts: those in its image, and those of the firmware and of the machine's owner.
 
 use crate::host::Host;
 use crate::kernel::{image, KernelRelease};
 use der::Decode;
 use x509_cert::Certificate;
 
-/// Where efivarfs is.
+/// Where efivarfs is mounted.
 pub(in crate::module) const EFIVARS: &str = "/sys/firmware/efi/efivars";
-/// The machine owner's keys and the firmware's, as shim and the firmware leave them (UEFI specification 32.4.1).
+/// The keys of the machine's owner and of the firmware, as shim and the firmware export them (UEFI specification 32.4.1).
 const LISTS: [&str; 2] = ["MokListRT-605dab50-e046-4300-abb6-3dd810dd8b23", "db-d719b2cb-3d3a-4596-a3bc-dad00e67656f"];
-/// A variable begins with four bytes of attributes.
+/// A variable starts with four bytes of attributes.
 pub(in crate::module) const ATTRIBUTES: usize = 4;
 /// `EFI_CERT_X509_GUID`.
 const X509: [u8; 16] = [0xa1, 0x59, 0xc0, 0xa5, 0xe4, 0x94, 0xa7, 0x4a, 0x87, 0xb5, 0xab, 0x15, 0x5c, 0x2b, 0xf0, 0x72];
 
-/// The keys that K knows.
+/// The keys that K may trust.
 pub(in crate::module) struct Keys {
-    /// Those in its image; none where that cannot be read.
+    /// The keys in its image; none if it cannot be read.
     pub(in crate::module) image: Option<Vec<Certificate>>,
-    /// Those of the firmware and of the machine's owner.
+    /// The keys of the firmware and of the machine's owner.
     pub(in crate::module) machine: Vec<Certificate>,
 }
 
@@ -33,7 +33,7 @@ impl Keys {
     }
 }
 
-/// The certificates of an `EFI_SIGNATURE_LIST`: type, sizes of list, header and entry, then entries behind their owner's GUID.
+/// The certificates of an `EFI_SIGNATURE_LIST`: type, sizes of list, header and entry, then entries, each after its owner's GUID.
 pub(in crate::module) fn listed(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     while let Some(head) = bytes.get(..28) {
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_of_certificates_is_read_within_its_bounds() {
+    fn a_list_of_certificates_is_not_read_past_its_end() {
         let mut list = X509.to_vec();
         for n in [28u32 + 20, 0, 20] {
             list.extend(n.to_le_bytes());

@@ -1,4 +1,4 @@
-//! What is known about a kernel before a module is verified against it. What is missing is no error here: it becomes findings.
+//! The known facts about a kernel against which a module is verified. Missing files are not errors here: they become findings.
 
 pub(super) mod depmod;
 pub mod index;
@@ -22,17 +22,17 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-/// A kernel as the verifier sees it. No process is started; what costs is read when it is first needed, and shared by its clones.
+/// A kernel as the verifier sees it. No process is started; expensive facts are read when they are first needed, and clones share them.
 #[derive(Clone)]
 pub struct Target {
     facts: Rc<Facts>,
-    /// Its command line: that of the machine, unless [`Target::with_cmdline`] says otherwise.
+    /// Its command line: that of the running machine, unless [`Target::with_cmdline`] sets another.
     pub(super) cmdline: String,
-    /// What modules export that are to be installed together with the one that is verified, by their names.
+    /// The exports and imports of modules that are to be installed together with the verified one, by module name.
     beside: FxHashMap<String, Beside>,
 }
 
-/// What lies on the disk of a kernel.
+/// What is on the disk for a kernel.
 pub struct Facts {
     /// Its release.
     pub release: KernelRelease,
@@ -57,12 +57,12 @@ impl Deref for Target {
     }
 }
 
-/// Kernels as one look sees them, each gathered once. Whoever looks again, or has changed the disk, begins with none.
+/// The kernels of one look, each collected once. A new look, or one after a change of the disk, starts with an empty list.
 #[derive(Default)]
 pub struct Targets(RefCell<Vec<Target>>);
 
 impl Targets {
-    /// A kernel, gathered when it is first asked for.
+    /// A kernel, collected when it is first needed.
     pub fn of(&self, host: &Host, release: &KernelRelease) -> Target {
         let mut known = self.0.borrow_mut();
         if let Some(target) = known.iter().find(|target| target.release == *release) {
@@ -74,32 +74,32 @@ impl Targets {
     }
 }
 
-/// A module that is to be installed together with the one that is verified.
+/// A module that is to be installed together with the verified one.
 #[derive(Clone)]
 struct Beside {
     offers: Rc<Vec<Offer>>,
     imports: Vec<String>,
 }
 
-/// What one of the kernel's own modules shows.
+/// Facts about the kernel from one of its in-tree modules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Own {
-    /// What follows the release in its vermagic.
+    /// The part after the release in its vermagic.
     pub flags: Option<String>,
     /// The size of its `struct module`.
     pub this_module: Option<u64>,
-    /// How it is packed.
+    /// How it is compressed.
     pub packed: Option<decompress::Packing>,
-    /// Whether it says that it is the kernel's own, which modules do since Linux 3.2.
+    /// Whether it is marked as in-tree, as modules are since Linux 3.2.
     pub intree: bool,
     /// Whether it is signed.
     pub signed: bool,
 }
 
-/// A symbol that the kernel or one of its modules offers.
+/// A symbol that the kernel or one of its modules exports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Known {
-    /// Not known where the providing module's file does not hold it.
+    /// Unknown if the providing module's file does not have it.
     pub crc: Option<u32>,
     /// The module that provides it; none for the kernel itself.
     pub module: Option<String>,
@@ -108,7 +108,7 @@ pub(super) struct Known {
 }
 
 impl Target {
-    /// Gathers what there is about a kernel.
+    /// Collects the facts about a kernel.
     pub fn load(host: &Host, release: &KernelRelease) -> Target {
         let modules = modules_dir(release);
         let trees: Vec<PathBuf> = [
@@ -137,7 +137,7 @@ impl Target {
         Target { facts: Rc::new(facts), cmdline, beside: FxHashMap::default() }
     }
 
-    /// The same kernel with these modules in place, which are to be installed together.
+    /// The same kernel with these modules installed, which are to be installed together.
     #[must_use]
     pub fn with_beside<'m>(mut self, modules: impl IntoIterator<Item = &'m Module>) -> Target {
         let beside = |m: &Module| Beside {
@@ -148,7 +148,7 @@ impl Target {
         self
     }
 
-    /// The same kernel started with another command line, as its boot entry has it.
+    /// The same kernel started with another command line, that of its boot entry.
     #[must_use]
     pub fn with_cmdline(mut self, cmdline: &str) -> Target {
         cmdline.clone_into(&mut self.cmdline);
@@ -160,22 +160,22 @@ impl Target {
         self.symvers.is_some() || self.config.is_some()
     }
 
-    /// Where `Module.symvers` was found.
+    /// The path of `Module.symvers`.
     pub fn symvers_path(&self) -> Option<&Path> {
         self.symvers.as_ref().map(|s| s.path.as_path())
     }
 
-    /// Whether a setting of the kernel's configuration is `y`; not known without one.
+    /// Whether a setting of the kernel's configuration is `y`; unknown without a configuration.
     pub fn config_set(&self, name: &str) -> Option<bool> {
         self.config.as_ref().map(|c| c.is_set(name))
     }
 
-    /// The flags of the kernel's vermagic, from one of its own modules, else from its configuration.
+    /// The flags of the kernel's vermagic, from one of its in-tree modules, else from its configuration.
     pub(super) fn flags(&self) -> Option<String> {
         self.own().flags.clone().or_else(|| self.config.as_ref()?.vermagic_flags())
     }
 
-    /// Whether the kernel checks symbol versions, judged by its configuration, else by its own vermagic.
+    /// Whether the kernel checks symbol versions, from its configuration, else from its own vermagic.
     pub fn modversions(&self) -> Option<bool> {
         self.config_set("CONFIG_MODVERSIONS").or_else(|| self.flags().map(|f| f.contains("modversions")))
     }
@@ -188,7 +188,7 @@ impl Target {
                 let (intree, signed) = (module.intree, module.signed());
                 Some(Own { flags: Some(flags), this_module: module.this_module, packed: module.packed, intree, signed })
             };
-            // One that was put beside them by hand does not say that it is the kernel's own, and is not asked if another one does.
+            // A module that was put there by hand is not marked as in-tree, and is used only if no other is.
             let mut first = None;
             for own in self.index.own_modules().into_iter().filter_map(read) {
                 if own.intree {
@@ -200,14 +200,13 @@ impl Target {
         })
     }
 
-    /// Whether the kernel's modules say of themselves that they are its own.
+    /// Whether the kernel's modules are marked as in-tree.
     pub fn tags_its_own(&self) -> bool {
         self.own().intree
     }
 
-    /// Whether a module file came with the kernel. The makefile of a driver may install it in the place of the kernel's own, so
-    /// that the place says little: the kernel's build gives its modules a tag (`intree`), signs them all or none, lists them in
-    /// `modules.order`, and makes no links.
+    /// Whether a module file came with the kernel. The path proves little, since the makefile of a driver may install over the in-tree one.
+    /// But the kernel's build marks its modules (`intree`), signs all of them or none, lists them in `modules.order`, and makes no links.
     pub fn is_own(&self, path: &Path, module: &Module) -> bool {
         let inside = path.strip_prefix(modules_dir(&self.release)).ok();
         let (Some(inside), false) = (inside.filter(|p| p.starts_with("kernel")), module.intree) else {
@@ -220,7 +219,7 @@ impl Target {
             && !self.host.path_of_link(path).is_symlink()
     }
 
-    /// The compiler that made the kernel, if that is known.
+    /// The compiler that made the kernel, if known.
     pub(super) fn compiler(&self) -> Option<Compiler> {
         *self.compiler.get_or_init(|| Compiler::of_kernel(&self.host, self.config.as_ref(), &self.trees))
     }
@@ -252,7 +251,7 @@ impl Target {
         self.index.dependencies(name)
     }
 
-    /// What would drive a device, in the order in which modprobe tries.
+    /// The drivers for a device, in the order in which modprobe tries them.
     pub fn resolve_alias(&self, modalias: &str) -> Vec<Provider> {
         self.index.resolve(modalias)
     }
@@ -262,9 +261,9 @@ impl Target {
         self.index.is_builtin(name)
     }
 
-    /// Who offers the symbols of these names: the kernel and its own modules by `Module.symvers`; for the rest, modules that are
-    /// installed together with the one in question, then modules beside the kernel's own, by depmod's table and their files. Where
-    /// a module of the kernel's own is replaced by another of its name, that one's file counts.
+    /// The exports of these names. The kernel's and its in-tree modules' are in `Module.symvers`; for the rest, modules that are installed
+    /// together with the verified one are used, then other out-of-tree modules by depmod's table and their files. If an in-tree module is
+    /// replaced by another of its name, the replacement's file counts.
     pub(super) fn exports(&self, names: &[&str]) -> FxHashMap<String, Known> {
         let own = self.symvers.as_ref().map(|s| s.find(names)).unwrap_or_default();
         let known = |e: &Export<'_>| Known {
@@ -285,7 +284,7 @@ impl Target {
         all
     }
 
-    /// The modules of the kernel's own that export symbols of these names, by `Module.symvers`, where they are not replaced.
+    /// The in-tree modules that export these names, by `Module.symvers`, if they are not replaced.
     pub(super) fn exports_of_its_own(&self, names: &[&str]) -> FxHashMap<String, String> {
         let own = self.symvers.as_ref().map(|s| s.find(names)).unwrap_or_default();
         let modules =
@@ -293,7 +292,7 @@ impl Target {
         modules.filter(|(_, module)| !self.is_replaced(module)).collect()
     }
 
-    /// Whether a module of the kernel's own is not what modprobe would load by its name.
+    /// Whether modprobe would load another file than the in-tree one for this name.
     pub(super) fn is_replaced(&self, module: &str) -> bool {
         let own = modules_dir(&self.release).join("kernel");
         self.beside.contains_key(module) || self.module_file(module).is_some_and(|path| !path.starts_with(&own))
@@ -315,7 +314,7 @@ impl Target {
         Some(Known { crc, module: Some(module.to_owned()), gpl_only, namespace })
     }
 
-    /// Whether a module that is installed together with another needs it, directly or not.
+    /// Whether a module that is installed together with another depends on it, directly or not.
     pub(super) fn needs_back(&self, module: &str, other: &str) -> bool {
         let mut seen: Vec<&str> = Vec::new();
         let mut todo = vec![module];
@@ -328,12 +327,12 @@ impl Target {
         seen.contains(&other)
     }
 
-    /// Whether there is a file that modprobe would load for a module's name, or will be.
+    /// Whether modprobe would find a file for a module's name, now or after the installation.
     pub(super) fn has_module(&self, module: &str) -> bool {
         self.beside.contains_key(module) || self.module_file(module).is_some_and(|path| self.host.is_file(path))
     }
 
-    /// What the file of a module exports; nothing where there is none.
+    /// The exports of a module's file; empty if there is none.
     pub(super) fn offers(&self, module: &str) -> Rc<Vec<Offer>> {
         if let Some(together) = self.beside.get(module) {
             return together.offers.clone();
@@ -348,7 +347,7 @@ impl Target {
     }
 }
 
-/// Whether a build tree says that it is K's; one of another kernel proves nothing. A tree that does not say must bear K's name.
+/// Whether a build tree names K as its release; a tree of another kernel proves nothing. A tree that names none must have K's name.
 fn belongs(host: &Host, tree: &Path, release: &KernelRelease) -> bool {
     for header in ["include/generated/utsrelease.h", "include/linux/utsrelease.h"] {
         if let Ok(text) = host.read_text(tree.join(header)) {
@@ -368,7 +367,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kernel_is_gathered_once_in_a_look_and_anew_in_the_next() {
+    fn a_kernel_is_collected_once_in_a_look_and_again_in_the_next() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         let kernel: KernelRelease = "6.1.0-56-amd64".parse().unwrap();

@@ -1,4 +1,4 @@
-//! modprobe's settings (modprobe.d(5)): `blacklist`, `install`, `alias`, `softdep`, and the words of the kernel's command line.
+//! modprobe's settings (modprobe.d(5)): `blacklist`, `install`, `alias`, `softdep`, and the parameters on the kernel command line.
 
 use crate::host::Host;
 use crate::module::fits;
@@ -8,17 +8,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-/// Where the files are; one of an earlier directory hides one of the same name in a later one.
+/// The directories of the files; a file hides those of the same name in later directories.
 pub(in crate::module) const DIRECTORIES: [&str; 5] =
     ["/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d"];
-/// EL6 and older.
+/// The file of EL6 and older.
 pub(in crate::module) const OLD: &str = "/etc/modprobe.conf";
-/// What all lines together may take: a machine has some hundred of them, a distribution's aliases included.
+/// The memory limit for all lines: a machine has a few hundred of them, including a distribution's aliases.
 const MAX_SETTINGS: usize = 16 << 20;
-/// A line beside its text.
+/// The memory of a line in addition to its text.
 const LINE: usize = 128;
 
-/// A line that says something about a module, and where it stands.
+/// A line about a module, and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Line {
     subject: String,
@@ -35,7 +35,7 @@ pub(in crate::module) struct Modprobe {
     alias: Vec<Line>,
     softdep: Vec<Line>,
     taken: usize,
-    /// What is there and cannot be read, with the reason: it may say anything.
+    /// Files that exist but cannot be read, with the reason: they may contain any setting.
     pub(in crate::module) unreadable: Vec<String>,
 }
 
@@ -52,8 +52,8 @@ impl Modprobe {
         settings
     }
 
-    /// Notes what is there and cannot be read, or is larger than what is. A link to nothing, or to /dev/null (no regular file), is
-    /// as good as nothing to modprobe too.
+    /// Records a file that exists but cannot be read, or is too large. modprobe also ignores a dangling link, and a link to /dev/null
+    /// (which is not a regular file).
     fn note(&mut self, path: &Path, error: &io::Error) {
         let nothing = match error.raw_os_error() {
             Some(raw) => [Errno::ENOENT, Errno::ENOTDIR, Errno::ELOOP].contains(&Errno::from_raw(raw)),
@@ -64,7 +64,7 @@ impl Modprobe {
         }
     }
 
-    /// Takes in one file's text.
+    /// Adds the text of one file.
     pub(in crate::module) fn add(&mut self, file: &Path, text: &str) {
         let shared: Rc<Path> = file.into();
         for line in text.replace("\\\n", " ").lines() {
@@ -95,18 +95,18 @@ impl Modprobe {
         self.alias.iter().filter(|l| fits(&l.subject, modalias)).map(|l| l.rest.clone()).collect()
     }
 
-    /// What `softdep` lines wish for beside a module.
+    /// The soft dependencies of a module in `softdep` lines.
     pub(in crate::module) fn softdeps(&self, name: &str) -> impl Iterator<Item = &String> {
         let name = name.to_owned();
         self.softdep.iter().filter(move |l| l.subject == name).map(|l| &l.rest)
     }
 
-    /// Why a module would not be loaded for a device, if so: udev asks libkmod to heed `blacklist`.
+    /// Why a module would not be loaded for a device, if so: udev asks libkmod to apply `blacklist`.
     pub(in crate::module) fn refuses(&self, name: &str, cmdline: &str) -> Option<String> {
         if let Some(word) = word_that_forbids(name, cmdline) {
             return Some(format!("`{word}` on the kernel command line"));
         }
-        // An alias that is fixed to another module was dealt with where the device was resolved.
+        // Alias lines that name another module were applied when the device was resolved.
         let said = |l: &&Line| l.subject == name;
         let blacklisted = self.blacklist.iter().find(said);
         let replaced = self.install.iter().find(|l| said(l) && !loads(name, &l.rest));
@@ -116,7 +116,7 @@ impl Modprobe {
 }
 
 impl Modprobe {
-    /// The same for a module that another one needs: `blacklist` does not hold for it.
+    /// Like [`Modprobe::refuses`], for a module that another one needs: `blacklist` does not apply to it.
     pub(in crate::module) fn refuses_as_dependency(&self, name: &str, cmdline: &str) -> Option<String> {
         let word =
             cmdline.split_whitespace().find(|w| w.starts_with("module_blacklist=") && word_that_forbids(name, w).is_some());
@@ -128,14 +128,14 @@ impl Modprobe {
     }
 }
 
-/// Whether an `install` command comes to loading the module after all.
+/// Whether an `install` command loads the module in the end.
 fn loads(name: &str, command: &str) -> bool {
     let words: Vec<String> = command.split_whitespace().map(|w| w.replace('-', "_")).collect();
     let modprobe = words.iter().any(|w| w == "modprobe" || w.ends_with("/modprobe"));
     modprobe && words.iter().any(|w| w == name) && words.iter().any(|w| w == "__ignore_install" || w == "_i")
 }
 
-/// `modprobe.blacklist=` is libkmod's, `module_blacklist=` the kernel's own.
+/// The parameter that forbids a module: `modprobe.blacklist=` of libkmod or `module_blacklist=` of the kernel.
 fn word_that_forbids<'c>(name: &str, cmdline: &'c str) -> Option<&'c str> {
     cmdline.split_whitespace().find(|word| {
         let list = ["modprobe.blacklist=", "module_blacklist="].iter().find_map(|key| word.strip_prefix(key));
@@ -143,8 +143,8 @@ fn word_that_forbids<'c>(name: &str, cmdline: &'c str) -> Option<&'c str> {
     })
 }
 
-/// The `*.conf` files of a list of directories in the order of their names, an earlier directory hiding a later one; `failed` is
-/// told of a directory that cannot be listed.
+/// The `*.conf` files of these directories in the order of their names; a file hides those of the same name in later directories. `failed`
+/// is called for a directory that cannot be listed.
 pub(in crate::module) fn files(
     host: &Host,
     directories: &[&str],
@@ -192,19 +192,19 @@ mod tests {
     }
 
     #[test]
-    fn an_install_line_that_loads_it_after_all_is_fine() {
+    fn an_install_line_that_loads_the_module_in_the_end_is_accepted() {
         let s = settings("install ixgbevf /sbin/modprobe --ignore-install ixgbevf $CMDLINE_OPTS && /bin/true\n");
         assert!(s.refuses("ixgbevf", "").is_none());
         assert!(settings("install ixgbevf /sbin/modprobe igbvf\n").refuses("ixgbevf", "").is_some());
     }
 
     #[test]
-    fn what_is_there_and_cannot_be_read_is_noted_and_what_is_empty_is_not() {
+    fn an_unreadable_file_is_recorded_and_an_empty_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path().join("etc/modprobe.d");
         std::fs::create_dir_all(&at).unwrap();
         std::os::unix::fs::symlink("nowhere", at.join("gone.conf")).unwrap();
-        // As /dev/null is: no regular file.
+        // Not a regular file, like /dev/null.
         nix::unistd::mkfifo(&at.join("null.conf"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         let host = Host::new(dir.path()).unwrap();
         assert_eq!(Modprobe::load(&host).unreadable, [""; 0]);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_the_command_line_forbid() {
+    fn parameters_on_the_command_line_forbid_a_module() {
         let s = Modprobe::default();
         assert!(s.refuses("ixgbevf", "quiet modprobe.blacklist=a,ixgbevf").is_some());
         assert!(s.refuses("ixgbevf", "module_blacklist=ixgbevf,b").is_some());
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_etc_hides_one_of_its_name_in_usr() {
+    fn a_file_in_etc_hides_the_one_of_its_name_in_usr() {
         let dir = tempfile::tempdir().unwrap();
         for (path, text) in [("etc/modprobe.d/a.conf", ""), ("usr/lib/modprobe.d/a.conf", "blacklist ixgbevf\n")] {
             std::fs::create_dir_all(dir.path().join(path).parent().unwrap()).unwrap();

@@ -1,33 +1,33 @@
-//! depmod's binary tables (`modules.dep.bin`, `.alias.bin`, `.symbols.bin`, `.builtin.bin`, `.builtin.alias.bin`), which are
-//! what modprobe reads: a radix tree, described in kmod's `libkmod/libkmod-index.c`. All numbers are big-endian.
+//! depmod's binary tables (`modules.dep.bin`, `.alias.bin`, `.symbols.bin`, `.builtin.bin`, `.builtin.alias.bin`), which modprobe reads: a
+//! radix tree, described in kmod's `libkmod/libkmod-index.c`. All numbers are big-endian.
 //!
-//! header: magic, version, root. A node's reference has flags in its upper four bits that say what the node holds: a prefix
-//! (NUL-ended), children (first and last character, then a reference for each between them; zero: none), values (count, then
-//! priority and NUL-ended text each).
+//! header: magic, version, root. The upper four bits of a node's reference are flags for the parts of the node: a prefix (NUL-terminated),
+//! children (first and last character, then a reference for each character between them; zero: none), values (count, then priority and
+//! NUL-terminated text each).
 
 use crate::module::fits;
 use std::fmt;
 
 const MAGIC: u32 = 0xB007_F457;
-/// The major half of the version; the minor one is of no account.
+/// The major half of the version; the minor half does not matter.
 const VERSION: u32 = 0x0002;
 const PREFIX: u32 = 0x8000_0000;
 const VALUES: u32 = 0x4000_0000;
 const CHILDREN: u32 = 0x2000_0000;
 const OFFSET: u32 = 0x0FFF_FFFF;
-/// The largest key: an alias of a device tree node is some 200 bytes.
+/// The largest key: an alias of a device tree node has some 200 bytes.
 const MAX_KEY: usize = 4096;
-/// What it takes to look at nodes: the bytes of their keys, and [`NODE`] for each. All of Debian's aliases, 36,000 nodes, take 3.4 MB; a
-/// tree that bites its own tail has no end.
+/// The limit for a search: the bytes of the nodes' keys, and [`NODE`] for each. All of Debian's aliases, 36,000 nodes, take 3.4 MB; a
+/// cyclic tree would never end.
 const MAX_LOOKED: usize = 64 << 20;
 const NODE: usize = 64;
-/// Values of one key, or of all keys that fit: eight in a real table.
+/// Values of one key, or of all matching keys: eight in a real table.
 const MAX_VALUES: usize = 10_000;
 
 /// A table, as it was read.
 pub(in crate::module) struct Trie(Vec<u8>);
 
-/// The bytes are no such table.
+/// The bytes are not a valid table.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::module) struct Damaged;
 
@@ -41,7 +41,7 @@ struct Node<'t> {
     prefix: &'t [u8],
     first: u8,
     children: &'t [u8],
-    /// Priority and text of each value, as they lie.
+    /// Priority and text of each value, undecoded.
     values: &'t [u8],
     count: u32,
 }
@@ -52,7 +52,7 @@ impl Trie {
     /// Checks the header.
     ///
     /// # Errors
-    /// No such table.
+    /// If it is not the header of a table.
     pub(in crate::module) fn new(bytes: Vec<u8>) -> Result<Trie> {
         let trie = Trie(bytes);
         let good = trie.word(0)? == MAGIC && trie.word(4)? >> 16 == VERSION;
@@ -67,11 +67,11 @@ impl Trie {
     /// The values of a key.
     ///
     /// # Errors
-    /// A damaged table.
+    /// If the table is damaged.
     pub(in crate::module) fn exact(&self, key: &str) -> Result<Vec<&str>> {
         let mut rest = key.as_bytes();
         let mut at = self.word(8)?;
-        // Each step but the last takes a character of the key.
+        // Each step but the last consumes a character of the key.
         loop {
             let node = self.node(at)?;
             let Some(after) = rest.strip_prefix(node.prefix) else { return Ok(Vec::new()) };
@@ -83,15 +83,15 @@ impl Trie {
         }
     }
 
-    /// The values of all keys that are patterns that fit, the foremost priority first.
+    /// The values of all keys that match as patterns, the highest priority first.
     ///
     /// # Errors
-    /// A damaged table.
+    /// If the table is damaged.
     pub(in crate::module) fn matching(&self, text: &str) -> Result<Vec<&str>> {
         let mut found: Vec<(u32, &str)> = Vec::new();
         let mut room = MAX_LOOKED;
-        // What is still to be looked at: a node, how many characters of the key come before its own and that one, whether those are free
-        // of wildcards. Of the key there is one copy: what is looked at next begins as what was looked at last.
+        // The nodes still to visit: the node, the number of key bytes before its own character, that character, and whether those bytes are
+        // free of wildcards. There is only one copy of the key: each visit shares its beginning with the previous one.
         let mut todo: Vec<(u32, usize, Option<u8>, bool)> = vec![(self.word(8)?, 0, None, true)];
         let mut key: Vec<u8> = Vec::new();
         while let Some((at, before, own, plain)) = todo.pop() {
@@ -147,7 +147,7 @@ impl Trie {
         Ok(values)
     }
 
-    /// Hands out the values, at most so many.
+    /// Passes the values to `take`, but not more than `most`.
     fn each<'t>(&'t self, node: &Node<'t>, most: usize, mut take: impl FnMut(u32, &'t str)) -> Result<()> {
         if node.count as usize > most {
             return Err(Damaged);
@@ -185,7 +185,7 @@ pub(in crate::module) mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    /// Writes a table as depmod does, one character a level, without prefixes but the root's.
+    /// Writes a table like depmod, one character per level, without prefixes but the root's.
     pub(in crate::module) fn write(entries: &[(&str, &str)]) -> Vec<u8> {
         let mut keys: BTreeMap<&[u8], Vec<(u32, &str)>> = BTreeMap::new();
         for (priority, (key, value)) in entries.iter().enumerate() {

@@ -1,6 +1,6 @@
-//! Will this module load in this kernel, and drive these devices? All findings, not only the first.
+//! Whether a module will load in a kernel and drive these devices. All findings, not only the first.
 //!
-//! The rules are those of `load_module` in `kernel/module/main.c`; measured with real kernels by tests/vm (the oracle).
+//! The rules are those of `load_module` in `kernel/module/main.c`; tests/vm (the oracle) compares them with real kernels.
 
 mod symbols;
 pub(super) mod trust;
@@ -14,19 +14,19 @@ use crate::finding::{Fact, Finding};
 use crate::host::devices::pci::Device;
 use rustc_hash::FxHashMap;
 
-/// All that the single checks look at, read once.
+/// The input of the single checks, read once.
 struct Case<'c> {
     module: &'c Module,
     target: &'c Target,
     exports: FxHashMap<String, Known>,
-    /// Whether K checks symbol versions; taken as yes where it is not known.
+    /// Whether K checks symbol versions; assumed if unknown.
     modversions: bool,
     trust: Trust,
-    /// What mends most.
+    /// The remedy for most findings.
     rebuild: String,
 }
 
-/// Compares what the module says of itself with what the kernel demands; `devices` are those that it is needed for.
+/// Compares the module file with what the kernel requires; `devices` are those for which it is needed.
 pub fn verify(module: &Module, target: &Target, devices: &[&Device]) -> Vec<Finding> {
     let names: Vec<&str> = symbols::names(module);
     let case = Case {
@@ -71,7 +71,7 @@ fn unclaimed(case: &Case<'_>, device: &Device) -> Finding {
     )
 }
 
-/// `struct module` differs between builds: a module with another size of it is refused (6.5), or worse.
+/// `struct module` differs between builds: a module in which it has another size is refused (6.5), or worse.
 fn layout(case: &Case<'_>, findings: &mut Vec<Finding>) {
     let k = &case.target.release;
     if let (Some(ours), Some(theirs)) = (case.module.this_module, case.target.own().this_module) {
@@ -82,8 +82,8 @@ fn layout(case: &Case<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-/// The flags exactly; the release word as the kernel does: it does not look at it where the module carries symbol versions.
-/// A foreign release is accepted only if every CRC was compared and is equal.
+/// The flags must be equal. The release is checked like in the kernel, which ignores it if the module has symbol versions. A foreign
+/// release is accepted only if every CRC was compared and is equal.
 fn vermagic(case: &Case<'_>, findings: &mut Vec<Finding>) {
     let k = &case.target.release;
     let vermagic = case.module.vermagic.as_deref().unwrap_or_default();
@@ -117,7 +117,7 @@ fn vermagic(case: &Case<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-/// `btf_module_notify` of `kernel/bpf/btf.c`: without MODULE_ALLOW_BTF_MISMATCH, types of another build end the load.
+/// `btf_module_notify` of `kernel/bpf/btf.c`: without MODULE_ALLOW_BTF_MISMATCH, type information of another build makes the load fail.
 fn checks_types(case: &Case<'_>) -> bool {
     let set = |name: &str| case.target.config_set(name);
     case.module.btf
@@ -125,8 +125,8 @@ fn checks_types(case: &Case<'_>) -> bool {
         && set("CONFIG_MODULE_ALLOW_BTF_MISMATCH") != Some(true)
 }
 
-/// Structures are laid out alike by all versions, and CRCs are of sources: another compiler's module loads. But a kernel's
-/// mitigations and plugins are its compiler's, and what does not go together shows at run time.
+/// A different compiler is only a warning. All versions lay out structures alike, and CRCs depend on the sources, so the module loads. But
+/// the kernel's mitigations and plugins belong to its compiler, and an incompatibility shows only at run time.
 fn compiler(case: &Case<'_>, findings: &mut Vec<Finding>) {
     if let (Some(ours), Some(theirs)) = (case.module.compiler, case.target.compiler()) {
         if ours != theirs {
@@ -138,14 +138,13 @@ fn compiler(case: &Case<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-/// What installs the headers of a kernel.
+/// The remedy that installs the headers of a kernel.
 fn headers(target: &Target) -> String {
     format!("install the headers of {0} (kernel-devel-{0}, linux-headers-{0})", target.release)
 }
 
-/// Not every kmod reads every packing (Debian 12's does not know gzip). K's own modules, or its
-/// configuration, show what works; else kmod's file, by the
-/// libraries that it is linked with.
+/// Not every kmod reads every compression (Debian 12's does not support gzip). K's in-tree modules, or its configuration, show what works;
+/// else the libraries with which kmod's file is linked.
 fn packing(case: &Case<'_>, findings: &mut Vec<Finding>) {
     use crate::decompress::Packing;
     let (library, setting, ending) = match case.module.packed {

@@ -1,4 +1,4 @@
-//! Symbols: their versions, who offers them, who may use them, and who may offer them.
+//! Symbols: their versions, which module exports them, and which module may import or export them.
 
 use super::super::file::Module;
 use super::super::name_of;
@@ -8,11 +8,11 @@ use super::{headers, Case};
 use crate::finding::{Fact, Finding};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-/// What every module has a version of although it does not import it: the layout of `struct module`
-/// (`check_modstruct_version`, since 2.6.29).
+/// The version record that every module has without importing the symbol: the layout of `struct module` (`check_modstruct_version`, since
+/// 2.6.29).
 const LAYOUT: &str = "module_layout";
 
-/// The symbols whose exports are to be looked up.
+/// The symbols whose exports are looked up.
 pub(super) fn names(module: &Module) -> Vec<&str> {
     let versions = module.versions.iter().map(|(name, _)| name.as_str());
     let imports = module.imports.iter().map(|i| i.name.as_str());
@@ -21,7 +21,7 @@ pub(super) fn names(module: &Module) -> Vec<&str> {
     all.into_iter().collect()
 }
 
-/// Whether each version record was compared with an export, and there are some.
+/// Whether there are version records, and each was compared with an export.
 pub(super) fn all_compared(case: &Case<'_>) -> bool {
     let known = |name: &str| case.exports.get(name).is_some_and(|e| e.crc.is_some());
     case.target.symvers.is_some()
@@ -29,7 +29,7 @@ pub(super) fn all_compared(case: &Case<'_>) -> bool {
         && case.module.versions.iter().all(|(name, _)| known(name))
 }
 
-/// K's own build signed this very file: nothing else could be proven by comparing.
+/// Whether K's own build signed this very file: comparing could prove nothing more.
 fn of_this_build(case: &Case<'_>) -> bool {
     let release = case.module.vermagic.as_deref().and_then(|v| v.split(' ').next());
     case.trust == Trust::Kernels && case.module.intree && release == Some(case.target.release.as_str())
@@ -51,7 +51,7 @@ pub(super) fn versions(case: &Case<'_>, findings: &mut Vec<Finding>) {
         (theirs != *crc).then(|| format!("{name} (0x{crc:08x} in the module, 0x{theirs:08x} in the kernel)"))
     };
     let differ: Vec<String> = module.versions.iter().filter_map(compared).collect();
-    // The one that tells most: the layout of struct module covers half of the kernel.
+    // The most informative one: the layout of struct module depends on half of the kernel.
     let first = differ.iter().find(|d| d.starts_with(LAYOUT)).or(differ.first());
     if let Some(first) = first {
         let (n, all) = (differ.len(), module.versions.len());
@@ -73,7 +73,7 @@ pub(super) fn versions(case: &Case<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Symbols that must come from somewhere, and may be taken.
+/// Checks that each imported symbol is exported, and that this module may use it.
 pub(super) fn imports(case: &Case<'_>, findings: &mut Vec<Finding>) {
     let k = &case.target.release;
     if case.target.symvers.is_none() {
@@ -102,7 +102,7 @@ pub(super) fn imports(case: &Case<'_>, findings: &mut Vec<Finding>) {
                 import.name,
                 export.module.as_deref().unwrap_or("vmlinux")
             );
-            // The kernel takes an export without a version as it is.
+            // The kernel accepts an export without a version.
             findings.push(Finding::new(Fact::SymbolUnversioned, detail, &case.rebuild));
         }
         restricted(case, &import.name, export, findings);
@@ -121,8 +121,8 @@ pub(super) fn imports(case: &Case<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-/// A symbol that two of the modules export which are loaded before this one: the kernel refuses the second of them
-/// (`verify_exported_symbols`). The kernel's own do not.
+/// Two modules that are loaded before this one export the same symbol: the kernel refuses the second of them (`verify_exported_symbols`).
+/// The kernel's in-tree modules never do that.
 fn doubled(case: &Case<'_>, providers: &BTreeSet<&str>, findings: &mut Vec<Finding>) {
     let mut exporters: HashMap<String, &str> = HashMap::new();
     for provider in providers.iter().filter(|p| case.target.is_replaced(p)) {
@@ -142,7 +142,7 @@ fn doubled(case: &Case<'_>, providers: &BTreeSet<&str>, findings: &mut Vec<Findi
     }
 }
 
-/// A module that must be there for this one to load.
+/// A missing module without which this one does not load.
 fn absent(case: &Case<'_>, provider: &str, findings: &mut Vec<Finding>) {
     let k = &case.target.release;
     if case.target.has_module(provider) {
@@ -159,7 +159,7 @@ fn absent(case: &Case<'_>, provider: &str, findings: &mut Vec<Finding>) {
     });
 }
 
-/// Exports for GPL-compatible modules, and those in a namespace (`verify_namespace_is_imported`).
+/// Exports that are for GPL-compatible modules only, and exports in a namespace (`verify_namespace_is_imported`).
 fn restricted(case: &Case<'_>, name: &str, export: &Known, findings: &mut Vec<Finding>) {
     let module = case.module;
     let license = module.license.as_deref().unwrap_or("");
@@ -176,7 +176,7 @@ fn restricted(case: &Case<'_>, name: &str, export: &Known, findings: &mut Vec<Fi
     }
 }
 
-/// `EXPORT_SYMBOL_FOR_MODULES` of Linux 6.16: `module:` and names apart by commas, each with or without a final `*`.
+/// `EXPORT_SYMBOL_FOR_MODULES` of Linux 6.16: `module:` and names separated by commas, each with or without a final `*`.
 fn meant_for(namespace: &str, module: &str) -> bool {
     let Some(list) = namespace.strip_prefix("module:") else { return false };
     list.split(',').map(|m| m.replace('-', "_")).any(|m| match m.strip_suffix('*') {
@@ -190,7 +190,7 @@ fn gpl_compatible(license: &str) -> bool {
     ["GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"].contains(&license)
 }
 
-/// What it exports must not be the kernel's already (`verify_exported_symbols`), and needs versions of its own.
+/// The module must not export what the kernel exports (`verify_exported_symbols`), and its exports need versions.
 pub(super) fn offers(case: &Case<'_>, findings: &mut Vec<Finding>) {
     let k = &case.target.release;
     for offer in &case.module.offers {
@@ -207,7 +207,7 @@ pub(super) fn offers(case: &Case<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-/// The modules that offer what a module imports, by name.
+/// The modules that export what a module imports, by name.
 pub(in crate::module) fn providers(module: &Module, target: &super::Target) -> BTreeSet<String> {
     let names: Vec<&str> = module.imports.iter().map(|i| i.name.as_str()).collect();
     let all = target.exports(&names).into_values().filter_map(|e| e.module);

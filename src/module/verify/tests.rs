@@ -22,7 +22,7 @@ fn target(symvers: Option<&str>, config: &str) -> Target {
     let host = Host::new(dir.path()).unwrap();
     let target = Target::load(&host, &K.parse().unwrap());
     assert!(target.resolve_alias("pci:x").is_empty());
-    // All that is asked for later is read before the directory goes.
+    // Read everything that is needed later before the directory is removed.
     let _ = (target.own(), target.keys(), target.exports(&["nobody"]));
     target
 }
@@ -64,13 +64,13 @@ fn a_module_of_another_compiler_is_safe_with_a_warning() {
         assert_eq!(findings.iter().any(|f| f.code == Code::CompilerMismatch), told, "{findings:?}");
         assert_eq!((findings.len(), Verdict::of(&findings)), (usize::from(told), Verdict::Safe));
     }
-    // Where it is not known what the kernel was built with, nothing is said.
+    // If the kernel's compiler is unknown, there is no finding.
     let unknown = verify(&Module { compiler: of("GCC: (GNU) 11.4.1"), ..module(K) }, &target(Some(SYMVERS), CONFIG), &[]);
     assert_eq!(unknown, []);
 }
 
 #[test]
-fn a_module_whose_every_crc_is_the_kernels_is_safe() {
+fn a_module_whose_crcs_are_all_the_kernels_is_safe() {
     assert_eq!(verify(&module(K), &target(Some(SYMVERS), CONFIG), &[]), []);
 }
 
@@ -111,7 +111,7 @@ fn a_module_without_symbol_versions_is_refused_where_the_kernel_checks_them() {
 }
 
 #[test]
-fn an_export_without_a_version_is_no_wrong_crc() {
+fn an_export_without_a_version_is_not_a_wrong_crc() {
     let offer = super::super::Offer { name: "bare".into(), crc: None, gpl_only: false, namespace: String::new() };
     let other = Module { name: "other".into(), offers: vec![offer], ..Module::default() };
     let t = target(Some(SYMVERS), CONFIG).with_beside([&other]);
@@ -177,7 +177,7 @@ fn signatures_are_enforced_by_the_command_line_too() {
 }
 
 #[test]
-fn a_weak_symbol_may_be_missing_but_not_of_another_version() {
+fn a_weak_symbol_may_be_missing_but_not_have_another_version() {
     let t = target(Some(SYMVERS), CONFIG);
     let mut m = module(K);
     m.imports.push(Import { name: "nobody".into(), weak: true });
@@ -194,7 +194,7 @@ fn a_module_must_not_export_what_the_kernel_exports() {
 }
 
 #[test]
-fn type_information_of_another_build_is_refused_where_the_kernel_compares_it() {
+fn type_information_of_another_build_is_refused_if_the_kernel_compares_it() {
     let mut foreign = module("6.1.0-55-amd64");
     foreign.btf = true;
     let strict = format!("{CONFIG}CONFIG_DEBUG_INFO_BTF_MODULES=y\n");

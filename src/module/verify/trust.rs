@@ -1,4 +1,4 @@
-//! Whether K believes a module's signature, and whether it insists on one (`kernel/module/signing.c`,
+//! Whether K trusts a module's signature, and whether it requires one (`kernel/module/signing.c`,
 //! `Documentation/admin-guide/module-signing.rst`).
 
 use crate::finding::{Fact, Finding};
@@ -9,9 +9,9 @@ use crate::module::target::keys::{ATTRIBUTES, EFIVARS};
 use crate::module::target::Target;
 
 const SECURE_BOOT: &str = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
-/// Set where the owner turned shim's checks off.
+/// Set if the owner disabled shim's checks.
 const MOK_STATE: &str = "MokSBStateRT-605dab50-e046-4300-abb6-3dd810dd8b23";
-/// With one of these, distributions' kernels turn enforcement on under Secure Boot.
+/// With one of these, distributions' kernels enforce signatures under Secure Boot.
 const UNDER_SECURE_BOOT: [&str; 4] = [
     "CONFIG_LOCK_DOWN_IN_EFI_SECURE_BOOT",
     "CONFIG_EFI_SECURE_BOOT_LOCK_DOWN",
@@ -22,23 +22,23 @@ const UNDER_SECURE_BOOT: [&str; 4] = [
 const OWNERS_KEYS: [&str; 3] =
     ["CONFIG_INTEGRITY_MACHINE_KEYRING", "CONFIG_INTEGRITY_PLATFORM_KEYRING", "CONFIG_LOAD_UEFI_KEYS"];
 
-/// What a module's signature is worth.
+/// How far K trusts a module's signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::module) enum Trust {
     Unsigned,
-    /// Of a key in K's own image, over this very content.
+    /// By a key in K's own image, over this content.
     Kernels,
-    /// Of a key of the firmware or the owner, over this very content.
+    /// By a key of the firmware or the owner, over this content.
     Machines,
-    /// Of a key that K does not know.
+    /// By a key that K does not know.
     Unknown,
-    /// Of a key that K knows, over something else.
+    /// By a key that K knows, over other content.
     Broken,
-    /// It cannot be told, and why.
+    /// Unknown, and why.
     Unproven(String),
 }
 
-/// Weighs a module's signature. Costly at first for a signed module (K's image is unpacked), free for an unsigned one.
+/// Checks a module's signature. Expensive at first for a signed module (K's image is decompressed), free for an unsigned one.
 pub(in crate::module) fn trust(module: &Module, target: &Target) -> Trust {
     let Some(signature) = &module.signature else { return Trust::Unsigned };
     let keys = target.keys();
@@ -58,7 +58,7 @@ pub(in crate::module) fn trust(module: &Module, target: &Target) -> Trust {
     }
 }
 
-/// Why K insists on signatures, if it does.
+/// Why K requires signatures, if it does.
 fn enforced(target: &Target) -> Option<String> {
     let set = |name: &str| target.config_set(name) == Some(true);
     for name in [
@@ -104,7 +104,7 @@ fn amazons(target: &Target) -> bool {
     target.release.as_str().contains(".amzn")
 }
 
-/// What follows from a module's signature.
+/// The findings about a module's signature.
 pub(in crate::module) fn findings(module: &Module, trust: &Trust, target: &Target) -> Vec<Finding> {
     let k = &target.release;
     let enforced = enforced(target);
@@ -143,7 +143,7 @@ pub(in crate::module) fn findings(module: &Module, trust: &Trust, target: &Targe
         Trust::Unproven(why) if target.config_set("CONFIG_MODULE_SIG") != Some(false) => {
             let detail = format!("whether the signature of {signer} fits cannot be proven: {why}");
             let remedy = format!("install the image of {k}, or build the module again without a signature");
-            // A rehearsal has no image. K's build signs its own modules only, and the machine's keys were looked at.
+            // A rehearsal has no image. K's build signs only its own modules, and the machine's keys were checked.
             let stranger = !module.intree && enforced.is_none() && image_is_missing(target);
             findings.push(if stranger {
                 Finding::new(Fact::SignatureUnprovenNotEnforced, detail, remedy)

@@ -17,36 +17,36 @@ use tempfile::TempDir;
 /// Headers need headers-common and kbuild; a chain longer than this is a mistake.
 const MAX_PACKAGES: usize = 16;
 
-/// The packages that hold a kernel's headers, downloaded and verified.
+/// The packages with a kernel's headers, downloaded and verified.
 pub struct Headers {
     packages: Packages,
-    // Only the caller can write it: what was verified is what is unpacked.
+    // Only the caller can write this directory, so the verified files are the ones that are unpacked.
     dir: TempDir,
     signed: bool,
 }
 
-/// What a package needs of the headers.
+/// A package with those of its dependencies that belong to the headers.
 enum Closure {
-    /// These packages, itself the first.
+    /// The packages, the requested one first.
     Complete(Vec<String>),
-    /// What cannot be had, and why.
+    /// What is not available, and why.
     Missing(String),
 }
 
-/// What became of a download.
+/// The result of a download.
 pub enum Download {
     /// Everything is there.
     Complete(Headers),
-    /// Something is not, and why.
+    /// Something is missing, and why.
     Missing(String),
 }
 
 impl Lists {
-    /// Downloads the headers of a kernel with what they need, within a time, and verifies them. `allow_unsigned`: what dnf would
-    /// not check the signature of either need not have one.
+    /// Downloads the headers of a kernel with their dependencies, within a time limit, and verifies them. With `allow_unsigned`, a package
+    /// may be unsigned if dnf would not check its signature either.
     ///
     /// # Errors
-    /// When nothing can be run or written, and when a package is refused; that it cannot be had is a [`Download`].
+    /// If nothing can be run or written, or a package is refused. A package that is not available is a [`Download`], not an error.
     pub fn download(&self, kernel: &KernelRelease, within: Duration, allow_unsigned: bool) -> Result<Download> {
         let names = match self.packages() {
             Packages::Apt => match self.closure(&format!("linux-headers-{kernel}"))? {
@@ -60,7 +60,7 @@ impl Lists {
         let words = std::iter::once("download").chain(names.iter().map(String::as_str));
         let mut spec = match self.packages() {
             Packages::Apt => self.apt("apt-get", words),
-            // Whatever repository has it: another that is gone does not matter.
+            // Any repository that has the package will do, so others that do not answer do not matter.
             Packages::Dnf | Packages::Yum => self.dnf(std::iter::once(DNF_LENIENT).chain(words)),
         };
         spec.dir = dir.path().to_owned();
@@ -70,7 +70,7 @@ impl Lists {
             files_of(dir.path())?.iter().filter_map(|p| Some(p.file_name()?.to_str()?.into())).collect();
         let missing = match self.packages() {
             Packages::Apt => absent(&names, &there),
-            // The repository names the file, and some leave the architecture out.
+            // The repository chooses the file's name, and some leave out the architecture.
             Packages::Dnf | Packages::Yum if there.iter().any(|file| file.ends_with(".rpm")) => Vec::new(),
             Packages::Dnf | Packages::Yum => names.clone(),
         };
@@ -84,8 +84,8 @@ impl Lists {
         Ok(Download::Missing(why(if missing.is_empty() { &names } else { &missing }, &said.text)))
     }
 
-    /// Checks the signatures of all files that were downloaded for an RPM, and renames each: what a repository calls it is no name to
-    /// hand to other programs. Says whether all are signed.
+    /// Checks the signatures of all files that were downloaded for an RPM, and renames them: names that a repository chose are not passed
+    /// to other programs. Returns whether all are signed.
     fn verify(&self, package: &str, dir: &Path, allow_unsigned: bool) -> Result<bool> {
         let repositories = self.repositories(package)?;
         let private = trust::temporary("vfguard-keys-")?;
@@ -99,7 +99,7 @@ impl Lists {
         Ok(signed)
     }
 
-    /// A package and those of its dependencies that belong to the headers; or which of them no list has.
+    /// Finds those dependencies of a package, direct or not, that belong to the headers.
     fn closure(&self, package: &str) -> Result<Closure> {
         let mut packages = vec![package.to_owned()];
         let mut at = 0;
@@ -124,20 +124,20 @@ impl Lists {
 }
 
 impl Headers {
-    /// Whose packages they are.
+    /// The package manager they are for.
     pub fn packages(&self) -> Packages {
         self.packages
     }
 
-    /// Their files.
+    /// The package files.
     ///
     /// # Errors
-    /// When their directory cannot be read.
+    /// If their directory cannot be read.
     pub fn files(&self) -> Result<Vec<PathBuf>> {
         files_of(self.dir.path())
     }
 
-    /// Whether each is signed by a key that is trusted here; else they were taken because the settings say so.
+    /// Whether all are signed by a key that is trusted here; otherwise the settings allowed unsigned ones.
     pub fn are_signed(&self) -> bool {
         self.signed
     }
@@ -148,8 +148,8 @@ fn files_of(dir: &Path) -> Result<Vec<PathBuf>> {
     fs::read_dir(dir).with_context(act)?.map(|e| Ok(e.with_context(act)?.path())).collect()
 }
 
-/// Of alternatives the first that a list has and that belongs to the headers; nothing where none does, or another package will do;
-/// the first of them where no list has any.
+/// The first alternative that is in a list and belongs to the headers. None if none belongs to the headers, or some other package satisfies
+/// the dependency; the name of the first as error if no list has any.
 fn choose(group: &[Dependency]) -> std::result::Result<Option<&String>, &String> {
     let belongs = |d: &&Dependency| d.name.starts_with("linux-headers-") || d.name.starts_with("linux-kbuild-");
     let listed = group.iter().filter(belongs).find(|d| d.listed);
@@ -160,16 +160,16 @@ fn choose(group: &[Dependency]) -> std::result::Result<Option<&String>, &String>
     }
 }
 
-/// The packages that are not among the files: `NAME_VERSION_ARCH.deb`.
+/// The packages for which there is no file `NAME_VERSION_ARCH.deb`.
 fn absent(names: &[String], files: &[String]) -> Vec<String> {
     let is = |name: &str, file: &str| file.strip_prefix(name).is_some_and(|rest| rest.starts_with('_'));
     names.iter().filter(|name| !files.iter().any(|file| is(name, file))).cloned().collect()
 }
 
-/// Why packages could not be downloaded, in the package manager's own words:
-/// `E: Failed to fetch http://host/NAME_VERSION_ARCH.deb  404  Not Found [IP: …]`.
+/// Why packages could not be downloaded, in the package manager's words: `E: Failed to fetch http://host/NAME_VERSION_ARCH.deb  404  Not
+/// Found [IP: …]`.
 fn why(missing: &[String], text: &str) -> String {
-    // apt writes a plus in an address as its code.
+    // apt writes a plus sign in a URL as %2b.
     let is = |l: &&str| {
         let plain = l.replace("%2b", "+");
         l.starts_with("E: Failed to fetch ") && missing.iter().any(|name| plain.contains(&format!("/{name}_")))
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn of_alternatives_the_first_that_is_there_is_taken() {
+    fn the_first_available_alternative_is_taken() {
         let name = |s: &str| s.to_owned();
         assert_eq!(
             choose(&group(&[("linux-headers-a", false), ("linux-headers-b", true)])),
@@ -201,12 +201,12 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_downloaded_is_named_with_the_mirrors_answer() {
+    fn a_failed_download_is_named_with_the_mirrors_answer() {
         let names = ["linux-headers-6.1.0-57-amd64", "linux-headers-6.1.0-57-common", "linux-kbuild-6.1"].map(str::to_owned);
         let files = ["linux-headers-6.1.0-57-amd64_6.1.192-3_amd64.deb", "linux-kbuild-6.1_6.1.192-3_amd64.deb"];
         let missing = absent(&names, &files.map(str::to_owned));
         assert_eq!(missing, ["linux-headers-6.1.0-57-common"]);
-        // As apt 2.6 prints it.
+        // Output of apt 2.6.
         let said = "Err:2 http://h bookworm-security/main amd64 linux-headers-6.1.0-57-common amd64 6.1.192-3\n  404  Not Found\n\
                     E: Failed to fetch http://h/pool/linux-headers-6.1.0-57-common_6.1.192-3_all.deb  404  Not Found [IP: ::1 80]\n";
         assert_eq!(why(&missing, said), "linux-headers-6.1.0-57-common could not be downloaded: 404 Not Found");

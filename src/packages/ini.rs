@@ -2,7 +2,7 @@
 
 use crate::host::Host;
 
-/// A setting of a section, in small letters; the last line counts.
+/// A setting of a section, in lower case; the last line counts.
 pub fn setting(host: &Host, file: &str, section: &str, key: &str) -> Option<String> {
     let text = host.read_text(file).unwrap_or_default();
     let mut inside = false;
@@ -19,7 +19,7 @@ pub fn setting(host: &Host, file: &str, section: &str, key: &str) -> Option<Stri
     found
 }
 
-/// Whether a section switches something on; `unset` counts where nothing is said.
+/// Whether a section enables something; `unset` is the default.
 pub fn is_on(host: &Host, file: &str, section: &str, key: &str, unset: bool) -> bool {
     setting(host, file, section, key).map_or(unset, |value| matches!(value.as_str(), "1" | "yes" | "true" | "on"))
 }

@@ -1,4 +1,4 @@
-//! Package lists that were refreshed for one rehearsal, and how that went.
+//! Package lists that are refreshed for one rehearsal, and the result of the refresh.
 //!
 //! apt: a private copy, so that neither root nor an ordinary user changes the machine's own (apt.conf(5), apt-get(8)).
 //! dnf: its own cache as root; an ordinary user's dnf keeps one of its own (dnf.conf(5), dnf5-caching(7)).
@@ -18,28 +18,30 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
-/// Refreshing all lists: 30 MB for each repository that was never looked at; a mirror that is silent is given up.
+/// Time for refreshing all lists: 30 MB for each repository that was never read before; a mirror that does not answer is abandoned.
 const REFRESH: Duration = Duration::from_secs(300);
-/// A look into lists that are there.
+/// Time for a query of existing lists.
 const LOOK: Duration = Duration::from_secs(120);
-/// Output that is read: a listing of 64 packages takes some 30 KB.
+/// The most output that is read: a listing of 64 packages takes some 30 KB.
 const MAX_OUTPUT: u64 = 8 << 20;
-/// Lists that are copied; Debian's take 30 MB, with all that apt-file wants half a gigabyte. What is left out is fetched anew.
+/// The most bytes of lists that are copied; Debian's take 30 MB, with all that apt-file needs half a gigabyte. Lists that are left out are
+/// downloaded again.
 const MAX_COPIED: u64 = 1 << 30;
-/// A reason is one line of a report.
+/// A reason is a single line of a report.
 const MAX_REASON: usize = 200;
-/// Kernels that dnf is asked for: the newest may be listed before its package is there.
+/// The number of kernels that dnf lists: the newest may be listed before its package is available.
 const DNF_KERNELS: &str = "--latest-limit=4";
-/// Fedora's settings have dnf leave out a repository that does not answer, without a word of it and with exit code 0.
+/// By Fedora's settings, dnf silently leaves out a repository that does not answer, and exits with 0.
 const DNF_STRICT: &str = "--setopt=*.skip_if_unavailable=0";
 pub(super) const DNF_LENIENT: &str = "--setopt=*.skip_if_unavailable=1";
 
 const APT_LISTS: &str = "/var/lib/apt/lists";
 const DNF_CACHES: [&str; 2] = ["/var/cache/dnf", "/var/cache/libdnf5"];
 
-/// Comes after the machine's own settings, so that none of them lets a repository through whose index is not signed: only `trusted=yes`
-/// and `allow-insecure=yes` of a line in sources.list do, which name that one repository. The machine's hooks are for its own lists; nothing is installed, so descriptions in the user's
-/// language are of no use. apt's own download user cannot enter this private directory, so apt downloads as the caller.
+/// These settings come after the machine's own, so that none of those accepts a repository whose index is not signed: only `trusted=yes`
+/// and `allow-insecure=yes` of a line in sources.list do, which name that one repository. The machine's hooks are for its own lists.
+/// Nothing is installed, so descriptions in the user's language are not needed. apt's own download user cannot enter this private
+/// directory, so apt downloads as the caller.
 const APT_CONF: &str = "#clear APT::Update;\n\
     APT::Update::Error-Mode \"any\";\n\
     APT::Sandbox::User \"root\";\n\
@@ -50,18 +52,18 @@ const APT_CONF: &str = "#clear APT::Update;\n\
     Acquire::Languages \"none\";\n\
     Dir::Cache::srcpkgcache \"\";\n";
 
-/// Proxy settings of the session; without them the package manager may reach nothing.
+/// Proxy settings of the session; without them the package manager may not reach any repository.
 const PROXIES: [&str; 8] =
     ["http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
 
-/// How fresh package lists are; never silently old.
+/// How fresh package lists are, so that old ones are never used silently.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Freshness {
-    /// All of them were refreshed just now.
+    /// All lists were refreshed just now.
     pub refreshed: bool,
-    /// Some of them were.
+    /// Some of them were refreshed.
     pub in_part: bool,
-    /// Days since the newest of those that are used instead was published; nothing where that is not known, or refreshed.
+    /// Days since the newest of the old lists was published; none if unknown, or if all were refreshed.
     pub age_days: Option<u64>,
     /// Why they could not be refreshed.
     pub why: Option<String>,
@@ -81,18 +83,18 @@ impl std::fmt::Display for Freshness {
     }
 }
 
-/// What a program printed.
+/// The output of a program.
 pub(super) struct Said {
-    /// It succeeded.
+    /// Whether it succeeded.
     pub(super) ok: bool,
     /// Its stdout and stderr.
     pub(super) text: String,
 }
 
-/// Package lists that were refreshed just now, or the machine's as they are where that was not possible.
+/// Package lists that were refreshed just now, or the machine's present ones if that was not possible.
 pub struct Lists {
     packages: Packages,
-    // apt's lists and cache, what dnf keeps for an ordinary user, and the output of whatever runs.
+    // apt's lists and cache, dnf's cache for an ordinary user, and the output of the programs.
     dir: TempDir,
     freshness: Freshness,
     // dnf's answer to the query that refreshed its lists.
@@ -100,10 +102,10 @@ pub struct Lists {
 }
 
 impl Lists {
-    /// Refreshes the lists of a package manager. That it is not possible is told by [`Lists::freshness`].
+    /// Refreshes the lists of a package manager. A failure is reported by [`Lists::freshness`].
     ///
     /// # Errors
-    /// When there are no lists at all, or nothing can be run.
+    /// If there are no lists at all, or nothing can be run.
     pub fn refresh(packages: Packages) -> Result<Lists> {
         let dir = tempfile::Builder::new()
             .prefix("vfguard-lists-")
@@ -123,12 +125,12 @@ impl Lists {
         &self.freshness
     }
 
-    /// Whose they are.
+    /// The package manager of the lists.
     pub(super) fn packages(&self) -> Packages {
         self.packages
     }
 
-    /// What dnf offers.
+    /// The kernels that dnf offers.
     pub(super) fn dnf_kernels(&self) -> &[KernelRelease] {
         &self.kernels
     }
@@ -143,7 +145,7 @@ impl Lists {
         let said = self.ask(spec)?;
         if !said.ok || offer::update_complains(&said.text) {
             let why = reason(&said.text);
-            // Of the repositories that are configured now; those of others may lie there too.
+            // Only lists of repositories that are configured now; lists of others may be there too.
             let targets =
                 self.ask(self.apt("apt-get", ["indextargets", "--format", "$(FILENAME)", "Created-By: Packages"]))?;
             let any = targets.text.lines().any(|file| Path::new(file.trim()).exists());
@@ -167,7 +169,7 @@ impl Lists {
             let mut spec = self.dnf(["--refresh", how].into_iter().chain(query));
             spec.limit = REFRESH;
             if !geteuid().is_root() {
-                // An ordinary user's dnf5 would copy root's lists, however old, and count them as fresh.
+                // An ordinary user's dnf5 would copy root's lists, even old ones, and take them for fresh.
                 let mut elsewhere = OsString::from("--setopt=system_cachedir=");
                 elsewhere.push(self.dir.path().join("none"));
                 spec.args.push(elsewhere);
@@ -180,7 +182,7 @@ impl Lists {
             return Ok(self);
         }
         let why = reason(&strict.text);
-        // One repository that is gone is not to keep the others old.
+        // One repository that does not answer should not keep the others from being refreshed.
         let lenient = refresh(DNF_LENIENT)?;
         let kernels = offer::dnf_kernels(&lenient.text);
         if lenient.ok && !kernels.is_empty() {
@@ -208,7 +210,7 @@ impl Lists {
         self.dir.path().join("apt.conf")
     }
 
-    /// apt-get or apt-cache on these lists.
+    /// The command for apt-get or apt-cache on these lists.
     pub(super) fn apt<'a>(&self, program: &str, args: impl IntoIterator<Item = &'a str>) -> Spec {
         let setting = |name: &str, file: &str| {
             let mut setting = OsString::from(format!("{name}="));
@@ -224,7 +226,7 @@ impl Lists {
         spec
     }
 
-    /// dnf on these lists.
+    /// The command for dnf on these lists.
     pub(super) fn dnf<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Spec {
         let mut spec = Spec::new("dnf", ["-q"], LOOK);
         spec.args.extend(args.into_iter().map(Into::into));
@@ -238,7 +240,7 @@ impl Lists {
         spec
     }
 
-    /// Runs a program and reads what it prints.
+    /// Runs a program and reads its output.
     pub(super) fn ask(&self, mut spec: Spec) -> Result<Said> {
         let log = self.dir.path().join("said");
         files::remove(&log)?;
@@ -254,19 +256,19 @@ impl Lists {
     }
 }
 
-/// The names in a directory that can be read.
+/// The names in a directory, if it can be read.
 fn names(dir: &Path) -> impl Iterator<Item = OsString> {
     fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name())
 }
 
-/// Lists that are as old as the newest of these files.
+/// The state of lists as old as the newest of these files.
 fn old(in_part: bool, why: String, files: impl Iterator<Item = PathBuf>) -> Freshness {
     let newest = files.filter_map(|file| file.metadata().ok()?.modified().ok()).max();
     let age = newest.and_then(|time| SystemTime::now().duration_since(time).ok());
     Freshness { refreshed: false, in_part, age_days: age.map(|age| age.as_secs() / (24 * 3600)), why: Some(why) }
 }
 
-/// Copies the lists that are there and readable. They keep their times: apt asks a mirror for what is newer than that.
+/// Copies the readable lists. They keep their times, since apt asks a mirror only for newer ones.
 fn copy_lists(from: &Path, to: &Path) -> Result<()> {
     let mut left = MAX_COPIED;
     for name in names(from) {
@@ -288,8 +290,8 @@ fn proxies() -> Vec<(OsString, OsString)> {
     PROXIES.iter().filter_map(|name| Some((name.into(), std::env::var_os(name)?))).collect()
 }
 
-/// Why a package manager failed: the first error that it printed, else its last line; one line, without the addresses that a host
-/// name stood for.
+/// Why a package manager failed: the first error that it printed, else its last line. It is a single line without the addresses to which a
+/// host name was resolved.
 pub(super) fn reason(text: &str) -> String {
     let marked = |marks: &[&str]| text.lines().find_map(|l| marks.iter().find_map(|m| l.strip_prefix(m)));
     let line = marked(&["E: ", "Error: "]).or_else(|| marked(&["W: ", "Warning: "]));
@@ -303,7 +305,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_fresh_lists_are_is_one_line() {
+    fn the_freshness_of_lists_is_shown_in_one_line() {
         let lists = |in_part, age_days| Freshness { refreshed: false, in_part, age_days, why: Some("no route".into()) };
         let fresh = Freshness { refreshed: true, in_part: false, age_days: None, why: None };
         assert_eq!(fresh.to_string(), "refreshed just now");
@@ -316,7 +318,7 @@ mod tests {
 
     #[test]
     fn the_reason_is_the_first_error() {
-        // As apt 2.6 prints it.
+        // Output of apt 2.6.
         let text = "Err:1 http://h/d bookworm InRelease\n  Could not connect to h:80 (192.0.2.1). - connect (111: Connection refused)\n\
                     E: Failed to fetch http://h/d/dists/bookworm/InRelease  Could not connect [IP: 192.0.2.1 80]\n\
                     E: Some index files failed to download. They have been ignored, or old ones used instead.\n";
@@ -339,7 +341,7 @@ mod tests {
         assert_eq!(to.path().join("a_Release").metadata().unwrap().modified().unwrap(), then);
         let age = old(false, String::new(), [to.path().join("a_Release"), to.path().join("none")].into_iter());
         assert_eq!(age.age_days, Some(9));
-        // A machine without lists has none to copy.
+        // A machine without lists has nothing to copy.
         copy_lists(&from.path().join("absent"), to.path()).unwrap();
     }
 }

@@ -1,5 +1,5 @@
-//! The machine's own package manager, asked for the headers of a kernel: which are offered, a verified copy of them ([`Lists`]), or
-//! the command that installs them.
+//! The machine's own package manager as a source of kernel headers: which are offered, a verified copy of them ([`Lists`]), or the command
+//! that installs them.
 
 mod headers;
 pub mod ini;
@@ -21,12 +21,12 @@ use anyhow::Result;
 use std::path::Path;
 use std::time::Duration;
 
-/// Refreshing the machine's own lists, with whatever else its `apt-get update` does.
+/// Time for refreshing the machine's own lists, with everything else that its `apt-get update` does.
 const REFRESH: Duration = Duration::from_secs(900);
-/// How long their installation is waited for; it is not cut short then, nor when vfguard is killed.
+/// How long the installation is waited for. It is not aborted after that, nor when vfguard is killed.
 const INSTALL: Duration = Duration::from_secs(1800);
 
-/// rpm's databases, whichever backend.
+/// rpm's databases, for every backend.
 pub const RPMDB: [&str; 6] = [
     "/usr/lib/sysimage/rpm/rpmdb.sqlite",
     "/var/lib/rpm/rpmdb.sqlite",
@@ -47,7 +47,7 @@ pub enum Packages {
     Yum,
 }
 
-/// What a system's packages are.
+/// The package format of a system.
 #[derive(Clone, Copy)]
 enum Family {
     Deb,
@@ -55,7 +55,7 @@ enum Family {
 }
 
 impl Family {
-    /// By os-release(5).
+    /// From os-release(5).
     fn named(host: &Host) -> Option<Family> {
         let text = os_release::text(host)?;
         let like = format!("{} {}", os_release::value(&text, "ID"), os_release::value(&text, "ID_LIKE"));
@@ -66,7 +66,8 @@ impl Family {
         })
     }
 
-    /// dpkg is a package of the system that it keeps, and of no other; of rpm it is enough to have a database then.
+    /// A dpkg database that lists dpkg itself belongs to a Debian system, and no other does. For rpm it is then enough that a database
+    /// exists.
     fn of_database(host: &Host) -> Option<Family> {
         if host.exists("/var/lib/dpkg/info/dpkg.list") {
             return Some(Family::Deb);
@@ -76,9 +77,8 @@ impl Family {
 }
 
 impl Packages {
-    /// The one whose packages a machine is made of. Which programs are installed says little: Fedora offers apt, Debian dnf and rpm.
-    /// The distribution's own word counts first, then which package database knows its own manager or the system's files, and only
-    /// where neither is there, the programs.
+    /// The package manager of a machine's own packages. The installed programs say little: Fedora offers apt, Debian offers dnf and rpm. So
+    /// os-release counts first, then the package database, and only if neither decides, the programs.
     pub fn of(host: &Host) -> Option<Packages> {
         let has = |program: &str| {
             let live = host.is_live() && command::find(program).is_some();
@@ -93,10 +93,10 @@ impl Packages {
         }
     }
 
-    /// The one of the machine that vfguard runs on, whatever root it looks at.
+    /// The package manager of the machine that vfguard runs on, even if it examines another root.
     ///
     /// # Errors
-    /// When there is none that is known.
+    /// If there is no known one.
     pub fn here() -> Result<Packages> {
         Packages::of(&Host::new(Path::new("/"))?).ok_or_else(|| {
             advise(
@@ -106,7 +106,7 @@ impl Packages {
         })
     }
 
-    /// What a person types to install packages, by the names that each family has for them.
+    /// The command by which a person installs packages, with each family's package names.
     pub fn line(self, deb: &str, rpm: &str) -> String {
         match self {
             Packages::Apt => format!("apt-get install {deb}"),
@@ -115,7 +115,7 @@ impl Packages {
         }
     }
 
-    /// The command that installs the headers of a kernel. Each kernel-devel, whatever its name (kernel6.12-devel, kernel-rt-devel,
+    /// The command that installs the headers of a kernel. Every kernel-devel package, whatever its name (kernel6.12-devel, kernel-rt-devel,
     /// kernel-uek-devel), provides `kernel-devel-uname-r = K`.
     pub fn install_headers(self, kernel: &KernelRelease) -> Spec {
         let provided = format!("kernel-devel-uname-r = {kernel}");
@@ -128,17 +128,17 @@ impl Packages {
                 spec.env.push(("DEBIAN_FRONTEND".into(), "noninteractive".into()));
                 spec
             }
-            // The lists that dnf keeps for two days may be older than the kernel.
+            // The lists, which dnf keeps for two days, may be older than the kernel.
             Packages::Dnf => Spec::new("dnf", ["-y", "--refresh", "install", &provided], INSTALL),
             Packages::Yum => Spec::new("yum", ["-y", "install", &provided], INSTALL),
         };
-        // A transaction that is cut short leaves half a package, and a package manager that refuses to work.
+        // An aborted transaction leaves a half-installed package, and a package manager that refuses to work.
         spec.outlives = true;
         spec
     }
 
-    /// The command that brings the package lists up to date, where [`Packages::install_headers`] does not do so itself: they may be
-    /// older than the kernel, or name what the mirror has no more.
+    /// The command that refreshes the package lists, if [`Packages::install_headers`] does not do so itself: they may be older than the
+    /// kernel, or name packages that the mirror no longer has.
     pub fn refresh(self) -> Option<Spec> {
         match self {
             Packages::Apt => Some(Spec::new("apt-get", ["-q", "-o", "DPkg::Lock::Timeout=600", "update"], REFRESH)),
@@ -146,7 +146,7 @@ impl Packages {
         }
     }
 
-    /// Whether what [`Packages::install_headers`] printed says that no repository has them: another try would be in vain.
+    /// Whether the output of [`Packages::install_headers`] says that no repository has the headers, so that another try would be useless.
     pub fn says_absent(self, output: &str) -> bool {
         let words: &[&str] = match self {
             Packages::Apt => &["Unable to locate package", "has no installation candidate", "Couldn't find any package"],
@@ -157,7 +157,7 @@ impl Packages {
     }
 }
 
-/// yum 3 downloads only with a plugin that may not be there.
+/// yum 3 can only download with a plugin that may not be installed.
 fn no_download() -> anyhow::Error {
     advise(
         "yum 3 does not download packages without installing them",
@@ -169,9 +169,9 @@ fn no_download() -> anyhow::Error {
 mod tests {
     use super::*;
 
-    /// Each machine has the files that are named, and by its own word it is what the first column says.
+    /// Each machine has the files that are named; its os-release has the ID in the first column.
     #[test]
-    fn the_one_whose_packages_the_system_is_made_of_is_taken_whatever_else_is_installed() {
+    fn the_package_manager_of_the_systems_own_packages_is_chosen_whatever_else_is_installed() {
         let (apt, dnf, yum) = ("usr/bin/apt-get", "usr/bin/dnf", "usr/bin/yum");
         let (dpkg, rpmdb) = ("var/lib/dpkg/info/dpkg.list", "var/lib/rpm/rpmdb.sqlite");
         let old = "var/lib/rpm/Packages";
@@ -208,7 +208,7 @@ mod tests {
             }
             assert_eq!(Packages::of(&host), expected, "{what}");
         }
-        // An empty database is no one's.
+        // An empty database belongs to no system.
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         host.write_atomic("/var/lib/rpm/rpmdb.sqlite", b"", 0o644).unwrap();
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_asked_for_by_what_they_provide_and_their_absence_is_understood() {
+    fn headers_are_requested_by_what_they_provide_and_their_absence_is_recognised() {
         let kernel: KernelRelease = "6.12.20-23.97.amzn2023.x86_64".parse().unwrap();
         let provided = "kernel-devel-uname-r = 6.12.20-23.97.amzn2023.x86_64";
         for packages in [Packages::Dnf, Packages::Yum] {
@@ -228,7 +228,7 @@ mod tests {
             .install_headers(&kernel)
             .line()
             .ends_with(" install linux-headers-6.12.20-23.97.amzn2023.x86_64"));
-        // As dnf 4.14 prints it.
+        // Output of dnf 4.14.
         assert!(
             Packages::Dnf.says_absent("No match for argument: kernel-devel-uname-r = 9\nError: Unable to find a match: …\n")
         );

@@ -1,5 +1,4 @@
-//! Which kernels a package manager offers headers of, newest first. The formats are those of
-//! apt-cache(8), apt-get(8) and dnf(8).
+//! For which kernels a package manager offers headers, newest first. The formats are those of apt-cache(8), apt-get(8) and dnf(8).
 
 use super::lists::{reason, Lists};
 use super::Packages;
@@ -10,24 +9,24 @@ use std::collections::BTreeSet;
 
 /// The metapackages that depend on the headers of the distribution's own kernel: Debian's, Ubuntu's.
 const METAPACKAGES: [&str; 2] = ["linux-headers-amd64", "linux-headers-generic"];
-/// Kernels of one series that are looked at; Debian keeps some ten.
+/// The most kernels of one series; Debian keeps some ten.
 const MAX_KERNELS: usize = 64;
 const PREFIX: &str = "linux-headers-";
 
-/// The kernels whose headers are on offer.
+/// The kernels whose headers are offered.
 pub struct Offer {
     /// Newest first.
     pub kernels: Vec<KernelRelease>,
-    /// The kernel that an update installs, where a metapackage names it.
+    /// The kernel that an update installs, if a metapackage names it.
     pub update_installs: Option<KernelRelease>,
 }
 
 impl Lists {
-    /// What is on offer: of apt's the kernels of the series and flavour of the distribution's own one. Its metapackage names it,
+    /// The offered kernels; with apt those of the series and flavour of the distribution's own kernel. Its metapackage names that kernel,
     /// but lags behind an upload by hours or days.
     ///
     /// # Errors
-    /// When the lists name none.
+    /// If the lists name no kernel.
     pub fn offer(&self) -> Result<Offer> {
         let offer = match self.packages() {
             Packages::Apt => self.apt_offer()?,
@@ -61,13 +60,13 @@ impl Lists {
         Ok(Offer { kernels: kernels.collect(), update_installs: Some(own) })
     }
 
-    /// What a package depends on, each with its alternatives; nothing where no list names the package.
+    /// The dependencies of a package, each with its alternatives; none if no list has the package.
     pub(super) fn depends(&self, package: &str) -> Result<Option<Vec<Vec<Dependency>>>> {
         let said = self.lookup("apt-cache", ["depends", "--no-recommends", "--no-suggests", package])?;
         Ok(said.map(|text| dependencies(&text)))
     }
 
-    /// What apt-cache answers; nothing where it knows no such package.
+    /// The answer of apt-cache; none if it does not know the package.
     fn lookup<'a>(&self, program: &str, args: impl IntoIterator<Item = &'a str>) -> Result<Option<String>> {
         let said = self.ask(self.apt(program, args))?;
         if said.ok {
@@ -84,12 +83,12 @@ impl Lists {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Dependency {
     pub(super) name: String,
-    /// A list has a package of that name.
+    /// Whether a list has a package of that name.
     pub(super) listed: bool,
 }
 
 impl Dependency {
-    /// The kernel whose headers it is.
+    /// The kernel to which these headers belong.
     fn kernel(&self) -> Option<KernelRelease> {
         kernel(&self.name)
     }
@@ -103,7 +102,7 @@ fn release(text: &str) -> Option<KernelRelease> {
     text.starts_with(|c: char| c.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-/// Of `apt-cache depends`: `  Depends: A`, ` |Depends: A` where the next line is an alternative, `<A>` for a name without a package.
+/// Parses `apt-cache depends`: `  Depends: A`, ` |Depends: A` if the next line is an alternative, `<A>` for a name without a package.
 fn dependencies(text: &str) -> Vec<Vec<Dependency>> {
     let mut groups = Vec::new();
     let mut group = Vec::new();
@@ -128,7 +127,8 @@ fn of_the_series(own: &KernelRelease, names: &str) -> Vec<KernelRelease> {
     same.collect::<BTreeSet<_>>().into_iter().rev().take(MAX_KERNELS).collect()
 }
 
-/// A release without the numbers after the first two: `6.1.#-#-amd64`, `6.12.#+deb12-amd64`. A number that ends a word is part of it.
+/// A release without its numbers after the first two: `6.1.#-#-amd64`, `6.12.#+deb12-amd64`. A number at the end of a word belongs to the
+/// word.
 fn series(release: &str) -> String {
     let (mut out, mut numbers, mut rest) = (String::new(), 0, release);
     while let Some(c) = rest.chars().next() {
@@ -146,7 +146,8 @@ fn series(release: &str) -> String {
     out
 }
 
-/// The packages of `apt-cache policy` whose candidate some repository has; what is only installed cannot be downloaded.
+/// The packages in the output of `apt-cache policy` whose candidate is in a repository; a version that is only installed cannot be
+/// downloaded.
 fn on_offer(policy: &str) -> BTreeSet<String> {
     let mut offered = BTreeSet::new();
     let (mut package, mut candidate, mut at_candidate) = ("", "", false);
@@ -156,12 +157,12 @@ fn on_offer(policy: &str) -> BTreeSet<String> {
         match (indent, words.as_slice()) {
             (0, [name]) => (package, candidate, at_candidate) = (name.trim_end_matches(':'), "", false),
             (_, ["Candidate:", version]) => candidate = version,
-            // `        500 http://host suite/component arch Packages`, or the file of what is installed.
+            // `        500 http://host suite/component arch Packages`, or the status file for an installed version.
             (7.., [_, place, ..]) if at_candidate && !place.starts_with('/') => {
                 offered.insert(package.to_owned());
             }
             (7.., _) => {}
-            // `     VERSION PRIORITY`, or ` *** VERSION PRIORITY` where it is installed.
+            // `     VERSION PRIORITY`, or ` *** VERSION PRIORITY` if it is installed.
             (1..=6, [version, _, ..]) => at_candidate = *version == candidate,
             _ => {}
         }
@@ -169,19 +170,19 @@ fn on_offer(policy: &str) -> BTreeSet<String> {
     offered
 }
 
-/// The kernels of a dnf query, newest first.
+/// The kernels in the answer to a dnf query, newest first.
 pub(super) fn dnf_kernels(text: &str) -> Vec<KernelRelease> {
     text.lines().filter_map(|l| release(l.trim())).collect::<BTreeSet<_>>().into_iter().rev().collect()
 }
 
-/// Whether `apt-get update`, which used to end well all the same, says that something could not be fetched.
+/// Whether `apt-get update`, which older versions end with success anyway, reports that something could not be downloaded.
 pub(super) fn update_complains(text: &str) -> bool {
     let marks = ["Err:", "W: Failed to fetch", "W: Some index files failed"];
     text.lines().any(|l| marks.iter().any(|m| l.starts_with(m)))
 }
 
-/// Whether some repository is up to date after an `apt-get update` that failed: its Release file was had (`Hit:`, `Get:`), and nothing
-/// of it was not (`Err:`). The lines are `Hit:1 URL SUITE InRelease` and `Err:2 URL SUITE/main amd64 Packages`.
+/// Whether some repository is up to date after an `apt-get update` that failed: its Release file was downloaded or unchanged (`Hit:`,
+/// `Get:`), and none of its files failed (`Err:`). The lines are `Hit:1 URL SUITE InRelease` and `Err:2 URL SUITE/main amd64 Packages`.
 pub(super) fn updated_in_part(text: &str) -> bool {
     let lines = |marks: &'static [&'static str]| {
         text.lines().filter(move |l| marks.iter().any(|m| l.starts_with(m))).filter_map(|l| {
@@ -198,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_series_is_all_but_the_numbers_after_the_first_two() {
+    fn a_series_is_a_release_without_the_numbers_after_the_first_two() {
         for (a, b, same) in [
             ("6.1.0-56-amd64", "6.1.0-57-amd64", true),
             ("6.12.117+deb12-amd64", "6.12.118+deb12-amd64", true),
@@ -231,8 +232,8 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_repository_has_is_on_offer() {
-        // As apt 2.6 prints it.
+    fn only_packages_in_a_repository_are_offered() {
+        // Output of apt 2.6.
         let policy = "\
 linux-headers-6.1.0-57-amd64:
   Installed: (none)
@@ -273,7 +274,7 @@ linux-headers-6.1.0-54-amd64:
     }
 
     #[test]
-    fn alternatives_are_told_from_further_dependencies() {
+    fn alternatives_are_distinguished_from_further_dependencies() {
         let text =
             "linux-headers-6.12.117+deb12-amd64\n  Depends: linux-base\n  Depends: <linux-headers-6.12.117+deb12-common>\n\
                     \x20|Depends: linux-image-6.12.117+deb12-amd64\n  Depends: linux-image-6.12.117+deb12-amd64-unsigned\n\
@@ -289,27 +290,27 @@ linux-headers-6.1.0-54-amd64:
             ]
         );
         assert!(groups[0][0].listed && !groups[1][0].listed);
-        // What the metapackage names counts, whether it is there or not.
+        // The kernel that the metapackage names counts, whether or not it is available.
         let own = dependencies("linux-headers-amd64\n  Depends: <linux-headers-6.1.0-56-amd64>\n");
         assert_eq!(own[0][0].kernel().unwrap().as_str(), "6.1.0-56-amd64");
     }
 
     #[test]
-    fn what_dnf_says_beside_its_answer_is_no_kernel() {
+    fn other_output_of_dnf_is_not_a_kernel() {
         let text = "Updating\nRepository x is listed more than once\n5.14.0-80.el9.x86_64\n\n5.14.0-553.el9.x86_64\n";
         let kernels: Vec<String> = dnf_kernels(text).iter().map(ToString::to_string).collect();
         assert_eq!(kernels, ["5.14.0-553.el9.x86_64", "5.14.0-80.el9.x86_64"]);
     }
 
     #[test]
-    fn a_repository_is_up_to_date_only_where_nothing_of_it_failed() {
+    fn a_repository_is_up_to_date_only_if_none_of_its_files_failed() {
         let good = "Hit:1 http://a/debian bookworm InRelease\n";
         let other =
             "Get:2 http://b bookworm InRelease [3 kB]\nErr:3 http://b bookworm/main amd64 Packages\n  404  Not Found\n";
         assert!(!update_complains(good) && update_complains(other));
         assert!(update_complains("W: Failed to fetch http://a/debian/dists/x/InRelease  Something\n"));
         assert!(!updated_in_part(other) && updated_in_part(&format!("{good}{other}")));
-        // Another suite of the same address is another repository.
+        // Another suite of the same URL is another repository.
         assert!(updated_in_part("Hit:1 http://a bookworm InRelease\nErr:2 http://a bookworm-updates InRelease\n"));
         assert!(!updated_in_part("Ign:1 http://a ./ InRelease\nErr:2 http://a ./ Release\n"));
     }

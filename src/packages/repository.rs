@@ -1,24 +1,24 @@
-//! Which repositories offer a package, and what dnf's settings say about signatures there (dnf.conf(5)). dnf itself is asked: main
-//! settings, overrides and variables such as `$releasever` count as they do for dnf.
+//! Which repositories offer a package, and their signature settings in dnf (dnf.conf(5)). dnf itself is asked, so that main settings,
+//! overrides and variables such as `$releasever` have their effect.
 
 use super::lists::{reason, Lists, DNF_LENIENT};
 use crate::error::advise;
 use anyhow::Result;
 use std::path::PathBuf;
 
-/// Comes before the name of a repository, so that no line of a warning is taken for one.
+/// Printed before the name of a repository, so that a line of a warning is not taken for one.
 const MARK: &str = "offered-by ";
 
-/// The repositories that offer a package, together: any of them may be the one that it came from.
+/// The repositories that offer a package, together: it may come from any of them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Repositories {
     /// Their names.
     pub(super) ids: Vec<String>,
-    /// Not one of them has its packages' signatures checked.
+    /// Whether none of them has its packages' signatures checked.
     pub(super) unchecked: bool,
     /// Files with their keys.
     pub(super) keys: Vec<PathBuf>,
-    /// Keys that would have to be fetched.
+    /// Keys that would have to be downloaded.
     pub(super) remote: Vec<String>,
 }
 
@@ -35,7 +35,7 @@ impl Lists {
     /// The repositories that offer a package.
     ///
     /// # Errors
-    /// When dnf does not name one, or does not tell its settings.
+    /// If dnf does not name one, or does not show its settings.
     pub(super) fn repositories(&self, package: &str) -> Result<Repositories> {
         let format = format!("{MARK}%{{repoid}}\\n");
         let said = self.ask(self.dnf([DNF_LENIENT, "repoquery", "--qf", &format, package]))?;
@@ -53,7 +53,7 @@ impl Lists {
         Ok(all)
     }
 
-    /// The settings of a repository, `KEY = VALUE` in each line. dnf 4 and dnf 5 have different options for that.
+    /// The settings of a repository, one `KEY = VALUE` per line. dnf 4 and dnf 5 have different options for that.
     fn settings(&self, id: &str) -> Result<String> {
         let four = self.ask(self.dnf(["config-manager", "--dump", id]))?;
         if four.ok && value(&four.text, "baseurl").is_some() {
@@ -73,7 +73,7 @@ impl Lists {
 
 impl Repositories {
     fn add(&mut self, id: &str, settings: &str) {
-        // dnf 5 calls it pkg_gpgcheck and keeps the old name beside it.
+        // dnf 5 calls it pkg_gpgcheck and also keeps the old name.
         let off = |key| value(settings, key).map(|v| matches!(v.to_lowercase().as_str(), "0" | "no" | "false" | "off"));
         let off: Vec<bool> = ["gpgcheck", "pkg_gpgcheck"].into_iter().filter_map(off).collect();
         self.unchecked &= !off.is_empty() && off.iter().all(|off| *off);
@@ -98,7 +98,7 @@ fn ids(text: &str) -> Vec<String> {
     ids
 }
 
-/// A setting in what dnf dumps.
+/// A setting in dnf's dump.
 fn value<'a>(settings: &'a str, key: &str) -> Option<&'a str> {
     settings.lines().filter_map(|l| l.split_once('=')).find(|(k, _)| k.trim() == key).map(|(_, v)| v.trim())
 }
@@ -122,7 +122,7 @@ mod tests {
             all.add("a", settings);
             assert_eq!(all.unchecked, unchecked, "{settings}");
         }
-        // Another one that offers the same package and checks it.
+        // Another repository offers the same package and checks it.
         let mut all = Repositories { unchecked: true, ..Repositories::default() };
         all.add("a", "gpgcheck = 0\n");
         all.add("b", "gpgcheck = 1\n");
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_files_or_have_to_be_fetched() {
+    fn keys_are_files_or_have_to_be_downloaded() {
         let mut all = Repositories::default();
         all.add("a", "gpgkey = file:///etc/pki/a, file:/etc/pki/b https://h/c\n");
         assert_eq!(all.keys, [PathBuf::from("/etc/pki/a"), PathBuf::from("/etc/pki/b")]);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warning_is_no_repository() {
+    fn a_warning_is_not_taken_for_a_repository() {
         assert_eq!(ids("Warning:x\noffered-by a\n-rf\noffered-by -rf\noffered-by a\noffered-by b\n"), ["a", "b"]);
     }
 }

@@ -1,13 +1,13 @@
-//! Whether a downloaded RPM is signed by a key that this machine trusts: by rpmkeys(8) with a keyring of its own, so that the
-//! machine's is neither changed nor needed. Neither dnf 4 nor dnf 5 looks at the signature of what it only downloads.
+//! Whether a downloaded RPM is signed by a key that this machine trusts. rpmkeys(8) checks it with a separate keyring, so that the
+//! machine's own is neither changed nor needed. Neither dnf 4 nor dnf 5 checks the signature of a package that it only downloads.
 //!
-//! rpm 4.14 and later refuse what is not signed if `_pkgverify_level` asks for that; before, an unsigned package is fine to rpm. So the
-//! lines of `--checksig -v` are read as well, which have looked the same since 4.4:
+//! rpm 4.14 and later refuse an unsigned package if `_pkgverify_level` requires a signature; earlier versions accept it. So the lines of
+//! `--checksig -v` are read as well, whose format has been the same since 4.4:
 //!
 //! ```text
 //! FILE:
 //!     Header V4 RSA/SHA512 Signature, key ID 71567ce2: OK         NOKEY, NOTFOUND, BAD
-//!     Payload SHA256 digest: OK                                   the header holds it
+//!     Payload SHA256 digest: OK                                   stored in the header
 //!     V4 RSA/SHA256 Signature, key ID 71567ce2: OK                header and payload; none since 4.14 or so
 //!     MD5 digest: OK                                              proves nothing: anyone can make it
 //! ```
@@ -24,9 +24,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// One call of rpm: a package of 100 MB takes a second.
+/// Time for one call of rpm: a package of 100 MB takes a second.
 const LIMIT: Duration = Duration::from_secs(120);
-/// A file of keys; Fedora's with all releases takes 40 kB.
+/// The size of a file of keys; Fedora's with all releases takes 40 kB.
 const MAX_KEYS: u64 = 1 << 20;
 /// More keys than any machine has.
 const MAX_KEY_COUNT: usize = 200;
@@ -36,30 +36,30 @@ const END: &str = "-----END PGP PUBLIC KEY BLOCK-----";
 /// What is wrong with a package's signature.
 #[derive(Debug, PartialEq, Eq)]
 enum Fault {
-    /// It has none.
+    /// It has no signature.
     Unsigned,
-    /// It has one of a key that is not in the keyring; what rpm says about it.
+    /// It is signed by a key that is not in the keyring; with rpm's message.
     UnknownKey(String),
-    /// Anything else: the package is not what was signed, or cannot be read.
+    /// Anything else: the package was changed after it was signed, or cannot be read.
     Bad(String),
 }
 
 /// Keys that this machine trusts.
 pub(super) struct Keyring {
-    // rpm's database, which nobody else can write.
+    // rpm's database, which only this process can write.
     database: PathBuf,
 }
 
 impl Keyring {
-    /// rpm's own keys, and those that the repositories name as files.
+    /// rpm's own keys, and the key files that the repositories name.
     ///
     /// # Errors
-    /// When rpm cannot be run or files cannot be written. A key that rpm does not take is left out.
+    /// If rpm cannot be run or files cannot be written. A key that rpm does not accept is left out.
     pub(super) fn new(lists: &Lists, repositories: &Repositories, dir: &Path) -> Result<Keyring> {
         let keyring = Keyring { database: dir.join("keys") };
         files::create_dirs(&keyring.database, 0o700)?;
         let mut keys = BTreeSet::new();
-        // Since rpm 6 not all keys are packages of its database; before, it knows no such option.
+        // Since rpm 6 not all keys are packages of its database; earlier versions have no `--export`.
         for spec in [
             Spec::new("rpm", ["-q", "gpg-pubkey", "--qf", "%{DESCRIPTION}\\n"], LIMIT),
             Spec::new("rpmkeys", ["--export"], LIMIT),
@@ -79,7 +79,7 @@ impl Keyring {
     }
 
     fn rpmkeys<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Spec {
-        // What the machine's macros say about any of them does not count here.
+        // These override the machine's own macros.
         let mut spec = Spec::new("rpmkeys", [] as [&str; 0], LIMIT);
         let database = self.database.to_string_lossy().replace('%', "%%");
         for define in [
@@ -94,11 +94,11 @@ impl Keyring {
         spec
     }
 
-    /// Checks a file of a package. Says whether it is signed: else it may be taken because `allow_unsigned` and its repositories
-    /// say so.
+    /// Checks a package file. Returns whether it is signed; if not, it was accepted because `allow_unsigned` and its repositories permit
+    /// it.
     ///
     /// # Errors
-    /// When it is refused, with the package, the reason and what to do.
+    /// If it is refused, with the package, the reason and the remedy.
     pub(super) fn check(
         &self,
         lists: &Lists,
@@ -108,7 +108,7 @@ impl Keyring {
         allow_unsigned: bool,
     ) -> Result<bool> {
         let act = || format!("looking at {}", file.display());
-        // In the place of a file there could be a link to one that others may write.
+        // A link could lead to a file that others may write.
         anyhow::ensure!(fs::symlink_metadata(file).with_context(act)?.is_file(), "{}: not a regular file", act());
         let said = lists.ask(self.rpmkeys(["-v".as_ref(), "--checksig".as_ref(), file.as_os_str()]))?;
         let fault = match judge(said.ok, &said.text) {
@@ -120,7 +120,7 @@ impl Keyring {
     }
 }
 
-/// What `rpmkeys -v --checksig` says about a package.
+/// Evaluates the output of `rpmkeys -v --checksig` for a package.
 fn judge(ok: bool, text: &str) -> Result<(), Fault> {
     let (mut header, mut payload, mut whole) = (false, false, false);
     let mut unknown = None;
@@ -148,10 +148,10 @@ fn judge(ok: bool, text: &str) -> Result<(), Fault> {
         return Ok(());
     }
     match (bad, unknown) {
-        // Without the digests in brackets behind it.
+        // Without the digests in parentheses after it.
         (Some(line), _) => Err(Fault::Bad(line.split(" (").next().unwrap_or(line).to_owned())),
         (None, Some(what)) => Err(Fault::UnknownKey(what.to_owned())),
-        // Digests alone, which say that it came whole, whoever made it.
+        // Only digests, which show that the package is complete, but not who made it.
         (None, None) if lines > 0 && !header && !whole => Err(Fault::Unsigned),
         (None, None) if lines > 0 => Err(Fault::Bad("the signature does not cover the payload".to_owned())),
         (None, None) => Err(Fault::Bad(reason(text))),
@@ -187,7 +187,7 @@ fn refusal(fault: Fault, package: &str, from: &Repositories, allow_unsigned: boo
     advise(format!("{package} from {from} is refused: {why}"), remedy)
 }
 
-/// The keys in a text, each by itself: rpm takes none of a file in which one is broken.
+/// The keys in a text, each by itself: rpm rejects a whole file if one key is broken.
 fn blocks(text: &str) -> Vec<String> {
     let mut keys = Vec::new();
     let mut key: Option<String> = None;
@@ -212,7 +212,7 @@ mod tests {
 
     const NEW: &str = "    Header V4 RSA/SHA512 Signature, key ID 71567ce2: OK\n    Header SHA256 digest: OK\n    Header SHA1 digest: OK\n\
                        \x20   Payload SHA256 ALT digest: OK\n    Payload SHA256 digest: OK\n    MD5 digest: OK\n";
-    /// As rpm 4.11 prints it.
+    /// Output of rpm 4.11.
     const OLD: &str = "a.rpm:\n    Header V3 RSA/SHA256 Signature, key ID f4a80eb5: OK\n    Header SHA1 digest: OK (7ea5)\n\
                        \x20   V3 RSA/SHA256 Signature, key ID f4a80eb5: OK\n    MD5 digest: OK (0a6b)\n";
 
@@ -220,12 +220,12 @@ mod tests {
     fn a_signature_must_cover_header_and_payload() {
         assert_eq!(judge(true, NEW), Ok(()));
         assert_eq!(judge(true, OLD), Ok(()));
-        // rpm's own word counts too.
+        // rpm's exit code counts too.
         assert!(matches!(judge(false, NEW), Err(Fault::Bad(_))));
         let without = |text: &str, word: &str| -> String {
             text.lines().filter(|l| !l.contains(word)).map(|l| format!("{l}\n")).collect()
         };
-        // What an old rpm says, with exit code 0, of a package whose signature of the whole was taken away.
+        // Output of an old rpm, with exit code 0, for a package whose signature over header and payload was removed.
         assert_eq!(
             judge(true, &without(OLD, "    V3")),
             Err(Fault::Bad("the signature does not cover the payload".to_owned()))
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_and_a_changed_payload_are_told_apart() {
+    fn an_unknown_key_and_a_changed_payload_are_distinguished() {
         let nokey = NEW.replace("71567ce2: OK", "71567ce2: NOKEY") + "    DSA signature: NOTFOUND\n";
         let what = "Header V4 RSA/SHA512 Signature, key ID 71567ce2".to_owned();
         assert_eq!(judge(false, &nokey), Err(Fault::UnknownKey(what)));
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_taken_one_by_one() {
+    fn keys_are_imported_one_by_one() {
         let text = format!("x\n{BEGIN}\nA\n{END}\ny\n{BEGIN}\nB\n{BEGIN}\nC\n{END}\n{BEGIN}\nD\n");
         assert_eq!(blocks(&text), [format!("{BEGIN}\nA\n{END}\n"), format!("{BEGIN}\nC\n{END}\n")]);
     }

@@ -1,40 +1,40 @@
-//! yum 3 and its plugin post-transaction-actions: whether the action of ours runs at the end of a transaction.
+//! yum 3 and its plugin post-transaction-actions: whether our action runs at the end of a transaction.
 
 use super::ini;
 use crate::host::{locks, Host};
 use std::ffi::OsString;
 use std::path::Path;
 
-/// The plugin and what switches it on.
+/// The plugin.
 pub const PLUGIN: &str = "/usr/lib/yum-plugins/post-transaction-actions.py";
 /// Its settings.
 pub const PLUGIN_CONF: &str = "/etc/yum/pluginconf.d/post-transaction-actions.conf";
 /// Its name on yum's command line.
 const NAME: &str = "post-transaction-actions";
-/// Where its actions lie, if its settings name no other place.
+/// The directory of its actions, unless its settings name another one.
 pub const ACTIONS: &str = "/etc/yum/post-actions";
-/// What an action of ours calls.
+/// The command in our action.
 const CALL: &str = "vfguard reconcile --from yum";
 
-/// yum's settings: the first of the two that is there (yum's cli.py).
+/// yum's settings: the first of these two files that exists (yum's cli.py).
 pub fn conf(host: &Host) -> &'static str {
     ["/etc/yum/yum.conf", "/etc/yum.conf"].into_iter().find(|file| host.is_file(file)).unwrap_or("/etc/yum.conf")
 }
 
-/// Whether yum loads plugins, and this one.
+/// Whether yum loads plugins, including this one.
 pub fn runs_actions(host: &Host) -> bool {
     ini::is_on(host, conf(host), "main", "plugins", false)
         && host.is_file(PLUGIN)
         && ini::is_on(host, PLUGIN_CONF, "main", "enabled", false)
 }
 
-/// Whether a yum is at work whose transaction ends with our action.
+/// Whether a yum is running whose transaction ends with our action.
 pub fn action_follows(host: &Host) -> bool {
     let Some(pid) = locks::yum(host) else { return false };
     has_action(host) && runs_actions(host) && !words(host, pid).iter().any(|word| may_switch_off(word))
 }
 
-/// Whether the yum that is at work changes packages of this system: another root has a lock of its own, and a test changes nothing.
+/// Whether the running yum changes packages of this system: another root has its own lock, and a test transaction changes nothing.
 pub fn changes_this_system(host: &Host) -> bool {
     let here = |word: &String| !word.starts_with("--installroot") && !word.contains("tsflags=test");
     locks::yum(host).is_some_and(|pid| words(host, pid).iter().all(here))
@@ -54,7 +54,7 @@ fn has_action(host: &Host) -> bool {
     host.read_dir(&dir).unwrap_or_default().iter().any(ours)
 }
 
-/// Options that switch plugins off, or may: yum takes the beginning of an option for it, and other settings may say anything.
+/// Options that disable plugins, or may: yum accepts abbreviated options, and other settings may contain anything.
 fn may_switch_off(word: &str) -> bool {
     let other = ["--nopl", "--disablep", "--setopt=plugins", "--config"].iter().any(|option| word.starts_with(option));
     let names = |list: &str| list.split(',').any(|name| name == NAME || name.contains(['*', '?', '[']));
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn the_action_follows_where_a_yum_is_at_work_that_runs_it() {
+    fn the_action_follows_if_a_yum_that_runs_it_is_at_work() {
         let whole = [
             ("/etc/yum.conf", "[main]\nplugins=1\n"),
             (PLUGIN, ""),
@@ -86,7 +86,7 @@ mod tests {
         ];
         assert!(action_follows(&host(&whole).1));
         for (path, text) in [
-            // Wins over /etc/yum.conf.
+            // Takes precedence over /etc/yum.conf.
             ("/etc/yum/yum.conf", "[main]\nplugins=0\n"),
             ("/etc/yum.conf", "[main]\n"),
             (PLUGIN_CONF, "[main]\nenabled=0\n"),

@@ -1,18 +1,18 @@
-//! What apt's autoremove keeps of the kernels (apt's `apt-pkg/algorithms.cc`, `GetProtectedKernelsRegex`; before 2.1 the script that
-//! writes /etc/apt/apt.conf.d/01autoremove-kernels, by the same rule): the one that runs and the newest, and the one before it where the
-//! newest runs; what was installed by hand; what `APT::NeverAutoRemove` names.
+//! Which kernels apt's autoremove keeps (apt's `apt-pkg/algorithms.cc`, `GetProtectedKernelsRegex`; before 2.1 the script that writes
+//! /etc/apt/apt.conf.d/01autoremove-kernels, by the same rule): the running one and the newest, and the one before the newest if the newest
+//! is running; packages that were installed by hand; and those that `APT::NeverAutoRemove` names.
 
 use super::Outlook;
 use crate::host::Host;
 use crate::kernel::KernelRelease;
 use std::path::Path;
 
-/// Who was installed automatically.
+/// Which packages were installed automatically.
 const STATES: &str = "/var/lib/apt/extended_states";
 const SETTINGS: [&str; 2] = ["/etc/apt/apt.conf.d", "/etc/apt/apt.conf"];
-/// Written anew with each kernel: what it keeps now says nothing of then.
+/// Rewritten with each kernel, so its present content does not tell what it will keep.
 const WRITTEN_ANEW: &str = "01autoremove-kernels";
-/// Packages that make up a kernel; Ubuntu has the drivers of cards in the last two.
+/// Packages that make up a kernel; Ubuntu has the network drivers in the last two.
 const PACKAGES: [&str; 4] = ["linux-image-", "linux-image-unsigned-", "linux-modules-", "linux-modules-extra-"];
 
 /// What the next autoremove would remove, by hand or by unattended-upgrades.
@@ -42,14 +42,14 @@ pub(super) fn outlook(host: &Host, oldest: &[KernelRelease], running: Option<&Ke
     Some(Outlook { doomed, by: by.to_owned(), keep: Box::new(keep) })
 }
 
-/// The packages of a kernel that autoremove may take.
+/// The packages of a kernel that autoremove may remove.
 pub(super) fn unprotected(host: &Host, kernel: &KernelRelease) -> Vec<String> {
     let autos = autos(host);
     let installed = |name: &String| host.exists(format!("/var/lib/dpkg/info/{name}.list"));
     PACKAGES.iter().map(|p| format!("{p}{kernel}")).filter(|name| autos.contains(name) && installed(name)).collect()
 }
 
-/// Of these packages, those that are installed and count as installed by hand.
+/// The packages among these that are installed and marked as installed by hand.
 pub(super) fn manual(host: &Host, packages: &[String]) -> Vec<String> {
     let autos = autos(host);
     let installed = |name: &&String| host.exists(format!("/var/lib/dpkg/info/{name}.list"));
@@ -77,7 +77,7 @@ fn settings(host: &Host) -> String {
     texts.map(lines).collect()
 }
 
-/// Whether a setting that is written in one line has one of these values.
+/// Whether a setting in a single line has one of these values.
 fn says(settings: &str, key: &str, values: &[&str]) -> bool {
     let value = |l: &str| l.trim().strip_prefix(key).map(|v| v.trim().trim_matches(['"', ';', ' ']).to_ascii_lowercase());
     settings.lines().filter_map(value).next_back().is_some_and(|v| values.contains(&v.as_str()))
@@ -95,7 +95,7 @@ fn never_removed(settings: &str) -> Vec<String> {
     named.flat_map(list).collect()
 }
 
-/// Whether a pattern names a package, where it is a plain name or the beginning of one; another regular expression is taken to name none.
+/// Whether a pattern that is a plain name or the beginning of one matches a package; other regular expressions are assumed to match none.
 fn matches(pattern: &str, name: &str) -> bool {
     let (open, pattern) = (!pattern.starts_with('^'), pattern.trim_start_matches('^'));
     let (fixed, pattern) = (pattern.ends_with('$'), pattern.trim_end_matches('$'));
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_safe_kernel_is_told_where_autoremove_would_take_it() {
+    fn a_warning_names_the_last_safe_kernel_if_autoremove_would_remove_it() {
         let all = k(&[OLD, MID, NEW]);
         let autos = states(&[&format!("linux-image-{OLD}"), &format!("linux-image-{MID}"), &format!("linux-image-{NEW}")]);
         let told = |files: &[(&str, &str)], running: &str, safe: &[&str]| {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn packages_of_a_kernel_are_those_that_are_installed_and_marked() {
+    fn the_packages_of_a_kernel_are_those_installed_and_marked() {
         let kernel: KernelRelease = "6.8.0-48-generic".parse().unwrap();
         let names: Vec<String> =
             ["linux-image-", "linux-modules-", "linux-modules-extra-"].map(|p| format!("{p}{kernel}")).into();

@@ -5,13 +5,13 @@ use super::Outlook;
 use crate::host::Host;
 use crate::kernel::KernelRelease;
 
-/// What dnf and yum keep unless told.
+/// The default of dnf and yum.
 const DEFAULT: usize = 3;
-/// The settings, the one that is used first: yum reads its own directory's before the usual one.
+/// The settings files by precedence: yum reads the one in its own directory before the usual one.
 const FILES: [&str; 3] = ["/etc/dnf/dnf.conf", "/etc/yum/yum.conf", "/etc/yum.conf"];
 const KEY: &str = "installonly_limit";
 
-/// What dnf or yum would remove; none where nothing is ever removed.
+/// What dnf or yum would remove; none without a limit.
 pub(super) fn outlook(host: &Host, oldest: &[KernelRelease], running: Option<&KernelRelease>) -> Option<Outlook> {
     let (file, text) = FILES.iter().find_map(|f| Some((*f, host.read_text(f).ok()?)))?;
     let (limit, is_set) = installonly_limit(&text);
@@ -29,7 +29,7 @@ pub(super) fn outlook(host: &Host, oldest: &[KernelRelease], running: Option<&Ke
     Some(Outlook { doomed, by: format!("{KEY} in {file} keeps {limit}"), keep: Box::new(keep) })
 }
 
-/// How many kernels are kept, none where nothing is ever removed; and whether the settings say so.
+/// The number of kernels that are kept, none without a limit; and whether the settings contain it.
 fn installonly_limit(text: &str) -> (Option<usize>, bool) {
     let mut main = false;
     let (mut limit, mut is_set) = (DEFAULT, false);
@@ -40,7 +40,7 @@ fn installonly_limit(text: &str) -> (Option<usize>, bool) {
             (limit, is_set) = (value.trim().parse().unwrap_or(DEFAULT), true);
         }
     }
-    // Below 2 means no limit to dnf, 0 to yum; a limit of 1 keeps the running kernel alone.
+    // Below 2 means no limit to dnf, 0 means none to yum; a limit of 1 keeps only the running kernel.
     ((limit > 1).then_some(limit), is_set)
 }
 
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_safe_kernel_is_missed_before_it_is_removed() {
+    fn the_warning_about_the_last_safe_kernel_comes_before_its_removal() {
         let all = k(&["4.18.0-80.el8", "4.18.0-147.el8", "4.18.0-553.el8"]);
         let told = |running: Option<&KernelRelease>, limit: usize, safe: &[KernelRelease]| {
             let (_dir, host) = host(&format!("[main]\ninstallonly_limit={limit}\n"));
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_read_from_its_section_only_and_the_remedy_raises_it_where_it_stands() {
+    fn the_limit_is_read_only_from_its_section_and_the_remedy_raises_it_in_place() {
         for (text, limit) in [
             ("[main]\ngpgcheck=1\n", Some(3)),
             ("[main]\ninstallonly_limit = 5\n", Some(5)),
@@ -91,7 +91,7 @@ mod tests {
         for text in ["[main]\ngpgcheck=1\n", "[main]\n installonly_limit = 2\n"] {
             let (dir, host) = host(text);
             let outlook = outlook(&host, &all, None).unwrap();
-            // As a person would type it, with the file of this root.
+            // As a person would type it, but with the file below this root.
             let command = (outlook.keep)(&all[0]).replace("/etc/", &format!("{}/etc/", dir.path().display()));
             assert!(std::process::Command::new("sh").args(["-c", &command]).status().unwrap().success(), "{command}");
             let text = host.read_text("/etc/dnf/dnf.conf").unwrap();

@@ -1,5 +1,5 @@
-//! What a package manager keeps of the kernels: a warning where its next update would take the last safe one away, and the held kernel's
-//! packages protected where there is a plain means ([`protect`]).
+//! Which kernels a package manager keeps: a warning if its next update would remove the last safe one, and protection of the held kernel's
+//! packages where there is a simple means ([`protect`]).
 
 mod apt;
 mod limit;
@@ -11,17 +11,17 @@ use crate::host::Host;
 use crate::kernel::KernelRelease;
 use crate::packages::Packages;
 
-/// What the next kernel update would lead to.
+/// The result of the next kernel update.
 struct Outlook {
-    /// The kernels that would go, oldest first.
+    /// The kernels that it would remove, oldest first.
     doomed: Vec<KernelRelease>,
-    /// What would take them away.
+    /// The setting or program that would remove them.
     by: String,
     /// The command that keeps one of them.
     keep: Box<dyn Fn(&KernelRelease) -> String>,
 }
 
-/// A warning if the next kernel update would remove every safe kernel. The new kernel counts among those kept, and is not known to be
+/// A warning if the next kernel update would remove every safe kernel. The new kernel counts as one of those kept, but is not known to be
 /// safe.
 pub fn last_safe_kernel(
     host: &Host,

@@ -1,8 +1,8 @@
-//! The held kernel's packages stay installed: `apt-mark manual` while a hold is on, `apt-mark auto` once it has ended. Only packages that
-//! were marked automatic before, which a record keeps. dnf, yum and zypp have no such means.
+//! Keeps the held kernel's packages installed: `apt-mark manual` while a hold is on, `apt-mark auto` once it has ended. This concerns only
+//! packages that were marked automatic before; a record lists them. dnf, yum and zypp have no such means.
 //!
-//! apt-mark takes no lock, and an apt under way writes the marks as it read them (`apt-pkg/depcache.cc`, `writeStateFile`), so none is
-//! set beside one: the next run tries again. That nothing could be marked is a line, and hinders nothing.
+//! apt-mark takes no lock, and a running apt writes the marks back as it read them (`apt-pkg/depcache.cc`, `writeStateFile`), so no mark is
+//! set at that time: the next run tries again. A failure to mark is reported in a line, and prevents nothing.
 
 use super::apt;
 use crate::error::Remedy;
@@ -13,9 +13,9 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Below the root, beside the record of the hold.
+/// The record, below the root, beside that of the hold.
 const RECORD: &str = "/var/lib/vfguard/records/kept.json";
-/// It reads the package lists, which takes a second or two.
+/// apt-mark reads the package lists, which takes a second or two.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// What was marked, and for which kernel.
@@ -25,17 +25,17 @@ struct Kept {
     packages: Vec<String>,
 }
 
-/// Who asks.
+/// When the packages are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occasion {
-    /// A run like any other: there will be a next one.
+    /// In a normal run: there will be another one.
     Run,
-    /// vfguard is being removed, by a package manager that is at work: there is no later.
+    /// While a package manager removes vfguard: there will be no other run.
     Removal,
 }
 
-/// Brings the marks to what the hold asks for: `held` is the kernel that the default is held on. Says what was done and what could not be,
-/// a line each. Without a hold, and with one whose packages are marked, no process is started.
+/// Adjusts the marks to the hold: `held` is the kernel that the default is held on. Returns a line for each thing that was done or failed.
+/// Starts no process without a hold, or if the packages are marked already.
 pub fn follow(host: &Host, held: Option<&KernelRelease>, occasion: Occasion) -> Vec<String> {
     if !host.is_live() {
         return Vec::new();
@@ -68,7 +68,7 @@ pub fn follow(host: &Host, held: Option<&KernelRelease>, occasion: Occasion) -> 
     done
 }
 
-/// The record first: a mark that nobody remembers would never be taken back.
+/// The record is written first: a mark without a record would never be removed again.
 fn protect(host: &Host, kernel: &KernelRelease, packages: Vec<String>, before: Option<Kept>) -> Result<String> {
     let mut kept = before.unwrap_or(Kept { kernel: kernel.clone(), packages: Vec::new() });
     kept.packages.extend(packages.iter().filter(|p| !kept.packages.contains(p)).cloned().collect::<Vec<_>>());
@@ -78,7 +78,7 @@ fn protect(host: &Host, kernel: &KernelRelease, packages: Vec<String>, before: O
     Ok(format!("{} kept from autoremove while the default is held (apt-mark manual)", packages.join(", ")))
 }
 
-/// Gives back what was marked and is still there; what a person marked automatic since stays so.
+/// Removes our marks from packages that are still installed; those that a person has marked automatic since stay so.
 fn give_back(host: &Host, kept: &Kept) -> Result<Option<String>> {
     let packages = apt::manual(host, &kept.packages);
     let act = format!("giving the packages of {} back to autoremove", kept.kernel);

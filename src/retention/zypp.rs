@@ -1,5 +1,5 @@
-//! `multiversion.kernels` of /etc/zypp/zypp.conf: what `zypper purge-kernels` keeps, which purge-kernels.service runs at the boot after an
-//! update: `latest`, `latest-N`, `oldest`, `oldest+N`, `running`, and versions.
+//! `multiversion.kernels` of /etc/zypp/zypp.conf: the kernels that `zypper purge-kernels` keeps, which purge-kernels.service runs at the
+//! boot after an update: `latest`, `latest-N`, `oldest`, `oldest+N`, `running`, and versions.
 
 use super::Outlook;
 use crate::host::Host;
@@ -7,11 +7,11 @@ use crate::kernel::KernelRelease;
 
 const FILE: &str = "/etc/zypp/zypp.conf";
 const KEY: &str = "multiversion.kernels";
-/// Where the service is enabled.
+/// Directories with a link to the service if it is enabled.
 const WANTS: [&str; 2] = ["/etc/systemd/system/multi-user.target.wants", "/usr/lib/systemd/system/multi-user.target.wants"];
 const SERVICE: &str = "purge-kernels.service";
 
-/// What the purge after the next update would remove; none where nothing is ever purged.
+/// What the purge after the next update would remove; none if nothing is ever purged.
 pub(super) fn outlook(host: &Host, oldest: &[KernelRelease], running: Option<&KernelRelease>) -> Option<Outlook> {
     let text = host.read_text(FILE).ok()?;
     let value =
@@ -21,7 +21,7 @@ pub(super) fn outlook(host: &Host, oldest: &[KernelRelease], running: Option<&Ke
         return None;
     }
     let words: Vec<&str> = value.split(',').map(str::trim).collect();
-    // Newest first, behind the one that comes.
+    // The position from the newest, where the coming kernel is the first.
     let newer = |k: &KernelRelease| oldest.iter().filter(|o| *o > k).count() + 1;
     let kept = |k: &KernelRelease| {
         words.iter().any(|word| {
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_safe_kernel_is_told_where_the_purge_after_the_next_update_would_take_it() {
+    fn a_warning_names_the_last_safe_kernel_if_the_purge_after_the_next_update_would_remove_it() {
         let all: Vec<KernelRelease> = ALL.iter().map(|k| k.parse().unwrap()).collect();
         for (value, running, safe, told) in [
             ("latest,latest-1,running", 2, 0, true),
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_remedy_sets_keeps_each_kernel_that_is_there() {
+    fn the_setting_in_the_remedy_keeps_each_installed_kernel() {
         let all: Vec<KernelRelease> = ALL.iter().map(|k| k.parse().unwrap()).collect();
         let (dir, host) = host(&format!("{KEY} = latest,running"), true);
         let told = || super::super::last_safe_kernel(&host, &all, Some(&all[2]), &all[..1]);

@@ -1,7 +1,8 @@
-//! The audit log: who overrode or declined what, why and until when, and when the gate closed or opened by itself. JSON lines, only ever appended, for root's eyes.
+//! The audit log: who overrode or declined what, why and until when, and when the gate closed or opened by itself. JSON lines that are only
+//! ever appended, readable by root alone.
 //!
-//! It has no bound of its own: a line is some 300 bytes and somebody's act, and what an auditor asks for is that none is lost. How
-//! long lines are kept is the site's to say; `doctor` warns where the file is [`LARGE`]. It may be moved away at any time.
+//! It has no size limit of its own: a line has some 300 bytes and records a person's act, and an auditor expects that none is lost. How
+//! long lines are kept is the site's decision; `doctor` warns when the file reaches [`LARGE`]. It may be moved away at any time.
 
 use crate::error::Remedy;
 use crate::host::Host;
@@ -12,26 +13,26 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
-/// Where it is, below the root.
+/// Its path, below the root.
 pub const FILE: &str = "/var/lib/vfguard/audit.log";
-/// Fifty thousand lines: somebody should look at who writes them, and put them away.
+/// Fifty thousand lines: somebody should check what writes them, and archive them.
 pub const LARGE: u64 = 16 << 20;
-/// What login(1) leaves in `loginuid` while nobody logged in: `(uid_t) -1`.
+/// The value of `loginuid` if nobody logged in with login(1): `(uid_t) -1`.
 const NO_LOGIN: u32 = u32::MAX;
 
-/// Who runs this process, as far as the kernel knows.
+/// The user of this process, as far as the kernel knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Who {
     /// The real user id; 0 after sudo.
     pub uid: u32,
-    /// Who logged in, whatever they became since (`/proc/self/loginuid`, proc(5)); none for a service.
+    /// The user who logged in, whatever uid they switched to since (`/proc/self/loginuid`, proc(5)); none for a service.
     pub login_uid: Option<u32>,
     /// The terminal, if there is one.
     pub tty: Option<String>,
 }
 
 impl Who {
-    /// As people are told.
+    /// A description for people.
     pub fn told(&self) -> String {
         match self.login_uid {
             Some(login) if login != self.uid => format!("uid {} (logged in as {login})", self.uid),
@@ -39,7 +40,7 @@ impl Who {
         }
     }
 
-    /// This process. Of another root's `/proc` there is no `self`, so only the user id is known there.
+    /// The user of this process. The `/proc` of another root has no `self`, so only the user id is known there.
     pub fn current(host: &Host) -> Who {
         let login = host.read_text("/proc/self/loginuid").ok().and_then(|t| t.trim().parse().ok());
         let tty = (0..3)
@@ -58,17 +59,17 @@ pub enum What {
     Override,
     /// The gate was closed by hand; an override ended with it.
     Close,
-    /// The gate was closed without a person's order, or for other reasons than before.
+    /// The gate was closed without a person's order, or its reasons changed.
     Closed,
     /// The gate was opened without a person's order.
     Opened,
-    /// The gate was removed for good, as by a package's removal.
+    /// The gate was removed for good, for example when the package was removed.
     Remove,
     /// A kernel was declined.
     Decline,
-    /// That was taken back.
+    /// A declined kernel was accepted.
     Accept,
-    /// A reboot was asked for through vfguard.
+    /// A reboot was requested through vfguard.
     Reboot,
     /// The boot default was moved.
     BootDefault,
@@ -77,23 +78,23 @@ pub enum What {
 /// One line of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// When (RFC 3339, UTC).
+    /// The time (RFC 3339, UTC).
     pub time: String,
-    /// What.
+    /// The event.
     pub event: What,
-    /// Who.
+    /// The user.
     #[serde(flatten)]
     pub who: Who,
-    /// Why, in the person's words.
+    /// The reason, in the person's words.
     pub reason: String,
-    /// The kernel that it names.
+    /// The kernel concerned.
     pub kernel: Option<KernelRelease>,
-    /// When it ends (RFC 3339, UTC).
+    /// The end of the override (RFC 3339, UTC).
     pub until: Option<String>,
 }
 
 impl Event {
-    /// An event of this process, now.
+    /// An event of this process, with the present time.
     pub fn now(host: &Host, event: What, reason: &str, kernel: Option<&KernelRelease>) -> Event {
         Event {
             time: stamp(now()),
@@ -106,18 +107,18 @@ impl Event {
     }
 }
 
-/// Unix seconds now.
+/// The present time in Unix seconds.
 pub fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
-/// A reason is a sentence, kept in the journal and in this log.
+/// A reason is a sentence, and goes to the journal and this log.
 const MAX_REASON: usize = 1000;
 
-/// A person's reason, as it is kept.
+/// Checks and trims a person's reason.
 ///
 /// # Errors
-/// What is wrong with it: empty, longer than a line may be, or not a line.
+/// What is wrong with it: empty, too long, or more than one line.
 pub(super) fn reason(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() {
@@ -137,7 +138,7 @@ pub fn stamp(seconds: i64) -> String {
 /// Appends an event and makes it durable.
 ///
 /// # Errors
-/// When the log cannot be written: then what it would tell of must not be done.
+/// If the log cannot be written: then the recorded act must not be done.
 pub fn append(host: &Host, event: &Event) -> Result<()> {
     let act = format!("appending to the audit log {FILE}");
     let cure = "run this as root, with free space in /var/lib/vfguard";
@@ -153,7 +154,7 @@ pub fn append(host: &Host, event: &Event) -> Result<()> {
     let length = file.metadata().remedy(act.clone(), cure)?.len();
     let mut line = serde_json::to_vec(event)?;
     line.push(b'\n');
-    // A line that a full disk cut short stays as it is; the next one starts anew.
+    // A line that was truncated by a full disk stays as it is; the next event starts on a new line.
     let mut last = [b'\n'];
     if length > 0 && file.read_exact_at(&mut last, length - 1).is_ok() && last != [b'\n'] {
         line.insert(0, b'\n');
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_only_ever_appended_and_are_roots() {
+    fn lines_are_only_ever_appended_and_readable_by_root_alone() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         for reason in ["one", "two\nlines \"quoted\""] {
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_was_cut_short_spoils_no_later_one() {
+    fn a_truncated_line_does_not_damage_later_ones() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         host.write_atomic(FILE, b"{\"time\":\"cut sho", 0o600).unwrap();
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_in_the_logs_place_is_refused() {
+    fn a_link_in_place_of_the_log_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         fs::create_dir_all(host.path("/var/lib/vfguard/audit.log")).unwrap();

@@ -1,35 +1,35 @@
-//! Plain, gzip, xz, lzma, zstd or lz4's legacy form, told by content and not by name, within a bound.
+//! Decompresses gzip, xz, lzma, zstd and lz4's legacy form within a limit. The format is recognised by content, not by name.
 
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::io::{self, BufRead, Read};
 use std::rc::Rc;
 
-/// The largest module that is looked at; the largest of a debug kernel is some 60 MB.
+/// The largest module that is read; the largest one of a debug kernel has some 60 MB.
 pub const MAX_MODULE: u64 = 256 << 20;
-/// What a decoder may hold in memory: kernels are packed with windows of up to 128 MB (zstd -22), modules with far less.
+/// The memory of a decoder: kernels are compressed with windows of up to 128 MB (zstd -22), modules with far smaller ones.
 const MAX_WINDOW: u64 = 160 << 20;
-/// The same as a power of two, for zstd.
+/// The largest window for zstd, as a power of two: 128 MB.
 const MAX_WINDOW_LOG: u32 = 27;
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const XZ: &[u8] = &[0xfd, b'7', b'z', b'X', b'Z', 0];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-/// How the kernel tells lzma's old form, which has no magic: its usual properties, then the low byte of a power of two.
+/// How the kernel recognises lzma's old form, which has no magic: its usual properties, then the low byte of a power of two.
 const LZMA: &[u8] = &[0x5d, 0];
-/// What is not read here: how it begins, and what it is. The kernel (`lib/decompress.c`) unpacks all but the last.
+/// Formats that are not read here, by their first bytes. The kernel (`lib/decompress.c`) reads all but the last.
 const UNREAD: [(&[u8], &str); 4] = [
     (&[0x1f, 0x9e], "old gzip, which vfguard does not read"),
     (b"BZ", "bzip2, which vfguard does not read"),
     (&[0x89, 0x4c], "lzo, which vfguard does not read"),
     (&[0x04, 0x22, 0x4d, 0x18], "lz4 in frames, which the kernel does not read (only what lz4 -l writes)"),
 ];
-/// What `lz4 -l` writes, the form that the kernel reads (`lib/decompress_unlz4.c`): blocks behind their little-endian length.
+/// The output of `lz4 -l`, the form that the kernel reads (`lib/decompress_unlz4.c`): blocks, each after its little-endian length.
 const LZ4_LEGACY: &[u8] = &[0x02, 0x21, 0x4c, 0x18];
-/// The plain size of a legacy lz4 block.
+/// The decompressed size of a legacy lz4 block.
 const LZ4_BLOCK: usize = 8 << 20;
 
-/// How a file is packed.
+/// How a file is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
     /// Not at all.
@@ -43,7 +43,7 @@ pub enum Packing {
 }
 
 impl Packing {
-    /// By the first bytes.
+    /// Recognises the format by the first bytes.
     pub fn of(bytes: &[u8]) -> Packing {
         match () {
             () if bytes.starts_with(GZIP) => Packing::Gzip,
@@ -54,22 +54,22 @@ impl Packing {
     }
 }
 
-/// Bytes of which a decoder takes its one stream and leaves the rest, which a copy of this still sees.
+/// Bytes from which a decoder consumes one stream and leaves the rest, which clones of this value see.
 #[derive(Clone)]
 pub struct Bytes<'b>(Rc<Cell<&'b [u8]>>);
 
 impl<'b> Bytes<'b> {
-    /// All of them.
+    /// Starts with all bytes.
     pub fn new(bytes: &'b [u8]) -> Bytes<'b> {
         Bytes(Rc::new(Cell::new(bytes)))
     }
 
-    /// What nobody took yet.
+    /// The bytes that are not consumed yet.
     pub fn rest(&self) -> &'b [u8] {
         self.0.get()
     }
 
-    /// Takes the zeros that it begins with.
+    /// Consumes leading zeros.
     pub fn skip_zeros(&self) {
         self.advance(self.rest().iter().take_while(|&&b| b == 0).count());
     }
@@ -97,11 +97,11 @@ impl BufRead for Bytes<'_> {
     }
 }
 
-/// A reader of the plain bytes of the one stream that `source` begins with, which takes no byte behind that; none where it is not
-/// compressed in a known way. It may fail at once.
+/// A reader that decompresses the one stream at the start of `source` and consumes no byte after it; none if the format is not known. The
+/// first read may already fail.
 ///
 /// # Errors
-/// A decoder that cannot be made.
+/// If a decoder cannot be created.
 pub fn reader<'b>(source: &Bytes<'b>) -> io::Result<Option<Box<dyn Read + 'b>>> {
     let (bytes, source) = (source.rest(), source.clone());
     Ok(Some(if bytes.starts_with(GZIP) {
@@ -123,15 +123,15 @@ pub fn reader<'b>(source: &Bytes<'b>) -> io::Result<Option<Box<dyn Read + 'b>>> 
     }))
 }
 
-/// A packing that is known and not read: its name, and who does not read it.
+/// A known format that is not read here: its name, and what does not read it.
 pub fn unread(bytes: &[u8]) -> Option<&'static str> {
     UNREAD.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, what)| *what)
 }
 
-/// The plain bytes; what is not compressed is handed back as it came, without a copy.
+/// The decompressed bytes; uncompressed ones are returned as they came, without a copy.
 ///
 /// # Errors
-/// A damaged stream, something behind it, or one that grows past `limit`.
+/// If a stream is damaged, other data follows it, or it grows past `limit`.
 pub fn plain<'b>(bytes: impl Into<Cow<'b, [u8]>>, limit: u64) -> io::Result<Cow<'b, [u8]>> {
     let bytes = bytes.into();
     let unpacked = unpack(&bytes, limit)?;
@@ -142,7 +142,7 @@ fn unpack(bytes: &[u8], limit: u64) -> io::Result<Option<Vec<u8>>> {
     let (packing, source) = (Packing::of(bytes), Bytes::new(bytes));
     let mut plain = Vec::new();
     let mut any = false;
-    // Several streams one behind the other are one file to kmod.
+    // kmod reads several consecutive streams as one file.
     while !any || Packing::of(source.rest()) == packing {
         let Some(stream) = reader(&source)? else { break };
         stream.take(limit + 1 - plain.len() as u64).read_to_end(&mut plain)?;
@@ -163,7 +163,7 @@ fn unpack(bytes: &[u8], limit: u64) -> io::Result<Option<Vec<u8>>> {
 
 struct Legacy<'b> {
     source: Bytes<'b>,
-    /// The last block, of which so much has been given.
+    /// The last block, of which the first `given` bytes were returned.
     block: Vec<u8>,
     given: usize,
 }
@@ -178,7 +178,7 @@ impl Read for Legacy<'_> {
                 continue;
             }
             let length = u32::from_le_bytes(*length) as usize;
-            // A kernel image ends with its plain size, which is no block.
+            // A kernel image ends with its decompressed size, which is not a block.
             let Some((block, _)) = behind.split_at_checked(length).filter(|_| length > 0) else { return Ok(0) };
             self.block.resize(LZ4_BLOCK, 0);
             let n = lz4_flex::block::decompress_into(block, &mut self.block)
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn every_packing_is_told_by_its_content() {
+    fn every_format_is_recognised_by_its_content() {
         let content: Vec<u8> = (0..100_000u32).map(|i| (i / 7) as u8).collect();
         for bytes in packed(&content).into_iter().chain([content.clone()]) {
             assert_eq!(plain(&bytes, MAX_MODULE).unwrap(), content);
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_one_behind_the_other_are_one_file_and_junk_behind_them_is_an_error() {
+    fn consecutive_streams_are_one_file_and_junk_after_them_is_an_error() {
         let (first, second) = (packed(b"first "), packed(b"second"));
         for (first, second) in first.iter().zip(&second).take(3) {
             let both = [&first[..], second].concat();
@@ -233,9 +233,9 @@ mod tests {
     }
 
     #[test]
-    fn a_decoder_leaves_what_lies_behind_its_stream() {
+    fn a_decoder_leaves_the_bytes_after_its_stream() {
         for stream in packed(b"content") {
-            // A legacy lz4 stream ends at a block without length.
+            // A legacy lz4 stream ends at a block of length 0.
             let bytes = [&stream[..], &[0; 4], b"behind"].concat();
             let source = Bytes::new(&bytes);
             let mut plain = Vec::new();
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_grows_past_the_bound_is_an_error() {
+    fn output_that_grows_past_the_limit_is_an_error() {
         for bytes in packed(&vec![0; 1_000_000]) {
             assert!(plain(&bytes, 999_999).is_err());
             assert!(plain(&bytes, 1_000_000).is_ok());
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_stream_is_an_error() {
+    fn a_truncated_stream_is_an_error() {
         let content: Vec<u8> = (0..50_000u32).map(|i| (i * i / 3) as u8).collect();
         for bytes in packed(&content).into_iter().take(3) {
             for end in [7, bytes.len() / 2, bytes.len() - 1] {

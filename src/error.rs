@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-/// The exit codes of the contract; callers treat anything but [`Exit::Done`] as a refusal.
+/// The exit codes of the contract; callers treat every code but [`Exit::Done`] as a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
     /// Done, or safe.
     Done = 0,
-    /// Could not do or decide (`unknown`, which refuses).
+    /// Failed or undecided (`unknown`, which refuses).
     Undecided = 1,
-    /// The command line is wrong.
+    /// The command line has an error.
     Usage = 2,
     /// Unsafe (refuses).
     Unsafe = 3,
@@ -18,14 +18,14 @@ pub enum Exit {
     Locked = 4,
 }
 
-/// A message for people together with what to type next.
+/// A message for people with the next command to type.
 ///
-/// Attached to an [`anyhow::Error`] as its root or as context; [`remedy`] and [`exit`] find it again.
+/// It is attached to an [`anyhow::Error`] as its root or as context; [`remedy`] and [`exit`] find it again.
 #[derive(Debug)]
 pub struct Advice {
     /// The act and the object, in lower case: `reading /etc/vfguard/config.toml`.
     pub message: String,
-    /// The exact command or edit that mends it.
+    /// The exact command or edit that fixes it.
     pub remedy: String,
     /// The exit code that this error stands for.
     pub exit: Exit,
@@ -39,17 +39,17 @@ impl fmt::Display for Advice {
 
 impl std::error::Error for Advice {}
 
-/// An error of its own with a remedy, for "could not do or decide".
+/// A new error with a remedy, for "failed or undecided".
 pub fn advise(message: impl Into<String>, remedy: impl Into<String>) -> anyhow::Error {
     advise_exit(Exit::Undecided, message, remedy)
 }
 
-/// An error with a remedy and its own exit code.
+/// A new error with a remedy and an exit code.
 pub fn advise_exit(exit: Exit, message: impl Into<String>, remedy: impl Into<String>) -> anyhow::Error {
     anyhow::Error::new(Advice { message: message.into(), remedy: remedy.into(), exit })
 }
 
-/// Adds the act, the object and a remedy to whatever went wrong.
+/// Adds the act, the object and a remedy to an error.
 pub trait Remedy<T> {
     /// Wraps the error, if any, in an [`Advice`].
     fn remedy(self, message: impl Into<String>, remedy: impl Into<String>) -> anyhow::Result<T>;
@@ -61,7 +61,7 @@ impl<T, E: Into<anyhow::Error>> Remedy<T> for Result<T, E> {
     }
 }
 
-/// The outermost remedy that an error carries, or nothing.
+/// The outermost remedy of an error, if it has one.
 pub fn remedy(error: &anyhow::Error) -> Option<&str> {
     error.downcast_ref::<Advice>().map(|a| a.remedy.as_str())
 }

@@ -1,13 +1,13 @@
-//! Patterns with `*`, `?`, sets and `\`, for all who match names: module aliases, udev, modprobe.d, recipes, boot entries.
+//! Patterns with `*`, `?`, sets and `\` for all code that matches names: module aliases, udev, modprobe.d, recipes, boot entries.
 //!
-//! Bytes are compared, as in the C locale. The crates for file names do not follow these rules: glob knows neither `\` nor `[^…]`.
+//! Bytes are compared, as in the C locale. The crates for file names follow other rules: glob supports neither `\` nor `[^…]`.
 
 /// fnmatch(3) without flags, as libkmod, udev and systemd use it; character classes (`[[:digit:]]`) and sets without an end match nothing.
 pub fn fits(pattern: &str, text: &str) -> bool {
     matches(pattern.as_bytes(), text.as_bytes(), true)
 }
 
-/// The same by the rules of systemd-boot (`src/boot/efi-string.c`): `!` and `^` are members of a set and do not negate it.
+/// Like [`fits`], by the rules of systemd-boot (`src/boot/efi-string.c`): `!` and `^` are members of a set and do not negate it.
 pub fn fits_efi(pattern: &str, text: &str) -> bool {
     matches(pattern.as_bytes(), text.as_bytes(), false)
 }
@@ -37,7 +37,7 @@ fn matches(mut pattern: &[u8], mut text: &[u8], negation: bool) -> bool {
     }
 }
 
-/// Matches one character; the rest of the pattern, if it fits.
+/// Matches one character and returns the rest of the pattern, or none without a match.
 fn one(pattern: &[u8], c: u8, negation: bool) -> Option<&[u8]> {
     match pattern {
         [b'?', rest @ ..] => Some(rest),
@@ -49,7 +49,7 @@ fn one(pattern: &[u8], c: u8, negation: bool) -> Option<&[u8]> {
     }
 }
 
-/// The rest behind a set, if `c` is in it. `]` is a member where it comes first, `-` where it comes first or last.
+/// The pattern after a set, if `c` is in the set. `]` is a member if it comes first, `-` if it comes first or last.
 fn set(inside: &[u8], c: u8, negation: bool) -> Option<&[u8]> {
     let (negated, mut inside) = match inside {
         [b'!' | b'^', rest @ ..] if negation => (true, rest),
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_of_module_aliases_fit() {
+    fn patterns_of_module_aliases_match() {
         let vf = "pci:v00008086d000010EDsv00008086sd00000000bc02sc00i00";
         assert!(fits("pci:v00008086d000010EDsv*sd*bc*sc*i*", vf));
         assert!(!fits("pci:v00008086d00001515sv*sd*bc*sc*i*", vf));
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_fit_whole_texts_only() {
+    fn patterns_match_only_whole_texts() {
         for (pattern, text, want) in [
             ("", "", true),
             ("", "a", false),
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn many_stars_take_no_exponential_time() {
+    fn many_stars_do_not_take_exponential_time() {
         assert!(!fits(&"*a".repeat(2000), &"a".repeat(1500)));
         assert!(!fits(&"*a".repeat(60), &"b".repeat(4000)));
     }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // Where a caller ignores it, nobody learns how a child ended.
+    // If the caller ignored SIGCHLD, the exit status of a child would be lost.
     vfguard::host::sys::default_action(nix::sys::signal::Signal::SIGCHLD);
     ExitCode::from(vfguard::cli::main(std::env::args_os().collect()) as u8)
 }

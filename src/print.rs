@@ -1,8 +1,8 @@
 //! The one place that writes to stdout and stderr.
 //!
-//! The reader may be gone at any moment: an ssh session that drops during `yum update` takes the terminal with it (EIO), `| head`
-//! ends early (EPIPE), a disk is full. None of that may end or change what is being done, so no write here panics, and its error is
-//! dropped: the work and the exit code are what counts. `println!` and its kin would panic, and are denied elsewhere.
+//! The reader may disappear at any moment: an ssh session that drops during `yum update` takes the terminal with it (EIO), `| head` ends
+//! early (EPIPE), a disk is full. None of that may end or change the work, so no write here panics and its error is dropped: the result of
+//! the work and the exit code are what counts. `println!` and its relatives would panic, and are denied elsewhere.
 
 #![allow(clippy::disallowed_methods)] // this is where stdout and stderr are
 
@@ -22,7 +22,7 @@ pub fn line(line: &str) {
     out(&Text::of(line));
 }
 
-/// Text that a program reads, to stdout; it holds nothing that acts on a terminal already.
+/// Text for programs, to stdout; the caller has removed everything that acts on a terminal.
 pub(crate) fn raw(text: &str) {
     put(stdout().lock(), text);
 }
@@ -32,12 +32,12 @@ pub fn err(text: &Text) {
     put(stderr().lock(), text.as_str());
 }
 
-/// One line for people that begins with the program's name, to stderr.
+/// One line for people that starts with the program's name, to stderr.
 pub fn note(line: &str) {
     err(&Text::of(&format!("vfguard: {}", printable(line))));
 }
 
-/// Lines for people to the terminal of their session, where neither stdout nor stderr leads there. One that is stopped is not waited for.
+/// Lines for people to the session's terminal, if neither stdout nor stderr is that terminal. A stopped terminal is not waited for.
 pub fn to_terminal(lines: impl Iterator<Item = String>) {
     if out_is_terminal() || err_is_terminal() {
         return;
@@ -57,7 +57,7 @@ pub fn err_is_terminal() -> bool {
     stderr().is_terminal()
 }
 
-/// In one piece, so that lines of two programs do not mix.
+/// Written in one piece, so that lines of two programs do not mix.
 fn put(mut to: impl Write, text: &str) {
     let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
 }

@@ -1,18 +1,18 @@
-//! How a long step tells how far it is; the report room shows it, nothing here knows how.
+//! The interface by which a long step reports its progress; the report room shows it.
 
-/// Told by a step that takes its time, from whichever thread it works in.
+/// Called by a long step, from whichever thread it works in.
 pub trait Progress: Sync {
-    /// Something starts; `total` is its size where that is known (it may be a lie of the other side).
+    /// Something starts; `total` is its size if known (the other side may have lied about it).
     fn begin(&self, total: Option<u64>, what: &str);
     /// `n` more of it is done.
     fn advance(&self, n: u64);
-    /// It is over, well or not.
+    /// It has ended, successfully or not.
     fn end(&self);
-    /// Something worth a line meanwhile: a retry, the next URL. Never holds a credential.
+    /// A message in the meantime: a retry, the next URL. Never contains a credential.
     fn note(&self, _text: &str) {}
 }
 
-/// Says nothing.
+/// Reports nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

@@ -1,11 +1,11 @@
-//! `KernelRelease`: the `uname -r` string, parsed once at the door.
+//! `KernelRelease`: the `uname -r` string, parsed once when it enters the program.
 
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
-/// `struct utsname.release` holds 65 bytes with its final NUL (uname(2)).
+/// `struct utsname.release` has 65 bytes including its final NUL (uname(2)).
 const MAX_LEN: usize = 64;
 
 /// A kernel release such as `2.6.32-431.20.3.el6.x86_64`; safe as a file name and as an argument.
@@ -21,7 +21,7 @@ impl KernelRelease {
         &self.0
     }
 
-    /// The part before the first `-` or `+`: `2.6.32`, as numbers; what recipes' ranges compare.
+    /// The part before the first `-`, `+`, `_` or `~`, `2.6.32`, as numbers; the ranges in recipes compare it.
     pub fn base(&self) -> Vec<u32> {
         let head = self.0.split(['-', '+', '_', '~']).next().unwrap_or_default();
         head.split('.').map_while(|p| p.parse().ok()).collect()
@@ -100,8 +100,8 @@ impl Ord for KernelRelease {
     }
 }
 
-/// rpm's version comparison (`rpmvercmp` of rpm's `lib/rpmvercmp.c`): runs of digits as numbers, runs of letters as text,
-/// a digit run is newer than a letter run, `~` sorts before anything, `^` after the end but before anything else.
+/// rpm's version comparison (`rpmvercmp` of rpm's `lib/rpmvercmp.c`): runs of digits as numbers, runs of letters as text; a run of digits
+/// is newer than a run of letters, `~` sorts before anything, `^` after the end but before anything else.
 pub fn rpmvercmp(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
     let separator = |c: &u8| !c.is_ascii_alphanumeric() && *c != b'~' && *c != b'^';
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn order_is_by_number_and_not_by_letter() {
+    fn the_order_is_by_number_and_not_by_character() {
         let mut k: Vec<KernelRelease> =
             ["4.18.0-553.el8", "4.18.0-80.el8", "4.18.0-80.el8_1", "6.1.0-9", "6.1.0-10"].map(|s| s.parse().unwrap()).into();
         k.sort();

@@ -1,29 +1,28 @@
-//! Text for people, put together line by line, so that nothing foreign in it can act on a terminal or pose as a line of its own.
+//! Text for people, built line by line, so that no foreign text in it can act on a terminal or look like a line of its own.
 //!
-//! What is told comes in part from elsewhere: the name of an interface, a module's version, a compiler's words, a file's name.
-//! Each call that adds a line adds exactly one, and all of it is made printable there; only a colour's own sequences are put
-//! around words that stand in this program.
+//! Parts of a message come from elsewhere: the name of an interface, a module's version, a compiler's output, a file's name. Each call that
+//! adds a line adds exactly one and makes all of it printable; only a colour's own sequences are put around words of this program.
 
 pub mod redact;
 
-/// A run of more spaces than this becomes one: enough of them would push what follows to the next row of a terminal.
+/// A longer run of spaces becomes one space: enough of them would push the following text to the next row of a terminal.
 const RUN: usize = 3;
-/// Spaces at the beginning of a line are indentation, at most so many.
+/// Spaces at the beginning of a line are indentation, up to this number.
 const INDENT: usize = 8;
-/// What a character that cannot be shown is replaced by.
+/// The replacement for a character that cannot be shown.
 const REPLACEMENT: char = char::REPLACEMENT_CHARACTER;
-/// Letters and symbols that most fonts show as nothing: the fillers of Hangul, a Braille cell without dots.
+/// Letters and symbols that most fonts show as blank: the fillers of Hangul, a Braille cell without dots.
 const BLANK: [char; 5] = ['\u{115f}', '\u{1160}', '\u{2800}', '\u{3164}', '\u{ffa0}'];
 
-/// Whether a character is shown as itself and does nothing else. Not so: control characters, format characters (the directions of
-/// text, what has no width), separators of lines, spaces other than U+0020, combining marks (they draw over what stands before
-/// them), and what Unicode has not assigned or leaves to private use.
+/// Whether a character is shown as itself and has no other effect. These are not: control characters, format characters (text direction,
+/// zero width), line separators, spaces other than U+0020, combining marks (they draw over the character before them), and characters that
+/// Unicode has not assigned or leaves to private use.
 pub fn is_printable(c: char) -> bool {
-    // The standard library's Debug escapes just these, beside quotes and the backslash.
+    // The standard library's `escape_debug` escapes exactly these, and also quotes and the backslash.
     matches!(c, '\'' | '"' | '\\') || (c.escape_debug().len() == 1 && !BLANK.contains(&c))
 }
 
-/// One line without anything that acts on a terminal. A run of white space that holds more than a few plain spaces becomes one.
+/// One line without anything that acts on a terminal. A run of white space that has more than a few plain spaces becomes one space.
 pub fn printable(text: &str) -> String {
     let indent = text.len() - text.trim_start_matches(' ').len();
     let mut line = " ".repeat(indent.min(INDENT));
@@ -45,11 +44,11 @@ pub fn printable(text: &str) -> String {
 /// A colour (ECMA-48 SGR).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colour {
-    /// What is well.
+    /// Good.
     Green,
-    /// What deserves a look.
+    /// Needs attention.
     Yellow,
-    /// What refuses; bold.
+    /// Refuses; bold.
     Red,
 }
 
@@ -63,16 +62,16 @@ impl Colour {
     }
 }
 
-/// A word of this program's own, perhaps coloured.
+/// A word of this program's own, possibly coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word {
     /// The word.
     pub word: &'static str,
-    /// Its colour, where there are any.
+    /// Its colour, if any.
     pub colour: Option<Colour>,
 }
 
-/// Text for people; each of its lines was made printable.
+/// Text for people; each of its lines is printable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Text(String);
 
@@ -84,12 +83,12 @@ impl Text {
         text
     }
 
-    /// A text of this program's own: help, the manual, a script. It keeps its lines and tabs.
+    /// A text of this program's own: help, the manual, a script. Its lines and tabs are kept.
     pub fn document(text: &str) -> Text {
         Text(text.chars().map(|c| if matches!(c, '\n' | '\t') || is_printable(c) { c } else { REPLACEMENT }).collect())
     }
 
-    /// Adds exactly one line, whatever is in it.
+    /// Adds exactly one line, whatever it contains.
     pub fn line(&mut self, line: &str) {
         self.0.push_str(printable(line).trim_end());
         self.0.push('\n');
@@ -113,12 +112,12 @@ impl Text {
         self.0.push_str(&other.0);
     }
 
-    /// Whether there is nothing to tell.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The lines, each with its end.
+    /// The lines, each with its newline.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_text_makes_no_line_of_its_own_and_pushes_nothing_to_the_next_row() {
+    fn foreign_text_adds_no_line_and_pushes_nothing_to_the_next_row() {
         for end in ["\n", "\r\n", "\r", "\u{b}", "\u{c}", "\u{85}", "\u{2028}", "\u{2029}", "\t", "\u{a0}", "    "] {
             assert_eq!(printable(&format!("eth0{end}next: 6.1 is safe")), "eth0 next: 6.1 is safe", "{end:?}");
         }
@@ -164,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_made_printable_stays_as_it_is() {
+    fn printable_text_stays_as_it_is() {
         for text in ["  a  b", "        x", "a \u{fffd} b", "", " "] {
             assert_eq!(printable(&printable(text)), printable(text));
             assert_eq!(printable(text), text);

@@ -1,11 +1,11 @@
-//! Keeps credentials out of every message: user names, passwords and queries (which carry tokens) of URLs.
+//! Removes credentials from messages: user names, passwords and queries (which carry tokens) of URLs.
 
-/// What ends a URL in a message.
+/// Characters that end a URL in a message.
 fn ends(c: char) -> bool {
     c.is_whitespace() || c.is_control() || "\"'<>`()[]{}|\\^;,".contains(c)
 }
 
-/// A text in which no URL shows its user, password or query. A control character becomes a replacement character.
+/// The text with the user, password and query of each URL removed. A control character becomes a replacement character.
 pub fn scrub(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -13,11 +13,11 @@ pub fn scrub(text: &str) -> String {
         let (before, after) = rest.split_at(at + 3);
         out.push_str(before);
         let is_end = |c: char| "/?#".contains(c) || c.is_whitespace() || "\"'<>`".contains(c);
-        // A password may hold what would end a URL, so the authority is cut generously.
+        // A password may contain characters that end a URL, so the authority extends as far as possible.
         let mut authority = &after[..after.find(is_end).unwrap_or(after.len())];
         let port = authority.rsplit_once(':').map_or("", |(_, port)| port.trim_end_matches(']'));
         if !authority.contains('@') && !port.bytes().all(|b| b.is_ascii_hexdigit()) {
-            // What stands where a port should is a password with a slash in it.
+            // Text other than a port number after the colon is a password with a slash in it.
             let word = |c: char| c.is_whitespace() || "\"'<>`".contains(c);
             authority = &after[..after.find(word).unwrap_or(after.len())];
         }
@@ -40,7 +40,7 @@ pub fn scrub(text: &str) -> String {
     bare(&out).replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
 }
 
-/// The same for a URL whose scheme was forgotten: `user:password@host`.
+/// The same for a URL without a scheme: `user:password@host`.
 fn bare(text: &str) -> String {
     let word = |word: &str| match word.rfind('@') {
         Some(at) if word[..at].contains(':') && !word.contains("://") => format!("***{}", &word[at..]),

@@ -1,5 +1,5 @@
-//! How much of the machine a build may take, by what the machine has. What holds these bounds: `disk`, `scope`, `watch`, and the
-//! limits of each process.
+//! How much of the machine a build may use, depending on what the machine has. The bounds are enforced by `disk`, `scope`,
+//! `watch` and the resource limits of each process.
 
 use super::disk::{self, Apart};
 use super::{containment, level, scope, Level, Sandbox, MAX_MEMORY};
@@ -7,29 +7,29 @@ use crate::host::{sys, Host};
 use std::ffi::CStr;
 use std::fs;
 
-/// The disk that a build may take: ixgbevf takes 20 MB, an ice with debug information 200 MB.
+/// Disk space that a build may use: ixgbevf takes 20 MB, an ice with debug information 200 MB.
 pub(super) const MAX_DISK: u64 = 1 << 30;
-/// The least that is enough for any driver; where half of the memory is less, the build stays on the disk.
+/// The smallest size that is enough for any driver. If half of the memory is less, the build directory stays on the disk.
 const LEAST_DISK: u64 = 256 << 20;
-/// The files that a build may make: a driver's are 2,000.
+/// The number of files that a build may create: a driver has 2,000.
 pub(super) const MAX_FILES: u64 = 100_000;
-/// Memory that one job of make takes at its peak: 0.2 GB were measured, twice that is left.
+/// Memory that one job of make may need at its peak: 0.2 GB were measured, and twice that is allowed.
 const JOB_MEMORY: u64 = 512 << 20;
-/// The most jobs; the settings take no more either.
+/// The largest number of jobs; the configuration accepts no more either.
 const MAX_JOBS: u64 = 1024;
-/// The least that a build may have of memory where the machine has it: pahole with a vmlinux takes 1 GB, the linker of a large
-/// driver as much.
+/// The memory that a build may always use if the machine has it: pahole with a vmlinux takes 1 GB, and the linker of a large
+/// driver takes as much.
 const LEAST_MEMORY: u64 = 4 << 30;
-/// What is not of the jobs: pahole, make, the private `/tmp`.
+/// Memory for everything but the jobs: pahole, make, the private `/tmp`.
 const OVERHEAD: u64 = 2 << 30;
 
-/// Why nothing is bounded by the machine's memory.
+/// Why the machine's memory does not bound anything.
 pub(super) const UNTOLD: &str = "how much memory this machine has cannot be told";
 /// Processes of the sandbox itself: monitor, init, reaper.
 const TASKS_OF_OURS: u64 = 8;
 
-/// Settings of an IPC namespace without which there is neither shared memory nor a queue nor a semaphore of System V: their memory
-/// is nobody's, no limit of a process counts it.
+/// Settings of an IPC namespace that disable System V shared memory, queues and semaphores. Their memory is charged to no
+/// process, so no resource limit counts it.
 const SYSTEM_V: [(&CStr, &[u8]); 5] = [
     (c"sys/kernel/shmmni", b"0"),
     (c"sys/kernel/shmall", b"0"),
@@ -38,55 +38,55 @@ const SYSTEM_V: [(&CStr, &[u8]); 5] = [
     (c"sys/kernel/sem", b"0 0 0 0"),
 ];
 
-/// Leaves the IPC namespace of this process without System V IPC; it works in a `/proc` that can be written: the machine's own is
-/// read-only in many services and containers. Runs in the child; system calls only. Without root it is not allowed.
+/// Disables System V IPC in the IPC namespace of this process. It needs a writable `/proc`; the machine's own is read-only
+/// in many services and containers. Runs in the child: system calls only. Without root it is not permitted.
 pub(super) fn without_system_v() {
     for (file, text) in SYSTEM_V {
         let _ = sys::write_file(file, text);
     }
 }
 
-/// The bytes of memory that this machine has; none where it cannot be told.
+/// The machine's memory in bytes; none if it is unknown.
 pub(super) fn machine() -> Option<u64> {
     Some(memory()?.total_memory()).filter(|&bytes| bytes > 0)
 }
 
-/// This machine's memory as it is now.
+/// This machine's memory at present.
 fn memory() -> Option<sysinfo::System> {
     let mut system = sysinfo::System::new().ok()?;
     system.refresh_memory();
     Some(system)
 }
 
-/// As many parallel jobs as this process may use cores, and as there is memory for now.
+/// The number of parallel jobs: limited by the cores that this process may use and by the memory that is available now.
 pub fn jobs() -> u32 {
-    // The standard library counts what affinity and quota leave of the cores; sysinfo counts all of the machine's.
+    // The standard library respects CPU affinity and quota; sysinfo counts all cores of the machine.
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     jobs_for(cores, memory().map(|system| system.available_memory()))
 }
 
-/// One job where it cannot be told how much memory there is: more could take what the machine does not have.
+/// One job if the memory is unknown: more could use more memory than the machine has.
 fn jobs_for(cores: u64, available: Option<u64>) -> u32 {
     let room = available.map_or(1, |bytes| bytes / JOB_MEMORY);
     cores.min(room).clamp(1, MAX_JOBS) as u32
 }
 
-/// The size of a build directory that lies in memory; none where there is too little of that.
+/// The size of a build directory in memory; none if there is too little memory.
 pub(super) fn disk(machine: u64) -> Option<u64> {
     Some(MAX_DISK.min(machine / 2)).filter(|&size| size >= LEAST_DISK)
 }
 
-/// What all processes of a build may have together, files in memory included.
+/// Memory that all processes of a build may use together, including files in a tmpfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Memory {
-    /// Of the machine's memory.
+    /// Bytes of memory.
     pub limit: u64,
-    /// And of its swap, beyond that.
+    /// Bytes of swap in addition.
     pub swap: u64,
 }
 
 impl Memory {
-    /// For as many jobs, on a machine with so much memory: a quarter is always left to others.
+    /// For this number of jobs on a machine with this memory. A quarter is always left for everything else.
     pub fn of(machine: u64, jobs: u32) -> Memory {
         let wanted = LEAST_MEMORY.max(MAX_DISK + OVERHEAD + JOB_MEMORY.saturating_mul(jobs.into()));
         let limit = wanted.min(machine / 4 * 3);
@@ -95,11 +95,11 @@ impl Memory {
 }
 
 impl Sandbox<'_> {
-    /// Makes the build directory, which is empty yet, a file system of its own, in a thread that can have one.
+    /// Mounts a file system of its own over the build directory, which is still empty, in a thread that can have one.
     pub fn bound_disk(&mut self, apart: Result<Apart, String>) {
         self.disk = apart.and_then(|apart| {
             let own = disk::Own::mount(&apart, &self.build_dir())?;
-            // The one that was made before is below the mount. Without namespaces the compiler writes here.
+            // The directory that was created before is hidden by the mount. Without namespaces the compiler writes here.
             std::fs::create_dir(self.temporary()).map_err(|e| format!("no directory can be made in it ({e})"))?;
             Ok(own)
         });
@@ -110,18 +110,18 @@ impl Sandbox<'_> {
         self.disk.is_ok()
     }
 
-    /// What a build may take of the disk, in words.
+    /// The disk space that a build may use, as text.
     pub fn disk_bound(&self) -> String {
         let size = self.disk.as_ref().map_or(MAX_DISK, |own| own.size);
         format!("{} MB and {MAX_FILES} files", size >> 20)
     }
 
-    /// What all processes of a build may take of memory, in words, where a cgroup bounds it.
+    /// The memory that all processes of a build may use, as text, if a cgroup bounds it.
     pub fn memory_bound(&self) -> Option<String> {
         self.scope.as_ref().ok().map(|limits| format!("{} MB of memory", limits.memory.limit >> 20))
     }
 
-    /// How the builds of this sandbox are bounded, a line for their log.
+    /// How the builds of this sandbox are bounded, as a line for their log.
     pub fn bounds(&self) -> String {
         let disk = match &self.disk {
             Ok(_) => "in memory".to_owned(),
@@ -134,8 +134,8 @@ impl Sandbox<'_> {
         format!("vfguard: this build may take {}, {disk}; {memory}\n", self.disk_bound())
     }
 
-    /// Whether the number of processes can be limited. They are counted by user, and the caller's own has others; but those of a user
-    /// namespace are counted apart since Linux 5.14.
+    /// Whether the number of processes can be limited. The kernel counts them by user, and the caller's own user has other
+    /// processes. Since Linux 5.14 the processes of a user namespace are counted separately.
     pub(super) fn counts_processes(&self) -> bool {
         let apart = || fs::read_to_string("/proc/sys/kernel/osrelease").is_ok_and(|release| counts_apart(&release));
         self.who.is_some() || self.level == Level::OwnUser && apart()
@@ -153,7 +153,7 @@ fn counts_apart(release: &str) -> bool {
     matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (5, 14))
 }
 
-/// How a build would be bounded here, in words; nothing is asked of systemd.
+/// How a build would be bounded here, as text. systemd is not asked.
 pub fn promised_bounds(host: &Host) -> String {
     let disk = match containment(host).level {
         Level::Full => disk::promised(),
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_build_gets_memory_for_its_jobs_and_leaves_a_quarter_of_the_machines() {
+    fn a_build_gets_memory_for_its_jobs_and_a_quarter_of_the_machine_stays_free() {
         assert_eq!(Memory::of(64 * GB, 1), Memory { limit: 4 * GB, swap: 0 });
         assert_eq!(Memory::of(64 * GB, 36), Memory { limit: 21 * GB, swap: 0 });
         assert_eq!(Memory::of(4 * GB, 2), Memory { limit: 3 * GB, swap: GB });

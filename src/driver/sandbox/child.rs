@@ -1,8 +1,8 @@
-//! What happens between fork(2) and execve(2) of a build: namespaces, mounts, limits, and the loss of every privilege.
+//! What happens between fork(2) and execve(2) of a build: namespaces, mounts, limits, and dropping all privileges.
 //!
-//! Done in a hook of the fork rather than by running our own binary again, so that there is no hidden verb that others could
-//! call, and the library's tests use the very same path. The price: everything here is async-signal-safe. All strings are made
-//! before the fork, the way is a list of steps, and a step that fails is told through a pipe by its number.
+//! It runs in a hook of the fork. Executing vfguard's own binary again would need a hidden verb that others could call, and
+//! the library's tests could not use the same path. In return, everything here must be async-signal-safe: all strings are
+//! made before the fork, the setup is a list of steps, and a step that fails is reported through a pipe by its number.
 //!
 //! ```text
 //! vfguard ── monitor (process group; SIGTERM → kills init, waits until all are gone)
@@ -10,7 +10,8 @@
 //!                   └─ program (make)
 //! ```
 //!
-//! Without namespaces the program has a reaper (host::tied), which ends all that it started when it ends or vfguard is gone.
+//! Without namespaces the program has a reaper (host::tied). It kills everything that the program started when the program
+//! ends or vfguard dies.
 
 use super::bounds;
 use super::landlock::{self, Rule};
@@ -32,32 +33,32 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::BorrowedFd;
 
-/// One step on the way to the private root; destinations lie below it.
+/// One step of building the private root. Destinations are below that root.
 #[derive(Debug)]
 pub(super) enum SetupStep {
-    /// An empty file system in memory, with its mount options.
+    /// An empty tmpfs, with its mount options.
     Memory(CString, CString),
-    /// A directory; that it exists is fine.
+    /// A directory; it may exist already.
     Dir(CString),
     /// A symbolic link: target, name.
     Link(CString, CString),
     /// A directory or file of the host, read-only: source, destination.
     ReadOnly(CString, CString),
-    /// What is mounted below a directory that was bound, made read-only too.
+    /// Makes a mount read-only that lies below a bound directory.
     RemountSubmount(CString),
     /// The build directory: source, destination.
     Writable(CString, CString),
-    /// A file of the host onto a new empty one, read-only: source, destination.
+    /// A file of the host bound over a new empty file, read-only: source, destination.
     File(CString, CString),
-    /// A file with a text of ours.
+    /// A new file with this text.
     Text(CString, Vec<u8>),
-    /// A device node of the host onto a new empty file: source, destination.
+    /// A device node of the host bound over a new empty file: source, destination.
     Device(CString, CString),
     /// procfs of the namespace's own processes.
     Proc(CString),
 }
 
-/// Numbers of the steps that are not in the list, as the report pipe tells them.
+/// Numbers of the steps that are not in the list, as the report pipe sends them.
 pub(super) mod number {
     pub const NAMESPACES: u16 = 0xff00;
     pub const INIT: u16 = 0xff01;
@@ -74,43 +75,43 @@ pub(super) mod number {
     pub const SECCOMP: u16 = 0xff0c;
 }
 
-/// Everything the child needs, made before the fork.
+/// Everything that the child needs, prepared before the fork.
 #[derive(Debug)]
 pub(super) struct Setup {
-    /// Namespaces to make; none where there are none.
+    /// Namespaces to create; none on a system without them.
     pub namespaces: Option<Namespaces>,
     /// Where the program starts.
     pub dir: CString,
-    /// Whom to become; none for who it is already.
+    /// The user and group to switch to; none to keep the current ones.
     pub who: Option<(Uid, Gid)>,
     /// Resource limits.
     pub limits: Vec<(Resource, u64)>,
-    /// What may be touched; nothing where the kernel cannot be told so.
+    /// What may be accessed; empty if the kernel has no Landlock.
     pub landlock: Vec<Rule>,
-    /// Which system calls may be made; nothing where the kernel cannot be told so.
+    /// The filter of system calls; empty if the kernel has no filters.
     pub seccomp: Vec<sock_filter>,
-    /// Our own process, whose death ends the build.
+    /// vfguard's own process. The build ends when it dies.
     pub parent: Pid,
 }
 
-/// The part of a plan that namespaces make possible.
+/// The part of the setup that needs namespaces.
 #[derive(Debug)]
 pub(super) struct Namespaces {
-    /// Which.
+    /// The flags for unshare(2).
     pub flags: CloneFlags,
     /// `uid_map` and `gid_map` of a user namespace.
     pub maps: Option<(CString, CString)>,
     /// An empty directory that becomes the root.
     pub root: CString,
-    /// What is in it.
+    /// The steps that fill it.
     pub steps: Vec<SetupStep>,
 }
 
 type Failure = (u16, Errno);
 
 impl Setup {
-    /// Runs in the child. Returns in the process that shall execute the program. A failing step is told at `report`; at `hold`, if there is one, the child
-    /// tells its id and waits to be moved into a cgroup.
+    /// Runs in the child. Returns in the process that will execute the program. A failed step is reported to `report`. If
+    /// there is a `hold`, the child sends its id there and waits to be moved into a cgroup.
     pub(super) fn enter(&self, child: &Child, [report, hold]: [Option<BorrowedFd<'_>>; 2]) -> io::Result<()> {
         self.all(child, hold).map_err(|(step, errno)| {
             let mut message = [0; 6];
@@ -126,20 +127,22 @@ impl Setup {
         if unistd::getppid() != self.parent {
             sys::exit_now(1);
         }
-        // Where memory runs out, the build goes first. Not everywhere writable; nothing depends on it.
+        // If memory runs out, the kernel should kill the build first. The file is not writable everywhere, and nothing
+        // depends on it.
         let _ = sys::write_file(c"/proc/self/oom_score_adj", b"1000");
-        // Before anything is started: what a cgroup is to hold must be in it from the first.
+        // Before the first fork: a cgroup must contain every process of the build from its start.
         if let Some(hold) = hold {
             let _ = unistd::write(hold, &Pid::this().as_raw().to_ne_bytes());
             while unistd::read(hold, &mut [0]) == Err(Errno::EINTR) {}
         }
         umask(Mode::from_bits_truncate(0o022));
-        // None of a session of its own has the caller's terminal, into which something could be typed for root (TIOCSTI).
+        // A process in a new session has no access to the caller's terminal, so it cannot type commands into it for root
+        // (TIOCSTI).
         unistd::setsid().map_err(|e| (number::SESSION, e))?;
         if let Some(namespaces) = &self.namespaces {
             namespaces.enter(self, child)?;
         } else {
-            // The signal below ends make alone, and what it has started would go on.
+            // The parent-death signal kills only make; the processes that make started would go on.
             tied::enter(child, self.parent, Reach::Descendants).map_err(|e| (number::INIT, e))?;
             unistd::chdir(self.dir.as_c_str()).map_err(|e| (number::DIRECTORY, e))?;
             self.drop_privileges()?;
@@ -148,8 +151,9 @@ impl Setup {
         Ok(())
     }
 
-    /// Limits first (some need privilege), then the user, then what is left of privilege; Landlock asks that none be regained, and
-    /// so does seccomp, which comes last: it refuses what is done here.
+    /// The order matters. Limits come first, since some need privileges. Then the user is changed, and the remaining
+    /// privileges are dropped. Landlock and seccomp require that no privilege can be regained. seccomp is last, because its
+    /// filter refuses calls that are made here.
     fn drop_privileges(&self) -> Result<(), Failure> {
         for &(resource, limit) in &self.limits {
             setrlimit(resource, limit, limit).map_err(|e| (number::LIMITS, e))?;
@@ -160,24 +164,25 @@ impl Setup {
             unistd::setgroups(&[]).map_err(user)?;
             unistd::setresgid(gid, gid, gid).map_err(user)?;
             unistd::setresuid(uid, uid, uid).map_err(user)?;
-            // What an earlier build put there. Behind a filter this one could not read it in any case.
+            // Keys that an earlier build left. With a seccomp filter this build could not read them anyway.
             let cleared = sys::clear_user_keyrings();
             if self.seccomp.is_empty() {
                 cleared.map_err(|e| (number::USERS_KEYS, e))?;
             }
         }
-        // A change of user leaves it; who possesses it may read root's keys in it (session-keyring(7)).
+        // The session keyring survives a change of user, and a process that possesses it may read root's keys in it
+        // (session-keyring(7)).
         sys::new_session_keyring().map_err(|e| (number::KEYRING, e))?;
         sys::drop_capabilities().map_err(|e| (number::PRIVILEGES, e))?;
         match prctl::set_no_new_privs() {
-            // Linux before 3.5 has no such thing (EL6 before its own backport).
+            // Linux before 3.5 does not have it (EL6 before its own backport).
             Ok(()) | Err(Errno::EINVAL) => {}
             Err(e) => return Err((number::PRIVILEGES, e)),
         }
         if !self.landlock.is_empty() {
             landlock::restrict(&self.landlock).map_err(|e| (number::LANDLOCK, e))?;
         }
-        // A change of credentials clears it.
+        // Set again, because a change of credentials clears it.
         let _ = prctl::set_pdeathsig(Signal::SIGKILL);
         if !self.seccomp.is_empty() {
             sys::filter_calls(&self.seccomp).map_err(|e| (number::SECCOMP, e))?;
@@ -195,7 +200,7 @@ impl Namespaces {
         let init = |e| (number::INIT, e);
         unshare(self.flags).map_err(namespace)?;
         if let Some((uids, gids)) = &self.maps {
-            // Needed before gid_map since 3.19; missing before.
+            // Required before gid_map since 3.19; the file does not exist in older kernels.
             let _ = sys::write_file(c"/proc/self/setgroups", b"deny");
             sys::write_file(c"/proc/self/uid_map", uids.to_bytes()).map_err(namespace)?;
             sys::write_file(c"/proc/self/gid_map", gids.to_bytes()).map_err(namespace)?;
@@ -218,7 +223,7 @@ impl Namespaces {
         own_stdin().map_err(|e| (number::STDIN, e))?;
         unistd::chdir(plan.dir.as_c_str()).map_err(|e| (number::DIRECTORY, e))?;
         plan.drop_privileges()?;
-        // Nobody of the same user traces init or reads its memory.
+        // Processes of the same user must not trace init or read its memory.
         prctl::set_dumpable(false).map_err(init)?;
         match sys::fork_in_child(child).map_err(init)? {
             Fork::Parent(pid) => sys::without_descriptors(child, move || reap(pid)),
@@ -230,7 +235,7 @@ impl Namespaces {
         unistd::chdir(self.root.as_c_str())?;
         match unistd::pivot_root(c".", c".") {
             Ok(()) => umount2(c".", MntFlags::MNT_DETACH)?,
-            // The root of an initramfs cannot be pivoted away.
+            // pivot_root(2) cannot move the root of an initramfs.
             Err(Errno::EINVAL) => {
                 mount(Some(c"."), c"/", None::<&CStr>, MsFlags::MS_MOVE, None::<&CStr>)?;
                 unistd::chroot(c".")?;
@@ -242,8 +247,8 @@ impl Namespaces {
     }
 }
 
-/// The `/dev/null` that came along lies on a mount which is not below this root, and Landlock does not let it be opened again, by
-/// `/dev/stdin`.
+/// Opens `/dev/null` of the new root as stdin. The inherited one is on a mount outside of this root, and Landlock refuses to
+/// open it again through `/dev/stdin`.
 fn own_stdin() -> nix::Result<()> {
     unistd::dup2_stdin(open(c"/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?)
 }
@@ -268,7 +273,7 @@ impl SetupStep {
                 read_only(at)
             }
             SetupStep::RemountSubmount(at) => match read_only(at) {
-                // Under another mount, where nobody sees it.
+                // It is hidden by another mount, so it is not reachable.
                 Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EINVAL) => Ok(()),
                 result => result,
             },
@@ -316,7 +321,7 @@ fn read_only(at: &CStr) -> nix::Result<()> {
     remount(at, MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV)
 }
 
-/// Adds flags to a mount. Those it has already are repeated: a user namespace may not take them away.
+/// Adds flags to a mount. Flags that it already has are repeated, because a user namespace may not remove them.
 fn remount(at: &CStr, flags: MsFlags) -> nix::Result<()> {
     let now = statvfs(at)?.flags();
     let keep = [
@@ -337,10 +342,11 @@ fn remount(at: &CStr, flags: MsFlags) -> nix::Result<()> {
     mount(None::<&CStr>, at, None::<&CStr>, all, None::<&CStr>)
 }
 
-/// The exit code by which a process tells that a signal ended it, as shells have it.
+/// The base of exit codes that report a signal, as in shells.
 pub(super) const SIGNALLED: i32 = 128;
 
-/// Waits for init, which ends only when its whole namespace is gone, and returns its exit code. Asked to end, it kills init and still waits.
+/// Waits for init, which ends only after its whole namespace is gone, and returns its exit code. On a signal to end, it
+/// kills init and still waits.
 fn monitor(init: Pid, watched: SigSet) -> i32 {
     loop {
         match watched.wait() {
@@ -358,7 +364,8 @@ fn monitor(init: Pid, watched: SigSet) -> i32 {
     }
 }
 
-/// PID 1: reaps whatever is handed to it and ends with the program, whose exit code it returns; the kernel then kills all that is left.
+/// PID 1: reaps every orphan. When the program ends, it returns the program's exit code; init then exits, and the kernel
+/// kills all remaining processes.
 fn reap(program: Pid) -> i32 {
     loop {
         match waitpid(None, None) {

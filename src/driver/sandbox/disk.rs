@@ -1,8 +1,9 @@
-//! The build directory as a file system of its own in memory, whose size no build exceeds at any instant, however fast it takes.
+//! A file system in memory for the build directory. A build cannot exceed its size even for an instant, however fast it
+//! writes.
 //!
-//! It is mounted in a mount namespace that only the preparing thread has, and its children: nobody else sees it, and it is gone with
-//! the thread, also when vfguard is killed. A namespace of a thread works since Linux 2.6.16; unshare(2) gives the thread a root and
-//! working directory of its own too, so the other threads notice nothing.
+//! It is mounted in a mount namespace that only the preparing thread and its children have. Other processes do not see it,
+//! and it vanishes with the thread, also when vfguard is killed. A namespace for one thread works since Linux 2.6.16.
+//! unshare(2) also gives the thread its own root and working directory, so the other threads are not affected.
 
 use super::bounds::{self, MAX_FILES};
 use nix::mount::{mount, umount2, MntFlags, MsFlags};
@@ -12,18 +13,18 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-/// As much as a first thread has: what is unpacked and read there was written for one.
+/// The stack size of a main thread, which the code that unpacks and reads there was written for.
 const STACK: usize = 8 << 20;
 
-/// The proof that this thread has a mount namespace of its own, and how large a file system may be mounted there. It stays with the
-/// thread.
+/// Proof that this thread has a mount namespace of its own, with the size of the file system that may be mounted there. It
+/// cannot leave the thread.
 #[derive(Debug)]
 pub struct Apart {
     size: u64,
     _here: PhantomData<*const ()>,
 }
 
-/// Does something in a thread which has a mount namespace of its own, where that is possible; else `act` learns why not.
+/// Runs `act` in a thread that has a mount namespace of its own. If that is not possible, `act` gets the reason.
 ///
 /// # Errors
 /// When no thread can be started.
@@ -34,7 +35,7 @@ pub fn apart<T: Send>(act: impl FnOnce(Result<Apart, String>) -> T + Send) -> io
     })
 }
 
-/// How large the build directory in memory would be here.
+/// The size that the build directory in memory would have here.
 ///
 /// # Errors
 /// Why there is none.
@@ -49,13 +50,13 @@ pub(super) fn promised() -> Result<u64, String> {
 fn separate() -> Result<Apart, String> {
     let size = promised()?;
     unshare(CloneFlags::CLONE_NEWNS).map_err(|e| format!("no mount namespace can be made ({})", e.desc()))?;
-    // What is mounted outside meanwhile is seen here, and nothing that is mounted here is seen outside.
+    // Mounts made outside later appear here, but mounts made here do not appear outside.
     let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
     mount(None::<&Path>, "/", None::<&Path>, slave, None::<&Path>).map_err(|e| format!("/ is no mount ({})", e.desc()))?;
     Ok(Apart { size, _here: PhantomData })
 }
 
-/// A build directory with a size of its own.
+/// A build directory with a size limit of its own.
 #[derive(Debug)]
 pub(super) struct Own {
     dir: PathBuf,
@@ -80,8 +81,8 @@ impl Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        // Not left to the end of the thread: before Linux 3.18 a directory on which another namespace has something mounted cannot be
-        // removed, and the thread may still be ending when its directory is.
+        // The end of the thread is too late: before Linux 3.18 a directory that is a mount point in another namespace cannot
+        // be removed, and the thread may still be ending when the directory is removed.
         let _ = umount2(&self.dir, MntFlags::MNT_DETACH);
     }
 }

@@ -1,10 +1,11 @@
-//! Landlock: what a build may touch, in the kernel's own access control (`Documentation/userspace-api/landlock.rst`; Linux 5.13).
+//! Landlock: what a build may access, by the kernel's own access control (`Documentation/userspace-api/landlock.rst`; Linux
+//! 5.13).
 //!
-//! Where a build has namespaces it is a second wall behind them, and one thing more: nothing can be mounted, in no further
-//! namespace either. Where there are none, as in many containers, it alone keeps a build from what anyone may read or write.
+//! If a build has namespaces, this is a second barrier. It also forbids mounts, even in a further namespace. Without
+//! namespaces, as in many containers, it is the only protection of files that every user may read or write.
 //!
-//! A kernel holds as much of it as it knows; one without it (ENOSYS, EOPNOTSUPP) goes without, and that is said. What each version
-//! brought, of that which is asked for here:
+//! A kernel enforces the parts that it knows. Without Landlock (ENOSYS, EOPNOTSUPP) the build runs without it, and vfguard
+//! reports that. Of the rights used here, each version brought:
 //!
 //! ```text
 //!  1  5.13  reading, writing, making and removing by path     5  6.10  ioctl(2) on devices
@@ -13,9 +14,9 @@
 //!  4  6.7   TCP                                              10  7.2   UDP
 //! ```
 //!
-//! Versions 7 and 8 hold nothing more. Of the former's settings for the audit log none is touched: what a build is refused is not
-//! logged unless asked for, and a compiler looks for many files that are not its own. The latter restricts all threads of a
-//! process at once; between fork and exec there is one.
+//! Versions 7 and 8 add no rights. Version 7 has settings for the audit log, which are left as they are: refused accesses
+//! are not logged unless asked for, and a compiler looks for many files that it may not read. Version 8 restricts all
+//! threads of a process at once; between fork and exec there is only one.
 
 use landlock::{
     Access, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, RestrictSelf, Ruleset, RulesetAttr,
@@ -26,8 +27,8 @@ use nix::fcntl::{open, OFlag};
 use nix::sys::stat::Mode;
 use std::ffi::CString;
 
-/// The version whose rights are asked for, the newest that the crate knows. Builds were tried with those up to 7 (Linux 6.18); a
-/// compiler needs nothing of what 9 and 10 hold.
+/// The newest version that the crate knows; its rights are requested. Builds were tested with versions up to 7 (Linux 6.18).
+/// A compiler needs none of the rights that versions 9 and 10 restrict.
 const VERSION: ABI = ABI::V10;
 
 /// What a build may do below a path.
@@ -35,7 +36,7 @@ const VERSION: ABI = ABI::V10;
 pub(super) enum Allowed {
     /// Read and execute.
     Read,
-    /// Read and write what is there.
+    /// Read and write existing files.
     Device,
     /// Everything.
     Write,
@@ -48,9 +49,9 @@ pub(super) struct Rule {
     pub allowed: Allowed,
 }
 
-/// The version of the running kernel's Landlock; none where it has none or does not use it.
+/// The Landlock version of the running kernel; none if it has no Landlock or it is disabled.
 pub(super) fn version() -> Option<u32> {
-    // Without flags nothing is restricted; this is how the crate tells.
+    // Without flags this call restricts nothing. It is the crate's way to ask for the version.
     match RestrictSelf::default().no_new_privs(false).apply().ok()?.landlock {
         LandlockStatus::Available { effective_abi, kernel_abi } => {
             Some(kernel_abi.map_or(effective_abi as u32, |n| n as u32))
@@ -59,8 +60,8 @@ pub(super) fn version() -> Option<u32> {
     }
 }
 
-/// Restricts this process and all that come from it, for ever. Runs between fork and exec: the crate makes system calls and
-/// allocates nothing on this way.
+/// Restricts this process and all its descendants permanently. Runs between fork and exec: on this path the crate makes
+/// system calls and allocates nothing.
 pub(super) fn restrict(rules: &[Rule]) -> Result<(), Errno> {
     let failed = |_: RulesetError| match Errno::last_raw() {
         0 => Errno::EINVAL,
@@ -83,7 +84,7 @@ pub(super) fn restrict(rules: &[Rule]) -> Result<(), Errno> {
         };
         match open(path.as_c_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
             Ok(at) => ruleset = ruleset.add_rule(PathBeneath::new(at, access)).map_err(failed)?,
-            // What is gone needs no leave.
+            // Skip paths that do not exist.
             Err(Errno::ENOENT | Errno::EACCES) => {}
             Err(e) => return Err(e),
         }

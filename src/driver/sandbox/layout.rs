@@ -1,4 +1,4 @@
-//! What a build finds in its private root: the host's programs and libraries, devices, K's trees, and nothing else.
+//! What the private root of a build contains: the host's programs and libraries, devices, K's trees, and nothing else.
 
 use super::child::SetupStep;
 use crate::host::{os_release, Host};
@@ -11,15 +11,15 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Temporary files, POSIX semaphores and shared memory too.
+/// Also for POSIX semaphores and shared memory.
 pub(super) const TMP: &str = "/tmp";
-/// How much of them: gcc keeps one assembler file a job there.
+/// The size of `/tmp`: gcc keeps one assembler file per job there.
 const TMP_OPTIONS: &str = "size=256m,nr_inodes=16k,mode=1777";
-/// What the user that builds is called inside.
+/// The name of the build user inside the sandbox.
 const NAME: &str = "vfguard";
-/// The root holds directories and small files only.
+/// Mount options of the root, which contains directories and small files only.
 const ROOT: &str = "size=4m,nr_inodes=16k,mode=755";
-/// On a system where `/lib` is a link to `/usr/lib`, a name below it is written through.
+/// On a system where `/lib` is a symbolic link to `/usr/lib`, resolves a name below `/lib` through it.
 pub(super) fn usr(name: &Path) -> PathBuf {
     match (name.strip_prefix("/lib"), fs::canonicalize("/lib")) {
         (Ok(rest), Ok(lib)) => lib.join(rest),
@@ -32,9 +32,9 @@ pub(super) fn c(path: impl AsRef<OsStr>) -> Result<CString> {
     CString::new(path.as_bytes()).with_context(|| format!("{path:?} holds a NUL"))
 }
 
-/// The mount points of this process (proc_pid_mountinfo(5), the fifth field); none are known where /proc is not mounted.
+/// The mount points of this process (proc_pid_mountinfo(5), the fifth field); empty if /proc is not mounted.
 fn mounts() -> Result<Vec<PathBuf>> {
-    // Of this thread, which may have a namespace of its own; /proc/thread-self is younger than some kernels.
+    // For this thread, which may have its own namespace. Some kernels do not have /proc/thread-self.
     let file = format!("/proc/self/task/{}/mountinfo", nix::unistd::gettid());
     let text = match fs::read(&file) {
         Ok(text) => text,
@@ -45,7 +45,7 @@ fn mounts() -> Result<Vec<PathBuf>> {
     Ok(text.split(|&b| b == b'\n').filter_map(field).collect())
 }
 
-/// A space, tab, newline or backslash of a path is written as `\` and three octal digits.
+/// In mountinfo a space, tab, newline or backslash is written as `\` and three octal digits.
 fn unescape(field: &[u8]) -> PathBuf {
     let mut path = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -65,23 +65,23 @@ fn unescape(field: &[u8]) -> PathBuf {
 /// Collects the steps that fill the private root.
 pub(super) struct Layout {
     root: PathBuf,
-    /// In their order.
+    /// In the order in which they run.
     pub steps: Vec<SetupStep>,
     made: BTreeSet<PathBuf>,
-    /// Where something is mounted.
+    /// The host's mount points.
     mounts: Vec<PathBuf>,
 }
 
 impl Layout {
-    /// Nothing yet, of what will lie below `root`.
+    /// Starts an empty layout of the private root at `root`.
     ///
     /// # Errors
-    /// When it cannot be found out what is mounted.
+    /// When the mount points cannot be read.
     pub fn new(root: PathBuf) -> Result<Layout> {
         Ok(Layout { root, steps: Vec::new(), made: BTreeSet::new(), mounts: mounts()? })
     }
 
-    /// The name outside of a name inside.
+    /// The path outside for a path inside.
     pub fn at(&self, path: &Path) -> Result<CString> {
         c(self.root.join(path.strip_prefix("/").unwrap_or(path)))
     }
@@ -97,11 +97,11 @@ impl Layout {
         Ok(())
     }
 
-    /// A directory of the host, read-only, at another place.
+    /// A directory of the host, read-only, at another path.
     pub fn read_only(&mut self, from: &Path, at: &Path) -> Result<()> {
         self.dirs(at)?;
         self.steps.push(SetupStep::ReadOnly(c(from)?, self.at(at)?));
-        // A bind takes along what is mounted below, and being read-only is a matter of each mount.
+        // A bind mount includes the mounts below it, and each of them must be made read-only separately.
         let real = fs::canonicalize(from).unwrap_or_else(|_| from.to_owned());
         let beneath = self.mounts.iter().filter_map(|m| m.strip_prefix(&real).ok()).filter(|m| !m.as_os_str().is_empty());
         let beneath: Vec<CString> = beneath.map(|m| self.at(&at.join(m))).collect::<Result<_>>()?;
@@ -109,8 +109,9 @@ impl Layout {
         Ok(())
     }
 
-    /// A directory, link or file of the host at its own place; nothing else exists in the sandbox. A directory is shown with all
-    /// that lies in it: a socket there can be connected to before Linux 7.1, whose Landlock looks at sockets by path.
+    /// A directory, link or file of the host at its own path; nothing else exists in the sandbox. A directory is shown with
+    /// everything in it. Before Linux 7.1, Landlock does not check sockets by path, so a build can connect to a socket
+    /// there.
     fn same(&mut self, path: &Path) -> Result<()> {
         let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
         self.dirs(path.parent().unwrap_or(path))?;
@@ -125,7 +126,7 @@ impl Layout {
         Ok(())
     }
 
-    /// Each entry of a directory but some, so that others can be put beside them.
+    /// Each entry of a directory except those in `but`, so that other entries can be put beside them.
     fn entries(&mut self, dir: &Path, but: &[&OsStr]) -> Result<()> {
         self.dirs(dir)?;
         let Ok(entries) = fs::read_dir(dir) else { return Ok(()) };
@@ -135,11 +136,11 @@ impl Layout {
         Ok(())
     }
 
-    /// What a makefile may ask about the machine and K: which distribution it is, and the small files of K in /boot.
+    /// Files about the machine and K that makefiles read: which distribution it is, and K's small files in /boot.
     pub fn machine(&mut self, host: &Host, release: Option<&KernelRelease>) -> Result<()> {
         let of = |release| ["config", "System.map"].map(|name| PathBuf::from(format!("/boot/{name}-{release}")));
         for name in os_release::files(host).into_iter().chain(release.into_iter().flat_map(of)) {
-            // A link may lead out of where it is shown.
+            // A symbolic link may lead to a path that does not exist in the sandbox, so bind the real file.
             let Ok(real) = fs::canonicalize(host.path(&name)) else { continue };
             if real.is_file() {
                 self.dirs(name.parent().unwrap_or(&name))?;
@@ -149,7 +150,7 @@ impl Layout {
         Ok(())
     }
 
-    /// A name for the user that builds, and its home; root's for what lies in the system's directories.
+    /// A name and a home for the build user, and the name of root, which owns the system's directories.
     pub fn people(&mut self, uid: Uid, gid: Gid) -> Result<()> {
         let people = format!("root:x:0:0:root:/:/bin/sh\n{NAME}:x:{uid}:{gid}:{NAME}:{TMP}:/bin/sh\n");
         let groups = format!("root:x:0:\n{NAME}:x:{gid}:\n");
@@ -163,7 +164,7 @@ impl Layout {
     /// Programs, devices, /proc, /tmp.
     pub fn system(&mut self) -> Result<()> {
         self.steps.push(SetupStep::Memory(c(&self.root)?, c(ROOT)?));
-        // The last holds the newer compilers of EL (Software Collections).
+        // The last one contains the newer compilers of EL (Software Collections).
         for top in ["/bin", "/sbin", "/lib32", "/lib64", "/libx32", "/opt/rh"] {
             self.same(Path::new(top))?;
         }
@@ -186,7 +187,7 @@ impl Layout {
         self.steps.push(SetupStep::Proc(self.at(Path::new("/proc"))?));
         self.dirs(Path::new(TMP))?;
         self.steps.push(SetupStep::Memory(self.at(Path::new(TMP))?, c(TMP_OPTIONS)?));
-        // No links: what is made below one would be made where it leads from here, outside.
+        // No symbolic links: a directory created below one would be created at its target outside of the sandbox.
         for name in ["/var/tmp", "/dev/shm"] {
             self.dirs(Path::new(name))?;
             self.steps.push(SetupStep::Writable(self.at(Path::new(TMP))?, self.at(Path::new(name))?));
@@ -194,7 +195,7 @@ impl Layout {
         Ok(())
     }
 
-    /// `/usr/lib` and `/lib` without the modules of other kernels, with room for K's directories.
+    /// `/usr/lib` and `/lib` without the modules of other kernels, with mount points for K's directories.
     pub fn libraries(&mut self, kernels: &[(PathBuf, PathBuf)]) -> Result<()> {
         let lib = Path::new("/lib");
         let real = !lib.is_symlink();
@@ -216,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mount_point_is_read_as_it_was_escaped() {
+    fn a_mount_point_is_unescaped_as_the_kernel_escaped_it() {
         assert_eq!(unescape(br"/mnt/a\040b\134c\012"), Path::new("/mnt/a b\\c\n"));
         assert_eq!(unescape(br"/mnt/\04"), Path::new("/mnt/\\04"));
         assert!(mounts().unwrap().contains(&PathBuf::from("/proc")));

@@ -1,7 +1,8 @@
-//! How well a build could be contained here, found out before one is started, for `status`, `doctor` and the sandbox itself.
+//! How strongly a build can be contained here. It is found out before a build starts, for `status`, `doctor` and the sandbox
+//! itself.
 //!
-//! A weaker level is chosen only for what is known to be missing. What cannot be found out (a file of /proc that cannot be read)
-//! is taken to be there: making the sandbox then shows it, and what is refused there is told.
+//! A weaker level is chosen only for something that is known to be missing. If it is unknown (a file in /proc cannot be
+//! read), it is assumed to be there. If creating the sandbox then fails, that is reported.
 
 use super::{landlock, seccomp};
 use crate::host::{sys, Host};
@@ -10,7 +11,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-/// How well a build is contained.
+/// How strongly a build is contained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
@@ -20,22 +21,23 @@ pub enum Level {
     OwnUser,
     /// An unprivileged user without namespaces: the kernel has none, or a container forbids them.
     NoNamespaces,
-    /// Nothing but limits: neither root nor namespaces.
+    /// Only resource limits: neither root nor namespaces.
     None,
 }
 
-/// A level, and whether Landlock and seccomp stand behind it.
+/// A level, with the state of Landlock and seccomp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Containment {
-    /// What user and namespaces hold.
+    /// The isolation by user and namespaces.
     pub level: Level,
-    /// The version of the kernel's Landlock; none where it has none.
+    /// The version of the kernel's Landlock; none if it has none.
     pub landlock: Option<u32>,
-    /// Whether the kernel filters a build's system calls.
+    /// Whether the kernel filters the system calls of a build.
     pub seccomp: bool,
 }
 
-/// What is in a build's reach where it has no namespaces, by the version of Landlock (what each holds: `sandbox_landlock`).
+/// What a build can reach without namespaces, depending on the version of Landlock (for what each version restricts see
+/// `sandbox_landlock`).
 fn in_reach(landlock: Option<u32>) -> &'static str {
     match landlock {
         None => "the network and other files are",
@@ -74,7 +76,7 @@ impl Level {
         matches!(self, Level::Full | Level::OwnUser)
     }
 
-    /// The next weaker level, for a system that promised more than it holds.
+    /// The next weaker level, for a system that refuses what it seemed to offer.
     pub(super) fn weaker(self) -> Option<Level> {
         match self {
             Level::Full => Some(Level::NoNamespaces),
@@ -84,19 +86,19 @@ impl Level {
     }
 }
 
-/// The bit of CAP_SYS_ADMIN (linux/capability.h), without which root makes no namespaces.
+/// The bit of CAP_SYS_ADMIN (linux/capability.h). Without this capability even root cannot create namespaces.
 const CAP_SYS_ADMIN: u32 = 21;
 
-/// Whether this process may mount file systems and make namespaces, as far as capabilities tell.
+/// Whether this process may mount file systems and create namespaces, judging by its capabilities.
 pub(super) fn may_mount() -> bool {
     sys::capabilities().map_or(true, |set| set >> CAP_SYS_ADMIN & 1 == 1)
 }
 
-/// How well this process could contain a build; no process is started. The sandbox is the building machine's, whatever root
-/// `host` has.
+/// How strongly this process could contain a build. No process is started. The sandbox is the running machine's, even if
+/// `host` has another root.
 fn level(_host: &Host) -> Level {
     let missing = |path: &Path| path.try_exists().is_ok_and(|there| !there);
-    // Where /proc is not mounted nothing is known to be missing.
+    // If /proc is not mounted, nothing counts as missing.
     let told = !missing(Path::new("/proc/self"));
     let has = |kind: &str| !(told && missing(&Path::new("/proc/self/ns").join(kind)));
     let namespaces = ["mnt", "net", "pid", "ipc", "uts"].into_iter().all(has);
@@ -115,7 +117,7 @@ fn level(_host: &Host) -> Level {
     }
 }
 
-/// How well this process could contain a build, with what Landlock and seccomp add.
+/// How strongly this process could contain a build, including Landlock and seccomp.
 pub fn containment(host: &Host) -> Containment {
     Containment { level: level(host), landlock: landlock::version(), seccomp: seccomp::is_here() }
 }

@@ -1,18 +1,19 @@
-//! Where a downloaded makefile runs: as nobody, without network, seeing the compiler, K's build tree and its own directory.
+//! The sandbox in which a downloaded makefile runs: as an unprivileged user, without network, with access to the compiler, K's build tree
+//! and its own directory.
 //!
-//! The root of the sandbox is made from nothing: the host's programs and libraries read-only, K's trees at their own paths and,
-//! with `--root`, also where absolute references expect them, the build directory at [`INSIDE`], a small private `/tmp`, a
-//! `/proc` of its own processes, the files that say which distribution it is. What is not named does not exist there: no `/root`,
-//! `/home`, `/var/lib`, `/sys`, no keys, no other kernel's headers.
+//! The sandbox's root starts empty. It gets the host's programs and libraries read-only; K's trees at their own paths and, with `--root`,
+//! also where absolute references expect them; the build directory at [`INSIDE`]; a small private `/tmp`; a `/proc` of its own processes;
+//! and the files that name the distribution. Nothing else exists there: no `/root`, `/home`, `/var/lib`, `/sys`, no keys, no other
+//! kernel's headers.
 //!
-//! What it may take of the machine:
+//! Bounds on what it may use of the machine:
 //!
-//! | of | as root, on any kernel | beside it |
+//! | resource | as root, on any kernel | in addition |
 //! |---|---|---|
-//! | disk | the build directory is in memory, with a size (`disk`) | where it cannot be: on the disk, and watched (`watch`) |
-//! | memory | a limit for each process; no System V IPC, no message queues | all together by a cgroup, where systemd runs (`scope`) |
+//! | disk | the build directory is a tmpfs with a size (`disk`) | if that is not possible: on the disk, and watched (`watch`) |
+//! | memory | a limit for each process; no System V IPC, no message queues | a cgroup for all together, if systemd runs (`scope`) |
 //! | processes | a limit for the user | the same cgroup |
-//! | time | a limit for each process, and for the whole (`run`) | |
+//! | time | a limit for each process, and for all of it (`run`) | |
 
 mod bounds;
 pub(super) mod child;
@@ -45,35 +46,35 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The build directory as the sandbox sees it.
+/// The path of the build directory inside the sandbox.
 pub const INSIDE: &str = "/build";
-/// The package to unpack beside the build directory, in the sandbox as outside.
+/// The file name of a package to unpack. It lies beside the build directory, inside the sandbox and outside.
 pub const PACKAGE: &str = "package";
-/// Who compiles where the configured account does not exist. Between the ranges that systemd gives to homed (to 60705) and to
-/// DynamicUser (from 61184): nobody's, and not the shared `nobody`.
+/// The user that compiles if the configured account does not exist. It lies between the ranges that systemd gives to homed (to 60705) and
+/// to DynamicUser (from 61184): an unused uid, and not the shared `nobody`.
 pub const BUILD_UID: u32 = 61147;
 
-/// Of a core: less than a page, so none is written; and alone with 1 the kernel starts no program of root's on it either, where
-/// `core_pattern` names one (fs/coredump.c). With 0 it would.
+/// Maximum size of a core dump. It is less than a page, so none is written. With 1, and only with 1, the kernel does not start root's
+/// program that `core_pattern` may name either (fs/coredump.c). With 0 it would.
 const MAX_CORE: u64 = 1;
-/// The largest file of a build: a module with debug information is a few MB, the linker's temporaries are no larger.
+/// The largest file of a build. A module with debug information has a few MB, and the linker's temporary files are no larger.
 const MAX_FILE: u64 = 256 << 20;
-/// Address space of one process: cc1 on a driver takes 0.2 GB, pahole with a vmlinux under 1 GB.
+/// Address space of one process: cc1 takes 0.2 GB for a driver, pahole with a vmlinux less than 1 GB.
 const MAX_MEMORY: u64 = 4 << 30;
 /// Open files of one process; make -j1024 needs the most.
 const MAX_OPEN: u64 = 4096;
-/// Processes beside those of make's jobs, and for each job (make, sh, gcc, cc1, as, objtool). As many jobs as there are processors
-/// have room in any case: ena's makefile tries them all at once, whatever make was told, and takes a failure for an answer.
+/// Processes in general, and per job of make (make, sh, gcc, cc1, as, objtool). The limit always allows as many jobs as there are
+/// processors: ena's makefile runs that many probes at once, whatever -j says, and takes a failed fork for the result of the probe.
 const PROCESSES: (u64, u64) = (128, 8);
-/// Locked pages of one process; nothing of a build locks any.
+/// Locked memory of one process; no build locks any.
 const MAX_LOCKED: u64 = 64 << 10;
-/// Signals that wait for a process, and timers: the kernel's own memory.
+/// Pending signals and timers of a process; they use kernel memory.
 const MAX_SIGNALS: u64 = 1024;
-/// Processor seconds of one process: a compiler that takes ten minutes for one file will not end.
+/// CPU seconds of one process. A compiler that takes an hour for one file will not end.
 const MAX_CPU: u64 = 3600;
 
-/// Files of a `/proc` that is not the build's own, which makefiles read: how many processors there are, which kernel runs. They tell
-/// nothing of other processes.
+/// Files in `/proc` that makefiles read, for when `/proc` is the machine's and not the build's own: the number of processors, the running
+/// kernel. They say nothing about other processes.
 const OF_THE_MACHINE: [&str; 7] = [
     "/proc/cpuinfo",
     "/proc/filesystems",
@@ -87,9 +88,9 @@ const OF_THE_MACHINE: [&str; 7] = [
 /// What a program in the sandbox works on.
 #[derive(Clone, Copy, Debug)]
 enum Subject<'a> {
-    /// A build reads K's tree.
+    /// A build, which reads K's tree.
     Tree(&'a BuildTree),
-    /// A package that is unpacked; no kernel's tree is in sight.
+    /// A package to unpack; the sandbox contains no kernel's tree.
     Package,
 }
 
@@ -106,20 +107,20 @@ pub struct Sandbox<'a> {
     jobs: u32,
     /// The build directory in memory, or why it is on the disk.
     disk: Result<disk::Own, String>,
-    /// What bounds all processes together, or why nothing does.
+    /// The bounds of all processes together, or why there are none.
     scope: Result<scope::Limits, String>,
 }
 
 impl<'a> Sandbox<'a> {
-    /// A sandbox with `work`, a private directory of this run: `work/build` is what a build may write.
+    /// A sandbox in `work`, a private directory of this run. A build may write in `work/build`.
     ///
     /// # Errors
-    /// When the configured build user is root, or directories cannot be made.
+    /// When the configured build user is root, or directories cannot be created.
     pub fn new(host: &'a Host, config: &Build, work: &'a Path, tree: &'a BuildTree, jobs: u32) -> Result<Sandbox<'a>> {
         Sandbox::on(host, config, work, Subject::Tree(tree), jobs)
     }
 
-    /// A sandbox in which the file `work/package`, which the build user may read, is unpacked into `work/build`.
+    /// A sandbox that unpacks the file `work/package`, which the build user may read, into `work/build`.
     ///
     /// # Errors
     /// Those of [`Sandbox::new`].
@@ -147,17 +148,17 @@ impl<'a> Sandbox<'a> {
         Ok(sandbox)
     }
 
-    /// As many processes as the build user may have.
+    /// The number of processes that the build user may have.
     fn processes(&self) -> u64 {
         PROCESSES.0 + PROCESSES.1 * processors().max(self.jobs.into())
     }
 
-    /// How well builds are contained.
+    /// How strongly builds are contained.
     pub fn containment(&self) -> Containment {
         Containment { level: self.level, landlock: self.landlock, seccomp: self.seccomp }
     }
 
-    /// The directory that a build may write, outside.
+    /// The directory that a build may write, as a path outside.
     pub fn build_dir(&self) -> PathBuf {
         self.work.join("build")
     }
@@ -166,17 +167,17 @@ impl<'a> Sandbox<'a> {
         self.work.join("root")
     }
 
-    /// Where a build keeps temporary files when it has no `/tmp` of its own; no archive's top begins with a dot.
+    /// Where a build puts temporary files if it has no `/tmp` of its own. No archive has a top directory that begins with a dot.
     pub(super) fn temporary(&self) -> PathBuf {
         self.build_dir().join(".tmp")
     }
 
-    /// The user that builds, where it is another than ours.
+    /// The build user, if it is not the user of this process.
     pub(super) fn user(&self) -> Option<Uid> {
         self.who.map(|(uid, _)| uid)
     }
 
-    /// Hands what was unpacked into the build directory to the build user.
+    /// Gives the unpacked files in the build directory to the build user.
     ///
     /// # Errors
     /// Those of lchown(2).
@@ -189,7 +190,7 @@ impl<'a> Sandbox<'a> {
         )
     }
 
-    /// The name inside of a path in the build directory.
+    /// The path inside the sandbox for a path in the build directory.
     pub fn inside(&self, path: &Path) -> PathBuf {
         match path.strip_prefix(self.build_dir()) {
             Ok(rest) if self.level.has_namespaces() => Path::new(INSIDE).join(rest),
@@ -197,7 +198,7 @@ impl<'a> Sandbox<'a> {
         }
     }
 
-    /// The way into the sandbox, ready for the child.
+    /// The complete setup for the child.
     fn plan(&self, dir: &Path) -> Result<Setup> {
         let namespaces = if self.level.has_namespaces() { Some(self.namespaces()?) } else { None };
         let mut limits = vec![
@@ -208,13 +209,13 @@ impl<'a> Sandbox<'a> {
             (Resource::RLIMIT_NOFILE, MAX_OPEN),
             (Resource::RLIMIT_MEMLOCK, MAX_LOCKED),
             (Resource::RLIMIT_SIGPENDING, MAX_SIGNALS),
-            // Their memory is nobody's, like that of System V.
+            // Their memory is charged to no process, like that of System V.
             (Resource::RLIMIT_MSGQUEUE, 0),
         ];
         if self.counts_processes() {
             limits.push((Resource::RLIMIT_NPROC, self.processes()));
         }
-        // A limit may be lowered by anyone and raised by few.
+        // Any process may lower its limits, but few may raise them.
         for (resource, limit) in &mut limits {
             if let Ok((_, hard)) = nix::sys::resource::getrlimit(*resource) {
                 *limit = hard.min(*limit);
@@ -225,8 +226,7 @@ impl<'a> Sandbox<'a> {
         Ok(Setup { namespaces, dir: c(self.inside(dir))?, who: self.who, limits, landlock, seccomp, parent: Pid::this() })
     }
 
-    /// What a build may touch, by the names that it sees: of the private root everything, else the same things that would be
-    /// in a private root.
+    /// What a build may access, by the paths that it sees: everything in the private root, or without one the same paths of the machine.
     fn rules(&self) -> Result<Vec<Rule>> {
         let rule = |path: &Path, allowed| Ok(Rule { path: c(path)?, allowed });
         if self.level.has_namespaces() {
@@ -291,10 +291,10 @@ impl<'a> Sandbox<'a> {
         Ok(layout)
     }
 
-    /// Without namespaces the build user walks to the source and to K's trees from the machine's own root.
+    /// Without namespaces the build user must reach the source and K's trees from the machine's own root.
     ///
     /// # Errors
-    /// Names the directory that is closed to it.
+    /// Names the directory that it may not enter.
     pub(super) fn way_is_open(&self) -> Result<()> {
         let Some(uid) = self.user() else { return Ok(()) };
         let trees = match self.subject {
@@ -304,7 +304,7 @@ impl<'a> Sandbox<'a> {
         let ends = trees.iter().map(PathBuf::as_path);
         let open = |dir: &Path| match fs::metadata(dir) {
             Ok(meta) => meta.mode() & 0o001 != 0 || (meta.uid() == uid.as_raw() && meta.mode() & 0o100 != 0),
-            // The build says better what is not there.
+            // The build reports a missing directory better.
             Err(_) => true,
         };
         for end in ends.chain([self.work]) {
@@ -319,14 +319,14 @@ impl<'a> Sandbox<'a> {
         Ok(())
     }
 
-    /// K's trees and module directory: where they lie, and each place where the sandbox shows them.
+    /// K's trees and module directory: their paths, each with the paths at which the sandbox shows it.
     fn kernel_dirs(&self) -> Vec<(PathBuf, PathBuf)> {
         let Subject::Tree(tree) = self.subject else { return Vec::new() };
         let mut real: Vec<PathBuf> = tree.directories().to_vec();
         real.push(self.host.path(modules_dir(&tree.release)));
         let mut places = Vec::new();
         for dir in real.iter().filter(|d| d.is_dir()) {
-            // A directory inside another of them is there already, and nothing can be made inside a read-only one.
+            // A directory inside another one of the list is shown with it, and no mount point can be created in a read-only one.
             if real.iter().any(|other| other != dir && dir.starts_with(other)) {
                 continue;
             }
@@ -340,14 +340,14 @@ impl<'a> Sandbox<'a> {
     }
 }
 
-/// How many processors there are, as makefiles ask.
+/// The number of processors, counted as makefiles do.
 fn processors() -> u64 {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     text.lines().filter(|l| l.starts_with("processor")).count() as u64
 }
 
-/// A directory and all that lies in it, each after what it holds: a process of the build user that is left over from elsewhere
-/// could put a link in the place of what lies in a directory that is its own already.
+/// A directory and everything in it, contents first. The order matters: a leftover process of the build user could replace entries of a
+/// directory that it already owns by symbolic links.
 fn inside_first(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut all = Vec::new();
     if fs::symlink_metadata(path)?.is_dir() {
@@ -375,7 +375,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_handed_over_before_what_lies_in_it_and_no_link_is_followed() {
+    fn contents_are_handed_over_before_their_directory_and_no_symbolic_link_is_followed() {
         let dir = tempfile::tempdir().unwrap();
         let top = dir.path().join("build");
         fs::create_dir_all(top.join("a/b/c")).unwrap();

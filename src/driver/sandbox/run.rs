@@ -1,5 +1,5 @@
-//! Runs a program in the sandbox to its end, whatever it does: its output is read as it comes, its time and the disk it takes
-//! are bounded, and nothing of it survives.
+//! Runs a program in the sandbox to its end. Its output is read as it comes, its time and disk space are bounded, and no
+//! process of it survives.
 
 use super::child::{number, SIGNALLED};
 use super::scope::{Scope, ScopeGuard};
@@ -23,30 +23,30 @@ use std::path::Path;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
-/// How often a running build is looked at when it prints nothing.
+/// How often a running build is checked while it prints nothing.
 const TICK: Duration = Duration::from_millis(50);
-/// How long a process group gets between SIGTERM and SIGKILL.
+/// Time for a process group between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Why a build was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// Its time was over.
+    /// The time limit was reached.
     Time,
     /// The disk was nearly full.
     Disk,
-    /// It took more of the disk than a build may.
+    /// It used more disk space than a build may.
     TooLarge,
-    /// It took more memory than a build may.
+    /// It used more memory than a build may.
     Memory,
 }
 
 /// How a program in the sandbox ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// Its exit code; 128 and more for a signal, as shells have it.
+    /// Its exit code; 128 and more for a signal, as in shells.
     pub code: i32,
-    /// Why it was stopped, if it was.
+    /// Why it was stopped, if vfguard stopped it.
     pub stopped: Option<Stop>,
 }
 
@@ -56,19 +56,20 @@ impl Ended {
         self.code == 0 && self.stopped.is_none()
     }
 
-    /// Whether a signal ended it that we did not send.
+    /// Whether a signal ended it that vfguard did not send.
     pub fn killed(&self) -> bool {
         self.code == SIGNALLED + Signal::SIGKILL as i32 && self.stopped.is_none()
     }
 }
 
 impl Sandbox<'_> {
-    /// Runs a program in `dir` of the build directory; `output` gets what it prints as it comes.
+    /// Runs a program in `dir` of the build directory; `output` gets what it prints, as it comes.
     ///
-    /// Where the system promises namespaces, Landlock or seccomp and then refuses them, it is done without them and `output` told.
+    /// If the system seems to offer namespaces, Landlock or seccomp and then refuses them, the program runs without them,
+    /// and `output` says so.
     ///
     /// # Errors
-    /// When the sandbox cannot be made or the program cannot be started.
+    /// When the sandbox cannot be created or the program cannot be started.
     pub fn run(&mut self, spec: &Spec, dir: &Path, output: &mut dyn FnMut(&[u8])) -> Result<Ended> {
         loop {
             if !self.level.has_namespaces() {
@@ -91,12 +92,12 @@ impl Sandbox<'_> {
                     }
                     None => return Err(e.into()),
                 },
-                // It knows Landlock and refuses it: a filter of a container's, or too many rulesets one inside the other.
+                // The kernel has Landlock but refuses it: a container's filter does, or too many rulesets are nested.
                 Err(Refused::Landlock(e)) => {
                     self.landlock = None;
                     output(format!("vfguard: Landlock is refused here ({e}); {}\n", self.containment()).as_bytes());
                 }
-                // It knows filters and refuses one: a filter of a container's, or no_new_privs is missing.
+                // The kernel has filters but refuses this one: a container's filter does, or no_new_privs is missing.
                 Err(Refused::Seccomp(e)) => {
                     self.seccomp = false;
                     output(format!("vfguard: seccomp is refused here ({e}); {}\n", self.containment()).as_bytes());
@@ -108,7 +109,7 @@ impl Sandbox<'_> {
 
     fn go_without_scope(&mut self, why: String, output: &mut dyn FnMut(&[u8])) {
         output(format!("vfguard: no cgroup for this build ({why}); its bounds are weaker\n").as_bytes());
-        // Whatever it is, the next program would wait for it again.
+        // Whatever the reason was, the next program would wait for it again.
         self.scope = Err(why);
     }
 
@@ -116,7 +117,7 @@ impl Sandbox<'_> {
         let (reader, writer) = io::pipe().context("making a pipe for a build's output")?;
         nonblocking(&reader).context("preparing a pipe for a build's output")?;
         let (report, reporter) = pipe2(OFlag::O_CLOEXEC).context("making a pipe for the sandbox")?;
-        // Opening /dev/stderr or /dev/stdout opens the pipe, whose mode is 0600: it must be the build user's.
+        // Opening /dev/stderr or /dev/stdout opens the pipe, whose mode is 0600, so the build user must own it.
         if let Some((uid, gid)) = self.who {
             let give = fchown(&writer, Some(uid.as_raw()), Some(gid.as_raw()));
             give.context("handing the pipe for a build's output to the build user")?;
@@ -156,7 +157,8 @@ impl Sandbox<'_> {
         }
         let step = u16::from_le_bytes([told[4], told[5]]);
         let errno = Errno::from_raw(i32::from_le_bytes([told[0], told[1], told[2], told[3]]));
-        // What a kernel or a container's filter answers that does not have it. A lack of memory, which somebody may have made, is none.
+        // Errors that mean "not available", from a kernel or a container's filter. Lack of memory is not among them, since a
+        // process could cause it on purpose.
         let refusals = [
             Errno::EPERM,
             Errno::EACCES,
@@ -201,7 +203,7 @@ impl Sandbox<'_> {
         Err(Refused::Other(advise(format!("the build sandbox: {act}: {}", errno.desc()), cure)))
     }
 
-    /// What to do about EAGAIN, which fork(2), and execve(2) after setuid(2), say where a user has more processes than
+    /// What to do about EAGAIN. fork(2) returns it, and execve(2) after setuid(2), if a user has more processes than
     /// RLIMIT_NPROC.
     fn too_many(&self) -> String {
         let uid = self.who.map_or(Uid::current(), |(uid, _)| uid);
@@ -244,7 +246,7 @@ impl Sandbox<'_> {
                 }
             }
         };
-        // ESRCH (nobody left) is the rule.
+        // ESRCH (no process left) is normal.
         let _ = killpg(group, Signal::SIGKILL);
         self.end_strays()?;
         self.remove_system_v()?;
@@ -261,7 +263,7 @@ impl Sandbox<'_> {
     }
 }
 
-/// A program that runs, what it prints, and what came of moving it into a cgroup, if that was tried.
+/// A running program, its output, and the result of moving it into a cgroup, if that was tried.
 type Started = (Child, PipeReader, Option<Result<Scope, String>>);
 
 enum Refused {
@@ -282,8 +284,8 @@ fn nonblocking(reader: &PipeReader) -> nix::Result<()> {
     fcntl(reader.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map(drop)
 }
 
-/// Waits for output and passes on what is there, at most a few hundred kB at once, so that a flood does not hide the clock.
-/// Says whether more may come.
+/// Waits for output and passes it on, at most a few hundred kB at once, so that a flood does not delay the time limit.
+/// Returns whether more may come.
 fn drain(reader: &mut PipeReader, output: &mut dyn FnMut(&[u8]), wait: Duration) -> bool {
     let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO);
     let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];

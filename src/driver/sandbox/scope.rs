@@ -1,15 +1,16 @@
-//! A cgroup for each program that a build runs, where systemd runs: a transient scope whose memory, tasks, CPU and IO are bounded.
-//! No limit of a process counts what many processes take together, nor memfds, sockets and the kernel's own memory; the scope does.
+//! A cgroup for each program that a build runs, if systemd runs: a transient scope with bounds on memory, tasks, CPU and IO.
+//! Resource limits apply to single processes, and they count neither memfds, nor sockets, nor the kernel's own memory. The
+//! scope does.
 //!
 //! ```text
 //! child ── its id ──► vfguard: StartTransientUnit, waits until the child is in the scope ── a byte ──► child goes on
 //! ```
 //!
-//! The child waits before it has become anybody or started anything, so whatever the source starts is in the scope from the first
-//! instant. The scope is not a part of vfguard.service and does not end with it. When vfguard dies, the kernel kills the child
-//! (PR_SET_PDEATHSIG), with it its namespace or group (`child`, `host::tied`), and systemd removes a scope that is empty.
+//! The child waits before it changes its user or starts anything, so everything that the source starts is in the scope from
+//! its start. The scope is not a part of vfguard.service and does not end with it. When vfguard dies, the kernel kills the
+//! child (PR_SET_PDEATHSIG), and with it its namespace or group (`child`, `host::tied`). systemd removes the empty scope.
 //!
-//! Where systemd does not run, or does not answer in time, the build is made without, and its log says so.
+//! If systemd does not run, or does not answer in time, the build runs without a scope, and its log says so.
 
 use super::bounds::Memory;
 use crate::host::command;
@@ -23,23 +24,23 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long systemd may take to answer, and then to move the child; it takes milliseconds, and on a machine that is swapping seconds.
+/// Time for systemd to answer, and then to move the child. It takes milliseconds, or seconds on a machine that is swapping.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How often it is looked whether it has.
+/// How often vfguard checks whether the child was moved.
 const LOOK: Duration = Duration::from_millis(2);
-/// A build has half of what others have of processors and disks that are wanted by both.
+/// If CPU or disks are busy, a build gets half as much of them as other processes.
 const WEIGHT: &str = "50";
-/// The same in the units of a cgroup of the first version, where others have 1024 and 500.
+/// The same in the units of cgroup v1, where others have 1024 and 500.
 const SHARES: (&str, &str) = ("512", "250");
 
-/// What a scope is made with.
+/// The properties of a scope.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub memory: Memory,
     pub tasks: u64,
 }
 
-/// Whether a build can have a scope here; nothing is asked of systemd.
+/// Whether a build can have a scope here. systemd is not asked.
 ///
 /// # Errors
 /// Why not.
@@ -50,7 +51,7 @@ pub(super) fn available(host: &Host) -> Result<(), &'static str> {
     if !nix::unistd::geteuid().is_root() {
         return Err("vfguard does not run as root");
     }
-    // A container may have its host's /run, and other numbers for its processes than the host's systemd.
+    // A container may see its host's /run, but its process ids differ from those that the host's systemd uses.
     let first = fs::read_to_string("/proc/1/comm").unwrap_or_default();
     if !host.is_dir(systemd::BOOTED) || first.trim_end() != "systemd" {
         return Err("systemd does not run here");
@@ -61,12 +62,13 @@ pub(super) fn available(host: &Host) -> Result<(), &'static str> {
 /// The cgroup of a program.
 #[derive(Debug)]
 pub(super) struct Scope {
-    /// Counts what was killed for want of memory: in the scope, and in its parent, where the count outlives the scope.
+    /// The counters of processes killed because memory ran out: of the scope, and of its parent, whose counter outlives the
+    /// scope.
     counts: [Option<(PathBuf, u64)>; 2],
 }
 
 impl Scope {
-    /// Whether something in it was killed for want of memory.
+    /// Whether a process in it was killed because memory ran out.
     pub fn was_starved(&self) -> bool {
         let grown = |(file, before): &(PathBuf, u64)| kills(file).map(|now| now > *before);
         self.counts.iter().flatten().find_map(grown).unwrap_or(false)
@@ -79,7 +81,7 @@ fn kills(file: &Path) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
-/// A child that waits until it is in its scope, and the two ends by which it is told.
+/// A child that waits until it is in its scope, and both ends of the socket through which it reports and is released.
 #[derive(Debug)]
 pub(super) struct ScopeGuard {
     ours: UnixStream,
@@ -87,7 +89,7 @@ pub(super) struct ScopeGuard {
 }
 
 impl ScopeGuard {
-    /// Made before the fork.
+    /// Creates it before the fork.
     ///
     /// # Errors
     /// Those of socketpair(2).
@@ -95,8 +97,8 @@ impl ScopeGuard {
         UnixStream::pair().map(|(ours, childs)| ScopeGuard { ours, childs })
     }
 
-    /// Does `spawn` with the child's end, which returns when the child has executed its program, while another thread has the child moved. What came of
-    /// the moving is none where there was no child.
+    /// Runs `spawn` with the child's end while another thread has the child moved. `spawn` returns when the child has
+    /// executed its program. The second result is none if there was no child.
     pub fn during<T>(self, limits: &Limits, spawn: impl FnOnce(BorrowedFd<'_>) -> T) -> (T, Option<Result<Scope, String>>) {
         let ScopeGuard { ours, childs } = self;
         thread::scope(|threads| {
@@ -105,7 +107,7 @@ impl ScopeGuard {
                 let _ = (&ours).write_all(&[0]);
             }
             let spawned = spawn(childs.as_fd());
-            // Where the child never said anything, this is how the other thread learns it.
+            // If the child never reports, this ends the other thread's read.
             drop(childs);
             let moved = match moving {
                 Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
@@ -116,7 +118,7 @@ impl ScopeGuard {
     }
 }
 
-/// Waits for the child's id, has it moved and lets it go on.
+/// Waits for the child's id, has it moved, and releases it.
 fn serve(mut ours: &UnixStream, limits: &Limits) -> Option<Result<Scope, String>> {
     let mut id = [0; 4];
     ours.read_exact(&mut id).ok()?;
@@ -144,17 +146,17 @@ fn start(child: Pid, limits: &Limits) -> Result<Scope, String> {
         bytes("TasksMax", tasks),
         weight("CPUWeight", WEIGHT),
         weight("IOWeight", WEIGHT),
-        // Removed also after something in it was killed.
+        // Remove the scope also after a process in it was killed.
         ("CollectMode", "s", "inactive-or-failed".to_owned()),
     ];
-    // What systemd had before version 236; swap has no bound there.
+    // The names before systemd 236, without a bound on swap.
     let older = [bytes("MemoryLimit", memory.limit), weight("CPUShares", SHARES.0), weight("BlockIOWeight", SHARES.1)];
     match ask(&newer) {
         Err(e) if e.contains("nknown property") => ask(&older)?,
         asked => asked?,
     }
     let since = Instant::now();
-    // The answer comes before systemd has moved the child.
+    // systemd answers before it has moved the child.
     let (mounted, path) = loop {
         match cgroup(child).filter(|(_, path)| path.ends_with(&unit)) {
             Some(found) => break found,
@@ -175,7 +177,7 @@ fn start(child: Pid, limits: &Limits) -> Result<Scope, String> {
     Ok(Scope { counts: [counted(&dir), dir.parent().and_then(counted)] })
 }
 
-/// Where a process is counted for its memory: the hierarchy and the path in it (cgroups(7)).
+/// The cgroup that counts the memory of a process: hierarchy and path (cgroups(7)).
 fn cgroup(process: Pid) -> Option<(&'static str, String)> {
     place(&fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?)
 }
@@ -193,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cgroup_that_counts_memory_is_that_of_the_controller_where_it_has_a_hierarchy() {
+    fn the_cgroup_for_memory_is_the_controllers_own_where_it_has_a_hierarchy() {
         let scope = "/system.slice/vfguard-build-7.scope";
         let v1 = format!("9:name=systemd:{scope}\n4:memory:{scope}\n2:cpu,cpuacct:/\n0::/other\n");
         assert_eq!(place(&v1), Some(("/sys/fs/cgroup/memory", scope.to_owned())));
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn kills_are_counted_in_the_scope_and_where_it_is_gone_in_its_parent() {
+    fn kills_are_counted_in_the_scope_or_in_its_parent_if_the_scope_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let (own, parent) = (dir.path().join("own"), dir.path().join("parent"));
         let write = |file: &Path, n: u64| fs::write(file, format!("oom 9\noom_kill {n}\noom_group_kill 5\n")).unwrap();
@@ -210,7 +212,7 @@ mod tests {
         write(&parent, 3);
         let scope = Scope { counts: [Some((own.clone(), 0)), Some((parent.clone(), 3))] };
         assert!(!scope.was_starved());
-        // Another's.
+        // A kill in another scope.
         write(&parent, 4);
         assert!(!scope.was_starved());
         write(&own, 1);
@@ -222,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_never_comes_to_wait_holds_nobody_up() {
+    fn a_child_that_never_reports_delays_nothing() {
         let limits = Limits { memory: Memory { limit: 1, swap: 0 }, tasks: 1 };
         let ((), moved) = ScopeGuard::new().unwrap().during(&limits, |_| ());
         assert!(moved.is_none());

@@ -1,18 +1,19 @@
 //! seccomp: which system calls a build may make (seccomp(2), `Documentation/userspace-api/seccomp_filter.rst`; Linux 3.5).
 //!
-//! Namespaces and Landlock bound what a build reaches; this bounds how much of the kernel it can talk to. A call that is refused
-//! fails with an errno, so that what only tries it goes on without. What is refused is what Flatpak, Docker and systemd refuse
-//! unprivileged programs, and what no compiler needs:
+//! Namespaces and Landlock restrict what a build can reach. The filter restricts how much of the kernel it can call. A
+//! refused call fails with an errno, so a program that only tries it goes on without. Refused are calls that Flatpak, Docker
+//! and systemd refuse to unprivileged programs, and that no compiler needs:
 //!
 //! ```text
-//! EAFNOSUPPORT  sockets other than UNIX, INET, INET6 and NETLINK: a network namespace does not hold AF_VSOCK
-//! EPERM         keys, further namespaces, mounts, tracing, the kernel's log and clock, placing memory, input to a terminal
-//! ENOSYS        what a kernel may be built without: io_uring, bpf, perf, userfaultfd, fanotify, System V IPC, message queues,
-//!               memory in descriptors, which no limit of address space counts; clone3(2), whose flags a filter cannot see (libc then takes clone(2));
-//!               calls newer than this list; and all of another machine's: 32-bit programs (`int 0x80`), and x32
+//! EAFNOSUPPORT  sockets other than UNIX, INET, INET6 and NETLINK: a network namespace does not isolate AF_VSOCK
+//! EPERM         keys, further namespaces, mounts, tracing, the kernel's log and clock, NUMA policy, input to a terminal
+//! ENOSYS        features that a kernel may be built without: io_uring, bpf, perf, userfaultfd, fanotify, System V IPC,
+//!               message queues, memfds (RLIMIT_AS does not count their memory); clone3(2), because a filter cannot see its
+//!               flags (libc then uses clone(2)); calls newer than this list; all calls of another architecture: 32-bit
+//!               programs (`int 0x80`), and x32
 //! ```
 //!
-//! A kernel without filters (EL6), or a container that refuses them, goes without, and that is said.
+//! A kernel without filters (EL6), or a container that refuses them, runs the build without, and vfguard reports that.
 
 use crate::host::sys;
 use anyhow::{Context, Result};
@@ -22,18 +23,18 @@ use seccompiler::SeccompCmpArgLen::Dword;
 use seccompiler::{BpfProgram, SeccompAction, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule};
 use std::collections::BTreeMap;
 
-/// Calls that came after the newest names of libc. From 424 on a call has the same number on every machine.
+/// Calls that are newer than libc's names. From 424 on a call has the same number on every architecture.
 const OPEN_TREE_ATTR: c_long = 467;
-/// The newest call that was looked at (file_setattr, Linux 6.17). What comes later is not there, and x32's numbers are larger too.
+/// The newest call that was reviewed (file_setattr, Linux 6.17). Newer calls get ENOSYS; x32's numbers are larger too.
 const NEWEST: u32 = 469;
 
-/// Not there: what a program that finds them missing does without.
+/// Calls that get ENOSYS: programs that find them missing go on without.
 const ABSENT: [c_long; 49] = [
     libc::SYS_clone3,
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
     libc::SYS_io_uring_register,
-    // Counted for the whole machine (fs.aio-max-nr).
+    // Their number is limited for the whole machine (fs.aio-max-nr).
     libc::SYS_io_setup,
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
@@ -66,7 +67,7 @@ const ABSENT: [c_long; 49] = [
     libc::SYS_acct,
     libc::SYS_swapon,
     libc::SYS_swapoff,
-    // System V IPC, and message queues: without an IPC namespace they are the machine's, and outlive the build.
+    // System V IPC and message queues: without an IPC namespace they belong to the machine and outlive the build.
     libc::SYS_shmget,
     libc::SYS_shmat,
     libc::SYS_shmctl,
@@ -82,7 +83,7 @@ const ABSENT: [c_long; 49] = [
     libc::SYS_mq_unlink,
 ];
 
-/// Not there, and with a number of this machine's alone.
+/// Calls that get ENOSYS and whose number is specific to this architecture.
 #[cfg(target_arch = "x86_64")]
 const ABSENT_HERE: [c_long; 6] =
     [libc::SYS_kexec_file_load, libc::SYS_modify_ldt, libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_uselib, libc::SYS__sysctl];
@@ -90,7 +91,7 @@ const ABSENT_HERE: [c_long; 6] =
 #[cfg(not(target_arch = "x86_64"))]
 const ABSENT_HERE: [c_long; 1] = [294];
 
-/// Refused, whatever is asked of them.
+/// Calls that are always refused.
 const FORBIDDEN: [c_long; 27] = [
     libc::SYS_keyctl,
     libc::SYS_add_key,
@@ -121,7 +122,8 @@ const FORBIDDEN: [c_long; 27] = [
     libc::SYS_sethostname,
 ];
 
-/// Flags of clone(2) that make a namespace. CLONE_NEWTIME is none of them: its bit is the exit signal's there.
+/// Flags of clone(2) that create a namespace. CLONE_NEWTIME is not one of them: in clone(2) its bit belongs to the exit
+/// signal.
 const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWNS,
     libc::CLONE_NEWCGROUP,
@@ -131,22 +133,22 @@ const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWPID,
     libc::CLONE_NEWNET,
 ];
-/// Put input into a terminal, as if it had been typed there.
+/// Requests that put input into a terminal, as if it had been typed there.
 const TYPING: [u32; 2] = [libc::TIOCSTI as u32, TIOCLINUX];
 const TIOCLINUX: u32 = 0x541c;
-/// What personality(2) may make of a process: Linux, one of 32 bits (`uname -m`), of an old version, with addresses that are not
-/// random; and the question for it.
+/// The allowed arguments of personality(2): Linux, 32-bit (`uname -m`), an old version number, no address randomisation, and
+/// the query.
 const PERSONALITIES: [u32; 9] = [0, 0x8, 0x2_0000, 0x2_0008, 0x4_0000, 0x4_0008, 0x6_0000, 0x6_0008, 0xffff_ffff];
-/// Sockets that a build may have.
+/// Address families of sockets that a build may have.
 const FAMILIES: [libc::c_int; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 
-/// What the kernel says of a call: whose it is (`linux/audit.h`).
+/// The value that the kernel gives for the architecture of a call (`linux/audit.h`).
 #[cfg(target_arch = "x86_64")]
 const MACHINE: u32 = 0xc000_0000 | libc::EM_X86_64 as u32;
 #[cfg(not(target_arch = "x86_64"))]
 const MACHINE: u32 = 0xc000_0000 | libc::EM_AARCH64 as u32;
 
-/// The words of `struct seccomp_data` that every call is first looked at by.
+/// Offsets of the words of `struct seccomp_data` that are checked first for every call.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 
@@ -203,7 +205,7 @@ fn errno(errno: Errno) -> SeccompAction {
     SeccompAction::Errno(errno as u32)
 }
 
-/// A program that refuses what the rules match and allows all else.
+/// A program that refuses calls that match the rules and allows all others.
 fn refusing(rules: Rules, with: Errno) -> Result<BpfProgram, seccompiler::BackendError> {
     let machine = std::env::consts::ARCH.try_into()?;
     SeccompFilter::new(rules, SeccompAction::Allow, errno(with), machine)?.try_into()
@@ -213,8 +215,8 @@ fn instruction(of: seccompiler::sock_filter) -> sock_filter {
     sock_filter { code: of.code, jt: of.jt, jf: of.jf, k: of.k }
 }
 
-/// One program of several: what one of them would allow is put to the next. The crate's programs kill the process that makes
-/// another machine's call, know nothing of x32, and have one errno each; so what is foreign is told first that it is not there.
+/// Joins several programs: a call that one of them allows goes on to the next. The crate's programs kill a process that
+/// makes a call of another architecture, ignore x32, and have one errno each. So foreign calls get ENOSYS before them.
 fn joined(programs: Vec<Vec<sock_filter>>) -> Vec<sock_filter> {
     let step = |code, k, jt, jf| sock_filter { code, jt, jf, k };
     let missing = u32::from(errno(Errno::ENOSYS));
@@ -247,7 +249,7 @@ mod tests {
 
     const ALLOW: u32 = 0x7fff_0000;
 
-    /// What the program answers to a call, by the meaning that the kernel gives its instructions.
+    /// The program's answer to a call, by interpreting its instructions as the kernel does.
     fn answer(program: &[sock_filter], arch: u32, number: u32, arguments: [u64; 6]) -> (Result<(), Errno>, usize) {
         let mut words = vec![number, arch, 0, 0];
         words.extend(arguments.iter().flat_map(|a| [*a as u32, (a >> 32) as u32]));
@@ -276,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_named_is_refused_and_every_other_call_is_allowed() {
+    fn listed_calls_are_refused_and_every_other_call_is_allowed() {
         let program = program().unwrap();
         for number in 0..=NEWEST {
             let call = c_long::from(number);
@@ -297,7 +299,7 @@ mod tests {
     fn what_a_build_needs_is_allowed() {
         let fork = u64::from(libc::SIGCHLD as u32) | libc::CLONE_CHILD_SETTID as u64 | libc::CLONE_CHILD_CLEARTID as u64;
         let vfork = libc::SIGCHLD as u64 | libc::CLONE_VM as u64 | libc::CLONE_VFORK as u64;
-        // CLONE_VM, FS, FILES, SIGHAND, THREAD, SYSVSEM, SETTLS, PARENT_SETTID, CHILD_CLEARTID: what a thread is made with.
+        // The flags for a new thread: CLONE_VM, FS, FILES, SIGHAND, THREAD, SYSVSEM, SETTLS, PARENT_SETTID, CHILD_CLEARTID.
         for flags in [fork, vfork, 0x3d_0f00] {
             assert_eq!(asked(libc::SYS_clone, [flags, 0, 0, 0, 0, 0]), Ok(()), "{flags:#x}");
         }
@@ -322,7 +324,7 @@ mod tests {
         }
         for family in (0..64).chain([1 << 31, u64::from(u32::MAX)]) {
             let expected = if FAMILIES.contains(&(family as libc::c_int)) { Ok(()) } else { Err(Errno::EAFNOSUPPORT) };
-            // The kernel takes a family, and a request, for 32 bits.
+            // The kernel reads only 32 bits of an address family and of a request.
             for family in [family, family | 1 << 32] {
                 assert_eq!(asked(libc::SYS_socket, [family, 1, 0, 0, 0, 0]), expected, "{family:#x}");
             }
@@ -339,9 +341,9 @@ mod tests {
     }
 
     #[test]
-    fn the_calls_of_another_machine_and_of_x32_and_newer_ones_are_not_there() {
+    fn calls_of_another_architecture_of_x32_and_newer_ones_get_enosys() {
         let program = program().unwrap();
-        // I386, ARM, the other of X86_64 and AARCH64, big-endian, and nothing.
+        // I386, ARM, the other one of X86_64 and AARCH64, big-endian, and zero.
         let machines = [0x4000_0003, 0x4000_0028, MACHINE ^ (62 ^ 183), MACHINE & !0x4000_0000, 0];
         for number in (0..=NEWEST + 100).chain([0x4000_0000, u32::MAX]) {
             for machine in machines {
@@ -356,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_takes_the_program_and_other_programs_run_behind_it() {
+    fn the_kernel_accepts_the_program_and_other_programs_run_under_it() {
         if !is_here() {
             return;
         }
@@ -373,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_the_kernel_does_not_take_is_an_error() {
+    fn a_program_that_the_kernel_rejects_is_an_error() {
         let refused = |program: Vec<sock_filter>| {
             let mut command = Command::new("true");
             sys::in_child(&mut command, move |_| {

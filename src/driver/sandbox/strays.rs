@@ -1,5 +1,5 @@
-//! The processes of a build, and what it leaves behind where it has no namespaces: processes that left their group, and System V IPC,
-//! which then is the machine's. All of it is ended and removed.
+//! The processes of a build, and what it leaves behind without namespaces: processes that left their group, and System V IPC
+//! objects, which belong to the machine then. All of them are killed or removed.
 
 use super::watch::Makers;
 use super::{Level, Sandbox};
@@ -17,14 +17,15 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-/// How often it is tried to end the processes of the build user where no namespace does.
+/// How many attempts there are to kill the processes of the build user without a namespace.
 const ROUNDS: usize = 50;
 /// Files of `/proc/sysvipc`, one for each kind.
 const SYSTEM_V: [(SystemV, &str); 3] = [(SystemV::Memory, "shm"), (SystemV::Queue, "msg"), (SystemV::Semaphores, "sem")];
 
 impl Sandbox<'_> {
-    /// Without namespaces a process that left the group would go on; all of the build user's are ended at once. Where another
-    /// vfguard builds at the same time below another root, its processes are spared and the others ended one by one.
+    /// Without namespaces, a process that left the group would keep running, so all processes of the build user are killed
+    /// at once. If another vfguard is building at the same time below another root, its processes are spared and the others
+    /// are killed one by one.
     pub(super) fn end_strays(&self) -> Result<()> {
         let Some((uid, gid)) = self.who.filter(|_| self.level == Level::NoNamespaces) else { return Ok(()) };
         let act = || format!("ending the processes of the build user (uid {uid})");
@@ -32,7 +33,7 @@ impl Sandbox<'_> {
             let (anothers, strays): (Vec<Pid>, Vec<Pid>) =
                 processes(uid).into_iter().partition(|pid| is_anothers(*pid, uid.as_raw()));
             if anothers.is_empty() {
-                // What becomes another process each time one looks is in no list, so that none is believed.
+                // A process that forks all the time may be missing in any list, so the list is not used.
                 return end_all(uid, gid).with_context(act);
             }
             if strays.is_empty() {
@@ -46,8 +47,8 @@ impl Sandbox<'_> {
         end_all(uid, gid).with_context(act)
     }
 
-    /// Without an IPC namespace, and without seccomp, shared memory, queues and semaphores would outlive the build, and the next could
-    /// read them.
+    /// Without an IPC namespace and without seccomp, shared memory, queues and semaphores would outlive the build, and the
+    /// next build could read them.
     pub(super) fn remove_system_v(&self) -> Result<()> {
         let shared = self.level == Level::NoNamespaces && !self.seccomp;
         let Some((uid, gid)) = self.who.filter(|_| shared) else { return Ok(()) };
@@ -56,7 +57,7 @@ impl Sandbox<'_> {
         for (kind, name) in SYSTEM_V {
             match fs::read_to_string(format!("/proc/sysvipc/{name}")) {
                 Ok(table) => owned.extend(owned_by(uid.as_raw(), &table).into_iter().map(|id| (kind, id))),
-                // A kernel may be built without.
+                // A kernel may be built without System V IPC.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(e).with_context(act),
             }
@@ -64,7 +65,7 @@ impl Sandbox<'_> {
         if owned.is_empty() {
             return Ok(());
         }
-        // As the owner: root may not everywhere (CAP_SYS_ADMIN).
+        // As the owner, because root may lack the permission (CAP_SYS_ADMIN).
         let removed = become_user(uid, gid, move || {
             owned.iter().try_for_each(|(kind, id)| match sys::remove_system_v(*kind, *id) {
                 Ok(()) | Err(Errno::EINVAL | Errno::EIDRM) => Ok(()),
@@ -78,19 +79,19 @@ impl Sandbox<'_> {
         .with_context(act)
     }
 
-    /// Who may take of the disk while the program whose first process this is runs.
+    /// The processes that may use disk space while the program runs; `first` is its first process.
     pub(super) fn makers(&self, first: Pid) -> Makers {
-        // The reaper; with namespaces monitor and init.
+        // vfguard's own processes: the reaper, or with namespaces monitor and init.
         let ours = if self.level.has_namespaces() { 2 } else { 1 };
         Makers { first, ours, user: self.user().filter(|_| self.level == Level::NoNamespaces) }
     }
 }
 
 impl Makers {
-    /// The processes of the build that live now.
+    /// The processes of the build that are alive now.
     pub(super) fn living(&self) -> Vec<Pid> {
         let mut all = descendants(self.first, self.ours);
-        // What lost its parent, where no reaper gets it.
+        // Processes that lost their parent and were not adopted by a reaper.
         all.extend(
             self.user
                 .into_iter()
@@ -100,7 +101,7 @@ impl Makers {
     }
 }
 
-/// The processes that come from one, without the first generations.
+/// The descendants of a process, without the first generations.
 fn descendants(first: Pid, without: usize) -> Vec<Pid> {
     let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -115,7 +116,7 @@ fn descendants(first: Pid, without: usize) -> Vec<Pid> {
         if number >= without {
             all.extend(generation.iter().copied().map(Pid::from_raw));
         }
-        // Each is taken out: what changes while it is read could be its own ancestor.
+        // Each entry is removed: /proc changes while it is read, so a process could seem to be its own ancestor.
         generation = generation.into_iter().filter_map(|pid| children.remove(&pid)).flatten().collect();
         if generation.is_empty() {
             break;
@@ -124,14 +125,14 @@ fn descendants(first: Pid, without: usize) -> Vec<Pid> {
     all
 }
 
-/// The parent of a process, but for the kernel's own.
+/// The parent of a process; none for the kernel's own.
 fn parent(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in brackets may hold anything; after it come the state and the parent (proc(5)).
+    // The name in brackets may contain anything. After it come the state and the parent (proc(5)).
     stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok().filter(|parent| *parent > 0)
 }
 
-/// The ids of what a user owns or has made, of a table of `/proc/sysvipc` (proc(5)).
+/// The ids of objects that a user owns or created, from a table of `/proc/sysvipc` (proc(5)).
 fn owned_by(user: u32, table: &str) -> Vec<i32> {
     let mut lines = table.lines();
     let titles: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
@@ -153,8 +154,8 @@ fn processes(user: Uid) -> Vec<Pid> {
         .collect()
 }
 
-/// Sends SIGKILL to every process of a user, by a child that became that user. None can fork out of the way meanwhile (kill(2)),
-/// but one of them may end the child before it came to it: then another one does it.
+/// Sends SIGKILL to every process of a user, from a child that became that user. One kill(2) reaches all of them, so none
+/// can escape by forking. But one of them may kill the child first; then another child tries.
 fn end_all(uid: Uid, gid: Gid) -> io::Result<()> {
     for _ in 0..ROUNDS {
         let ended = become_user(uid, gid, || match kill(Pid::from_raw(-1), Signal::SIGKILL) {
@@ -168,7 +169,7 @@ fn end_all(uid: Uid, gid: Gid) -> io::Result<()> {
     Err(io::Error::other("they end what is to end them"))
 }
 
-/// Has a child become a user and do something, in system calls only. Says whether it came to its end.
+/// Runs `act` as another user in a child, with system calls only. Returns whether it ran to its end.
 fn become_user(uid: Uid, gid: Gid, act: impl Fn() -> nix::Result<()> + Send + Sync + 'static) -> io::Result<bool> {
     let mut command = Command::new("/proc/self/exe");
     sys::in_child(&mut command, move |_| {
@@ -181,17 +182,19 @@ fn become_user(uid: Uid, gid: Gid, act: impl Fn() -> nix::Result<()> + Send + Sy
     Ok(command.spawn()?.wait()?.success())
 }
 
-/// Whether the first ancestor of another user is a living vfguard other than this one. What has lost its parents is nobody's.
+/// Whether the nearest ancestor that has another user is a living vfguard other than this one. A process that lost its
+/// parents was reparented to init, so it belongs to none.
 fn is_anothers(pid: Pid, user: u32) -> bool {
     let mut pid = pid.as_raw();
-    // A chain of processes is finite, but it changes while it is read.
+    // A chain of parents is finite, but it changes while it is read.
     for _ in 0..1000 {
         let Some(parent) = parent(pid) else { return false };
         let Ok(owner) = fs::metadata(format!("/proc/{parent}")) else { return false };
         if owner.uid() != user {
             let exe = |pid: i32| fs::read_link(format!("/proc/{pid}/exe")).ok();
             let (theirs, ours) = (exe(parent), exe(Pid::this().as_raw()));
-            // While a package is upgraded, two programs of that name may be at work; the build user starts none as another user.
+            // During a package upgrade, two vfguard programs may be running. The build user cannot start one as another
+            // user.
             let named = |exe: &PathBuf| exe.file_name().is_some_and(|name| name.as_bytes().starts_with(b"vfguard"));
             return parent != Pid::this().as_raw()
                 && theirs.as_ref().is_some_and(|exe| ours.as_ref() == Some(exe) || named(exe));
@@ -207,7 +210,7 @@ mod tests {
 
     #[test]
     fn system_v_ipc_is_its_owners_and_its_makers() {
-        // Linux 2.6.32 and 6.1; the third one was given away by the user that made it.
+        // From Linux 2.6.32 and 6.1. The creator of the third object gave it to another user.
         let shm = "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime\n\
                    1986400820      32769   666              33554432  1000  1000      0 61147 61147 61147 61147          0          0 1700000000\n\
                    0          2   600                 61147 61147 61147      0     0     0     0     0          0          0 1700000000\n\
@@ -222,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_processes_that_come_from_one_are_found_without_the_first() {
+    fn the_descendants_of_a_process_are_found_without_the_first_generations() {
         let mut child = Command::new("sh").args(["-c", "sh -c 'sleep 30; :' & wait"]).spawn().unwrap();
         let first = Pid::from_raw(child.id() as i32);
         let start = std::time::Instant::now();

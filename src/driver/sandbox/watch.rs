@@ -1,9 +1,9 @@
-//! What a running build takes of the disk, looked at again and again. Where the build directory is a file system of its own (`disk`)
-//! it cannot take more than it may, and is only stopped when it tried; elsewhere it may have more for an instant.
+//! Checks repeatedly how much of the disk a running build uses. If the build directory is a file system of its own (`disk`),
+//! the build cannot exceed its bound and is stopped when it tries. Otherwise it can exceed the bound for an instant.
 //!
-//! Files count by their names in the build directory, and those without a name by the descriptors of the build's processes. What of
-//! them cannot be seen (a file that is only mapped, a descriptor on its way through a socket, a process that hides them) counts as too
-//! much as soon as the file system has lost more than a build may take.
+//! Files are counted by their names in the build directory, and files without a name by the descriptors of the build's
+//! processes. Some cannot be seen: a file that is only mapped, a descriptor in a socket, a process that hides its files. If
+//! there may be such files, they count as too much as soon as the file system has lost more space than a build may use.
 
 use super::bounds::{MAX_DISK, MAX_FILES};
 use super::run::Stop;
@@ -17,20 +17,21 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How often the disk is looked at.
+/// How often the free space is checked.
 const DISK_TICK: Duration = Duration::from_millis(250);
-/// How often the directory is summed up in any case: what others free hides what a build takes. A driver's is 2,000 files.
+/// How often the directory is summed up in any case, because space that others free hides what a build uses. A driver has
+/// 2,000 files.
 const COUNT_TICK: Duration = Duration::from_secs(2);
-/// Less than this is nothing in a file system of its own.
+/// If less than this is free, a file system of its own counts as full.
 const NOTHING: u64 = 64 << 10;
-/// A build is stopped before it takes the last of the disk that the rest of the machine needs.
+/// A build is stopped before it uses the last disk space, which the rest of the machine needs.
 const RESERVE: u64 = 32 << 20;
 
-/// Watches what a build takes of the disk. The file system's own figures are cheap; the directory is summed up now and then,
-/// and at once when they have moved by more than a build may take: others write to the same disk.
+/// Watches the disk space that a build uses. Reading the free space is cheap. The directory is summed up at intervals, and
+/// at once if the free space fell by more than a build may use; other processes write to the same disk, too.
 pub(super) struct DiskWatch<'a> {
     dir: &'a Path,
-    /// Whether it is a file system of its own.
+    /// Whether the build directory is a file system of its own.
     own: bool,
     makers: Makers,
     at_start: Option<(u64, u64)>,
@@ -69,34 +70,34 @@ impl<'a> DiskWatch<'a> {
         too_much.then_some(Stop::TooLarge)
     }
 
-    /// Whether nothing is left of a file system of its own: what its makers see of that is any error, or a signal.
+    /// Whether a file system of its own is full. The build itself may report that as any error or signal.
     pub fn is_used_up(&self) -> bool {
         self.own && free(self.dir).is_some_and(|(bytes, files)| bytes < NOTHING || files == 0)
     }
 }
 
-/// Free bytes and free inodes of the file system that holds a directory.
+/// Free bytes and free inodes of the file system that contains a directory.
 pub(crate) fn free(dir: &Path) -> Option<(u64, u64)> {
     let stat = statvfs(dir).ok()?;
     Some((stat.blocks_available().saturating_mul(stat.fragment_size()), stat.files_available()))
 }
 
-/// Who may take of the disk.
+/// The processes that may use disk space.
 #[derive(Debug)]
 pub(super) struct Makers {
-    /// The first process of what runs, and how many of its generations are vfguard's own.
+    /// The first process of the program, and how many of its generations are vfguard's own.
     pub first: Pid,
     pub ours: usize,
-    /// The build user, where no namespace holds its processes together.
+    /// The build user, if no namespace contains its processes.
     pub user: Option<Uid>,
 }
 
-/// The files that processes have open and that have no name any more, on whatever file system: no build needs many.
+/// Files that processes have open and that no longer have a name, on any file system. No build needs many.
 #[derive(Debug, Default)]
 struct Nameless {
     files: BTreeSet<(u64, u64)>,
     bytes: u64,
-    /// Whether there may be others.
+    /// Whether there may be more that cannot be seen.
     unseen: bool,
 }
 
@@ -104,7 +105,7 @@ impl Nameless {
     fn of(processes: &[Pid], thoroughly: bool) -> Nameless {
         let mut all = Nameless::default();
         for pid in processes {
-            // Each thread may have descriptors of its own, and outlive the first.
+            // Each thread may have its own descriptors and may outlive the first one.
             for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
                 let looked = all.look(&thread.path(), thoroughly);
                 all.unseen |= looked.is_err_and(|e| !is_gone(&e)) && !is_over(&thread.path());
@@ -119,7 +120,7 @@ impl Nameless {
                 Err(e) if is_gone(&e) => continue,
                 result => result?,
             };
-            // A socket may hold descriptors.
+            // A socket may contain descriptors.
             self.unseen |= meta.file_type().is_socket();
             if meta.is_file() && meta.nlink() == 0 && self.files.insert((meta.dev(), meta.ino())) {
                 self.bytes += meta.blocks() * 512;
@@ -133,7 +134,7 @@ impl Nameless {
     }
 }
 
-/// Whether a line of `/proc/PID/maps` is of a file that was removed, and not of memory that has the form of one.
+/// Whether a line of `/proc/PID/maps` is for a removed file, and not for memory that looks like one.
 fn is_of_nameless_file(line: &str) -> bool {
     let Some(path) = line.find('/').and_then(|at| line.get(at..)?.strip_suffix(" (deleted)")) else { return false };
     path != "/dev/zero" && !["/memfd:", "/SYSV"].iter().any(|memory| path.starts_with(memory))
@@ -143,14 +144,14 @@ fn is_gone(e: &io::Error) -> bool {
     matches!(e.raw_os_error().map(Errno::from_raw), Some(Errno::ENOENT | Errno::ESRCH))
 }
 
-/// Whether a thread has ended, and is only waited for.
+/// Whether a thread has ended and is only waiting to be reaped.
 fn is_over(thread: &Path) -> bool {
     let stat = fs::read_to_string(thread.join("stat")).unwrap_or_default();
     stat.rsplit(')').next().is_none_or(|rest| rest.trim().is_empty() || rest.trim_start().starts_with(['Z', 'X']))
 }
 
-/// What lies below a directory, in bytes and files. What cannot be looked into (a mode that keeps us out, a path longer than one may
-/// be) is no source's, and counts as too much.
+/// The bytes and files below a directory. Anything unreadable (by its mode, or because its path is too long) does not come
+/// from a source and counts as too much.
 fn usage(dir: &Path) -> (u64, u64) {
     const TOO_MUCH: (u64, u64) = (u64::MAX, u64::MAX);
     let mut total = (0, 0);
@@ -158,7 +159,7 @@ fn usage(dir: &Path) -> (u64, u64) {
     while let Some(dir) = todo.pop() {
         let entries = match fs::read_dir(&dir) {
             Ok(entries) => entries,
-            // Removed meanwhile, and a file has its name now.
+            // It was removed in the meantime, or a file replaced it.
             Err(e) if is_gone(&e) || e.raw_os_error() == Some(Errno::ENOTDIR as i32) => continue,
             Err(_) => return TOO_MUCH,
         };
@@ -175,7 +176,7 @@ fn usage(dir: &Path) -> (u64, u64) {
             };
             total.0 += meta.blocks() * 512;
             total.1 += 1;
-            // Deep enough to know; a bomb of files must not be walked to its end.
+            // Already too much, so stop here: the number of files may be huge.
             if total.1 > MAX_FILES || total.0 > MAX_DISK {
                 return total;
             }

@@ -1,54 +1,56 @@
-//! Why a build failed: the causes that are told apart, and what each means for what comes next.
+//! Why a build failed: the causes that vfguard distinguishes, and what each one means for the next attempt. K is the kernel
+//! that the module is built for.
 
-/// Why a build failed, as far as its output tells.
+/// Why a build failed, as far as its output shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// A header that the source includes is not in K's tree.
     Header,
-    /// The kernel's interfaces are others than the source was written for.
+    /// The kernel's interfaces differ from those that the source was written for.
     Api,
     /// The compiler does not know a flag that K's makefiles give it.
     Flag,
-    /// The compiler is K's own, and does not know a flag: the source's makefile gives it.
+    /// The compiler is the one that K was built with, and it still rejects a flag: so the flag comes from the source's
+    /// makefile.
     OwnFlag,
-    /// A plugin of K's own build does not go with the compiler.
+    /// A plugin of K's own build does not work with the compiler.
     Plugin,
-    /// K's makefile and its configuration quote the compiler's name twice, which no shell reads.
+    /// K's makefile and K's configuration both quote the compiler's name; no shell can read the result.
     Quotes,
     /// pahole is missing or failed.
     Pahole,
-    /// An old makefile and a compiler that makes position-independent programs by default.
+    /// An old makefile with a compiler that makes position-independent programs by default.
     Pie,
     /// A program that the build calls is missing.
     Tool,
     /// A library that a program of K's tree is linked with is missing.
     Library,
-    /// The programs of K's tree are made for another system: a newer libc, another architecture.
+    /// The programs of K's tree are built for another system: a newer libc, another architecture.
     Foreign,
-    /// The makefile takes K's sources for the whole tree, and what was generated lies apart.
+    /// The makefile expects sources and generated files in one tree, and K has two.
     Split,
     /// Something is missing in K's tree itself.
     Tree,
-    /// The makefile writes where a build has no business.
+    /// The makefile writes outside of the build directory.
     Outside,
     /// The disk is full.
     Disk,
-    /// The disk has room, but no more files.
+    /// The disk has free space, but no free inodes.
     Inodes,
-    /// The build took more of the disk than a build may.
+    /// The build used more disk space than a build is allowed to.
     TooLarge,
-    /// The private `/tmp` of the build is full, and the disk is not.
+    /// The private `/tmp` of the build is full; the disk is not.
     Temporary,
-    /// A process was killed, most often for want of memory.
+    /// A process was killed, usually because memory ran out.
     Killed,
-    /// Make ended well and made no module.
+    /// Make succeeded but built no module.
     Nothing,
     /// Something else.
     Other,
 }
 
 impl Cause {
-    /// Whether another release of the driver may do better; else it would only fail again.
+    /// Whether another release of the driver may build. If not, it would fail for the same reason.
     pub fn is_the_sources(self) -> bool {
         match self {
             Cause::Header
@@ -75,8 +77,8 @@ impl Cause {
         }
     }
 
-    /// Whether it would only happen again with the same source, recipe, tree and compiler. What is not understood may be
-    /// anything, also what a person mends elsewhere.
+    /// Whether the same source, recipe, tree and compiler would fail again for certain. An unknown cause may be anything,
+    /// also something that is fixed elsewhere, so it does not count.
     pub fn lasts(self) -> bool {
         match self {
             Cause::Header | Cause::Api | Cause::OwnFlag | Cause::Pie | Cause::Split | Cause::Outside | Cause::Nothing => {
@@ -92,7 +94,7 @@ impl Cause {
             | Cause::Tree
             | Cause::Disk
             | Cause::Inodes
-            // How much it may take depends on the machine's memory.
+            // The bound depends on the machine's memory.
             | Cause::TooLarge
             | Cause::Temporary
             | Cause::Killed
@@ -100,12 +102,12 @@ impl Cause {
         }
     }
 
-    /// Whether it is between K's makefiles and the compiler: then both are named.
+    /// Whether the cause lies between K's makefiles and the compiler. Messages then name both compilers.
     pub fn is_the_compilers(self) -> bool {
         matches!(self, Cause::Flag | Cause::Plugin)
     }
 
-    /// In words.
+    /// The cause as a message states it.
     pub fn words(self) -> &'static str {
         match self {
             Cause::Header => "a header that this release of the driver includes is not in the kernel's tree",
@@ -142,8 +144,8 @@ impl Cause {
 pub struct Diagnosis {
     /// Why.
     pub cause: Cause,
-    /// The line that decided, which is what a person is shown.
+    /// The line that decided; messages show it.
     pub line: String,
-    /// Whether make failed at that line for certain. A guess must not keep the next release from being tried.
+    /// Whether make failed at that line for certain. If it is only a guess, the next release is still tried.
     pub certain: bool,
 }

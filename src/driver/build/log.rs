@@ -1,4 +1,4 @@
-//! The log of a build: everything it printed, bounded, without what a terminal would obey.
+//! The log of a build: everything that the build printed, bounded in size and without terminal control characters.
 
 use super::cause::Diagnosis;
 use super::reading::Reading;
@@ -11,20 +11,20 @@ use std::path::{Path, PathBuf};
 
 /// Where logs are, below the root.
 const DIR: &str = "/var/lib/vfguard/log";
-/// Logs kept: a dozen kernels with two drivers.
+/// Number of logs kept: enough for a dozen kernels with two drivers.
 const MAX_LOGS: usize = 24;
-/// Bytes kept from the beginning of a log; a verbose build of a driver prints 0.3 MB.
+/// Bytes kept from the beginning of a log. A verbose build of a driver prints 0.3 MB.
 const MAX_HEAD: u64 = 2 << 20;
-/// Bytes kept from its end, where a flood came between.
+/// Bytes kept from the end of a log that is too long.
 const MAX_TAIL: usize = 256 << 10;
-/// A longer line is cut: no compiler's message is.
+/// Longer lines are cut. No compiler message is that long.
 const MAX_LINE: usize = 4 << 10;
 
 /// A log that is being written.
 #[derive(Debug)]
 pub struct Log {
     name: PathBuf,
-    /// None where it could not be made: the build goes on without.
+    /// None if the file could not be created; the build goes on without a log.
     file: Option<File>,
     written: u64,
     tail: VecDeque<u8>,
@@ -34,8 +34,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// A new log, readable by root alone; the oldest of too many are removed. `stem` is a safe file name. A log only informs, so
-    /// the error that it could not be made with comes beside one that is kept nowhere.
+    /// A new log, readable by root only. The oldest logs are removed if there are too many. `stem` is a safe file name. A
+    /// log only informs, so a failure to create it is returned beside a log that is not written anywhere.
     pub fn create(host: &Host, stem: &str) -> (Log, Option<anyhow::Error>) {
         let name = Path::new(DIR).join(format!("{stem}.log"));
         let (file, error) = match open(host, &name) {
@@ -47,17 +47,17 @@ impl Log {
         (log, error)
     }
 
-    /// Its path below the root, where it is kept.
+    /// Its path below the root, if it is on the disk.
     pub fn name(&self) -> Option<&Path> {
         self.file.as_ref().map(|_| self.name.as_path())
     }
 
-    /// Where to read on, for the end of a message.
+    /// Names the log at the end of a message.
     pub fn mention(&self) -> String {
         self.name().map_or_else(|| "no log could be written".to_owned(), |name| format!("log: {}", name.display()))
     }
 
-    /// Takes what a build prints. A log that cannot be written does not stop the build; the disk is watched elsewhere.
+    /// Takes output of the build. A log that cannot be written does not stop the build; the free space is watched elsewhere.
     pub fn take(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|&b| b == b'\n') {
             let room = MAX_LINE.saturating_sub(self.line.len());
@@ -91,7 +91,7 @@ impl Log {
         }
     }
 
-    /// Writes what was held back, once the build is over.
+    /// Writes the bytes that were held back, once the build is over.
     pub fn finish(&mut self) {
         if !self.line.is_empty() {
             self.end_line();
@@ -106,12 +106,12 @@ impl Log {
         self.tail.clear();
     }
 
-    /// What comes next is of another program: what was printed so far explains nothing of it.
+    /// A new program starts. The output so far does not explain its failure.
     pub fn next_program(&mut self) {
         self.reading = Reading::default();
     }
 
-    /// What went wrong, by what was printed; for a tree that is in one piece or `split`.
+    /// Finds the cause in the output. `split`: the kernel's headers are two trees, not one.
     pub fn diagnose(&self, split: bool) -> Diagnosis {
         self.reading.diagnose(split)
     }
@@ -139,7 +139,7 @@ pub fn last_log(host: &Host) -> Option<PathBuf> {
     logs.filter_map(|p| Some((host.metadata(&p).ok()?.modified().ok()?, p))).max().map(|(_, p)| p)
 }
 
-/// Without control characters: a log is shown on terminals, and they obey.
+/// Removes control characters, because terminals would act on them.
 pub(super) fn harmless(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\t' && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
@@ -151,7 +151,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn what_is_not_understood_is_told_by_makes_own_line_and_by_what_came_before_an_exit_code() {
+    fn an_unknown_failure_shows_makes_own_line_and_the_output_before_an_exit_code() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         for (printed, line) in [

@@ -1,4 +1,4 @@
-//! What a build that came to nothing says of the recipe: the key that is to be corrected, and its file.
+//! What a failed build says about the recipe: the key to correct, and the file that it is in.
 
 use super::log::Log;
 use super::remedy::Subject;
@@ -25,7 +25,7 @@ fn failure(on: Subject<'_>, detail: &str, what: &str, lasts: bool, log: &Log) ->
     Failure { finding, try_another: true, lasts }
 }
 
-/// The step before make is no program that can be started.
+/// The recipe's step before make names something that cannot be started as a program.
 pub(super) fn not_started(on: Subject<'_>, step: &Spec, error: &anyhow::Error, log: &Log) -> Failure {
     let program = step.program.to_string_lossy();
     let why = error.root_cause();
@@ -44,13 +44,13 @@ pub(super) fn step_failed(on: Subject<'_>, step: &Spec, line: &str, log: &Log) -
     failure(on, &detail, "correct `prepare`", true, log)
 }
 
-/// The step before make left no directory for make.
+/// The step before make did not create the directory that make runs in.
 pub(super) fn no_directory(on: Subject<'_>, log: &Log) -> Failure {
     let detail = format!("`prepare` left no directory {}, where make is to run", on.recipe.directory);
     failure(on, &detail, "correct `prepare` or `directory`", true, log)
 }
 
-/// A makefile that looks for another kernel's tree than it was told of, or is not where make runs: by the line that shows it.
+/// The makefile looks for another kernel's tree than the one given to it, or it is not where make runs. `line` shows which.
 pub(super) fn of_make(on: Subject<'_>, line: &str, log: &Log) -> Option<Failure> {
     if line.contains("no makefile found") {
         let detail = format!("there is no makefile in `directory`, {}", on.recipe.directory);
@@ -68,7 +68,7 @@ pub(super) fn of_make(on: Subject<'_>, line: &str, log: &Log) -> Option<Failure>
     Some(failure(on, &detail, what, true, log))
 }
 
-/// Modules that make built and the recipe does not name.
+/// Modules that make built but the recipe does not name.
 pub(super) fn unlisted(on: Subject<'_>, dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut todo = vec![(dir.to_owned(), 0)];
@@ -90,7 +90,7 @@ pub(super) fn unlisted(on: Subject<'_>, dir: &Path) -> Vec<String> {
     found
 }
 
-/// Make built modules, and not the one that the recipe names.
+/// Make built modules, but not the one that the recipe names.
 pub(super) fn other_modules(on: Subject<'_>, missing: &str, built: &[String], log: &Log) -> Failure {
     let built: Vec<String> = built.iter().map(|name| format!("{name}.ko")).collect();
     let detail = format!("make built {} and no {missing}.ko", built.join(", "));

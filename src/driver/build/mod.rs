@@ -1,6 +1,7 @@
-//! Makes a module out of a source tree: `make -jN BUILD_KERNEL=K KSRC=… [KOBJ=…]` in the sandbox, never `make install`.
+//! Builds a module from a source tree: `make -jN BUILD_KERNEL=K KSRC=… [KOBJ=…]` in the sandbox, never `make install`.
 //!
-//! What comes out is in memory, read through descriptors that were checked: from here on nobody but us can change it.
+//! The result is held in memory. It is read through descriptors that were checked, so from then on no other process can
+//! change it.
 
 pub(super) mod cause;
 pub(super) mod log;
@@ -36,41 +37,41 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Time for strip(1), which takes a tenth of a second.
+/// Time limit for strip(1), which takes a tenth of a second.
 const STRIP_LIMIT: Duration = Duration::from_secs(60);
-/// The extra symbol tables beside the source; no archive's top begins with a dot.
+/// The copies of extra symbol tables beside the source. No archive has a top directory that begins with a dot.
 const SYMVERS: &str = ".Module.symvers.";
-/// More than this free on the disk is enough for a file of any build.
+/// If more than this is free on the disk, the disk was not what ran out of space.
 const ROOM: u64 = 64 << 20;
-/// A makefile that is looked into for what it asks: Intel's longest has 100 kB. A larger one is not read.
+/// The largest makefile that is read to find the settings it asks for. Intel's longest has 100 kB.
 const MAX_MAKEFILE: u64 = 1 << 20;
-/// How deep below the recipe's directory a module is looked for.
+/// How deep below the recipe's directory vfguard looks for a module.
 const MAX_DEPTH: u32 = 6;
 
-/// A module that was built; nothing is known about it yet but its name.
+/// A module that was built. Only its name is known so far.
 #[derive(Debug)]
 pub struct BuiltModule {
     pub(super) name: String,
     pub(super) bytes: Vec<u8>,
 }
 
-/// A build that came to nothing.
+/// A failed build.
 #[derive(Debug)]
 pub struct Failure {
-    /// What to tell.
+    /// The finding to report.
     pub finding: Finding,
-    /// Whether another release of the driver may do better.
+    /// Whether another release of the driver may build.
     pub try_another: bool,
-    /// Whether source, tree and compiler alone decided it, so that it would only happen again.
+    /// Whether source, tree and compiler alone caused it, so that the same build would fail again.
     pub lasts: bool,
 }
 
-/// Parallel jobs: asked for, else set, else as many as there are cores and memory for.
+/// Parallel jobs: the number asked for on the command line, else the configured one, else what cores and memory allow.
 pub fn jobs(asked: Option<u32>, set: Option<u32>) -> u32 {
     asked.or(set).unwrap_or_else(sandbox::jobs).max(1)
 }
 
-/// The command that a recipe wants run before make; none for most.
+/// The command that the recipe runs before make, if it has one.
 pub fn before_make(tree: &BuildTree, recipe: &Recipe, limit: Duration) -> Option<Spec> {
     let (program, args) = recipe.prepare.split_first()?;
     let compiler = Toolchain::of(tree, recipe).compiler;
@@ -78,7 +79,7 @@ pub fn before_make(tree: &BuildTree, recipe: &Recipe, limit: Duration) -> Option
     Some(Spec::new(program, args.iter().map(|arg| filling.fill(arg)), limit))
 }
 
-/// The one command of a build; `symvers` are the extra symbol tables as the sandbox sees them.
+/// The make command of a build. `symvers` are the extra symbol tables, by their paths inside the sandbox.
 pub fn make(
     tree: &BuildTree,
     recipe: &Recipe,
@@ -88,7 +89,8 @@ pub fn make(
     limit: Duration,
 ) -> Spec {
     let mut recipe = recipe.clone();
-    // One tree has no second directory; a recipe that knows no other name for the tree still gets it.
+    // If the headers have no second directory, arguments with `{build}` are dropped. But if no argument has `{source}`,
+    // `{build}` is the only name for the tree, so it stays.
     let names_source = recipe.make.iter().any(|a| a.contains("{source}"));
     recipe.make.retain(|a| tree.kobj.is_some() || !names_source || !a.contains("{build}"));
     let Toolchain { compiler, settings, .. } = Toolchain::of(tree, &recipe);
@@ -99,10 +101,10 @@ pub fn make(
     Spec::new("make", std::iter::once(format!("-j{jobs}")).chain(args).chain(settings).chain(symvers), limit)
 }
 
-/// Copies the extra symbol tables of a recipe to where a build may read them, and names them as it sees them.
+/// Copies the recipe's extra symbol tables to where the build may read them. Returns their paths inside the sandbox.
 ///
 /// # Errors
-/// When one cannot be read: the package that brings it is not installed for this kernel.
+/// When one cannot be read: the package that contains it is not installed for this kernel.
 pub fn take_symvers(sandbox: &Sandbox<'_>, recipe: &Recipe, kernel: &KernelRelease) -> Result<Vec<PathBuf>, Finding> {
     let take = |(n, path): (usize, PathBuf)| {
         let copy = sandbox.build_dir().join(format!("{SYMVERS}{n}"));
@@ -118,18 +120,18 @@ pub fn take_symvers(sandbox: &Sandbox<'_>, recipe: &Recipe, kernel: &KernelRelea
     recipe.symvers_of(kernel).into_iter().enumerate().map(take).collect()
 }
 
-/// What make came to.
+/// The result of make.
 pub(super) enum Made {
     /// The recipe's modules.
     Modules(Vec<BuiltModule>),
-    /// None, and why.
+    /// No module, and the reason.
     Not(Failure),
 }
 
 /// Builds the modules of a recipe and strips them of debug information.
 ///
 /// # Errors
-/// When the sandbox cannot be made or files cannot be read. That the driver does not build is a [`Failure`].
+/// When the sandbox cannot be created or files cannot be read. A driver that does not build is a [`Failure`].
 pub fn build(
     sandbox: &mut Sandbox<'_>,
     on: Subject<'_>,
@@ -186,7 +188,7 @@ pub fn build(
             let (detail, remedy) = remedy::nothing(on, &makefiles(&sandbox.build_dir(), &dir), name);
             return Ok(Made::Not(failed(Cause::Nothing, true, &detail, remedy, log)));
         };
-        // As the build user and not as root: binutils reads a file that a stranger's makefile made.
+        // strip runs as the build user, not as root: binutils parses a file that an untrusted makefile produced.
         let inside = sandbox.inside(&file);
         let strip = Spec::new("strip", ["--strip-debug".as_ref(), inside.as_os_str()], STRIP_LIMIT);
         log.next_program();
@@ -207,7 +209,7 @@ pub fn build(
     Ok(Made::Modules(modules))
 }
 
-/// Whether a program was not started for what it is, and not for what the machine has.
+/// Whether the program could not be started because of what it is, not because the machine ran out of something.
 fn cannot_start(error: &anyhow::Error) -> bool {
     let kinds = [std::io::ErrorKind::NotFound, std::io::ErrorKind::PermissionDenied];
     let of = |e: &(dyn std::error::Error + 'static)| e.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
@@ -252,7 +254,7 @@ fn failure(ended: Ended, spec: &Spec, sandbox: &Sandbox<'_>, on: Subject<'_>, lo
         return mistake;
     }
     let cause = match cause {
-        // The words are of the disk and of the private /tmp alike, and of files as well as of bytes.
+        // "No space left" can mean the disk or the private /tmp, and blocks or inodes.
         Cause::Disk if sandbox.has_own_disk() => match what_is_full(free(&sandbox.build_dir())) {
             Cause::Disk | Cause::Inodes => Cause::TooLarge,
             cause => cause,
@@ -276,7 +278,7 @@ fn too_large(sandbox: &Sandbox<'_>) -> String {
     format!("{} (it may have {})", Cause::TooLarge.words(), sandbox.disk_bound())
 }
 
-/// A guess never keeps the next release from being tried, and is not remembered.
+/// If the cause is only a guess, the next release is still tried and the failure is not remembered.
 fn failed(cause: Cause, certain: bool, detail: &str, remedy: String, log: &Log) -> Failure {
     Failure {
         finding: Finding::new(Fact::BuildFailed, format!("{detail} ({})", log.mention()), remedy),
@@ -285,8 +287,8 @@ fn failed(cause: Cause, certain: bool, detail: &str, remedy: String, log: &Log) 
     }
 }
 
-/// What a build that was told "no space left" filled, by the bytes and files that are free on the disk: what it took there is
-/// still there.
+/// Which resource a build used up when it reported "no space left". Its files still exist, so the free bytes and inodes of
+/// the disk tell.
 fn what_is_full(free: Option<(u64, u64)>) -> Cause {
     match free {
         Some((_, 0)) => Cause::Inodes,
@@ -295,14 +297,14 @@ fn what_is_full(free: Option<(u64, u64)>) -> Cause {
     }
 }
 
-/// The makefiles of a directory of the sandbox, one after the other.
+/// The makefiles of a directory in the sandbox, concatenated.
 fn makefiles(top: &Path, dir: &Path) -> String {
     let text = |name: &str| take(top, &dir.join(name), MAX_MAKEFILE).ok();
     let found = ["Kbuild", "Makefile", "makefile", "GNUmakefile"].into_iter().filter_map(text);
     found.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect::<Vec<_>>().join("\n")
 }
 
-/// Where make left a module: in its own directory, else in one below it.
+/// Where make put a module: in its own directory or in one below it.
 fn find(dir: &Path, name: &str) -> Result<Option<PathBuf>> {
     let file = format!("{name}.ko");
     // Kbuild names files by the object, the kernel names modules with `_`.
@@ -314,7 +316,7 @@ fn find(dir: &Path, name: &str) -> Result<Option<PathBuf>> {
         for entry in entries.flatten() {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() && depth < MAX_DEPTH => todo.push((entry.path(), depth + 1)),
-                // A link is taken for what it is: reading it will refuse.
+                // A symbolic link is returned as well; reading it is refused later.
                 Ok(kind) if same(&entry.file_name()) => found.push((!kind.is_file(), depth, entry.path())),
                 Ok(_) | Err(_) => {}
             }
@@ -324,11 +326,11 @@ fn find(dir: &Path, name: &str) -> Result<Option<PathBuf>> {
     Ok(found.into_iter().next().map(|(_, _, path)| path))
 }
 
-/// Reads a file that the build user made. Each directory on the way is opened without following links, and what is checked is
-/// the descriptor: a regular file with no second name elsewhere, of bounded size.
+/// Reads a file that the build user made. Each directory on the way is opened without following symbolic links. The checks
+/// are made on the open descriptor: a regular file of bounded size without a second hard link.
 ///
 /// # Errors
-/// Whatever is not such a file.
+/// When the file is not of that kind.
 fn take(top: &Path, file: &Path, limit: u64) -> Result<Vec<u8>> {
     let act = || format!("taking {} out of the sandbox", file.display());
     let directory = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -372,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn no_space_left_is_of_the_disk_of_its_files_or_of_the_builds_own_tmp() {
+    fn no_space_left_means_the_disk_its_inodes_or_the_private_tmp() {
         assert_eq!(what_is_full(Some((1 << 20, 1000))), Cause::Disk);
         assert_eq!(what_is_full(Some((1 << 40, 0))), Cause::Inodes);
         assert_eq!(what_is_full(Some((1 << 40, 1000))), Cause::Temporary);

@@ -1,16 +1,16 @@
-//! Which package holds what a build lacks, and the command that installs it.
+//! Which package contains a program or library that a build lacks, and the command that installs it.
 
 use crate::packages::Packages;
 
 /// The library that objtool is linked with.
 pub(super) const LIBELF: &str = "libelf.so.1";
-/// A package by the names that it has in deb and in rpm.
+/// A package's name in deb and in rpm.
 pub(super) type Names = (&'static str, &'static str);
 const BINUTILS: Names = ("binutils", "binutils");
 pub(super) const ELFUTILS: Names = ("libelf1", "elfutils-libelf");
 pub(super) const ELFUTILS_HEADERS: Names = ("libelf-dev", "elfutils-libelf-devel");
 
-/// Packages of programs in deb and rpm, where their names differ or hold others as well.
+/// Packages of programs, deb and rpm, where the package is not called like the program.
 const PACKAGES: [(&[&str], Names); 14] = [
     (&["ld", "strip", "as", "ar", "nm", "objcopy", "objdump", "readelf"], BINUTILS),
     (&["depmod", "modprobe", "modinfo"], ("kmod", "kmod")),
@@ -35,17 +35,17 @@ const PACKAGES: [(&[&str], Names); 14] = [
     ),
 ];
 
-/// Programs whose package has their name everywhere.
+/// Programs whose package has the program's name on every distribution.
 const SAME: [&str; 15] =
     ["make", "sed", "grep", "bash", "perl", "bc", "flex", "bison", "openssl", "clang", "m4", "patch", "tar", "gzip", "git"];
 
-/// The package of a program in deb and in rpm, where it is known.
+/// The package of a program in deb and in rpm, if it is known.
 pub(super) fn names(program: &str) -> Option<(String, String)> {
     let name = program.rsplit('/').next().unwrap_or(program);
     if let Some((_, (deb, rpm))) = PACKAGES.iter().find(|(programs, _)| programs.contains(&name)) {
         return Some(((*deb).to_owned(), (*rpm).to_owned()));
     }
-    // Debian's name of a versioned compiler is its package's; Amazon Linux has `gcc10-gcc` in `gcc10`.
+    // Debian names the package of a versioned compiler like the program. Amazon Linux has `gcc10-gcc` in `gcc10`.
     let compiler = without_target(name);
     let amazons = name.strip_suffix("-gcc").filter(|stem| stem.starts_with("gcc"));
     let package = amazons.or_else(|| (SAME.contains(&name) || compiler.starts_with("gcc-")).then_some(compiler))?;
@@ -57,12 +57,12 @@ pub(super) fn program_package(program: &str) -> String {
     names(program).map_or_else(|| format!("install the package that holds {program}"), |(deb, rpm)| package(&deb, &rpm))
 }
 
-/// `gcc-12` of `x86_64-linux-gnu-gcc-12`: the package of the same name holds both programs.
+/// Removes the target: `x86_64-linux-gnu-gcc-12` becomes `gcc-12`, whose package contains both programs.
 fn without_target(program: &str) -> &str {
     program.find("gcc").map_or(program, |at| &program[at..])
 }
 
-/// The command that installs the library that a line of a build's output names.
+/// The command that installs the library named in a line of the build's output.
 pub(super) fn library_package(line: &str) -> String {
     let package = |(deb, rpm): Names| package(deb, rpm);
     if line.contains("fatal error: openssl/") {
@@ -75,7 +75,7 @@ pub(super) fn library_package(line: &str) -> String {
     }
 }
 
-/// The command that installs a package on the machine that builds.
+/// The command that installs a package on the machine that runs the build.
 pub(super) fn package(deb: &str, rpm: &str) -> String {
     Packages::here().map_or_else(|_| format!("install {rpm}"), |p| p.line(deb, rpm))
 }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_installed_with_the_package_that_holds_it() {
+    fn a_program_is_installed_by_the_package_that_contains_it() {
         for (program, deb, rpm) in [
             ("which", "debianutils", "which"),
             ("awk", "gawk", "gawk"),

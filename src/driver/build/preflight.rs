@@ -1,5 +1,5 @@
-//! What a build needs, looked for before it starts, and by `doctor` before anybody builds: each thing with the command that
-//! installs it. Asked of K's own tree, since what make will call is written there.
+//! Checks that everything a build needs is there, before it starts and in `doctor`. Each missing thing comes with the
+//! command that installs it. K's own tree is read for this, since it says what make will call.
 
 use super::packages::{names, package, program_package, ELFUTILS, ELFUTILS_HEADERS, LIBELF};
 use super::toolchain::Toolchain;
@@ -10,21 +10,21 @@ use crate::host::{command, files, Host, MAX_FILE};
 use crate::kernel::tree::{install_headers, BuildTree};
 use std::path::{Path, PathBuf};
 
-/// Room that a build takes on the disk, with the module, its copies and the log: 40 MB were measured for ixgbevf.
+/// Disk space that a build takes, with the module, its copies and the log: 40 MB were measured for ixgbevf.
 const DISK: u64 = 128 << 20;
-/// Programs of a tree that make runs for any module.
+/// Programs of the kernel's tree that make runs for any module.
 const OWN_PROGRAMS: [&str; 2] = ["scripts/basic/fixdep", "scripts/mod/modpost"];
-/// One that it runs where `CONFIG_OBJTOOL` is set (since 5.19; older makefiles do without where it is not there).
+/// A program that make runs if `CONFIG_OBJTOOL` is set (since 5.19; older makefiles skip it if it does not exist).
 const OBJTOOL: &str = "tools/objtool/objtool";
-/// What the makefile of 4.15 to 4.20, and EL8's, says where the same library cannot be linked with, and ends.
+/// The error with which the makefiles of 4.15 to 4.20 and of EL8 stop if libelf cannot be linked with.
 const ORC: &str = "$(error \"Cannot generate ORC metadata";
-/// Where a dynamic linker looks without being told (ld.so(8)), the machine's own name for 64 bits included.
+/// Where the dynamic linker looks by default (ld.so(8)), including the machine's own directory for 64-bit libraries.
 const LIBRARIES: [&str; 6] = ["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib", "/usr/local/lib64"];
 
-/// Looks for everything, and for room to build in.
+/// Checks everything that a build needs, and that there is room to build in.
 ///
 /// # Errors
-/// The first thing that no build does without.
+/// The first missing thing without which no build works.
 pub fn preflight(host: &Host, tree: &BuildTree, recipe: &Recipe, work: &Path) -> Result<(), Finding> {
     if let Some(finding) = missing(host, tree, recipe).into_iter().find(|f| f.refuses()) {
         return Err(finding);
@@ -39,8 +39,8 @@ pub fn preflight(host: &Host, tree: &BuildTree, recipe: &Recipe, work: &Path) ->
     }
 }
 
-/// What is missing of all that make will call for a kernel, and of what comes after it; as a warning what makefiles of some releases
-/// call and others not.
+/// What is missing of the programs that make and the later steps call for a kernel. Programs that only the makefiles of some
+/// releases call are warnings.
 pub fn missing(host: &Host, tree: &BuildTree, recipe: &Recipe) -> Vec<Finding> {
     let mut found = Vec::new();
     for (program, names) in programs(tree, recipe) {
@@ -74,13 +74,14 @@ pub fn missing(host: &Host, tree: &BuildTree, recipe: &Recipe) -> Vec<Finding> {
     found
 }
 
-/// What a machine needs for any build, where no kernel says more: kbuild calls the last three as makefiles of drivers do.
+/// Programs that every build needs; a kernel's tree may add more. kbuild calls the last three, and so do the makefiles of
+/// drivers.
 pub const ALWAYS: [&str; 8] = ["make", "gcc", "ld", "strip", "depmod", "awk", "sed", "grep"];
-/// What makefiles of drivers call besides (ixgbevf since 5.2.2 finds its shell with the first, ena its headers with the second). A
-/// release that does not is built without.
+/// Programs that some makefiles of drivers call too (ixgbevf since 5.2.2 finds its shell with `which`, ena its headers with
+/// `find`). Other releases build without them.
 const OFTEN: [&str; 2] = ["which", "find"];
 
-/// The programs of this machine that make calls for a kernel, strip and depmod after it; each with its package in deb and rpm.
+/// The programs of this machine that make calls for a kernel, and strip and depmod; each with its package in deb and rpm.
 pub fn programs(tree: &BuildTree, recipe: &Recipe) -> Vec<(String, (String, String))> {
     let tools = Toolchain::of(tree, recipe);
     let named =
@@ -96,13 +97,13 @@ pub fn programs(tree: &BuildTree, recipe: &Recipe) -> Vec<(String, (String, Stri
     all
 }
 
-/// The compiler that make will call for a kernel, where it is installed.
+/// The compiler that make will call for a kernel, if it is installed.
 pub(in crate::driver) fn compiler(tree: &BuildTree, recipe: &Recipe) -> Option<PathBuf> {
     let tools = Toolchain::of(tree, recipe);
     command::find(tools.compiler.split_whitespace().last()?)
 }
 
-/// The same by its name.
+/// The name of that compiler.
 pub(in crate::driver) fn compiler_name(tree: &BuildTree, recipe: &Recipe) -> String {
     Toolchain::of(tree, recipe).compiler
 }
@@ -112,18 +113,18 @@ fn lacking(what: &str, names: (impl AsRef<str>, impl AsRef<str>)) -> Finding {
     Finding::new(Fact::BuildFailed, format!("{what}, and the build needs it"), remedy)
 }
 
-/// Whether a program is linked with a library: the name stands in its table of strings.
+/// Whether a program is linked with a library. The program's string table then contains its name.
 fn wants(program: &Path, library: &str) -> bool {
     files::read_bounded(program, MAX_FILE).is_ok_and(|bytes| contains(&bytes, format!("{library}\0").as_bytes()))
 }
 
-/// Whether the dynamic linker of this machine knows a library: in its cache, or where it looks without one.
+/// Whether the dynamic linker of this machine finds a library, through its cache or in its default directories.
 fn library(name: &str) -> bool {
     let cached = || std::fs::read("/etc/ld.so.cache").is_ok_and(|cache| contains(&cache, format!("{name}\0").as_bytes()));
     library_dirs().any(|dir| dir.join(name).is_file()) || cached()
 }
 
-/// Whether `-lNAME` finds something.
+/// Whether the linker resolves `-lNAME`.
 fn linkable(name: &str) -> bool {
     library_dirs().any(|dir| [".so", ".a"].iter().any(|suffix| dir.join(format!("{name}{suffix}")).is_file()))
 }
@@ -143,7 +144,7 @@ mod tests {
     use super::*;
     use crate::finding::Code;
 
-    /// As Debian 12's headers of 6.1 and of 6.12 have it.
+    /// From Debian 12's headers for 6.1 and for 6.12.
     const DEBIAN_61: &str =
         "override ARCH = x86\noverride KERNELRELEASE = 6.1.0-56-amd64\nCCACHE = ccache\nCC = $(if $(DEBIAN_KERNEL_USE_CCACHE),$(CCACHE)) \
          $(CROSS_COMPILE)gcc-12\nifneq ($(DEB_BUILD_ARCH),$(DEB_HOST_ARCH))\noverride CROSS_COMPILE = $(DEB_HOST_GNU_TYPE)-\nendif\n";
@@ -151,7 +152,7 @@ mod tests {
         "CC = $(if $(DEBIAN_KERNEL_USE_CCACHE),$(CCACHE)) $(CROSS_COMPILE)gcc-12\nDEB_BUILD_ARCH ?= $(shell dpkg \
          --print-architecture)\noverride CROSS_COMPILE = x86_64-linux-gnu-\n";
 
-    /// The programs for a tree with these variables, configuration and makefile, by a recipe with these settings.
+    /// The programs found for a tree with these variables, configuration and makefile, and a recipe with these settings.
     fn asked(variables: Option<&str>, config: &str, makefile: &str, make: &str) -> (Vec<String>, Vec<Finding>) {
         let (_dir, host, tree, recipe) = given(variables, config, makefile, make);
         (programs(&tree, &recipe).into_iter().map(|(p, _)| p).collect(), missing(&host, &tree, &recipe))
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_compiler_that_only_the_configuration_names_is_named_to_make_and_no_other() {
+    fn a_compiler_that_only_the_configuration_names_is_passed_to_make_and_no_other() {
         for (variables, config, make, said) in [
             (None, "", "", None),
             (None, "CONFIG_CC_IS_CLANG=y\n", "", Some("CC=clang")),
@@ -199,10 +200,10 @@ mod tests {
     }
 
     #[test]
-    fn make_is_asked_for_what_it_will_really_call() {
+    fn the_programs_checked_are_those_that_make_will_call() {
         for (variables, config, make, expected) in [
             (None, "", "", "gcc ld"),
-            // EL names its compiler too, and its makefile calls gcc all the same.
+            // EL's configuration names its compiler too, but its makefile calls gcc.
             (None, "CONFIG_CC_VERSION_TEXT=\"gcc (GCC) 11.4.1 20231218 (Red Hat 11.4.1-3)\"\n", "", "gcc ld"),
             (Some(DEBIAN_61), "", "", "gcc-12 ld"),
             (Some(DEBIAN_612), "", "", "x86_64-linux-gnu-gcc-12 x86_64-linux-gnu-ld"),
@@ -221,11 +222,11 @@ mod tests {
     }
 
     #[test]
-    fn what_the_tree_itself_lacks_is_said() {
+    fn programs_missing_in_the_kernels_tree_are_reported() {
         let (_, found) = asked(None, "CONFIG_OBJTOOL=y\n", "", "");
         let found: Vec<_> = found.iter().filter(|f| f.code == Code::HeadersMissing).collect();
         assert!(found.len() == 1 && found[0].detail.contains("has no tools/objtool/objtool"), "{found:?}");
-        // As EL8's makefile has it; its library is not linked with elsewhere.
+        // From EL8's makefile. Other makefiles do not link with that library.
         let makefile =
             format!("ifdef CONFIG_UNWINDER_ORC\n{ORC} for CONFIG_UNWINDER_ORC=y, please install libelf-dev\")\nendif\n");
         for (config, wanted) in [("CONFIG_UNWINDER_ORC=y\n", !linkable("libelf")), ("", false)] {

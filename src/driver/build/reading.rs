@@ -1,48 +1,48 @@
-//! Reads what a build prints for the cause of its failure: what make failed at, not what scrolled by.
+//! Finds the cause of a failed build in its output: what make failed at, not just any error that was printed.
 //!
-//! The first `make[3]: *** [TARGET] Error N` of those with which the build ended names what failed; what was printed before it may
-//! show why. Lines of jobs beside it, of probes whose failure was of no consequence and of makes that another one called and
-//! forgave are told from it by the target, by `(ignored)`, and by a make that failed deeper after one that had failed.
+//! A failed build ends with lines such as `make[3]: *** [TARGET] Error N`. The first of these names what failed, and the
+//! lines before it may show why. Lines of parallel jobs are told apart by the target. Failures that make ignored are marked
+//! `(ignored)`. A make that failed deeper after another one had failed shows that the earlier failure did not matter.
 
 use super::cause::{Cause, Diagnosis};
 use super::signs::{compilers_error, is_harmless, sign, Weight};
 use std::collections::VecDeque;
 
-/// Lines kept from the beginning: a first error explains those that follow from it.
+/// Lines kept from the beginning: the first error explains the ones that follow from it.
 const MAX_FIRST: usize = 100;
-/// As much is kept of what make warns of before it fails.
+/// Bytes kept of the warnings that make prints before it fails.
 const MAX_PREAMBLE: usize = 4096;
-/// How the lines of vfguard's own begin that stand in a build's log.
+/// How vfguard's own lines in a build log begin.
 const OURS: &str = "vfguard: ";
-/// Lines kept from the end, where make says what failed.
+/// Lines kept from the end, where make names what failed.
 const MAX_LAST: usize = 300;
 
-/// What was read so far.
+/// State of the reader.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     lines: usize,
     first: Vec<Kept>,
     last: VecDeque<Kept>,
-    /// The C file whose headers the compiler is complaining about.
+    /// The C file whose headers cause the compiler's messages.
     including: Option<String>,
-    /// Whether the line before was a message of the compiler.
+    /// Whether the previous line was a compiler message.
     after_message: bool,
     previous: String,
-    /// What `$(warning *** …)` said right before.
+    /// The text of the `$(warning *** …)` lines right before.
     preamble: String,
     failed: Vec<Failed>,
-    /// The line with which the last failure was forgiven.
+    /// The number of the last line that showed that an earlier failure was ignored.
     since: usize,
 }
 
-/// A line that shows a cause.
+/// A line that indicates a cause.
 #[derive(Debug)]
 struct Kept {
     at: usize,
     text: String,
     cause: Cause,
     weight: Weight,
-    /// What was being compiled, without directory and suffix.
+    /// The file that was being compiled, without directory and suffix.
     unit: Option<String>,
 }
 
@@ -50,22 +50,22 @@ struct Kept {
 #[derive(Debug)]
 struct Failed {
     at: usize,
-    /// The line before it with which the last failure was forgiven.
+    /// The number of the last line before it that showed that an earlier failure was ignored.
     since: usize,
     level: u32,
-    /// What it could not make, without directory and suffix.
+    /// The target that it could not make, without directory and suffix.
     unit: Option<String>,
     end: End,
-    /// To show where nothing explains it.
+    /// The line shown to people if no other line explains the failure.
     shown: String,
 }
 
-/// How what failed had ended.
+/// How the failed command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Code(u32),
     Killed,
-    /// Make itself, or another signal.
+    /// Make itself failed, or another signal ended the command.
     Other,
 }
 
@@ -74,7 +74,7 @@ impl Reading {
     pub fn take(&mut self, line: &str) {
         let line = line.trim_end();
         let after_message = std::mem::take(&mut self.after_message);
-        // What vfguard itself says about the sandbox explains no failure.
+        // vfguard's own lines about the sandbox do not explain a failure.
         if line.is_empty() || line.starts_with(OURS) {
             return;
         }
@@ -91,7 +91,7 @@ impl Reading {
             Some(Spoken::Failed { level, target, end }) => self.fail(line, level, target, end),
             Some(Spoken::Ignored { level, target, end }) => self.forgive(level, target, end),
             Some(Spoken::Nothing) => {}
-            // Below its message the compiler quotes the source.
+            // The compiler quotes the source below its message.
             None if after_message && line.starts_with(' ') => {}
             None => self.look(line),
         }
@@ -109,7 +109,7 @@ impl Reading {
             (Some(_), before) => format!("{before} ({line})"),
         };
         if target.is_none() {
-            // What make itself says may be the cause: a rule that is not there, a version that is too old.
+            // Make's own message may be the cause: a missing rule, a version that is too old.
             self.look(line);
         }
         if self.failed.len() == MAX_LAST {
@@ -119,10 +119,10 @@ impl Reading {
         self.failed.push(Failed { at, since, level, unit: target.map(unit_of), end, shown });
     }
 
-    /// What failed is of no consequence, nor is what it printed: the line right before, and what names the same files.
+    /// An ignored failure. It also drops what belongs to it: the line right before, and the lines about the same files.
     fn forgive(&mut self, level: u32, target: &str, end: End) {
         let mut units = vec![unit_of(target)];
-        // Make ends with 2: the one that was called, with all that failed below it.
+        // Exit code 2 is make's own: a make was called, so the failures below it are ignored with it.
         let mut below = level + 1;
         while end == End::Code(2) && self.failed.last().is_some_and(|f| f.level >= below) {
             let Some(failed) = self.failed.pop() else { break };
@@ -164,7 +164,7 @@ impl Reading {
         self.last.push_back(kept);
     }
 
-    /// What went wrong, for a tree that is in one piece or `split`.
+    /// Finds the cause. `split`: the kernel's headers are two trees, not one.
     pub fn diagnose(&self, split: bool) -> Diagnosis {
         let (leaf, since) = self.leaf();
         if let Some(leaf) = leaf.filter(|f| f.end == End::Killed) {
@@ -177,7 +177,7 @@ impl Reading {
             let cause = if not_run { Cause::Tool } else { Cause::Other };
             return Diagnosis { cause, line: line.to_owned(), certain: false };
         };
-        // Undefined symbols follow from a table that is not there, and from nothing else then.
+        // If a symbol table is missing, that explains every undefined symbol, but no other error.
         let hint = self.kept().find(|k| k.weight == Weight::Hint);
         let (kept, cause) = match hint {
             Some(hint) if kept.text.contains("undefined!") => (hint, hint.cause),
@@ -187,8 +187,8 @@ impl Reading {
         Diagnosis { cause, line: kept.text.clone(), certain }
     }
 
-    /// What failed first of that with which the build ended, and the line after which it can be told why. A make that failed deeper
-    /// after one that had failed shows that the earlier one was of no consequence.
+    /// The first of the failures that ended the build, and the number of the line after which its explanation must be. A
+    /// make that failed deeper after another one had failed shows that the earlier failure did not matter.
     fn leaf(&self) -> (Option<&Failed>, usize) {
         let mut found: Option<&Failed> = None;
         for failed in self.failed.iter().rev() {
@@ -204,13 +204,14 @@ impl Reading {
         self.first.iter().chain(&self.last)
     }
 
-    /// The line that shows the cause best, and whether it is for certain what make failed at.
+    /// The line that shows the cause best, and whether make failed at it for certain.
     fn decisive(&self, leaf: Option<&Failed>, since: usize, not_run: bool) -> Option<(&Kept, bool)> {
         let end = leaf.map_or(usize::MAX, |f| f.at);
         let all = self.kept();
         let window = all.clone().filter(|k| k.at > since && k.at <= end);
         if not_run {
-            // Make names no program, only that one could not be run: what is known by name first, else what was said last.
+            // Make only says that a program could not be run, not which one. A line that names one for certain counts first,
+            // else the last such line.
             let unable = |k: &&Kept| {
                 let own = [Cause::Pahole, Cause::Library, Cause::Foreign, Cause::Tree].contains(&k.cause);
                 own || matches!(k.weight, Weight::Likely | Weight::NotRun) && k.cause != Cause::Outside
@@ -233,20 +234,20 @@ impl Reading {
         let likely = |k: &&Kept| k.weight == Weight::Likely;
         let spoken = window.clone().rfind(|k| likely(k) && k.cause != Cause::Tool);
         let near = spoken.or_else(|| window.clone().rfind(likely)).map(|k| (k, false));
-        // Unsynchronised jobs: what explains it was printed elsewhere. A hint alone is better than nothing.
+        // With parallel jobs the explanation may have been printed elsewhere. A hint alone is better than nothing.
         near.or_else(|| Some((all.clone().find(certain)?, true)))
             .or_else(|| Some((all.clone().rfind(likely)?, false)))
             .or_else(|| Some((all.clone().find(|k| k.weight == Weight::Hint)?, true)))
     }
 }
 
-/// What make itself says.
+/// A message of make itself.
 enum Spoken<'a> {
     /// `$(warning *** TEXT)`
     Warning(&'a str),
-    /// It ends; without a target for what it says of itself.
+    /// It stopped. `target` is none if the message is about make itself.
     Failed { level: u32, target: Option<&'a str>, end: End },
-    /// A recipe with `-` before it failed.
+    /// A recipe line with `-` before it failed.
     Ignored { level: u32, target: &'a str, end: End },
     /// Something else.
     Nothing,
@@ -272,11 +273,11 @@ fn spoken(line: &str) -> Option<Spoken<'_>> {
     if !text.ends_with("Stop.") {
         return Some(Spoken::Warning(text));
     }
-    // A makefile's own `$(error …)` is read by a make whose level is not said.
+    // For `$(error …)` of a makefile the level of the make is not printed.
     Some(Spoken::Failed { level: level.unwrap_or(u32::MAX), target: None, end: End::Other })
 }
 
-/// `make` is 0, `make[2]` is 2; None for the name of a makefile.
+/// The level of a make: `make` is 0, `make[2]` is 2; None if this is the name of a makefile.
 fn level_of(who: &str) -> Option<u32> {
     let program = who.rsplit('/').next().unwrap_or(who);
     let Some((name, level)) = program.strip_suffix(']').and_then(|p| p.split_once('[')) else {
@@ -285,7 +286,8 @@ fn level_of(who: &str) -> Option<u32> {
     level.parse().ok().filter(|_| name.ends_with("make"))
 }
 
-/// `[scripts/Makefile.build:250: /build/src/x.o] Error 1`, and without the place before 3.82: the target, and how it ended.
+/// The target and the exit status in `[scripts/Makefile.build:250: /build/src/x.o] Error 1`. Before make 3.82 the part with
+/// the makefile is absent.
 fn target_of(text: &str) -> Option<(&str, End)> {
     let (inside, end) = text.strip_prefix('[')?.split_once("] ")?;
     let target = inside.rsplit(": ").next()?;
@@ -298,7 +300,7 @@ fn target_of(text: &str) -> Option<(&str, End)> {
     Some((target, end))
 }
 
-/// `x` of `/build/src/x.o`.
+/// The unit of a file: `x` for `/build/src/x.o`.
 fn unit_of(file: &str) -> String {
     let name = file.rsplit('/').next().unwrap_or(file);
     name.split('.').next().unwrap_or(name).to_owned()

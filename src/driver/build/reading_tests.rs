@@ -1,6 +1,6 @@
 use super::*;
 
-/// What is read of an output, for a tree that is in one piece or split.
+/// The diagnosis of an output. `split`: the kernel's headers are two trees.
 fn read(output: &str, split: bool) -> Diagnosis {
     let mut reading = Reading::default();
     output.lines().for_each(|line| reading.take(line));
@@ -8,7 +8,7 @@ fn read(output: &str, split: bool) -> Diagnosis {
 }
 
 #[test]
-fn each_kind_of_failure_is_told_apart_by_its_own_words() {
+fn each_kind_of_failure_is_recognised_by_its_own_message() {
     for (text, cause) in [
         ("/build/src/kcompat.h:12:10: fatal error: linux/foo.h: No such file or directory", Cause::Header),
         ("/build/src/main.c:77:9: error: implicit declaration of function 'strlcpy'", Cause::Api),
@@ -19,7 +19,7 @@ fn each_kind_of_failure_is_told_apart_by_its_own_words() {
         ("/bin/sh: 1: gcc-12: not found", Cause::Tool),
         ("bash: line 1: bc: command not found", Cause::Tool),
         ("make[1]: awk: Command not found", Cause::Tool),
-        // Make 4.3 and newer, of `SHELL := $(shell which bash)`.
+        // Make 4.3 and newer, for `SHELL := $(shell which bash)`.
         ("make: which: No such file or directory", Cause::Tool),
         ("cc1: error: cannot load plugin ./scripts/gcc-plugins/x_plugin.so: undefined symbol: y", Cause::Plugin),
         ("gcc: error: bad value ('x86-64-v5') for '-march=' switch", Cause::Flag),
@@ -36,7 +36,7 @@ fn each_kind_of_failure_is_told_apart_by_its_own_words() {
         ("gcc: fatal error: Killed signal terminated program cc1", Cause::Killed),
         ("gcc-12: internal compiler error: Segmentation fault signal terminated program cc1", Cause::Killed),
         ("make: *** No rule to make target 'default'.  Stop.", Cause::Other),
-        // 2.6.32 and 6.12; the rest between them.
+        // The messages of 2.6.32 and 6.12; the versions between print one of them.
         ("  ERROR: Kernel configuration is invalid.", Cause::Split),
         ("         include/linux/autoconf.h or include/config/auto.conf are missing.", Cause::Split),
         ("Makefile:758: include/config/auto.conf: No such file or directory", Cause::Split),
@@ -76,7 +76,7 @@ fn each_kind_of_failure_is_told_apart_by_its_own_words() {
     }
 }
 
-/// For each cause what is printed where make fails for it, with the line to show.
+/// For each cause: the output where make fails because of it, and the line to show.
 const FAILURES: [(Cause, &str, &str); 14] = [
     (
         Cause::Header,
@@ -167,7 +167,7 @@ const FAILURES: [(Cause, &str, &str); 14] = [
     ),
 ];
 
-/// What builds print beside a failure and go on, each with the cause that it must not be taken for.
+/// Output of builds that go on after it, each with the cause that it must not be taken for.
 const NOISE: [(Cause, &str); 21] = [
     (Cause::Tool, "/bin/sh: 1: which: not found\n"),
     (Cause::Tool, "/bin/sh: line 1: dracut: command not found\n"),
@@ -190,14 +190,14 @@ const NOISE: [(Cause, &str); 21] = [
     (Cause::Api, "/build/src/other.c:3:4: warning: 'error: ' is said here, and \"x\" undefined! [-Wother]\n"),
     (Cause::Api, "WARNING: modpost: \"other\" [/build/src/other.ko] undefined!\n"),
     (Cause::Api, "/build/src/other.h:3:4: note: declared here, error: none\n   3 | #error error: none\n     | ^~~~\n"),
-    // As gcc 4 to 8 quotes the source.
+    // The source as gcc 4 to 8 quote it.
     (Cause::Outside, "/build/src/other.c:9:1: warning: unused\n pr_err(\"Read-only file system\");\n ^\n"),
     (Cause::Outside, "rm: cannot remove '/usr/src/own/x': Read-only file system\nmake[2]: [Makefile:2: clean] Error 1 (ignored)\n"),
     (Cause::Disk, "/build/src/other.c:9:1: warning: \"No space left on device\" is too long [-Wother]\n"),
     (Cause::Killed, "/build/src/other.c:9:1: note: out of memory is not handled here\n"),
     (Cause::Flag, "cc1: warning: unrecognized command-line option '-Wno-other'\n"),
     (Cause::Pahole, "Skipping BTF generation for /build/src/own.ko due to unavailability of vmlinux\n"),
-    // With V=1, the rule that is read and found right.
+    // With V=1 make prints the rule, even if the check in it succeeds.
     (Cause::Split, "test -e include/config/auto.conf || ( \\\necho >&2 \"  ERROR: Kernel configuration is invalid.\"; \\\n/bin/false)\n"),
     (
         Cause::Other,
@@ -207,12 +207,12 @@ const NOISE: [(Cause, &str); 21] = [
     (Cause::Other, "filtering include/linux/other.h out\nError 0\nmake[2]: 'error.h' is up to date.\n"),
 ];
 
-/// How a build of several makes ends.
+/// How a build with several makes ends.
 const END: &str = "make[3]: *** Waiting for unfinished jobs....\n  CC [M]  /build/src/last.o\nmake[2]: *** [Makefile:1800: /build/src] Error 2\n\
                    make[1]: *** [Makefile:200: __sub-make] Error 2\nmake: *** [Makefile:77: default] Error 2\n";
 
 #[test]
-fn a_cause_is_what_make_failed_at_whatever_scrolled_by() {
+fn the_cause_is_what_make_failed_at_and_not_other_errors_in_the_output() {
     for (cause, failure, line) in FAILURES {
         let told = |output: &str| {
             let told = read(output, true);
@@ -223,19 +223,19 @@ fn a_cause_is_what_make_failed_at_whatever_scrolled_by() {
         for noise in others() {
             told(&format!("{noise}{failure}{END}"));
             told(&format!("{failure}{noise}{END}"));
-            // Of a job beside it, before make has seen that this one failed.
+            // Output of a parallel job, printed before make noticed the failure.
             let at = failure.rfind("\nmake[3]: *** [").map_or(0, |at| at + 1);
             told(&format!("{}{noise}{}{END}", &failure[..at], &failure[at..]));
         }
         let all: String = others().collect();
         told(&format!("{all}{failure}{all}{END}"));
-        // A thousand lines that look like something are no flood in which it drowns.
+        // A thousand lines that look like errors do not hide the failure.
         told(&format!("{}{failure}{END}", all.repeat(50)));
     }
 }
 
 #[test]
-fn a_job_that_fails_beside_is_not_mixed_up_with_the_one_that_make_names_first() {
+fn a_parallel_job_that_fails_is_not_confused_with_the_one_that_make_names_first() {
     let output = "/build/src/b.c:5:1: error: unknown type name 'other'\n\
                   In file included from /build/src/a.c:3:\n/build/src/a.h:1:10: fatal error: linux/gone.h: No such file or directory\n\
                   compilation terminated.\nmake[2]: *** [scripts/Makefile.build:250: /build/src/a.o] Error 1\n\
@@ -247,20 +247,20 @@ fn a_job_that_fails_beside_is_not_mixed_up_with_the_one_that_make_names_first() 
 }
 
 #[test]
-fn a_program_that_is_not_there_is_a_guess_unless_make_says_that_it_could_not_be_run() {
+fn a_missing_program_is_a_guess_unless_make_says_that_it_could_not_be_run() {
     let stop = "/bin/sh: 1: which: not found\ncommon.mk:143: *** Kernel source not configured.  Stop.\n";
     let told = read(stop, false);
     assert_eq!((told.cause, told.certain), (Cause::Tool, false));
     let not_run = "/bin/sh: 1: which: not found\nmake: *** [Makefile:2: default] Error 127\n";
     assert_eq!((read(not_run, false).cause, read(not_run, false).certain), (Cause::Tool, true));
-    // Of a file that a script reads it says nothing, unless a program ended so.
+    // A script that cannot read a file prints the same message; only an exit code shows that a program is missing.
     let file = "./gen.sh: line 3: own.conf: No such file or directory\n";
     assert_eq!(read(&format!("{file}make: *** [Makefile:2: default] Error 1\n"), false).cause, Cause::Other);
     assert_eq!(read(&format!("{file}make: *** [Makefile:2: default] Error 127\n"), false).cause, Cause::Tool);
 }
 
 #[test]
-fn a_symbol_table_that_is_missing_is_the_cause_of_undefined_symbols_and_of_nothing_else() {
+fn a_missing_symbol_table_explains_undefined_symbols_and_nothing_else() {
     let warning = "WARNING: Symbol version dump \"Module.symvers\" is missing.\n";
     let undefined = "ERROR: modpost: \"kfree\" [/build/src/x.ko] undefined!\n";
     assert_eq!(read(&format!("{warning}{undefined}"), true).cause, Cause::Split);
@@ -270,8 +270,8 @@ fn a_symbol_table_that_is_missing_is_the_cause_of_undefined_symbols_and_of_nothi
 }
 
 #[test]
-fn a_probe_by_a_make_that_was_forgiven_explains_nothing() {
-    // `make … || true` in a script says nothing of it.
+fn an_ignored_failure_of_a_probe_explains_nothing() {
+    // For `make … || true` in a script, make does not print that the failure was ignored.
     let probe =
         "conftest.c:3:5: error: too few arguments\nmake[3]: *** [x: conftest.o] Error 1\nmake[2]: *** [x: probe] Error 2\n";
     let output = format!(

@@ -9,7 +9,7 @@ use crate::driver::{recipe, Recipe};
 use crate::host::Host;
 use crate::kernel::tree::{reinstall_headers, BuildTree};
 
-/// What was to be built: a remedy names it.
+/// What was being built, for the remedy.
 #[derive(Clone, Copy)]
 pub struct Subject<'a> {
     /// The machine.
@@ -21,7 +21,7 @@ pub struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    /// Settings for make that a person is to write into the recipe, and where.
+    /// Tells the person to add settings for make to the recipe, and names its file.
     fn set_make(self, make: &[String]) -> String {
         let name = &self.recipe.name;
         let own = format!("/etc/vfguard/drivers.d/{name}.toml");
@@ -34,7 +34,7 @@ impl Subject<'_> {
         format!("{place}, above its first [[releases]]: make = [{}]; then the same command again", make.join(", "))
     }
 
-    /// A release, or an archive, that fits.
+    /// Suggests a release, or an archive, that fits.
     fn another(self) -> String {
         let (kernel, name) = (&self.tree.release, &self.recipe.name);
         format!(
@@ -45,7 +45,7 @@ impl Subject<'_> {
 }
 
 impl Cause {
-    /// What to do about it; `line` is the one that shows it.
+    /// The remedy for the cause; `line` is the line that shows it.
     pub fn remedy(self, on: Subject<'_>, line: &str) -> String {
         let kernel = &on.tree.release;
         match self {
@@ -61,7 +61,7 @@ impl Cause {
                 let make = &on.recipe.make;
                 let one_tree: Vec<String> =
                     make.iter().filter(|m| !m.contains("{build}")).map(|m| m.replace("{source}", "{build}")).collect();
-                // Where the recipe gave it the right directory already, its makefile looks elsewhere.
+                // If the recipe already passes the right directory, its makefile looks for another one.
                 if one_tree.iter().any(|m| m.contains("{build}")) {
                     on.set_make(&one_tree)
                 } else {
@@ -69,7 +69,7 @@ impl Cause {
                 }
             }
             Cause::Tree => reinstall_headers(on.host, kernel),
-            // They come with the headers, as their other programs do.
+            // The plugins are part of the headers' package, as their other programs are.
             Cause::Plugin if line.contains("No such file") || is_the_kernels(on) => reinstall_headers(on.host, kernel),
             Cause::Flag | Cause::Plugin => compiler(on),
             Cause::Quotes => on.set_make(&[&on.recipe.make[..], &["CONFIG_CC_VERSION_TEXT=".to_owned()]].concat()),
@@ -94,7 +94,7 @@ impl Cause {
     }
 }
 
-/// The package of the program that is missing.
+/// The command that installs the missing program.
 fn tool(on: Subject<'_>, line: &str) -> String {
     if let Some((program, _)) = missing_program(line) {
         return program_package(program);
@@ -108,7 +108,7 @@ fn tool(on: Subject<'_>, line: &str) -> String {
     "install the program that could not be run".to_owned()
 }
 
-/// The compiler that the kernel was built with, and how make comes to call it.
+/// Installs the compiler that the kernel was built with, and says how make will find it.
 fn compiler(on: Subject<'_>) -> String {
     let Some(told) = on.tree.compiler() else {
         return format!("install the compiler that the kernel was built with, then: vfguard prepare {}", on.tree.release);
@@ -117,7 +117,7 @@ fn compiler(on: Subject<'_>) -> String {
     let (wanted, tools) = (told.split(' ').next().unwrap_or(&told), Toolchain::of(on.tree, on.recipe));
     let called = &tools.compiler;
     let versioned = wanted.ends_with(|c: char| c.is_ascii_digit());
-    // What nobody names is chosen by the kernel's word once it is there.
+    // If neither recipe nor tree names a compiler, vfguard calls the kernel's own as soon as it is installed.
     if !tools.named || !versioned || wanted.ends_with(called) || called.ends_with(wanted) {
         return format!("{install}, then: vfguard prepare {}", on.tree.release);
     }
@@ -127,17 +127,17 @@ fn compiler(on: Subject<'_>) -> String {
     format!("{install}, and have make call it instead of {called}: {}", on.set_make(&make))
 }
 
-/// What the compiler that was called says of itself.
+/// The version that the compiler prints.
 fn called(on: Subject<'_>) -> Option<String> {
     preflight::compiler(on.tree, on.recipe).and_then(|path| stated(&path))
 }
 
-/// Whether the compiler that was called is to the letter the one that the kernel was built with.
+/// Whether the compiler that was called prints exactly the version that the kernel was built with.
 pub(super) fn is_the_kernels(on: Subject<'_>) -> bool {
     called(on).is_some_and(|called| on.tree.compiler() == Some(called))
 }
 
-/// Both compilers by name: the one that was called, and the one that the kernel was built with.
+/// Names both compilers: the one that was called and the one that the kernel was built with.
 pub(super) fn compilers(on: Subject<'_>) -> String {
     let name = preflight::compiler_name(on.tree, on.recipe);
     let called = called(on)
@@ -146,8 +146,8 @@ pub(super) fn compilers(on: Subject<'_>) -> String {
     format!("called was {called}; the kernel was built with {wanted}")
 }
 
-/// What `make` in a recipe has to say so that a makefile builds a module at all: the setting of the kernel's configuration that
-/// the makefile asks for, where the kernel does not have it.
+/// The setting that the recipe must pass to make so that the makefile builds the module. The makefile expects it from the
+/// kernel's configuration, and this kernel does not have it.
 pub(super) fn switch(on: Subject<'_>, makefile: &str, module: &str) -> Option<String> {
     let object = format!("{module}.o");
     makefile.lines().find_map(|line| {
@@ -159,7 +159,7 @@ pub(super) fn switch(on: Subject<'_>, makefile: &str, module: &str) -> Option<St
     })
 }
 
-/// A makefile that makes nothing of a module, in words and with what to do.
+/// The message and the remedy for a makefile that does not build the module.
 pub(super) fn nothing(on: Subject<'_>, makefile: &str, module: &str) -> (String, String) {
     let words = format!("{}: {module}.ko is not there", Cause::Nothing.words());
     match switch(on, makefile, module) {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_makefile_is_asked_which_setting_it_wants_for_the_module_that_it_did_not_make() {
+    fn the_setting_that_a_makefile_needs_to_build_the_module_is_found() {
         let (_dir, host, tree, recipe) = tree("CONFIG_THERE=m\n", "", &[]);
         let on = Subject { host: &host, recipe: &recipe, tree: &tree };
         for (makefile, name) in [
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_that_are_not_the_sources_never_ask_for_another_release() {
+    fn causes_outside_of_the_source_never_ask_for_another_release() {
         let (_dir, host, tree, recipe) = tree("", "", &[]);
         let on = Subject { host: &host, recipe: &recipe, tree: &tree };
         let others = [

@@ -1,22 +1,23 @@
-//! What gives a cause away in a line of a build's output. What kbuild says is of its makefiles and scripts, 2.6.32 to 6.12.
+//! Which lines of a build's output indicate which cause. kbuild's messages are from its makefiles and scripts, 2.6.32 to
+//! 6.12.
 
 use super::cause::Cause;
 
-/// How much a line says.
+/// How strongly a line indicates a cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Weight {
-    /// Nothing says this and goes on.
+    /// A program that prints this always fails.
     Certain,
-    /// Scripts that probe say this as well, and go on.
+    /// Scripts that probe print this as well, and go on.
     Likely,
-    /// The same, and only the exit code of a program that could not be run makes it a cause.
+    /// Like `Likely`, but it is a cause only if an exit code says that a program could not be run.
     NotRun,
-    /// Explains an error that comes after it, and is none by itself.
+    /// Explains an error after it, but is not an error by itself.
     Hint,
 }
 
-/// A line that comes with a build that succeeds as well: warnings and notes, what the compiler quotes from the source, commands as
-/// kbuild shows them.
+/// A line that is also printed by builds that succeed: warnings and notes, source lines that the compiler quotes, commands
+/// as kbuild shows them.
 pub(super) fn is_harmless(line: &str) -> bool {
     let quoted = line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with('|');
     // `  CC [M]  /build/src/error.o`
@@ -30,7 +31,7 @@ pub(super) fn is_harmless(line: &str) -> bool {
     quoted || step || spoken || modpost || shown
 }
 
-/// The cause that a line gives away.
+/// The cause that a line indicates.
 pub(super) fn sign(line: &str) -> Option<(Cause, Weight)> {
     let found = SIGNS.iter().find(|(_, signs)| signs.iter().any(|sign| line.contains(sign)));
     if let Some((cause, _)) = found {
@@ -42,13 +43,13 @@ pub(super) fn sign(line: &str) -> Option<(Cause, Weight)> {
     if let Some((program, weight)) = missing_program(line) {
         return match program {
             "pahole" => Some((Cause::Pahole, Weight::Certain)),
-            // A script of the source's own that is not there.
+            // A script of the source that does not exist.
             _ if program.contains('/') && !program.starts_with('/') => Some((Cause::Other, weight)),
             _ => Some((Cause::Tool, weight)),
         };
     }
     if let Some((cause, _)) = LIKELY.iter().find(|(_, sign)| line.contains(sign)) {
-        // Where the compiler itself ends for it, it is no guess.
+        // If the compiler itself stops with it, the cause is certain.
         return Some((*cause, if compilers_error(line).is_some() { Weight::Certain } else { Weight::Likely }));
     }
     if let Some((_, what)) = compilers_error(line) {
@@ -58,12 +59,13 @@ pub(super) fn sign(line: &str) -> Option<(Cause, Weight)> {
     if ["ERROR: modpost:", "undefined!", "' was removed"].iter().any(|sign| line.contains(sign)) {
         return Some((Cause::Api, Weight::Certain));
     }
-    // Of programs that name no line of the source.
+    // For programs whose errors name no line of the source.
     let other = ["error: ", "Error: ", "ERROR: "].iter().any(|word| line.contains(word));
     other.then_some((Cause::Other, Weight::Likely))
 }
 
-/// `FILE:LINE: error: WHAT` and `FILE:LINE:COLUMN: error: WHAT`: the file, and what begins with `error` or `fatal error`.
+/// Parses `FILE:LINE: error: WHAT` and `FILE:LINE:COLUMN: error: WHAT`. Returns the file and the text that begins with
+/// `error` or `fatal error`.
 pub(super) fn compilers_error(line: &str) -> Option<(&str, &str)> {
     let (place, what) = [": error: ", ": fatal error: "].iter().find_map(|word| {
         let at = line.find(word)?;
@@ -73,7 +75,8 @@ pub(super) fn compilers_error(line: &str) -> Option<(&str, &str)> {
     (place[file.len()..].starts_with(':') && !file.is_empty()).then_some((file, what))
 }
 
-/// The program that a shell, make or env says is not there, and whether it says so when only a file is missing, too.
+/// The program that a shell, make or env reports as missing. The weight is lower if the same message is printed for a
+/// missing file.
 pub(super) fn missing_program(line: &str) -> Option<(&str, Weight)> {
     let found = [": not found", ": command not found", ": Command not found"].iter().find_map(|e| line.strip_suffix(e));
     let (said, mut weight) = match found {
@@ -84,7 +87,7 @@ pub(super) fn missing_program(line: &str) -> Option<(&str, Weight)> {
     let name = said.rsplit(": ").next()?.trim_matches(['\'', '`', '"']);
     let program = who.rsplit('/').next().unwrap_or(who);
     let make = program == "make" || program.starts_with("make[");
-    // Make 4.3 says of a program what it says of a makefile.
+    // Make 4.3 prints the same message for a missing program and for a missing makefile.
     if weight == Weight::NotRun && make && !name.contains(['/', '.']) && name.starts_with(|c: char| c.is_ascii_lowercase()) {
         weight = Weight::Likely;
     }
@@ -93,11 +96,11 @@ pub(super) fn missing_program(line: &str) -> Option<(&str, Weight)> {
     (speaks && !name.is_empty() && name.bytes().all(plain)).then_some((name, weight))
 }
 
-/// A symbol table that is not there is a warning, and every symbol is undefined then.
+/// A missing symbol table is only a warning, but every symbol is undefined after it.
 const SYMVERS: [&str; 2] = ["Module.symvers\" is missing", "is missing; modules will have no dependencies"];
 
-/// What a makefile may say and go on. The first two are of sh and bash where K's makefile gives them `""gcc (…) 12"" ]`, and of any
-/// script that is not written for them.
+/// Messages after which a makefile may go on. sh and bash print the first two for `""gcc (…) 12"" ]` in K's makefile, and
+/// for any script that was not written for them.
 const LIKELY: [(Cause, &str); 4] = [
     (Cause::Quotes, "Syntax error: \"(\" unexpected"),
     (Cause::Quotes, "syntax error near unexpected token `('"),
@@ -106,7 +109,7 @@ const LIKELY: [(Cause, &str); 4] = [
     (Cause::Split, "not configured - missing autoconf.h"),
 ];
 
-/// Causes by what gives them away, the most special first.
+/// Causes by the text that indicates them, the most specific first.
 const SIGNS: [(Cause, &[&str]); 12] = [
     (Cause::Disk, &["No space left on device", "Disk quota exceeded"]),
     (
@@ -114,7 +117,7 @@ const SIGNS: [(Cause, &[&str]); 12] = [
         &[
             "pahole: No such file",
             "pahole: Permission denied",
-            // Too old for the flags of this kernel's makefiles, or for what is in its vmlinux.
+            // pahole is too old for the flags of this kernel's makefiles, or for the contents of its vmlinux.
             "pahole: unrecognized option",
             "Failed to parse base BTF",
         ],
@@ -122,18 +125,18 @@ const SIGNS: [(Cause, &[&str]); 12] = [
     (
         Cause::Killed,
         &[
-            // Killed or out of its address space: no source makes a good compiler end so.
+            // The compiler was killed or ran out of address space. No source makes a working compiler end like this.
             "signal terminated program",
             "internal compiler error",
             "memory exhausted",
             "out of memory",
             "Cannot allocate memory",
-            // A shared library that is there.
+            // A shared library that exists but cannot be loaded.
             "failed to map segment from shared object",
         ],
     ),
     (Cause::Pie, &["code model kernel does not support PIC mode", "code model 'kernel' is not supported in PIC"]),
-    // Plugins of the kernel's own build, of another release of gcc or not there at all.
+    // Plugins of the kernel's own build that are made for another gcc release, or that are missing.
     (
         Cause::Plugin,
         &[
@@ -151,7 +154,7 @@ const SIGNS: [(Cause, &[&str]); 12] = [
             "unknown argument:",
             "bad value (",
             "is not compatible with this target",
-            // arch/x86/Makefile and compiler-gcc.h.
+            // From arch/x86/Makefile and compiler-gcc.h.
             "Compiler lacks asm-goto support",
             "non-retpoline compiler",
             "not supported by compiler",
@@ -165,16 +168,16 @@ const SIGNS: [(Cause, &[&str]); 12] = [
         Cause::Library,
         &[
             "error while loading shared libraries:",
-            // Makefile of 4.15 to 4.20, and EL8's.
+            // From the Makefile of 4.15 to 4.20 and of EL8.
             "Cannot generate ORC metadata",
             "fatal error: gelf.h",
             "fatal error: libelf.h",
-            // scripts/sign-file and certs/extract-cert.
+            // From scripts/sign-file and certs/extract-cert.
             "fatal error: openssl/",
         ],
     ),
     (
-        // The configuration of a kernel is not in the tree that the makefile took for it.
+        // The makefile took a tree for the kernel's that does not contain its configuration.
         Cause::Split,
         &[
             "Kernel configuration is invalid",
@@ -211,6 +214,6 @@ const SIGNS: [(Cause, &[&str]); 12] = [
             "No rule to make target 'certs/",
         ],
     ),
-    // GNU Make itself, and what old makefiles of drivers say of gcc.
+    // From GNU Make itself, and from old makefiles of drivers about gcc.
     (Cause::Tool, &["GNU Make >=", "*** Compiler not found"]),
 ];

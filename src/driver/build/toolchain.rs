@@ -1,5 +1,5 @@
-//! Which compiler make calls for a kernel: what the recipe says, else what the tree itself says, else the one that the kernel was
-//! built with where it is installed beside another `gcc`.
+//! Which compiler make calls for a kernel: the one that the recipe names, else the one that the kernel's tree names, else
+//! the one that the kernel was built with if it is installed beside another `gcc`.
 
 use crate::driver::Recipe;
 use crate::host::command::{self, Spec};
@@ -8,26 +8,27 @@ use crate::kernel::Compiler;
 use std::path::Path;
 use std::time::Duration;
 
-/// How Debian's headers name the compiler that they are to be used with, and what precedes the names of binutils.
+/// The file in which Debian's headers name the compiler to use with them, and the prefix of the binutils.
 pub(super) const KERNEL_VARIABLES: &str = ".kernelvariables";
-/// Time for a compiler to say its version.
+/// Time limit for a compiler to print its version.
 const VERSION_LIMIT: Duration = Duration::from_secs(10);
 
-/// What the makefiles of a tree make of `CC` and `CROSS_COMPILE`.
+/// The values that the makefiles of a tree give to `CC` and `CROSS_COMPILE`.
 pub(super) struct Toolchain {
-    /// What is called, with words that a recipe puts before it and after it.
+    /// The compiler, with the words that a recipe puts before and after it.
     pub compiler: String,
-    /// What precedes the names of binutils.
+    /// The prefix of the names of the binutils.
     pub prefix: String,
-    /// Whether recipe or tree name the compiler.
+    /// Whether the recipe or the tree names the compiler.
     pub named: bool,
-    /// Further variables for make, so that it calls this one.
+    /// Further variables for make, so that it calls this compiler.
     pub settings: Vec<String>,
 }
 
 impl Toolchain {
-    /// A recipe's own word counts first, as it does for make; then Debian's headers, which name it with its version. Elsewhere it
-    /// would be `gcc`, whatever its version: the kernel's own compiler is called instead, where it is there by its own name.
+    /// The recipe's setting counts first, as it does for make. Then Debian's headers count, which name the compiler with its
+    /// version. Elsewhere make would call `gcc` of any version, so the compiler that the kernel was built with is called
+    /// instead, if it is installed under its own name.
     pub fn of(tree: &BuildTree, recipe: &Recipe) -> Toolchain {
         let settings = || recipe.make.iter().chain(recipe.releases.iter().flat_map(|r| &r.make));
         let set = |name: &str| settings().find_map(|s| s.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned);
@@ -41,7 +42,7 @@ impl Toolchain {
         if let Some(compiler) = set("CC").or(told) {
             return Toolchain { compiler, prefix, named: true, settings: Vec::new() };
         }
-        // A kernel's makefile calls gcc though its configuration is clang's.
+        // The kernel's makefile calls gcc even if its configuration is for clang.
         let clang = || tree.is_set("CONFIG_CC_IS_CLANG").then(|| "clang".to_owned());
         let own = || prefix.is_empty().then(|| tree.compiler().and_then(|told| kernels_own(&told))).flatten();
         match clang().or_else(own) {
@@ -54,8 +55,8 @@ impl Toolchain {
     }
 }
 
-/// The compiler that a kernel was built with, where it is installed under a name that says so and `gcc` is another one. Alike are
-/// two as the verifier has it: by their major version.
+/// The compiler that a kernel was built with, if it is installed under a versioned name and `gcc` is another one. Two
+/// compilers count as the same if their major version is, as for the verifier.
 fn kernels_own(told: &str) -> Option<String> {
     let wanted = Compiler::parse(told)?;
     let name = wanted.programs(told).into_iter().find(|name| command::find(name).is_some())?;
@@ -63,14 +64,14 @@ fn kernels_own(told: &str) -> Option<String> {
     (default != Some(wanted)).then_some(name)
 }
 
-/// What a compiler calls itself: the first line of `--version`.
+/// The version that a compiler prints: the first line of `--version`.
 pub(super) fn stated(program: &Path) -> Option<String> {
     let spec = Spec::new(program.to_str()?, ["--version"], VERSION_LIMIT);
     let outcome = command::run(&spec).ok().filter(command::Ended::success)?;
     outcome.output.lines().next().map(str::to_owned)
 }
 
-/// What a makefile gives a variable outside of any condition.
+/// The value that a makefile assigns to a variable outside of conditions.
 fn assigned(makefile: &str, name: &str) -> Option<String> {
     let mut depth = 0;
     let mut found = None;

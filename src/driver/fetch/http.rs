@@ -1,4 +1,4 @@
-//! One request: what reqwest is told, and what its answers mean.
+//! One HTTP request: how reqwest is set up, and what the answers mean.
 
 use super::names::Names;
 use super::{Failure, Limits};
@@ -14,15 +14,15 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// As many redirects are followed (as browsers and curl's default for scripts do, roughly); SourceForge needs three.
+/// The number of redirects that are followed, roughly as in browsers. SourceForge needs three.
 const MAX_REDIRECTS: usize = 10;
 
-/// A client that is made when it is first needed: a machine that fetches from files needs no certificates.
+/// A client that is created when it is first needed: a machine that only fetches from files needs no certificates.
 #[derive(Default)]
 pub(super) struct Lazy(OnceCell<Result<Client, String>>);
 
 impl Lazy {
-    /// Sends a request and gives the answer, if it is the one that carries the archive.
+    /// Sends a request. Returns the answer if it is the one that contains the archive.
     pub(super) fn get(&self, url: &reqwest::Url, host: &Host, config: &Fetch, limits: &Limits) -> Result<Response, Failure> {
         let client = self.0.get_or_init(|| client(host, config, limits).map_err(|e| format!("{e:#}")));
         let client = client.as_ref().map_err(|e| Failure::Next(anyhow!(e.clone())))?;
@@ -32,7 +32,7 @@ impl Lazy {
             return Ok(response);
         }
         let error = anyhow!("the server says {status}");
-        // 408, 425, 429 and 5xx are the server's word for "not now" (RFC 9110, RFC 8470, RFC 6585).
+        // 408, 425, 429 and 5xx mean "not now" (RFC 9110, RFC 8470, RFC 6585).
         if status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429) {
             Err(Failure::Again(error, retry_after(response.headers())))
         } else {
@@ -42,9 +42,9 @@ impl Lazy {
 }
 
 fn client(host: &Host, config: &Fetch, limits: &Limits) -> Result<Client> {
-    // Already installed is fine.
+    // An error means that it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // The archive's own compression is the only one wanted: what is pinned is the bytes as they are stored.
+    // No compression in transfer: the digest is of the bytes as they are stored.
     let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
     let builder = || {
         Client::builder()
@@ -64,7 +64,7 @@ fn client(host: &Host, config: &Fetch, limits: &Limits) -> Result<Client> {
         own = reqwest::Certificate::from_pem_bundle(text.as_bytes()).with_context(act)?;
         anyhow::ensure!(!own.is_empty(), "{}: it holds none", act());
     }
-    // A system without any certificate can still fetch over plain HTTP; over HTTPS it trusts nobody.
+    // Without any certificate plain HTTP still works; HTTPS then trusts no server.
     let trusting = builder().tls_certs_merge(own.clone()).build();
     trusting.or_else(|_| builder().tls_certs_only(own).build()).map_err(|e| told(&e).context("preparing TLS"))
 }
@@ -80,7 +80,7 @@ fn redirect(attempt: Attempt) -> reqwest::redirect::Action {
     }
 }
 
-/// What follows from an error before the body: a redirect that is refused or a certificate that is not trusted stays so.
+/// How to go on after an error before the body. A refused redirect and an untrusted certificate are final.
 fn failure(error: reqwest::Error) -> Failure {
     let text = told(&error);
     if error.is_redirect() || error.is_builder() {
@@ -99,18 +99,18 @@ fn failure(error: reqwest::Error) -> Failure {
 
 fn chain<'a>(error: &'a (dyn std::error::Error + 'static)) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
     std::iter::successors(Some(error), |e| match e.downcast_ref::<std::io::Error>().and_then(|e| e.get_ref()) {
-        // An io::Error's source is its content's source; the content itself is wanted too.
+        // The source of an io::Error is the source of the error inside; the error inside is needed too.
         Some(inner) => Some(inner as &(dyn std::error::Error + 'static)),
         None => e.source(),
     })
 }
 
-/// A verdict on the other side's certificate or protocol; that a connection broke while it was set up is none.
+/// Whether the server's certificate or protocol was rejected. A connection that broke during the handshake does not count.
 fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     error.is::<rustls::Error>()
 }
 
-/// An error with all its causes, without the URL (which is told, scrubbed, by the caller) and without repetition.
+/// An error with all its causes, without repetition and without the URL. The caller adds the URL, without credentials.
 pub(super) fn told(error: &(dyn std::error::Error + 'static)) -> Error {
     let mut parts: Vec<String> = Vec::new();
     for cause in chain(error) {
@@ -128,7 +128,7 @@ pub(super) fn told(error: &(dyn std::error::Error + 'static)) -> Error {
     anyhow!(parts.join(": "))
 }
 
-/// `Retry-After`: seconds or a date (RFC 9110, 10.2.3); the caller bounds it.
+/// The wait that `Retry-After` asks for: seconds or a date (RFC 9110, 10.2.3). The caller bounds it.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse() {

@@ -4,20 +4,20 @@ use super::network::{self, Network};
 use crate::config::Fetch;
 use std::time::Duration;
 
-/// How long a server may take for what; the settings give one attempt's length, the rest follows from it.
+/// Time limits of a download. The configuration sets the length of one attempt; the other limits follow from it.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// To reach it.
+    /// To connect.
     pub connect: Duration,
-    /// To answer, and between two pieces of the body.
+    /// To answer, and between two parts of the body.
     pub stall: Duration,
-    /// For one attempt altogether.
+    /// For one whole attempt.
     pub overall: Duration,
-    /// The first wait before trying again; doubled each time.
+    /// The first wait before another attempt. It doubles each time.
     pub backoff: Duration,
-    /// The longest wait before trying again, also when `Retry-After` asks for more.
+    /// The longest wait before another attempt, even if `Retry-After` asks for more.
     pub longest_wait: Duration,
-    /// For a network that is not up yet.
+    /// To wait for a network that is not up yet.
     pub network: &'static Network,
 }
 

@@ -1,7 +1,7 @@
-//! Brings a release's archive here and proves its digest before anything looks into it.
+//! Fetches the archive of a release and verifies its digest before anything reads its contents.
 //!
-//! The cache comes first (verified again each time), then the mirrors, then the recipe's URLs. Whatever a server does, it ends
-//! within bounds of time and size, and nothing but the pinned bytes comes through.
+//! The cache comes first (verified again each time), then the mirrors, then the recipe's URLs. Whatever a server does, the
+//! download is bounded in time and size, and only the pinned bytes are accepted.
 
 mod http;
 mod limits;
@@ -31,13 +31,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use store::Store;
 
-/// The largest archive that a person may name; the configured cap is for what comes over a network.
+/// The largest archive that a person may name. The configured limit is for downloads.
 const MAX_LOCAL: u64 = 256 << 20;
 
 /// Where an archive came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FetchedFrom {
-    /// The cache, verified again.
+    /// The cache; the digest was verified again.
     Cache,
     /// A URL, without credentials.
     Url(String),
@@ -66,17 +66,17 @@ pub struct VerifiedArchive {
 }
 
 impl VerifiedArchive {
-    /// Where it lies.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The descriptor that was verified, at its beginning.
+    /// The verified descriptor, positioned at the beginning.
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// The release's version; none for a file that the caller named.
+    /// The version of the release; none for a file that the caller named.
     pub fn version(&self) -> Option<&str> {
         self.version.as_deref()
     }
@@ -92,23 +92,23 @@ impl VerifiedArchive {
     }
 }
 
-/// Why an attempt brought nothing, and what follows from it.
+/// Why an attempt failed, and how to go on.
 enum Failure {
-    /// It may go better later (after that long, if the server says so).
+    /// A later attempt may succeed (after that time, if the server says so).
     Again(Error, Option<Duration>),
-    /// The same, and nothing was reached: there may be no network yet.
+    /// The same, but the server could not be reached: the network may not be up yet.
     Unreached(Error),
-    /// This place will not have it; the next may.
+    /// This place will not work; the next one may.
     Next(Error),
-    /// It is this machine's fault: no place helps.
+    /// The problem is on this machine: no other place helps.
     Stop(Error),
 }
 
-/// A release's archive: from the cache, else from the mirrors, else from its URLs. Servers that are `unanswered` are not asked again,
-/// so that trying release after release without a network costs the waits of one.
+/// The archive of a release: from the cache, else from the mirrors, else from its URLs. Servers that are in `unanswered` are
+/// not asked again, so without a network only the first release has to wait.
 ///
 /// # Errors
-/// A [`NotFetched`] when no place has it, with each place's failure; or what is wrong on this machine.
+/// A [`NotFetched`] with the failure of each place if all failed; or an error of this machine.
 pub fn fetch(
     host: &Host,
     config: &Fetch,
@@ -182,11 +182,11 @@ pub fn fetch_within(
     Err(NotFetched(failures.join("; "))).remedy(format!("{name} could not be downloaded"), remedy)
 }
 
-/// Whether a release's archive could be had now, without taking it: from the cache, or from the first place that answers. Says
-/// where. Places in the network are asked only for the live machine.
+/// Whether the archive of a release could be fetched now, without fetching it: from the cache, or from the first place that
+/// answers. Returns which one. Places in the network are asked only for the live machine.
 ///
 /// # Errors
-/// What each place says.
+/// The failure of each place.
 pub fn reachable(host: &Host, config: &Fetch, recipe: &Recipe, release: &Release) -> Result<String> {
     let name = recipe.archive_name(release);
     if local_archive(&host.path(Path::new(SOURCES).join(&name)), &release.sha256).is_ok() {
@@ -203,7 +203,7 @@ pub fn reachable(host: &Host, config: &Fetch, recipe: &Recipe, release: &Release
             }
             Ok(_) | Err(()) if !host.is_live() => Err(anyhow!("not asked: this is another root")),
             Ok(_) | Err(()) => match client.get(&parsed, host, config, &limits) {
-                // Its body is never read.
+                // The body is not read.
                 Ok(_) => Ok(()),
                 Err(Failure::Again(e, _) | Failure::Unreached(e) | Failure::Next(e) | Failure::Stop(e)) => Err(e),
             },
@@ -219,7 +219,7 @@ pub fn reachable(host: &Host, config: &Fetch, recipe: &Recipe, release: &Release
 /// An archive that the caller names together with its digest (`--source FILE --sha256 HEX`).
 ///
 /// # Errors
-/// When it cannot be read or its digest is another.
+/// When it cannot be read or has another digest.
 pub fn local_archive(path: &Path, sha256: &Digest) -> Result<VerifiedArchive> {
     let act = format!("reading {}", path.display());
     let cure = "name a readable archive (.tar.gz, .tar.xz or .tar) with --source";
@@ -240,7 +240,7 @@ pub fn local_archive(path: &Path, sha256: &Digest) -> Result<VerifiedArchive> {
     })
 }
 
-/// Opens a regular file of at most `limit` bytes; a fifo is an error and not a hang.
+/// Opens a regular file of at most `limit` bytes. A fifo is an error; opening it does not block.
 fn open_regular(path: &Path, limit: u64, flags: i32) -> io::Result<File> {
     let flags = flags | nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC;
     let file = File::options().read(true).custom_flags(flags).open(path)?;
@@ -254,7 +254,7 @@ fn open_regular(path: &Path, limit: u64, flags: i32) -> io::Result<File> {
     Ok(file)
 }
 
-/// The digest of a file from its beginning, to which it goes back.
+/// The digest of a file. Its position is at the beginning again afterwards.
 fn digest(mut file: &File, limit: u64) -> io::Result<Digest> {
     file.seek(SeekFrom::Start(0))?;
     let got = Digest::of(file.take(limit))?;
@@ -262,7 +262,7 @@ fn digest(mut file: &File, limit: u64) -> io::Result<Digest> {
     Ok(got)
 }
 
-/// One archive on its way.
+/// The download of one archive.
 struct Job<'a> {
     host: &'a Host,
     config: &'a Fetch,
@@ -275,7 +275,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Everything that one place is worth: attempts with growing waits between them.
+    /// Tries one place: several attempts with growing waits between them.
     fn place(&self, url: &str, shown: &str) -> Result<(PathBuf, File), Failure> {
         let parsed = parse_url(url).map_err(|e| Failure::Next(anyhow!(e)))?;
         if self.unanswered.holds(&parsed) {
@@ -285,7 +285,7 @@ impl Job<'_> {
         let mut attempt = 1;
         loop {
             let outcome = match self.attempt(&parsed, shown) {
-                // Not one of the attempts: nobody was asked.
+                // Not counted as an attempt: no server was reached.
                 Err(Failure::Unreached(_)) if self.limits.network.may_come(self.host, &parsed, self.progress) => continue,
                 Err(Failure::Unreached(e)) => {
                     if attempt >= self.config.attempts {
@@ -297,7 +297,7 @@ impl Job<'_> {
             };
             match outcome {
                 Err(Failure::Again(e, asked)) if attempt < self.config.attempts => {
-                    // A fleet that failed together should not come back together.
+                    // Random, so that machines that failed at the same time do not retry at the same time.
                     let pause = asked.unwrap_or(wait.mul_f64(1.0 + jitter())).min(self.limits.longest_wait);
                     self.progress.note(&format!(
                         "{shown}: {}; trying again in {:.1} s",
@@ -327,7 +327,7 @@ impl Job<'_> {
         self.receive(response, length, shown, deadline)
     }
 
-    /// Takes the bytes to a temporary file beside the cache and puts them there if they are the pinned ones.
+    /// Writes the body to a temporary file beside the cache, and renames it into the cache if its digest is the pinned one.
     fn receive(
         &self,
         mut from: impl Read,
@@ -370,7 +370,7 @@ impl Job<'_> {
     }
 }
 
-/// A random part of a second wait: 0 to 0.5.
+/// A random fraction by which a wait is extended: 0 to 0.5.
 fn jitter() -> f64 {
     use std::hash::{BuildHasher, Hasher};
     let random = std::collections::hash_map::RandomState::new().build_hasher().finish();

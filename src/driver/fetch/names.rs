@@ -1,8 +1,8 @@
-//! Names of servers, each looked up in a thread of its own.
+//! Looks up names of servers, each in its own thread.
 //!
-//! getaddrinfo(3) cannot be interrupted, and no time limit reaches it. reqwest's own resolver runs it in the client's thread pool, for
-//! which the client waits when it is dropped. A thread of its own is left behind when nobody waits for the answer any more; it ends with
-//! the look-up, which the C library bounds (resolv.conf(5): `timeout`, `attempts`).
+//! getaddrinfo(3) cannot be interrupted and has no time limit. reqwest's own resolver runs it in the client's thread pool,
+//! and the client waits for that pool when it is dropped. A separate thread can be left behind when the answer is no longer
+//! needed. It ends with the lookup, which the C library bounds (resolv.conf(5): `timeout`, `attempts`).
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::io;
@@ -10,12 +10,12 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::thread;
 use tokio::sync::oneshot;
 
-/// A resolver by this look-up.
+/// A resolver that uses this lookup function.
 pub(super) struct Names(fn(&str) -> io::Result<Vec<SocketAddr>>);
 
 impl Default for Names {
     fn default() -> Names {
-        // The port is reqwest's to say.
+        // reqwest sets the port.
         Names(|name| Ok((name, 0).to_socket_addrs()?.collect()))
     }
 }
@@ -24,7 +24,7 @@ impl Resolve for Names {
     fn resolve(&self, name: Name) -> Resolving {
         let (answer, answered) = oneshot::channel();
         let look_up = self.0;
-        // When nobody waits any more, there is nobody to tell.
+        // If the receiver is gone, the answer is not needed.
         let work = move || _ = answer.send(look_up(name.as_str()));
         let started = thread::Builder::new().name("look-up".into()).spawn(work);
         Box::pin(async move {
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_look_up_finds_is_asked_and_what_it_fails_with_is_told() {
+    fn the_address_from_the_lookup_is_used_and_its_error_is_reported() {
         use std::io::{Read, Write};
         let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://mirror.example:{}/x", server.local_addr().unwrap().port());

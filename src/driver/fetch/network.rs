@@ -1,9 +1,9 @@
-//! Waiting for the network, inside the fetch and nowhere else: a unit that is ordered after network-online.target waits for whatever runs
-//! before that, which may be installing a kernel and waiting for us.
+//! Waits for the network. Only the fetch does this: a unit ordered after network-online.target would wait for everything
+//! that runs before it, and that may be a kernel installation that waits for vfguard.
 //!
-//! A place that cannot be reached is tried again while the machine has no default route, and for a bounded time in all. With a route, or
-//! where it is not known whether there is one, an error is an error. Formats: proc_net_route in the kernel's net/ipv4/fib_trie.c and
-//! rt6_info_route in net/ipv6/route.c.
+//! A place that cannot be reached is tried again while the machine has no default route, for a bounded time in all. If there
+//! is a route, or if it is unknown whether there is one, an error is final. Formats: proc_net_route in the kernel's
+//! net/ipv4/fib_trie.c and rt6_info_route in net/ipv6/route.c.
 
 use crate::host::Host;
 use crate::progress::Progress;
@@ -11,31 +11,31 @@ use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// As long as systemd-networkd-wait-online gives a network at most, roughly; a lease takes seconds.
+/// Roughly the longest that systemd-networkd-wait-online waits for a network; a DHCP lease takes seconds.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// Between two attempts.
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_secs(2);
 /// RTF_UP and RTF_REJECT of linux/route.h.
 const UP: u32 = 0x1;
 const REJECT: u32 = 0x200;
 
-/// The patience of one run: many drivers, releases and places share it.
+/// The waiting time of one run, shared by all drivers, releases and places.
 #[derive(Debug)]
 pub struct Network {
     patience: Duration,
     since: OnceLock<Instant>,
 }
 
-/// This process's.
+/// The one of this process.
 pub(super) static NETWORK: Network = Network::new(PATIENCE);
 
 impl Network {
-    /// With a patience that has not begun.
+    /// A waiting time that has not started.
     pub const fn new(patience: Duration) -> Network {
         Network { patience, since: OnceLock::new() }
     }
 
-    /// Whether a place that could not be reached is worth another attempt, which comes after a pause.
+    /// Whether a place that could not be reached is worth another attempt. If so, it has waited for the pause.
     pub(super) fn may_come(&self, host: &Host, url: &reqwest::Url, progress: &dyn Progress) -> bool {
         if is_loopback(url) || has_default_route(host) != Some(false) {
             return false;
@@ -55,10 +55,10 @@ fn is_loopback(url: &reqwest::Url) -> bool {
     name == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// Whether packets to anywhere have a way out; none where no table can be read.
+/// Whether there is a default route; none if no table can be read.
 fn has_default_route(host: &Host) -> Option<bool> {
     let v4 = host.read_text("/proc/net/route").ok().map(|text| text.lines().any(is_default_v4));
-    // There is none where IPv6 is switched off.
+    // The file does not exist if IPv6 is disabled.
     let v6 = host.read_text("/proc/net/ipv6_route").ok().map(|text| text.lines().any(is_default_v6));
     match (v4, v6) {
         (None, None) => None,
@@ -66,14 +66,15 @@ fn has_default_route(host: &Host) -> Option<bool> {
     }
 }
 
-/// Interface, destination, gateway, flags, two counters, metric, mask…, in hexadecimal; the first line names them.
+/// Columns: interface, destination, gateway, flags, two counters, metric, mask…, in hexadecimal. The first line is the
+/// header.
 fn is_default_v4(line: &str) -> bool {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     let [_, destination, _, flags, _, _, _, mask, ..] = fields[..] else { return false };
     destination == "00000000" && mask == "00000000" && works(flags)
 }
 
-/// Destination, its length, source, its length, next hop, metric, two counters, flags, interface.
+/// Columns: destination and its length, place and its length, next hop, metric, two counters, flags, interface.
 fn is_default_v6(line: &str) -> bool {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     let [destination, length, _, _, _, _, _, _, flags, interface] = fields[..] else { return false };
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_default_route_is_told_from_others_in_the_kernels_own_words() {
+    fn a_default_route_is_recognised_in_the_kernels_own_format() {
         let only = format!("{V6}{UNREACHABLE}");
         let gateway = format!("{V6}fe800000000000000000000000000001 00000400 00000001 00000000 00000003     eth0\n");
         let v4 = |line: &str| format!("{V4}{line}\n");

@@ -1,4 +1,4 @@
-//! Where an archive may be: the places of a release, in their order, and the servers that are not asked again.
+//! Where an archive may be: the places of a release in their order, and the servers that are not asked again.
 
 use crate::config::Fetch;
 use crate::driver::recipe::url::parse_url;
@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-/// What each place of an archive said that does not have it; found in the [`anyhow::Error`] with `downcast_ref`.
+/// The failure of each place of an archive; found in the [`anyhow::Error`] with `downcast_ref`.
 #[derive(Debug)]
 pub struct NotFetched(pub(super) String);
 
@@ -19,7 +19,7 @@ impl std::fmt::Display for NotFetched {
 
 impl std::error::Error for NotFetched {}
 
-/// Servers that could not be reached in this run, in as many attempts as are made.
+/// Servers that could not be reached in this run, after all attempts.
 #[derive(Debug, Default)]
 pub struct Unanswered(RefCell<BTreeSet<String>>);
 
@@ -37,7 +37,7 @@ impl Unanswered {
     }
 }
 
-/// Mirrors first, with the archive's name appended; then the release's own URLs. None twice.
+/// Mirrors first, with the archive's name appended; then the release's own URLs. No URL is listed twice.
 pub(super) fn places(config: &Fetch, recipe: &Recipe, release: &Release) -> Vec<String> {
     let name = recipe.archive_name(release);
     let mirrors = config.mirrors.iter().map(|base| format!("{}/{name}", base.trim_end_matches('/')));
@@ -50,7 +50,7 @@ pub(super) fn places(config: &Fetch, recipe: &Recipe, release: &Release) -> Vec<
     found
 }
 
-/// The files of the machine among the places of a release.
+/// The places of a release that are files of this machine.
 pub fn files(config: &Fetch, recipe: &Recipe, release: &Release) -> Vec<PathBuf> {
     let urls = places(config, recipe, release).into_iter().filter_map(|url| parse_url(&url).ok());
     urls.filter(|url| url.scheme() == "file").filter_map(|url| url.to_file_path().ok()).collect()

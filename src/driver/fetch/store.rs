@@ -1,5 +1,5 @@
-//! The cache of archives, `/var/lib/vfguard/sources`: a file gets its name only when its digest was verified, and is verified
-//! again before each use. What turned out wrong is set aside for a person to look at.
+//! The cache of archives, `/var/lib/vfguard/sources`. A file gets its final name only after its digest was verified, and it
+//! is verified again before each use. A file with another digest is set aside for a person to look at.
 
 use super::{digest, open_regular, Failure};
 use crate::driver::digest::Hasher;
@@ -16,34 +16,34 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 use tempfile::NamedTempFile;
 
-/// What a message says of an archive with another digest than the pinned one.
+/// Part of the message about an archive whose digest is not the pinned one.
 pub(super) const OTHER_DIGEST: &str = " instead of ";
 /// Where archives are kept, below the root.
 pub(in crate::driver) const SOURCES: &str = "/var/lib/vfguard/sources";
-/// What a killed run may leave begins so…
+/// How the names of temporary files begin; a killed run may leave them…
 const PART: &str = ".part-";
-/// …and is removed once nobody holds its lock; younger ones may not be locked yet.
+/// …and they are removed if they are unlocked and at least this old. Younger ones may not be locked yet.
 const STALE: Duration = Duration::from_secs(60);
-/// Ends the name of what was set aside.
+/// The suffix of files that were set aside.
 const REJECTED: &str = ".rejected";
-/// As many are kept; the oldest go first.
+/// Number of files set aside that are kept; the oldest are removed first.
 const MAX_REJECTED: usize = 4;
-/// An archive in the cache is never larger; what is was not put there by us.
+/// No archive in the cache is larger. A larger file was not written by vfguard.
 const MAX_CACHED: u64 = 1 << 30;
 
-/// The cache as one archive sees it.
+/// The cache, as far as it concerns one archive.
 pub(super) struct Store {
     host: Host,
     directory: PathBuf,
     name: String,
 }
 
-/// An archive that is coming in.
+/// An archive that is being downloaded.
 pub(super) struct Part {
     file: NamedTempFile,
-    /// Where it lies; the file's name ends with it.
+    /// Its directory. The file's path goes through this descriptor, so it is valid only while the descriptor is open.
     dir: Dir,
-    /// Says that somebody still writes it; the kernel lets go of it when we die.
+    /// Shows that a process is still writing it. The kernel releases it when the process dies.
     _lock: Option<Flock<File>>,
     hasher: Hasher,
     start: Vec<u8>,
@@ -59,12 +59,12 @@ impl Store {
         &self.name
     }
 
-    /// The directory for messages.
+    /// The directory, for messages.
     pub(super) fn shown(&self) -> std::path::Display<'_> {
         self.directory.display()
     }
 
-    /// The cached archive, if it is there and is the pinned one; a wrong one is set aside, which is an error to be told.
+    /// The cached archive, if it exists with the pinned digest. One with another digest is set aside, which is an error.
     pub(super) fn cached(&self, sha256: &Digest) -> Result<Option<(PathBuf, File)>> {
         let path = self.directory.join(&self.name);
         let file = match open_regular(&path, MAX_CACHED, nix::libc::O_NOFOLLOW) {
@@ -89,7 +89,7 @@ impl Store {
         );
     }
 
-    /// Makes the directory, removes what killed runs left there and all but the newest of what was set aside.
+    /// Creates the directory. Removes what killed runs left there, and all but the newest of the files that were set aside.
     pub(super) fn prepare(&self) -> Result<()> {
         let dir = self.host.make_dirs(SOURCES, 0o755)?;
         let mut rejected = Vec::new();
@@ -98,7 +98,7 @@ impl Store {
             let name = entry.file_name().to_string_lossy().into_owned();
             let modified = entry.metadata().and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
             if name.starts_with(PART) && modified.elapsed().is_ok_and(|age| age > STALE) {
-                // Held until it is gone, so that none is taken from under a writer.
+                // The lock is held until the file is removed, so no file is removed while a run writes it.
                 let unused = open_regular(&entry.path(), u64::MAX, nix::libc::O_NOFOLLOW).ok().and_then(lock);
                 if unused.is_some() {
                     let _ = fs::remove_file(entry.path());
@@ -122,12 +122,12 @@ impl Store {
             .prefix(PART)
             .tempfile_in(dir.path())
             .with_context(|| format!("making a temporary file in {}", self.shown()))?;
-        // Without the lock (a file system that has none) the file is only swept when it is old.
+        // Without a lock (on file systems that have none) only the file's age protects it.
         let _lock = file.as_file().try_clone().ok().and_then(lock);
         Ok(Part { file, dir, _lock, hasher: Hasher::default(), start: Vec::new() })
     }
 
-    /// Gives what came in its name, if it is the pinned archive; else sets it aside.
+    /// Gives a downloaded file its final name if its digest is the pinned one; else sets it aside.
     pub(super) fn keep(&self, part: Part, sha256: &Digest) -> Result<(PathBuf, File), Failure> {
         let got = part.hasher.finish();
         if got != *sha256 {
@@ -160,13 +160,13 @@ impl Store {
     }
 }
 
-/// The lock of a file, if nobody else has it.
+/// Locks a file, unless another process has it locked.
 fn lock(file: File) -> Option<Flock<File>> {
     Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()
 }
 
 impl Part {
-    /// Takes the next piece.
+    /// Writes the next piece.
     pub(super) fn take(&mut self, piece: &[u8]) -> Result<()> {
         self.start.extend(piece.iter().take(HEAD - self.start.len()));
         self.hasher.update(piece);

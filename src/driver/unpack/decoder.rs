@@ -1,4 +1,4 @@
-//! The plain tar below a packing: one gzip member, one xz stream, or the file itself; never a byte behind it.
+//! Decompresses an archive to a tar: one gzip member, one xz stream, or the file itself. Bytes after its end are not read.
 
 use crate::driver::packing::Packing;
 use anyhow::{bail, ensure, Context, Result};
@@ -7,10 +7,10 @@ use liblzma::bufread::XzDecoder;
 use liblzma::stream::{Error, Stream};
 use std::io::{self, BufRead, Read};
 
-/// What xz may hold in memory, which its header asks for at will (up to 4 GiB). `xz -9` needs half of it.
+/// Memory that xz may use. Its header may ask for up to 4 GiB; `xz -9` needs half of this limit.
 const MAX_MEMORY: u64 = 128 << 20;
 
-/// A packing's reader.
+/// The reader for a format.
 pub(super) enum Decoder<R> {
     Gzip(GzDecoder<R>),
     Xz(XzDecoder<R>),
@@ -29,7 +29,7 @@ impl<R: BufRead> Decoder<R> {
         })
     }
 
-    /// What was read from, after everything was: nothing may be left in it.
+    /// The underlying reader, after everything was read. It must be at its end.
     pub(super) fn finish(self) -> Result<R> {
         let (mut packed, magic, one, several): (R, &[u8], _, _) = match self {
             Decoder::Gzip(decoder) => (decoder.into_inner(), &[0x1f, 0x8b], "gzip member", "gzip members"),
@@ -55,7 +55,7 @@ impl<R: BufRead> Read for Decoder<R> {
     }
 }
 
-/// Some of what liblzma says is for programmers.
+/// Replaces messages of liblzma that are meant for programmers.
 fn explained(error: io::Error) -> io::Error {
     match error.get_ref().and_then(|e| e.downcast_ref::<Error>()) {
         Some(Error::MemLimit) => io::Error::other(format!(

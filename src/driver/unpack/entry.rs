@@ -1,4 +1,4 @@
-//! From raw tar headers to entries: names, pax records and GNU long names, with nothing left to interpretation.
+//! Turns raw tar headers into entries: names, pax records and GNU long names. Anything ambiguous is refused.
 
 use super::Limits;
 use anyhow::{bail, ensure, Context, Result};
@@ -6,18 +6,18 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use tar::EntryType;
 
-/// Longest component of a path that Linux knows (NAME_MAX).
+/// The longest path component that Linux supports (NAME_MAX).
 const MAX_COMPONENT: usize = 255;
 /// How much of a hostile name is shown.
 const SHOWN: usize = 120;
-/// Tar's unit.
+/// The size of a tar block.
 const BLOCK: u64 = 512;
-/// Pax records that change nothing here: times, owners, comments (git names its commit so).
+/// Pax records without effect here: times, owners, comments (git puts its commit there).
 const IGNORED: [&str; 8] = ["mtime", "atime", "ctime", "uid", "gid", "uname", "gname", "comment"];
-/// Prefixes of such: attributes, ACLs and flags of files, which are not taken over.
+/// Prefixes of such records: attributes, ACLs and flags of files, which are not applied.
 const IGNORED_PREFIXES: [&str; 3] = ["SCHILY.", "LIBARCHIVE.", "RHT."];
 
-/// What an entry makes.
+/// What an entry creates.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Directory,
@@ -40,7 +40,7 @@ impl ArchiveEntry {
     }
 }
 
-/// Names that the next entry gets from the headers before it.
+/// Names for the next entry, from the headers before it.
 #[derive(Default)]
 struct Pending {
     path: Option<Vec<u8>>,
@@ -48,7 +48,7 @@ struct Pending {
     pax: bool,
 }
 
-/// Puts headers together to entries.
+/// Combines headers into entries.
 pub(super) struct Reader<'a> {
     limits: &'a Limits,
     pending: Pending,
@@ -62,13 +62,13 @@ impl<'a> Reader<'a> {
         Reader { limits, pending: Pending::default(), entries: 0, records: 0, read: 0 }
     }
 
-    /// The entry that a header stands for; none if it only describes the next one.
+    /// The entry of a header; none if the header only describes the next one.
     pub(super) fn next(&mut self, raw: &mut tar::Entry<'_, impl Read>) -> Result<Option<ArchiveEntry>> {
         self.entries += 1;
         ensure!(self.entries <= self.limits.entries, "it holds more than {} entries", self.limits.entries);
         let header = raw.header().clone();
         let name = header.path_bytes().into_owned();
-        // Numbers beyond 8 GiB, and negative ones, are written in another base; no honest file here needs it.
+        // Sizes above 8 GiB and negative ones are written in binary. No honest file here needs that.
         ensure!(header.as_old().size[0] & 0x80 == 0, "{}: its size is not in octal", shown(&name));
         let size = header.entry_size().with_context(|| shown(&name))?;
         let kind = header.entry_type();
@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
                 }
                 Ok(())
             }
-            // A global name or size would hold for every entry after it.
+            // A global name or size would apply to every entry after it.
             _ => self.records(&content)?.into_iter().try_for_each(|(key, _)| ignorable(key)),
         }
     }
@@ -151,7 +151,7 @@ impl<'a> Reader<'a> {
         Ok(found)
     }
 
-    /// The components of a path; none for the archive's own `./`.
+    /// The components of a path; empty for the archive's own `./`.
     fn path(&self, name: &[u8]) -> Result<Vec<String>> {
         ensure!(name.len() <= self.limits.path, "its name is longer than {} bytes", self.limits.path);
         let name = text(name)?;
@@ -163,7 +163,7 @@ impl<'a> Reader<'a> {
         Ok(parts)
     }
 
-    /// Bytes that all entries took.
+    /// The size of all entries in the tar, in bytes.
     pub(super) fn finish(self) -> Result<u64> {
         let open = self.pending.path.is_some() || self.pending.link.is_some() || self.pending.pax;
         ensure!(!open, "its last header describes an entry that is not there");
@@ -177,7 +177,7 @@ fn set(slot: &mut Option<Vec<u8>>, value: Vec<u8>) -> Result<()> {
     Ok(())
 }
 
-/// GNU's long name: the content up to its final NUL.
+/// GNU's long name: the content without its final NUL.
 fn long(mut content: Vec<u8>) -> Result<Vec<u8>> {
     if content.last() == Some(&0) {
         content.pop();
@@ -192,7 +192,8 @@ fn ignorable(key: &str) -> Result<()> {
     Ok(())
 }
 
-/// Pax records, `LENGTH KEY=VALUE\n`, where LENGTH counts all of it; no key twice.
+/// Pax records, `LENGTH KEY=VALUE
+/// `, where LENGTH counts the whole record. No key may occur twice.
 fn records(mut content: &[u8]) -> Result<BTreeMap<&str, &[u8]>> {
     let mut found = BTreeMap::new();
     while !content.is_empty() {
@@ -210,14 +211,14 @@ fn records(mut content: &[u8]) -> Result<BTreeMap<&str, &[u8]>> {
     Ok(found)
 }
 
-/// A name as text: UTF-8 without control characters (a NUL would end it elsewhere, an escape would paint on terminals).
+/// A name as text: UTF-8 without control characters (a NUL would truncate it, an escape would change terminals).
 fn text(name: &[u8]) -> Result<&str> {
     let text = std::str::from_utf8(name).ok().context("its name is not UTF-8")?;
     ensure!(!text.contains(char::is_control), "its name holds a control character");
     Ok(text)
 }
 
-/// A name for a message: escaped and cut.
+/// A name for a message: escaped and shortened.
 fn shown(name: &[u8]) -> String {
     let cut = name.len() > SHOWN;
     format!("{:?}{}", String::from_utf8_lossy(&name[..name.len().min(SHOWN)]), if cut { "…" } else { "" })

@@ -1,4 +1,4 @@
-//! Nested readers that bound what an archive can cost: verify → meter → decompress → limit.
+//! Nested readers that bound the cost of an archive: verify → meter → decompress → limit.
 
 use crate::driver::digest::Hasher;
 use crate::driver::Digest;
@@ -7,28 +7,29 @@ use std::io::{self, Read};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// What an archive may cost. Intel's largest has 60 entries, 4 MB and expands 7 times; ena's 700 entries and 20 MB.
+/// Bounds on an archive. Intel's largest has 60 entries, 4 MB and expands 7 times; ena's has 700 entries and 20 MB.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Headers, those that only describe the next one included.
+    /// Headers, including those that only describe the next one.
     pub entries: u64,
     /// Bytes after decompression.
     pub total: u64,
     /// Bytes of one file.
     pub file: u64,
-    /// Bytes of a header that only describes the next one: a name, or pax records (which may hold ACLs).
+    /// Bytes of a header that only describes the next one: a name, or pax records (which may contain ACLs).
     pub metadata: u64,
-    /// Pax records of all headers together; honest ones hold five or so for an entry.
+    /// Pax records of all headers together. Honest archives have about five per entry.
     pub records: usize,
     /// Components of a path.
     pub depth: usize,
     /// Bytes of a path.
     pub path: usize,
-    /// How many times the compressed size may be exceeded (source text: up to 15; gzip can do 1032, xz 7000)…
+    /// How many times larger than the compressed size the content may be (source text: up to 15; gzip can do 1032, xz 7000)…
     pub ratio: u64,
-    /// …beyond this many bytes, so that a small archive of mostly padding passes.
+    /// …after this many bytes, so that a small archive of mostly padding is accepted.
     pub slack: u64,
-    /// How long it may take. Intel's largest takes half a second; one at the other limits half a minute on a slow disk.
+    /// The time limit. Intel's largest takes half a second; an archive at the other limits takes half a minute on a slow
+    /// disk.
     pub time: Duration,
 }
 
@@ -49,7 +50,7 @@ impl Default for Limits {
     }
 }
 
-/// When unpacking has to be over.
+/// The time at which unpacking must be done.
 #[derive(Clone, Copy)]
 pub(super) struct Deadline {
     end: Instant,
@@ -62,7 +63,7 @@ impl Deadline {
     }
 
     /// # Errors
-    /// `TimedOut`, once it has passed.
+    /// `TimedOut` after that time.
     pub(super) fn check(self) -> io::Result<()> {
         if Instant::now() < self.end {
             return Ok(());
@@ -72,10 +73,10 @@ impl Deadline {
     }
 }
 
-/// Bytes read from below, shared between the reader that counts them and the one that compares.
+/// Number of compressed bytes read, shared between the reader that counts them and the one that compares.
 pub(super) type Meter = Rc<Cell<u64>>;
 
-/// Counts and hashes what is read.
+/// Counts and hashes the bytes that are read.
 pub(super) struct Metered<R> {
     inner: R,
     meter: Meter,
@@ -88,7 +89,7 @@ impl<R> Metered<R> {
         Metered { inner, meter, hasher: Hasher::default(), deadline }
     }
 
-    /// The digest of all that was read.
+    /// The digest of all bytes that were read.
     pub(super) fn digest(self) -> Digest {
         self.hasher.finish()
     }
@@ -96,7 +97,7 @@ impl<R> Metered<R> {
 
 impl<R: Read> Read for Metered<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // A decoder may read on and on without giving anything.
+        // A decoder may keep reading without producing output.
         self.deadline.check()?;
         let n = self.inner.read(buffer)?;
         self.hasher.update(&buffer[..n]);
@@ -105,7 +106,7 @@ impl<R: Read> Read for Metered<R> {
     }
 }
 
-/// Refuses to read on past the total or the ratio.
+/// Stops reading when the total or the ratio is exceeded.
 pub(super) struct Bounded<R> {
     inner: R,
     meter: Meter,

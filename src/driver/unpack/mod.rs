@@ -1,9 +1,10 @@
-//! Unpacks a verified archive into a private directory: nothing is ever written outside it, whatever the archive says.
+//! Unpacks a verified archive into a private directory. Nothing is ever written outside of it, whatever the archive
+//! contains.
 //!
-//! An archive is told by its first bytes: a gzip, an xz or a plain tar file (`driver::packing`). Tar is POSIX pax/ustar with GNU's
-//! long names (tar(5)). Headers are read raw and judged here: what two
-//! readers may understand differently is refused, not interpreted. Every file is made relative to a directory descriptor
-//! without following links, and links are made last, so that none is ever gone through.
+//! The format is detected by the first bytes: a gzip, an xz or a plain tar file (`driver::packing`). Tar is POSIX pax/ustar
+//! with GNU's long names (tar(5)). Headers are read raw and checked here: anything that two tar readers may understand
+//! differently is refused. Every file is created relative to a directory descriptor without following symbolic links. Links
+//! are created last, so no path ever leads through one.
 
 mod decoder;
 mod entry;
@@ -24,7 +25,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use tree::Tree;
 
-/// An unpacked source, made only by [`unpack`].
+/// An unpacked source; only [`unpack`] creates it.
 #[derive(Debug)]
 pub struct SourceTree {
     top: PathBuf,
@@ -35,18 +36,18 @@ pub struct SourceTree {
 }
 
 impl SourceTree {
-    /// The archive's top directory, in the directory that was given to [`unpack`].
+    /// The archive's top directory, inside the directory that was given to [`unpack`].
     pub fn top(&self) -> &Path {
         &self.top
     }
 
-    /// Where make runs: the recipe's directory below the top, reached through no link. None where the recipe's `prepare` is to
-    /// make it and did not.
+    /// Where make runs: the recipe's directory below the top, reached through no symbolic link. None if the recipe's
+    /// `prepare` had to create it and did not.
     pub fn directory(&self) -> Option<PathBuf> {
         plain_directory(&self.top, &self.directory).then(|| self.top.join(&self.directory))
     }
 
-    /// The release's version: the archive's own, else what its top directory says.
+    /// The release's version: the archive's own, else the one in the name of its top directory.
     pub fn version(&self) -> Option<&str> {
         self.version.as_deref()
     }
@@ -62,11 +63,11 @@ impl SourceTree {
     }
 }
 
-/// Unpacks an archive into `into`, a private empty directory that the caller made. Files belong to the caller, are 0644 or
-/// 0755 and new; on an error what was written is left for the caller, who removes the directory.
+/// Unpacks an archive into `into`, a private empty directory that the caller created. Files belong to the caller, have mode
+/// 0644 or 0755, and are new. After an error the caller removes the directory with what was written.
 ///
 /// # Errors
-/// Whatever an honest archive would not hold, and those of writing.
+/// When the archive contains something that an honest one would not, and errors of writing.
 pub fn unpack(archive: &VerifiedArchive, into: &Path, recipe: &Recipe) -> Result<SourceTree> {
     unpack_within(archive, into, recipe, &Limits::default())
 }
@@ -109,7 +110,7 @@ pub fn unpack_within(archive: &VerifiedArchive, into: &Path, recipe: &Recipe, li
     })
 }
 
-/// The beginning of an archive, which tells how it is packed.
+/// The first bytes of an archive, which show its format.
 fn head(archive: &VerifiedArchive) -> Result<Vec<u8>> {
     let mut file = archive.file();
     file.seek(SeekFrom::Start(0)).context("going back to its beginning")?;
@@ -118,11 +119,11 @@ fn head(archive: &VerifiedArchive) -> Result<Vec<u8>> {
     Ok(head)
 }
 
-/// Says what an archive is that is not read, and what packs it as one that is.
+/// The error for an unsupported format: what it is, and the command that converts it.
 fn not_read(archive: &VerifiedArchive, act: &str, unread: Unread, recipe: &Recipe) -> anyhow::Error {
     let remedy = match unread.again {
         Some(command) => {
-            // A name that a shell would take apart is the caller's to type again.
+            // A name with special characters for a shell must be typed by the person.
             let name = archive.path().to_string_lossy();
             let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._+-".contains(&b));
             let command = command.replace("FILE", if plain { name.as_ref() } else { "FILE" });
@@ -139,8 +140,8 @@ fn with_source(file: &str, recipe: &Recipe) -> String {
     format!("`vfguard prepare KERNEL --driver {} --source {file} --sha256 HEX`", recipe.name)
 }
 
-/// The version that a top directory names: a release's of the recipe; else what follows `NAME-`; else, where it has the recipe's name in
-/// it, what follows its last `-` or `_` and begins with a digit.
+/// The version in the name of a top directory: the version of one of the recipe's releases; else the text after `NAME-`;
+/// else, if the name contains the recipe's name, the text after its last `-` or `_`, if that begins with a digit.
 fn version_of(top: &str, recipe: &Recipe) -> Option<String> {
     let is_version = |said: &&str| said.starts_with(|c: char| c.is_ascii_digit());
     let known = recipe.release_named(top).map(|release| release.version.as_str());
@@ -149,19 +150,19 @@ fn version_of(top: &str, recipe: &Recipe) -> Option<String> {
     known.or_else(after_name).or_else(last).map(str::to_owned)
 }
 
-/// Whether an error is this machine's (a full disk, no rights, no time) and not the archive's.
+/// Whether an error is due to this machine (a full disk, no permission, a timeout) and not to the archive.
 pub(super) fn is_local(error: &anyhow::Error) -> bool {
     let local = |e: &io::Error| e.raw_os_error().is_some();
     is_late(error) || error.chain().any(|e| e.is::<Errno>() || e.downcast_ref().is_some_and(local))
 }
 
-/// Whether the time was over: the machine may have much to do, or the archive be made for that.
+/// Whether the time limit was reached: the machine may be busy, or the archive may be made for that.
 fn is_late(error: &anyhow::Error) -> bool {
     let late = |e: &io::Error| e.kind() == io::ErrorKind::TimedOut && e.raw_os_error().is_none();
     error.chain().any(|e| e.downcast_ref().is_some_and(late))
 }
 
-/// A directory that is reached through no link.
+/// Whether the directory is reached through no symbolic link.
 fn plain_directory(top: &Path, inner: &str) -> bool {
     let mut path = top.to_owned();
     inner.split('/').all(|part| {
@@ -201,8 +202,8 @@ fn write(tree: &mut Tree, entry: &ArchiveEntry, data: &mut impl Read) -> Result<
     }
 }
 
-/// After the last entry: only zeros up to the end of the one gzip member, xz stream or file, nothing after it, and all that was
-/// read must be what was verified (a file that its owner changed in the meantime is not).
+/// Checks the end of the archive: only zeros up to the end of the one gzip member, xz stream or file, and nothing after it.
+/// All bytes that were read must have the verified digest; they do not if the owner changed the file in the meantime.
 fn finish<R: Read>(mut bounded: Bounded<Decoder<BufReader<Metered<R>>>>, read: u64, verified: Digest) -> Result<()> {
     let mut buffer = [0; 8 << 10];
     loop {

@@ -1,5 +1,5 @@
-//! Writes below one directory descriptor: each component is opened with `O_NOFOLLOW` relative to the one before, each file is
-//! new, and links are made when everything else is there.
+//! Writes below one directory descriptor: each component is opened with `O_NOFOLLOW` relative to the one before, each file
+//! is new, and links are created last.
 
 use super::limits::Deadline;
 use anyhow::{bail, ensure, Context, Result};
@@ -15,20 +15,20 @@ use std::path::Path;
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC).union(OFlag::O_RDONLY);
 const NEW_FILE: OFlag =
     OFlag::O_CREAT.union(OFlag::O_EXCL).union(OFlag::O_WRONLY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
-/// The longest name of the top directory; it becomes a part of make's arguments.
+/// The longest name of the top directory. The name becomes a part of make's arguments.
 const MAX_TOP: usize = 100;
 
-/// What is at a path already.
+/// What exists at a path already.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Made {
-    /// As the parent of something; an entry of its own may follow.
+    /// A directory created as a parent; its own entry may follow.
     Implied,
     Directory,
     File,
     Link,
 }
 
-/// The tree under way.
+/// The tree during unpacking.
 pub(super) struct Tree {
     root: OwnedFd,
     made: BTreeMap<Vec<String>, Made>,
@@ -37,7 +37,7 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// Opens the directory to write into: it must be the caller's and nobody else may write it.
+    /// Opens the directory to write into. It must belong to the caller, and no other user may write in it.
     pub(super) fn open(into: &Path) -> Result<Tree> {
         let act = || format!("opening {}", into.display());
         let root: OwnedFd = nix::fcntl::open(into, DIRECTORY, Mode::empty()).with_context(act)?;
@@ -66,7 +66,7 @@ impl Tree {
         let (parent, name) = self.place(path)?;
         let mode = Mode::from_bits_truncate(if executable { 0o755 } else { 0o644 });
         let mut file = File::from(openat(&parent, name.as_str(), NEW_FILE, mode)?);
-        // Whatever the umask says, the build user must be able to read it.
+        // The build user must be able to read it, whatever the umask is.
         fchmod(&file, mode)?;
         self.made.insert(path.to_vec(), Made::File);
         let copied = io::copy(&mut data.take(size), &mut file)?;
@@ -74,7 +74,7 @@ impl Tree {
         Ok(())
     }
 
-    /// A hard link to a file that came before.
+    /// A hard link to an earlier file.
     pub(super) fn hardlink(&mut self, path: &[String], target: &[String]) -> Result<()> {
         ensure!(self.made.get(target) == Some(&Made::File), "it is a hard link to no file before it");
         let Some((old, directory)) = target.split_last() else { bail!("it is a hard link to nothing") };
@@ -85,7 +85,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Notes a symbolic link, to be judged and made in [`Tree::finish`].
+    /// Remembers a symbolic link. [`Tree::finish`] checks and creates it.
     pub(super) fn symlink(&mut self, path: &[String], target: &str) -> Result<()> {
         self.place(path)?;
         self.made.insert(path.to_vec(), Made::Link);
@@ -93,7 +93,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Makes the links and returns the name of the one top directory.
+    /// Creates the links and returns the name of the one top directory.
     pub(super) fn finish(mut self, deadline: Deadline) -> Result<String> {
         for (path, target) in std::mem::take(&mut self.links) {
             deadline.check()?;
@@ -106,13 +106,14 @@ impl Tree {
         self.top.context("it is empty")
     }
 
-    /// A link may lead to a file or directory of the same tree, through no other link: then what it says is where it goes.
+    /// A symbolic link may lead to a file or directory of the same tree, but through no other link. Then its text is its
+    /// real target.
     fn judge(&self, path: &[String], target: &str) -> Result<()> {
         ensure!(!target.is_empty() && !target.starts_with('/'), "an absolute link");
         let mut at = path[..path.len() - 1].to_vec();
         for part in target.split('/').filter(|p| !p.is_empty() && *p != ".") {
             if part == ".." {
-                // The first component is the top directory: above it is outside.
+                // The first component is the top directory, so above it is outside.
                 ensure!(at.len() > 1, "the link leads out");
                 at.pop();
             } else {
@@ -127,7 +128,7 @@ impl Tree {
         Ok(())
     }
 
-    /// The open parent of a new, not yet taken path.
+    /// The opened parent directory of a path that does not exist yet.
     fn place(&mut self, path: &[String]) -> Result<(OwnedFd, String)> {
         self.check_top(path)?;
         ensure!(!self.made.contains_key(path), "it is there twice");
@@ -136,7 +137,7 @@ impl Tree {
         Ok((self.parent(parent)?, name.clone()))
     }
 
-    /// There is one top directory, with a name that make and a shell take for a plain word.
+    /// There is one top directory. To make and to a shell its name is a plain word.
     fn check_top(&mut self, path: &[String]) -> Result<()> {
         let Some(first) = path.first() else { return Ok(()) };
         match &self.top {
@@ -153,7 +154,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Opens a directory of the tree, making what is missing.
+    /// Opens a directory of the tree and creates missing ones.
     fn parent(&mut self, path: &[String]) -> Result<OwnedFd> {
         let mut at = self.root.try_clone()?;
         for end in 1..=path.len() {

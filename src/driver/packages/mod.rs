@@ -1,8 +1,8 @@
-//! Unpacks packages of headers below a scratch root: as the build user in the sandbox, by the package manager's own tools. Then root
-//! takes out of there what headers are made of, as plain files of its own that the build can only read.
+//! Unpacks packages of headers below a scratch root: the package manager's own tools do it as the build user in the sandbox.
+//! Then root copies what headers consist of, as plain files of its own that the build can only read.
 //!
-//! The tools run where nothing but the build directory can be written, so that an absolute name, a `..` or a link in a package
-//! reaches nothing. They strip such names and go on; here the package is refused for them.
+//! The tools can write only in the build directory, so an absolute name, a `..` or a symbolic link in a package cannot reach
+//! anything else. The tools strip such names and go on; vfguard refuses the package.
 
 mod taken;
 
@@ -21,15 +21,15 @@ use std::io::{self};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-/// Unpacking one of them.
+/// Time limit for unpacking one package.
 const UNPACK: Duration = Duration::from_secs(300);
-/// What the tools print is for one line of an error.
+/// How much of the tools' output is kept, for one line of an error.
 const MAX_SAID: usize = 16 << 10;
 
 /// Unpacks headers below the root of `stage`.
 ///
 /// # Errors
-/// When a package cannot be unpacked, or holds what headers do not: it is refused then, and says so.
+/// When a package cannot be unpacked, or contains something that headers do not; it is refused then, with the reason.
 pub fn unpack(stage: &Host, config: &Build, headers: &Headers) -> Result<()> {
     let work = Work::new(stage)?;
     let mut taken = Taken::default();
@@ -37,7 +37,7 @@ pub fn unpack(stage: &Host, config: &Build, headers: &Headers) -> Result<()> {
         let work = work.0.join(n.to_string());
         fs::create_dir(&work).with_context(|| format!("making {}", work.display()))?;
         fs::set_permissions(&work, fs::Permissions::from_mode(0o711))?;
-        // The build user may read this one, and only root may write it.
+        // The build user may read this copy; only root may write it.
         let package = work.join(PACKAGE);
         fs::copy(&file, &package).with_context(|| format!("copying {}", file.display()))?;
         fs::set_permissions(&package, fs::Permissions::from_mode(0o644))?;
@@ -47,7 +47,7 @@ pub fn unpack(stage: &Host, config: &Build, headers: &Headers) -> Result<()> {
             sandbox.hand_over()?;
             run(&mut sandbox, headers)?;
             taken.all(&sandbox.build_dir(), stage.root()).map_err(|e| match e.root_cause() {
-                // Of this machine: no room, most likely.
+                // A problem of this machine, most likely no free space.
                 cause if cause.is::<io::Error>() || cause.is::<Errno>() => e.context("taking over unpacked headers"),
                 _ => refuse(&format!("{e:#}")),
             })
@@ -64,7 +64,7 @@ fn refuse(why: &str) -> anyhow::Error {
     )
 }
 
-/// Runs the tools to their end.
+/// Runs the tools until they end.
 fn run(sandbox: &mut Sandbox, headers: &Headers) -> Result<()> {
     let dir = sandbox.build_dir();
     let mut said = Vec::new();
@@ -72,7 +72,7 @@ fn run(sandbox: &mut Sandbox, headers: &Headers) -> Result<()> {
         let room = MAX_SAID.saturating_sub(said.len());
         said.extend_from_slice(&bytes[..bytes.len().min(room)]);
     };
-    // By a name that is right whether or not the sandbox has a root of its own, which is known only once it runs.
+    // A relative path, which is right whether or not the sandbox has a root of its own; that is known only once it runs.
     let package = format!("../{PACKAGE}");
     let spec = match headers.packages() {
         Packages::Apt => Spec::new("dpkg-deb", ["-x", &package, "."], UNPACK),
@@ -80,7 +80,8 @@ fn run(sandbox: &mut Sandbox, headers: &Headers) -> Result<()> {
             if let Some(program) = ["rpm2cpio", "cpio"].into_iter().find(|program| command::find(program).is_none()) {
                 return Err(advise(format!("headers cannot be unpacked without {program}"), "dnf install rpm cpio"));
             }
-            // cpio makes a link and writes through it. Whether there are namespaces is known only once it runs.
+            // cpio creates symbolic links and writes through them, so without Landlock it must not run as the caller's own
+            // user. Whether there are namespaces is known only once the sandbox runs.
             let own = sandbox.user().is_none() && sandbox.containment().landlock.is_none();
             if own && !headers.are_signed() {
                 return Err(advise(
@@ -88,7 +89,7 @@ fn run(sandbox: &mut Sandbox, headers: &Headers) -> Result<()> {
                     "run it as root",
                 ));
             }
-            // A stream that breaks off has no end, which cpio tells.
+            // A truncated stream has no end marker, which cpio reports.
             let line = "rpm2cpio \"$0\" | cpio -idm --quiet --no-absolute-filenames --no-preserve-owner";
             Spec::new("sh", ["-c", line, &package], UNPACK)
         }
@@ -98,7 +99,7 @@ fn run(sandbox: &mut Sandbox, headers: &Headers) -> Result<()> {
     if !ended.success() {
         return Err(refuse(&format!("it cannot be unpacked: {}", why(ended, &said))));
     }
-    // Both tell of the first name from which they took something away.
+    // Both tools report the first name from which they stripped something.
     match said.lines().find(|l| l.contains("Removing leading")) {
         Some(line) => Err(refuse(&format!("it has names that lead out of its directory ({})", line.trim()))),
         None => Ok(()),

@@ -1,4 +1,5 @@
-//! What root takes over of an unpacked package: what headers are made of, as plain files and rewritten links, by descriptors.
+//! What root copies from an unpacked package: the files that headers consist of, as plain files and rewritten symbolic
+//! links. All of it by descriptors.
 
 use crate::host::files::remove;
 use crate::host::Host;
@@ -14,30 +15,30 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{symlink, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
-/// Bytes and entries of all of them together. EL's kernel-devel takes 70 to 200 MB in 20,000 files.
+/// Bytes and entries of all packages together. EL's kernel-devel has 70 to 200 MB in 20,000 files.
 const MAX_BYTES: u64 = 1 << 30;
 const MAX_ENTRIES: u64 = 100_000;
-/// Directories one in the other; headers have 12.
+/// Depth of directories; headers have 12.
 const MAX_DEPTH: usize = 64;
-/// Where headers are: kernel trees, the links to them, Debian's kbuild. Nothing else of a package is used, its settings for modprobe
-/// or vfguard itself least of all.
+/// Where headers are: kernel trees, the symbolic links to them, Debian's kbuild. Nothing else of a package is used, above
+/// all not its settings for modprobe or vfguard.
 const TAKEN: [&str; 4] = ["usr/src", "lib/modules", "usr/lib/modules", "usr/lib/linux-kbuild-"];
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC).union(OFlag::O_RDONLY);
 const OLD_FILE: OFlag = OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC);
 const NEW_FILE: OFlag =
     OFlag::O_CREAT.union(OFlag::O_EXCL).union(OFlag::O_WRONLY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
-/// What was taken over so far.
+/// What was copied so far.
 #[derive(Default)]
 pub(super) struct Taken {
     bytes: u64,
     entries: u64,
-    /// Below the root; they are made at last, when nothing is written any more.
+    /// Below the root. They are created last, after all files are written.
     links: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Taken {
-    /// Copies what headers are made of. Nobody writes below `from` any more; no link is followed on either side.
+    /// Copies what headers consist of. No process writes below `from` any more; no symbolic link is followed on either side.
     pub(super) fn all(&mut self, from: &Path, to: &Path) -> Result<()> {
         let open = |dir: &Path| {
             openat(AT_FDCWD, dir, DIRECTORY, Mode::empty()).with_context(|| format!("opening {}", dir.display()))
@@ -69,7 +70,7 @@ impl Taken {
                 fchmod(&to, Mode::from_bits_truncate(0o755))?;
                 return self.directory(&from, &to, path);
             }
-            // What is in the place of a directory that holds headers is of no use.
+            // Something that is not a directory has the place of a directory of headers. Ignore it.
             Err(Errno::ENOTDIR | Errno::ELOOP) if place == Part::Above => return Ok(()),
             Err(Errno::ENOTDIR | Errno::ELOOP) => {}
             Err(e) => return Err(e.into()),
@@ -81,7 +82,7 @@ impl Taken {
                 self.links.push((path.to_owned(), target));
                 Ok(())
             }
-            // A socket, a device without a driver.
+            // A socket, or a device without a driver.
             Err(Errno::ENXIO | Errno::ENODEV) => anyhow::bail!("neither a file, a directory nor a link"),
             Err(e) => Err(e.into()),
         }
@@ -93,19 +94,19 @@ impl Taken {
         let executable = meta.permissions().mode() & 0o111 != 0;
         let mode = Mode::from_bits_truncate(if executable { 0o755 } else { 0o644 });
         let mut file = File::from(openat(to, name, NEW_FILE, mode)?);
-        // Neither the umask counts nor a set-user-ID bit.
+        // The umask must not change the mode, and a set-user-ID bit must not survive.
         fchmod(&file, mode)?;
         let left = MAX_BYTES - self.bytes;
         let copied = io::copy(&mut (&mut from).take(left + 1), &mut file)?;
         ensure!(copied <= left, "more than {MAX_BYTES} bytes");
         self.bytes += copied;
-        // make compares them.
+        // make compares modification times.
         file.set_modified(meta.modified()?)?;
         Ok(())
     }
 
-    /// Makes the links, below directories that are there by now. Each leads straight to where it leads below the root, through no other
-    /// link: whoever follows it without minding the root does not leave it.
+    /// Creates the symbolic links; the directories that they are in exist already. Each leads directly to its final target
+    /// below the root, through no other link, so following it outside of the root does not leave the root either.
     pub(super) fn link(self, stage: &Host) -> Result<()> {
         let at = |path: &Path| stage.root().join(path);
         for (path, target) in &self.links {
@@ -121,10 +122,10 @@ impl Taken {
     }
 }
 
-/// Where something of a package lies.
+/// Where an entry of a package is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
-    /// On the way to headers.
+    /// A directory above headers.
     Above,
     /// Among headers.
     Headers,
@@ -148,7 +149,7 @@ impl Part {
     }
 }
 
-/// What a link at `link` says to lead to `to`, both below one root.
+/// The relative text of a symbolic link at `link` that leads to `to`, both below one root.
 fn relative(link: &Path, to: &Path) -> PathBuf {
     let (from, to): (Vec<Component>, Vec<Component>) =
         (link.parent().unwrap_or(Path::new("")).components().collect(), to.components().collect());
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_headers_are_made_of_is_taken() {
+    fn only_the_files_that_headers_consist_of_are_copied() {
         for (path, place) in [
             ("usr", Part::Above),
             ("usr/src", Part::Above),
@@ -188,7 +189,7 @@ mod tests {
         }
     }
 
-    /// A tree as a package leaves it, taken over into a stage.
+    /// Copies a tree, made like an unpacked package, into a stage.
     fn take(make: impl Fn(&Path)) -> (tempfile::TempDir, Result<()>) {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn links_lead_where_they_lead_below_the_root_for_whoever_follows_them() {
+    fn symbolic_links_lead_to_the_same_place_with_and_without_the_root() {
         let (dir, result) = take(|from| {
             let headers = from.join("usr/src/kernels/K");
             fs::create_dir_all(from.join("lib/modules/K")).unwrap();
@@ -211,7 +212,7 @@ mod tests {
             symlink("/etc", headers.join("etc")).unwrap();
             symlink("etc/passwd", headers.join("passwd")).unwrap();
             symlink("../../../../../../../../../../../../../etc/passwd", headers.join("up")).unwrap();
-            // By its letters it does not leave the root.
+            // Its text alone does not leave the root.
             symlink("..", headers.join("a")).unwrap();
             symlink("a/a/../../../../../../../../../etc/passwd", headers.join("b")).unwrap();
             symlink("loop", headers.join("loop")).unwrap();
@@ -226,7 +227,7 @@ mod tests {
         for link in ["etc", "passwd", "up", "b", "loop"] {
             assert!(!to.join("usr/src/kernels/K").join(link).exists(), "{link}");
         }
-        // The same for what does not exist yet.
+        // The same for a target that does not exist yet.
         fs::create_dir(to.join("etc")).unwrap();
         fs::write(to.join("etc/passwd"), "inside").unwrap();
         for link in ["etc/passwd", "passwd", "up", "b"] {
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_are_plain_files_without_special_bits() {
+    fn copied_files_are_plain_and_have_no_special_bits() {
         let (dir, result) = take(|from| {
             let headers = from.join("usr/src/kernels/K");
             for (name, mode) in [("su", 0o6777), ("tool", 0o700), ("header", 0o666)] {
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_one_package_is_no_link_of_another() {
+    fn a_directory_of_one_package_is_not_a_symbolic_link_of_another() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         fs::create_dir_all(at("one/usr/src/kernels")).unwrap();

@@ -1,14 +1,15 @@
-//! What a recipe may say. A recipe that could never be of use is an error, with the right form in its text.
+//! Checks what a recipe says. A recipe that could never work is an error, and the message shows the right form.
 
 use super::{Fallback, Recipe};
 
-/// Names become parts of file names; 64 is more than any module's (`MODULE_NAME_LEN` is 56).
+/// Names become parts of file names. 64 is longer than any module's name (`MODULE_NAME_LEN` is 56).
 const MAX_NAME: usize = 64;
-/// How archives end that are not read.
+/// Suffixes of archives that are not supported.
 const UNREAD: [&str; 8] = [".zip", ".tar.bz2", ".tbz2", ".tar.zst", ".tar.lzma", ".7z", ".rpm", ".deb"];
-/// The variables that are filled in.
+/// The placeholders.
 const FILLED_IN: [&str; 4] = ["{kernel}", "{source}", "{build}", "{compiler}"];
-/// A PCI function's modalias (`pci_uevent` of `drivers/pci/pci-driver.c`): `X` stands for an upper-case hexadecimal digit.
+/// The modalias of a PCI function (`pci_uevent` of `drivers/pci/pci-driver.c`); `X` stands for an upper-case hexadecimal
+/// digit.
 const MODALIAS: &str = "pci:vXXXXXXXXdXXXXXXXXsvXXXXXXXXsdXXXXXXXXbcXXscXXiXX";
 
 pub(super) fn validate(recipe: &Recipe) -> Result<(), String> {
@@ -68,7 +69,7 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), String> {
     Ok(())
 }
 
-/// Names and versions become file names and module names: no separator, no option in disguise.
+/// Names and versions become file names and module names: no path separator, nothing that looks like an option.
 fn check_name(key: &str, name: &str) -> Result<(), String> {
     if let (true, Some(module)) = (["modules", "optional"].contains(&key), name.strip_suffix(".ko")) {
         return Err(format!("{key}: {name:?} is a file's name; write the module's, {module:?}"));
@@ -84,7 +85,7 @@ fn check_name(key: &str, name: &str) -> Result<(), String> {
     Err(format!("{key}: {name:?} is not 1 to {MAX_NAME} letters, digits and . _ + ~ - with a letter or digit first"))
 }
 
-/// The pattern that matches every device of these ids.
+/// The pattern that matches every device with these ids.
 fn pattern_of(vendor: &str, device: &str) -> String {
     format!("pci:v0000{}d0000{}sv*sd*bc*sc*i*", vendor.to_ascii_uppercase(), device.to_ascii_uppercase())
 }
@@ -107,7 +108,7 @@ fn check_device(pattern: &str) -> Result<(), String> {
     })
 }
 
-/// The pattern with upper-case digits, if that makes it one that matches.
+/// The pattern with upper-case digits, if that makes it a pattern that can match.
 fn upper_case(pattern: &str) -> Option<String> {
     let mut rest = pattern.strip_prefix("pci:")?;
     let mut right = String::from("pci:");
@@ -124,7 +125,7 @@ fn upper_case(pattern: &str) -> Option<String> {
     can_match(&right).then_some(right)
 }
 
-/// Whether there is a modalias that a pattern matches: which positions of the modalias its first characters lead to.
+/// Whether a pattern can match any modalias. Tracks the positions of the modalias that the characters so far can reach.
 fn can_match(pattern: &str) -> bool {
     let template = MODALIAS.as_bytes();
     let mut reached = vec![false; template.len() + 1];
@@ -158,7 +159,7 @@ fn check_directory(directory: &str) -> Result<(), String> {
     Err(format!("directory: {directory:?} is not a path below the archive's top directory"))
 }
 
-/// `NAME=value`; make expands `$`, and what looks like an option would be one.
+/// `NAME=value`. make expands `$`, and a word that looks like an option would be taken as one.
 fn check_make(key: &str, arg: &str) -> Result<(), String> {
     let variable = arg.split_once('=').is_some_and(|(name, _)| {
         name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
@@ -170,7 +171,7 @@ fn check_make(key: &str, arg: &str) -> Result<(), String> {
     Err(format!("{key}: {arg:?} is not NAME=value (without $ and `)"))
 }
 
-/// What stands in braces is filled in, or is a mistake.
+/// Braces must contain a known placeholder.
 fn check_filled_in(key: &str, text: &str) -> Result<(), String> {
     let rest = FILLED_IN.iter().fold(text.to_owned(), |rest, known| rest.replace(known, ""));
     if rest.contains(['{', '}']) {
@@ -196,7 +197,7 @@ fn check_prepare(prepare: &[String]) -> Result<(), String> {
     })
 }
 
-/// A file of the host's: make takes a list, apart by spaces.
+/// A file of the host. make takes a list separated by spaces.
 fn check_symvers(path: &str) -> Result<(), String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._+-/{}".contains(&b);
     if !path.starts_with('/') || path.split('/').any(|part| part == "..") || !path.bytes().all(plain) {

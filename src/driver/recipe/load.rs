@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// Recipes that the binary carries, by file name: all of packaging/drivers.d, collected by build.rs.
 pub(super) const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/recipes.rs"));
-/// The driver that is meant where nothing says which.
+/// The driver to use if none is given.
 pub const DEFAULT: &str = "ixgbevf";
 /// Where recipes on disk are, below the root; later directories win.
 const DIRECTORIES: [&str; 2] = ["/usr/lib/vfguard/drivers.d", "/etc/vfguard/drivers.d"];
@@ -19,13 +19,14 @@ const DIRECTORIES: [&str; 2] = ["/usr/lib/vfguard/drivers.d", "/etc/vfguard/driv
 /// The recipes that the binary carries, in order of name.
 ///
 /// # Errors
-/// Never in a binary that passed the tests: a recipe that is wrong.
+/// A built-in recipe is wrong. Tests exclude this for a released binary.
 pub fn built_in() -> Result<Vec<Recipe>> {
     BUILT_IN.iter().map(|(name, text)| Recipe::parse(text, &Path::new("built-in").join(name))).collect()
 }
 
-/// All recipes of a machine. Of one name counts that of `/etc/vfguard/drivers.d`, else that of `/usr/lib/vfguard/drivers.d`, else the
-/// built-in one. Those of `/etc` come first, each part by name: where two recipes claim a device, the first counts.
+/// All recipes of a machine. For each name, the file in `/etc/vfguard/drivers.d` counts, else the one in
+/// `/usr/lib/vfguard/drivers.d`, else the built-in one. Those of `/etc` come first, each part sorted by name: if two recipes
+/// claim a device, the first counts.
 ///
 /// # Errors
 /// A recipe file that cannot be read, that others may write, or that is wrong; two files of one directory with one name.
@@ -51,12 +52,12 @@ pub fn recipes(host: &Host) -> Result<Vec<Recipe>> {
     Ok(local.into_iter().chain(shipped).map(|(_, recipe)| recipe).collect())
 }
 
-/// Whether a recipe is of this machine: in `/etc/vfguard/drivers.d`.
+/// Whether a recipe is the machine's own: in `/etc/vfguard/drivers.d`.
 pub fn is_local(host: &Host, name: &str) -> bool {
     file_of(host, name).is_some_and(|file| file.starts_with("/etc"))
 }
 
-/// The file of the recipe that counts for a name, below the root; none where only the binary carries it.
+/// The file of the recipe that counts for a name, below the root; none if only the binary contains it.
 pub fn file_of(host: &Host, name: &str) -> Option<PathBuf> {
     let is = |file: &PathBuf| {
         let recipe = trust::read_text(&host.path(file), file).and_then(|text| Recipe::parse(&text, file));

@@ -30,28 +30,30 @@ use std::path::{Path, PathBuf};
 pub struct Recipe {
     /// The driver's name, e.g. `ixgbevf`.
     pub name: String,
-    /// Names of the modules that it makes for every kernel; the first is the driver. The recipe's name unless told.
+    /// Names of the modules that it builds for every kernel; the first is the driver. The default is the recipe's name.
     #[serde(default)]
     pub modules: Vec<String>,
-    /// Names of modules that it makes for some kernels only.
+    /// Names of modules that it builds for some kernels only.
     #[serde(default)]
     pub optional: Vec<String>,
-    /// Patterns of modaliases that it claims (`*` and `?`), the union over its releases; whether a module that was built
-    /// really claims a device is the verifier's business.
+    /// Patterns of modaliases that it claims (`*` and `?`), for all its releases together. The verifier checks whether a
+    /// built module really claims a device.
     pub devices: Vec<String>,
     /// Where make runs, relative to the archive's top directory.
     #[serde(default = "default_directory")]
     pub directory: String,
-    /// A program with its arguments that is run in the sandbox, in the archive's top directory, before make; the same is filled in.
+    /// A program with its arguments that is run in the sandbox before make, in the archive's top directory; placeholders as
+    /// in `make`.
     #[serde(default)]
     pub prepare: Vec<String>,
-    /// Variables for make; `{kernel}`, `{source}`, `{build}` and `{compiler}` are filled in.
+    /// Variables for make, with the placeholders `{kernel}`, `{source}`, `{build}` and `{compiler}`.
     #[serde(default = "default_make")]
     pub make: Vec<String>,
-    /// Files like `Module.symvers` of modules that are built elsewhere, for make's `KBUILD_EXTRA_SYMBOLS`; `{kernel}` is filled in.
+    /// Files like `Module.symvers` of modules that are built elsewhere, for make's `KBUILD_EXTRA_SYMBOLS`; with the
+    /// placeholder `{kernel}`.
     #[serde(default)]
     pub symvers: Vec<String>,
-    /// The version that the driver's module says, where that is not the release's: `{version}g`.
+    /// The version in the driver's module, if it differs from the release's: `{version}g`.
     #[serde(default = "default_version")]
     pub version_of_module: String,
     /// Releases; their kernel ranges do not overlap.
@@ -68,16 +70,16 @@ pub struct Release {
     pub urls: Vec<String>,
     /// The pin: without it nothing is fetched.
     pub sha256: Digest,
-    /// The kernels that it is the first choice for.
+    /// The kernels for which it is the first choice.
     #[serde(default)]
     pub kernels: Kernels,
-    /// The kernels that it is tried for when their first choice, an older release, does not work.
+    /// The kernels for which it is tried if their first choice, an older release, does not work.
     #[serde(default)]
     pub fallback: Fallback,
-    /// Further variables for make, after the recipe's.
+    /// Further variables for make, appended to the recipe's.
     #[serde(default)]
     pub make: Vec<String>,
-    /// In place of the recipe's.
+    /// Replaces the recipe's value.
     #[serde(default)]
     pub version_of_module: Option<String>,
 }
@@ -94,21 +96,21 @@ fn default_make() -> Vec<String> {
     ["BUILD_KERNEL={kernel}", "KSRC={source}", "KOBJ={build}"].map(str::to_owned).into()
 }
 
-/// What is filled into the variables for make.
+/// Values of the placeholders.
 #[derive(Clone, Copy, Debug)]
 pub struct Filling<'a> {
     /// `{kernel}`: the kernel.
     pub kernel: &'a KernelRelease,
     /// `{source}`: the kernel's tree.
     pub source: &'a Path,
-    /// `{build}`: where its generated files are, the same on most distributions.
+    /// `{build}`: where its generated files are; on most distributions the same directory.
     pub build: &'a Path,
-    /// `{compiler}`: what make calls as the kernel's compiler.
+    /// `{compiler}`: the compiler that make calls for the kernel.
     pub compiler: &'a str,
 }
 
 impl Filling<'_> {
-    /// A text with everything filled in.
+    /// A text with its placeholders replaced.
     pub fn fill(&self, text: &str) -> String {
         text.replace("{kernel}", self.kernel.as_str())
             .replace("{source}", &self.source.to_string_lossy())
@@ -118,10 +120,10 @@ impl Filling<'_> {
 }
 
 impl Recipe {
-    /// The releases to try for a kernel, best first: the one whose range holds it; then later ones that are named as fallbacks,
-    /// oldest first (the least far from what the kernel's time knew); then earlier ones, newest first, where their range of
-    /// fallbacks names the kernel. Empty when no release is known for it. A kernel of Enterprise Linux gets what its minor release
-    /// says, before what its base version says.
+    /// The releases to try for a kernel, best first. First the one whose range contains the kernel. Then later ones that are
+    /// named as fallbacks, oldest first, because the oldest differs least from what the kernel was released with. Then
+    /// earlier ones whose fallback range contains the kernel, newest first. Empty if no release is known for it. For a
+    /// kernel of Enterprise Linux, ranges of its minor release count before ranges of its base version.
     pub fn candidates(&self, kernel: &Numbers) -> Vec<&Release> {
         let el = self.releases.iter().find(|r| r.kernels.hold_el(kernel));
         let first = el.or_else(|| self.releases.iter().find(|r| r.kernels.hold(kernel)));
@@ -145,17 +147,17 @@ impl Recipe {
         self.devices.iter().any(|pattern| glob::fits(pattern, modalias))
     }
 
-    /// The driver's module: the first that it makes.
+    /// The driver's module: the first in the list.
     pub fn module(&self) -> &str {
         self.modules.first().unwrap_or(&self.name)
     }
 
-    /// Its modules, those that are made for every kernel first.
+    /// All its modules, those built for every kernel first.
     pub fn all_modules(&self) -> impl Iterator<Item = &String> {
         self.modules.iter().chain(&self.optional)
     }
 
-    /// The variables for make, filled in: the recipe's, then the release's.
+    /// The variables for make, with placeholders replaced: the recipe's, then the release's.
     pub fn make_args(&self, release: Option<&Release>, tree: &Filling<'_>) -> Vec<String> {
         let own = release.map(|r| r.make.as_slice()).unwrap_or_default();
         self.make.iter().chain(own).map(|arg| tree.fill(arg)).collect()
@@ -166,17 +168,17 @@ impl Recipe {
         self.symvers.iter().map(|path| PathBuf::from(path.replace("{kernel}", kernel.as_str()))).collect()
     }
 
-    /// The release of a version.
+    /// The release with a version.
     pub fn release(&self, version: &str) -> Option<&Release> {
         self.releases.iter().find(|r| r.version == version)
     }
 
-    /// The version that the driver's module of a release says.
+    /// The version that the module of a release reports.
     pub fn module_version(&self, release: &Release) -> String {
         release.version_of_module.as_ref().unwrap_or(&self.version_of_module).replace("{version}", &release.version)
     }
 
-    /// The release whose module says this version.
+    /// The release whose module reports this version.
     pub fn release_of_module(&self, version: &str) -> Option<&Release> {
         self.releases.iter().find(|r| self.module_version(r) == version)
     }
@@ -199,7 +201,7 @@ impl Recipe {
     /// Reads a recipe; `shown` names its file in errors.
     ///
     /// # Errors
-    /// What is no TOML, an unknown key, a missing digest, overlapping ranges… with the file and the key.
+    /// Invalid TOML, an unknown key, a missing digest, overlapping ranges… with the file and the key.
     pub fn parse(text: &str, shown: &Path) -> Result<Recipe> {
         let cure = || format!("mend {} (man vfguard-recipes describes the format)", shown.display());
         let mut recipe: Recipe = toml::from_str(text).map_err(|e| {
@@ -215,7 +217,7 @@ impl Recipe {
     }
 }
 
-/// The key of a recipe that was written below the first release, where TOML takes it for the release's.
+/// A key of the recipe that was written below the first release, where TOML takes it for a key of that release.
 fn misplaced(message: &str) -> Option<&'static str> {
     let keys = ["name", "modules", "optional", "devices", "directory", "prepare", "symvers"];
     keys.into_iter().find(|key| message.contains(&format!("unknown field `{key}`")) && message.contains("`sha256`"))

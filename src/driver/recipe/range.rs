@@ -7,10 +7,10 @@ use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Numbers of a base version: 2.6.32.71 had the most.
+/// How many numbers a base version may have; 2.6.32.71 had the most.
 const MAX_BASE: usize = 4;
 
-/// What ranges compare of a kernel.
+/// What ranges compare: the numbers of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Numbers {
     base: Base,
@@ -18,18 +18,18 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// The base version by the kernel's name; the Enterprise Linux release by its headers, where they are here.
+    /// The base version from the kernel's name; the Enterprise Linux release from its headers, if they are installed.
     pub fn of(host: &Host, kernel: &KernelRelease) -> Numbers {
         Numbers::new(kernel, ElRelease::of(host, kernel))
     }
 
-    /// Of a kernel whose Enterprise Linux release, if any, is known.
+    /// For a kernel whose Enterprise Linux release, if any, is known.
     pub fn new(kernel: &KernelRelease, el: Option<ElRelease>) -> Numbers {
         Numbers { base: Base::new(kernel.base()), el }
     }
 }
 
-/// A base version such as `3.10`: numbers between dots, equal with or without final zeros.
+/// A base version such as `3.10`: numbers between dots. Final zeros make no difference.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Base(Vec<u32>);
@@ -96,7 +96,7 @@ impl From<End> for String {
     }
 }
 
-/// A range as it is written: `from` is in it, `below` is not.
+/// A range as it is written: `from` is inclusive, `below` is exclusive.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a range such as { from = \"4.18\", below = \"5.8\" }")]
 struct Written {
@@ -106,7 +106,7 @@ struct Written {
     below: Option<End>,
 }
 
-/// A range of one kind of number; an end that is left out is open.
+/// A range of one kind of number; a missing end is open.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 enum Range {
@@ -177,7 +177,7 @@ fn holds<T: PartialOrd>(from: &Option<T>, below: &Option<T>, value: &T) -> bool 
     from.as_ref().is_none_or(|from| from <= value) && below.as_ref().is_none_or(|below| value < below)
 }
 
-/// Kernels: one range, or a list of them; `[]` holds none. `{}`, and what is left out, is every base version.
+/// Kernels: one range, or a list of them. `[]` contains none. `{}`, and a missing value, contain every base version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Kernels(Vec<Range>);
@@ -189,7 +189,7 @@ impl Default for Kernels {
 }
 
 impl Kernels {
-    /// Whether no kernel is in it.
+    /// Whether it contains no kernel.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -205,7 +205,8 @@ impl Kernels {
         self.0.iter().any(|range| matches!(range, Range::Base(from, below) if holds(from, below, &numbers.base)))
     }
 
-    /// Whether the kernel is in one of the ranges: one of Enterprise Linux by these ranges alone, where there are some.
+    /// Whether one of the ranges contains the kernel. For a kernel of Enterprise Linux only the EL ranges count, if there
+    /// are any.
     pub(super) fn hold(&self, numbers: &Numbers) -> bool {
         let names_el = self.0.iter().any(|range| matches!(range, Range::El(_, _)));
         if names_el && numbers.el.is_some() {
@@ -220,7 +221,7 @@ impl Kernels {
         self.0.iter().any(|range| matches!(range, Range::Base(Some(from), _) if *from > numbers.base))
     }
 
-    /// Whether a kernel may be in both.
+    /// Whether a kernel can be in both.
     pub(super) fn overlap(&self, other: &Kernels) -> bool {
         self.0.iter().any(|a| other.0.iter().any(|b| a.overlaps(b)))
     }
@@ -248,7 +249,7 @@ impl<'de> Deserialize<'de> for Kernels {
     }
 }
 
-/// For which kernels a release is tried although another one is their first choice.
+/// For which kernels a release is tried although another release is their first choice.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum Fallback {
     /// For none.

@@ -2,7 +2,7 @@
 
 use crate::text::redact::scrub;
 
-/// Whether a URL can be fetched from at all.
+/// Checks that a URL can be fetched at all.
 pub(super) fn check_url(url: &str) -> Result<(), String> {
     parse_url(url).map(drop)
 }

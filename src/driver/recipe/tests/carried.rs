@@ -5,7 +5,7 @@ use super::super::*;
 use super::*;
 
 #[path = "../../../../build.rs"]
-#[allow(dead_code)] // its main
+#[allow(dead_code)] // main() of the included file
 mod build;
 
 #[test]
@@ -21,10 +21,10 @@ fn a_modern_kernel_selects_5_3_36_and_falls_back_to_the_release_before_it() {
     assert_eq!(versions(&ixgbevf(), "6.12.117+deb13-amd64").len(), 2, "4.18.9 fails on 6.12");
 }
 
-/// Each with the kernel's own Enterprise Linux release, where it has one: what is tried, in order. What the comments of the recipe and
-/// docs/support.md say was run.
+/// For each kernel, with its Enterprise Linux release if it has one: the releases that are tried, in order. These are what
+/// the comments of the recipe and docs/support.md say was run.
 #[test]
-fn each_kernel_gets_the_release_of_its_time_first_and_none_that_is_known_to_fail_on_it() {
+fn each_kernel_gets_the_release_of_its_time_first_and_never_one_known_to_fail() {
     for (release, el, want) in [
         ("2.6.32-431.20.3.el6.x86_64", Some("el6_5"), "2.14.2 2.16.4 3.1.2 3.2.2 3.3.2 4.3.4 4.6.1 4.6.3"),
         ("2.6.32-642.6.2.el6.x86_64", Some("el6_8"), "3.2.2 3.3.2 4.3.4 4.6.1 4.6.3"),
@@ -135,7 +135,7 @@ fn every_recipe_of_the_packages_is_in_the_binary() {
 }
 
 #[test]
-fn build_rs_lists_recipes_by_name_whatever_the_order_of_the_directory() {
+fn build_rs_lists_recipes_by_name_in_any_order_of_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let names: Vec<String> = ('a'..='p').map(|c| format!("{c}.toml")).collect();
     for name in names.iter().map(String::as_str).chain([".q.toml", "q.toml~", "README"]) {

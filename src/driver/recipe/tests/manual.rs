@@ -1,16 +1,16 @@
-//! The manual page vfguard-recipes(5) and the example that is packaged, held against the parser.
+//! Checks the manual page vfguard-recipes(5) and the packaged example with the parser.
 
 use super::super::*;
 use super::*;
 
-/// What is shown as an example in the manual page, in its order.
+/// The examples of the manual page, in order.
 fn examples() -> Vec<String> {
     let page = include_str!("../../../../packaging/man/vfguard-recipes.5");
     page.split("\n.nf\n").skip(1).map(|after| after.split("\n.fi").next().unwrap().to_owned()).collect()
 }
 
 #[test]
-fn each_example_of_the_manual_page_is_taken() {
+fn each_example_of_the_manual_page_is_accepted() {
     let examples = examples();
     let whole = &examples[0];
     Recipe::parse(whole, Path::new("x.toml")).unwrap();
@@ -44,7 +44,7 @@ fn the_manual_page_describes_every_key() {
 }
 
 #[test]
-fn the_example_that_is_packaged_is_a_recipe() {
+fn the_packaged_example_is_a_valid_recipe() {
     let recipe = Recipe::parse(include_str!("../../../../packaging/examples/gve.toml"), Path::new("gve.toml")).unwrap();
     assert_eq!((recipe.prepare.len(), recipe.directory.as_str()), (4, "build"));
 }

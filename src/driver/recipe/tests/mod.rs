@@ -13,7 +13,7 @@ fn kernel(release: &str) -> KernelRelease {
     release.parse().unwrap()
 }
 
-/// The recipe of a name that the binary carries.
+/// A recipe that the binary contains, by name.
 fn carried(name: &str) -> Recipe {
     load::built_in().unwrap().into_iter().find(|recipe| recipe.name == name).unwrap()
 }
@@ -37,7 +37,7 @@ fn versions(recipe: &Recipe, release: &str) -> Vec<String> {
     versions_on(recipe, release, None)
 }
 
-/// The candidates for a kernel whose headers say this release of Enterprise Linux.
+/// The candidates for a kernel with this release of Enterprise Linux in its headers.
 fn versions_on(recipe: &Recipe, release: &str, el: Option<&str>) -> Vec<String> {
     let el = el.map(|el| ElRelease::try_from(el.to_owned()).unwrap());
     recipe.candidates(&Numbers::new(&kernel(release), el)).iter().map(|r| r.version.clone()).collect()
@@ -76,7 +76,7 @@ fn a_kernel_of_enterprise_linux_gets_what_its_minor_release_says_first() {
         (Some("el8_8"), vec!["1", "3"]),
         (Some("el8_9"), vec!["3"]),
         (Some("el8_10"), vec!["3"]),
-        // Of another one, or of none: by the base version.
+        // Another EL release, or none: the base version counts.
         (Some("el9_0"), vec!["2", "3"]),
         (None, vec!["2", "3"]),
     ] {
@@ -85,7 +85,7 @@ fn a_kernel_of_enterprise_linux_gets_what_its_minor_release_says_first() {
 }
 
 #[test]
-fn a_fallback_with_ranges_is_tried_for_these_kernels_alone() {
+fn a_fallback_with_ranges_is_tried_for_these_kernels_only() {
     let text = |fallback: &str| {
         format!(
             "name = 'x'\ndevices = ['pci:v00001234d*']\n\
@@ -97,7 +97,7 @@ fn a_fallback_with_ranges_is_tried_for_these_kernels_alone() {
         ("true", "2.6.32", None, vec!["1", "2"]),
         ("{ from = '4.14' }", "4.14.1", None, vec!["1", "2"]),
         ("{ from = '4.14' }", "4.13.9", None, vec!["1"]),
-        // Where ranges name Enterprise Linux, they alone count for its kernels.
+        // If there are EL ranges, only they count for EL kernels.
         ("[{ from = '4.14' }, { from = 'el8_0' }]", "4.18.0-80.el8.x86_64", Some("el8_0"), vec!["1", "2"]),
         ("[{ from = '4.14' }, { from = 'el8_2' }]", "4.18.0-80.el8.x86_64", Some("el8_0"), vec!["1"]),
         ("{ from = '4.14' }", "4.18.0-80.el8.x86_64", Some("el8_0"), vec!["1", "2"]),
@@ -129,7 +129,7 @@ fn earlier_releases_follow_later_ones_where_their_fallback_names_the_kernel() {
 }
 
 #[test]
-fn the_modules_own_version_and_an_archives_top_directory_lead_to_the_release() {
+fn a_modules_version_and_an_archives_top_directory_identify_the_release() {
     let text = format!(
         "name = 'ena'\ndevices = ['pci:v00001D0Fd*']\nversion_of_module = '{{version}}g'\n\
          [[releases]]\nversion = '2.17.0'\nurls = ['https://h/x.tar.xz']\nsha256 = '{SHA}'\nkernels = {{ from = '5' }}\n\
@@ -236,7 +236,7 @@ fn each_mistake_in_a_recipe_names_the_file_and_the_key() {
 #[test]
 fn touching_ranges_are_fine_and_overlapping_ones_are_not() {
     assert!(recipe(&[("1", "{ below = '3' }", false), ("2", "{ from = '3.0' }", false)]).is_ok());
-    // Numbers of two kinds never overlap.
+    // Base versions and EL releases never overlap.
     assert!(recipe(&[("1", "{}", false), ("2", "{ from = 'el8_9' }", false)]).is_ok());
     for (a, b) in [
         ("{}", "{}"),
@@ -279,7 +279,7 @@ fn etc_wins_over_usr_and_both_over_the_built_in_recipe() {
     ]);
     let found = recipes(&host).unwrap();
     let found: Vec<_> = found.iter().map(|r| (r.name.as_str(), r.releases[0].version.as_str(), r.module())).collect();
-    // Those of /etc come first, so that one of them counts where a built-in one claims the same device under another name.
+    // Those of /etc come first, so they count if a built-in recipe claims the same device under another name.
     assert_eq!([found[0], found[3]], [("ixgbevf", "etc", "ixgbevf"), ("igbvf", "usr", "igbvf")]);
 }
 
@@ -315,7 +315,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn numbers_of_a_kernel_range_are_bounded_and_what_is_out_of_them_is_refused_with_the_bounds_and_a_remedy() {
+fn numbers_of_a_kernel_range_are_bounded_and_the_error_states_the_bound() {
     for good in ["0", "1", "65535", "2.6.32.71", "65535.65535.65535.65535"] {
         for key in ["from", "below"] {
             let range =

@@ -1,4 +1,4 @@
-//! The file of a module: compressed and labelled as the kernel's own are.
+//! Writes a module's file: compressed and labelled as the kernel's own modules are.
 
 use crate::host::sys;
 use crate::host::Host;
@@ -11,13 +11,13 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// The dictionary of the kernel's own `scripts/Makefile.modinst`; its decoder takes no larger one everywhere.
+/// The dictionary size of the kernel's own `scripts/Makefile.modinst`. Not every kernel can decode with a larger one.
 const XZ_DICTIONARY: u32 = 1 << 20;
-/// xz's usual preset.
+/// The default preset of xz.
 const XZ_PRESET: u32 = 6;
-/// zstd's usual level, which the kernel uses too.
+/// The default level of zstd, which the kernel uses too.
 const ZSTD_LEVEL: i32 = 3;
-/// Directories searched for a reference module; the first few hold modules in every kernel.
+/// Directories searched for a reference module; in every kernel one of the first few contains modules.
 const MAX_DIRECTORIES: usize = 500;
 
 /// How the modules of a kernel are compressed.
@@ -32,7 +32,7 @@ pub(super) enum Compression {
 impl Compression {
     pub(super) const ALL: [Compression; 4] = [Compression::Plain, Compression::Gzip, Compression::Xz, Compression::Zstd];
 
-    /// The end of a module's file name.
+    /// The suffix of a module's file name.
     pub(super) fn suffix(self) -> &'static str {
         match self {
             Compression::Plain => ".ko",
@@ -47,7 +47,7 @@ impl Compression {
         Compression::ALL.into_iter().find(|c| name.ends_with(c.suffix()))
     }
 
-    /// The bytes as they are written.
+    /// The bytes to write.
     pub(super) fn compress(self, bytes: &[u8]) -> Result<Vec<u8>> {
         match self {
             Compression::Plain => anyhow::Ok(bytes.to_vec()),
@@ -61,7 +61,7 @@ impl Compression {
                 options.dict_size(XZ_DICTIONARY);
                 let mut filters = Filters::new();
                 filters.lzma2(&options);
-                // The kernel knows no other check than this.
+                // The kernel's decoder supports only this check.
                 let stream = Stream::new_stream_encoder(&filters, Check::Crc32)?;
                 let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
                 encoder.write_all(bytes)?;
@@ -73,7 +73,7 @@ impl Compression {
     }
 }
 
-/// A module of the kernel's own, to be taken as an example.
+/// One of the kernel's own modules, used as the reference module.
 pub(super) fn reference(host: &Host, kernel: &KernelRelease) -> Option<PathBuf> {
     let mut todo = vec![host.path(modules_dir(kernel).join("kernel"))];
     for _ in 0..MAX_DIRECTORIES {
@@ -91,7 +91,7 @@ pub(super) fn reference(host: &Host, kernel: &KernelRelease) -> Option<PathBuf> 
     None
 }
 
-/// As the reference module is compressed; without one, as the kernel's configuration says.
+/// The compression of the reference module; without one, what the kernel's configuration says.
 pub(super) fn compression(tree: &BuildTree, reference: Option<&Path>) -> Compression {
     if let Some(compression) = reference.and_then(Compression::of) {
         return compression;
@@ -104,7 +104,7 @@ pub(super) fn compression(tree: &BuildTree, reference: Option<&Path>) -> Compres
     settings.into_iter().find(|(name, _)| tree.is_set(name)).map_or(Compression::Plain, |(_, c)| c)
 }
 
-/// Gives a new file the label of a reference module, where there are labels. A file with the wrong one is not loaded.
+/// Gives a new file the SELinux label of the reference module, if there is one. A file with the wrong label is not loaded.
 pub(super) fn label(file: &File, reference: Option<&Path>) -> Result<()> {
     let Some(value) = reference.and_then(|n| File::open(n).ok()).and_then(sys::label) else { return Ok(()) };
     if sys::label(file).as_ref() == Some(&value) {

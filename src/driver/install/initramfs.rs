@@ -1,5 +1,5 @@
-//! K's initramfs: where it carries the driver, it must carry the one on the disk, since that copy is loaded first. Made anew
-//! beside the old one by the machine's own dracut or initramfs-tools, looked into, renamed.
+//! Keeps K's initramfs up to date. If it contains the driver, it must contain the one on the disk, since that copy is loaded
+//! first. The machine's own dracut or initramfs-tools builds a new one beside the old one; vfguard checks it and renames it.
 
 use crate::boot;
 use crate::driver::rest;
@@ -15,16 +15,17 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How the new one is called until it is complete.
+/// The name of the new one until it is complete.
 const TEMPORARY: &str = ".vfguard-initramfs-";
 /// dracut takes a minute on a slow machine.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// Makes every initramfs of a kernel, as it lies on the disk now, anew that is missing (unless a package manager is at work), cannot be read, or carries one
-/// of these modules otherwise than it lies on the disk. `initrds` are those that the boot entry names. What it returns are those that were made, below the root.
+/// Rebuilds every initramfs of a kernel that is missing (unless a package manager is running), cannot be read, or contains
+/// one of these modules in another version than the one on the disk now. `initrds` are those that the boot entry names.
+/// Returns the ones that were rebuilt, below the root.
 ///
 /// # Errors
-/// When one cannot be made, or what was made does not carry what it should; then the old one is untouched.
+/// When one cannot be rebuilt, or the new one lacks what it must contain; then the old one is unchanged.
 pub fn refresh(
     host: &Host,
     _lock: &WriteLock,
@@ -36,7 +37,8 @@ pub fn refresh(
     let mut made = Vec::new();
     for file in module::initramfs_files(kernel, initrds) {
         let there = host.is_file(&file);
-        // One that is missing is made where it can only be K's: a microcode image is nobody's to make up.
+        // A missing one is built only if its name shows that it is K's: it could be a microcode image, and vfguard never
+        // creates images for other purposes or kernels.
         let missing = !there
             && locks::held(host).is_none()
             && initrds.contains(&file)
@@ -68,7 +70,7 @@ fn remake(host: &Host, target: &Target, file: &Path, modules: &[&str]) -> Result
     let real = host.path(file);
     let dir = real.parent().unwrap_or(Path::new("/"));
     sweep(dir);
-    // A name that no other run has, for a file that the tool makes. It is removed unless it is renamed.
+    // A unique name for the tool's output. The file is removed unless it is renamed.
     let temporary = tempfile::Builder::new()
         .prefix(TEMPORARY)
         .make_in(dir, |_| Ok(()))
@@ -96,7 +98,7 @@ fn remake(host: &Host, target: &Target, file: &Path, modules: &[&str]) -> Result
     boot::flush(host, &real)
 }
 
-/// Whether a new initramfs can take the place of the old one, which carried these modules.
+/// Whether a new initramfs can replace the old one, which contained these modules.
 fn serves(host: &Host, target: &Target, new: &Path, carried: &[&str], modules: &[&str]) -> Result<()> {
     let kernel = &target.release;
     let carries = |m: &str| module::initramfs_carries(host, target, new, m);
@@ -118,7 +120,7 @@ fn serves(host: &Host, target: &Target, new: &Path, carried: &[&str], modules: &
     }
 }
 
-/// Removes what killed runs left in a directory. The caller holds the write lock, so whoever made it is dead.
+/// Removes the leftovers of killed runs in a directory. The caller holds the write lock, so no other run is using them.
 pub(in crate::driver) fn sweep(dir: &Path) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
@@ -127,13 +129,13 @@ pub(in crate::driver) fn sweep(dir: &Path) {
     }
 }
 
-/// The machine's own tool; below another root that root's, and inside of it.
+/// The machine's own tool; with another root, that root's tool, run inside of it.
 fn maker(host: &Host, kernel: &KernelRelease, to: &Path) -> Result<Spec> {
     let kernel: &OsStr = kernel.as_str().as_ref();
     let there = |tool: &str| PATH.split(':').any(|dir| host.is_file(Path::new(dir).join(tool)));
     let dracut: [&OsStr; 4] = ["dracut".as_ref(), "--force".as_ref(), to.as_os_str(), kernel];
     let tools: [&OsStr; 4] = ["mkinitramfs".as_ref(), "-o".as_ref(), to.as_os_str(), kernel];
-    // Debian can have both: its hook says which one makes those of its kernels.
+    // Debian can have both. The installed hook tells which one builds the initramfs of its kernels.
     let words = match (there("dracut"), there("mkinitramfs")) {
         (true, true) if host.is_file("/etc/kernel/postinst.d/initramfs-tools") => tools,
         (true, true | false) => dracut,
@@ -160,7 +162,7 @@ mod tests {
     use crate::kernel::tree::Tree;
 
     #[test]
-    fn a_new_initramfs_in_a_packing_that_is_not_read_names_the_setting_and_not_a_module() {
+    fn an_initramfs_in_an_unknown_compression_names_the_setting_and_not_a_module() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("boot")).unwrap();
         let host = Host::new(dir.path()).unwrap();
@@ -178,14 +180,14 @@ mod tests {
     }
 
     #[test]
-    fn an_initramfs_that_could_not_be_made_is_not_tried_again_at_once_by_whoever_comes_by_itself() {
+    fn an_automatic_run_does_not_retry_a_failed_initramfs_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         let kernel: KernelRelease = "6.1.0-56-amd64".parse().unwrap();
         let lock = WriteLock::take(&host, std::time::Duration::ZERO).unwrap();
         let file = [PathBuf::from(format!("/boot/initramfs-{kernel}.img"))];
         std::fs::create_dir(dir.path().join("boot")).unwrap();
-        // Nothing that could make it: nothing is changed, and it may come with the next package.
+        // No tool can build it. Nothing was changed, so no pause is needed: the next package may bring the tool.
         assert!(refresh(&host, &lock, &Target::load(&host, &kernel), &file, &[]).is_err() && !rest::is_on(&host, &kernel));
         host.write_atomic("/usr/bin/dracut", b"no program", 0o755).unwrap();
         assert!(refresh(&host, &lock, &Target::load(&host, &kernel), &file, &[]).is_err() && rest::is_on(&host, &kernel));

@@ -1,7 +1,7 @@
-//! Puts verified modules where K's modprobe finds them, proves that it does, and takes everything back if it does not.
+//! Puts verified modules where K's modprobe finds them, proves that it does, and undoes everything if it does not.
 //!
-//! `/lib/modules/K/updates/vfguard/NAME.ko[.xz…]`: a temporary in the same directory, fsync, rename; depmod; proof; initramfs.
-//! The former files keep a second name until all of that is done.
+//! `/lib/modules/K/updates/vfguard/NAME.ko[.xz…]`: a temporary file in the same directory, fsync, rename; depmod; proof;
+//! initramfs. The previous files keep a second name until all of that is done.
 
 mod file;
 pub mod initramfs;
@@ -32,27 +32,28 @@ use std::time::Duration;
 
 /// Below K's module directory.
 pub const DIR: &str = "updates/vfguard";
-/// How the second name of a former file ends: depmod takes what ends in `.ko` or a compression's suffix, hidden or not.
+/// The suffix of the second name of a previous file. depmod reads files that end in `.ko` or a compression's suffix, hidden
+/// ones too, so it must be another suffix.
 const FORMER: &str = ".former";
-/// depmod takes 6 s for 4,000 compressed modules; a slow disk is given time.
+/// depmod takes 6 s for 4,000 compressed modules; a slow disk needs more time.
 const DEPMOD_LIMIT: Duration = Duration::from_secs(300);
 
-/// The directory of our modules, below the root.
+/// The directory of vfguard's modules, below the root.
 pub(super) fn dir(kernel: &KernelRelease) -> PathBuf {
     modules_dir(kernel).join(DIR)
 }
 
-/// Our installed file of a module, below the root.
+/// vfguard's installed file of a module, below the root.
 pub fn installed_module(host: &Host, kernel: &KernelRelease, name: &str) -> Option<PathBuf> {
     let dir = dir(kernel);
     Compression::ALL.iter().map(|c| dir.join(format!("{name}{}", c.suffix()))).find(|p| host.is_file(p))
 }
 
-/// Installs modules for a kernel, the driver first, and brings its initramfs up to date. `obsolete` are names of modules that an
-/// earlier build made and this one did not. What it returns are the modules' paths below the root.
+/// Installs modules for a kernel, the driver first, and updates its initramfs. `obsolete` are names of modules that an
+/// earlier build made and this one did not. Returns the modules' paths below the root.
 ///
 /// # Errors
-/// When any step fails; then the previous state is back.
+/// When any step fails; then the previous state is restored.
 pub fn install(
     host: &Host,
     lock: &WriteLock,
@@ -90,12 +91,12 @@ pub fn install(
         depmod(host, kernel)?;
         failpoint::hit("depmod-before-proof");
         for (n, module) in modules.iter().enumerate() {
-            // The others are there for the driver, and claim no device.
+            // Only the first module is the driver. The others support it and claim no device.
             let devices = if n == 0 { devices } else { &[] };
             resolves(host, kernel, module.name(), devices).map_err(|f| advise(f.detail, f.remedy))?;
         }
         let names: Vec<&str> = modules.iter().map(VerifiedModule::name).collect();
-        // What was gathered before is of another disk.
+        // The files on the disk have changed, so load the evidence again.
         initramfs::refresh(host, lock, &Target::load(host, kernel), initrds, &names).map(drop)
     })();
     match done {
@@ -105,7 +106,8 @@ pub fn install(
             change.commit()?;
             Ok(paths)
         }
-        // What is there now may have served another run already; it was verified before it got its name.
+        // If the lock was lost, another run may already use the new files. They were verified before they got their names,
+        // so they stay.
         Err(e) => Err(match lock.still_ours() {
             Ok(()) => {
                 rest::begin(host, kernel);
@@ -116,8 +118,8 @@ pub fn install(
     }
 }
 
-/// What an interrupted run left: temporaries, and second names of files. The files themselves were verified before they got
-/// their names, so nothing is taken back.
+/// Removes what an interrupted run left: temporary files and second names. The modules themselves were verified before they
+/// got their names, so they stay.
 pub(super) fn sweep(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?.flatten() {
         let name = entry.file_name();
@@ -129,7 +131,7 @@ pub(super) fn sweep(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A change under way, with the way back.
+/// A change in progress, with what is needed to undo it.
 struct Change<'a> {
     host: &'a Host,
     kernel: &'a KernelRelease,
@@ -161,7 +163,7 @@ impl Change<'_> {
         self.dir.sync()
     }
 
-    /// Takes a module away that an earlier build made.
+    /// Moves a module out of use that an earlier build made.
     fn withdraw(&mut self, name: &str) -> Result<()> {
         for old in self.keep(name)? {
             files::remove(&self.dir.at(old))?;
@@ -169,7 +171,7 @@ impl Change<'_> {
         self.dir.sync()
     }
 
-    /// Gives the files of a module, packed in whatever way, a second name.
+    /// Gives the files of a module, in any compression, a second name.
     fn keep(&mut self, name: &str) -> Result<Vec<OsString>> {
         let names = Compression::ALL.iter().map(|c| OsString::from(format!("{name}{}", c.suffix())));
         let old: Vec<OsString> = names.filter(|name| self.dir.at(name).symlink_metadata().is_ok()).collect();
@@ -190,7 +192,7 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// The previous state, and the error that made it necessary; what could not be taken back is added to it.
+    /// Restores the previous state. Returns the error that made it necessary; what could not be restored is added to it.
     fn take_back(self, error: anyhow::Error) -> anyhow::Error {
         let undo = || -> Result<()> {
             for path in self.made.iter().filter(|p| !self.former.iter().any(|(_, old)| old == *p)) {
@@ -203,7 +205,7 @@ impl Change<'_> {
             self.dir.sync()?;
             failpoint::hit("restored-before-depmod");
             if self.former.is_empty() {
-                // Ours alone; a file of somebody else keeps it.
+                // Only if it is empty: a file that somebody else put there keeps the directory.
                 let _ = fs::remove_dir(self.dir.shown());
             }
             depmod(self.host, self.kernel)
@@ -215,10 +217,10 @@ impl Change<'_> {
     }
 }
 
-/// Runs depmod for one kernel. Below another root its settings are that root's, never this machine's.
+/// Runs depmod for one kernel. With another root, the settings are that root's, never this machine's.
 pub(super) fn depmod(host: &Host, kernel: &KernelRelease) -> Result<()> {
     let dir = modules_dir(kernel);
-    // depmod follows an absolute link out of the root that is given to it.
+    // depmod follows absolute symbolic links out of the root that is given to it.
     let by_depmod = host.root().join(dir.strip_prefix("/").unwrap_or(&dir));
     if !host.is_live() && fs::canonicalize(&by_depmod).ok() != Some(host.path(&dir)) {
         return Err(advise(
@@ -254,10 +256,10 @@ fn depmod_spec(host: &Host, kernel: &KernelRelease) -> Spec {
     Spec::new("depmod", args, DEPMOD_LIMIT)
 }
 
-/// Proves by what depmod wrote that each device leads to our file of the module.
+/// Proves by the files that depmod wrote that each device resolves to vfguard's file of the module.
 ///
 /// # Errors
-/// The finding that says where it leads instead.
+/// The finding that says where the device resolves instead.
 pub(super) fn resolves(host: &Host, kernel: &KernelRelease, name: &str, devices: &[&Device]) -> Result<(), Finding> {
     let index = Index::load(host, kernel);
     let ours = installed_module(host, kernel, name);

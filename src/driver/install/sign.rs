@@ -1,9 +1,9 @@
-//! Signs a module with the machine's own key, by K's own `scripts/sign-file`: after stripping (which would drop the
-//! signature), outside the sandbox (where the key is not).
+//! Signs a module with the machine's own key, by K's own `scripts/sign-file`: after stripping (which would remove the
+//! signature) and outside of the sandbox (where the key is not).
 //!
-//! So the program runs with our rights, and the key speaks for the machine: both must be such that root alone can have written them. K's
-//! own program is used, and no code of ours, since each kernel knows its own form (EL7's is not PKCS#7). A rehearsal signs nothing: its
-//! headers may have been downloaded a moment ago.
+//! The program runs with vfguard's rights, and the kernel trusts the key, so both must be writable by root only. K's own
+//! program is used and no code of vfguard, since kernels differ in the format (EL7's is not PKCS#7). A rehearsal signs
+//! nothing: its headers may have been downloaded a moment ago.
 
 use crate::config::{Sign, CONFIG};
 use crate::error::{advise, Remedy};
@@ -19,13 +19,13 @@ use std::time::Duration;
 
 /// sign-file takes a moment; a key in hardware takes longer.
 const LIMIT: Duration = Duration::from_secs(60);
-/// The hash that kernels use unless told otherwise.
+/// The hash that kernels use by default.
 const HASH: &str = "sha256";
 
-/// The module with a signature; as it is when no key is configured. `dir` is private to us.
+/// Returns the module with a signature, or unchanged if no key is configured. `dir` is private to vfguard.
 ///
 /// # Errors
-/// When the key or the program is missing or can be changed by others, or signing fails.
+/// When the key or the program is missing or can be changed by other users, or signing fails.
 pub(in crate::driver) fn sign(
     host: &Host,
     config: &Sign,
@@ -59,7 +59,7 @@ pub(in crate::driver) fn sign(
     Ok(signed)
 }
 
-/// Whether root alone can have written the program; it lies in a package's directory, into which some make trees of their own.
+/// Whether only root can have written the program. Some users create their own trees in a package's directory.
 fn may_run(host: &Host, program: &Path) -> Result<()> {
     trust::whole_way(program).map_err(|error| {
         let name = host.name(program);
@@ -70,10 +70,10 @@ fn may_run(host: &Host, program: &Path) -> Result<()> {
     })
 }
 
-/// Looks at the key and its certificate before anything has to be signed; none where none is configured.
+/// Checks the key and its certificate before anything has to be signed; none if no key is configured.
 ///
 /// # Errors
-/// When one cannot be read, or can be written by others.
+/// When one cannot be read, or can be written by other users.
 pub(crate) fn look(host: &Host, config: &Sign) -> Result<Option<Key>> {
     let (Some(key), Some(certificate)) = (&config.key, &config.certificate) else { return Ok(None) };
     trust::open(&host.path(certificate), certificate)?;
@@ -81,10 +81,10 @@ pub(crate) fn look(host: &Host, config: &Sign) -> Result<Option<Key>> {
     Ok(Some(Key { file: key.clone(), by_others: mode & 0o044 != 0 }))
 }
 
-/// A key that can be used.
+/// A usable key.
 pub(crate) struct Key {
-    /// Where it lies, below the root.
+    /// Its path below the root.
     pub file: PathBuf,
-    /// Whether others than its owner can read it.
+    /// Whether users other than its owner can read it.
     pub by_others: bool,
 }

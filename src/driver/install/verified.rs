@@ -1,4 +1,4 @@
-//! What may be installed: modules whose very bytes were verified. The driver room asks the module room here.
+//! Modules that may be installed, because their exact bytes were verified. The driver room's calls into the module room.
 
 use crate::finding::{Code, Fact, Finding};
 use crate::host::devices::pci::Device;
@@ -6,7 +6,7 @@ use crate::host::Host;
 use crate::kernel::KernelRelease;
 use crate::module::{verify, Module, Target};
 
-/// A module whose very bytes were verified for a kernel: only [`verified`] makes one, and nothing changes it.
+/// A module whose exact bytes were verified for a kernel. Only [`verified`] creates one, and nothing changes it.
 #[derive(Debug)]
 pub struct VerifiedModule {
     name: String,
@@ -14,25 +14,25 @@ pub struct VerifiedModule {
 }
 
 impl VerifiedModule {
-    /// Its name, as its file has it.
+    /// The name of its file.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What was verified, and is to be installed.
+    /// The verified bytes, which will be installed.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-/// Modules of one build that were verified together, and what is worth knowing about them.
+/// Modules of one build that were verified together, with findings to report.
 pub(in crate::driver) struct VerifiedSet {
     pub modules: Vec<VerifiedModule>,
     pub findings: Vec<Finding>,
 }
 
-/// Verifies modules that were built for a kernel a moment ago and are to be installed together, by name and bytes. `driver` is the one that has to claim the
-/// devices.
+/// Verifies modules that were just built for a kernel and will be installed together, given by name and bytes. `driver` is
+/// the one that must claim the devices.
 ///
 /// # Errors
 /// All findings, of which at least one refuses.
@@ -57,13 +57,13 @@ pub(in crate::driver) fn verified(
     Ok(VerifiedSet { modules, findings })
 }
 
-/// What was found about a module.
+/// What was found out about a module.
 pub(in crate::driver) struct Checked {
     pub version: Option<String>,
     pub findings: Vec<Finding>,
 }
 
-/// Judges a module that is in place.
+/// Judges an installed module.
 pub(in crate::driver) fn check(target: &Target, bytes: &[u8], devices: &[&Device]) -> Checked {
     match Module::read(bytes) {
         Err(finding) => Checked { version: None, findings: vec![finding] },
@@ -71,8 +71,8 @@ pub(in crate::driver) fn check(target: &Target, bytes: &[u8], devices: &[&Device
     }
 }
 
-/// Judges a module that was built a moment ago. It must carry the release of its kernel even where the kernel would not
-/// insist (equal symbol versions): another one means that another kernel's tree was used.
+/// Judges a module that was just built. Its vermagic must name its kernel, even if the kernel would accept another one (with
+/// equal symbol versions): another one means that another kernel's tree was used.
 fn check_built(target: &Target, bytes: &[u8], devices: &[&Device]) -> Vec<Finding> {
     let mut findings = check(target, bytes, devices).findings;
     let known = findings.iter().any(|f| f.code == Code::VermagicRelease && f.refuses());

@@ -1,4 +1,4 @@
-//! One attempt: one release, or the archive that a person named, up to modules that were verified.
+//! One attempt: one release, or the archive that a person named, up to verified modules.
 
 use super::Run;
 use crate::driver::build::log::Log;
@@ -18,19 +18,19 @@ use anyhow::Result;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// What became of one release.
+/// The result for one release.
 pub(super) enum Tried {
     Verified(Verified),
     Failed(Failed),
 }
 
-/// Why a release does not serve.
+/// Why a release does not work.
 pub(super) struct Failed {
-    /// At least one that refuses.
+    /// At least one of them refuses.
     pub findings: Vec<Finding>,
-    /// Whether another release may do better.
+    /// Whether another release may work.
     pub try_another: bool,
-    /// Whether it would only happen again.
+    /// Whether the same attempt would fail again.
     pub lasts: bool,
 }
 
@@ -40,22 +40,22 @@ impl Failed {
     }
 }
 
-/// What building one release came to.
+/// The result of building one release.
 enum Built {
     /// Modules as make left them, with their version.
     Modules(String, Vec<BuiltModule>),
-    /// None, and why.
+    /// No module, and the reason.
     Not(Failed),
 }
 
-/// Modules that were verified, with their version.
+/// Verified modules, with their version.
 pub(super) struct Verified {
     pub version: String,
     pub set: VerifiedSet,
 }
 
 impl Run<'_> {
-    /// One release, up to modules that were verified.
+    /// Tries one release, up to verified modules.
     pub(super) fn one(&mut self, tree: &BuildTree, release: Option<&Release>, work: &Path) -> Result<Tried> {
         let (host, config, request) = (self.host, self.config, self.request);
         let recipe = request.recipe;
@@ -88,7 +88,8 @@ impl Run<'_> {
         }
     }
 
-    /// From an archive to modules, in a thread of which the build directory may be the only one's.
+    /// From an archive to modules. Runs in a thread of its own, because the build directory may exist only in that thread's
+    /// mount namespace.
     fn build(
         &mut self,
         tree: &BuildTree,
@@ -118,7 +119,7 @@ impl Run<'_> {
             Err(finding) => return Ok(Built::Not(Failed::because(finding, false, false))),
         };
         sandbox.hand_over()?;
-        // An archive that a person named is built as the recipe builds the release that it is.
+        // If the archive that a person named is a release of the recipe, it is built as that release.
         let pinned = || recipe.releases.iter().find(|r| r.sha256 == archive.sha256());
         let release = release.or_else(pinned).or_else(|| recipe.release(source.version()?));
         let version = release.map(|release| release.version.as_str()).or(source.version()).unwrap_or("unknown").to_owned();
@@ -151,7 +152,7 @@ impl Run<'_> {
         })
     }
 
-    /// Nothing was had from any place; what there is to do names the kernel and the release.
+    /// No place had the archive. The remedy names the kernel and the release.
     fn not_fetched(&self, release: &Release, error: &anyhow::Error) -> Finding {
         let (kernel, name) = (self.request.kernel(), &self.request.recipe.name);
         let remedy = crate::error::remedy(error).unwrap_or_default();
@@ -163,7 +164,7 @@ impl Run<'_> {
         Finding::new(Fact::FetchFailed, format!("{error:#}"), remedy)
     }
 
-    /// Signs and verifies: of what is installed later, no byte changes after this.
+    /// Signs and verifies. After this no byte changes of what is installed later.
     fn verify(&mut self, tree: &BuildTree, work: &Path, version: String, built: Vec<BuiltModule>) -> Result<Tried> {
         let (host, request) = (self.host, self.request);
         let private = work.join("sign");
@@ -179,7 +180,7 @@ impl Run<'_> {
         Ok(match verified {
             Ok(set) => Tried::Verified(Verified { version, set }),
             Err(findings) => {
-                // Keys, modprobe.d and modules that it needs are mended without a word to source, tree or compiler.
+                // Keys, modprobe.d and required modules can be fixed without a change of source, tree or compiler.
                 let lasts = findings.iter().any(Finding::is_of_the_build);
                 Tried::Failed(Failed { findings, try_another: true, lasts })
             }

@@ -1,6 +1,6 @@
-//! Cleaning up after killed runs, and after a removed kernel: our modules below its directory, what depmod wrote there on their account, and what was
-//! kept about it. A directory that stays behind in `/lib/modules` looks like an installed kernel to weak-modules, dracut, DKMS
-//! and people.
+//! Cleans up after killed runs and after a removed kernel: vfguard's modules below the kernel's directory, what depmod wrote
+//! there because of them, and the records. If the directory stays in `/lib/modules`, weak-modules, dracut, DKMS and people
+//! take it for an installed kernel.
 
 use crate::driver::install::{self, initramfs};
 use crate::driver::packing::ENDINGS;
@@ -14,7 +14,8 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What depmod writes (depmod(8)); a kernel's package brings modules.order, modules.builtin and modules.builtin.modinfo itself.
+/// The files that depmod writes (depmod(8)). modules.order, modules.builtin and modules.builtin.modinfo come with the
+/// kernel's package.
 const DEPMOD: [&str; 13] = [
     "modules.alias",
     "modules.alias.bin",
@@ -30,10 +31,10 @@ const DEPMOD: [&str; 13] = [
     "modules.weakdep",
     "modules.pcimap",
 ];
-/// Where build logs and records are; the file names hold the kernel's.
+/// Directories of build logs and records; their file names contain the kernel's release.
 const LOGS: &str = "/var/lib/vfguard/log";
 const RECORDS: &str = "/var/lib/vfguard/records";
-/// Where files are written whole or not at all.
+/// Directories in which files are written atomically, so that a killed run may leave temporary files.
 const WRITTEN: [&str; 13] = [
     "/boot",
     "/boot/grub",
@@ -49,14 +50,16 @@ const WRITTEN: [&str; 13] = [
     crate::driver::headers::DIR,
     cache::DIR,
 ];
-/// The gate's drop-ins for systemd's units are in directories of this one.
+/// The directory that contains those of the gate's drop-ins for systemd's units.
 const UNITS: &str = "/run/systemd/system";
 
-/// Archives that no recipe names any more, such as those of releases that an update of vfguard took out: the newest are kept.
+/// How many archives are kept that no recipe names any more, for example because an update of vfguard dropped their release.
+/// The newest are kept.
 const MAX_UNNAMED: usize = 8;
 
-/// Removes what killed runs left (build directories, temporaries of files, second names of former modules) and the oldest of
-/// what would grow without end. The lock is ours, so whoever made them is dead. What cannot be removed is left to the next run.
+/// Removes what killed runs left (build directories, temporary files, second names of previous modules) and the oldest files
+/// where there would be more and more. This run holds the lock, so no other run uses them. What cannot be removed is left to
+/// the next run.
 pub fn sweep(host: &Host, _lock: &WriteLock) {
     for name in host.read_dir(crate::driver::prepare::WORK).unwrap_or_default() {
         let _ = host.dir(crate::driver::prepare::WORK).map(|dir| remove::tree(&dir.at(name)));
@@ -71,7 +74,7 @@ pub fn sweep(host: &Host, _lock: &WriteLock) {
     for kernel in host.read_dir("/lib/modules").unwrap_or_default().iter().filter_map(release) {
         let _ = install::sweep(&host.path(dir(&kernel).join(install::DIR)));
     }
-    // Where a recipe cannot be read, nobody knows which archives it names.
+    // If a recipe cannot be read, it is unknown which archives it names.
     if let Ok(recipes) = crate::driver::recipes(host) {
         let named: BTreeSet<String> =
             recipes.iter().flat_map(|recipe| recipe.releases.iter().map(|r| recipe.archive_name(r))).collect();
@@ -80,7 +83,8 @@ pub fn sweep(host: &Host, _lock: &WriteLock) {
     }
 }
 
-/// Kernels that are gone, but not what we put beside or kept about them. A few directories are read, nothing is started.
+/// Kernels that are removed, but of which vfguard's modules or records still exist. Reads a few directories and starts
+/// nothing.
 pub fn removed(host: &Host) -> Vec<KernelRelease> {
     let running = installed::running(host);
     let ours = host.read_dir("/lib/modules").unwrap_or_default();
@@ -93,7 +97,7 @@ pub fn removed(host: &Host) -> Vec<KernelRelease> {
     found.into_iter().collect()
 }
 
-/// A kernel's release begins with a digit; `hold.json` and the like lie beside the records of kernels.
+/// A kernel release begins with a digit. `hold.json` and others are in the same directory as the records of kernels.
 fn release(name: &OsString) -> Option<KernelRelease> {
     let name = name.to_str()?;
     name.parse().ok().filter(|_| name.starts_with(|c: char| c.is_ascii_digit()))
@@ -107,7 +111,7 @@ fn record(kernel: &KernelRelease) -> PathBuf {
     Path::new(RECORDS).join(format!("{kernel}.json"))
 }
 
-/// Neither an image nor a module of its own, nor headers for it: a package that is half-way in or out has one of them.
+/// No image, no modules other than vfguard's, and no headers. A package that is being installed or removed has one of them.
 fn gone(host: &Host, kernel: &KernelRelease) -> bool {
     let dir = dir(kernel);
     installed::image(host, kernel).is_none()
@@ -117,8 +121,8 @@ fn gone(host: &Host, kernel: &KernelRelease) -> bool {
         && !host.exists(dir.join("build"))
 }
 
-/// Removes what is left of each kernel that [`removed`] names; what somebody else put there stays. Says what was done, a line
-/// each. That something could not be removed is a line too: the rest stays for the next run.
+/// Removes what is left of each kernel that [`removed`] returns; files of others stay. Returns one line for each thing done.
+/// A failure to remove something is a line too; it stays for the next run.
 pub fn clean(host: &Host, _lock: &WriteLock) -> Vec<String> {
     let line = |kernel: &KernelRelease| match clean_one(host, kernel) {
         Ok(()) => format!("{kernel} was removed: its modules, records and logs are cleaned up"),
@@ -136,7 +140,7 @@ fn clean_one(host: &Host, kernel: &KernelRelease) -> Result<()> {
             let updates = host.dir(dir(kernel).join("updates"))?;
             fs::remove_dir_all(updates.at("vfguard")).with_context(|| format!("removing {}", ours.display()))?;
         }
-        // Each only if it is empty by then.
+        // Each directory only if it is empty now.
         let _ = fs::remove_dir(top.join("updates"));
         let _ = fs::remove_dir(top.join("weak-updates"));
         if only_depmods(&top) {
@@ -152,7 +156,7 @@ fn clean_one(host: &Host, kernel: &KernelRelease) -> Result<()> {
         }
     }
     let (prefix, about) = (format!("{kernel}-"), format!("-{kernel}-"));
-    // `6.1.0-` is not the beginning of what belongs to a `6.1.0-56-amd64` that is there.
+    // The logs of an installed `6.1.0-56-amd64` begin with `6.1.0-` too; they stay.
     let others: Vec<String> =
         host.read_dir("/lib/modules").unwrap_or_default().iter().filter_map(release).map(|k| format!("{k}-")).collect();
     let theirs = |name: &str| others.iter().any(|k| k.len() > prefix.len() && name.starts_with(k));
@@ -163,7 +167,7 @@ fn clean_one(host: &Host, kernel: &KernelRelease) -> Result<()> {
     Ok(())
 }
 
-/// Whether nothing is left in a kernel's directory but what depmod writes and the links to headers, which dangle.
+/// Whether a kernel's directory contains only depmod's files and dangling symbolic links to headers.
 fn only_depmods(top: &Path) -> bool {
     let Ok(entries) = fs::read_dir(top) else { return false };
     entries.flatten().all(|entry| {
@@ -174,7 +178,8 @@ fn only_depmods(top: &Path) -> bool {
     })
 }
 
-/// What depmod writes, also as one that was killed leaves it: `modules.dep.PID.MICROSECONDS.SECONDS`, `modules.dep.temp` of older ones.
+/// Whether depmod writes it, also the temporary files of a killed one: `modules.dep.PID.MICROSECONDS.SECONDS`,
+/// `modules.dep.temp` of older versions.
 fn is_depmods(name: &OsString) -> bool {
     let unfinished =
         |rest: &str| rest == ".temp" || (rest.starts_with('.') && rest.bytes().all(|b| b == b'.' || b.is_ascii_digit()));
@@ -202,7 +207,7 @@ mod tests {
         (dir, host)
     }
 
-    /// A file that was last written so many hours ago.
+    /// Writes a file and sets its age to so many hours.
     fn write(host: &Host, path: &str, hours: u64) {
         host.write_atomic(path, b"x", 0o644).unwrap();
         let file = fs::File::options().write(true).open(host.path(path)).unwrap();
@@ -210,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_killed_runs_left_goes_and_what_is_being_written_or_is_somebody_elses_stays() {
+    fn leftovers_of_killed_runs_are_removed_and_files_in_use_or_of_others_stay() {
         let (_dir, host) = host();
         let lock = WriteLock::take(&host, Duration::ZERO).unwrap();
         let dirs = || WRITTEN.into_iter().chain(["/run/systemd/system/reboot.target.d"]);
@@ -240,7 +245,7 @@ mod tests {
         let gone = |n: u64| at(&format!("gone-{n}{}", ENDINGS[n as usize % ENDINGS.len()]));
         (0..30).for_each(|n| write(&host, &gone(n), 100 + n));
         write(&host, &at("a-note"), 2000);
-        // Nobody knows what a recipe that cannot be read names.
+        // The archives of a recipe that cannot be read are unknown.
         host.write_atomic("/etc/vfguard/drivers.d/bad.toml", b"[[[", 0o644).unwrap();
         sweep(&host, &lock);
         assert_eq!(host.read_dir(crate::driver::fetch::SOURCES).unwrap().len(), named.len() + 31);
@@ -252,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_that_can_remove_nothing_stops_nothing() {
+    fn a_sweep_that_cannot_remove_anything_does_not_fail() {
         let (_dir, host) = host();
         let lock = WriteLock::take(&host, Duration::ZERO).unwrap();
         for path in [crate::driver::prepare::WORK, RECORDS, crate::driver::fetch::SOURCES] {
@@ -263,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_tried_for_headers_of_a_kernel_that_is_gone_goes_with_it() {
+    fn records_of_tries_for_headers_are_removed_with_their_kernel() {
         let (_dir, host) = host();
         let lock = WriteLock::take(&host, Duration::ZERO).unwrap();
         write(&host, "/boot/vmlinuz-6.1.0-2", 0);

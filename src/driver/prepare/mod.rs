@@ -1,4 +1,5 @@
-//! From a kernel to an installed, proven module: fetch → unpack → build → sign → verify → install, or a refusal that says why.
+//! From a kernel to an installed and proven module: fetch → unpack → build → sign → verify → install, or a refusal with its
+//! reason.
 
 mod attempt;
 pub mod leftovers;
@@ -31,7 +32,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Where builds are made, below the root; each run has a private directory in it, and what dead runs left is removed.
+/// The directory of builds, below the root. Each run has a private directory in it; those of dead runs are removed.
 pub(super) const WORK: &str = "/var/cache/vfguard/build";
 
 /// What to prepare.
@@ -43,13 +44,13 @@ pub struct Request<'a> {
     pub recipe: &'a Recipe,
     /// The devices that the module must claim.
     pub devices: &'a [&'a Device],
-    /// Build even where a good module is in place.
+    /// Build even if a good module is installed.
     pub rebuild: bool,
     /// This archive instead of the recipe's releases.
     pub source: Option<(PathBuf, Digest)>,
     /// Parallel jobs of make.
     pub jobs: Option<u32>,
-    /// The initial ramdisks that the kernel's boot entry names; none: those of the usual names.
+    /// The initramfs files that the kernel's boot entry names; if empty, those with the usual names.
     pub initrds: &'a [PathBuf],
 }
 
@@ -60,11 +61,11 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Prepares one driver for one kernel. Later releases that the recipe names as fallbacks are tried when the first does not
-/// compile, or compiles to something that does not serve.
+/// Prepares one driver for one kernel. If the first release does not compile, or its module does not work, the later
+/// releases that the recipe names as fallbacks are tried.
 ///
 /// # Errors
-/// A [`PrepareError`] below an [`Advice`], or whatever else went wrong; either is kept in the kernel's record.
+/// A [`PrepareError`] below an [`Advice`], or another error; either is kept in the kernel's record.
 pub fn prepare(
     host: &Host,
     config: &Config,
@@ -87,7 +88,7 @@ pub fn prepare(
     };
     let result = run.all(lock);
     progress.end();
-    // The record may be another run's to write by now.
+    // If the lock was lost, another run may be writing the record.
     lock.still_ours()?;
     let entry = match &result {
         Ok(prepared) if prepared.reused => return result,
@@ -100,7 +101,7 @@ pub fn prepare(
     };
     let sandbox = run.contained.map_or(String::new(), |l| l.to_string());
     let entry = RecordEntry { log: run.log.clone(), sandbox, ..entry };
-    // A record explains; that there is none makes no module bad, and no failure another one.
+    // The record only explains. Failing to write it changes neither a good result nor an error.
     let written = match request.source {
         Some(_) => record::write_beside(host, request.kernel(), request.recipe, entry),
         None => record::write(host, request.kernel(), request.recipe, entry),
@@ -111,7 +112,7 @@ pub fn prepare(
     result
 }
 
-/// The findings that an error carries; else one that is made of it.
+/// The findings that an error contains; else one made from its text.
 fn findings_of(error: &anyhow::Error) -> Vec<Finding> {
     match error.downcast_ref::<PrepareError>() {
         Some(e) => e.findings.clone(),
@@ -122,7 +123,7 @@ fn findings_of(error: &anyhow::Error) -> Vec<Finding> {
     }
 }
 
-/// One run.
+/// The state of one run.
 struct Run<'a> {
     host: &'a Host,
     config: &'a Config,
@@ -136,13 +137,13 @@ struct Run<'a> {
     inputs: Option<String>,
 }
 
-/// The directory of a run, which is removed with whatever a build made of it.
+/// The directory of a run. It is removed with everything that a build left in it.
 pub(super) struct Work(pub(super) PathBuf);
 
 impl Work {
-    /// A private directory for this run.
+    /// Creates a private directory for this run.
     pub(super) fn new(host: &Host) -> Result<Work> {
-        // The build user goes through it where there are no namespaces.
+        // Without namespaces the build user must be able to pass through it.
         let dir = host.make_dirs(WORK, 0o711)?.shown().to_owned();
         let work = tempfile::Builder::new()
             .prefix("run-")
@@ -156,13 +157,13 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        // What stays is swept by the next run.
+        // What cannot be removed now is removed by the next run.
         let _ = remove::tree(&self.0);
     }
 }
 
 impl Run<'_> {
-    /// Each release that may serve, until one does.
+    /// Tries each candidate release until one works.
     fn all(&mut self, lock: &WriteLock) -> Result<Prepared> {
         let (host, request) = (self.host, self.request);
         let kernel = request.kernel();
@@ -222,7 +223,8 @@ impl Run<'_> {
                 ),
             ));
         }
-        // Every release was tried and none fits, for reasons that are in the digest: until something changes, another attempt would only take the same time.
+        // Every release was tried and failed for reasons that the digest of inputs covers. Until one of them changes,
+        // another attempt would only take time.
         if request.source.is_none() && all_last {
             self.inputs = Some(record::inputs(host, request.recipe, tree, request.devices));
         }
@@ -239,7 +241,7 @@ impl Run<'_> {
         })
     }
 
-    /// Our module that is in place, if nothing is wrong with it.
+    /// vfguard's installed module, if nothing is wrong with it.
     fn reuse(&mut self, lock: &WriteLock) -> Result<Option<Prepared>> {
         let (host, request) = (self.host, self.request);
         let (kernel, recipe) = (request.kernel(), request.recipe);
@@ -285,7 +287,7 @@ impl Run<'_> {
             })
         };
         if !resolves() {
-            // A run that died between rename and depmod left this.
+            // A run that was killed between rename and depmod leaves this state.
             install::depmod(host, kernel)?;
             now = Target::load(host, kernel);
             if !resolves() {
@@ -308,7 +310,7 @@ impl Run<'_> {
         failpoint::hit("verified-before-install");
         let recipe = self.request.recipe;
         let is_made = |name: &String| set.modules.iter().any(|module| module.name() == name);
-        // Another driver of the same vendor may have brought it.
+        // Another driver of the same vendor may have installed it.
         let others = super::recipes(self.host).unwrap_or_default();
         let is_others =
             |name: &String| others.iter().any(|r| r.name != recipe.name && r.all_modules().any(|own| own == name));
@@ -318,7 +320,7 @@ impl Run<'_> {
             self.stage("install", || install::install(self.host, lock, tree, &set.modules, &obsolete, devices, initrds));
         let modules = self.timed(installed)?;
         let mut findings = set.findings;
-        // Said, so that nobody wonders why it is not the first choice.
+        // Reported to explain why the first choice was not used.
         findings.extend(failures.into_iter().map(Finding::into_info));
         Ok(Prepared {
             version,

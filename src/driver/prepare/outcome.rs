@@ -1,4 +1,4 @@
-//! What a preparation comes to: a module that is in place, or the reasons why none is.
+//! The result of a preparation: an installed module, or the reasons why there is none.
 
 use crate::driver::sandbox::Containment;
 use crate::driver::{Digest, Recipe};
@@ -8,29 +8,29 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A module that is in place and proven.
+/// An installed and proven module.
 #[derive(Debug)]
 pub struct Prepared {
     /// The release.
     pub version: String,
-    /// The archive that it was built of, by its digest and where it came from; none where nothing was built.
+    /// The archive that it was built from: digest and where it came from; none if nothing was built.
     pub archive: Option<(Digest, String)>,
     /// The modules' files, below the root.
     pub modules: Vec<PathBuf>,
-    /// What is worth knowing.
+    /// Findings to report.
     pub findings: Vec<Finding>,
     /// How long each stage took.
     pub stages: Vec<(&'static str, Duration)>,
-    /// The log of the build, below the root.
+    /// The build log, below the root.
     pub log: Option<PathBuf>,
-    /// How the build was contained; none when there was none.
+    /// How the build was contained; none if nothing was built.
     pub sandbox: Option<Containment>,
-    /// Whether it was in place already.
+    /// Whether it was installed already.
     pub reused: bool,
 }
 
 impl Prepared {
-    /// For people: one line, with `verbose` also stages, findings and the log.
+    /// The result for people: one line; with `verbose` also stages, findings and the log.
     pub fn summary(&self, kernel: &KernelRelease, recipe: &Recipe, verbose: bool) -> Vec<String> {
         let what = if self.reused { "was in place and is good" } else { "built, verified and installed" };
         let mut lines = vec![format!("{kernel}: {} {} {what}", recipe.name, self.version)];

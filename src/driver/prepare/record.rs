@@ -1,5 +1,5 @@
-//! What the last preparation of a kernel came to: `/var/lib/vfguard/records/K.json`. Records explain; they never absolve: a
-//! verdict is computed from the modules on disk, and what is read here only says why there is none.
+//! The result of a kernel's last preparation: `/var/lib/vfguard/records/K.json`. Old results never make a kernel safe: a
+//! verdict is computed from the modules on disk, and the record only says why there is none.
 
 use crate::driver::digest::Hasher;
 use crate::driver::Recipe;
@@ -35,13 +35,13 @@ pub(super) struct RecordEntry {
     pub time: String,
     /// The release that was installed; none after a failure.
     pub version: Option<String>,
-    /// Why it failed, or what is worth knowing.
+    /// Why it failed, or other findings to report.
     pub findings: Vec<Finding>,
-    /// What the outcome depends on; only for a failure that would repeat itself.
+    /// A digest of what the result depends on; only for a failure that would happen again.
     pub inputs: Option<String>,
-    /// A digest of the recipe that was followed.
+    /// A digest of the recipe that was used.
     pub recipe: String,
-    /// The build's log, below the root.
+    /// The build log, below the root.
     pub log: Option<PathBuf>,
     /// How the build was contained.
     pub sandbox: String,
@@ -51,12 +51,12 @@ fn path(kernel: &KernelRelease) -> PathBuf {
     Path::new(DIR).join(format!("{kernel}.json"))
 }
 
-/// A record that cannot be read says nothing.
+/// A record that cannot be read counts as empty.
 fn read(host: &Host, kernel: &KernelRelease) -> Record {
     host.read(path(kernel)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
-/// Keeps what a preparation came to.
+/// Writes the result of a preparation.
 ///
 /// # Errors
 /// Those of writing.
@@ -69,8 +69,8 @@ pub(super) fn write(host: &Host, kernel: &KernelRelease, recipe: &Recipe, mut en
     host.write_atomic(path(kernel), &serde_json::to_vec_pretty(&record)?, 0o644)
 }
 
-/// Keeps what a preparation from an archive came to that a person named. That it failed says nothing of the recipe's releases: what is
-/// known of these stays.
+/// Writes the result of a preparation from an archive that a person named. Its failure says nothing about the recipe's
+/// releases, so what is known about those stays.
 ///
 /// # Errors
 /// Those of writing.
@@ -83,8 +83,8 @@ pub(super) fn write_beside(host: &Host, kernel: &KernelRelease, recipe: &Recipe,
     write(host, kernel, recipe, known.unwrap_or(entry))
 }
 
-/// Why the last preparation of a kernel failed; empty when it did not. What was found with another recipe than today's is not told:
-/// the recipe may have been changed because of it.
+/// Why the last preparation of a kernel failed; empty if it did not fail. Findings with an older recipe are left out: the
+/// recipe may have been changed because of them.
 pub fn last_failure(host: &Host, kernel: &KernelRelease, recipes: &[Rc<Recipe>]) -> Vec<Finding> {
     let same = |name: &str, entry: &RecordEntry| recipes.iter().any(|r| r.name == name && digest_of(r) == entry.recipe);
     let failures = read(host, kernel).drivers.into_iter().filter(|(name, e)| e.version.is_none() && same(name, e));
@@ -97,8 +97,9 @@ fn digest_of(recipe: &Recipe) -> String {
     hasher.finish().to_string()
 }
 
-/// Whether preparing would only fail as it did the last time: nothing that a build depends on has changed since. A failure
-/// that could pass by itself (network, disk, memory, headers) is never remembered so, and only rests where it would start itself again.
+/// Whether preparing would fail again as it did the last time, because nothing that a build depends on has changed. A
+/// failure that can go away by itself (network, disk, memory, headers) is not remembered this way; it only pauses automatic
+/// runs where it would trigger them itself.
 pub fn would_fail_again(tree: &Tree, recipe: &Recipe, devices: &[Device]) -> bool {
     let (host, kernel) = (tree.host, tree.release);
     if crate::driver::rest::is_on(host, kernel) {
@@ -115,8 +116,8 @@ pub fn would_fail_again(tree: &Tree, recipe: &Recipe, devices: &[Device]) -> boo
     }
 }
 
-/// A digest of what decides how a build ends: the recipe with its pins, K's tree, symbol tables from elsewhere, the compiler, and the
-/// devices that the module must claim.
+/// A digest of everything that decides how a build ends: the recipe with its pins, K's tree, extra symbol tables, the
+/// compiler, and the devices that the module must claim.
 pub(super) fn inputs(host: &Host, recipe: &Recipe, tree: &BuildTree, devices: &[&Device]) -> String {
     let mut hasher = Hasher::default();
     hasher.update(digest_of(recipe).as_bytes());

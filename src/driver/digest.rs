@@ -66,7 +66,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Why a string is no SHA-256.
+/// The error for a string that is not a SHA-256.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NotADigest;
 

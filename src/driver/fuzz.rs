@@ -1,6 +1,6 @@
-//! What a person or a stranger hands to vfguard, with bytes that nobody meant: recipes, settings, arguments, archives. A panic, a
-//! run without end or a file outside its directory is a failure. Bounded here; tests/fuzz has a target of the same name for each
-//! (cargo-fuzz) with a corpus that is run again here.
+//! Feeds arbitrary bytes to what reads input from outside: recipes, settings, arguments, archives. A panic, an endless run
+//! or a file outside its directory is a failure. The runs here are short; tests/fuzz has a cargo-fuzz target of the same
+//! name for each, and its corpus is run here as well.
 
 use super::recipe::{Filling, Numbers};
 use super::unpack::{unpack_within, Limits};
@@ -11,14 +11,14 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// What takes any bytes.
+/// A function that accepts any bytes.
 pub type Parser = fn(&[u8]);
 
-/// Each by the name of its target.
+/// Each parser by the name of its target.
 pub const ALL: [(&str, Parser); 4] =
     [("recipe", recipe), ("config", config), ("arguments", arguments), ("archive", archive)];
 
-/// A recipe; one that is taken is asked for all that a build asks.
+/// A recipe. If it is valid, everything that a build reads from it is read.
 pub fn recipe(bytes: &[u8]) {
     let Ok(recipe) = Recipe::parse(&String::from_utf8_lossy(bytes), Path::new("/x")) else { return };
     let Ok(kernel) = "2.6.32-431.20.3.el6.x86_64".parse() else { return };
@@ -33,7 +33,7 @@ pub fn recipe(bytes: &[u8]) {
     recipe.module();
 }
 
-/// A file of settings.
+/// A configuration file.
 pub fn config(bytes: &[u8]) {
     let Ok(dir) = tempfile::tempdir() else { return };
     let file = dir.path().join("config.toml");
@@ -42,14 +42,15 @@ pub fn config(bytes: &[u8]) {
     }
 }
 
-/// A command line, a line each.
+/// A command line with one argument per line.
 pub fn arguments(bytes: &[u8]) {
     use std::os::unix::ffi::OsStrExt;
     let args = bytes.split(|&b| b == b'\n').map(std::ffi::OsStr::from_bytes);
     let _ = crate::cli::command().try_get_matches_from(std::iter::once("vfguard".as_ref()).chain(args));
 }
 
-/// A tar as it is, and packed here so that its bytes are met and not a packing's checksums.
+/// A tar, both as it is and compressed here, so that changed bytes reach the tar reader instead of failing a compression's
+/// checksum.
 pub fn archive(bytes: &[u8]) {
     for content in packed(bytes).into_iter().flatten() {
         let Ok(dir) = tempfile::tempdir() else { return };
@@ -66,14 +67,14 @@ pub fn archive(bytes: &[u8]) {
     }
 }
 
-/// The bytes in each packing that is read.
+/// The bytes in each compression that vfguard reads.
 fn packed(bytes: &[u8]) -> [io::Result<Vec<u8>>; 3] {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 0);
     [gzip.write_all(bytes).and_then(|()| gzip.finish()), xz.write_all(bytes).and_then(|()| xz.finish()), Ok(bytes.to_vec())]
 }
 
-/// A recipe that the seed of `archive` is a source of.
+/// A recipe for the source in the seed of `archive`.
 const RECIPE: &str = "name = 'demo'\ndevices = ['pci:v00001234d0000D0F0sv*sd*bc*sc*i*']\n[[releases]]\nversion = '1.0'\n\
     urls = ['https://x/a.tar.gz']\nsha256 = '861eb54a9fdd1dceaf72a5651127e86bbf38cbf2e5433b3e5493992ff6a1f9f2'\n";
 
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seeds_are_what_they_should_be_so_that_changes_of_them_go_deep() {
+    fn the_seeds_are_valid_so_that_changed_seeds_reach_deep_code() {
         for text in seeds("recipe") {
             assert!(Recipe::parse(std::str::from_utf8(&text).unwrap(), Path::new("/x")).is_ok());
         }
@@ -127,7 +128,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(400))]
 
         #[test]
-        fn no_bytes_make_one_panic(which in 0..ALL.len(), noise in proptest::collection::vec(any::<u8>(), 0..600)) {
+        fn no_bytes_make_a_parser_panic(which in 0..ALL.len(), noise in proptest::collection::vec(any::<u8>(), 0..600)) {
             ALL[which].1(&noise);
         }
 

@@ -1,5 +1,5 @@
-//! The headers of a kernel that came without them, installed by the machine's own package manager: never inside a transaction,
-//! bounded in time and tries, and every outcome is seen on the disk.
+//! Installs missing headers of a kernel with the machine's own package manager: never inside a transaction, with bounds on
+//! time and tries. Whether it worked is checked on the disk.
 
 use super::build;
 use crate::error::{advise, Remedy};
@@ -14,26 +14,26 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What became of earlier tries, a file for each kernel.
+/// Records of earlier tries, one file per kernel.
 pub(super) const DIR: &str = "/var/lib/vfguard/records/headers";
 /// Where the package manager's output goes.
 const LOGS: &str = "/var/lib/vfguard/log";
-/// Tries before it is left alone for [`REST`].
+/// Tries before a pause of [`REST`].
 const TRIES: u32 = 3;
-/// A mirror may have it tomorrow.
+/// After this a mirror may have the package.
 const REST: Duration = Duration::from_secs(24 * 3600);
-/// Between two tries: another transaction, a mirror that is being updated.
+/// Pause between two tries: another transaction may run, or a mirror may be in the middle of an update.
 const PAUSE: Duration = Duration::from_secs(60);
-/// How long a package manager at work is waited for; `yum update` of a whole machine takes its time.
+/// How long to wait for a running package manager; `yum update` of a whole machine takes long.
 const PATIENCE: Duration = Duration::from_secs(2 * 3600);
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Record {
     tries: u32,
-    /// In unix seconds.
+    /// Time of the last try, in unix seconds.
     last: i64,
-    /// The repositories were asked and have none.
+    /// The repositories were asked and do not have the package.
     absent: bool,
     said: String,
 }
@@ -46,17 +46,17 @@ fn read(host: &Host, kernel: &KernelRelease) -> Record {
     host.read(path(kernel)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
-/// Whether a kernel has no headers of its own on the disk.
+/// Whether the headers of a kernel are missing.
 pub fn missing(host: &Host, kernel: &KernelRelease) -> bool {
     lacks(&Tree::of(host, kernel))
 }
 
-/// The same for a tree that somebody else may have asked for.
+/// The same for a tree that may have been loaded already.
 pub fn lacks(tree: &Tree) -> bool {
     tree.get().is_err_and(|finding| finding.code == Code::HeadersMissing)
 }
 
-/// Whether installing them is worth a try now.
+/// Whether it makes sense to try to install them now.
 pub fn worth_a_try(host: &Host, kernel: &KernelRelease) -> bool {
     let record = read(host, kernel);
     let now = jiff::Timestamp::now().as_second();
@@ -64,7 +64,7 @@ pub fn worth_a_try(host: &Host, kernel: &KernelRelease) -> bool {
     missing(host, kernel) && (rested || (record.tries < TRIES && !record.absent))
 }
 
-/// Why they could not be installed, while they are missing: what to do when no repository has them any more.
+/// Why the headers could not be installed, as long as they are missing; with what to do if no repository has them any more.
 pub fn last_failure(host: &Host, kernel: &KernelRelease) -> Option<Finding> {
     let record = read(host, kernel);
     if record.tries == 0 || !missing(host, kernel) {
@@ -83,11 +83,11 @@ pub fn last_failure(host: &Host, kernel: &KernelRelease) -> Option<Finding> {
     Some(Finding::new(Fact::HeadersMissing, detail, remedy))
 }
 
-/// Installs the headers of a kernel, waiting for whatever package manager is at work. Not for callers inside a transaction:
-/// that would be waiting for oneself.
+/// Installs the headers of a kernel. Waits while a package manager is running, so callers inside a transaction must not use
+/// it: they would wait for themselves.
 ///
 /// # Errors
-/// When they are not there after the last try; kept for [`last_failure`].
+/// When the headers are still missing after the last try. The reason is kept for [`last_failure`].
 pub fn install(host: &Host, kernel: &KernelRelease, progress: &dyn Progress) -> Result<()> {
     let packages = Packages::here()?;
     let mut before = read(host, kernel);
@@ -101,7 +101,7 @@ pub fn install(host: &Host, kernel: &KernelRelease, progress: &dyn Progress) -> 
         progress.note(&format!("{kernel}: installing its headers"));
         let tried = one_try(host, packages, kernel);
         if !missing(host, kernel) {
-            // What it says counts only while they are missing.
+            // The record matters only while headers are missing.
             let _ = host.remove(path(kernel));
             progress.note(&format!("{kernel}: its headers are installed"));
             return Ok(());
@@ -128,16 +128,16 @@ pub fn install(host: &Host, kernel: &KernelRelease, progress: &dyn Progress) -> 
     }
 }
 
-/// What the package manager printed at last; its exit code tells less than the disk.
+/// One installation. Returns what the package manager printed last; its exit code says less than the disk.
 fn one_try(host: &Host, packages: Packages, kernel: &KernelRelease) -> Result<String> {
     if let Some(refresh) = packages.refresh() {
-        // Without a mirror there may still be lists, and a package in the cache: whether it matters, the installation shows.
+        // If the refresh fails, there may still be older lists and a cached package, so only the installation counts.
         let _ = command::run(&refresh);
     }
     let mut spec = packages.install_headers(kernel);
     let dir = host.path(LOGS);
     let log = dir.join(format!("{kernel}-headers.log"));
-    // Without one, the end of what is printed is all that is kept.
+    // Without a log file only the end of the output is kept.
     if files::create_dirs(&dir, 0o750).is_ok() && files::remove(&log).is_ok() {
         build::log::prune(&dir);
         spec.log = Some(log);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn tries_are_counted_and_end_and_a_day_later_there_is_another() {
+    fn tries_are_limited_and_start_again_a_day_later() {
         let now = jiff::Timestamp::now().as_second();
         for (tries, absent, age, worth) in [
             (0, false, 0, true),
@@ -177,7 +177,7 @@ mod tests {
             (3, false, 60, false),
             (1, true, 60, false),
             (3, true, 90_000, true),
-            // The clock was set back: by what is known, it is another day.
+            // The clock was set back: count it as another day.
             (3, true, -90_000, true),
         ] {
             let (_dir, host, kernel) = host_with(&Record { tries, absent, last: now - age, said: "x".into() });
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_no_repository_has_are_said_with_what_to_do() {
+    fn headers_that_no_repository_has_are_reported_with_a_remedy() {
         let (_dir, host, kernel) = host_with(&Record { tries: 1, absent: true, last: 0, said: "No match".into() });
         let finding = last_failure(&host, &kernel).unwrap();
         assert!(finding.detail.contains("no repository offers"), "{finding:?}");
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_is_the_line_that_says_error() {
+    fn the_error_shown_is_the_line_that_says_error() {
         assert_eq!(last_line("a\nError: Unable to find a match\nNothing to do\n\n"), "Error: Unable to find a match");
         assert_eq!(last_line("one\ntwo\n\n"), "two");
         assert_eq!(last_line(""), "it printed nothing");

@@ -1,5 +1,5 @@
-//! Makes a module for a kernel: recipe, fetch, unpack, build, sign, install. Each step takes what only the step before can make:
-//! [`Recipe`] → [`VerifiedArchive`] → [`SourceTree`] → built module → installed module.
+//! Builds a module for a kernel: recipe, fetch, unpack, build, sign, install. Each step takes a type that only the step
+//! before can create: [`Recipe`] → [`VerifiedArchive`] → [`SourceTree`] → built module → installed module.
 
 mod build;
 pub mod digest;

@@ -1,37 +1,38 @@
-//! How an archive is packed, told by its first bytes and not by its name; what is not read here is named, with what packs it again.
+//! How an archive is compressed, detected by its first bytes and not by its name. An unsupported format is named, with a
+//! command that converts it.
 //!
 //! gzip: RFC 1952. xz: the .xz file format 1.2. tar: POSIX ustar, and before it v7, which has a checksum and no magic.
 
-/// How the names of archives end that are read; the first is the usual one.
+/// Suffixes of archives that are supported; the first is the usual one.
 pub(super) const ENDINGS: [&str; 3] = [".tar.gz", ".tar.xz", ".tar"];
-/// As many first bytes tell it: tar's first header.
+/// The number of first bytes that are needed: the first header of a tar.
 pub(super) const HEAD: usize = 512;
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const XZ: &[u8] = &[0xfd, b'7', b'z', b'X', b'Z', 0];
-/// Where a header's checksum is, in octal; it is summed up with spaces in this place.
+/// Where a header's checksum is, in octal. It is computed with spaces in its own place.
 const CHECKSUM: std::ops::Range<usize> = 148..156;
-/// Where ustar and GNU's format have their magic.
+/// Where ustar and GNU's format have their magic bytes.
 const USTAR: std::ops::Range<usize> = 257..262;
 
-/// How an archive is packed that is read here.
+/// The supported formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Packing {
     Gzip,
     Xz,
-    /// Not at all.
+    /// An uncompressed tar.
     Tar,
 }
 
-/// What is not read here: what it is, after "it is"…
+/// An unsupported format: its description, after "it is"…
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unread {
     pub(super) what: &'static str,
-    /// …and what makes `NEW.tar.gz` of `FILE`, where something does.
+    /// …and the command that makes `NEW.tar.gz` of `FILE`, if there is one.
     pub(super) again: Option<&'static str>,
 }
 
-/// What is not read, by how it begins.
+/// Unsupported formats by their first bytes.
 const UNREAD: [(&[u8], Unread); 6] = [
     (b"BZh", repacked("packed with bzip2", "bzip2 -dc FILE | gzip >NEW.tar.gz")),
     (&[0x28, 0xb5, 0x2f, 0xfd], repacked("packed with zstd", "zstd -dc FILE | gzip >NEW.tar.gz")),
@@ -50,7 +51,7 @@ const fn repacked(what: &'static str, again: &'static str) -> Unread {
 }
 
 impl Packing {
-    /// By the first [`HEAD`] bytes, or as many as there are.
+    /// Detects the format by the first [`HEAD`] bytes, or fewer in a shorter file.
     pub(super) fn of(head: &[u8]) -> Result<Packing, Unread> {
         match () {
             () if head.starts_with(GZIP) => Ok(Packing::Gzip),
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tar_of_before_ustar_is_told_by_its_checksum_alone() {
+    fn a_tar_older_than_ustar_is_recognised_by_its_checksum_alone() {
         let mut header = [0; HEAD];
         header[..4].copy_from_slice(b"BZh9");
         header[124..136].copy_from_slice(b"00000000000\0");
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_told_however_it_is_written() {
+    fn a_web_page_is_recognised_in_upper_and_lower_case() {
         for page in ["<!DOCTYPE html>", "<!doctype HTML>", "\u{feff}\r\n  <HTML lang=en>", "<html>"] {
             assert_eq!(Packing::of(page.as_bytes()), Err(PAGE), "{page}");
         }

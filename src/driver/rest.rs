@@ -1,35 +1,36 @@
-//! A rest after a change that failed and was undone.
+//! A pause after a change that failed and was undone.
 //!
-//! Making an initramfs, and installing a module with its depmod, change what the watch looks at, undone or not; so the watch starts the
-//! worker again, which would try again at once and without end. Whoever comes by itself leaves such a kernel alone for a while; a person
-//! who asks (`vfguard reconcile`, `vfguard prepare`) does not wait. What fails before it has changed anything needs no rest.
+//! Building an initramfs, and installing a module with depmod, touch files that the systemd path unit watches, even if they
+//! are undone. So it starts the worker again, which would retry at once and without end. Automatic runs therefore leave such
+//! a kernel alone for a while. A person who runs `vfguard reconcile` or `vfguard prepare` does not wait. A failure before
+//! any change needs no pause.
 
 use crate::host::Host;
 use crate::kernel::KernelRelease;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A full /boot is made room in, and the timer looks once an hour.
+/// Enough time to free space in a full /boot; the timer runs once an hour.
 const REST: Duration = Duration::from_secs(30 * 60);
-/// Where the files are whose age says how long ago it was, below the root.
+/// The directory of files, one per kernel, whose age is the time since the failure. Below the root.
 const DIR: &str = "/run/vfguard/rests";
 
 fn path(kernel: &KernelRelease) -> PathBuf {
     Path::new(DIR).join(kernel.as_str())
 }
 
-/// A change for a kernel has failed now. Where that cannot be written down (a full /run), there is no rest.
+/// Starts the pause: a change for this kernel has just failed. If that cannot be written (/run is full), there is no pause.
 pub(in crate::driver) fn begin(host: &Host, kernel: &KernelRelease) {
     let _ = host.write_atomic(path(kernel), b"", 0o644);
 }
 
-/// Whether a kernel is left alone now. A clock that was set back ends the rest.
+/// Whether a kernel is left alone now. A clock that was set back ends the pause.
 pub fn is_on(host: &Host, kernel: &KernelRelease) -> bool {
     let age = host.metadata(path(kernel)).and_then(|m| m.modified()).map(|t| t.elapsed());
     age.is_ok_and(|age| age.is_ok_and(|age| age < REST))
 }
 
-/// Ends the rest of each kernel: a person asks.
+/// Ends all pauses, because a person asked for a run.
 pub fn end(host: &Host) {
     for name in host.read_dir(DIR).unwrap_or_default() {
         let _ = host.remove(Path::new(DIR).join(name));
@@ -43,7 +44,7 @@ mod tests {
     use std::time::SystemTime;
 
     #[test]
-    fn a_rest_is_one_kernels_and_ends_by_itself_or_when_a_person_asks() {
+    fn a_pause_is_for_one_kernel_and_ends_by_itself_or_when_a_person_asks() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         let [one, other] = ["6.1.0-56-amd64", "6.1.0-57-amd64"].map(|k| k.parse::<KernelRelease>().unwrap());

@@ -1,4 +1,5 @@
-//! A gate that a person closed with a reason (a change freeze): it stays closed, across boots too, until a person opens it.
+//! The gate closed by a person with a reason (a change freeze): it stays closed, also across reboots, until a person opens
+//! it.
 
 use super::{record, Reason};
 use crate::audit;
@@ -12,7 +13,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Where it is, below the root.
+/// The file of the order, below the root.
 const FILE: &str = "/var/lib/vfguard/closed-by-hand.json";
 /// How its line among the gate's reasons begins.
 const SUMMARY: &str = "closed by hand by";
@@ -32,17 +33,17 @@ pub struct ByHand {
 }
 
 impl ByHand {
-    /// A closing by this process, now.
+    /// An order by this process, from now on.
     ///
     /// # Errors
-    /// Without a reason.
+    /// When the reason is missing.
     pub fn new(host: &Host, reason: &str) -> Result<ByHand> {
         let usage = |message: &str| advise_exit(Exit::Usage, message, "say why in a line: vfguard gate close --reason TEXT");
         let reason = audit::reason(reason).map_err(|why| usage(&why))?;
         Ok(ByHand { reason, since: audit::now(), who: Who::current(host) })
     }
 
-    /// As one of the gate's reasons.
+    /// The order as one of the gate's reasons.
     pub fn reason(&self) -> Reason {
         let who = self.who.told();
         let summary = format!("{SUMMARY} {who} since {}: {}", audit::stamp(self.since), self.reason);
@@ -55,8 +56,8 @@ pub(super) fn is_order(reason: &Reason) -> bool {
     reason.kernel.is_none() && reason.summary.starts_with(SUMMARY)
 }
 
-/// What keeps the gate closed, if a person closed it. A record that cannot be read, or that others could have written, counts as one;
-/// but an ordinary user, who may not look, sees none.
+/// The order that keeps the gate closed, if there is one. A record that is unreadable, or that others could have written,
+/// counts as an order. An ordinary user, who may not read it, gets none.
 pub fn by_hand(host: &Host) -> Option<ByHand> {
     let since = match host.path_of_link(FILE).symlink_metadata() {
         Ok(meta) => meta.mtime(),
@@ -73,13 +74,13 @@ pub fn by_hand(host: &Host) -> Option<ByHand> {
     }))
 }
 
-/// The order as one of the gate's reasons, also for an ordinary user: the gate's own record says it.
+/// The order as one of the gate's reasons. An ordinary user gets it from the gate's own record.
 pub fn order(host: &Host) -> Option<Reason> {
     by_hand(host).map(|order| order.reason()).or_else(|| record(host)?.reasons.into_iter().find(is_order))
 }
 
-/// These reasons, after a person's order: the one among them, else the one for which the gate is closed already. That is looked up in /run:
-/// who refuses does not wait for the disk on which the order itself is kept.
+/// These reasons, preceded by a person's order: the order among them, else the one for which the gate is already closed. It
+/// is read from /run, so that closing does not wait for the disk that the order itself is on.
 pub(super) fn with(host: &Host, reasons: &[Reason]) -> Vec<Reason> {
     let known = || record(host)?.reasons.into_iter().find(is_order);
     let order = reasons.iter().find(|r| is_order(r)).cloned().or_else(known);
@@ -90,7 +91,7 @@ pub(super) fn store(host: &Host, order: &ByHand) -> Result<()> {
     host.write_atomic(FILE, &serde_json::to_vec_pretty(order)?, 0o644)
 }
 
-/// Ends the order. Where there is none, nothing is asked of a file system that may be read-only.
+/// Ends the order. If there is none, nothing is written, because the file system may be read-only.
 ///
 /// # Errors
 /// When it cannot be removed.
@@ -106,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_order_stands_first_once_and_a_record_of_it_that_cannot_be_read_counts() {
+    fn an_order_is_listed_first_and_once_and_an_unreadable_record_of_it_counts() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         let other = Reason { kernel: None, summary: "x".into(), remedy: "y".into() };

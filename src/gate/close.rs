@@ -1,4 +1,5 @@
-//! Closing the gate: the record first, then the files that refuse, then the question whether they do; and telling people.
+//! Closes the gate: first the record, then the files that refuse, then the check that they do. After that people are
+//! informed.
 
 use super::by_hand::{self, ByHand};
 use super::lock::Lock;
@@ -17,41 +18,41 @@ use crate::kernel::KernelRelease;
 use crate::text::Text;
 use anyhow::Result;
 
-/// What closing came to.
+/// The result of closing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closed {
-    /// Closed; overridden, where an override or a pass covers all the kernels of the reasons; open, while vfguard is being removed.
+    /// Closed; overridden, if an override or a pass covers all kernels of the reasons; open, while vfguard is being removed.
     pub state: State,
-    /// Whether it was not closed before, or for other reasons.
+    /// Whether it was open before, or closed for other reasons.
     pub changed: bool,
-    /// Whether this raised the generation, by one: whoever judged before it does not open.
+    /// Whether this raised the generation by one. Runs that judged before do not open the gate then.
     pub bumped: bool,
-    /// A shutdown that is scheduled and will be refused, as a line for people.
+    /// A scheduled shutdown that will be refused, as a line for people.
     pub scheduled: Option<String>,
 }
 
-/// Closes the gate for these reasons, unless an override or a pass covers them or vfguard is being removed; then makes sure that it is
-/// closed. Quick where it was closed for the same reasons.
+/// Closes the gate for these reasons, unless an override or a pass covers them or vfguard is being removed; then checks that
+/// it is closed. Fast if it was already closed for the same reasons.
 ///
 /// # Errors
-/// When it is not seen closed afterwards; whatever refuses by then stays.
+/// When systemd does not confirm that it is closed; what was written stays in place.
 pub fn close(host: &Host, settings: &Settings, reasons: &[Reason]) -> Result<Closed> {
     let lock = Lock::take_to_close(host)?;
     close_unless_let_through(host, settings, reasons, lock)
 }
 
-/// Closes the gate where a person closed it, who has not opened it since; and says why, whatever it was closed for beside that.
+/// Closes the gate again if a person closed it and has not opened it since. Other reasons for which it is closed are kept.
 ///
 /// # Errors
 /// Those of [`close`].
 pub fn keep_closed(host: &Host, settings: &Settings) -> Result<Option<Closed>> {
-    // For what else it is closed is not looked at here, and stays.
+    // Other reasons are not re-evaluated here; they stay.
     let known = || record(host).unwrap_or_default().reasons.into_iter().filter(|reason| !by_hand::is_order(reason));
     let reasons = by_hand::by_hand(host).map(|order| std::iter::once(order.reason()).chain(known()).collect::<Vec<_>>());
     reasons.map(|reasons| close(host, settings, &reasons)).transpose()
 }
 
-/// The same once all kernels are found safe: what is left of the reasons is the person's.
+/// The same after all kernels were found safe: only the person's order remains as a reason.
 ///
 /// # Errors
 /// Those of [`close`].
@@ -59,8 +60,8 @@ pub fn keep_closed_by_order(host: &Host, settings: &Settings) -> Result<Option<C
     by_hand::by_hand(host).map(|order| close(host, settings, &[order.reason()])).transpose()
 }
 
-/// Closes the gate by hand: an override or a pass that runs ends with it. With an `order` it stays closed until a person opens it; this is
-/// durable before anything is closed.
+/// Closes the gate by hand, which ends a running override or pass. With an `order` it stays closed until a person opens it;
+/// the order is on the disk before anything is closed.
 ///
 /// # Errors
 /// Those of [`close`], and when the order or the audit log cannot be written.
@@ -73,20 +74,20 @@ pub fn close_by_hand(host: &Host, settings: &Settings, reasons: &[Reason], order
         return Ok(not_closed(State::Open));
     }
     if let Some(order) = order.filter(|order| by_hand::by_hand(host).as_ref() != Some(*order)) {
-        // Somebody opened meanwhile, which ended it. Whoever comes last is obeyed.
+        // Somebody opened the gate in the meantime, which removed the order. The later request counts.
         by_hand::store(host, order)?;
     }
     host.remove(override_::FILE)?;
     host.remove(pass::FILE)?;
     let closed = close_and_tell(host, settings, reasons, lock)?;
-    // Refusing is the safe side: it does not depend on the log.
+    // Refusing is the safe side, so closing does not depend on the audit log.
     let why = order.map_or_else(|| lines(reasons), |order| order.reason.clone());
     audit::append(host, &audit::Event::now(host, What::Close, &why, None))?;
     Ok(closed)
 }
 
-/// Closes the gate because a run ended before it decided. An override or a pass stays, and so do the reasons of a gate that is closed
-/// already, or that an opener left half open when it was killed.
+/// Closes the gate because a run ended before it decided. An override or a pass stays. So do the reasons of a gate that is
+/// closed already, or that a killed run left half open.
 ///
 /// # Errors
 /// Those of [`close`].
@@ -99,7 +100,7 @@ pub fn close_undecided(host: &Host, settings: &Settings, reason: Reason) -> Resu
     close_by_itself(host, settings, &known.unwrap_or_else(|| vec![reason]), lock)
 }
 
-/// Ends a pass whose reboot did not come, and closes the gate for these reasons in the same step.
+/// Ends a pass whose reboot did not happen, and closes the gate for these reasons in the same step.
 ///
 /// # Errors
 /// Those of [`close`].
@@ -116,7 +117,8 @@ fn close_unless_let_through(host: &Host, settings: &Settings, reasons: &[Reason]
     }
 }
 
-/// The state in which a reboot goes through although of this, if so. To be asked under the gate's lock.
+/// The state in which a reboot is allowed in spite of these reasons; none if it is refused. Call it with the gate's lock
+/// held.
 fn let_through(host: &Host, reasons: &[Reason]) -> Option<State> {
     if removing(host) {
         return Some(State::Open);
@@ -131,7 +133,7 @@ fn not_closed(state: State) -> Closed {
     Closed { state, changed: false, bumped: false, scheduled: None }
 }
 
-/// Closes without a person's order, which the audit log tells as well, if it can be written.
+/// Closes without a person's request. The audit log records it if it can be written.
 fn close_by_itself(host: &Host, settings: &Settings, reasons: &[Reason], lock: Lock) -> Result<Closed> {
     let closed = close_and_tell(host, settings, reasons, lock)?;
     if closed.changed {
@@ -140,7 +142,7 @@ fn close_by_itself(host: &Host, settings: &Settings, reasons: &[Reason], lock: L
     Ok(closed)
 }
 
-/// Closes, and tells people once the lock is free.
+/// Closes the gate, and informs people after the lock is released.
 fn close_and_tell(host: &Host, settings: &Settings, reasons: &[Reason], lock: Lock) -> Result<Closed> {
     let reasons = by_hand::with(host, reasons);
     let (closed, interrupt) = close_locked(host, settings, &reasons, &lock)?;
@@ -151,22 +153,22 @@ fn close_and_tell(host: &Host, settings: &Settings, reasons: &[Reason], lock: Lo
     Ok(closed)
 }
 
-/// Also says whether people are to be interrupted.
+/// The second result is whether people should be interrupted.
 pub(super) fn close_locked(host: &Host, settings: &Settings, reasons: &[Reason], _: &Lock) -> Result<(Closed, bool)> {
     let old = record(host);
     let whole = look(host, settings.poweroff) == Files::All;
     let same = |r: &Record| r.reasons == reasons && r.poweroff == settings.poweroff && r.confirmed;
-    // Somebody may have had systemd read its units while the files were not there.
+    // A daemon-reload may have happened while the files were missing.
     let still = || !host.is_live() || is_upstart(host) || systemd::ask(settings.poweroff).is_ok_and(|f| f == Files::All);
-    // Before anything else: who judged before this does not open after it, nor if this is killed in the middle. Also where it is closed as
-    // it should be: who looked before the last change would open what is confirmed here.
+    // First of all: runs that judged before this must not open the gate afterwards, even if this process is killed. Also if
+    // the gate is closed correctly: a run that looked before the last change would open the gate that is confirmed here.
     let bumped = generation::bump(host).is_ok();
     let confirmed = whole && old.as_ref().is_some_and(same);
     if confirmed && still() {
         return Ok((Closed { bumped, ..not_closed(State::Closed) }, false));
     }
     let told = old.as_ref().is_some_and(|r| r.reasons == reasons) && whole;
-    // Whoever is logged in is told once on a kernel's account; what is better known later is in the other channels.
+    // Logged-in people are interrupted once per kernel; later details go to the other channels only.
     let interrupt = !whole || old.as_ref().is_none_or(|r| kernels_of(&r.reasons) != kernels_of(reasons));
     let kept = old.unwrap_or_default();
     let upstart = is_upstart(host);
@@ -174,10 +176,10 @@ pub(super) fn close_locked(host: &Host, settings: &Settings, reasons: &[Reason],
     let since = if whole { kept.since } else { audit::now() };
     let mut new =
         Record { reasons: reasons.to_vec(), since, poweroff: settings.poweroff, initctl, confirmed: false, failed: None };
-    // Ones that have ended, or that another kernel ended. What refuses does not depend on their removal.
+    // Remove an expired one, or one that does not cover a new kernel. Refusing does not depend on the removal.
     let _ = (host.remove(override_::FILE), host.remove(pass::FILE));
-    // The record first: it knows what to put back. Where it cannot be written (a full /run), nothing is masked that nobody would
-    // put back, and the reboot is refused all the same.
+    // The record comes first, because it lists what opening must restore. If it cannot be written (/run is full), no unit of
+    // initctl is masked, since nothing would unmask it; the reboot is refused all the same.
     let recorded = store(host, &new);
     if recorded.is_err() {
         new.initctl = Initctl::default();
@@ -188,9 +190,11 @@ pub(super) fn close_locked(host: &Host, settings: &Settings, reasons: &[Reason],
     } else {
         let written = systemd::write(host, settings.poweroff).and(systemd::mask_initctl(host, &new.initctl));
         failpoint::hit("gate-written-before-confirmed");
-        // Already seen closed and only the reasons are new: nothing for systemd to read. (Where they are not, it was asked above.)
+        // It was confirmed as closed before and only the reasons changed, so systemd has nothing to read. (If the reasons
+        // are the same, it was asked above.)
         let known = whole && kept.confirmed && kept.poweroff == settings.poweroff && !confirmed;
-        // What was written refuses some ways to reboot even where the rest could not be.
+        // The files that could be written refuse some ways to reboot, so they take effect even if others could not be
+        // written.
         let effect = if host.is_live() { take_effect(host, settings, known) } else { Ok(()) };
         written.and(effect)
     };
@@ -202,11 +206,11 @@ pub(super) fn close_locked(host: &Host, settings: &Settings, reasons: &[Reason],
         return Err(e);
     }
     new.confirmed = true;
-    // Without a record systemd is asked each time, and says the same.
+    // Without a record, systemd is asked each time and gives the same answer.
     let _ = store(host, &new);
     let scheduled = (!told).then(|| scheduled(host, settings.poweroff)).flatten();
     if !told {
-        // The gate holds whether or not this can be written.
+        // The gate is closed whether or not this can be written.
         let _ = notices::motd(host, Some(&text(reasons, scheduled.as_deref())));
     }
     Ok((Closed { state: State::Closed, changed: !told, bumped, scheduled }, interrupt))
@@ -223,7 +227,8 @@ fn write_upstart(host: &Host, settings: &Settings, reasons: &[Reason]) -> Result
     ))
 }
 
-/// Has systemd read what was written, and asks it whether it refuses: that counts, whatever became of the reload. `known`: it refused before.
+/// Has systemd read the files, and asks it whether it refuses. Its answer counts, not the exit code of the reload. `known`:
+/// it refused before.
 fn take_effect(host: &Host, settings: &Settings, known: bool) -> Result<()> {
     if known && systemd::ask(settings.poweroff).is_ok_and(|files| files == Files::All) {
         return Ok(());

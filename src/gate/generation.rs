@@ -1,8 +1,8 @@
-//! A counter in /run that every hook raises before it takes the lock, and every closing of the gate that changes something under the
-//! gate's lock: a run opens the gate only if nobody raised it since the run looked at the machine.
+//! A counter in /run. Every hook raises it before it takes the lock, and every closing of the gate raises it under the
+//! gate's lock. A run opens the gate only if the counter has not changed since the run looked at the machine.
 //!
-//! The number is the length of a file to which each hook appends one byte: `O_APPEND` makes that atomic without a lock,
-//! and a hook that is killed half-way has either raised it or not.
+//! The number is the length of a file to which each hook appends one byte. `O_APPEND` makes that atomic without a lock, and
+//! a hook that is killed has either raised it or not.
 
 use crate::host::lock::WriteLock;
 use crate::host::Host;
@@ -11,13 +11,13 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
-/// Where it is, below the root. /run is empty after a boot, and so are the runs that could have read it.
+/// The file, below the root. A boot empties /run and also ends all runs that could have read the counter.
 pub const FILE: &str = "/run/vfguard/generation";
 
-/// /run is memory. A machine that is up for years and calls a hook each minute gets here.
+/// /run is in memory. A machine that is up for years and calls a hook each minute reaches this size.
 const MAX_LENGTH: u64 = 1 << 20;
 
-/// Raises the counter; the value is what it is now, which others may have raised too.
+/// Raises the counter and returns its new value, which may include raises by others.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -34,8 +34,9 @@ pub fn bump(host: &Host) -> Result<u64> {
     Ok(file.metadata().with_context(act)?.len())
 }
 
-/// Begins anew with an empty file where it grew large. Who compares holds this lock since it read the counter, so nobody compares
-/// across this; a hook that came before it has its kernel seen by whoever looks after it.
+/// Truncates the file once it is large. A run that compares holds this lock since it read the counter, so no comparison
+/// spans the truncation. A hook that raised the counter before it wrote its kernel's files before, too, so the next run sees
+/// them.
 pub fn trim(host: &Host, _lock: &WriteLock) {
     if current(host) > MAX_LENGTH {
         let Ok(place) = host.place(FILE) else { return };
@@ -44,7 +45,7 @@ pub fn trim(host: &Host, _lock: &WriteLock) {
     }
 }
 
-/// The counter's value; 0 where no hook ever ran since boot.
+/// The counter's value; 0 if no hook ran since boot.
 pub fn current(host: &Host) -> u64 {
     host.metadata(FILE).map_or(0, |m| m.len())
 }
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn it_begins_anew_under_the_lock_where_it_grew_large_and_not_before() {
+    fn it_is_truncated_under_the_lock_once_it_is_large_and_not_before() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         let lock = WriteLock::take(&host, std::time::Duration::ZERO).unwrap();

@@ -1,4 +1,4 @@
-//! The gate's lock: closing and opening exclude each other, and nobody builds under it.
+//! The gate's lock: closing and opening exclude each other, and no build runs while it is held.
 
 use crate::error::{advise, Remedy};
 use crate::host::{failpoint, lock, Host};
@@ -7,11 +7,10 @@ use nix::fcntl::Flock;
 use std::fs::File;
 use std::time::Duration;
 
-/// Where it is, below the root; packaging/systemd/fail-closed takes it as well.
+/// The file, below the root; packaging/systemd/fail-closed uses it as well.
 pub(super) const LOCK: &str = "/run/vfguard/gate.lock";
 
-/// Longer than whoever holds the lock may take. What is waited for under it, at the longest, each time with 2 s more for a program
-/// that has to be killed:
+/// Longer than any process holds the lock. The waits under it, at most; each can take 2 s more if a program must be killed:
 ///
 /// | closing | s | opening | s | override or pass | s | `gate remove` | s |
 /// |---|---|---|---|---|---|---|---|
@@ -23,12 +22,12 @@ pub(super) const LOCK: &str = "/run/vfguard/gate.lock";
 /// | does it refuse? (show) | 25 | is it open? (show) | 25 | | 25 | | 25 |
 /// | **sum** | **227** | | **173** | | **200** | | **200** |
 ///
-/// Telling people (wall, 10 s) and the audit log of what was done come after the lock. The shell of vfguard-fail-closed.service
+/// Informing people (wall, 10 s) and the audit log come after the lock is released. The shell of vfguard-fail-closed.service
 /// holds it for 85 s.
 const PATIENCE: Duration = Duration::from_secs(240);
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Closing or opening is under way.
+/// Held while closing or opening.
 #[derive(Debug)]
 pub(super) struct Lock {
     _file: Option<Flock<File>>,
@@ -43,7 +42,8 @@ impl Lock {
         )?)
     }
 
-    /// The same to close, which is the safe side: where the file cannot be made or opened (a /run that is full), it is closed without.
+    /// The same for closing, which is the safe side: if the file cannot be created or opened (/run is full), the gate is
+    /// closed without the lock.
     pub(super) fn take_to_close(host: &Host) -> Result<Lock> {
         Lock::acquire(host).map_or(Ok(Lock { _file: None }), Lock::of)
     }

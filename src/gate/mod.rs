@@ -1,5 +1,5 @@
-//! The gate: what refuses the reboot. Its state is read from the files that refuse, never from a record; the record beside
-//! them says why, and what has to be put back.
+//! The gate refuses reboots. Its state is read from the files that refuse, never from a record. The record beside them says
+//! why it is closed and what opening must restore.
 //!
 //! ```text
 //!   open ──close(reasons)──► closed ──open, if nobody raised the generation──► open
@@ -7,8 +7,8 @@
 //!     └──── a verdict ◄── overridden ── time, boot, a kernel it does not name ──► closed
 //! ```
 //!
-//! All of it is done under one lock (src/gate/lock.rs). Every closing raises the generation under it, and an opening compares
-//! there: who judged before a closing never opens after it.
+//! Everything is done under one lock (src/gate/lock.rs). Every closing raises the generation under that lock, and opening
+//! compares it under that lock. So a run that judged before a closing never opens after it.
 
 mod by_hand;
 mod close;
@@ -36,27 +36,27 @@ use means::systemd::{self, Files, Initctl};
 use means::upstart;
 use serde::{Deserialize, Serialize};
 
-/// Why the gate is closed and what has to be put back, below the root. Its presence also says that systemd has not been
-/// seen open since.
+/// Why the gate is closed and what opening must restore, below the root. If the file exists, systemd has not confirmed since
+/// then that the gate is open.
 const RECORD: &str = "/run/vfguard/gate.json";
-/// A record is a page of text.
+/// A record is about a page of text.
 const MAX_RECORD: u64 = 1 << 20;
 
-/// The gate as the contract spells it.
+/// The gate's state, as the JSON contract spells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// Reboots go through.
+    /// Reboots are allowed.
     Open,
     /// Reboots are refused.
     Closed,
-    /// Reboots go through because a person said so.
+    /// Reboots are allowed because a person overrode the verdict.
     Overridden,
-    /// Not confirmed: its files are there or half there, and systemd, which reads them, gives no answer.
+    /// Not confirmed: all or some of its files exist, and systemd, which reads them, does not answer.
     Unknown,
 }
 
-/// A state as the contract spells it.
+/// The spelling of a state in the JSON contract.
 pub fn word(state: State) -> &'static str {
     match state {
         State::Open => "open",
@@ -69,11 +69,11 @@ pub fn word(state: State) -> &'static str {
 /// Why the gate is closed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
-    /// On whose account; none where it is no kernel's.
+    /// The kernel that it is about; none if it is not about a kernel.
     pub kernel: Option<KernelRelease>,
-    /// What is wrong, in a line.
+    /// What is wrong, in one line.
     pub summary: String,
-    /// What to type next.
+    /// The command to run next.
     pub remedy: String,
 }
 
@@ -86,24 +86,24 @@ impl Reason {
     }
 }
 
-/// The gate as seen.
+/// The gate's state, with details.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Gate {
     /// Open, closed or overridden.
     #[serde(rename = "gate")]
     pub state: State,
-    /// Why it is closed, a line each.
+    /// Why it is closed, one line each.
     #[serde(rename = "reasons")]
     pub reason: Vec<String>,
-    /// The override that runs.
+    /// The override in effect.
     #[serde(rename = "override")]
     pub over: Option<Override>,
-    /// The pass of a reboot that was asked for.
+    /// The pass of a requested reboot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pass: Option<Pass>,
-    /// How it was seen.
+    /// How the state was determined.
     pub seen: String,
-    /// Why what was written could not be confirmed: systemd does not answer, or does not do what the files say.
+    /// Why the files' effect could not be confirmed: systemd does not answer, or does not act as the files say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_confirmed: Option<String>,
 }
@@ -115,13 +115,13 @@ struct Record {
     since: i64,
     poweroff: bool,
     initctl: Initctl,
-    /// Seen closed by asking the system after these files were written.
+    /// Whether the system confirmed that it is closed after these files were written.
     confirmed: bool,
-    /// Why it was not, when it was asked last.
+    /// Why it did not, the last time.
     failed: Option<String>,
 }
 
-/// On whose account; `None` where it is no kernel's.
+/// The kernels of the reasons; `None` for a reason that is not about a kernel.
 fn kernels_of(reasons: &[Reason]) -> Vec<Option<&KernelRelease>> {
     reasons.iter().map(|r| r.kernel.as_ref()).collect()
 }
@@ -131,8 +131,8 @@ fn record(host: &Host) -> Option<Record> {
     serde_json::from_slice(&text).ok()
 }
 
-/// The gate. While its files and its record agree, which is the rule, no process is started; where a closing or an opening was not seen to
-/// take effect, a live systemd is asked. An override that has ended is none.
+/// The state of the gate. Usually its files and its record agree, and no process is started. If a closing or an opening was
+/// not confirmed, a live systemd is asked. An expired override does not count.
 pub fn state(host: &Host) -> Gate {
     let agree = match look(host, false) {
         Files::All => record(host).is_some_and(|r| r.confirmed),
@@ -146,8 +146,8 @@ pub fn state(host: &Host) -> Gate {
     }
 }
 
-/// The gate as a live systemd sees it; of another root and on upstart the files tell. Where the two differ, systemd is right: it is the
-/// one that reboots.
+/// The gate as a live systemd sees it. For another root and on upstart the files decide. If both differ, systemd is right,
+/// because it does the reboot.
 pub fn seen(host: &Host) -> Gate {
     let mut gate = by_files(host);
     if !host.is_live() || is_upstart(host) || !host.is_dir(crate::host::systemd::BOOTED) {
@@ -166,7 +166,7 @@ pub fn seen(host: &Host) -> Gate {
             gate.seen = "by systemd, asked".into();
             gate.state = state;
         }
-        // No file and no answer: nothing was ever written that systemd could have read.
+        // No file, no record and no answer: systemd never had anything to read.
         Err(e) if look(host, true) == Files::None && !host.exists(RECORD) => {
             gate.seen += &format!("; systemd could not be asked ({e:#})");
         }
@@ -186,7 +186,7 @@ fn state_of(files: Files, overridden: bool) -> State {
     }
 }
 
-/// The gate from the files below the root.
+/// The gate according to the files below the root.
 fn by_files(host: &Host) -> Gate {
     let (over, pass) = (active_override(host), active_pass(host));
     let files = look(host, false);
@@ -206,7 +206,7 @@ fn by_files(host: &Host) -> Gate {
     Gate { state, reason, over, pass, seen: format!("{seen} ({})", place_of_files(host)), not_confirmed }
 }
 
-/// The files that refuse, of whichever init this is.
+/// The state of the files that refuse, for the init system of this machine.
 fn look(host: &Host, poweroff: bool) -> Files {
     if is_upstart(host) {
         upstart::look(host, poweroff)
@@ -223,7 +223,7 @@ fn place_of_files(host: &Host) -> &'static str {
     }
 }
 
-/// Whether nothing of the gate is left behind: no file, nothing to put back.
+/// Whether nothing of the gate exists: no file, and nothing to restore.
 pub fn is_clear(host: &Host) -> bool {
     look(host, true) == Files::None && !host.exists(RECORD)
 }

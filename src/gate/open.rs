@@ -1,5 +1,5 @@
-//! Opening the gate: what refuses goes first, then systemd is seen to let a reboot through, and what the gate was closed for goes last,
-//! so that it outlives an opener that is killed.
+//! Opens the gate: first the files that refuse are removed, then systemd must confirm that it allows a reboot. The record is
+//! removed last, so that it survives if the process is killed.
 
 use super::by_hand::by_hand;
 use super::lock::Lock;
@@ -18,39 +18,43 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
-/// The transient timers that close again once an override or a pass has ended; the rest of the name is when, and who armed it.
+/// The prefix of the transient timers that close the gate after an override or a pass. The rest of the name is the end time
+/// and the process that armed it.
 const TIMER: &str = "vfguard-override-end-";
-/// All of them, for systemctl.
+/// All of them, as a pattern for systemctl.
 const TIMERS: &str = "vfguard-override-end-*.timer";
 
-/// What opening came to.
+/// The result of opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opened {
-    /// Nothing of the gate refuses any more.
+    /// No part of the gate refuses any more.
     Open {
-        /// Whether all of it refused before.
+        /// Whether it was completely closed before.
         was_closed: bool,
     },
     /// A person closed it and has not opened it: nothing was changed.
     ByHand,
-    /// Somebody raised the generation since the machine was judged: what is there now has to be judged first, and nothing was changed.
+    /// The generation was raised since the machine was judged. The machine must be judged again first, and nothing was
+    /// changed.
     Overtaken,
 }
 
-/// Opens the gate: removes all that refuses, puts back what was masked, and asks whether it is open. Idempotent. An override
-/// is left to end by itself.
+/// Opens the gate: removes all files that refuse, restores what was masked, and checks that it is open. Idempotent. A
+/// running override stays until it ends by itself.
 ///
-/// `judged` is the generation in which all was found safe; it is compared under the gate's lock, under which every closing raises
-/// it, so nothing is opened that was closed since; nor what a person closed by hand. Without one it opens whatever was judged: for a mode or place where nothing is refused.
+/// `judged` is the generation in which all kernels were found safe. It is compared under the gate's lock, and every closing
+/// raises it under that lock, so a gate that was closed since is not opened. Neither is one that a person closed by hand.
+/// Without `judged` the gate is opened whatever the verdict is: for a mode or a system in which nothing is refused.
 ///
 /// # Errors
-/// When something cannot be removed or the live system is not seen open; a later call tries again.
+/// When something cannot be removed, or the live system does not confirm that it is open; a later call tries again.
 pub fn open(host: &Host, judged: Option<u64>) -> Result<Opened> {
     let overtaken = || judged.is_some_and(|judged| generation::current(host) != judged);
     if is_clear(host) {
         return Ok(if overtaken() { Opened::Overtaken } else { Opened::Open { was_closed: false } });
     }
-    // Before the lock, so that nobody waits there for the disk that this is on. An order that comes later raises the generation.
+    // Before the lock is taken, so that nobody waits for the disk that the order is on while it is held. A later order
+    // raises the generation.
     if judged.is_some() && by_hand(host).is_some() {
         return Ok(Opened::ByHand);
     }
@@ -63,7 +67,7 @@ pub fn open(host: &Host, judged: Option<u64>) -> Result<Opened> {
     drop(lock);
     if was_closed {
         let why = if judged.is_some() { "all kernels that may boot are safe" } else { "nothing is refused here any more" };
-        // A log that cannot be written, or a disk that hangs, keeps no gate closed.
+        // The gate opens even if the log cannot be written or its disk hangs.
         let _ = audit::append(host, &audit::Event::now(host, What::Opened, why, None));
         notices::journal(host, Topic::GateOpened, "gate opened, reboots go through", &[("VFGUARD_GATE", "open")]);
         notices::wall(host, &Text::of("vfguard: this machine may be rebooted again."));
@@ -71,8 +75,8 @@ pub fn open(host: &Host, judged: Option<u64>) -> Result<Opened> {
     Ok(Opened::Open { was_closed })
 }
 
-/// Takes away all that refuses, and an override or a pass with it, for good: what a package's removal calls. No reason is needed, and
-/// nothing but the loss of a file's removal hinders it.
+/// Removes all files that refuse, and an override or a pass with them, permanently; a package's removal calls this. It needs
+/// no reason, and only a file that cannot be removed makes it fail.
 ///
 /// # Errors
 /// Those of [`open`].
@@ -81,7 +85,7 @@ pub fn remove(host: &Host) -> Result<()> {
     host.remove(override_::FILE)?;
     host.remove(pass::FILE)?;
     if host.is_live() && host.is_dir(crate::host::systemd::BOOTED) {
-        // Timers that would call a program that is gone.
+        // These timers would call a program that no longer exists.
         let _ = crate::host::systemd::order("stop", &[TIMERS]);
     }
     if open_locked(host, &lock)? {
@@ -90,7 +94,7 @@ pub fn remove(host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// Whether it was closed before.
+/// Returns whether it was closed before.
 pub(super) fn open_locked(host: &Host, _: &Lock) -> Result<bool> {
     if is_clear(host) {
         let _ = notices::motd(host, None);
@@ -117,17 +121,19 @@ pub(super) fn open_locked(host: &Host, _: &Lock) -> Result<bool> {
     Ok(was)
 }
 
-/// What closes again once an override or a pass is over: vfguard decides, and whatever kills it is refused for. `$$` is systemd's own `$`.
+/// What the timer runs after an override or a pass: vfguard decides, and if it is killed, the gate is closed. `$$` is
+/// systemd's escape for `$`.
 const END: &str =
     "\"$$0\" reconcile --no-build --from override-end; [ $$? -lt 100 ] || systemctl start vfguard-fail-closed.service";
 
-/// Has the run that closes again come once `term` is over. On upstart, cron looks every few minutes (packaging/el6).
+/// Schedules the run that closes the gate again after `term`. On upstart, cron runs vfguard every few minutes
+/// (packaging/el6).
 pub(super) fn close_later(host: &Host, term: &Term, lasts: Duration) -> Result<()> {
     if !host.is_live() || is_upstart(host) {
         return Ok(());
     }
     let program = std::env::current_exe().context("finding out where vfguard is")?;
-    // A second later, so that it is over when the run looks.
+    // One second later, so that the term has ended when the run checks it.
     let later = crate::host::systemd::later(&timer(term), lasts + Duration::from_secs(1), &end(&program));
     command::run_ok(&later)
         .remedy(
@@ -137,7 +143,8 @@ pub(super) fn close_later(host: &Host, term: &Term, lasts: Duration) -> Result<(
         .map(drop)
 }
 
-/// The same by the clock, for a machine that is suspended meanwhile; without the gate's lock, since it may be waited for in vain.
+/// The same by wall-clock time, for a machine that is suspended in the meantime. Called without the gate's lock, because
+/// systemd may not answer.
 pub(super) fn close_by_clock(host: &Host, term: &Term) {
     let Ok(program) = std::env::current_exe() else { return };
     if host.is_live() && !is_upstart(host) {

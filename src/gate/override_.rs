@@ -1,4 +1,4 @@
-//! An override: a person with a reason opens the gate against a verdict. It ends by itself, at the latest with this boot.
+//! An override: a person opens the gate against a verdict, with a reason. It ends by itself, at the latest at the next boot.
 
 use super::by_hand;
 use super::lock::Lock;
@@ -16,11 +16,11 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Where it is, below the root; gone after a boot.
+/// The file, below the root; a boot removes it.
 pub const FILE: &str = "/run/vfguard/override.json";
-/// How long one lasts unless told.
+/// How long it lasts by default.
 pub const USUAL: Duration = Duration::from_secs(30 * 60);
-/// The longest one: who needs more than a day wants `vfguard decline` or `mode = "observe"`.
+/// The longest duration. For more than a day use `vfguard decline` or `mode = "observe"`.
 pub const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// An override as it is stored and reported.
@@ -28,9 +28,9 @@ pub const LONGEST: Duration = Duration::from_secs(24 * 3600);
 pub struct Override {
     /// Why.
     pub reason: String,
-    /// The kernel that it names; with one, that kernel may also be the boot default meanwhile.
+    /// The kernel that it names, if any. That kernel may also become the boot default in the meantime.
     pub kernel: Option<KernelRelease>,
-    /// The kernels that it is about: the one named, else all that were there. Another one closes the gate again.
+    /// The kernels that it covers: the named one, else all that were there. Any other unsafe kernel closes the gate again.
     pub kernels: Vec<KernelRelease>,
     /// Who.
     #[serde(flatten)]
@@ -41,10 +41,10 @@ pub struct Override {
 }
 
 impl Override {
-    /// An override of this process from now on, not yet stored.
+    /// An override by this process from now on, not stored yet.
     ///
     /// # Errors
-    /// Without a reason, or with a time that is nothing or longer than [`LONGEST`].
+    /// When the reason is missing, or the duration is zero or longer than [`LONGEST`].
     pub fn new(host: &Host, reason: &str, kernel: Option<KernelRelease>, lasts: Duration) -> Result<Override> {
         let usage = |message: String, remedy: &str| Err(advise_exit(Exit::Usage, message, remedy));
         let reason = match audit::reason(reason) {
@@ -59,7 +59,8 @@ impl Override {
         }
         let kernels = match &kernel {
             Some(k) => vec![k.clone()],
-            // What the gate is closed for may have an image and no modules, and so not count as installed.
+            // A kernel for which the gate is closed may have an image but no modules, so that it does not count as
+            // installed.
             None => {
                 let closed_for = record(host).unwrap_or_default().reasons.into_iter().filter_map(|r| r.kernel);
                 let mut kernels: Vec<KernelRelease> = kernel::installed(host).into_iter().map(|k| k.release).collect();
@@ -74,13 +75,13 @@ impl Override {
         Ok(Override { reason, kernel, kernels, who: Who::current(host), term: Term::new(host, lasts) })
     }
 
-    /// Whether each of these unsafe kernels is one that the override is about.
+    /// Whether the override covers each of these unsafe kernels.
     pub fn covers<'a>(&self, unsafe_kernels: impl IntoIterator<Item = &'a KernelRelease>) -> bool {
         unsafe_kernels.into_iter().all(|k| self.kernels.contains(k))
     }
 }
 
-/// The override that runs now, if any. One that cannot be read, or that others could have written, is none.
+/// The override in effect, if any. One that cannot be read, or that others could have written, does not count.
 pub fn active(host: &Host) -> Option<Override> {
     active_at(host, audit::now())
 }
@@ -94,19 +95,21 @@ pub(super) fn store(host: &Host, over: &Override) -> Result<()> {
     host.write_atomic(FILE, &serde_json::to_vec_pretty(over)?, 0o644)
 }
 
-/// Opens the gate against a verdict. What must not fail afterwards comes first: the line in the audit log, then the timer
-/// that closes the gate again.
+/// Opens the gate against a verdict. The steps without which it must not be open come first: the line in the audit log, then
+/// the timer that closes the gate again.
 ///
 /// # Errors
-/// Without a reason, with a time out of bounds, when the audit log or the timer cannot be had, and those of opening.
+/// When the reason is missing, the duration is out of bounds, the audit log cannot be written or the timer cannot be armed,
+/// and errors of opening.
 pub fn open_override(host: &Host, reason: &str, kernel: Option<KernelRelease>, lasts: Duration) -> Result<Override> {
     let over = Override::new(host, reason, kernel, lasts)?;
     let mut event = audit::Event::now(host, audit::What::Override, &over.reason, over.kernel.as_ref());
     event.until = Some(audit::stamp(over.term.until));
-    // Before the lock: it is synced, and on a disk that hangs every closer would wait for it.
+    // Before the lock is taken: the log is synced, and on a disk that hangs every process that closes the gate would have to
+    // wait.
     audit::append(host, &event)?;
     let lock = Lock::take(host)?;
-    // It is about the kernels that were there when the person decided.
+    // It covers the kernels that were there when the person decided.
     let unknown = |kernel: &&KernelRelease| over.kernel.is_none() && !over.kernels.contains(kernel);
     if let Some(kernel) = record(host).unwrap_or_default().reasons.iter().filter_map(|r| r.kernel.as_ref()).find(unknown) {
         return Err(advise_exit(
@@ -202,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_could_have_written_is_no_override() {
+    fn an_override_that_others_could_have_written_does_not_count() {
         let (dir, host) = machine("1.0 1.0", "one");
         store(&host, &Override::new(&host, "x", None, USUAL).unwrap()).unwrap();
         let path = dir.path().join("run/vfguard/override.json");

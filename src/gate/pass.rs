@@ -1,7 +1,8 @@
-//! A pass: `vfguard reboot` lets its own reboot through against the verdict on a kernel that does not boot next. It takes the place of a
-//! bare opening, after which a closing would fit in before the request: that one would be refused half-way.
+//! A pass: `vfguard reboot` allows its own reboot although a kernel that does not boot next is unsafe. It is used instead of
+//! just opening the gate, because another run could close the gate again before the request, and the reboot would be refused
+//! half-way.
 //!
-//! Unlike an override it is about the gate alone: the boot default is held all the while, so the reboot leads where it should.
+//! Unlike an override it affects the gate only: the boot default stays held, so the reboot starts the right kernel.
 
 use super::lock::Lock;
 use super::open::{close_later, open_locked};
@@ -14,15 +15,15 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Where it is, below the root; gone after a boot.
+/// The file, below the root; a boot removes it.
 pub const FILE: &str = "/run/vfguard/pass.json";
-/// The request takes 30 s at most, and logind waits for others before it reboots (5 s, unless the admin says more).
+/// The request takes 30 s at most, and logind waits for delay inhibitors before it reboots (5 s by default).
 const LASTS: Duration = Duration::from_secs(120);
 
 /// A pass as it is stored and reported.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pass {
-    /// The kernels that are refused and do not keep this reboot from going through. Another one closes the gate and ends the pass.
+    /// The refused kernels that do not prevent this reboot. Any other one closes the gate and ends the pass.
     pub kernels: Vec<KernelRelease>,
     /// How long.
     #[serde(flatten)]
@@ -30,23 +31,23 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// Whether each of these unsafe kernels was known when it was given.
+    /// Whether each of these unsafe kernels was known when the pass was created.
     pub fn covers<'a>(&self, unsafe_kernels: impl IntoIterator<Item = &'a KernelRelease>) -> bool {
         unsafe_kernels.into_iter().all(|k| self.kernels.contains(k))
     }
 }
 
-/// The pass that runs now, if any. One that cannot be read, or that others could have written, is none.
+/// The pass in effect, if any. One that cannot be read, or that others could have written, does not count.
 pub fn active(host: &Host) -> Option<Pass> {
     let text = trust::read_text(&host.path(FILE), FILE.as_ref()).ok()?;
     serde_json::from_str::<Pass>(&text).ok().filter(|p| p.term.runs(host, audit::now()))
 }
 
-/// Opens the gate for one reboot although these kernels are refused. The timer that closes it again comes first, then the pass, so that
-/// at no instant the gate is open and neither refuses nor knows why not.
+/// Opens the gate for one reboot although these kernels are refused. First the timer that closes it again is armed, then the
+/// pass is written, so the gate is never open without a pass that explains it.
 ///
 /// # Errors
-/// When the timer cannot be had, and those of opening; [`super::end_pass`] closes again.
+/// When the timer cannot be armed, and errors of opening; [`super::end_pass`] closes again.
 pub fn open_for_reboot(host: &Host, refused: Vec<KernelRelease>) -> Result<Pass> {
     let lock = Lock::take(host)?;
     let pass = Pass { kernels: refused, term: Term::new(host, LASTS) };
@@ -75,7 +76,7 @@ mod tests {
         vec![Reason { kernel: Some(kernel.parse().unwrap()), summary: "x".into(), remedy: "y".into() }]
     }
 
-    /// Closed because of 6.1.0-9, and opened for one reboot.
+    /// A gate that was closed because of 6.1.0-9 and opened for one reboot.
     fn given() -> (tempfile::TempDir, Host) {
         let (dir, host) = machine();
         super::super::close(&host, &Settings::default(), &because("6.1.0-9")).unwrap();
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn while_it_runs_what_it_is_about_does_not_close_and_another_kernel_does_and_ends_it() {
+    fn a_pass_covers_its_kernels_and_another_kernel_closes_the_gate_and_ends_it() {
         let (_dir, host) = given();
         assert_eq!(close(&host, "6.1.0-9"), State::Overridden);
         let undecided = close_undecided(&host, &Settings::default(), because("6.1.0-9")[0].clone()).unwrap();
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_by_the_time_since_boot_and_by_the_clock_and_at_the_next_boot() {
+    fn it_ends_by_uptime_by_the_clock_and_at_the_next_boot() {
         let (_dir, host) = given();
         let pass = active(&host).unwrap();
         assert!(!pass.term.runs(&host, pass.term.until) && pass.term.until - pass.term.since == 120);
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_by_hand_ends_it_and_so_does_a_request_that_failed_which_closes_for_the_reasons_from_before() {
+    fn closing_by_hand_ends_it_and_a_failed_request_ends_it_and_closes_for_the_reasons() {
         let (_dir, host) = given();
         close_by_hand(&host, &Settings::default(), &because("6.1.0-9"), None).unwrap();
         assert_eq!((state(&host).state, active(&host)), (State::Closed, None));
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_could_have_written_is_no_pass() {
+    fn a_pass_that_others_could_have_written_does_not_count() {
         use std::os::unix::fs::PermissionsExt;
         let (_dir, host) = given();
         std::fs::set_permissions(host.path(FILE), std::fs::Permissions::from_mode(0o666)).unwrap();

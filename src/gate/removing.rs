@@ -1,19 +1,19 @@
-//! The stamp of a removal: while vfguard is being removed nothing closes the gate again, since nobody would be left to open it.
+//! The stamp of a removal: while vfguard is being removed nothing closes the gate, because nothing would be left to open it.
 //!
-//! The package writes it before it stops the units, each of which may close: a run that is stopped in the middle counts as failed
-//! and starts vfguard-fail-closed.service.
+//! The package writes the stamp before it stops the units. Stopping them could close the gate: a run that is stopped in the
+//! middle counts as failed and starts vfguard-fail-closed.service.
 
 use super::term::uptime;
 use crate::host::files::trust;
 use crate::host::Host;
 
-/// Where it is, below the root: the time since boot at which the removal began, in seconds. Also packaging/deb/prerm's,
-/// packaging/vfguard.spec's and packaging/systemd/fail-closed's.
+/// The file, below the root: the time since boot at which the removal began, in seconds. packaging/deb/prerm,
+/// packaging/vfguard.spec and packaging/systemd/fail-closed use it too.
 pub const FILE: &str = "/run/vfguard/removing";
-/// How long a removal may take. A removal that was given up must not leave the machine unguarded.
+/// How long a removal may take. An aborted removal must not leave the machine unguarded.
 const LASTS: u64 = 10 * 60;
 
-/// Whether vfguard is being removed. A stamp that cannot be read, or that others could have written, is none.
+/// Whether vfguard is being removed. A stamp that cannot be read, or that others could have written, does not count.
 pub fn removing(host: &Host) -> bool {
     let began = trust::read_text(&host.path(FILE), FILE.as_ref()).ok().and_then(|t| t.trim().parse::<u64>().ok());
     let since = began.and_then(|began| uptime(host)?.checked_sub(began));
@@ -26,7 +26,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn a_stamp_counts_for_ten_minutes_and_only_as_roots() {
+    fn a_stamp_counts_for_ten_minutes_and_only_if_root_wrote_it() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         let at = |uptime: &str| host.write_atomic("/proc/uptime", uptime.as_bytes(), 0o644).unwrap();

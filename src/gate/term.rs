@@ -1,25 +1,25 @@
-//! How long something in /run that lets reboots through lasts: by the clock, by the time since boot, and for this boot alone.
+//! How long a file in /run that allows reboots is valid: by the clock, by the time since boot, and only in this boot.
 
 use crate::audit;
 use crate::host::Host;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// A time with an end.
+/// A limited period of time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Term {
     /// Since when, in unix seconds.
     pub since: i64,
     /// When it ends, in unix seconds.
     pub until: i64,
-    /// The same in seconds since boot, which no change of the clock moves.
+    /// The same in seconds since boot, which changes of the clock do not affect.
     pub until_uptime: Option<u64>,
-    /// The boot that it belongs to (`/proc/sys/kernel/random/boot_id`).
+    /// The boot for which it is valid (`/proc/sys/kernel/random/boot_id`).
     pub boot_id: Option<String>,
 }
 
 impl Term {
-    /// From now on.
+    /// Starts now.
     pub(super) fn new(host: &Host, lasts: Duration) -> Term {
         let since = audit::now();
         Term {
@@ -30,8 +30,8 @@ impl Term {
         }
     }
 
-    /// Whether it still runs. A clock set forward ends it early; one set back does not prolong it, since the time since
-    /// boot counts too (where that is unknown, a clock before its start ends it).
+    /// Whether it is still valid. A clock that is set forward ends it early. A clock that is set back does not extend it,
+    /// since the time since boot counts too; if that is unknown, a clock before its start ends it.
     pub(super) fn runs(&self, host: &Host, now: i64) -> bool {
         let by_boot = match (self.until_uptime, uptime(host)) {
             (Some(until), Some(up)) => up < until,
@@ -41,7 +41,7 @@ impl Term {
     }
 }
 
-/// Seconds since boot: the first number of `/proc/uptime` (proc(5)), which counts suspended time too.
+/// Seconds since boot: the first number of `/proc/uptime` (proc(5)). It includes time in suspend.
 pub(super) fn uptime(host: &Host) -> Option<u64> {
     host.read_text("/proc/uptime").ok()?.split(['.', ' ']).next()?.parse().ok()
 }

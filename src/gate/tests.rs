@@ -26,7 +26,7 @@ fn install(host: &Host, kernel: &str) {
     host.write_atomic(format!("/lib/modules/{kernel}/modules.dep"), b"", 0o644).unwrap();
 }
 
-/// The kinds of events in the audit log, in their order.
+/// The kinds of events in the audit log, in order.
 fn logged(host: &Host) -> Vec<String> {
     let text = host.read_text(audit::FILE).unwrap_or_default();
     let kind = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["event"].as_str().unwrap().to_owned();
@@ -73,7 +73,7 @@ fn no_other_user_can_keep_it_from_closing_by_holding_its_lock() {
 }
 
 #[test]
-fn closing_again_for_the_same_reasons_changes_and_tells_nothing() {
+fn closing_again_for_the_same_reasons_changes_nothing_and_informs_nobody() {
     let (_dir, host) = host();
     let settings = Settings::default();
     close(&host, &settings, &because("6.1.0-9", "building")).unwrap();
@@ -86,7 +86,7 @@ fn closing_again_for_the_same_reasons_changes_and_tells_nothing() {
 }
 
 #[test]
-fn a_gate_that_lost_a_file_is_closed_again_by_the_same_reasons() {
+fn a_gate_that_lost_a_file_is_closed_again_for_the_same_reasons() {
     let (dir, host) = host();
     let reasons = because("6.1.0-9", "x");
     close(&host, &Settings::default(), &reasons).unwrap();
@@ -98,14 +98,15 @@ fn a_gate_that_lost_a_file_is_closed_again_by_the_same_reasons() {
 }
 
 #[test]
-fn a_run_killed_between_the_files_is_finished_or_undone_by_the_next() {
+fn a_run_killed_between_the_files_is_finished_or_undone_by_the_next_one() {
     let (dir, host) = host();
     systemd::write(&host, false).unwrap();
     std::fs::remove_file(dir.path().join("run/systemd/system/kexec.target.d/50-vfguard.conf")).unwrap();
     assert_eq!(state(&host).state, State::Open);
     open(&host, None).unwrap();
     assert!(is_clear(&host) && tree(dir.path()).is_empty());
-    // Files removed, and killed before systemd was told: the record is what remains, and it is not clear.
+    // The files were removed, but the process was killed before systemd read that: the record remains, so the gate is not
+    // clear.
     close(&host, &Settings::default(), &because("6.1.0-9", "x")).unwrap();
     super::means::systemd::remove(&host, &Initctl::default()).unwrap();
     assert!(!is_clear(&host));
@@ -114,7 +115,7 @@ fn a_run_killed_between_the_files_is_finished_or_undone_by_the_next() {
 }
 
 #[test]
-fn a_broken_record_neither_opens_nor_hinders() {
+fn a_broken_record_neither_opens_the_gate_nor_prevents_closing() {
     let (_dir, host) = host();
     close(&host, &Settings::default(), &because("6.1.0-9", "x")).unwrap();
     host.write_atomic(RECORD, b"{\"reasons\": 7", 0o644).unwrap();
@@ -138,7 +139,7 @@ fn poweroff_is_refused_only_where_the_settings_say_so() {
 }
 
 #[test]
-fn a_scheduled_reboot_is_said_at_once() {
+fn a_scheduled_reboot_is_reported_at_once() {
     let (_dir, host) = host();
     host.write_atomic("/run/systemd/shutdown/scheduled", b"USEC=1700000000000000\nMODE=reboot\n", 0o644).unwrap();
     let closed = close(&host, &Settings::default(), &because("6.1.0-9", "x")).unwrap();
@@ -147,7 +148,7 @@ fn a_scheduled_reboot_is_said_at_once() {
 }
 
 #[test]
-fn an_override_opens_is_audited_and_a_kernel_it_did_not_name_closes_again() {
+fn an_override_opens_and_is_audited_and_a_kernel_it_did_not_name_closes_again() {
     let (_dir, host) = host();
     install(&host, "6.1.0-9");
     let settings = Settings::default();
@@ -163,7 +164,7 @@ fn an_override_opens_is_audited_and_a_kernel_it_did_not_name_closes_again() {
 }
 
 #[test]
-fn an_override_that_has_ended_refuses_nothing_any_more_and_covers_nothing() {
+fn an_expired_override_covers_nothing() {
     let (_dir, host) = host();
     install(&host, "6.1.0-9");
     let mut over = open_override(&host, "x", None, USUAL).unwrap();
@@ -197,7 +198,7 @@ fn closing_by_hand_ends_an_override() {
 }
 
 #[test]
-fn closers_and_openers_at_once_end_in_one_of_both_and_never_between() {
+fn closing_and_opening_at_once_ends_in_one_state_and_never_in_between() {
     let (_dir, host) = host();
     std::thread::scope(|s| {
         for i in 0..4 {
@@ -222,7 +223,7 @@ fn an_opener_that_waited_while_the_gate_was_closed_opens_nothing() {
     let (_dir, host) = host();
     let settings = Settings::default();
     close(&host, &settings, &because("6.1.0-9", "x")).unwrap();
-    // All was found safe in this generation; then a hook comes with a kernel, and closes first.
+    // All kernels were found safe in this generation. Then a hook adds a kernel and closes the gate first.
     let judged = generation::current(&host);
     let lock = Lock::take(&host).unwrap();
     let opened = std::thread::scope(|s| {
@@ -234,7 +235,7 @@ fn an_opener_that_waited_while_the_gate_was_closed_opens_nothing() {
     });
     assert_eq!(opened, Opened::Overtaken);
     assert_eq!(state(&host).reason, ["6.1.0-10: came later"]);
-    // Who judges what is there now opens; and who need not judge opens whatever came.
+    // A run that judged the present kernels opens the gate, and so does a call without a judgement.
     assert_eq!(open(&host, Some(judged + 1)).unwrap(), Opened::Open { was_closed: true });
     assert_eq!(open(&host, Some(judged)).unwrap(), Opened::Overtaken, "open already, and judged before the hook came");
     close(&host, &settings, &because("6.1.0-9", "x")).unwrap();
@@ -243,7 +244,7 @@ fn an_opener_that_waited_while_the_gate_was_closed_opens_nothing() {
 }
 
 #[test]
-fn every_closing_raises_the_generation_by_one_also_where_it_changes_nothing() {
+fn every_closing_raises_the_generation_by_one_even_if_it_changes_nothing_else() {
     let (dir, host) = host();
     let settings = Settings::default();
     let raised = |closed: Closed, before: u64| {
@@ -286,13 +287,13 @@ fn while_vfguard_is_being_removed_nothing_closes_the_gate() {
         assert_eq!((closed.state, closed.changed, closed.bumped), (State::Open, false, false));
     }
     assert!(is_clear(&host) && state(&host).state == State::Open);
-    // A removal that was given up.
+    // The removal was aborted.
     host.write_atomic("/proc/uptime", b"5600.00 90.0\n", 0o644).unwrap();
     assert_eq!(close(&host, &settings, &reasons).unwrap().state, State::Closed);
 }
 
 #[test]
-fn what_the_gate_does_by_itself_is_in_the_audit_log_if_it_changed_something() {
+fn automatic_changes_of_the_gate_are_in_the_audit_log() {
     let (_dir, host) = host();
     let (settings, reasons) = (Settings::default(), because("6.1.0-9", "no module ixgbevf"));
     for _ in 0..2 {
@@ -304,7 +305,7 @@ fn what_the_gate_does_by_itself_is_in_the_audit_log_if_it_changed_something() {
     }
     assert_eq!(logged(&host), ["closed", "opened"]);
     assert!(host.read_text(audit::FILE).unwrap().contains("6.1.0-9: no module ixgbevf"));
-    // Where the log cannot be written, it closes and opens all the same.
+    // The gate closes and opens even if the log cannot be written.
     std::fs::remove_file(host.path(audit::FILE)).unwrap();
     std::fs::create_dir_all(host.path(audit::FILE)).unwrap();
     assert!(close(&host, &settings, &reasons).unwrap().changed);

@@ -1,4 +1,4 @@
-//! What refuses the reboot on a machine: one file an init system.
+//! How the reboot is refused on a machine: one file per init system.
 
 pub mod systemd;
 pub mod upstart;

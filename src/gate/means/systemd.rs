@@ -1,9 +1,9 @@
-//! The gate's files below `/run/systemd/system` and what systemd makes of them.
+//! The gate's files below `/run/systemd/system`, and how systemd applies them.
 //!
-//! A reboot fails because its units require a unit that is masked; the name of that unit is the message that systemctl
-//! prints (`Call to Reboot failed: Unit VFGUARD_blocks_reboot__run_vfguard_status.service is masked.`). Tried against 25
-//! ways to reboot on systemd 252 and 257. Never an Assert or a Condition, and never a check service: with those, services
-//! stop and the machine reboots anyway, or hangs (see tests/vm).
+//! A reboot fails because its units require a masked unit. The name of that unit is the message that systemctl prints (`Call
+//! to Reboot failed: Unit VFGUARD_blocks_reboot__run_vfguard_status.service is masked.`). Tested with 25 ways to reboot on
+//! systemd 252 and 257. Do not use an Assert, a Condition or a check service instead: with those, services stop and the
+//! machine reboots anyway, or hangs (see tests/vm).
 
 use crate::host::{command, failpoint, systemd, Host};
 use anyhow::{Context, Result};
@@ -13,21 +13,21 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The unit that says it.
+/// The masked unit, whose name is the message.
 pub const UNIT: &str = "VFGUARD_blocks_reboot__run_vfguard_status.service";
-/// What a person who is stuck types, as root; vfguard closes the gate again when it looks next (see `vfguard=off`).
+/// The command with which root can open a stuck gate. vfguard closes the gate again at its next run (see `vfguard=off`).
 pub const WAY_OUT: &str = "rm -f /run/systemd/system/*.d/50-vfguard.conf && systemctl daemon-reload";
-/// Holds a logind block inhibitor; its file is packaging/systemd's.
+/// Holds a logind block inhibitor; the unit is in packaging/systemd.
 pub const INHIBIT: &str = "vfguard-inhibit.service";
 /// Since this version of systemd a block inhibitor stops root too.
 const INHIBIT_SINCE: u32 = 257;
 
-/// Sockets and a sleeping shell stop at once.
+/// Time limit for stopping units: sockets and a sleeping shell stop at once.
 const STOP_LIMIT: Duration = Duration::from_secs(25);
 
 const DIR: &str = "/run/systemd/system";
 const DROP_IN: &str = "50-vfguard.conf";
-/// What is refused always. Those that a systemd does not know do no harm.
+/// Units that are always refused. Names that a systemd version does not know do no harm.
 const REBOOT: [&str; 6] = [
     "reboot.target",
     "kexec.target",
@@ -36,15 +36,15 @@ const REBOOT: [&str; 6] = [
     "systemd-kexec.service",
     "systemd-soft-reboot.service",
 ];
-/// What is refused with `gate.poweroff`.
+/// Units that are refused with `gate.poweroff`.
 const POWEROFF: [&str; 4] = ["poweroff.target", "halt.target", "systemd-poweroff.service", "systemd-halt.service"];
-/// Where `reboot`, `shutdown` and `telinit` ask when systemd refuses them, and then exit 0; masked, they exit 1.
+/// `reboot`, `shutdown` and `telinit` ask initctl if systemd refuses, and then exit 0. With initctl masked they exit 1.
 const INITCTL: [&str; 2] = ["systemd-initctl.socket", "systemd-initctl.service"];
 
-/// What was done to initctl, so that opening restores exactly that.
+/// What was changed for initctl, so that opening restores exactly that.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Initctl {
-    /// Units that we masked; what the admin had masked is not among them.
+    /// Units that vfguard masked. Units that the administrator masked are not listed.
     pub masked: Vec<String>,
     /// Whether its socket was listening.
     pub listened: bool,
@@ -62,18 +62,18 @@ fn drop_in(unit: &str) -> PathBuf {
     Path::new(DIR).join(format!("{unit}.d")).join(DROP_IN)
 }
 
-/// How the files look.
+/// Which of the gate's files exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Files {
-    /// All that refuse a reboot are there.
+    /// All that refuse a reboot.
     All,
-    /// Some are missing: whether a reboot is refused depends on the way.
+    /// Some are missing: whether a reboot is refused depends on how it is requested.
     Some,
-    /// None is there.
+    /// None.
     None,
 }
 
-/// Looks at the files; with `poweroff`, those for poweroff count too.
+/// Checks which files exist; with `poweroff`, those for poweroff count too.
 pub fn look(host: &Host, poweroff: bool) -> Files {
     let masked = is_masked(host, UNIT);
     let there = |unit: &str| host.read_text(drop_in(unit)).is_ok_and(|t| t == text());
@@ -104,7 +104,8 @@ fn text() -> String {
     )
 }
 
-/// Writes what refuses. The drop-ins come after the unit that they require, reboot.target's first. Each is tried, whatever became of
+/// Writes the files that refuse. The drop-ins come after the unit that they require, reboot.target's first. Each file is
+/// tried whether or not the others could be written.
 /// the others.
 pub fn write(host: &Host, poweroff: bool) -> Result<()> {
     let masked = mask(host, UNIT);
@@ -126,13 +127,13 @@ fn mask(host: &Host, unit: &str) -> Result<()> {
 fn remove_drop_in(host: &Host, unit: &str) -> Result<()> {
     host.remove(drop_in(unit))?;
     if host.is_dir(DIR) {
-        // Not empty: somebody else's drop-ins are in it.
+        // If it is not empty, it contains somebody else's drop-ins.
         let _ = fs::remove_dir(host.dir(DIR)?.at(format!("{unit}.d")));
     }
     Ok(())
 }
 
-/// Removes all that refuses; also what a half-done run left.
+/// Removes all files that refuse, also those of an interrupted run.
 pub fn remove(host: &Host, initctl: &Initctl) -> Result<()> {
     for unit in refused(true) {
         remove_drop_in(host, unit)?;
@@ -145,7 +146,7 @@ pub fn remove(host: &Host, initctl: &Initctl) -> Result<()> {
     Ok(())
 }
 
-/// Which units of initctl are ours to mask, and whether its socket listens. What a run before masked stays ours.
+/// Which units of initctl vfguard may mask, and whether its socket listens. Units that an earlier run masked are included.
 pub fn initctl_before(host: &Host, ours: &Initctl) -> Initctl {
     let free = |unit: &&str| host.path_of_link(unit_path(unit)).symlink_metadata().is_err();
     let masked: Vec<String> =
@@ -157,38 +158,38 @@ pub fn initctl_before(host: &Host, ours: &Initctl) -> Initctl {
     Initctl { listened: ours.listened || listens(), masked }
 }
 
-/// Masks initctl; it is stopped after the reload (systemd 219 has no `mask --now`).
+/// Masks initctl. It is stopped after the reload (systemd 219 has no `mask --now`).
 pub fn mask_initctl(host: &Host, initctl: &Initctl) -> Result<()> {
     initctl.masked.iter().try_for_each(|unit| mask(host, unit))
 }
 
-/// Makes a live system notice what [`write()`] wrote.
+/// Makes a live system apply what [`write()`] wrote.
 pub fn apply_closed(host: &Host, poweroff: bool) -> Result<()> {
     systemd::daemon_reload()?;
-    // The lock on poweroff may be held from before the setting was taken back.
+    // The inhibitor for poweroff may still be held although the setting was removed.
     let ended = INITCTL.into_iter().chain((!poweroff).then_some(INHIBIT)).filter(|unit| systemd::has_unit(host, unit));
     command::run(&systemd::spec(["stop"].into_iter().chain(ended), STOP_LIMIT))?;
-    // logind's block covers poweroff too, so it is held only where that is refused as well.
+    // logind's block covers poweroff too, so it is used only if poweroff is refused as well.
     if poweroff && systemd::version(host).is_some_and(|v| v >= INHIBIT_SINCE) && systemd::has_unit(host, INHIBIT) {
         systemd::order("start", &[INHIBIT])?;
     }
     Ok(())
 }
 
-/// Makes a live system notice what [`remove`] removed.
+/// Makes a live system apply what [`remove`] removed.
 pub fn apply_open(host: &Host, initctl: &Initctl) -> Result<()> {
     systemd::daemon_reload()?;
     if initctl.listened {
         systemd::order("start", &[INITCTL[0]])?;
     }
     if systemd::has_unit(host, INHIBIT) {
-        // Waited for: a block that is still held would refuse the reboot that is asked for next.
+        // Wait until it has stopped: an inhibitor that is still held would refuse the next reboot.
         command::run(&systemd::spec(["stop", INHIBIT], STOP_LIMIT))?;
     }
     Ok(())
 }
 
-/// Asks systemd itself whether it refuses: each unit that it knows requires ours, and ours is masked.
+/// Asks systemd whether it refuses: each unit that it knows must require vfguard's unit, and vfguard's unit must be masked.
 pub fn ask(poweroff: bool) -> Result<Files> {
     let units: Vec<&str> = refused(poweroff).chain([UNIT]).collect();
     let answers = systemd::show(&units, &["Id", "LoadState", "Requires"])?;
@@ -205,7 +206,7 @@ pub fn ask(poweroff: bool) -> Result<Files> {
     })
 }
 
-/// A shutdown that is scheduled and that the closed gate will refuse: its kind and when, in unix seconds
+/// A scheduled shutdown that the closed gate will refuse: its kind, and its time in unix seconds
 /// (`/run/systemd/shutdown/scheduled`, systemd-logind).
 pub fn scheduled(host: &Host, poweroff: bool) -> Option<(String, i64)> {
     let text = host.read_text("/run/systemd/shutdown/scheduled").ok()?;
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_files_are_those_that_were_tried_in_virtual_machines() {
+    fn the_files_are_those_that_were_tested_in_virtual_machines() {
         let (dir, host) = host();
         assert_eq!(look(&host, false), Files::None);
         write(&host, false).unwrap();
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shell_that_fails_closed_refuses_the_same_units_with_the_same_text() {
+    fn the_shell_script_that_fails_closed_refuses_the_same_units_with_the_same_text() {
         let script = include_str!("../../../packaging/systemd/fail-closed");
         let quoted = |name: &str| {
             let rest = script.split(&format!("\n{name}=")).nth(1).unwrap();
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_that_lost_a_file_is_not_a_closed_one() {
+    fn a_gate_with_a_missing_file_does_not_count_as_closed() {
         let (_dir, host) = host();
         write(&host, true).unwrap();
         assert_eq!(look(&host, true), Files::All);
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_admin_masked_or_dropped_in_stays() {
+    fn masks_and_drop_ins_of_the_administrator_stay() {
         let (dir, host) = host();
         let run = dir.path().join("run/systemd/system");
         fs::create_dir_all(run.join("reboot.target.d")).unwrap();
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scheduled_reboot_is_noticed_and_a_poweroff_only_where_it_is_refused() {
+    fn a_scheduled_reboot_is_reported_and_a_poweroff_only_where_it_is_refused() {
         let (_dir, host) = host();
         let file = "/run/systemd/shutdown/scheduled";
         assert_eq!(scheduled(&host, true), None);

@@ -1,7 +1,7 @@
-//! The gate on upstart (EL6): wrappers around reboot, shutdown and telinit (packaging/el6) refuse while a state file says so, and
-//! Ctrl-Alt-Del does nothing. `init 6` passes: /sbin/init is never touched.
+//! The gate on upstart (EL6): wrappers around reboot, shutdown and telinit (packaging/el6) refuse if a state file says so,
+//! and Ctrl-Alt-Del is disabled. `init 6` is not refused: /sbin/init is never touched.
 //!
-//! Reasoned from upstart 0.6.5's reboot(8), shutdown(8), telinit(8) and init(5); run here on roots made of files.
+//! Derived from upstart 0.6.5's reboot(8), shutdown(8), telinit(8) and init(5). The tests run on directories.
 
 use super::systemd::Files;
 use crate::gate::Reason;
@@ -10,18 +10,19 @@ use crate::host::Host;
 use crate::text::Text;
 use anyhow::Result;
 
-/// What the wrappers read: the boot that it is about, whether poweroff is refused too, then what they print.
+/// The file that the wrappers read: the boot for which it is valid, whether poweroff is refused too, then the text that they
+/// print.
 const STATE: &str = "/run/vfguard/reboot-refused";
-/// What is done at Ctrl-Alt-Del instead (init(5), "Override files").
+/// Replaces the action of Ctrl-Alt-Del (init(5), "Override files").
 const CTRL_ALT_DEL: &str = "/etc/init/control-alt-delete.override";
-/// The first line of a file of ours in /etc/init.
+/// The first line of vfguard's own files in /etc/init.
 const MARK: &str = "# vfguard";
 
 fn boot_id(host: &Host) -> String {
     host.read_text("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
-/// Looks at the files; with `poweroff`, that must be refused too.
+/// Checks the files; with `poweroff`, poweroff must be refused too.
 pub fn look(host: &Host, poweroff: bool) -> Files {
     let state = host.read_text(STATE).unwrap_or_default();
     let mut lines = state.lines();
@@ -41,7 +42,7 @@ fn ours(host: &Host) -> bool {
     host.read_text(CTRL_ALT_DEL).is_ok_and(|t| t.starts_with(MARK))
 }
 
-/// Writes what refuses. An override of Ctrl-Alt-Del that somebody else made stays.
+/// Writes the files that refuse. An override of Ctrl-Alt-Del by somebody else stays.
 ///
 /// # Errors
 /// Those of writing.
@@ -66,7 +67,7 @@ pub fn write(host: &Host, poweroff: bool, reasons: &[Reason]) -> Result<()> {
     host.write_atomic(CTRL_ALT_DEL, disabled.as_bytes(), 0o644)
 }
 
-/// Removes all that refuses.
+/// Removes all files that refuse.
 ///
 /// # Errors
 /// Those of removing.

@@ -1,5 +1,6 @@
-//! Describe, then run: a pure function makes a [`Spec`], this one runner runs it: no shell, a clean environment, a time
-//! limit, the whole output to a log or through a pipe, its last line in the error; the child's process group dies with us.
+//! Describe, then run: a pure function makes a [`Spec`], and the one runner here runs it: no shell, a clean environment, a
+//! time limit, the whole output to a log or through a pipe, and its last line in the error. The child's process group dies
+//! with vfguard.
 
 pub mod tied;
 
@@ -19,39 +20,39 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// Where programs are looked for; the caller's PATH is not trusted.
+/// Where programs are searched; the caller's PATH is not trusted.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Bytes of a log's end that are kept for a message.
+/// Bytes at the end of a log that are kept for a message.
 const TAIL: u64 = 4096;
-/// Bytes of output kept where there is no log: `systemctl show` of every unit that the gate knows is 1 KiB, `grubby --info=ALL` of a full
-/// /boot 20 KiB. The end is kept, since that is where programs say why they failed.
+/// Bytes of output that are kept if there is no log: `systemctl show` for every unit that the gate knows prints 1 KiB,
+/// `grubby --info=ALL` with a full /boot 20 KiB. The end is kept, because programs say there why they failed.
 const MAX_OUTPUT: usize = 1 << 20;
-/// A piece that is read at once: as much as a pipe holds.
+/// Bytes per read: the size of a pipe.
 const PIECE: usize = 64 << 10;
-/// How long a process group gets between SIGTERM and SIGKILL.
+/// The time for a process group between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
-/// How often a running child is looked at.
+/// How often a running child is checked.
 const POLL: Duration = Duration::from_millis(10);
 
-/// A program to run, described.
+/// A description of a program to run.
 #[derive(Clone, Debug)]
 pub struct Spec {
     /// Name or path of the program.
     pub program: OsString,
     /// Its arguments.
     pub args: Vec<OsString>,
-    /// Environment beside PATH, LC_ALL=C and HOME=/.
+    /// Environment in addition to PATH, LC_ALL=C and HOME=/.
     pub env: Vec<(OsString, OsString)>,
-    /// Working directory; `/` unless told.
+    /// Working directory; the default is `/`.
     pub dir: PathBuf,
-    /// The process group is ended after this long.
+    /// The process group is killed after this time.
     pub limit: Duration,
-    /// Where stdout and stderr go together; else a pipe, which is read while the program runs. Never a file in /tmp: any user
-    /// can fill that.
+    /// The file that gets stdout and stderr; without it, a pipe that is read while the program runs. Never a file in /tmp,
+    /// because any user can fill that.
     pub log: Option<PathBuf>,
-    /// Whether it goes on when vfguard is killed or the limit is over: a package manager in the middle of a transaction leaves half a
-    /// package when it is cut short. The next run finds it by its lock ([`super::locks`]) and waits for it. Without a log nobody
-    /// hears it: a pipe ends with us, and so does who writes to it.
+    /// Whether it keeps running when vfguard is killed or the time limit is reached: a package manager that is killed in a
+    /// transaction leaves a half-installed package. The next run notices its lock ([`super::locks`]) and waits. Without a
+    /// log its output is discarded: a pipe would end with vfguard, and the program would fail when it writes.
     pub outlives: bool,
 }
 
@@ -75,7 +76,8 @@ impl Spec {
         words.map(|w| w.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
     }
 
-    /// The [`Command`] with a clean environment in a process group of its own, not yet started. The group ends with us.
+    /// The [`Command`] with a clean environment and a process group of its own, not yet started. The group dies with
+    /// vfguard.
     pub fn command(&self) -> Command {
         let mut command = self.ungrouped();
         command.process_group(0);
@@ -85,7 +87,7 @@ impl Spec {
         command
     }
 
-    /// The same in our process group, for a child that begins a session: who leads a group may not.
+    /// The same in vfguard's own process group, for a child that starts a session: a group leader cannot do that.
     pub fn ungrouped(&self) -> Command {
         let mut command = Command::new(&self.program);
         command
@@ -106,12 +108,12 @@ impl Spec {
 pub struct Ended {
     /// Its exit status.
     pub status: ExitStatus,
-    /// Whether the time limit ended it.
+    /// Whether it was killed at the time limit.
     pub timed_out: bool,
-    /// What it printed, on stdout and stderr in order: all of it, or the end of it where it is more than a mebibyte; with a log, the
-    /// log's last 4 KiB.
+    /// Its stdout and stderr in order: all of it, or its end if it is more than a mebibyte; with a log, the log's last 4
+    /// KiB.
     pub output: String,
-    /// Whether something is missing from `output`: whoever reads an answer from it then has none.
+    /// Whether something is missing in `output`. Then no answer may be read from it.
     pub cut: bool,
 }
 
@@ -122,10 +124,10 @@ impl Ended {
     }
 }
 
-/// Runs a program to its end. That it fails is an [`Ended`]; that it cannot be run is an error.
+/// Runs a program to its end. If it fails, that is an [`Ended`], not an error.
 ///
 /// # Errors
-/// When it cannot be started, or its output cannot be had.
+/// When it cannot be started, or its output cannot be read.
 pub fn run(spec: &Spec) -> Result<Ended> {
     let Some(path) = &spec.log else {
         return if spec.outlives { unheard(spec) } else { piped(spec) };
@@ -169,8 +171,8 @@ fn piped(spec: &Spec) -> Result<Ended> {
     let (status, timed_out) = wait_with(&mut child, spec.limit, |pause| {
         output.read(pause);
     })?;
-    // What it wrote last: a pipe may hold a mebibyte. A grandchild that left the group may still hold the other end, so its end is not
-    // waited for, and what it goes on writing is not read for ever.
+    // Read the rest of the output: a pipe may contain a mebibyte. A grandchild that left the group may still hold the other
+    // end, so this neither waits for the end of the pipe nor reads forever.
     for _ in 0..2 * MAX_OUTPUT / PIECE {
         if !output.read(Duration::ZERO) {
             break;
@@ -179,16 +181,16 @@ fn piped(spec: &Spec) -> Result<Ended> {
     Ok(Ended { status, timed_out, output: String::from_utf8_lossy(&output.kept).into_owned(), cut: output.cut })
 }
 
-/// What came through a pipe so far.
+/// The output read from a pipe so far.
 struct Output {
-    /// None once the other end is closed.
+    /// None after the other end was closed.
     reader: Option<PipeReader>,
     kept: Vec<u8>,
     cut: bool,
 }
 
 impl Output {
-    /// Reads what is there, waiting at most `pause` for it. Says whether there was anything.
+    /// Reads what is available; waits at most `pause` for it. Returns whether there was anything.
     fn read(&mut self, pause: Duration) -> bool {
         let Some(reader) = &mut self.reader else {
             std::thread::sleep(pause);
@@ -198,7 +200,7 @@ impl Output {
         let timeout = PollTimeout::try_from(pause).unwrap_or(PollTimeout::ZERO);
         let _ = poll(&mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)], timeout);
         let mut piece = [0; PIECE];
-        // One pipe full at a time: whoever prints without end does not keep us from looking at the clock.
+        // One pipe full at a time, so that a flood of output does not delay the time limit.
         match reader.read(&mut piece) {
             Ok(0) => self.reader = None,
             Ok(n) => self.kept.extend_from_slice(&piece[..n]),
@@ -217,7 +219,7 @@ impl Output {
 /// Runs a program that must succeed.
 ///
 /// # Errors
-/// Those of [`run`], and an exit status other than 0, with the last line it printed.
+/// Those of [`run`], and an exit status other than 0, with the program's last line.
 pub fn run_ok(spec: &Spec) -> Result<Ended> {
     let outcome = run(spec)?;
     if outcome.timed_out {
@@ -230,8 +232,8 @@ pub fn run_ok(spec: &Spec) -> Result<Ended> {
     Ok(outcome)
 }
 
-/// Waits for a child that leads its own process group; past the limit the group is ended, and it is ended in any case once
-/// its leader is gone, so that nothing survives.
+/// Waits for a child that leads its own process group. The group is killed at the time limit, and in any case after its
+/// leader has ended, so that no process survives.
 ///
 /// # Errors
 /// Those of waitpid(2).
@@ -239,7 +241,7 @@ pub fn wait(child: &mut Child, limit: Duration) -> io::Result<(ExitStatus, bool)
     wait_with(child, limit, std::thread::sleep)
 }
 
-/// [`wait`], in which `meanwhile` passes the time, a little of it with each call.
+/// [`wait`], with `meanwhile` called repeatedly to pass the time.
 fn wait_with(child: &mut Child, limit: Duration, mut meanwhile: impl FnMut(Duration)) -> io::Result<(ExitStatus, bool)> {
     let group = Pid::from_raw(child.id() as i32);
     let start = Instant::now();
@@ -257,12 +259,12 @@ fn wait_with(child: &mut Child, limit: Duration, mut meanwhile: impl FnMut(Durat
         }
         meanwhile(POLL);
     };
-    // ESRCH (nobody left) is the rule.
+    // ESRCH (no process left) is normal.
     let _ = killpg(group, Signal::SIGKILL);
     Ok((status, timed_out))
 }
 
-/// Waits for a child that nothing may cut short; past the limit it goes on alone.
+/// Waits for a child that must not be killed. After the time limit it keeps running.
 fn await_end(child: &mut Child, limit: Duration) -> io::Result<(ExitStatus, bool)> {
     let start = Instant::now();
     loop {
@@ -274,7 +276,7 @@ fn await_end(child: &mut Child, limit: Duration) -> io::Result<(ExitStatus, bool
     }
 }
 
-/// The full path of a program in [`PATH`], if it is there.
+/// The full path of a program in [`PATH`], if it exists.
 pub fn find(program: &str) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
     PATH.split(':')
@@ -287,7 +289,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_limit_ends_the_whole_process_group() {
+    fn a_time_limit_kills_the_whole_process_group() {
         let dir = tempfile::tempdir().unwrap();
         let mark = dir.path().join("survived");
         let script = format!("(sleep 1; touch {}) & sleep 30", mark.display());
@@ -318,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn output_without_end_is_bounded_and_said_to_be_cut() {
+    fn endless_output_is_bounded_and_marked_as_cut() {
         let outcome = shell("head -c 3000000 /dev/zero | tr '\\0' x; echo end");
         assert!(outcome.success() && outcome.cut);
         assert!(outcome.output.len() == MAX_OUTPUT && outcome.output.ends_with("xend\n"));

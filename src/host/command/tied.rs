@@ -1,16 +1,17 @@
-//! A child's process group that ends with vfguard, however that ends: what goes on alone writes to the machine while the next run
-//! does.
+//! Ties a child's process group to vfguard, so that it dies whenever vfguard ends. Otherwise it would change the machine at
+//! the same time as the next run.
 //!
 //! ```text
 //! vfguard ── reaper (leads the group; vfguard's death is a signal to it: it kills the group, itself included)
 //!              └─ program, and whatever that starts
 //! ```
 //!
-//! The program cannot have that signal itself: it goes to one process and not to what that has started, and an exec that changes
-//! privileges or the SELinux domain clears it (PR_SET_PDEATHSIG(2const)). What leaves the group of a program of the system is not ended.
-//! Of a build without namespaces everything is: whatever loses its parent comes to the reaper (PR_SET_CHILD_SUBREAPER(2const), Linux 3.4),
-//! which ends what it has for children until there are none. It finds them in `/proc/PID/task/PID/children` (Linux 3.5, and a kernel may
-//! be built without); elsewhere the strays of a build user are ended by driver::sandbox.
+//! A parent-death signal for the program itself is not enough: it goes to one process and not to the processes that this one
+//! started, and an exec that changes privileges or the SELinux domain clears it (PR_SET_PDEATHSIG(2const)). Processes that
+//! leave the group of a system program are not killed. In a build without namespaces all of them are: orphans are reparented
+//! to the reaper (PR_SET_CHILD_SUBREAPER(2const), Linux 3.4), which kills its children until there are none. It finds them
+//! in `/proc/PID/task/PID/children` (Linux 3.5, optional in the kernel's configuration). Without that file driver::sandbox
+//! kills the strays of the build user.
 
 use crate::host::sys::{self, Child, Fork};
 use nix::errno::Errno;
@@ -24,17 +25,17 @@ use std::ffi::CStr;
 use std::io::{self, Write};
 use std::process::Command;
 
-/// What the reaper is told by when vfguard, or the thread that started the program, is gone. Nobody else uses it.
+/// The signal that the reaper gets when vfguard, or the thread that started the program, is gone. Nothing else sends it.
 const LOST: Signal = Signal::SIGUSR2;
-/// The exit code of a reaper that cannot end as its program did: 128 and more for a signal, as shells have it.
+/// The base of the exit code if the reaper cannot die by its program's signal: 128 and more, as in shells.
 const SIGNALLED: i32 = 128;
 
-/// What ends with the program, and with vfguard.
+/// What is killed with the program and with vfguard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// Its process group.
     Group,
-    /// All that it started, in whatever group.
+    /// All its descendants, in any group.
     Descendants,
 }
 
@@ -44,29 +45,29 @@ pub(in crate::host) fn tie(command: &mut Command) {
     sys::in_child(command, move |child| enter(child, parent, Reach::Group).map_err(io::Error::from));
 }
 
-/// Runs in a `child` of `parent` that leads a process group, and stays there as the reaper; returns in the process that shall execute
-/// the program. System calls only.
+/// Runs in a `child` of `parent` that leads a process group. The child stays as the reaper; the call returns in the process
+/// that will execute the program. System calls only.
 ///
 /// # Errors
 /// Those of fork(2) and of setting signals.
 pub fn enter(child: &Child, parent: Pid, reach: Reach) -> nix::Result<()> {
-    // A limit ends the group by SIGTERM: the reaper waits for what the program makes of it.
+    // At the time limit the group gets SIGTERM. The reaper blocks it and waits for the program's reaction.
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
     prctl::set_pdeathsig(LOST)?;
     if unistd::getppid() != parent {
         sys::exit_now(1);
     }
     if reach == Reach::Descendants {
-        // Older kernels have no such thing.
+        // Older kernels do not have it.
         let _ = prctl::set_child_subreaper(true);
     }
     let reaper = Pid::this();
     match sys::fork_in_child(child)? {
-        // Whoever reads the program's output waits for all who could write.
+        // A reader of the program's output waits until all writers have closed it.
         Fork::Parent(program) => sys::without_descriptors(child, move || reap(program, parent, reach)),
         Fork::Child => {}
     }
-    // Should the reaper be killed alone.
+    // In case the reaper alone is killed.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     if unistd::getppid() != reaper {
         sys::exit_now(1);
@@ -75,7 +76,7 @@ pub fn enter(child: &Child, parent: Pid, reach: Reach) -> nix::Result<()> {
     Ok(())
 }
 
-/// Ends as the program does, or with the whole group when vfguard is gone.
+/// Exits as the program does. If vfguard is gone, kills the whole group.
 fn reap(program: Pid, parent: Pid, reach: Reach) -> ! {
     let mut watched = SigSet::empty();
     watched.add(Signal::SIGCHLD);
@@ -104,7 +105,7 @@ fn reap(program: Pid, parent: Pid, reach: Reach) -> ! {
     }
 }
 
-/// Ends all that this process has for children, and what then comes to it, until nothing does. System calls only.
+/// Kills all children of this process, and orphans that are reparented to it, until there are none. System calls only.
 fn end_children(reach: Reach) {
     if reach == Reach::Group {
         return;
@@ -112,14 +113,15 @@ fn end_children(reach: Reach) {
     let mut path = [0; 64];
     let _ = write!(&mut path[..], "/proc/self/task/{}/children\0", Pid::this());
     let Ok(path) = CStr::from_bytes_until_nul(&path) else { return };
-    // Where there is none to be found, none is waited for: it might go on for ever.
+    // If the list cannot be read, do not wait: the processes may run forever.
     while kill_listed(path).is_ok_and(|found| found) {
-        // The children of what ends are ours before its end is told.
+        // When a child's end is reported, its own children are already reparented to this process.
         let _ = waitpid(None, None);
     }
 }
 
-/// Sends SIGKILL to the processes in a list of the kernel's, each with a blank after it; past a page they wait for the next time.
+/// Sends SIGKILL to the processes in a list from the kernel, each followed by a blank. Those after the first page are killed
+/// in the next round.
 fn kill_listed(path: &CStr) -> nix::Result<bool> {
     let list = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
     let mut text = [0; 4096];
@@ -138,11 +140,11 @@ fn kill_listed(path: &CStr) -> nix::Result<bool> {
     Ok(found)
 }
 
-/// Ends by a signal, so that who waits sees what ended the program.
+/// Dies by a signal, so that the waiting process sees what ended the program.
 fn end_by(signal: Signal) -> ! {
-    // No core of its own beside the program's.
+    // Do not dump a core in addition to the program's.
     let _ = prctl::set_dumpable(false);
-    // What Rust's runtime handles is handled in its forks.
+    // Rust's runtime installs handlers, and its forks inherit them.
     sys::default_action(signal);
     let mut own = SigSet::empty();
     own.add(signal);

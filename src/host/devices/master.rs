@@ -1,5 +1,5 @@
-//! What a network interface is a port of: the `master` link of `Documentation/ABI/testing/sysfs-class-net`, and which masters go on
-//! without one of their ports.
+//! What a network interface is a port of: the `master` link of `Documentation/ABI/testing/sysfs-class-net`, and which
+//! masters keep working without one of their ports.
 
 use super::pci::{self, link_name, Device, DEVICES, NET};
 use crate::host::Host;
@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Layers of bonds, bridges and VLANs past these are no network.
+/// No real network has more layers of bonds, bridges and VLANs.
 const MAX_LAYERS: usize = 16;
-/// Where teamd leaves its pid file and its socket for each team; sysfs does not tell a team from other masters.
+/// Where teamd has the pid file and the socket of each team. sysfs does not distinguish a team from other masters.
 const TEAMD: &str = "/run/teamd";
 
-/// A kind of master whose ports lead to the same network, so that it goes on with one of them. Those of a bridge, of Open vSwitch or of
-/// a VRF lead to different ones.
+/// A kind of master. The ports of the first four lead to the same network, so that the master keeps working with one of
+/// them. The ports of a bridge, of Open vSwitch or of a VRF lead to different networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// Hyper-V's own NIC, which carries what its virtual function does not (`drivers/net/hyperv/netvsc_drv.c`).
+    /// Hyper-V's own NIC, which carries the traffic that its virtual function does not (`drivers/net/hyperv/netvsc_drv.c`).
     Synthetic,
     /// virtio's pair of a virtual function and a standby (`Documentation/networking/net_failover.rst`).
     Failover,
     /// `Documentation/networking/bonding.rst`.
     Bond,
-    /// One that teamd runs.
+    /// A team that teamd runs.
     Team,
-    /// Any other, or one that is not there: nothing says that it goes on.
+    /// Any other kind, or a missing interface: assume that it does not keep working.
     Other,
 }
 
@@ -42,18 +42,18 @@ impl Kind {
     }
 }
 
-/// A bond or a team, as it is remembered for the time early at boot when it is not made yet.
+/// A bond or a team, remembered for early boot, when it does not exist yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Made {
     /// Its interface.
     pub name: String,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// How many links it wants.
+    /// How many working links it needs.
     pub min_links: usize,
 }
 
-/// The bonds and teams of these names that are there.
+/// The existing bonds and teams among these names.
 pub fn made(host: &Host, names: &[String], devices: &[Device]) -> Vec<Made> {
     let look = |name: &String| {
         let kind = kind(host, name, devices);
@@ -63,23 +63,23 @@ pub fn made(host: &Host, names: &[String], devices: &[Device]) -> Vec<Made> {
     names.iter().filter_map(look).collect()
 }
 
-/// Whether there is an interface of this name.
+/// Whether an interface with this name exists.
 pub fn is_there(host: &Host, name: &str) -> bool {
     host.exists(Path::new(NET).join(name))
 }
 
-/// A master and those on top of it, one above the other.
+/// A master and the masters above it.
 pub fn chain(host: &Host, name: &str) -> Vec<String> {
     let above = |name: &String| of(host, name);
     std::iter::successors(Some(name.to_owned()), above).take(MAX_LAYERS).collect()
 }
 
-/// The master of an interface; none where none can be read.
+/// The master of an interface; none if it cannot be read.
 fn of(host: &Host, interface: &str) -> Option<String> {
     link_name(host, Path::new(NET).join(interface).join("master")).ok().flatten()
 }
 
-/// An interface and what is built on it, layer by layer: masters, and the `upper_NAME` links (Linux 3.9 and newer).
+/// An interface and everything built on it, layer by layer: masters, and the `upper_NAME` links (Linux 3.9 and newer).
 pub fn built_on(host: &Host, interface: &str) -> Vec<String> {
     let mut all = vec![interface.to_owned()];
     let mut at = 0;
@@ -93,7 +93,7 @@ pub fn built_on(host: &Host, interface: &str) -> Vec<String> {
     all
 }
 
-/// The masters of a device: one for each of its interfaces, or none at all where one of them has none. In doubt there is none.
+/// The masters of a device: one for each of its interfaces, or none if one of them has none. In doubt the result is empty.
 pub fn of_device(host: &Host, device: &Device) -> Vec<String> {
     let interfaces = match pci::interfaces(host, &Path::new(DEVICES).join(&device.address)) {
         Ok(interfaces) if interfaces.is_empty() => device.interface.iter().cloned().collect(),
@@ -104,7 +104,7 @@ pub fn of_device(host: &Host, device: &Device) -> Vec<String> {
     masters.collect::<Option<Vec<String>>>().unwrap_or_default()
 }
 
-/// Whether the masters from `master` on come to `interface` again, or to each other: no kernel makes that.
+/// Whether the chain of masters from `master` on contains `interface` or a cycle. No kernel creates that.
 fn leads_back(host: &Host, interface: &str, master: &str) -> bool {
     let mut seen = vec![interface.to_owned()];
     let mut at = Some(master.to_owned());
@@ -118,7 +118,7 @@ fn leads_back(host: &Host, interface: &str, master: &str) -> bool {
     false
 }
 
-/// What kind of master an interface is; `devices` are those of the machine.
+/// The kind of a master; `devices` are the machine's devices.
 pub fn kind(host: &Host, name: &str, devices: &[Device]) -> Kind {
     let dir = Path::new(NET).join(name);
     if !host.is_dir(&dir) {
@@ -146,7 +146,7 @@ pub fn kind(host: &Host, name: &str, devices: &[Device]) -> Kind {
     }
 }
 
-/// How many links a bond wants before it carries anything (`min_links`); with none said, any one will do.
+/// How many working links a bond needs before it carries traffic (`min_links`); 1 if it is not set.
 pub fn min_links(host: &Host, name: &str) -> usize {
     match host.read_text(Path::new(NET).join(name).join("bonding/min_links")) {
         Ok(text) => text.trim().parse().unwrap_or(usize::MAX).max(1),
@@ -155,8 +155,8 @@ pub fn min_links(host: &Host, name: &str) -> usize {
     }
 }
 
-/// Whether a bond lets nothing through a port of it, whose own link may be up: it probes by ARP, or its partner does not take the port
-/// into the link that is in use (IEEE 802.3ad). Attributes of kernels that have none decide nothing.
+/// Whether a bond does not use a port although the port's own link may be up: its ARP probes fail, or its partner does not
+/// aggregate the port with the active link (IEEE 802.3ad). Attributes that a kernel does not have are ignored.
 pub fn is_held_down(host: &Host, port: &str) -> bool {
     let Some(bond) = of(host, port) else { return false };
     let read = |file: PathBuf| match host.read_text(file) {
@@ -168,7 +168,7 @@ pub fn is_held_down(host: &Host, port: &str) -> bool {
     let of_bond = |file: &str| read(Path::new(NET).join(&bond).join("bonding").join(file));
     let fails = of_port("mii_status").is_some_and(|status| status != "up");
     let no_partner = of_bond("ad_partner_mac").is_some_and(|mac| mac.bytes().all(|b| b == b'0' || b == b':'));
-    // Outside of that mode the bond's is empty, and the port's is N/A.
+    // In other modes the bond's attribute is empty, and the port's is N/A.
     let elsewhere = match (of_bond("ad_aggregator"), of_port("ad_aggregator_id")) {
         (Some(active), Some(own)) => active != own,
         (_, None) | (None, _) => false,
@@ -176,7 +176,7 @@ pub fn is_held_down(host: &Host, port: &str) -> bool {
     fails || no_partner || elsewhere
 }
 
-/// Whether the link of an interface is down, as far as it says: it does not while nobody has brought the interface up.
+/// Whether the link of an interface is known to be down. It is not known while the interface has not been brought up.
 pub fn link_is_down(host: &Host, interface: &str) -> bool {
     host.read_text(Path::new(NET).join(interface).join("carrier")).is_ok_and(|t| t.trim() == "0")
 }
@@ -188,7 +188,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn a_device_whose_ports_do_not_all_have_a_master_or_whose_masters_go_in_a_circle_has_none() {
+    fn a_device_has_no_master_if_one_of_its_ports_has_none_or_the_masters_are_cyclic() {
         let dir = tempfile::tempdir().unwrap();
         let (root, host) = (dir.path(), Host::new(dir.path()).unwrap());
         let net = |name: &str| root.join("sys/class/net").join(name);

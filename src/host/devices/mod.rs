@@ -1,4 +1,4 @@
-//! Network devices and what carries the network over them.
+//! Network devices, and the masters and routes that use them.
 
 pub mod master;
 pub mod pci;

@@ -13,27 +13,27 @@ use std::time::{Duration, Instant};
 pub struct Device {
     /// `0000:00:03.0`.
     pub address: String,
-    /// `pci:v00008086d000010ED…`, as sysfs says it.
+    /// `pci:v00008086d000010ED…`, as in sysfs.
     pub modalias: String,
-    /// The network interface, if a driver made one.
+    /// The network interface, if a driver created one.
     pub interface: Option<String>,
-    /// The driver that is bound, if any.
+    /// The bound driver, if any.
     pub driver: Option<String>,
-    /// The module behind that driver (differs from its name for a few); none for a built-in driver.
+    /// The module of that driver (a few have another name); none for a built-in driver.
     #[serde(skip)]
     pub module: Option<String>,
     /// PCI class, e.g. 0x020000 for Ethernet.
     #[serde(skip)]
     pub class: u32,
-    /// `driver_override`, when somebody set one.
+    /// `driver_override`, if it is set.
     #[serde(skip)]
     pub driver_override: Option<String>,
-    /// Whether it is there now; not so for one that is only remembered ([`crate::verdict::survey`]).
+    /// Whether the device exists now. False for a remembered device ([`crate::verdict::survey`]).
     #[serde(skip_serializing_if = "is_there")]
     pub present: bool,
 }
 
-/// The contract's shape of a device says nothing of those that are there.
+/// The JSON contract leaves the field out for devices that exist.
 fn is_there(present: &bool) -> bool {
     *present
 }
@@ -47,13 +47,14 @@ impl Device {
         self.class >> 16 == CLASS_NETWORK || self.interface.is_some()
     }
 
-    /// Whether the machine uses it now: a network device with a driver bound.
+    /// Whether the machine uses it now: a network device with a bound driver.
     pub fn in_use(&self) -> bool {
         self.is_network() && self.driver.is_some()
     }
 }
 
-/// Whether a function is a virtual one of a card of this machine: `physfn` leads to the card. In a guest it is not there.
+/// Whether a function is a virtual function of a card in this machine: `physfn` leads to the card. In a guest it does not
+/// exist.
 pub fn is_of_own_card(host: &Host, device: &Device) -> bool {
     host.path_of_link(Path::new(DEVICES).join(&device.address).join("physfn")).is_symlink()
 }
@@ -64,10 +65,10 @@ pub(in crate::host) const DEVICES: &str = "/sys/bus/pci/devices";
 pub(in crate::host) const NET: &str = "/sys/class/net";
 
 /// All PCI functions in order of address, then the network devices of other buses (virtio on MMIO, Xen, Hyper-V, USB) that
-/// have an interface. A machine without PCI has none of the former.
+/// have an interface. A machine without PCI has no PCI functions.
 ///
 /// # Errors
-/// When there is no sysfs to look at, or something in it cannot be read: a machine whose devices cannot be seen is not a machine
+/// When there is no sysfs, or something in it cannot be read. A machine whose devices cannot be read must not count as one
 /// without devices.
 pub fn devices(host: &Host) -> io::Result<Vec<Device>> {
     let names = match host.read_dir(DEVICES) {
@@ -86,16 +87,16 @@ pub fn devices(host: &Host) -> io::Result<Vec<Device>> {
     Ok(devices)
 }
 
-/// The same of a root that need not have a sysfs at all, where a module or a recipe alone is looked at.
+/// The same for a root that need not have a sysfs, for checks of a module or a recipe only.
 ///
 /// # Errors
-/// When there is a sysfs, and something in it cannot be read.
+/// When sysfs exists and something in it cannot be read.
 pub fn devices_if_any(host: &Host) -> io::Result<Vec<Device>> {
     devices(host).or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(Vec::new()) } else { Err(e) })
 }
 
-/// What was read, or nothing where nothing is: a device may leave while one looks at it, and in a copied tree a plain directory
-/// may stand for a link. Any other error is one, with the path.
+/// The result of reading, or none if the file does not exist: a device may disappear in the meantime, and a copied tree may
+/// have a plain directory instead of a symbolic link. Any other error is returned with the path.
 fn there<T>(path: &Path, read: io::Result<T>) -> io::Result<Option<T>> {
     let absent = [Errno::ENOENT, Errno::ENOTDIR, Errno::ENODEV, Errno::ENXIO, Errno::EINVAL];
     match read {
@@ -105,40 +106,40 @@ fn there<T>(path: &Path, read: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// A file's text; none where there is nothing.
+/// The text of a file; none if it does not exist.
 fn text(host: &Host, path: &Path) -> io::Result<Option<String>> {
     let text = there(path, host.read_text(path))?.map(|t| t.trim().to_owned());
     Ok(text.filter(|t| !t.is_empty()))
 }
 
-/// There while udev has events to handle (systemd's `udev_queue_is_empty()`, which `udevadm settle` asks).
+/// Exists while udev has events to handle (systemd's `udev_queue_is_empty()`, which `udevadm settle` uses).
 const UDEV_QUEUE: &str = "/run/udev/queue";
-/// Other buses that carry network devices, and how the modalias of one begins: virtio's device number 1, Xen's vif, Hyper-V's
-/// HV_NIC_GUID as it lies in memory.
+/// Other buses with network devices, and the beginning of such a device's modalias: virtio's device number 1, Xen's vif,
+/// Hyper-V's HV_NIC_GUID in its order in memory.
 const OTHER_BUSES: [(&str, &str); 3] =
     [("virtio", "virtio:d00000001v"), ("xen", "xen:vif"), ("vmbus", "vmbus:635161f83edfc546913ff2d2f965ed0e")];
 const LOOK: Duration = Duration::from_millis(20);
-/// So often no queue in a row, and udev has nothing left: between two events there may be none for an instant.
+/// udev is done if its queue was missing this many times in a row; between two events it may be missing for an instant.
 const QUIET_LOOKS: u32 = 5;
 
-/// What early at boot was waited for.
+/// The result of waiting early at boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waited {
-    /// How long.
+    /// How long it waited.
     pub time: Duration,
-    /// The network devices that had no driver at first, or were not there.
+    /// The network devices that had no driver at first, or did not exist.
     pub devices: Vec<String>,
-    /// Those that have none now either.
+    /// Those that still have none.
     pub left: Vec<String>,
-    /// The time was over before udev was done: what is there and has no driver may still get one.
+    /// The time limit was reached before udev was done: existing devices without a driver may still get one.
     pub cut_short: bool,
 }
 
-/// Early at boot: waits for drivers that udev is about to load, since a device without one does not count as in use. Over at
-/// once where each device has its driver, and soon where udev has nothing left to do. It takes next to nothing from a udev that
-/// is at work: only the devices that lack a driver are looked at again, and all of them once those have theirs (a virtio device
-/// comes with the driver of its PCI function). The PCI functions of `expected` (their addresses) are waited for until they are
-/// there, since udev has nothing to do for a function that a hypervisor has yet to plug in.
+/// Early at boot: waits for drivers that udev is about to load, since a device without one does not count as in use. It ends
+/// at once if each device has its driver, and soon if udev has nothing left to do. It takes hardly any CPU time from a busy
+/// udev: only the devices that lack a driver are checked again, and all devices once those have theirs (a virtio device
+/// appears with the driver of its PCI function). The PCI functions in `expected` (their addresses) are waited for until they
+/// exist, since udev has nothing to do for a function that the hypervisor has not plugged in yet.
 pub fn await_drivers(host: &Host, limit: Duration, expected: &[String]) -> Waited {
     let start = Instant::now();
     let mut absent: Vec<PathBuf> = expected.iter().map(|address| Path::new(DEVICES).join(address)).collect();
@@ -157,7 +158,7 @@ pub fn await_drivers(host: &Host, limit: Duration, expected: &[String]) -> Waite
             left = unbound(host);
         }
         if came {
-            // udev is about to hear of it.
+            // udev will handle it next.
             quiet = 0;
         }
     }
@@ -191,13 +192,14 @@ fn without_driver(host: &Host, dir: &Path) -> Vec<PathBuf> {
     devices.iter().map(|name| dir.join(name)).filter(|d| !bound(host, d)).collect()
 }
 
-/// Whether the link of a device's interface is up, as sysfs says it. In a copied tree the interface may lie below its device alone.
+/// Whether the link of a device's interface is up according to sysfs. In a copied tree the interface may exist below its
+/// device only.
 pub fn link_is_up(host: &Host, address: &str, interface: &str) -> bool {
     let places = [Path::new(DEVICES).join(address).join("net").join(interface), Path::new(NET).join(interface)];
     places.iter().any(|dir| host.read_text(dir.join("operstate")).is_ok_and(|state| state.trim() == "up"))
 }
 
-/// Whether an interface has a carrier, of which its driver says nothing more (`operstate` stays `unknown`).
+/// Whether an interface has a carrier while its driver reports no state (`operstate` stays `unknown`).
 pub fn has_carrier(host: &Host, interface: &str) -> bool {
     let says =
         |file: &str, what: &str| host.read_text(Path::new(NET).join(interface).join(file)).is_ok_and(|t| t.trim() == what);
@@ -239,12 +241,13 @@ fn device(host: &Host, address: &str) -> io::Result<Option<Device>> {
     }))
 }
 
-/// The first of a PCI function's interfaces, as almost all have one.
+/// The first interface of a PCI function; almost all have one.
 fn interface(host: &Host, dir: &Path) -> io::Result<Option<String>> {
     Ok(interfaces(host, dir)?.into_iter().next())
 }
 
-/// `net/eth0` of a PCI driver, or one level down for virtio (`virtio0/net/eth0`). A function with several ports has several.
+/// `net/eth0` for a PCI driver, or one level down for virtio (`virtio0/net/eth0`). A function with several ports has
+/// several.
 pub(in crate::host) fn interfaces(host: &Host, dir: &Path) -> io::Result<Vec<String>> {
     let all = |d: PathBuf| -> io::Result<Vec<String>> {
         let names = there(&d, host.read_dir(&d))?.unwrap_or_default();
@@ -264,8 +267,8 @@ pub(in crate::host) fn interfaces(host: &Host, dir: &Path) -> io::Result<Vec<Str
     Ok(Vec::new())
 }
 
-/// The last component of a link's target. In a copied tree a plain directory may stand for the link: then its own name is
-/// not the driver's, so only links count.
+/// The last component of a symbolic link's target. A copied tree may have a plain directory instead of the link, and its
+/// name is not the driver's, so only links count.
 pub(in crate::host) fn link_name(host: &Host, path: PathBuf) -> io::Result<Option<String>> {
     let target = there(&path, host.read_link(&path))?;
     Ok(target.and_then(|t| t.file_name()?.to_str().map(str::to_owned)))
@@ -313,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_comes_with_the_driver_of_another_is_waited_for_too() {
+    fn a_device_that_appears_with_the_driver_of_another_is_waited_for_too() {
         let dir = tempfile::tempdir().unwrap();
         let (root, host) = (dir.path(), Host::new(dir.path()).unwrap());
         let (function, device) = ("sys/bus/pci/devices/0000:00:03.0", "sys/bus/virtio/devices/virtio0");
@@ -334,14 +337,14 @@ mod tests {
     }
 
     #[test]
-    fn a_function_that_is_not_there_yet_is_waited_for_and_then_its_driver_is() {
+    fn a_function_that_does_not_exist_yet_is_waited_for_and_then_its_driver() {
         let dir = tempfile::tempdir().unwrap();
         let (root, host) = (dir.path(), Host::new(dir.path()).unwrap());
         let (limit, device) = (Duration::from_secs(20), "sys/bus/pci/devices/0000:00:03.0");
         let expected = ["0000:00:03.0".to_owned()];
         let waited = std::thread::scope(|s| {
             let waits = s.spawn(|| await_drivers(&host, limit, &expected));
-            // Longer than a udev that has nothing to do is waited for.
+            // Longer than the wait for a udev that has nothing to do.
             std::thread::sleep(LOOK * QUIET_LOOKS * 3);
             write(root, &format!("{device}/class"), "0x020000\n");
             std::thread::sleep(LOOK * 2);
@@ -350,7 +353,7 @@ mod tests {
         });
         assert_eq!((waited.devices, waited.left, waited.cut_short), (expected.to_vec(), vec![], false));
         assert!(waited.time < limit);
-        // One that does not come is no udev that is still at work.
+        // A function that never appears does not count as a busy udev.
         let limit = Duration::from_millis(200);
         let waited = await_drivers(&host, limit, &["0000:00:04.0".to_owned()]);
         assert_eq!((waited.left, waited.cut_short), (vec!["0000:00:04.0".to_owned()], false));
@@ -365,7 +368,7 @@ mod tests {
         assert_eq!(devices_if_any(&host).unwrap(), []);
         fs::create_dir_all(dir.path().join("sys/bus")).unwrap();
         assert_eq!(devices(&host).unwrap(), []);
-        // What is there and cannot be read is neither.
+        // A file that exists and cannot be read is an error, too.
         fs::create_dir_all(dir.path().join("sys/bus/pci/devices/0000:00:03.0/modalias")).unwrap();
         assert!(devices(&host).is_err() && devices_if_any(&host).is_err());
     }

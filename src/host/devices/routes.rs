@@ -3,7 +3,7 @@
 
 use crate::host::Host;
 
-/// `RTF_UP` and `RTF_REJECT` of `linux/route.h`: a route that works, and one that says that nothing is reached.
+/// `RTF_UP` and `RTF_REJECT` of `linux/route.h`: a working route, and a route that rejects its packets.
 const UP: u32 = 0x1;
 const REJECT: u32 = 0x200;
 
@@ -17,14 +17,15 @@ pub fn default_interfaces(host: &Host) -> Vec<String> {
     found
 }
 
-/// `Iface Destination Gateway Flags RefCnt Use Metric Mask …`. 0.0.0.0 with a mask is half of the Internet, as a VPN routes it.
+/// `Iface Destination Gateway Flags RefCnt Use Metric Mask …`. 0.0.0.0 with a nonzero mask is half of the Internet, as a VPN
+/// routes it.
 fn ipv4(line: &str) -> Option<&str> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let all = words.get(1) == Some(&"00000000") && words.get(7) == Some(&"00000000");
     words.first().copied().filter(|_| all && works(words.get(3)))
 }
 
-/// Destination and its prefix length, source and its, next hop, metric, references, uses, flags, interface.
+/// Destination and its prefix length, source and its prefix length, next hop, metric, references, uses, flags, interface.
 fn ipv6(line: &str) -> Option<&str> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let all = words.first().is_some_and(|to| to.bytes().all(|b| b == b'0')) && words.get(1) == Some(&"00");
@@ -41,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_route_is_one_that_works_and_leads_everywhere() {
+    fn a_default_route_works_and_leads_everywhere() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         assert!(default_interfaces(&host).is_empty());

@@ -1,8 +1,8 @@
-//! Directories below a root that is not the live machine's, in which others may plant links while vfguard works.
+//! Directories below a root that is not the live machine's, where others may plant symbolic links while vfguard works.
 //!
-//! A path that was resolved a moment ago may lead elsewhere by now. So a change is made relative to a descriptor, to which the way was
-//! walked component by component without following a link: whatever is planted, nothing outside the root is changed. On the live machine
-//! the way is root's own, and names do.
+//! A path that was resolved a moment ago may lead elsewhere now. So a change is made relative to a descriptor that was
+//! reached component by component without following links: whatever is planted, nothing outside the root is changed. On the
+//! live machine only root can change the path, so names are enough.
 
 use super::trust::others_write;
 use crate::error::advise;
@@ -15,7 +15,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-/// A directory in which names can be made, replaced and removed.
+/// A directory in which files can be created, replaced and removed.
 #[derive(Debug)]
 pub struct Dir {
     real: PathBuf,
@@ -28,10 +28,11 @@ impl Dir {
         Dir { real, held: None }
     }
 
-    /// Walks from `root`, which is `opened`, to `real`, a path below it without links. `make` is the mode of directories that are missing; none makes none.
+    /// Opens `real`, a path without links below `root`, component by component; `opened` is the descriptor of `root`. `make`
+    /// is the mode for missing directories; with none, they are not created.
     ///
     /// # Errors
-    /// When one is missing or no directory, or can be changed by everybody.
+    /// When a component is missing, is not a directory, or can be changed by every user.
     pub(in crate::host) fn walk(
         root: &Path,
         opened: &OwnedFd,
@@ -62,26 +63,26 @@ impl Dir {
         Ok(Dir { real: real.to_owned(), held: Some(held) })
     }
 
-    /// The name by which something in it is changed.
+    /// The path for changing something in it.
     pub fn at(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path().join(name)
     }
 
-    /// The directory's own name for changes in it.
+    /// The path of the directory itself, for changes in it.
     pub fn path(&self) -> PathBuf {
         match &self.held {
-            // proc(5): the descriptor itself, wherever its directory lies by now.
+            // proc(5): this is the directory itself, even if it was moved.
             Some(held) => PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd())),
             None => self.real.clone(),
         }
     }
 
-    /// Its name for people.
+    /// Its path, for messages.
     pub fn shown(&self) -> &Path {
         &self.real
     }
 
-    /// Makes the names in it durable.
+    /// Syncs the directory, so that its names survive a power cut.
     ///
     /// # Errors
     /// Those of opening and fsync(2), with the path.
@@ -90,7 +91,7 @@ impl Dir {
     }
 }
 
-/// mkdir(2), whatever the umask; that another run was faster is fine.
+/// mkdir(2) with exactly this mode, whatever the umask is. The directory may exist already, if another run was faster.
 fn make_at(dir: &OwnedFd, name: &std::ffi::OsStr, mode: u32) -> nix::Result<()> {
     let bits = Mode::from_bits_truncate(mode);
     match mkdirat(dir, name, bits) {
@@ -101,7 +102,7 @@ fn make_at(dir: &OwnedFd, name: &std::ffi::OsStr, mode: u32) -> nix::Result<()> 
     fchmod(openat(dir, name, flags, Mode::empty())?, bits)
 }
 
-/// In a directory that others than its owner may change nothing is written, whoever it belongs to.
+/// Nothing is written into a directory that users other than its owner can change, whoever the owner is.
 fn safe(dir: &OwnedFd, shown: &Path) -> Result<()> {
     let held = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
     let meta = std::fs::metadata(&held).with_context(|| format!("looking at {}", shown.display()))?;
@@ -125,7 +126,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     #[test]
-    fn a_link_in_the_way_and_a_directory_for_everybody_are_refused() {
+    fn a_symbolic_link_in_the_path_and_a_world_writable_directory_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         fs::create_dir_all(root.join("var/lib")).unwrap();
@@ -155,9 +156,9 @@ mod tests {
         }
     }
 
-    /// Somebody who owns a part of the tree exchanges a directory and a link that leads out of it, again and again.
+    /// The owner of a part of the tree repeatedly exchanges a directory and a symbolic link that leads out of the tree.
     #[test]
-    fn a_link_that_is_planted_while_vfguard_writes_leads_nowhere() {
+    fn a_symbolic_link_planted_while_vfguard_writes_has_no_effect() {
         let dir = tempfile::tempdir().unwrap();
         let (root, victim) = (dir.path().join("root"), dir.path().join("victim"));
         fs::create_dir_all(root.join("var/lib/vfguard")).unwrap();
@@ -179,7 +180,7 @@ mod tests {
                 let _ = host.remove("/var/lib/vfguard/record");
             }
             let escaped = hit();
-            // The control: by names alone it is hit soon.
+            // The control: if only names were used, the attack would soon succeed.
             let start = Instant::now();
             while !hit() && start.elapsed() < Duration::from_secs(60) {
                 let _ = files::write_atomic(&host.path("/var/lib/vfguard/record"), b"x", 0o600);

@@ -1,14 +1,15 @@
-//! Freezing a file system and thawing it at once, so that it can never stay frozen: every later write to it would hang, the
-//! shutdown too.
+//! Freezes a file system and thaws it at once, and makes sure that it never stays frozen: every later write to it would
+//! hang, also during shutdown.
 //!
 //! ```text
 //! vfguard ── marker, its lock ── fork ── wait ─────────────────────── done
 //!                                 └─ guard: freeze ── thaw ── clear the marker
 //! ```
 //!
-//! The guard is in a session of its own with every signal blocked, so whatever ends vfguard does not end it. What ends both (systemd
-//! kills a whole control group) leaves the marker, which names the file system: the next run, or `ExecStopPost=` of the unit, thaws
-//! it. The guard inherits the lock of the marker with its open file, so what is locked is being thawed by somebody who lives.
+//! The guard is in its own session with every signal blocked, so a signal that kills vfguard does not kill it. If both are
+//! killed (systemd kills a whole control group), the marker remains and names the file system: the next run, or
+//! `ExecStopPost=` of the unit, thaws it. The guard inherits the locked marker, so while the marker is locked, a living
+//! process is going to thaw the file system.
 
 use super::mounts::{self, Mount};
 use crate::error::advise;
@@ -25,30 +26,32 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Names what is being frozen: `MAJOR:MINOR MOUNT-POINT`. Empty when nothing is. Never removed, so that all lock the same file; in
-/// /run, so that it can be written while /boot cannot. Units read it too (packaging/systemd).
+/// Names the file system that is being frozen: `MAJOR:MINOR MOUNT-POINT`. Empty if there is none. It is never removed, so
+/// that all runs lock the same file. It is in /run, so that it can be written while /boot is frozen. Units read it too
+/// (packaging/systemd).
 pub const MARKER: &str = "/run/vfguard/frozen";
-/// How long another run's freeze is waited for; it takes as long as the disk needs for what is not written yet.
+/// How long to wait for another run's freeze. A freeze takes as long as the disk needs to write pending data.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often a taken lock is tried again.
+/// The interval between attempts to lock.
 const RETRY: Duration = Duration::from_millis(20);
-/// How often thawing is tried where it fails for another reason than that nothing is frozen, and the milliseconds between.
+/// How often thawing is tried if it fails with another error than "not frozen", and the milliseconds between attempts.
 const THAWS: (usize, u16) = (50, 100);
-/// The guard's exit code where it could not thaw. Errors of freezing are told by their number, which is less.
+/// The guard's exit code if it could not thaw. Errors of freezing are reported as their errno, which is smaller.
 const STILL_FROZEN: u8 = u8::MAX;
-/// Milliseconds that a test gets to kill what it wants to kill.
+/// Milliseconds in which a test can kill the processes.
 const PAUSE: u16 = 3000;
 
-/// Freezes the file system of an open directory and thaws it at once: its journal then is empty, and a boot loader that reads no
-/// journal sees what was written. Says whether that was done; if not, the kernel or another one's freeze does not allow it.
+/// Freezes the file system of an open directory and thaws it at once. That empties the journal, so a boot loader that does
+/// not read the journal sees what was written. Returns whether it was done; if not, the kernel refuses it or another freeze
+/// is in progress.
 ///
 /// # Errors
-/// Those of freezing that are no refusal, such as `EIO`; and when it cannot be thawed.
+/// Errors of freezing that are not refusals, such as `EIO`; and when it cannot be thawed.
 pub fn freeze_and_thaw(host: &Host, directory: &File, mount: &Mount) -> Result<bool> {
-    // Without a marker nobody could find what stays frozen: rather not frozen at all.
+    // Without a marker nothing could find a file system that stays frozen, so do not freeze.
     let Some(marker) = take(host) else { return Ok(false) };
     if clear(&marker).is_err() {
-        // What it names is still to be thawed; each run says so at its start.
+        // The file system in the marker still has to be thawed; each run reports that at its start.
         return Ok(false);
     }
     let name = format!("{} {}\n", mount.device, mount.point.display());
@@ -66,13 +69,14 @@ pub fn freeze_and_thaw(host: &Host, directory: &File, mount: &Mount) -> Result<b
     });
     match ended {
         Err(_) => {
-            // No guard, so nothing was frozen.
+            // Without a guard nothing was frozen.
             marker.set_len(0).context("clearing the marker of frozen file systems")?;
             Ok(false)
         }
         Ok(Ok(WaitStatus::Exited(_, 0))) => Ok(true),
         Ok(Ok(WaitStatus::Exited(_, code))) if code != i32::from(STILL_FROZEN) => refused(Errno::from_raw(code), mount),
-        // It was killed. Or nobody can say how it ended: main.rs resets an ignored SIGCHLD, another user of the library may not.
+        // The guard was killed, or its exit status is unknown: main.rs resets an ignored SIGCHLD, but another user of the
+        // library may not.
         Ok(_) => {
             thaw(directory).and_then(|()| marker.set_len(0).map_err(|_| Errno::EIO)).map_err(|e| stuck(e, &mount.point))?;
             Ok(false)
@@ -90,7 +94,7 @@ fn guard(directory: &File, marker: &File, pause: bool) -> u8 {
             }
             0
         }
-        // Not frozen, or not by us: nothing to thaw.
+        // It is not frozen, or not by this process: nothing to thaw.
         Err(e) => u8::try_from(e as i32).ok().filter(|code| (1..STILL_FROZEN).contains(code)).unwrap_or(Errno::EIO as u8),
     };
     if code == 0 && thaw(directory).is_err() {
@@ -107,14 +111,14 @@ fn refused(e: Errno, mount: &Mount) -> Result<bool> {
     }
 }
 
-/// Thaws, however often that takes. What is not frozen, or was thawed by another one, is fine.
+/// Thaws, with as many attempts as allowed. It is fine if the file system is not frozen, or if another process thawed it.
 fn thaw(directory: &File) -> nix::Result<()> {
     let mut last = Errno::EINTR;
     for _ in 0..THAWS.0 {
         match sys::thaw(directory) {
             Ok(()) | Err(Errno::EINVAL) => return Ok(()),
             Err(Errno::EINTR) => {}
-            // It will not be allowed later either.
+            // Another attempt would be refused as well.
             Err(e @ (Errno::EPERM | Errno::ENOTTY | Errno::EOPNOTSUPP)) => return Err(e),
             Err(e) => {
                 last = e;
@@ -137,7 +141,7 @@ fn stuck(e: Errno, point: &Path) -> anyhow::Error {
     )
 }
 
-/// The marker, locked. None where it cannot be had.
+/// The marker, locked. None if it cannot be opened or locked.
 fn take(host: &Host) -> Option<Flock<File>> {
     let place = host.place(MARKER).ok()?;
     let mut options = File::options();
@@ -145,7 +149,7 @@ fn take(host: &Host) -> Option<Flock<File>> {
     locked(options.open(place.path()).ok()?)
 }
 
-/// The lock of the marker, as soon as nobody else has it.
+/// Locks the marker, and waits while another process has it locked.
 fn locked(mut file: File) -> Option<Flock<File>> {
     let start = Instant::now();
     loop {
@@ -160,34 +164,36 @@ fn locked(mut file: File) -> Option<Flock<File>> {
     }
 }
 
-/// Thaws what a run left frozen that was killed together with its guard. Where nothing was left, this is one stat(2).
+/// Thaws a file system that stayed frozen because a run was killed together with its guard. If there is none, this costs one
+/// stat(2).
 ///
-/// The marker is written before the freeze, so it may name what another program froze after our run was killed in between. That is
-/// rare, and a snapshot that is not consistent is a smaller harm than a machine that hangs.
+/// The marker is written before the freeze. If a run was killed in between and another program then froze the same file
+/// system, this thaws it. That is rare, and an inconsistent snapshot does less harm than a machine that hangs.
 ///
 /// # Errors
-/// When what the marker names cannot be found or thawed.
+/// When the file system in the marker cannot be found or thawed.
 pub fn thaw_left(host: &Host) -> Result<()> {
     let path = host.path(MARKER);
     if fs::metadata(&path).map_or(true, |m| m.len() == 0) {
         return Ok(());
     }
-    // Not made here: one that is gone meanwhile names nothing.
+    // Not created here: if it was removed in the meantime, there is nothing to thaw.
     let marker = match File::options().read(true).write(true).open(&path) {
         Ok(file) => file,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => return Ok(()),
         Err(e) => return Err(e).with_context(|| format!("reading {MARKER}")),
     };
-    // Whoever froze it lives, and thaws it; or it was killed, and is gone once the kernel has frozen, which no signal cuts short.
+    // If the lock is taken, its holder is alive and thaws. Or it was killed, and then it dies as soon as the kernel has
+    // finished freezing, which no signal interrupts.
     locked(marker).map_or(Ok(()), |marker| clear(&marker))
 }
 
-/// Thaws what a locked marker names, whose writer is gone, and empties it.
+/// Thaws the file system in a locked marker whose writer is gone, and empties the marker.
 fn clear(marker: &File) -> Result<()> {
     let mut text = [0; 4096];
     let length = marker.read_at(&mut text, 0).with_context(|| format!("reading {MARKER}"))?;
     let text = String::from_utf8_lossy(&text[..length]);
-    // Without its line break it was not written whole, so nothing was frozen.
+    // Without its line break the marker was not completely written, so nothing was frozen.
     if let Some((device, point)) = text.strip_suffix('\n').and_then(|line| line.split_once(' ')) {
         let point = Path::new(point);
         match mounts::open(device, point) {

@@ -1,4 +1,4 @@
-//! Reading with a bound and writing whole or not at all.
+//! Reads files with a size limit and writes them atomically.
 
 pub mod below;
 pub mod freeze;
@@ -16,19 +16,20 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-/// The modes of our own directories, as the packages have them (packaging/vfguard.tmpfiles), wherever one is made on the way.
+/// The modes of vfguard's own directories, the same as in the packages (packaging/vfguard.tmpfiles), for whenever one is
+/// created.
 const OWN: [(&str, u32); 2] = [("var/lib/vfguard", 0o700), ("var/cache/vfguard", 0o711)];
-/// How the names of temporaries begin.
+/// The prefix of temporary files.
 const TEMPORARY: &str = ".vfguard-";
-/// No file takes as long to be written.
+/// Temporary files older than this are leftovers; no write takes this long.
 const STALE: Duration = Duration::from_secs(3600);
-/// The mode of any other directory on the way: everybody's, as /var/lib and /lib/modules are.
+/// The mode of other new parent directories: readable by everybody, as /var/lib and /lib/modules are.
 pub(super) const PARENT: u32 = 0o755;
 
 /// Reads a regular file of at most `limit` bytes. A directory, a fifo or a device is an error, not a hang.
 ///
 /// # Errors
-/// Those of opening and reading; `InvalidInput` for what is no regular file, `FileTooLarge` past the limit.
+/// Those of opening and reading; `InvalidInput` if it is not a regular file, `FileTooLarge` above the limit.
 pub fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let content = read_start(path, limit + 1)?;
     if content.len() as u64 > limit {
@@ -40,21 +41,21 @@ pub fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 /// Reads the first `length` bytes of a regular file, or all of a shorter one.
 ///
 /// # Errors
-/// Those of opening and reading; `InvalidInput` for what is no regular file.
+/// Those of opening and reading; `InvalidInput` if it is not a regular file.
 pub fn read_start(path: &Path, length: u64) -> io::Result<Vec<u8>> {
     let file = File::options().read(true).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC).open(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    // Files of sysfs and procfs say 0 or 4096; the size is a hint and never trusted.
+    // Files of sysfs and procfs report a size of 0 or 4096, so the size is only a hint.
     let mut content = Vec::with_capacity(meta.len().min(length) as usize);
     file.take(length).read_to_end(&mut content)?;
     Ok(content)
 }
 
-/// Writes a file whole or not at all: a temporary in the same directory, fsync, rename, fsync of the directory.
-/// The directory is made (mode 0755) where it is missing.
+/// Writes a file atomically: a temporary file in the same directory, fsync, rename, fsync of the directory. A missing
+/// directory is created (mode 0755).
 ///
 /// # Errors
 /// Those of each step, with the path; nothing is left behind.
@@ -64,7 +65,7 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     write_in(&Dir::named(dir.to_owned()), path, content, mode)
 }
 
-/// [`write_atomic`] in a directory that is held. `path` says the file's name, and what it is called in errors.
+/// [`write_atomic`] in an open directory. `path` is the file's name, also for errors.
 pub(super) fn write_in(dir: &Dir, path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let name = path.file_name().context("a path without a name")?;
     let mut temporary = tempfile::Builder::new()
@@ -80,8 +81,8 @@ pub(super) fn write_in(dir: &Dir, path: &Path, content: &[u8], mode: u32) -> Res
     dir.sync()
 }
 
-/// Makes a directory with a mode, and the parents that are missing. A strict mode is the last directory's alone: parents are
-/// for everybody, but for our own. Modes do not depend on the umask; what is there already is left as it is.
+/// Creates a directory with a mode, and its missing parents. A strict mode applies to the last directory only; parents are
+/// readable by everybody, except vfguard's own. Modes do not depend on the umask. Existing directories are not changed.
 ///
 /// # Errors
 /// Those of mkdir(2) and fchmod(2), with the path.
@@ -93,7 +94,7 @@ pub fn create_dirs(dir: &Path, mode: u32) -> Result<()> {
     Ok(())
 }
 
-/// The mode of a directory that is made on the way to `last`, which gets `mode`.
+/// The mode of a new directory on the path to `last`, which gets `mode`.
 pub(super) fn mode_of(new: &Path, last: &Path, mode: u32) -> u32 {
     let usual = if new == last { mode } else { PARENT };
     OWN.iter().find(|(own, _)| new.ends_with(own)).map_or(usual, |(_, mode)| *mode)
@@ -106,13 +107,13 @@ fn make_dir(dir: &Path, mode: u32) -> io::Result<()> {
             let made = File::options().read(true).custom_flags(flags).open(dir)?;
             made.set_permissions(fs::Permissions::from_mode(mode))
         }
-        // Another run was faster.
+        // Another run created it first.
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
         Err(e) => Err(e),
     }
 }
 
-/// Makes the names in a directory durable.
+/// Syncs a directory, so that its names survive a power cut.
 ///
 /// # Errors
 /// Those of opening and fsync(2), with the path.
@@ -120,7 +121,7 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|d| d.sync_all()).with_context(|| format!("syncing {}", dir.display()))
 }
 
-/// Removes a file; that it is not there is fine. Says whether it was.
+/// Removes a file; it may be missing. Returns whether it existed.
 ///
 /// # Errors
 /// Those of unlink(2) but `NotFound`, with the path.
@@ -132,7 +133,7 @@ pub fn remove(path: &Path) -> Result<bool> {
     }
 }
 
-/// [`remove()`], for a file that must not be there again after a power cut.
+/// [`remove()`] for a file that must not reappear after a power cut.
 ///
 /// # Errors
 /// Those of [`remove()`] and [`sync_dir`].
@@ -144,8 +145,8 @@ pub fn remove_durably(path: &Path) -> Result<bool> {
     Ok(removed)
 }
 
-/// Removes the oldest regular files of a directory whose names are `ours`, but for the newest `most`. What cannot be seen or
-/// removed stays.
+/// Removes the oldest regular files of a directory whose names match `ours`, except the newest `most`. Files that cannot be
+/// read or removed stay.
 pub fn keep_newest(dir: &Path, most: usize, ours: impl Fn(&str) -> bool) {
     let mut found: Vec<_> = fs::read_dir(dir)
         .into_iter()
@@ -161,12 +162,12 @@ pub fn keep_newest(dir: &Path, most: usize, ours: impl Fn(&str) -> bool) {
     }
 }
 
-/// Removes the temporaries that [`write_atomic`] left in a directory when it was killed. One that is written right now is
-/// younger than `STALE`; what cannot be removed stays.
+/// Removes temporary files that a killed [`write_atomic`] left in a directory. Files that are being written are younger than
+/// `STALE`. Files that cannot be removed stay.
 pub fn sweep_temporaries(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        // tempfile's names: the prefix, a word at most, and letters and digits.
+        // The names that tempfile creates: the prefix, an optional word, letters and digits.
         let random = name
             .to_str()
             .and_then(|n| n.strip_prefix(TEMPORARY))
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strict_mode_is_the_last_directorys_alone() {
+    fn a_strict_mode_applies_to_the_last_directory_only() {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         let dir = tempfile::tempdir().unwrap();
         let at = |path: &str| dir.path().join(path);
@@ -219,7 +220,7 @@ mod tests {
         ] {
             assert_eq!(mode(&at(path)), want, "{path}: {:o} instead of {want:o}", mode(&at(path)));
         }
-        // What is there is somebody's choice.
+        // The mode of an existing directory was set on purpose.
         fs::set_permissions(at("var/lib"), fs::Permissions::from_mode(0o711)).unwrap();
         create_dirs(&at("var/lib/vfguard/log"), 0o700).unwrap();
         assert_eq!((mode(&at("var/lib")), mode(&at("var/lib/vfguard/log"))), (0o711, 0o750));
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn temporaries_of_killed_runs_are_swept_and_those_of_living_ones_and_other_files_are_not() {
+    fn temporary_files_of_killed_runs_are_removed_and_others_stay() {
         let dir = tempfile::tempdir().unwrap();
         let old = std::time::SystemTime::now() - 2 * STALE;
         for (name, is_old) in [(".vfguard-a", true), (".vfguard-b", false), ("vfguard-c", true), (".vfguard", true)] {

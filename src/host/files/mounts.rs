@@ -1,4 +1,5 @@
-//! What is mounted, and which of it may be frozen. The format is that of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+//! Mounted file systems, and which of them may be frozen. The format is that of `/proc/self/mountinfo`
+//! (proc_pid_mountinfo(5)).
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -8,27 +9,27 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Where boot files are: nothing else of a system writes there.
+/// The directories of boot files; no other part of a system writes there.
 const BOOT: [&str; 2] = ["/boot", "/efi"];
-/// The file systems whose journal GRUB does not read. Others (btrfs, f2fs, FAT) are whole after syncfs(2).
+/// The file systems with a journal that GRUB does not read. Others (btrfs, f2fs, FAT) are complete after syncfs(2).
 const JOURNALS: [&str; 5] = ["ext3", "ext4", "xfs", "jfs", "reiserfs"];
 
 /// A mounted file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// The number of the mount.
+    /// The id of the mount.
     id: u64,
-    /// `major:minor` of the superblock. It is one for all subvolumes of a btrfs, unlike what stat(2) says of their files.
+    /// `major:minor` of the superblock. All subvolumes of a btrfs have the same, although stat(2) reports different ones.
     pub device: String,
-    /// Where it is mounted.
+    /// The mount point.
     pub point: PathBuf,
-    /// Its type.
+    /// The file system type.
     kind: String,
     /// The device or name that was mounted.
     source: String,
 }
 
-/// Reads mountinfo; lines that are not understood are left out.
+/// Parses mountinfo. Lines in an unknown format are skipped.
 pub fn parse(text: &[u8]) -> Vec<Mount> {
     text.split(|b| *b == b'\n').filter_map(line).collect()
 }
@@ -47,7 +48,7 @@ fn line(line: &[u8]) -> Option<Mount> {
     })
 }
 
-/// Blanks, line breaks and backslashes are written as three octal digits.
+/// Blanks, line breaks and backslashes are written as octal escapes with three digits.
 fn unescaped(word: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(word.len());
     let mut rest = word;
@@ -67,7 +68,7 @@ fn unescaped(word: &[u8]) -> Vec<u8> {
     out
 }
 
-/// All that this process sees mounted.
+/// All mounts that this process sees.
 ///
 /// # Errors
 /// Those of reading /proc/self/mountinfo.
@@ -75,7 +76,7 @@ pub fn all() -> io::Result<Vec<Mount>> {
     fs::read("/proc/self/mountinfo").map(|text| parse(&text))
 }
 
-/// The mount on which an open directory lies; none where that cannot be known for certain.
+/// The mount that contains an open directory; none if it is not known for certain.
 fn of<'a>(mounts: &'a [Mount], directory: &File) -> Option<&'a Mount> {
     // Since Linux 3.15.
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", directory.as_raw_fd())).ok()?;
@@ -87,12 +88,13 @@ fn of<'a>(mounts: &'a [Mount], directory: &File) -> Option<&'a Mount> {
     let dev = directory.metadata().ok()?.dev();
     let device = format!("{}:{}", nix::sys::stat::major(dev), nix::sys::stat::minor(dev));
     let covering = mounts.iter().filter(|m| path.starts_with(&m.point));
-    // Of two at one place the later one covers the other.
+    // If two are mounted at one place, the later one hides the other.
     covering.max_by_key(|m| m.point.components().count()).filter(|m| m.device == device)
 }
 
-/// The mount of an open directory, if its file system may be frozen: it has a journal that GRUB does not read, it is mounted at or
-/// below /boot or /efi and nowhere else, and nothing that the machine needs meanwhile lies on it. In doubt it may not.
+/// The mount of an open directory, if its file system may be frozen: it has a journal that GRUB does not read, it is mounted
+/// at or below /boot or /efi and nowhere else, and it contains nothing that the machine needs meanwhile. In doubt the answer
+/// is none.
 pub fn freezable(directory: &File) -> Option<Mount> {
     let mounts = all().ok()?;
     let mount = of(&mounts, directory)?;
@@ -104,23 +106,23 @@ fn is_apart(mounts: &[Mount], mount: &Mount, needed: &[PathBuf]) -> bool {
     let plain = |p: &Path| p.to_str().is_some_and(|p| p.bytes().all(|b| b.is_ascii_graphic()));
     let below_boot = |p: &Path| BOOT.iter().any(|top| p.starts_with(top));
     let same = |m: &&Mount| m.device == mount.device || (m.source.starts_with('/') && m.source == mount.source);
-    // Where `/` is no mount, this is a part of a machine only, and the rest is not seen.
+    // If `/` is not a mount, this process sees only a part of the machine.
     mounts.iter().any(|m| m.point == Path::new("/"))
         && JOURNALS.contains(&mount.kind.as_str())
         && plain(&mount.point)
         && mounts.iter().filter(same).all(|m| below_boot(&m.point) && !needed.iter().any(|n| n.starts_with(&m.point)))
 }
 
-/// Files that must stay writable or readable while a file system is frozen: swap, what loop devices stand on, this program. None where
-/// that cannot be known.
+/// Files that must stay readable and writable while a file system is frozen: swap, files behind loop devices, this program.
+/// None if they are not known.
 fn needed() -> Option<Vec<PathBuf>> {
     let mut files = vec![fs::read_link("/proc/self/exe").ok()?];
-    // The first line is a heading. Without swap in the kernel there is no such file.
+    // The first line is a header. A kernel without swap does not have this file.
     let swaps = fs::read("/proc/swaps").unwrap_or_default();
     let words = swaps.split(|b| *b == b'\n').skip(1).filter_map(|l| l.split(|b| *b == b' ' || *b == b'\t').next());
     files.extend(words.filter(|w| !w.is_empty()).map(|w| OsString::from_vec(unescaped(w)).into()));
     for entry in fs::read_dir("/sys/block").ok()?.flatten() {
-        // Only those in use have one.
+        // Only loop devices in use have it.
         if let Ok(mut file) = fs::read(entry.path().join("loop/backing_file")) {
             file.truncate(file.trim_ascii_end().len());
             files.push(OsString::from_vec(file).into());
@@ -129,12 +131,12 @@ fn needed() -> Option<Vec<PathBuf>> {
     Some(files)
 }
 
-/// A directory on the file system that has this device number, opened by one of the places where it is mounted.
+/// A directory on the file system with this device number, opened through one of its mount points.
 pub(in crate::host) fn open(device: &str, point: &Path) -> Option<File> {
     let mounts = all().ok()?;
     let mut places: Vec<&Mount> = mounts.iter().filter(|m| m.device == device).collect();
     places.sort_by_key(|m| m.point != point);
-    // Another mount may cover it.
+    // Another mount may hide it.
     places.into_iter().find_map(|m| {
         let directory = File::open(&m.point).ok()?;
         of(&mounts, &directory).is_some_and(|m| m.device == device).then_some(directory)

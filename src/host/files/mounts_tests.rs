@@ -12,9 +12,9 @@ fn may(text: &str, id: u64, needed: &[&str]) -> bool {
 }
 
 #[test]
-fn only_a_journalled_file_system_that_is_boots_alone_may_be_frozen() {
+fn only_a_journalled_file_system_that_is_for_boot_files_only_may_be_frozen() {
     // Shortened mountinfo of: Debian 12 on LVM with /boot on ext4 and an EFI partition; Rocky 9 with XFS; Fedora 40 on btrfs
-    // subvolumes, with /boot on ext4 and without; openSUSE with /boot in the root's subvolume; Fedora Silverblue (ostree).
+    // subvolumes, with and without /boot on ext4; openSUSE with /boot in the root's subvolume; Fedora Silverblue (ostree).
     let debian = "\
 24 30 0:22 / /sys rw,nosuid,nodev,noexec,relatime shared:7 - sysfs sysfs rw
 26 30 0:5 / /dev rw,nosuid,relatime shared:2 - devtmpfs udev rw,size=4033820k,nr_inodes=1008455,mode=755,inode64

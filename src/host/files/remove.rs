@@ -1,5 +1,6 @@
-//! Removes what a stranger made: however deep it is nested and whatever its names are, with a handful of open descriptors, without
-//! recursion and through no link. What lies deeper is brought up into the top directory, and removed from there.
+//! Removes a directory tree that an untrusted user created, with any depth and any names. It uses a handful of descriptors
+//! and no recursion, and follows no symbolic link. Nested directories are first moved into the top directory and removed
+//! from there.
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
@@ -14,11 +15,11 @@ use std::path::Path;
 
 const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
-/// Removes a file, or a directory with all that is in it. Nobody else may write the directory itself; below it they may have
-/// done what they wanted, and are gone.
+/// Removes a file, or a directory with its contents. No other user may write in the directory itself; below it other users
+/// may have done anything, but their processes are gone.
 ///
 /// # Errors
-/// Those of opening, reading, renaming and removing; what could be removed by then is gone.
+/// Those of opening, reading, renaming and removing; what was removed before the error stays removed.
 pub fn tree(path: &Path) -> io::Result<()> {
     if !fs::symlink_metadata(path)?.is_dir() {
         return fs::remove_file(path);
@@ -37,7 +38,7 @@ pub fn tree(path: &Path) -> io::Result<()> {
     fs::remove_dir(path)
 }
 
-/// Removes one entry of the top directory; its own directories come up into the top.
+/// Removes one entry of the top directory. Its subdirectories are moved into the top directory.
 fn entry(top: &OwnedFd, name: &CStr, brought: &mut u64) -> io::Result<()> {
     if !unlinked(top, name)? {
         match bring_up(top, name, brought) {
@@ -52,7 +53,7 @@ fn entry(top: &OwnedFd, name: &CStr, brought: &mut u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Empties a directory of the top; its own directories come up into the top.
+/// Empties a directory in the top directory. Its subdirectories are moved into the top directory.
 fn bring_up(top: &OwnedFd, name: &CStr, brought: &mut u64) -> io::Result<()> {
     let inner = openat(top, name, DIRECTORY, Mode::empty())?;
     for below in names(&inner)? {
@@ -63,12 +64,13 @@ fn bring_up(top: &OwnedFd, name: &CStr, brought: &mut u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives its owner all rights to a directory: without root a mode keeps us out of what a build made as our own user.
+/// Gives the owner all rights to a directory. Without root, its mode could lock vfguard out of what a build created as the
+/// same user.
 fn open_up(at: &OwnedFd, name: &CStr) -> nix::Result<()> {
     fchmodat(at, name, Mode::S_IRWXU, FchmodatFlags::NoFollowSymlink)
 }
 
-/// Removes what is no directory, or an empty one. Says whether it is gone.
+/// Removes a file or an empty directory. Returns whether it is gone.
 fn unlinked(at: &OwnedFd, name: &CStr) -> nix::Result<bool> {
     match unlinkat(at, name, UnlinkatFlags::NoRemoveDir) {
         Err(Errno::EISDIR | Errno::EPERM) => {}
@@ -80,7 +82,7 @@ fn unlinked(at: &OwnedFd, name: &CStr) -> nix::Result<bool> {
     }
 }
 
-/// Moves a directory into the top, to a name that nothing there has.
+/// Moves a directory into the top directory under an unused name.
 fn up(from: &OwnedFd, name: &CStr, top: &OwnedFd, brought: &mut u64) -> io::Result<()> {
     let mut closed = true;
     loop {
@@ -88,7 +90,7 @@ fn up(from: &OwnedFd, name: &CStr, top: &OwnedFd, brought: &mut u64) -> io::Resu
         let free = CString::new(format!(".up-{brought}"))?;
         match renameat(from, name, top, free.as_c_str()) {
             Err(Errno::ENOTEMPTY | Errno::EEXIST | Errno::ENOTDIR) => {}
-            // A directory that changes its parent must be writable itself.
+            // A directory must be writable itself to get another parent.
             Err(Errno::EACCES) if closed => {
                 open_up(from, name)?;
                 closed = false;
@@ -103,7 +105,7 @@ fn up(from: &OwnedFd, name: &CStr, top: &OwnedFd, brought: &mut u64) -> io::Resu
 /// # Errors
 /// Those of reading it.
 pub fn names(directory: &OwnedFd) -> nix::Result<Vec<CString>> {
-    // A descriptor of its own, so that reading begins at the beginning.
+    // A separate descriptor, so that reading starts at the beginning.
     let mut dir = Dir::openat(directory.as_fd(), ".", DIRECTORY, Mode::empty())?;
     let mut names = Vec::new();
     for entry in dir.iter() {
@@ -123,7 +125,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn what_is_nested_deeper_than_descriptors_reach_is_removed_and_no_link_is_followed() {
+    fn trees_deeper_than_the_descriptor_limit_are_removed_and_no_link_is_followed() {
         let dir = tempfile::tempdir().unwrap();
         let (top, other) = (dir.path().join("top"), dir.path().join("other"));
         fs::create_dir_all(&other).unwrap();
@@ -154,7 +156,7 @@ mod tests {
         use nix::unistd::{setfsgid, setfsuid, Gid, Uid};
         use std::os::unix::fs::{chown, PermissionsExt};
         let dir = tempfile::tempdir().unwrap();
-        // As another user for the file system alone, which this thread becomes: root may enter every directory.
+        // This thread takes another user id for file access, because root may enter every directory.
         let is_root = Uid::effective().is_root();
         if is_root {
             chown(dir.path(), Some(1000), Some(1000)).unwrap();

@@ -1,4 +1,4 @@
-//! Resolving a path below a root as chroot(2) would, without being in it: links, absolute ones too, never lead out.
+//! Resolves a path below a root as chroot(2) would, without being in it: symbolic links, also absolute ones, never lead out.
 
 use nix::errno::Errno;
 use nix::fcntl::{openat2, OFlag, OpenHow, ResolveFlag, AT_FDCWD};
@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// As many links as Linux follows in one look-up (path_resolution(7)).
+/// The number of symbolic links that Linux follows in one lookup (path_resolution(7)).
 const MAX_LINKS: u32 = 40;
 
 /// The real path of `path` below `root`. Components after one that does not exist are appended as they are.
@@ -15,7 +15,7 @@ pub(in crate::host) fn below(root: &Path, path: &Path, follow_last: bool) -> Pat
     straight(root, path, follow_last).unwrap_or_else(|| walk(root, path, follow_last))
 }
 
-/// The path where no link lies on the way, which the kernel says in one call; it cannot before Linux 5.6.
+/// Resolves a path without symbolic links with one system call; not possible before Linux 5.6.
 fn straight(root: &Path, path: &Path, follow_last: bool) -> Option<PathBuf> {
     let mut real = root.to_owned();
     for part in path.components() {
@@ -25,7 +25,7 @@ fn straight(root: &Path, path: &Path, follow_last: bool) -> Option<PathBuf> {
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
         }
     }
-    // With both, the last component may be a link, which is not followed.
+    // With both flags the last component may be a symbolic link, and it is not followed.
     let last = if follow_last { OFlag::empty() } else { OFlag::O_NOFOLLOW };
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC | last).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
     match openat2(AT_FDCWD, &real, how) {

@@ -1,4 +1,4 @@
-//! Whether a file that decides what root does can be written by root (or the caller) alone.
+//! Whether only root (or the caller) can have written a file that decides what root does.
 
 use crate::error::{advise, Remedy};
 use crate::host::sys;
@@ -9,18 +9,19 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// A configuration is a page of text; more is a mistake.
+/// The largest configuration; a real one is about a page of text.
 const MAX_TEXT: u64 = 1 << 20;
 
-/// The sticky bit: in such a directory nobody renames or removes what belongs to another (inode(7)).
+/// The sticky bit: in such a directory users cannot rename or remove the files of others (inode(7)).
 const STICKY: u32 = 0o1000;
 
-/// Opens a regular file that decides what root does: it and its directory must belong to root (or to the caller), and nobody else may
-/// write the one or, unless it is sticky, the other (whose group may where it is root's or the caller's). The descriptor is checked, not
-/// the name. `shown` is the name for people.
+/// Opens a regular file that decides what root does. The file and its directory must belong to root or to the caller. Other
+/// users must not be able to write the file. They must not be able to write in the directory either, unless it is sticky;
+/// its group may, if it is root's or the caller's. The check is made on the descriptor, not on the name. `shown` is the name
+/// for messages.
 ///
 /// # Errors
-/// When it cannot be opened, is no regular file, or somebody else may write it.
+/// When it cannot be opened, is not a regular file, or another user may write it.
 pub fn open(path: &Path, shown: &Path) -> Result<File> {
     let act = format!("reading {}", shown.display());
     let cure = format!("make {} a readable file of root, or remove it", shown.display());
@@ -36,7 +37,7 @@ pub fn open(path: &Path, shown: &Path) -> Result<File> {
             format!("chown root: {0}; chmod go-w {0}", shown.display()),
         ));
     }
-    // Who may write the directory may put another file there, or take this one away.
+    // A user who may write in the directory can replace or remove the file.
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let dir = fs::metadata(parent).remedy(act, cure)?;
     if !ours(&dir) || others_write(&dir, parent) {
@@ -52,7 +53,7 @@ pub fn open(path: &Path, shown: &Path) -> Result<File> {
 /// The text of a file that [`open`] accepts.
 ///
 /// # Errors
-/// Those of [`open`]; larger than 1 MiB, or not UTF-8.
+/// Those of [`open`]; when it is larger than 1 MiB, or not UTF-8.
 pub fn read_text(path: &Path, shown: &Path) -> Result<String> {
     let file = open(path, shown)?;
     let act = format!("reading {}", shown.display());
@@ -65,11 +66,11 @@ pub fn read_text(path: &Path, shown: &Path) -> Result<String> {
     Ok(text)
 }
 
-/// Whether only root and the caller can have put what lies at `path` there: it and every directory above it, up to `/`, belong to one of
-/// them, and nobody else may write them (a directory may be sticky). Links are resolved first.
+/// Checks that only root and the caller can have created what is at `path`: it and every directory above it, up to `/`,
+/// belong to one of them, and no other user may write them (a directory may be sticky). Symbolic links are resolved first.
 ///
 /// # Errors
-/// Names the component that others may change.
+/// Names the component that other users may change.
 pub fn whole_way(path: &Path) -> Result<()> {
     let real = fs::canonicalize(path).remedy(format!("looking at {}", path.display()), "name a path that exists")?;
     for part in real.ancestors() {
@@ -82,12 +83,12 @@ pub fn whole_way(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes a directory of the caller's own with this mode, or takes one that is there and empty: nobody else can put anything into it, or
-/// another directory in its place. The parents that are missing are made. Returns its name without links, by which it is to be used: each
-/// component of that was looked at. One that others may walk through already stays so.
+/// Creates a directory with this mode for the caller alone, or takes an existing empty one. Other users can neither put
+/// anything into it nor replace it. Missing parents are created. Returns its path without symbolic links, each component of
+/// which was checked; use this path. An existing directory that others may enter keeps that permission.
 ///
 /// # Errors
-/// When it is not empty, is another user's or a link, or lies where others could replace it.
+/// When it is not empty, belongs to another user, is a symbolic link, or is in a place where others could replace it.
 pub fn own_dir(dir: &Path, mode: u32) -> Result<PathBuf> {
     let shown = dir.display();
     let elsewhere = "name an empty or absent directory in one that only you can change, such as below your home or /var/tmp";
@@ -98,7 +99,7 @@ pub fn own_dir(dir: &Path, mode: u32) -> Result<PathBuf> {
     super::create_dirs(parent, 0o755)?;
     let parent = fs::canonicalize(parent).remedy(format!("opening {}", parent.display()), elsewhere)?;
     whole_way(&parent).map_err(|e| advise(format!("the directory {shown} could be replaced: {e:#}"), elsewhere))?;
-    // Without a slash at the end, which would have a link followed.
+    // A slash at the end would make the system follow a symbolic link.
     let Some(name) = dir.file_name() else { return Err(advise(format!("{shown} has no name of its own"), elsewhere)) };
     let dir = parent.join(name);
     match fs::DirBuilder::new().mode(mode).create(&dir) {
@@ -120,15 +121,15 @@ pub fn own_dir(dir: &Path, mode: u32) -> Result<PathBuf> {
     };
     empty()?;
     opened.set_permissions(fs::Permissions::from_mode(mode | before.mode() & 0o011))?;
-    // Nobody else can write it from here on; what was put into it a moment ago is seen.
+    // From here on no other user can write in it; this notices what was put into it before.
     empty()?;
     Ok(dir)
 }
 
-/// A temporary directory of the caller's own, which nobody else can replace; removed when it is dropped.
+/// A temporary directory of the caller that no other user can replace. It is removed when it is dropped.
 ///
 /// # Errors
-/// When none can be made, or TMPDIR lies where others could replace it.
+/// When none can be created, or TMPDIR is in a place where others could replace it.
 pub fn temporary(prefix: &str) -> Result<TempDir> {
     let cure = "point TMPDIR at a writable directory that only you can change, or at one like /tmp";
     let dir = tempfile::Builder::new().prefix(prefix).tempdir().remedy("making a temporary directory", cure)?;
@@ -141,8 +142,8 @@ fn ours(meta: &Metadata) -> bool {
     meta.uid() == 0 || meta.uid() == nix::unistd::geteuid().as_raw()
 }
 
-/// Whether others may put names into a directory, or take them away. Its group may, where that is root's or the caller's, and no access
-/// control list stands behind the group's bits, which are its mask then (acl(5)).
+/// Whether other users may create or remove names in a directory. Its group may, if it is root's or the caller's and the
+/// directory has no access control list; with a list, the group's bits are only its mask (acl(5)).
 pub(super) fn others_write(dir: &Metadata, path: &Path) -> bool {
     let our_group = dir.gid() == 0 || dir.gid() == nix::unistd::getegid().as_raw();
     let group = dir.mode() & 0o020 != 0 && (!our_group || sys::has_acl(path));
@@ -162,13 +163,13 @@ mod tests {
     }
 
     #[test]
-    fn a_way_is_trusted_only_where_no_part_of_it_can_be_changed_by_others() {
+    fn a_path_is_trusted_only_if_no_part_of_it_can_be_changed_by_others() {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("a/b/program");
         fs::create_dir_all(program.parent().unwrap()).unwrap();
         fs::write(&program, "").unwrap();
         set(&program, 0o755);
-        // Below /tmp, which is sticky.
+        // It is below /tmp, which is sticky.
         assert!(whole_way(&program).is_ok());
         for (part, mode) in [("a", 0o777), ("a/b", 0o757), ("a/b/program", 0o757), ("a/b/program", 0o775)] {
             let part = dir.path().join(part);
@@ -180,14 +181,15 @@ mod tests {
             assert_eq!(whole_way(&program).is_ok(), part.is_dir(), "sticky: a directory's names are safe, a file is not");
             fs::set_permissions(&part, before).unwrap();
         }
-        // By a link: what it leads to counts.
+        // For a symbolic link its target counts.
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&program, &link).unwrap();
         set(&dir.path().join("a"), 0o777);
         assert!(whole_way(&link).is_err());
         set(&dir.path().join("a"), 0o755);
         assert!(whole_way(&program).is_ok());
-        // An access control list shows as the group's bits; entries are tag, permissions, id (acl(5), linux/posix_acl_xattr.h).
+        // An access control list shows up in the group's bits. Each entry has tag, permissions and id (acl(5),
+        // linux/posix_acl_xattr.h).
         let entries: [(u16, u16, u32); 5] = [(1, 7, !0), (2, 7, 65534), (4, 5, !0), (16, 7, !0), (32, 5, !0)];
         let mut acl = 2u32.to_le_bytes().to_vec();
         for (tag, permissions, id) in entries {
@@ -199,7 +201,7 @@ mod tests {
             .args(["-n", "system.posix_acl_access", "-v", &format!("0x{hex}")])
             .arg(&a)
             .status();
-        // Without the program, or on a file system without lists, there is none to be told apart.
+        // Skipped without setfacl, or on a file system without access control lists.
         if set_acl.is_ok_and(|status| status.success()) {
             assert_eq!(fs::metadata(&a).unwrap().mode() & 0o7777, 0o775);
             assert!(whole_way(&program).is_err(), "user 65534 may rename what lies in it");
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_our_own_is_empty_ours_and_where_nobody_can_replace_it() {
+    fn an_own_directory_is_empty_owned_by_the_caller_and_not_replaceable_by_others() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let mode = |name: &str| fs::metadata(at(name)).unwrap().mode() & 0o7777;
@@ -232,7 +234,7 @@ mod tests {
         for link in ["link", "link/", "link/."] {
             refused(link, "opening");
         }
-        // By way of a link: what is used later is the name without it.
+        // The path contains a symbolic link; the returned path does not.
         std::os::unix::fs::symlink("a", at("way")).unwrap();
         assert_eq!(own_dir(&at("way/new/"), 0o700).unwrap(), at("a/new").canonicalize().unwrap());
         refused("open/scratch", "could be replaced");

@@ -1,21 +1,21 @@
-//! What is kept to save time, in `/var/cache/vfguard`: nothing is lost with it but time, and no kind grows without end, whoever
-//! writes and however often.
+//! Results kept to save time, in `/var/cache/vfguard`. Losing them costs only time, and the number of files of each kind is
+//! bounded.
 
 use super::{files, Host};
 use std::path::{Path, PathBuf};
 
-/// Where it is, below the root. Without such a directory nothing is kept.
+/// The directory, below the root. If it does not exist, nothing is kept.
 pub const DIR: &str = "/var/cache/vfguard";
-/// Files of one kind. A dozen kernels with five modules each in their initramfs are sixty; each file is some kilobytes.
+/// Files per kind. A dozen kernels with five modules each in their initramfs make sixty; each file has some kilobytes.
 const MAX_FILES: usize = 128;
 
-/// What was found out, by its kind and a name that is another one whenever the answer would be (see [`Host::identity`]).
+/// A kept result, by its kind and by a name that changes whenever the result would (see [`Host::identity`]).
 pub fn read(host: &Host, kind: &str, name: &str) -> Option<Vec<u8>> {
     host.read(path(kind, name)).ok()
 }
 
-/// Keeps an answer, and takes the oldest of its kind away where there are too many. Not being able to costs time, nothing else;
-/// one that is taken away while another run reads it is read to its end.
+/// Keeps a result, and removes the oldest ones of its kind if there are too many. A failure costs only time. A file that is
+/// removed while another run reads it can still be read to its end.
 pub fn keep(host: &Host, kind: &str, name: &str, content: &[u8]) {
     if !host.is_dir(DIR) || host.write_atomic(path(kind, name), content, 0o644).is_err() {
         return;
@@ -43,7 +43,7 @@ mod tests {
         keep(&host, "initramfs", "other", b"x");
         for n in 0..MAX_FILES * 2 {
             keep(&host, "keys", &n.to_string(), n.to_string().as_bytes());
-            // Files of one instant have no order.
+            // Files written at the same instant have no order.
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
         let names = host.read_dir(DIR).unwrap();

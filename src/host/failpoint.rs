@@ -1,12 +1,12 @@
-//! Instants at which dying, or being overtaken by another run, is dangerous. In a build with the feature `failpoints` the environment
-//! says what happens there; in any other build this is nothing.
+//! Points in the code at which being killed, or overtaken by another run, is dangerous. In a build with the feature
+//! `failpoints` the environment says what happens there; in other builds they do nothing.
 //!
 //! - `VFGUARD_FAILPOINT=NAME`: the process is killed there, as by a power cut.
-//! - `VFGUARD_PAUSE=NAME[,NAME…]` with `VFGUARD_PAUSE_DIR=DIR`: it makes `DIR/NAME.reached` and waits for `DIR/NAME.go`.
-//! - `VFGUARD_SCHEDULE=SEED`: it goes on, sleeps a moment or, where the seed is odd, is killed, as the seed and the count of instants
-//!   say; `VFGUARD_SCHEDULE_LOG=FILE` gets a line for each.
+//! - `VFGUARD_PAUSE=NAME[,NAME…]` with `VFGUARD_PAUSE_DIR=DIR`: it creates `DIR/NAME.reached` and waits for `DIR/NAME.go`.
+//! - `VFGUARD_SCHEDULE=SEED`: at each point it goes on, sleeps a moment or, with an odd seed, is killed, depending on the
+//!   seed and the number of the point; `VFGUARD_SCHEDULE_LOG=FILE` gets a line for each point.
 
-/// The dangerous instant `name`.
+/// The dangerous point `name`.
 #[cfg(feature = "failpoints")]
 pub fn hit(name: &str) {
     if is_wanted(name) {
@@ -16,17 +16,17 @@ pub fn hit(name: &str) {
     steps::schedule(name);
 }
 
-/// The dangerous instant `name`.
+/// The dangerous point `name`.
 #[cfg(not(feature = "failpoints"))]
 pub fn hit(_name: &str) {}
 
-/// Whether a test wants the dangerous instant `name`: for code that may not look into its environment when it comes there.
+/// Whether a test asked for the point `name`; for code that must not read its environment when it gets there.
 #[cfg(feature = "failpoints")]
 pub fn is_wanted(name: &str) -> bool {
     std::env::var("VFGUARD_FAILPOINT").is_ok_and(|wanted| wanted == name)
 }
 
-/// Whether a test wants the dangerous instant `name`.
+/// Whether a test asked for the point `name`.
 #[cfg(not(feature = "failpoints"))]
 pub fn is_wanted(_name: &str) -> bool {
     false
@@ -44,10 +44,10 @@ mod steps {
     use std::thread::sleep;
     use std::time::{Duration, Instant};
 
-    /// A test that never says "go" fails instead of hanging.
+    /// A test that never creates the `.go` file fails instead of hanging.
     const PATIENCE: Duration = Duration::from_secs(60);
     const LOOK: Duration = Duration::from_millis(2);
-    /// Of so many instants that a schedule with an odd seed passes, one kills.
+    /// A schedule with an odd seed kills at one in so many points.
     const KILLS: u64 = 24;
 
     pub fn kill() {

@@ -1,12 +1,13 @@
-//! The locks: an flock(2) each, on a file that no vfguard renames or removes, so that all callers lock the same inode. The kernel frees it
-//! when its holder dies.
+//! The locks. Each is an flock(2) on a file that vfguard never renames or removes, so that all runs lock the same inode. The
+//! kernel releases it when its holder dies.
 //!
-//! Somebody else may remove it (a cleaner of /run, a person): then the next run makes another file, and its lock does not exclude the first
-//! holder. So whoever has taken a lock looks whether the file still has its name, and takes it anew if not; and whoever has held one for
-//! long looks once more before each effect that another run may be about to have as well ([`WriteLock::still_ours`]).
+//! Something else may remove the file (a cleaner of /run, a person). Then the next run creates another file, and its lock
+//! does not exclude the first holder. So a run that has taken a lock checks that the file still has its name, and takes the
+//! lock again if not. A run that has held a lock for long checks once more before each effect that another run could have at
+//! the same time ([`WriteLock::still_ours`]).
 //!
-//! Two of them, so that what must be quick never waits for what is slow: [`WriteLock`] is held through a build, [`BootLock`] for the
-//! moment in which the boot default moves. Who holds the first may take the second, never the other way round.
+//! There are two locks, so that quick work never waits for slow work: [`WriteLock`] is held during a build, [`BootLock`]
+//! only while the boot default moves. The holder of the first may take the second, never the other way round.
 
 use super::{failpoint, Host};
 use crate::error::{advise_exit, exit, Exit};
@@ -19,18 +20,18 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Where the lock of a build is, below the root.
+/// The file of the build lock, below the root.
 const LOCK: &str = "/run/vfguard/lock";
-/// Where the boot default's is, below the root.
+/// The file of the boot default's lock, below the root.
 const BOOT_LOCK: &str = "/run/vfguard/boot.lock";
-/// A move writes one small file and syncs one file system; bootctl has 30 s.
+/// A move writes one small file and syncs one file system; bootctl may take 30 s.
 const MOVING: Duration = Duration::from_secs(40);
-/// Whoever may open it may lock it: any user could keep vfguard from ever building or holding.
+/// A user who may open the file could lock it, and so prevent every build and every hold.
 const MODE: u32 = 0o600;
-/// How often a taken lock is tried again; flock(2) has no time limit of its own.
+/// The interval between attempts; flock(2) has no time limit.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Proof that this process is the one that builds and installs; what does so takes it by reference.
+/// Proof that only this process builds and installs. Functions that do so take it by reference.
 #[derive(Debug)]
 pub struct WriteLock {
     file: Flock<File>,
@@ -49,11 +50,11 @@ impl WriteLock {
         Ok(WriteLock { file, path: host.path(LOCK) })
     }
 
-    /// Looks whether this is still the lock that others take; right before what must not be done twice or by two: a module that is
-    /// installed, a default that is promoted, a gate that is opened. Refusing needs no such proof.
+    /// Checks that this is still the lock that other runs take. Call it right before an effect that must not happen twice or
+    /// at the same time: installing a module, promoting a default, opening the gate. Refusing needs no such proof.
     ///
     /// # Errors
-    /// [`Exit::Locked`] when its file was removed, since another run may hold the lock by now.
+    /// [`Exit::Locked`] when its file was removed, since another run may have the lock now.
     pub fn still_ours(&self) -> Result<()> {
         if is_named(&self.path, &self.file) {
             return Ok(());
@@ -66,17 +67,17 @@ impl WriteLock {
     }
 }
 
-/// Proof that nobody else moves the boot default.
+/// Proof that no other run moves the boot default.
 #[derive(Debug)]
 pub struct BootLock {
     _file: Option<Flock<File>>,
 }
 
 impl BootLock {
-    /// Takes the lock. A move under way is waited for.
+    /// Takes the lock. Waits while another run moves the default.
     ///
     /// # Errors
-    /// [`Exit::Locked`] when the other does not end; those of opening the file.
+    /// [`Exit::Locked`] when the other run does not finish; those of opening the file.
     pub fn take(host: &Host) -> Result<BootLock> {
         failpoint::hit("boot-lock-before-taken");
         let file = take(host, BOOT_LOCK, MOVING)?;
@@ -84,11 +85,11 @@ impl BootLock {
         Ok(BootLock { _file: Some(file) })
     }
 
-    /// The same for a hold, which is the safe side: where the file cannot be made or opened (a /run that is full), the default is held
-    /// without it.
+    /// The same for a hold, which is the safe side: if the file cannot be created or opened (/run is full), the default is
+    /// held without the lock.
     ///
     /// # Errors
-    /// [`Exit::Locked`] when another move does not end.
+    /// [`Exit::Locked`] when the other run does not finish.
     pub fn take_to_hold(host: &Host) -> Result<BootLock> {
         match BootLock::take(host) {
             Err(e) if exit(&e) != Exit::Locked => Ok(BootLock { _file: None }),
@@ -107,11 +108,11 @@ fn take(host: &Host, name: &str, patience: Duration) -> Result<Flock<File>> {
     })
 }
 
-/// Takes a lock, tried each `retry`; none when another still holds it after `patience`. The file is opened anew each time, and one that has
-/// lost its name is no lock: nobody else would ever find it.
+/// Takes a lock, with an attempt every `retry`; none if another process still has it after `patience`. Each attempt opens
+/// the file again. A file that lost its name does not count, because no other run would find it.
 ///
 /// # Errors
-/// Those of making, opening and locking the file.
+/// Those of creating, opening and locking the file.
 pub(crate) fn acquire(host: &Host, name: &str, patience: Duration, retry: Duration) -> Result<Option<Flock<File>>> {
     let (start, path) = (Instant::now(), &host.path(name));
     loop {
@@ -132,7 +133,8 @@ fn is_named(path: &Path, file: &File) -> bool {
     id(file.metadata()).is_some_and(|ours| id(fs::metadata(path)) == Some(ours))
 }
 
-/// Opens the file of a lock, made where it is missing, and closes it to others, as an older vfguard or another umask left it.
+/// Opens the file of a lock, creates it if it is missing, and removes other users' access, which an older vfguard or another
+/// umask may have allowed.
 fn open(path: &Path) -> io::Result<File> {
     let file = File::options()
         .create(true)
@@ -145,7 +147,7 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether some process holds the lock now; the caller must not. It is tried for a moment, as a reader.
+/// Whether some process has the lock now; the caller must not have it. It tries a shared lock for a moment.
 pub fn is_held(host: &Host) -> bool {
     let path = host.path(LOCK);
     match File::open(&path) {
@@ -155,7 +157,7 @@ pub fn is_held(host: &Host) -> bool {
     }
 }
 
-/// Whether the kernel lists a lock of a file (proc_locks(5)), for those who may not open it.
+/// Whether the kernel lists a lock of this file (proc_locks(5)), for users who may not open it.
 fn is_listed(path: &Path) -> bool {
     let (Ok(meta), Ok(locks)) = (fs::metadata(path), fs::read_to_string("/proc/locks")) else { return false };
     let (major, minor) = (nix::sys::stat::major(meta.dev()), nix::sys::stat::minor(meta.dev()));
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_whose_file_was_removed_is_no_longer_ours_and_excludes_nobody_from_the_new_one() {
+    fn a_removed_lock_file_makes_the_lock_invalid_and_a_new_lock_possible() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         let first = WriteLock::take(&host, Duration::ZERO).unwrap();
@@ -206,9 +208,9 @@ mod tests {
         second.still_ours().unwrap();
     }
 
-    /// A file that is removed between opening and locking is another one than the next run opens.
+    /// A file that is removed between opening and locking. The next run opens another one.
     #[test]
-    fn whoever_waited_for_a_file_that_was_removed_meanwhile_takes_the_new_one() {
+    fn a_run_that_waited_for_a_removed_lock_file_takes_the_new_one() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         let first = BootLock::take(&host).unwrap();

@@ -1,4 +1,4 @@
-//! Whether a package manager is at work: its locks, looked at and never taken.
+//! Whether a package manager is running: checks its locks and never takes them.
 //!
 //! rpm, dnf5, dpkg and apt lock with fcntl(2); yum and dnf4 keep files with their process id.
 
@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Locked by fcntl(2): rpm at its three homes, dnf5, dpkg and apt.
+/// Locked by fcntl(2): rpm at its three paths, dnf5, dpkg and apt.
 const FCNTL: [&str; 7] = [
     "/usr/lib/sysimage/rpm/.rpm.lock",
     "/var/lib/rpm/.rpm.lock",
@@ -20,27 +20,27 @@ const FCNTL: [&str; 7] = [
     "/var/lib/dpkg/lock",
     "/var/lib/apt/lists/lock",
 ];
-/// Hold the id of a process: yum 3, dnf 4.
+/// Files that contain a process id: yum 3, dnf 4.
 const PIDS: [&str; 3] = ["/var/run/yum.pid", "/var/lib/dnf/rpmdb_lock.pid", "/var/cache/dnf/download_lock.pid"];
-/// Of these, the ones under which nothing is installed or removed: lists and packages are fetched.
+/// Those under which nothing is installed or removed: only lists and packages are downloaded.
 const FETCHING: [&str; 2] = ["/var/lib/apt/lists/lock", "/var/cache/dnf/download_lock.pid"];
-/// How often a lock is looked at again.
+/// The interval between checks.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The lock of a package manager that somebody holds now.
+/// The lock of a running package manager.
 pub fn held(host: &Host) -> Option<&'static str> {
     let by_fcntl = FCNTL.into_iter().find(|path| locked(&host.path(path)));
     by_fcntl.or_else(|| PIDS.into_iter().find(|path| alive(host, path)))
 }
 
-/// The lock under which packages change now.
+/// The lock of a running transaction, in which packages change.
 pub fn transaction(host: &Host) -> Option<&'static str> {
     let changes = |path: &&str| !FETCHING.contains(path);
     let by_fcntl = FCNTL.into_iter().filter(changes).find(|path| locked(&host.path(path)));
     by_fcntl.or_else(|| PIDS.into_iter().filter(changes).find(|path| alive(host, path)))
 }
 
-/// Whether a transaction is under way that began before this moment, in unix seconds; where that cannot be told, it counts as one.
+/// Whether a transaction is running that began before this moment, in unix seconds. If its start is unknown, it counts.
 pub fn since(host: &Host, moment: i64) -> bool {
     let Some(lock) = transaction(host) else { return false };
     let pid = if PIDS.contains(&lock) {
@@ -51,14 +51,15 @@ pub fn since(host: &Host, moment: i64) -> bool {
     pid.and_then(|pid| began(host, pid)).is_none_or(|began| began <= moment + SLACK)
 }
 
-/// The process id of a yum 3 that is at work.
+/// The process id of a running yum 3.
 pub fn yum(host: &Host) -> Option<u32> {
     let file = "/var/run/yum.pid";
     alive(host, file).then(|| host.read_text(file).ok()?.trim().parse().ok())?
 }
 
-/// Waits until nothing is [`held`] or no [`transaction`] is under way (`look`), at most `patience`; two looks in a row must find none,
-/// since one transaction is often followed by the next. What is held at the end, if anything.
+/// Waits until nothing is [`held`] or no [`transaction`] is running (`look`), at most `patience`. Two checks in a row must
+/// find nothing, since one transaction is often followed by the next. Returns the lock that is still held at the end, if
+/// any.
 pub fn wait(host: &Host, patience: Duration, look: fn(&Host) -> Option<&'static str>) -> Option<&'static str> {
     let start = Instant::now();
     let mut free = 0;
@@ -73,13 +74,13 @@ pub fn wait(host: &Host, patience: Duration, look: fn(&Host) -> Option<&'static 
     }
 }
 
-/// Whether another process holds a lock to write on a file (a query of rpm takes one to read). One that cannot be opened is held
-/// by nobody that we could wait for.
+/// Whether another process has a write lock on a file (a query of rpm takes a read lock). A file that cannot be opened
+/// counts as unlocked.
 fn locked(path: &Path) -> bool {
     asked(path).is_some()
 }
 
-/// Who holds it, where that is a process that is seen here.
+/// The holder, if it is a process that is visible here.
 fn holder(path: &Path) -> Option<u32> {
     asked(path)?.l_pid.try_into().ok().filter(|&pid| pid != 0)
 }
@@ -97,8 +98,8 @@ fn asked(path: &Path) -> Option<libc::flock> {
     (answered && question.l_type == libc::F_WRLCK as libc::c_short).then_some(question)
 }
 
-/// Whether the process that wrote its id into a file still lives. One that is killed leaves the file, and its id may be another process's
-/// by now: that one began after the file was written.
+/// Whether the process that wrote its id into a file is still alive. A killed process leaves the file, and another process
+/// may have its id now; that one was started after the file was written.
 fn alive(host: &Host, path: &str) -> bool {
     let text = host.read_text(path).unwrap_or_default();
     let Ok(pid) = text.trim().parse::<u32>() else { return false };
@@ -111,15 +112,15 @@ fn alive(host: &Host, path: &str) -> bool {
     }
 }
 
-/// A process begins, and then writes; both clocks are whole seconds or less.
+/// A process starts before it writes the file, but both times are in whole seconds at best.
 const SLACK: i64 = 2;
-/// `USER_HZ`, which is the same on every Linux that we run on.
+/// `USER_HZ`, which is the same on every Linux that vfguard supports.
 const TICKS: i64 = 100;
 
-/// When a process began, in unix seconds: field 22 of proc_pid_stat(5), in ticks since the boot, and `btime` of proc_stat(5).
+/// When a process started, in unix seconds: field 22 of proc_pid_stat(5), in ticks since boot, and `btime` of proc_stat(5).
 fn began(host: &Host, pid: u32) -> Option<i64> {
     let stat = host.read_text(format!("/proc/{pid}/stat")).ok()?;
-    // The name in brackets may hold blanks.
+    // The name in brackets may contain blanks.
     let ticks: i64 = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
     let boot = host.read_text("/proc/stat").ok()?;
     let boot: i64 = boot.lines().find_map(|l| l.strip_prefix("btime "))?.trim().parse().ok()?;
@@ -133,13 +134,13 @@ mod tests {
     use std::process::{Command, Stdio};
 
     #[test]
-    fn a_lock_that_another_process_holds_is_seen_and_its_end_too() {
+    fn a_lock_that_another_process_holds_is_noticed_and_its_release_too() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         assert_eq!(held(&host), None);
         host.write_atomic("/var/lib/rpm/.rpm.lock", b"", 0o644).unwrap();
         assert_eq!(held(&host), None, "a file alone is no lock");
-        // As rpm takes it: fcntl(2), by a process of its own.
+        // Locked as rpm does: fcntl(2), in another process.
         let script = "import fcntl,sys,time\nf=open(sys.argv[1],'r+')\nfcntl.lockf(f,fcntl.LOCK_EX)\nprint('x',flush=True)\ntime.sleep(3)";
         let mut child = Command::new("python3")
             .args(["-c", script])

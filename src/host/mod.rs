@@ -1,6 +1,6 @@
-//! The edges: everything that touches the machine goes through here.
+//! The edges: everything that accesses the machine goes through here.
 //!
-//! [`Host`] holds the one root below which every path of the machine lies; it is made once in `main` and passed on.
+//! [`Host`] has the one root of all paths of the machine; `main` creates it and passes it on.
 
 pub mod cache;
 pub mod command;
@@ -29,7 +29,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The largest file that is read whole: a vmlinuz or a module is never more (a debug module of amdgpu is 60 MB).
+/// The largest file that is read as a whole. A vmlinuz or a module is always smaller (a debug module of amdgpu has 60 MB).
 pub const MAX_FILE: u64 = 256 << 20;
 
 /// Where a file is written.
@@ -40,12 +40,12 @@ pub struct Place {
 }
 
 impl Place {
-    /// The name to open it by, while this lives.
+    /// The path to open it by, valid while this value exists.
     pub fn path(&self) -> PathBuf {
         self.dir.at(&self.name)
     }
 
-    /// Makes the file's name durable.
+    /// Syncs the directory, so that the file's name survives a power cut.
     ///
     /// # Errors
     /// Those of opening and fsync(2), with the path.
@@ -58,15 +58,15 @@ impl Place {
 #[derive(Clone, Debug)]
 pub struct Host {
     root: PathBuf,
-    /// The root of a machine that is not the live one: what is changed is changed below it, whatever its name leads to by then.
+    /// The open root, if it is not the live one: changes are made below it, even if its path leads elsewhere now.
     opened: Option<Arc<OwnedFd>>,
 }
 
 impl Host {
-    /// The machine below `root`; `/` is the live one.
+    /// The machine with its root at `root`; `/` is the live one.
     ///
     /// # Errors
-    /// When `root` is no directory.
+    /// When `root` is not a directory.
     pub fn new(root: &Path) -> Result<Host> {
         let real = fs::canonicalize(root).remedy(
             format!("opening the root {}", root.display()),
@@ -85,18 +85,18 @@ impl Host {
         Ok(Host { root: real, opened })
     }
 
-    /// Whether this is the machine that vfguard runs on; only then is a service or a package manager spoken to.
+    /// Whether this is the machine that vfguard runs on. Only then are services and package managers used.
     pub fn is_live(&self) -> bool {
         self.root == Path::new("/")
     }
 
-    /// The directory below which everything lies.
+    /// The root of all paths.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Where a path of the machine really lies: symbolic links, absolute ones too, resolved below the root.
-    /// What does not exist yet is appended as it is. A loop of links resolves to a path that cannot exist.
+    /// The real location of a path of the machine: symbolic links, also absolute ones, are resolved below the root.
+    /// Components that do not exist yet are appended unchanged. A loop of links resolves to a path that cannot exist.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         if self.is_live() {
             return Path::new("/").join(path);
@@ -104,7 +104,8 @@ impl Host {
         resolve::below(&self.root, path.as_ref(), true)
     }
 
-    /// Like [`Host::path`], but a link in the last component is not followed: for replacing or removing the link itself.
+    /// Like [`Host::path`], but a symbolic link in the last component is not followed: for replacing or removing the link
+    /// itself.
     pub fn path_of_link(&self, path: impl AsRef<Path>) -> PathBuf {
         if self.is_live() {
             return Path::new("/").join(path);
@@ -136,13 +137,13 @@ impl Host {
         files::read_start(&self.path(path), length)
     }
 
-    /// The whole file as text; bytes that are no UTF-8 become replacement characters.
+    /// The whole file as text; invalid UTF-8 becomes replacement characters.
     ///
     /// # Errors
     /// Those of [`Host::read`].
     pub fn read_text(&self, path: impl AsRef<Path>) -> io::Result<String> {
         let bytes = self.read(path)?;
-        // The lossy way alone would take ten times as long over what is mostly plain text.
+        // Lossy conversion alone would take ten times as long, and the content is mostly valid UTF-8.
         Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
     }
 
@@ -157,7 +158,7 @@ impl Host {
         Ok(names)
     }
 
-    /// What stat(2) says.
+    /// The result of stat(2).
     ///
     /// # Errors
     /// Those of stat(2).
@@ -165,9 +166,9 @@ impl Host {
         fs::metadata(self.path(path))
     }
 
-    /// What is another one once the file is: part of a name under which something about it is kept. None of it changes with a
-    /// boot. The number of the file's device would (NVMe disks get theirs as they answer, btrfs makes one up), so the path stands
-    /// for it; and FAT numbers its files anew whenever it is mounted.
+    /// A text that changes whenever the file does, as part of the name of a cached result. It does not change with a reboot:
+    /// instead of the device number, which may (NVMe disks get theirs in the order in which they answer, btrfs invents one),
+    /// the path is used; and FAT renumbers its files whenever it is mounted.
     ///
     /// # Errors
     /// Those of stat(2).
@@ -182,17 +183,17 @@ impl Host {
         Ok(format!("{path}-{number:x}-{:x}-{times}", m.size()))
     }
 
-    /// Whether something is there (a dangling link is not).
+    /// Whether the path exists (a dangling symbolic link does not).
     pub fn exists(&self, path: impl AsRef<Path>) -> bool {
         self.path(path).exists()
     }
 
-    /// Whether a regular file is there.
+    /// Whether it is a regular file.
     pub fn is_file(&self, path: impl AsRef<Path>) -> bool {
         self.path(path).is_file()
     }
 
-    /// Whether a directory is there.
+    /// Whether it is a directory.
     pub fn is_dir(&self, path: impl AsRef<Path>) -> bool {
         self.path(path).is_dir()
     }
@@ -205,18 +206,19 @@ impl Host {
         fs::read_link(self.path_of_link(path))
     }
 
-    /// A directory of the machine in which something is to be changed.
+    /// A directory of the machine, for changes in it.
     ///
     /// # Errors
-    /// When it is missing; with another root, when everybody could change what lies there, or a link was put in its way.
+    /// When it is missing. With another root: when every user could change its content, or its path contains a symbolic link
+    /// that was just put there.
     pub fn dir(&self, path: impl AsRef<Path>) -> Result<Dir> {
         self.held(self.path(path), |_| None)
     }
 
-    /// [`Host::dir`], made with this mode where it is missing, with its parents.
+    /// [`Host::dir`]; if it is missing, creates it with this mode, and its parents.
     ///
     /// # Errors
-    /// Those of [`Host::dir`] and of making it.
+    /// Those of [`Host::dir`] and of creating it.
     pub fn make_dirs(&self, path: impl AsRef<Path>, mode: u32) -> Result<Dir> {
         let real = self.path(path);
         if self.is_live() {
@@ -226,8 +228,8 @@ impl Host {
         self.held(real, |new| Some(files::mode_of(new, &last, mode)))
     }
 
-    /// Where a file is to be opened for writing; its directory is made (mode 0755) where it is missing. What opens it does not follow a link
-    /// (`O_NOFOLLOW`).
+    /// Where to open a file for writing; its directory is created (mode 0755) if it is missing. The caller must not follow a
+    /// symbolic link (`O_NOFOLLOW`).
     ///
     /// # Errors
     /// Those of [`Host::make_dirs`].
@@ -244,7 +246,7 @@ impl Host {
         }
     }
 
-    /// Writes a file whole or not at all, making its directory first; see [`files::write_atomic`].
+    /// Writes a file atomically and creates its directory first; see [`files::write_atomic`].
     ///
     /// # Errors
     /// Those of each step, with the path.
@@ -254,7 +256,7 @@ impl Host {
         files::write_in(&dir, &real, content, mode)
     }
 
-    /// Removes a file or a link; that it is not there is fine. Says whether it was.
+    /// Removes a file or a symbolic link; it may be missing. Returns whether it existed.
     ///
     /// # Errors
     /// Those of unlink(2) but `NotFound`, with the path, and those of [`Host::dir`].
@@ -269,7 +271,7 @@ impl Host {
         }
     }
 
-    /// [`Host::remove`], for a file that must not be there again after a power cut.
+    /// [`Host::remove`] for a file that must not reappear after a power cut.
     ///
     /// # Errors
     /// Those of [`Host::remove`] and fsync(2).

@@ -1,4 +1,4 @@
-//! Telling people who did not ask: the journal, a wall message, the message of the day.
+//! Messages to people who did not ask: the journal, a wall message, the message of the day.
 
 use crate::host::command::{self, Spec};
 use crate::host::{files, Host};
@@ -10,36 +10,36 @@ use std::path::Path;
 use std::time::Duration;
 use tempfile::NamedTempFile;
 
-/// pam_motd(8) of Linux-PAM >= 1.3.1 (EL8, Debian 10 and later) shows every file of this directory at login; gone after a
-/// boot. Older ones read no directory: there the journal and wall tell.
+/// pam_motd(8) of Linux-PAM >= 1.3.1 (EL8, Debian 10 and later) shows every file of this directory at login. A boot removes
+/// it. Older versions read no directory; there only the journal and wall inform people.
 pub const MOTD: &str = "/run/motd.d/50-vfguard";
-/// Where the file is that wall(1) is given: the one form that all its versions read.
+/// The directory of the file that is given to wall(1); all its versions accept a file.
 const WALL: &str = "/run/vfguard";
 /// journald's native protocol (systemd, docs/JOURNAL_NATIVE_PROTOCOL.md).
 const JOURNAL: &str = "/run/systemd/journal/socket";
-/// syslog(3)'s socket, where there is no journal.
+/// The socket of syslog(3), if there is no journal.
 const SYSLOG: &str = "/dev/log";
-/// Terminals that hang are wall's business for as long; it forks for slow ones.
+/// Time limit for wall on terminals that hang; it forks for slow ones.
 const WALL_LIMIT: Duration = Duration::from_secs(10);
 
-/// What a message is about; each has its own message id (`journalctl MESSAGE_ID=…`).
+/// What a message is about. Each has its own message id (`journalctl MESSAGE_ID=…`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
-    /// Reboots are refused from now on, or for other reasons than before.
+    /// Reboots are refused from now on, or now for other reasons.
     GateClosed,
-    /// Reboots go through again.
+    /// Reboots are allowed again.
     GateOpened,
-    /// The gate could not be seen closed or open.
+    /// It could not be confirmed that the gate is closed or open.
     GateFailed,
     /// A person opened the gate against the verdict.
     Override,
     /// A kernel was declined.
     Declined,
-    /// That was taken back.
+    /// A declined kernel was accepted again.
     Accepted,
-    /// A reboot was asked for through vfguard.
+    /// A reboot was requested through vfguard.
     Reboot,
-    /// The boot default was held, promoted, or what was set for one boot ended.
+    /// The boot default was held or promoted, or a one-shot default was cancelled.
     BootDefault,
 }
 
@@ -69,8 +69,9 @@ impl Topic {
     }
 }
 
-/// Tells the journal, with fields beside the text (`VFGUARD_KERNEL` and the like); another root has none. That nobody
-/// listens is no error. The text is one line that makes no other in a syslog; the fields are data, each with its length.
+/// Writes to the journal, with fields in addition to the text (`VFGUARD_KERNEL` and others); another root has no journal. It
+/// is no error if nothing listens. The text is one line, so it cannot fake another line in a syslog. The fields are
+/// binary-safe, each with its length.
 pub fn journal(host: &Host, topic: Topic, message: &str, fields: &[(&str, &str)]) {
     if !host.is_live() {
         return;
@@ -112,7 +113,7 @@ fn datagram(topic: Topic, message: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     bytes
 }
 
-/// Tells an error that ends nothing, with its remedy.
+/// Reports an error that does not end the run, with its remedy.
 pub fn complain(result: Result<()>) {
     if let Err(e) = result {
         let remedy = crate::error::remedy(&e).map(|r| format!("; {r}")).unwrap_or_default();
@@ -120,7 +121,7 @@ pub fn complain(result: Result<()>) {
     }
 }
 
-/// Tells everybody who is logged in; another root has nobody. That it cannot be told is no error: other channels remain.
+/// Sends a message to all logged-in users; another root has none. A failure is no error, because there are other channels.
 pub fn wall(host: &Host, text: &Text) {
     if !host.is_live() || command::find("wall").is_none() {
         return;
@@ -130,7 +131,7 @@ pub fn wall(host: &Host, text: &Text) {
     }
 }
 
-/// A text in a file of its own, removed at the end: two runs that tell something at once would take the other's.
+/// A text in its own file, which is removed at the end; two runs at the same time would overwrite a shared one.
 fn message(host: &Host, text: &Text) -> Result<NamedTempFile> {
     let dir = host.path(WALL);
     files::create_dirs(&dir, 0o755)?;
@@ -139,7 +140,7 @@ fn message(host: &Host, text: &Text) -> Result<NamedTempFile> {
     Ok(file)
 }
 
-/// Puts a text into the message of the day, or takes ours away.
+/// Writes a text to the message of the day, or removes vfguard's.
 ///
 /// # Errors
 /// When the file cannot be written or removed.
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_datagram_is_as_journald_reads_it() {
+    fn a_datagram_has_the_format_that_journald_reads() {
         let fields = [("VFGUARD_KERNEL", "6.1.0-9"), ("VFGUARD_REASON", "two\nlines")];
         let bytes = datagram(Topic::GateClosed, "closed", &fields);
         let mut want = b"MESSAGE=closed\nMESSAGE_ID=".to_vec();
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_one_line_of_the_journal_and_of_a_syslog() {
+    fn a_message_is_one_line_in_the_journal_and_in_a_syslog() {
         let foreign = "closed: \u{1b}[2J\nvfguard: gate opened\r\n<3>kernel: x\u{202e}";
         let said = "closed: \u{fffd}[2J vfguard: gate opened <3>kernel: x\u{fffd}";
         assert_eq!(syslog(Topic::GateClosed, foreign), format!("<28>vfguard: {said}"));
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn message_ids_are_ids_differ_and_are_in_the_manual() {
+    fn message_ids_are_valid_and_distinct_and_are_in_the_manual() {
         let topics = [
             Topic::GateClosed,
             Topic::GateOpened,

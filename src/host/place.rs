@@ -1,30 +1,32 @@
-//! Where vfguard runs, and where it therefore keeps its hands off: a refused reboot must strand nobody.
+//! The kind of system that vfguard runs on, and where it therefore does not act: a refused reboot must not leave anybody
+//! stuck.
 //!
-//! Sources: kernel-command-line(7) and systemd-debug-generator(8) for what a boot was asked to be; systemd.offline-updates(7);
-//! systemd's `running_in_chroot()` and the container interface (`/run/systemd/container`, `/run/.containerenv`, `/.dockerenv`).
+//! Sources: kernel-command-line(7) and systemd-debug-generator(8) for the requested boot target; systemd.offline-updates(7);
+//! systemd's `running_in_chroot()` and the container interface (`/run/systemd/container`, `/run/.containerenv`,
+//! `/.dockerenv`).
 
 use super::systemd::{self, BOOTED};
 use super::{upstart, Host};
 use serde::Serialize;
 use std::os::unix::fs::MetadataExt;
 
-/// Where vfguard runs.
+/// The kind of system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Place {
-    /// A machine that runs as it should.
+    /// A normally running machine.
     Normal,
-    /// Booted into system-update.target: the update's own reboot must go through.
+    /// Booted into system-update.target: the update's own reboot must not be refused.
     OfflineUpdate,
     /// Booted into, or switched to, rescue.target.
     Rescue,
     /// The same for emergency.target.
     Emergency,
-    /// In a chroot: an image is made.
+    /// In a chroot, where an image is being made.
     Chroot,
-    /// In a container: its kernel is somebody else's.
+    /// In a container: the kernel is the host's.
     Container,
-    /// No init that can be gated: neither systemd, nor upstart with the wrappers of packaging/el6.
+    /// No init system with a gate: neither systemd, nor upstart with the wrappers of packaging/el6.
     NoInit,
     /// `vfguard=off` is on the kernel command line.
     Off,
@@ -53,7 +55,7 @@ impl Place {
         self != Place::Off
     }
 
-    /// One line that says why nothing is refused here; none where it is.
+    /// One line that says why nothing is refused here; none if it is.
     pub fn hands_off(self) -> Option<&'static str> {
         match self {
             Place::Normal => None,
@@ -72,10 +74,11 @@ impl Place {
     }
 }
 
-/// Where this is. No process is started, but for one question to systemd where files alone cannot tell whether an offline
-/// update is running or only waiting for the next boot; never in an ordinary boot, where systemd has enough to do.
+/// The kind of this system. No process is started, with one exception: systemd is asked if the files do not tell whether an
+/// offline update is running or only waiting for the next boot. That never happens in an ordinary boot, when systemd is
+/// busy.
 ///
-/// Another root than `/` counts as a whole host with systemd.
+/// Another root than `/` counts as a complete system with systemd.
 pub fn place(host: &Host) -> Place {
     let cmdline = host.read_text("/proc/cmdline").unwrap_or_default();
     let words: Vec<&str> = cmdline.split_ascii_whitespace().collect();
@@ -105,7 +108,7 @@ pub fn place(host: &Host) -> Place {
     Place::Normal
 }
 
-/// What the kernel command line asks systemd to boot into; the last word counts.
+/// The target that the kernel command line requests from systemd; the last word counts.
 fn asked_for(words: &[&str]) -> Option<Place> {
     let unit = |unit: &str| match unit {
         "rescue.target" | "rescue" | "runlevel1.target" => Some(Place::Rescue),
@@ -121,13 +124,13 @@ fn asked_for(words: &[&str]) -> Option<Place> {
     })?
 }
 
-/// Whether the machine has left what its command line asked for, as one does who ends the rescue shell: systemd-user-sessions.service has
-/// run, which lets people log in, and neither rescue.target nor an offline update start it.
+/// Whether the machine has left the mode that its command line requested, for example because the rescue shell was ended.
+/// Then systemd-user-sessions.service has run, which permits logins; neither rescue.target nor an offline update starts it.
 fn went_on(host: &Host) -> bool {
     host.is_dir(BOOTED) && !host.exists("/run/nologin")
 }
 
-/// The cgroup of the shell that rescue.target and emergency.target start, whatever led there; on cgroup v1 and v2.
+/// Detects the shell of rescue.target or emergency.target by its cgroup (v1 and v2), however the target was reached.
 fn switched_to(host: &Host) -> Option<Place> {
     let runs = |service: &str| {
         ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"]
@@ -141,11 +144,12 @@ fn switched_to(host: &Host) -> Option<Place> {
     }
 }
 
-/// systemd-system-update-generator(8) turns the default target to system-update.target when `/system-update` exists. It does
-/// so at a daemon-reload too, while the update only waits for the next boot; and an update takes the link away first of all,
-/// so that the next daemon-reload turns the target back while it still runs. So systemd is asked, where a file gives cause:
-/// logins are barred (`/run/nologin`) until systemd-user-sessions.service has run, which it never does in an update. Early in
-/// every boot they are barred too; what runs then is vfguard-boot.service, which no update has.
+/// If `/system-update` exists, systemd-system-update-generator(8) redirects the default target to system-update.target. It
+/// does so at a daemon-reload too, while the update only waits for the next boot. And an update removes the link first of
+/// all, so the next daemon-reload undoes the redirection while the update still runs. So systemd is asked if the files
+/// permit an update: logins are forbidden (`/run/nologin`) until systemd-user-sessions.service has run, which never happens
+/// in an update. Early in every boot they are forbidden too, but only vfguard-boot.service runs then, and it is not part of
+/// an update.
 fn offline_update(host: &Host) -> bool {
     let link = |path: &str| host.path_of_link(path).symlink_metadata().is_ok();
     let turned = host
@@ -158,8 +162,9 @@ fn offline_update(host: &Host) -> bool {
     if !turned && (!host.exists("/run/nologin") || in_boot_unit(host)) {
         return false;
     }
-    // The target is reached after the updating service; until then it has a job. No answer where the files announce an update:
-    // it is taken to run, since the boot default is held either way and refusing would strand the machine in it.
+    // The target is reached after the updating service; before that it has a job. If systemd does not answer and the files
+    // announce an update, assume that it is running: the boot default is held in any case, and a refusal would leave the
+    // machine stuck in the update.
     systemd::show(&["system-update.target"], &["ActiveState", "Job"]).map_or(announced, |units| {
         units.first().map_or(announced, |u| {
             let is = |key: &str, value: &str| u.get(key).is_some_and(|v| v == value);
@@ -170,8 +175,8 @@ fn offline_update(host: &Host) -> bool {
     })
 }
 
-/// Whether this is vfguard-boot.service, by its cgroup (v1 or v2). multi-user.target alone wants it, which an offline update
-/// never reaches.
+/// Whether this is vfguard-boot.service, by its cgroup (v1 or v2). Only multi-user.target wants this unit, and an offline
+/// update never reaches that target.
 fn in_boot_unit(host: &Host) -> bool {
     host.read_text("/proc/self/cgroup").is_ok_and(|text| text.lines().any(|l| l.ends_with("/vfguard-boot.service")))
 }
@@ -182,8 +187,8 @@ fn in_container(host: &Host) -> bool {
         || host.read("/proc/1/environ").is_ok_and(|e| e.split(|&b| b == 0).any(|word| word.starts_with(b"container=")))
 }
 
-/// Whether our root is another directory than init's. Where `/proc` is not mounted nobody can tell, and that is how a chroot
-/// looks; who may not look (not root) is taken to be outside one.
+/// Whether this process has another root directory than init. If `/proc` is not mounted, assume a chroot, since that is what
+/// one looks like. Without root the comparison is not permitted; then assume that it is not a chroot.
 fn in_chroot(host: &Host) -> bool {
     if !host.is_dir("/proc/1") {
         return true;
@@ -212,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn another_root_is_a_whole_host_whatever_this_machine_is() {
+    fn another_root_counts_as_a_complete_system_whatever_this_machine_is() {
         assert_eq!(with(&[]), Place::Normal);
         assert_eq!(with(&[("/.dockerenv", "")]), Place::Normal);
     }
@@ -239,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_went_on_from_the_rescue_shell_is_a_normal_one() {
+    fn a_machine_that_left_the_rescue_shell_is_a_normal_one() {
         let line = ("/proc/cmdline", "ro single\n");
         let systemd = ("/run/systemd/system/x", "");
         assert_eq!(with(&[line, systemd, ("/run/nologin", "")]), Place::Rescue);
@@ -249,13 +254,13 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_of_rescue_or_emergency_counts_however_it_came_up() {
+    fn a_rescue_or_emergency_shell_is_noticed_however_it_was_started() {
         assert_eq!(with(&[("/sys/fs/cgroup/system.slice/emergency.service/cgroup.procs", "")]), Place::Emergency);
         assert_eq!(with(&[("/sys/fs/cgroup/systemd/system.slice/rescue.service/tasks", "")]), Place::Rescue);
     }
 
     #[test]
-    fn an_offline_update_is_told_by_link_and_generator_together() {
+    fn an_offline_update_is_recognised_by_the_link_and_the_generator_together() {
         use std::os::unix::fs::symlink;
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
@@ -268,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_boot_unit_is_told_by_its_cgroup_and_no_offline_update_has_it() {
+    fn the_boot_unit_is_recognised_by_its_cgroup() {
         for (group, told) in [
             ("0::/system.slice/vfguard-boot.service", true),
             ("7:pids:/\n1:name=systemd:/system.slice/vfguard-boot.service", true),

@@ -1,4 +1,4 @@
-//! Speaking to systemd: systemctl(1) and systemd-run(1), described and run. Nothing here is called for another root than `/`.
+//! Commands for systemd: systemctl(1) and systemd-run(1), described and run. Not used for another root than `/`.
 
 use super::command::{self, Ended, Spec};
 use super::{files, Host};
@@ -11,20 +11,21 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
-/// A reload runs every generator; a machine that is swapping needs long. Past this, systemd does not answer.
+/// A reload runs every generator, which takes long on a machine that is swapping. After this time systemd counts as not
+/// answering.
 const RELOAD_LIMIT: Duration = Duration::from_secs(90);
-/// A question is answered at once or not at all.
+/// A query is answered at once or not at all.
 const ASK_LIMIT: Duration = Duration::from_secs(25);
-/// An order whose end is not waited for: it is systemd's once it has arrived.
+/// The limit for a command whose end is not waited for; systemd completes it once it has received it.
 const GIVEN_UP: Duration = Duration::from_secs(5);
 
-/// The largest time zone has some 4 KiB (tzfile(5)).
+/// The size limit of a time zone file; the largest has some 4 KiB (tzfile(5)).
 const MAX_ZONE: u64 = 1 << 16;
 
-/// The directory that exists while systemd is the init (sd_booted(3)).
+/// The directory exists if systemd is the init system (sd_booted(3)).
 pub const BOOTED: &str = "/run/systemd/system";
 
-/// What `systemctl show` says about one unit, by property.
+/// The output of `systemctl show` for one unit, by property.
 pub type Properties = BTreeMap<String, String>;
 
 /// `systemctl ARGS…`
@@ -42,10 +43,10 @@ pub fn daemon_reload() -> Result<()> {
         .map(drop)
 }
 
-/// Properties of units, asked from systemd itself; in the order of the units.
+/// Properties of units as systemd itself reports them, in the order of the units.
 ///
 /// # Errors
-/// When it does not answer, or for fewer units than were asked for: half an answer is none.
+/// When it does not answer, or answers for fewer units than asked for: a partial answer is not used.
 pub fn show(units: &[&str], properties: &[&str]) -> Result<Vec<Properties>> {
     let wanted = format!("--property={}", properties.join(","));
     let args = ["show", wanted.as_str()].into_iter().chain(units.iter().copied());
@@ -77,7 +78,7 @@ fn parse(text: &str) -> Vec<Properties> {
     units
 }
 
-/// Starts or stops units without waiting for a job that would wait for us.
+/// Starts or stops units without waiting for the job, which may be waiting for vfguard.
 ///
 /// # Errors
 /// When systemctl cannot be run.
@@ -85,8 +86,8 @@ pub fn order(verb: &str, units: &[&str]) -> Result<Ended> {
     command::run(&spec([verb, "--no-block"].into_iter().chain(units.iter().copied()), ASK_LIMIT))
 }
 
-/// Starts a unit that runs once, or joins its run, and waits for its end. Not being able to is an [`Ended`] too: masked, unknown,
-/// or it failed.
+/// Starts a oneshot unit, or joins its current run, and waits for its end. If it cannot run (masked, unknown) or fails, that
+/// is an [`Ended`] too.
 ///
 /// # Errors
 /// When systemctl cannot be run.
@@ -94,12 +95,12 @@ pub fn run_unit(unit: &str, limit: Duration) -> Result<Ended> {
     command::run(&spec(["start", unit], limit))
 }
 
-/// Takes the job of a unit back that systemd has not begun, since it waits for other units; a unit that is at work stays at work. Says
-/// whether there was such a job.
+/// Cancels the job of a unit if systemd has not started it yet because it waits for other units. A running unit is not
+/// stopped. Returns whether there was such a job.
 pub fn cancel_if_waiting(unit: &str) -> bool {
     let Ok(units) = show(&[unit], &["ActiveState", "Job"]) else { return false };
     let of = |key: &str| units.first().and_then(|u| u.get(key)).map_or("", String::as_str);
-    // 0 or nothing where there is no job.
+    // The property is 0 or missing if there is no job.
     let job = of("Job").parse::<u32>().ok().filter(|&job| job != 0);
     match job.filter(|_| matches!(of("ActiveState"), "inactive" | "failed")) {
         Some(job) => command::run(&spec(["cancel", &job.to_string()], ASK_LIMIT)).is_ok_and(|o| o.success()),
@@ -107,7 +108,7 @@ pub fn cancel_if_waiting(unit: &str) -> bool {
     }
 }
 
-/// Whether a unit of that name lies in a directory of units, as a file or a link (a masked one too).
+/// Whether a unit with this name is in a directory of units, as a file or a symbolic link (also if it is masked).
 pub fn has_unit(host: &Host, unit: &str) -> bool {
     [
         "/etc/systemd/system",
@@ -120,19 +121,21 @@ pub fn has_unit(host: &Host, unit: &str) -> bool {
     .any(|dir| host.path_of_link(Path::new(dir).join(unit)).symlink_metadata().is_ok())
 }
 
-/// Whether systemd is the init and has a unit of that name. A package may bring its units where upstart starts the machine.
+/// Whether systemd is the init system and has a unit with this name. A package may install its units on a machine that
+/// upstart boots.
 pub fn serves(host: &Host, unit: &str) -> bool {
     host.is_dir(BOOTED) && has_unit(host, unit)
 }
 
-/// Runs a command line once, after a delay, as a transient timer (systemd-run(1), systemd >= 218). The delay stands still while the
-/// machine is suspended: see [`at_clock`].
+/// Runs a command line once, after a delay, with a transient timer (systemd-run(1), systemd >= 218). The delay does not
+/// count time in suspend: see [`at_clock`].
 pub fn later(unit: &str, delay: Duration, line: &[OsString]) -> Spec {
     timer(unit, format!("--on-active={}", delay.as_secs()), line, ASK_LIMIT)
 }
 
-/// The same at a time of the clock, `at` in unix seconds. A timer of its own, and nobody may depend on it: one with a calendar time waits
-/// for time-sync.target, and on a machine that came up without its network that never comes. The request stays where it is given up.
+/// The same at a wall-clock time, `at` in unix seconds. It is a separate timer, and nothing may depend on it: a timer with a
+/// calendar time waits for time-sync.target, which is never reached on a machine without a network. The request stays queued
+/// even if systemd-run is killed.
 pub fn at_clock(host: &Host, unit: &str, at: i64, line: &[OsString]) -> Spec {
     timer(unit, format!("--on-calendar={}", calendar(host, at)), line, GIVEN_UP)
 }
@@ -142,9 +145,9 @@ fn timer(unit: &str, when: String, line: &[OsString], limit: Duration) -> Spec {
     Spec::new("systemd-run", all.into_iter().map(OsString::from).chain(line.iter().cloned()), limit)
 }
 
-/// Makes a transient scope and has a process moved into it, by the manager's `StartTransientUnit` (org.freedesktop.systemd1(5)):
-/// systemctl(1) cannot, and systemd-run(1) would execute the program itself. A property is its name, its type and its value.
-/// The answer comes when the job is queued.
+/// Creates a transient scope and moves a process into it, with the manager's `StartTransientUnit`
+/// (org.freedesktop.systemd1(5)): systemctl(1) cannot do that, and systemd-run(1) would execute the program itself. A
+/// property has a name, a type and a value. The answer comes when the job is queued.
 pub fn start_scope(unit: &str, what: &str, process: Pid, properties: &[(&str, &str, String)], limit: Duration) -> Spec {
     const MANAGER: [&str; 6] = [
         "call",
@@ -166,8 +169,8 @@ pub fn start_scope(unit: &str, what: &str, process: Pid, properties: &[(&str, &s
     Spec::new("busctl", args, limit)
 }
 
-/// Unix seconds as a calendar event (systemd.time(7)) in the machine's own time zone, whatever the caller's is: systemd 219 reads no
-/// other.
+/// Unix seconds as a calendar event (systemd.time(7)) in the machine's own time zone, not the caller's. systemd 219 supports
+/// no other zone.
 fn calendar(host: &Host, at: i64) -> String {
     let zone = files::read_bounded(&host.path("/etc/localtime"), MAX_ZONE).ok();
     let zone = zone.and_then(|data| TimeZone::tzif("localtime", &data).ok()).unwrap_or(TimeZone::UTC);
@@ -175,8 +178,8 @@ fn calendar(host: &Host, at: i64) -> String {
     at.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// systemd's own version, from the name of its shared library (`libsystemd-shared-257.so`, since 232); none where it cannot
-/// be told. No process is started.
+/// systemd's version, from the name of its shared library (`libsystemd-shared-257.so`, since 232); none if it is unknown. No
+/// process is started.
 pub fn version(host: &Host) -> Option<u32> {
     let dirs = ["/usr/lib/systemd", "/lib/systemd", "/usr/lib64/systemd", "/usr/lib/x86_64-linux-gnu/systemd"];
     dirs.iter()
@@ -193,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn properties_are_told_apart_by_unit() {
+    fn properties_are_assigned_to_their_unit() {
         let units =
             parse("Id=reboot.target\nRequires=a.service b.service\n\nId=x.service\nRequires=\nExec={ path=/a ; x=y }\n");
         assert_eq!(units.len(), 2);
@@ -204,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_is_one_call_with_as_many_properties_as_it_says() {
+    fn a_scope_is_one_call_with_the_stated_number_of_properties() {
         let properties = [("MemoryMax", "t", "7".to_owned())];
         let spec = start_scope("a.scope", "a build", Pid::from_raw(5), &properties, ASK_LIMIT);
         assert!(
@@ -233,12 +236,12 @@ mod tests {
             format!("systemd-run --unit=vfguard-override-end-7 {when} --timer-property=AccuracySec=1s /usr/bin/vfguard reconcile")
         };
         let by_delay = later("vfguard-override-end-7", Duration::from_secs(61), &line);
-        // One with a calendar time would wait for time-sync.target.
+        // A timer with a calendar time would wait for time-sync.target.
         assert_eq!(by_delay.line(), expected("--on-active=61"));
         let later = || at_clock(&host, "vfguard-override-end-7", 1_700_000_000, &line).line();
         let expected = |time: &str| expected(&format!("--on-calendar={time}"));
         assert_eq!(later(), expected("2023-11-14 22:13:20"));
-        // Nine hours east, as `TZif` version 1 has it.
+        // UTC+9 in the format `TZif` version 1.
         let mut zone = b"TZif".to_vec();
         zone.extend([0; 16]);
         for count in [0_u32, 0, 0, 0, 1, 4] {

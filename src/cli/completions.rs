@@ -15,7 +15,7 @@ pub struct Args {
 /// Prints the completion script of a shell.
 ///
 /// # Errors
-/// None today; the signature is that of every verb.
+/// None today; every verb has this signature.
 pub fn run(args: &Args) -> Result<Exit> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::command(), "vfguard", &mut script);

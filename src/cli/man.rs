@@ -10,7 +10,7 @@ use anyhow::Result;
 #[derive(clap::Args)]
 pub struct Args {}
 
-/// Prints the manual page, made from the command definition, packaging/man's chapters and the recipes that the binary carries.
+/// Prints the manual page, made from the command definition, packaging/man's chapters and the built-in recipes.
 ///
 /// # Errors
 /// When stdout cannot be written.

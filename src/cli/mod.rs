@@ -1,4 +1,4 @@
-//! The command line: one file a verb, which declares its arguments and calls one function.
+//! The command line: one file per verb, which declares its arguments and calls one function.
 
 mod act;
 mod completions;
@@ -34,7 +34,7 @@ struct Cli {
     verb: Verb,
 }
 
-/// What `--version` prints, and `-V` in part.
+/// The output of `--version`; `-V` prints a part of it.
 const LONG_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nbuilt by ", env!("VFGUARD_TOOLCHAIN"));
 
 const EXIT_CODES: &str =
@@ -120,7 +120,7 @@ enum Verb {
     Completions(completions::Args),
 }
 
-/// What every verb is given.
+/// Passed to every verb.
 pub struct Context {
     /// The machine.
     pub host: Host,
@@ -131,7 +131,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Opens the machine and reads its settings.
+    /// Opens the machine and reads its configuration.
     ///
     /// # Errors
     /// Those of [`Host::new`] and [`Config::load`].
@@ -141,7 +141,7 @@ impl Context {
         Ok(Context { host, config, global: global.clone() })
     }
 
-    /// Whether the answer is JSON.
+    /// Whether to print JSON.
     pub fn json(&self) -> bool {
         self.global.format == Format::Json
     }
@@ -158,7 +158,7 @@ impl Context {
         }
     }
 
-    /// How progress is shown: as a bar only on a terminal, for people, unless told otherwise.
+    /// How to show progress: a bar only on a terminal and for people, unless told otherwise.
     pub fn progress(&self) -> Show {
         match self.lines() {
             Show::Lines if !self.global.no_progress && print::err_is_terminal() => Show::Bar,
@@ -175,13 +175,13 @@ impl Context {
         }
     }
 
-    /// How text for people looks.
+    /// The style of text for people.
     pub fn style(&self) -> human::Style {
         human::Style { colour: self.colour(), verbose: self.global.verbose }
     }
 
     /// # Errors
-    /// When this machine would be changed by somebody who is not root.
+    /// When this would change the live machine and the caller is not root.
     pub fn must_be_root(&self, what: &str) -> Result<()> {
         if self.host.is_live() && !nix::unistd::geteuid().is_root() {
             return Err(error::advise(
@@ -192,7 +192,7 @@ impl Context {
         Ok(())
     }
 
-    /// Prints a line for people: not in JSON, and not when quiet.
+    /// Prints a line for people; not in JSON and not when quiet.
     pub fn say(&self, line: &str) {
         if !self.json() && !self.global.quiet {
             print::line(line);
@@ -200,19 +200,20 @@ impl Context {
     }
 }
 
-/// The whole command definition, for man page and completions.
+/// The whole command definition, for the manual page and completions.
 pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// What others may write: its group and the world.
+/// The write permission of the group and of other users.
 const OTHERS: Mode = Mode::S_IWGRP.union(Mode::S_IWOTH);
 
 /// Parses, runs, and reports an error; the value is the exit code.
 pub fn main(args: Vec<OsString>) -> Exit {
-    // A terminal that goes away ends no run halfway; who wants it ended presses Ctrl-C, or sends SIGTERM.
+    // A run continues if its terminal goes away. To end it, press Ctrl-C or send SIGTERM.
     sys::outlive(&[Signal::SIGHUP, Signal::SIGXFSZ]);
-    // Whatever the caller's is: nobody else may write what is made here. Bits that it takes away beside these stay away.
+    // Whatever the caller's umask is, other users must not be able to write the files that are created here. Further bits of
+    // the caller's umask stay set.
     let asked = umask(OTHERS);
     umask(asked | OTHERS);
     let wants_json = asks_for_json(&args);
@@ -225,7 +226,7 @@ pub fn main(args: Vec<OsString>) -> Exit {
                 print::out(&Text::document(&text));
                 return Exit::Done;
             }
-            // An argument that is repeated in it may hold line ends of its own; then all of it is one line.
+            // The message may repeat an argument that contains line breaks; then all of it is printed as one line.
             let line = if plain { text.lines().next().unwrap_or_default() } else { &text };
             let line = printable(line.trim_start_matches("error: "));
             if wants_json {
@@ -255,8 +256,8 @@ pub fn main(args: Vec<OsString>) -> Exit {
 
 fn run(cli: &Cli) -> Result<Exit> {
     let global = &cli.global;
-    // Before anything that may write to a file system that a killed run left frozen; told afterwards, since a reader that is stuck
-    // keeps who tells it something from going on.
+    // Before anything that may write to a file system that a killed run left frozen. An error is reported after the verb,
+    // since printing can block if the reader is stuck.
     let thawed = Host::new(&global.root).ok().filter(Host::is_live).map_or(Ok(()), |host| freeze::thaw_left(&host));
     let exit = verb(cli, global);
     notices::complain(thawed);
@@ -284,7 +285,7 @@ fn verb(cli: &Cli, global: &Global) -> Result<Exit> {
     }
 }
 
-/// Whether the arguments ask for JSON, found even where they cannot be parsed.
+/// Whether the arguments ask for JSON; it works even if they cannot be parsed.
 fn asks_for_json(args: &[OsString]) -> bool {
     args.iter().any(|a| a == "--format=json") || args.windows(2).any(|w| w[0] == "--format" && w[1] == "json")
 }

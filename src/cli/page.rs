@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use clap_mangen::{roff, Man};
 
-/// What no command definition can say: findings, policy, files.
+/// The chapters that the command definition cannot provide: findings, policy, files.
 const CHAPTERS: &str = include_str!("../../packaging/man/chapters.roff");
 
 /// The line of the chapters that the list of recipes replaces.

@@ -1,4 +1,4 @@
-//! Reports for people: what, why, and what to type next, readable at a glance.
+//! Reports for people: what is wrong, why, and the next command.
 
 use crate::finding::{Finding, Severity, Verdict};
 use crate::text::{Colour, Text, Word};
@@ -9,12 +9,12 @@ use crate::verdict::judge::{KernelReport, Origin};
 pub struct Style {
     /// Whether to colour.
     pub colour: bool,
-    /// Whether infos and paths are shown.
+    /// Whether to show infos and paths.
     pub verbose: bool,
 }
 
 impl Style {
-    /// A word in a colour, where there are any.
+    /// A word in a colour, if colours are on.
     pub fn word(self, colour: Colour, word: &'static str) -> Word {
         Word { word, colour: self.colour.then_some(colour) }
     }
@@ -28,7 +28,7 @@ impl Style {
         }
     }
 
-    /// One finding: its code and detail, then what to type next.
+    /// One finding: its code and detail, then the remedy.
     pub fn finding(self, finding: &Finding, indent: &str) -> Text {
         let mark = match finding.severity() {
             Severity::Info => Word { word: "info", colour: None },
@@ -63,7 +63,7 @@ impl Style {
         let brief =
             |f: &&Finding| f.is_told() && !report.attempts.as_ref().is_some_and(|attempts| attempts.findings.contains(f));
         for finding in report.findings.iter().filter(|f| self.verbose || brief(f)) {
-            // What mends several findings is told once.
+            // A remedy for several findings is printed once.
             let told = remedies.contains(&finding.remedy.as_str());
             let mut shown = finding.clone();
             if told {
@@ -81,7 +81,7 @@ impl Style {
     }
 }
 
-/// A finding's code as the contract spells it.
+/// A finding's code as in the JSON contract.
 pub fn code(finding: &Finding) -> String {
     serde_json::to_value(finding.code).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }

@@ -16,17 +16,18 @@ struct Enveloped<'a, T: Serialize> {
     body: &'a T,
 }
 
-/// An object as it is printed. What could act on a terminal is written as its code (RFC 8259, section 7): the same data.
+/// An object ready to print. Characters that could act on a terminal are escaped (RFC 8259, section 7); the data is the
+/// same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Json(String);
 
 impl Json {
-    /// The object, without a line end after it.
+    /// The object, without a line break at the end.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Prints it to stdout, with a line end.
+    /// Prints it to stdout, with a line break.
     pub fn print(&self) {
         print::raw(&format!("{}\n", self.0));
     }
@@ -34,7 +35,8 @@ impl Json {
     fn new(serialized: &str) -> Json {
         let mut text = String::with_capacity(serialized.len());
         for c in serialized.chars() {
-            // Outside of strings JSON has none but its own signs, spaces and line ends; inside, line ends are escaped already.
+            // Outside of strings JSON has only its own punctuation, spaces and line breaks; inside, line breaks are escaped
+            // already.
             if c == '\n' || is_printable(c) {
                 text.push(c);
             } else {
@@ -48,7 +50,7 @@ impl Json {
     }
 }
 
-/// One object, on several lines as people who read it with `less` like it.
+/// An object on several lines, for people who read it in a pager.
 pub fn object<T: Serialize>(body: &T) -> Json {
     match serde_json::to_string_pretty(&Enveloped { schema: SCHEMA, body }) {
         Ok(text) => Json::new(&text),
@@ -56,7 +58,7 @@ pub fn object<T: Serialize>(body: &T) -> Json {
     }
 }
 
-/// The object that stands for any error.
+/// The object for any error.
 pub fn error(message: &str, remedy: &str) -> Json {
     #[derive(Serialize)]
     struct Body<'a> {
@@ -73,13 +75,13 @@ pub fn error(message: &str, remedy: &str) -> Json {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn an_error_is_the_object_of_the_contract() {
+    fn an_error_has_the_format_of_the_contract() {
         let value: serde_json::Value = serde_json::from_str(super::error("m", "r").as_str()).unwrap();
         assert_eq!(value, serde_json::json!({"schema": 1, "error": {"message": "m", "remedy": "r"}}));
     }
 
     #[test]
-    fn what_acts_on_a_terminal_is_the_same_data_and_shown_as_its_code() {
+    fn terminal_control_characters_are_escaped_and_the_data_is_the_same() {
         let foreign = "a\u{1b}[2J\u{9b}1m\u{202e}\u{200b}\u{7f}\u{e0041}\u{2028}\n\t\"\\ ü 😀";
         let json = super::error(foreign, "");
         assert!(json.as_str().chars().all(|c| c == '\n' || super::is_printable(c)), "{}", json.as_str());

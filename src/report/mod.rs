@@ -1,4 +1,4 @@
-//! Telling people (terminal) and machines (JSON).
+//! Output for people (terminal) and programs (JSON).
 
 pub mod human;
 pub mod json;

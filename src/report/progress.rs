@@ -1,4 +1,4 @@
-//! How far a long step is: a bar on a terminal, lines in a pipe, nothing when quiet or in JSON.
+//! Progress of a long step: a bar on a terminal, lines in a pipe, nothing when quiet or in JSON.
 
 use crate::host::Host;
 use crate::print;
@@ -11,10 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// How progress is shown.
+/// How to show progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Show {
-    /// A bar that is drawn over.
+    /// A bar that is redrawn.
     Bar,
     /// A line for each step.
     Lines,
@@ -22,7 +22,7 @@ pub enum Show {
     Nothing,
 }
 
-/// What shows progress so.
+/// Creates a progress display.
 pub fn new(show: Show) -> Box<dyn Progress> {
     match show {
         Show::Bar => Box::new(Bar::default()),
@@ -34,12 +34,12 @@ pub fn new(show: Show) -> Box<dyn Progress> {
 /// How often a bar is redrawn.
 const TICK: Duration = Duration::from_millis(120);
 
-/// What a lock guards is whole at any instant, also where a thread panicked that held it.
+/// Locks it even after a panic: the content is consistent at all times.
 fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A bar that is redrawn. Indicatif drops what cannot be drawn, its thread that ticks too.
+/// A bar that is redrawn. Indicatif ignores errors of drawing, also in its ticker thread.
 #[derive(Default)]
 struct Bar(Mutex<Option<ProgressBar>>);
 
@@ -55,7 +55,7 @@ impl Progress for Bar {
             ),
         };
         bar.set_message(printable(what));
-        // Indicatif's ticker panics where no thread can be made; the bar then stands still.
+        // Indicatif's ticker panics if no thread can be started. In that case leave the bar without one.
         if thread::Builder::new().spawn(|| ()).is_ok_and(|tried| tried.join().is_ok()) {
             bar.enable_steady_tick(TICK);
         }
@@ -82,14 +82,15 @@ impl Progress for Bar {
     }
 }
 
-/// Lines that others follow too.
+/// Progress that is also written to a file, which other processes follow.
 pub struct AlsoToFile {
     lines: Box<dyn Progress>,
     file: Mutex<Option<File>>,
 }
 
 impl AlsoToFile {
-    /// What [`new`] gives, and the same into a new file at `path`, below the root; that it cannot be made is no error.
+    /// Shows progress as [`new`] does, and writes it to a new file at `path`, below the root. It is no error if the file
+    /// cannot be created.
     pub fn new(host: &Host, show: Show, path: &str) -> AlsoToFile {
         let new = || {
             let place = host.place(path)?;
@@ -124,7 +125,7 @@ impl Progress for AlsoToFile {
     }
 }
 
-/// A line when something starts.
+/// One line at the start of each step.
 struct Lines;
 
 impl Progress for Lines {

@@ -1,4 +1,5 @@
-//! `vfguard accept KERNEL`: takes back that it is declined. If the boot default is held off it, it is wanted again, and judged.
+//! `vfguard accept KERNEL`: undoes a decline. If the boot default is held because of it, the kernel is wanted again, and
+//! judged.
 
 use super::decline;
 use crate::audit;
@@ -20,10 +21,10 @@ pub struct Args {
     reason: String,
 }
 
-/// Accepts, says so in the audit log, and decides anew: what is not safe is refused.
+/// Accepts the kernel, writes the audit log, and decides again: the gate refuses if something is not safe.
 ///
 /// # Errors
-/// When the kernel is not declined, what is done cannot be written down, or another run holds the lock.
+/// When the kernel is not declined, the change cannot be written, or another run has the lock.
 pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     context.must_be_root("accept")?;
     let (host, kernel) = (&context.host, &args.kernel);

@@ -1,6 +1,6 @@
-//! `vfguard decline KERNEL`: the boot default is held off it for as long as that is declined, nothing is refused on its account, and a later
-//! kernel is treated as ever. `vfguard decline --device ADDRESS`: a network device that is missing is gone for good, and no kernel needs to
-//! drive it.
+//! `vfguard decline KERNEL`: while the kernel is declined, the boot default is held off it, and nothing is refused because
+//! of it. Later kernels are treated as usual. `vfguard decline --device ADDRESS`: a missing network device is gone for good,
+//! and no kernel needs a driver for it.
 
 use crate::audit;
 use crate::boot;
@@ -33,24 +33,24 @@ pub struct Args {
     reason: String,
 }
 
-/// Declines, says so in the audit log, and decides anew: opens the gate if nothing else refuses, and closes it if what boots
-/// instead is not safe either.
+/// Declines the kernel or device, writes the audit log, and decides again: opens the gate if nothing else refuses, and
+/// closes it if the kernel that boots instead is not safe either.
 ///
 /// # Errors
-/// When the kernel runs, is what boots next and cannot be held off, the device is not one that is missing, or another run holds the
-/// lock.
+/// When the kernel is running, or boots next and cannot be held off; when the device is not a missing one; or when another
+/// run has the lock.
 pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     context.must_be_root("decline")?;
     let done = match (&args.kernel, &args.device) {
         (Some(kernel), _) => decline_kernel(context, kernel, &args.reason)?,
         (None, Some(address)) => decline_device(context, address, &args.reason)?,
-        // Not with the arguments as they are declared.
+        // The declaration of the arguments excludes this.
         (None, None) => Vec::new(),
     };
     decide(context, &done)
 }
 
-/// Decides anew after what was `done`, and says both.
+/// Decides again after `done`, and reports both.
 ///
 /// # Errors
 /// Those of [`reconcile::reconcile`].
@@ -72,7 +72,7 @@ pub fn decide(context: &Context, done: &[String]) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Forgets a device that is missing. Says what was done, a line each.
+/// Forgets a missing device. Returns one line for each thing done.
 fn decline_device(context: &Context, address: &str, reason: &str) -> Result<Vec<String>> {
     let host = &context.host;
     let survey = Survey::new(host, &context.config)?;
@@ -100,7 +100,7 @@ fn decline_device(context: &Context, address: &str, reason: &str) -> Result<Vec<
     Ok(vec![format!("{name} is not counted any more; if it comes back it counts again")])
 }
 
-/// Gives up a kernel. Says what was done, a line each.
+/// Declines a kernel. Returns one line for each thing done.
 fn decline_kernel(context: &Context, kernel: &KernelRelease, reason: &str) -> Result<Vec<String>> {
     let (host, config) = (&context.host, &context.config);
     let lock = BootLock::take(host)?;
@@ -117,7 +117,7 @@ fn decline_kernel(context: &Context, kernel: &KernelRelease, reason: &str) -> Re
     let mut found = role(&survey);
     if found == Some(Role::Once) {
         done.push(boot::clear_once(host, &lock)?.what);
-        // It may be the default as well.
+        // The kernel may be the boot default as well.
         survey = Survey::new(host, config)?;
         found = role(&survey);
     }

@@ -1,4 +1,5 @@
-//! `vfguard gate show`, `gate close`, `gate open`: the gate by hand. Never waits for a build: the gate has a lock of its own.
+//! `vfguard gate show`, `gate close`, `gate open`: the gate by hand. It never waits for a build, because the gate has its
+//! own lock.
 
 use crate::audit;
 use crate::boot;
@@ -20,7 +21,7 @@ use anyhow::Result;
 use serde::Serialize;
 use std::time::Duration;
 
-/// What opens a gate that was closed without a kernel's fault.
+/// How to open a gate that was closed for another reason than a kernel.
 const TO_OPEN: &str = "vfguard reconcile (opens it if all kernels that may boot are safe)";
 
 /// Arguments.
@@ -67,30 +68,31 @@ pub struct Open {
     lasts: Duration,
 }
 
-/// The object of `gate show`, `close` and `open`.
+/// The JSON object of `gate show`, `close` and `open`.
 #[derive(Serialize)]
 struct GateReport {
     #[serde(flatten)]
     gate: Gate,
-    /// The boot default's hold, if one is on: the second lock.
+    /// The hold of the boot default, if there is one.
     hold: Option<boot::Hold>,
-    /// The kernels that a person declined.
+    /// Declined kernels.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     declined: Vec<Declined>,
-    /// What ends the hold, where holds are not kept any more.
+    /// The command that ends the hold, if this mode or system does not use holds any more.
     #[serde(skip)]
     left_over: Option<String>,
-    /// Why nothing is refused on this machine, if so.
+    /// Why nothing is refused on this machine, if that is so.
     hands_off: Option<&'static str>,
-    /// A shutdown that is scheduled and will be refused.
+    /// A scheduled shutdown that will be refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     scheduled: Option<String>,
-    /// What was done beside opening the gate.
+    /// What was done in addition to opening the gate.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     done: Vec<String>,
 }
 
-/// The machine for the gate's verbs: they are the way out, so settings that cannot be read are said and do not hinder.
+/// The machine for the gate's verbs. They must work in an emergency, so unreadable settings are reported and the defaults
+/// are used.
 ///
 /// # Errors
 /// Those of [`Host::new`].
@@ -103,8 +105,8 @@ pub fn context(global: &Global) -> Result<Context> {
     Ok(Context { host, config, global: global.clone() })
 }
 
-/// Runs what decides. Where it cannot decide, the boot default is held and the gate closes and says why: no verdict refuses like a bad
-/// one.
+/// Runs `decide`. If it fails to decide, the boot default is held and the gate is closed with the reason: no verdict refuses
+/// like an unsafe one.
 ///
 /// # Errors
 /// Those of `decide`.
@@ -125,7 +127,8 @@ pub fn or_closed(global: &Global, decide: impl FnOnce(&Context) -> Result<Exit>)
 /// Shows, closes or opens.
 ///
 /// # Errors
-/// Not root on a live machine, a place or mode where nothing is refused, and those of [`gate`].
+/// When the caller is not root on a live machine, when nothing is refused in this mode or on this system, and those of
+/// [`gate`].
 pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     match &args.act {
         Act::Show => show(context),
@@ -164,15 +167,15 @@ fn close(context: &Context, args: &Close) -> Result<Exit> {
         None => Reason { kernel: None, summary: "closed by hand".into(), remedy: TO_OPEN.into() },
     };
     let closed = gate::close_by_hand(&context.host, &context.config.gate, &[reason], order.as_ref())?;
-    // An override that ended with it may have left the default on the kernel that it was about.
+    // Closing may have ended an override for a kernel that is still the boot default.
     let held = refuse::hold_only(&context.host, &context.config, place::place(&context.host));
     let done = held.unwrap_or_else(|e| vec![format!("boot default not held: {e:#}")]);
     tell(context, GateReport { scheduled: closed.scheduled, done, ..GateReport::new(context) }, true);
     Ok(Exit::Done)
 }
 
-/// Where policy keeps its hands off there is nothing to refuse, which is no failure: vfguard-fail-closed.service takes any failure as the
-/// sign that it has to do this itself.
+/// If nothing is refused in this mode or on this system, that is success: vfguard-fail-closed.service takes any failure as
+/// the sign that it must close the gate itself.
 fn undecided(context: &Context) -> Result<Exit> {
     let (host, config) = (&context.host, &context.config);
     let summary = "vfguard ended without a decision (journalctl -b -u vfguard\\*)".to_owned();
@@ -190,7 +193,7 @@ fn remove(context: &Context) -> Result<Exit> {
     context.must_be_root("gate remove")?;
     let host = &context.host;
     gate::remove(host)?;
-    // A log that cannot be written keeps nobody from being rid of vfguard.
+    // vfguard can be removed even if the log cannot be written.
     if let Err(e) = audit::append(host, &audit::Event::now(host, audit::What::Remove, "", None)) {
         print::note(&format!("{e:#}"));
     }
@@ -199,17 +202,17 @@ fn remove(context: &Context) -> Result<Exit> {
         None => given_back(host).into_iter().collect(),
     };
     done.extend(BootLock::take(host).ok().and_then(|lock| boot::unteach(host, &lock)));
-    // Nobody would give back what is kept for it.
+    // Release what is protected for vfguard, because nothing would do that later.
     done.extend(protect::follow(host, None, Occasion::Removal));
-    // Nor a hold that was left ready.
+    // Remove a prepared hold as well.
     done.extend(host.remove(boot::ready::FILE).err().map(|e| format!("{e:#}")));
-    // On a read-only /var it cannot be ended; all else is taken away by then.
+    // On a read-only /var the order cannot be removed; everything else is removed before.
     let ended = gate::end_order(host);
     tell(context, GateReport { hands_off: None, done, ..GateReport::new(context) }, true);
     ended.map(|()| Exit::Done)
 }
 
-/// Without a hold: takes away what is left of one. Where nothing boots otherwise, there is nothing to say.
+/// Without a hold: removes the remains of one. If the same kernel boots as before, there is nothing to report.
 fn given_back(host: &Host) -> Option<String> {
     let before = boot::next_boot(host, &Boot::default()).lasting()?.kernel.clone();
     let now = BootLock::take(host).and_then(|lock| boot::clean(host, &lock)).ok()??;
@@ -218,7 +221,8 @@ fn given_back(host: &Host) -> Option<String> {
     })
 }
 
-/// Takes what is left of a hold away, since nobody would once vfguard is gone; the default stays where it is, if that can be.
+/// Removes what is left of a hold, since nothing would do that after vfguard is removed. The default stays where it is, if
+/// possible.
 fn forget(host: &Host, hold: &boot::Hold) -> String {
     let ended = BootLock::take(host).and_then(|lock| boot::unmark(host, &lock, hold));
     match ended {

@@ -44,10 +44,10 @@ pub struct Args {
     jobs: Option<u32>,
 }
 
-/// Prepares each kernel, reports, and opens a closed gate if all is safe now.
+/// Prepares each kernel, reports, and opens a closed gate if all kernels are safe now.
 ///
 /// # Errors
-/// The first failure, once every kernel was tried.
+/// The first failure, after every kernel was tried.
 pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     context.must_be_root("prepare")?;
     let (host, config) = (&context.host, &context.config);
@@ -96,7 +96,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Keeps the first failure for the exit code and says the later ones.
+/// Keeps the first failure for the exit code and prints the later ones.
 fn first(failure: Option<anyhow::Error>, e: anyhow::Error, context: &Context) -> anyhow::Error {
     match failure {
         Some(first) => {
@@ -107,10 +107,10 @@ fn first(failure: Option<anyhow::Error>, e: anyhow::Error, context: &Context) ->
     }
 }
 
-/// What is to be built for a kernel.
+/// A kernel with the drivers to build for it.
 type Work = (KernelRelease, Vec<Rc<Recipe>>);
 
-/// Which drivers for which kernels.
+/// Which drivers to build for which kernels.
 fn work(survey: &Survey, args: &Args) -> Result<Vec<Work>> {
     let named = match &args.driver {
         Some(name) => Some(survey.recipe(name)?),
@@ -132,7 +132,8 @@ fn work(survey: &Survey, args: &Args) -> Result<Vec<Work>> {
         Some(recipe) => vec![recipe],
         None => survey.needed(),
     };
-    // By hand always builds: on a machine without a device, ixgbevf, unless there are recipes of the machine's own.
+    // A person's call always builds something: on a machine without a matching device, ixgbevf, unless the machine has
+    // recipes of its own.
     let recipes = match (recipes.is_empty(), survey.foremost().as_slice()) {
         (false, _) => recipes,
         (true, [only]) => vec![*only],
@@ -149,12 +150,12 @@ fn work(survey: &Survey, args: &Args) -> Result<Vec<Work>> {
     Ok(kernels.into_iter().map(|k| (k, recipes.clone())).collect())
 }
 
-/// An option that would be ignored, or taken for more than it was meant for, is a mistake and is told as one.
+/// An option that would be ignored, or would apply to more than was meant, is an error.
 fn every_option_counts(survey: &Survey, args: &Args, work: &[Work]) -> Result<()> {
     let usage = |message: String, remedy: String| Err(advise_exit(Exit::Usage, message, remedy));
     let drivers: BTreeSet<&str> = work.iter().flat_map(|(_, recipes)| recipes).map(|r| r.name.as_str()).collect();
     let source = args.source.as_ref().zip(args.sha256.as_ref()).map(|(file, hex)| {
-        // A name that a shell would take apart is the caller's to type again.
+        // A name with special characters for a shell must be typed by the person.
         let name = file.to_string_lossy();
         let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._+-".contains(&b));
         format!(" --source {} --sha256 {hex}", if plain { name.as_ref() } else { "FILE" })

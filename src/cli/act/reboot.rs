@@ -1,4 +1,4 @@
-//! `vfguard reboot`: the check and the reboot in one, for scripts that would otherwise forget the first.
+//! `vfguard reboot`: check and reboot in one command, so that a script cannot forget the check.
 
 use crate::audit;
 use crate::boot;
@@ -18,7 +18,7 @@ use crate::verdict::survey::{self, Survey};
 use anyhow::Result;
 use std::time::{Duration, Instant};
 
-/// logind answers at once; it waits up to 5 s for delaying inhibitors after that.
+/// logind answers at once; after that it waits up to 5 s for delay inhibitors.
 const ASK_LIMIT: Duration = Duration::from_secs(30);
 
 /// Arguments.
@@ -32,10 +32,10 @@ pub struct Args {
     held: bool,
 }
 
-/// Judges, and reboots if that is safe. With another root only says so.
+/// Judges, and reboots if that is safe. With another root it only reports.
 ///
 /// # Errors
-/// Those of [`Survey::new`]; when another run or a package manager is at work (`--wait` waits), or the system refuses.
+/// Those of [`Survey::new`]; when another run or a package manager is running (`--wait` waits), or the system refuses.
 pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     context.must_be_root("reboot")?;
     let (host, config) = (&context.host, &context.config);
@@ -44,7 +44,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     order()?;
     let patience = if args.wait { config.hook.patience() } else { Duration::ZERO };
     let locks = alone(host, patience)?;
-    // What is in use now is missed at the next boot, should it not be there.
+    // Remember the devices in use now, so that a missing one is noticed after the reboot.
     survey::remember(host, &Survey::new(host, config)?).iter().for_each(|line| context.say(line));
     let generation = gate::generation::current(host);
     let survey = Survey::new(host, config)?;
@@ -63,9 +63,9 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         (None, None) => String::new(),
     };
     match audit::append(host, &audit::Event::now(host, audit::What::Reboot, &why, held.as_ref())) {
-        // What goes against a verdict leaves a trace, or is not done.
+        // A reboot against a verdict must be in the audit log.
         Err(e) if judgement.verdict != Verdict::Safe => return Err(e),
-        // A full disk keeps nobody from a reboot that is safe.
+        // A safe reboot is not prevented by a full disk.
         Err(e) => context.say(&format!("not in the audit log: {e:#}")),
         Ok(()) => {}
     }
@@ -74,14 +74,14 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         open(host, generation).and_then(|()| ask(context, &judgement, &why, None))
     } else {
         let refused = judgement.refused().map(|k| k.kernel.clone()).collect();
-        // One may have been given while this waited.
+        // A person may have closed the gate while this run waited.
         order()
             .and_then(|()| gate::open_for_reboot(host, refused))
             .and_then(|_| ask(context, &judgement, &why, held.as_ref()))
     };
     drop(locks);
     if asked.is_err() && judgement.verdict != Verdict::Safe {
-        // Whatever hindered the reboot, the gate is not left open on an unsafe kernel's account.
+        // The request failed, so close the gate again while a kernel is unsafe.
         if config.mode == Mode::Enforce && place::place(host).may_close() {
             gate::end_pass(host, &config.gate, &refuse::reasons(&judgement))?;
         }
@@ -89,13 +89,14 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     asked
 }
 
-/// Nobody builds, moves the boot default or changes packages between the verdict and the reboot.
+/// Takes the locks so that no other run builds, moves the boot default or changes packages between the verdict and the
+/// reboot.
 fn alone(host: &Host, patience: Duration) -> Result<(WriteLock, BootLock)> {
     let start = Instant::now();
     let left = || patience.saturating_sub(start.elapsed());
     loop {
         if !patience.is_zero() {
-            // Without our locks, which its hooks wait for.
+            // Before taking vfguard's locks, because the package manager's hooks wait for them.
             locks::wait(host, left(), locks::transaction);
         }
         let taken = (WriteLock::take(host, left())?, BootLock::take(host)?);
@@ -113,7 +114,7 @@ fn alone(host: &Host, patience: Duration) -> Result<(WriteLock, BootLock)> {
     }
 }
 
-/// An error where a person closed the gate.
+/// Fails if a person closed the gate.
 fn not_by_hand(host: &Host) -> Result<()> {
     match gate::by_hand(host).map(|order| order.reason()) {
         Some(order) => Err(advise_exit(Exit::Unsafe, format!("the gate is {}", order.summary), order.remedy)),
@@ -121,7 +122,7 @@ fn not_by_hand(host: &Host) -> Result<()> {
     }
 }
 
-/// Opens the gate if it is closed and nobody has closed it since the machine was judged.
+/// Opens the gate if it is closed and has not been closed again since the machine was judged.
 fn open(host: &Host, judged: u64) -> Result<()> {
     let opened = match gate::state(host).state {
         State::Closed | State::Unknown => gate::open(host, Some(judged))?,
@@ -138,14 +139,14 @@ fn open(host: &Host, judged: u64) -> Result<()> {
     }
 }
 
-/// Asks the system for the reboot, if it still leads into the kernel that was promised; another root is only told of.
+/// Asks the system for the reboot, if the promised kernel still boots next. With another root it only reports.
 fn ask(context: &Context, judgement: &Judgement, why: &str, into: Option<&KernelRelease>) -> Result<Exit> {
     let host = &context.host;
     if context.json() {
         check::report(context, judgement, gate::state(host).state);
     }
     failpoint::hit("reboot-before-request");
-    // A package manager may have set the default since; it takes none of our locks.
+    // A package manager may have changed the default since; it does not take vfguard's locks.
     let next = into.map(|_| boot::next_boot(host, &context.config.boot));
     if next.is_some_and(|next| !next.certain || next.first().map(|c| &c.kernel) != into) {
         return Err(advise_exit(
@@ -167,7 +168,7 @@ fn ask(context: &Context, judgement: &Judgement, why: &str, into: Option<&Kernel
     Ok(Exit::Done)
 }
 
-/// The kernel that boots next, if that is certain and each that may start is safe but for the wanted one.
+/// The kernel that boots next, if that is certain and every kernel that may start is safe except the wanted one.
 fn held_is_safe(survey: &Survey, judgement: &Judgement) -> Result<KernelRelease> {
     use crate::verdict::judge::Role;
     let cure = "vfguard next-boot; vfguard check";

@@ -18,11 +18,11 @@ use crate::verdict::survey;
 use anyhow::Result;
 use std::time::Duration;
 
-/// vfguard-boot.service's name for itself.
+/// The `--from` name of vfguard-boot.service.
 const BOOT: &str = "boot";
-/// How long it waits for drivers that udev is about to load; logins wait with it.
+/// How long it waits for drivers that udev is about to load. Logins are delayed by it.
 const DRIVERS: Duration = Duration::from_secs(10);
-/// A wait that is told.
+/// Longer waits are reported.
 const NOTICED: Duration = Duration::from_millis(500);
 
 /// Arguments.
@@ -50,13 +50,14 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let caller = Caller::of(args.from.as_deref());
     let standing = caller.standing();
     if args.from.as_deref() == Some(BOOT) {
-        // A device that comes late at each boot (virtual functions that a service makes) delays logins only where something depends on it.
+        // A device that appears late at each boot (virtual functions that a service creates) may delay logins only while a
+        // hold depends on the verdict.
         let held = boot::held(host).filter(|hold| hold.declined.is_none());
         let expected = held.map(|_| survey::known::expected(host)).unwrap_or_default();
         let waited = pci::await_drivers(host, DRIVERS, &expected);
         tell_waited(context, &waited);
         if waited.cut_short {
-            // Which of them will be in use is not known, and what is not known refuses: the unit fails, and the gate closes.
+            // It is unknown which of the devices will be in use, so refuse: the unit fails, and the gate is closed.
             let left = waited.left.join(", ");
             return Err(error::advise(
                 format!("udev is still at work, and {left} may yet get a driver"),
@@ -85,7 +86,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         Caller::Headers => {
             let brought = hook::bring_headers(host, config, progress::new(context.lines()).as_ref())?;
             if hook::await_transaction(host) || brought {
-                // What came of it is the worker's to judge and to tell.
+                // The worker judges the result and reports it.
                 systemd::order("start", &[hook::WORKER])?;
             }
             return Ok(Exit::Done);
@@ -107,14 +108,15 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         report(context, caller, args, &outcome);
     }
     Ok(match (&outcome.failed, &outcome.hands_off) {
-        // Not seen closed: worse than unsafe, and the unit fails, so that vfguard-fail-closed.service tries in its turn.
+        // The gate is not confirmed as closed. That is worse than unsafe: the unit fails, so that
+        // vfguard-fail-closed.service tries next.
         (Some(_), _) => Exit::Undecided,
         (None, Some(_)) => Exit::Done,
         (None, None) => check::exit(outcome.judgement.verdict),
     })
 }
 
-/// What a boot waited for, where it can be noticed or is asked for.
+/// Reports what a boot waited for, if the wait was noticeable or `-v` is given.
 fn tell_waited(context: &Context, waited: &pci::Waited) {
     if waited.devices.is_empty() || (waited.time < NOTICED && !context.global.verbose) {
         return;
@@ -124,23 +126,23 @@ fn tell_waited(context: &Context, waited: &pci::Waited) {
     context.say(&format!("vfguard ({BOOT}): waited {time:.1} s for a driver of {}{end}", waited.devices.join(", ")));
 }
 
-/// The whole report, for whoever has time to read it.
+/// The whole report, for callers that have time to read it.
 fn report(context: &Context, caller: Caller, args: &Args, outcome: &Outcome) {
     let from = args.from.as_deref().map(|f| format!(" ({f})")).unwrap_or_default();
-    // The worker told each already.
+    // The worker printed each line already.
     for line in outcome.done.iter().filter(|_| caller != Caller::Worker).chain(&outcome.hands_off) {
         context.say(&format!("vfguard{from}: {line}"));
     }
     if outcome.hands_off.is_none() {
         check::report(context, &outcome.judgement, outcome.gate);
-        // Whoever reads "do not reboot" in rescue mode and the like is told that nothing refuses it.
+        // If nothing is refused here (rescue mode and others), say so below "do not reboot".
         let open = (outcome.judgement.verdict != Verdict::Safe).then(|| place::place(&context.host).hands_off()).flatten();
         open.iter().for_each(|line| context.say(&format!("vfguard{from}: {line}")));
     }
 }
 
-/// For the person who watches a transaction: what was done, and the verdict. For dnf5, stdout is a protocol and stderr goes to the
-/// terminal.
+/// For the person who watches a transaction: what was done, and the verdict. For dnf5, stdout is a protocol, so lines for
+/// people go to stderr, which is the terminal.
 fn tell(context: &Context, caller: Caller, outcome: &Outcome) {
     let say = |line: &str, refuses: bool| {
         if context.global.quiet && !refuses {
@@ -160,7 +162,7 @@ fn tell(context: &Context, caller: Caller, outcome: &Outcome) {
     let Some(told) = told else { return };
     told.lines.iter().for_each(|line| say(line, told.refusal.is_some()));
     if told.refusal.is_some() && matches!(caller, Caller::Hook(_)) && upstart::is_upstart(&context.host) {
-        // yum of EL6 shows nothing of what its scriptlets print.
+        // EL6's yum does not show the output of scriptlets.
         print::to_terminal(told.lines.iter().map(|line| format!("vfguard: {line}")));
     }
     if let (Caller::Dnf5, Some(refusal)) = (caller, told.refusal) {
@@ -168,7 +170,7 @@ fn tell(context: &Context, caller: Caller, outcome: &Outcome) {
     }
 }
 
-/// An error as dnf5's protocol has it; for people it is told by `main`.
+/// An error in dnf5's protocol; `main` prints it for people.
 fn protocol(caller: Caller, error: &anyhow::Error) {
     if caller == Caller::Dnf5 {
         let remedy = error::remedy(error).unwrap_or("vfguard check");

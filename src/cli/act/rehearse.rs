@@ -1,4 +1,4 @@
-//! `vfguard rehearse [KERNEL]`: the whole job in a scratch root.
+//! `vfguard rehearse [KERNEL]`: all steps of a build in a scratch root.
 
 use crate::cli::read::check;
 use crate::cli::Context;
@@ -56,7 +56,7 @@ struct RehearsalReport<'a> {
     stages: Vec<Stage>,
     kernels: [&'a KernelReport; 1],
     gate: &'a str,
-    /// Nothing where the package manager was not needed.
+    /// None if the package manager was not needed.
     lists: Option<&'a Freshness>,
     passed_over: &'a [PassedOver],
     update_installs: Option<&'a KernelRelease>,
@@ -71,8 +71,8 @@ struct Stage {
 /// Rehearses and reports.
 ///
 /// # Errors
-/// When there is no kernel or driver to rehearse, or the scratch root cannot be made; the first line of what could not be
-/// fetched.
+/// When there is no kernel or driver to rehearse, or the scratch root cannot be created; the first line of the error if
+/// something could not be downloaded.
 pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let host = &context.host;
     let recipes = driver::recipes(host)?;
@@ -93,7 +93,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         (Some(name), _) => name,
         (None, []) => driver::recipe::DEFAULT,
         (None, [only]) => only,
-        // One of them alone would be judged, and the others not be looked at.
+        // Only one of them would be judged, and the others would not be checked.
         (None, [first, ..]) => {
             let kernel = args.kernel.as_ref().map(|k| format!("{k} ")).unwrap_or_default();
             let offer = if args.available { "--available " } else { "" };
@@ -128,7 +128,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     report(context, args, recipe, &chosen, &rehearsal)
 }
 
-/// The scratch root: nobody but the caller can put anything into it.
+/// The scratch root. Only the caller can put anything into it.
 enum Scratch {
     Kept(PathBuf),
     Removed(tempfile::TempDir),
@@ -144,7 +144,7 @@ impl Scratch {
 }
 
 fn scratch(host: &Host, wanted: Option<&Path>) -> Result<Scratch> {
-    // Without namespaces the build user walks through it.
+    // Without namespaces the build user must be able to pass through it.
     let mode = if driver::sandbox::containment(host).level.has_namespaces() { 0o700 } else { 0o711 };
     if let Some(dir) = wanted {
         return Ok(Scratch::Kept(trust::own_dir(dir, mode)?));
@@ -208,7 +208,7 @@ fn report(context: &Context, args: &Args, recipe: &driver::Recipe, chosen: &Chos
     Ok(check::exit(kernel.verdict))
 }
 
-/// Which kernel it is and how it came to be that one.
+/// Which kernel it is and why it was chosen.
 fn of_choice(chosen: &Chosen, text: &mut Text) {
     text.line(&format!("kernel {}", chosen.kernel));
     if let Some(lists) = &chosen.lists {

@@ -23,20 +23,20 @@ pub struct Args {
     kernel: Option<KernelRelease>,
 }
 
-/// The object of the contract for `check`, `status` and `reconcile`.
+/// The JSON object of `check`, `status` and `reconcile`.
 #[derive(Serialize)]
 pub struct CheckReport<'a> {
     #[serde(flatten)]
     judgement: &'a Judgement,
     gate: gate::State,
-    /// The kernels that a person declined.
+    /// Declined kernels.
     declined: Vec<Declined>,
 }
 
-/// Judges and reports; blind to overrides.
+/// Judges and reports, without regard to overrides.
 ///
 /// # Errors
-/// When it cannot be decided: see [`Survey::new`] and [`Survey::judge_one`].
+/// When no decision is possible: see [`Survey::new`] and [`Survey::judge_one`].
 pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let survey = Survey::new(&context.host, &context.config)?;
     let mut judgement = match &args.kernel {
@@ -50,7 +50,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     Ok(exit(judgement.verdict))
 }
 
-/// Prints a judgement in the format asked for.
+/// Prints a judgement in the requested format.
 pub fn report(context: &Context, judgement: &Judgement, gate: gate::State) {
     let declined = declined::read(&context.host);
     if context.json() {
@@ -82,7 +82,7 @@ pub fn report(context: &Context, judgement: &Judgement, gate: gate::State) {
     print::out(&text);
 }
 
-/// The exit code that a verdict stands for.
+/// The exit code for a verdict.
 pub fn exit(verdict: Verdict) -> Exit {
     match verdict {
         Verdict::Safe => Exit::Done,

@@ -1,4 +1,4 @@
-//! `vfguard doctor`: is the guard itself installed, wired and able to build.
+//! `vfguard doctor`: whether vfguard itself is installed, called by its hooks, and able to build.
 
 use crate::cli::Context;
 use crate::doctor::{self, Check, Status};
@@ -14,10 +14,10 @@ struct DoctorReport {
     checks: Vec<Check>,
 }
 
-/// Looks and reports; 1 if something failed, 0 else. `broken` is why the settings could not be read.
+/// Runs the checks and reports; exit code 1 if one failed, else 0. `broken` is the error of reading the configuration.
 ///
 /// # Errors
-/// Never: what cannot be looked at is a check that failed.
+/// None: if something cannot be checked, that check failed.
 pub fn run(context: &Context, broken: Option<anyhow::Error>) -> Result<Exit> {
     let settings = match broken {
         Some(e) => Check::failed("settings", format!("{e:#}"), error::remedy(&e).unwrap_or("mend /etc/vfguard/config.toml")),

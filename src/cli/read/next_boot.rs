@@ -15,7 +15,7 @@ pub struct Args {}
 /// Resolves and reports; an uncertain answer is "could not decide".
 ///
 /// # Errors
-/// None today; the signature is that of every verb.
+/// None today; every verb has this signature.
 pub fn run(context: &Context, _: &Args) -> Result<Exit> {
     let mut next = boot::next_boot(&context.host, &context.config.boot);
     next.problems.extend(boot::second_opinion(&context.host, &next));

@@ -28,17 +28,17 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct StatusReport {
-    /// The verdict on what may boot, as `check` gives it.
+    /// The verdict on the kernels that may boot, as in `check`.
     verdict: Verdict,
     gate: gate::State,
     gate_reasons: Vec<String>,
     running: Option<KernelRelease>,
     next_boot_certain: bool,
     held: Option<boot::Hold>,
-    /// The kernels that a person declined.
+    /// Declined kernels.
     declined: Vec<Declined>,
     sandbox: driver::sandbox::Level,
-    /// The version of Landlock that stands behind the sandbox.
+    /// The version of Landlock that the sandbox uses.
     landlock: Option<u32>,
     /// Whether system calls are filtered.
     seccomp: bool,
@@ -46,10 +46,10 @@ struct StatusReport {
     kernels: Vec<KernelReport>,
 }
 
-/// Looks and reports; done is 0 whatever the verdict, `check` is what decides.
+/// Collects and reports. The exit code is 0 whatever the verdict is; use `check` to decide.
 ///
 /// # Errors
-/// Those of [`Survey::new`], and a kernel that is not installed.
+/// Those of [`Survey::new`], and when the kernel is not installed.
 pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let host = &context.host;
     let survey = Survey::new(host, &context.config)?;

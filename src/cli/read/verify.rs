@@ -1,4 +1,4 @@
-//! `vfguard verify MODULE… --kernel KERNEL`: will this file load there?
+//! `vfguard verify MODULE… --kernel KERNEL`: whether a module file would load in that kernel.
 
 use crate::cli::Context;
 use crate::driver;
@@ -26,7 +26,7 @@ pub struct Args {
     kernel: KernelRelease,
 }
 
-/// The object of the contract for one module.
+/// The JSON object for one module.
 #[derive(Serialize)]
 struct VerifyReport<'a> {
     verdict: Verdict,
@@ -35,7 +35,7 @@ struct VerifyReport<'a> {
     findings: &'a [Finding],
 }
 
-/// That for several, which are judged together: the worst verdict, and each in the order given.
+/// The JSON object for several, which are judged together: the worst verdict, and each in the given order.
 #[derive(Serialize)]
 struct Reports<'a> {
     verdict: Verdict,
@@ -50,7 +50,7 @@ struct Summary<'a> {
     module: Option<&'a Module>,
 }
 
-/// A file, read and judged.
+/// A file after reading and judging it.
 struct Verified<'a> {
     path: &'a Path,
     module: Option<Module>,
@@ -67,7 +67,7 @@ impl Verified<'_> {
 /// Reads, verifies, reports.
 ///
 /// # Errors
-/// When a file cannot be read, or nothing at all is known about the kernel.
+/// When a file cannot be read, or nothing is known about the kernel.
 pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     let host = &context.host;
     let mut target = Target::load(host, &args.kernel);
@@ -102,7 +102,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
         }
         read.push((path, module));
     }
-    // Given together, they are installed together: each may need what another exports.
+    // Modules that are given together are installed together: each may import what another one exports.
     target = target.with_beside(read.iter().filter_map(|(_, module)| module.as_ref().ok()));
     for (path, module) in read {
         let (module, findings) = match module {
@@ -143,7 +143,7 @@ fn text(context: &Context, kernel: &KernelRelease, verified: &Verified<'_>) -> T
         let vermagic = module.vermagic.as_deref().unwrap_or("none");
         text.line(&format!("  module {}, {version}, vermagic {}", module.name, vermagic.trim()));
     }
-    // All of them, infos too: the answer to a question about one file.
+    // All findings, also infos, because the question was about one file.
     verified.findings.iter().for_each(|f| text.append(&style.finding(f, "  ")));
     text
 }

@@ -1,6 +1,8 @@
-//! Settings in three stages: fragments on disk, merged into one table, validated into [`Config`]; defaults stand beside the fields.
+//! The configuration in three stages: files on disk, merged into one table, validated into [`Config`]. Defaults are next to
+//! the fields.
 //!
-//! `/etc/vfguard/config.toml`, then `/etc/vfguard/config.d/*.toml` in order of name; later ones win key by key.
+//! First `/etc/vfguard/config.toml`, then `/etc/vfguard/config.d/*.toml` in order of name. Later values override earlier
+//! ones, key by key.
 
 mod numbers;
 
@@ -16,43 +18,43 @@ use std::time::Duration;
 pub const CONFIG: &str = "/etc/vfguard/config.toml";
 /// Its fragments, below the root.
 const FRAGMENTS: &str = "/etc/vfguard/config.d";
-/// Fragments of one directory, or recipes; machines have a handful.
+/// The largest number of fragments or recipes in one directory; machines have a handful.
 const MAX_FILES: usize = 64;
 
-/// Whether vfguard acts or only tells.
+/// Whether vfguard acts or only reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Gate and boot default are used.
+    /// The gate and the boot default are used.
     #[default]
     Enforce,
     /// Full reports and exit codes; no gate, no hold.
     Observe,
 }
 
-/// When the kernel's own driver is good enough.
+/// When the in-tree driver is good enough.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AcceptInTree {
-    /// If the driver bound now is the kernel's own, or none is bound.
+    /// If the driver bound now is the in-tree one, or none is bound.
     #[default]
     Auto,
-    /// Whenever it verifies.
+    /// Whenever the verifier accepts it.
     Always,
-    /// Never: the recipe's driver is wanted.
+    /// Never: the recipe's driver is required.
     Never,
-    /// As [`AcceptInTree::Auto`], and where no release of the recipe's driver builds.
+    /// As [`AcceptInTree::Auto`], and also if no release of the recipe's driver builds.
     Fallback,
 }
 
-/// Where the kernel that boots next comes from.
+/// How the next kernel is determined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loader {
-    /// Found out from the files in `/boot`.
+    /// From the boot loader's files in `/boot`.
     #[default]
     Auto,
-    /// From outside the guest: every installed kernel is judged.
+    /// It is set outside of the guest, so every installed kernel is judged.
     None,
 }
 
@@ -60,13 +62,13 @@ pub enum Loader {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Enforce, or only observe.
+    /// Enforce or observe.
     pub mode: Mode,
-    /// When the kernel's own driver is good enough.
+    /// When the in-tree driver is good enough.
     pub accept_in_tree: AcceptInTree,
-    /// Which drivers.
+    /// Drivers to build in any case.
     pub drivers: Drivers,
-    /// How archives are fetched.
+    /// How archives are downloaded.
     pub fetch: Fetch,
     /// How drivers are built.
     pub build: Build,
@@ -86,7 +88,7 @@ pub struct Config {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Drivers {
-    /// Recipes that are needed whether their device is present or not.
+    /// Recipes that are needed even if their device is not present.
     pub required: Vec<String>,
 }
 
@@ -94,11 +96,11 @@ pub struct Drivers {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fetch {
-    /// Base URLs tried first; the archive's file name is appended. `file://` works.
+    /// Base URLs tried first; the archive's file name is appended. `file://` is supported.
     pub mirrors: Vec<String>,
     /// A PEM file with further certificate authorities.
     pub ca_file: Option<PathBuf>,
-    /// The largest archive, in bytes. Intel's are 0.6 MB.
+    /// The largest archive, in bytes. Intel's have 0.6 MB.
     #[serde(deserialize_with = "numbers::max_bytes")]
     pub max_bytes: u64,
     /// Seconds for one attempt at one URL.
@@ -119,15 +121,15 @@ impl Default for Fetch {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Build {
-    /// The account that compiles; where it does not exist, the fixed uid of [`crate::driver`] does.
+    /// The account that compiles; if it does not exist, the fixed uid of [`crate::driver`].
     pub user: String,
-    /// Parallel jobs of make; from cores and free memory unless told.
+    /// Parallel jobs of make; the default depends on cores and free memory.
     #[serde(deserialize_with = "numbers::jobs")]
     pub jobs: Option<u32>,
     /// Seconds for one build.
     #[serde(deserialize_with = "numbers::build_timeout")]
     pub timeout: u64,
-    /// Whether headers that a kernel came without are installed by the machine's own package manager.
+    /// Whether the machine's own package manager may install missing headers of a kernel.
     pub install_headers: bool,
 }
 
@@ -141,7 +143,7 @@ impl Default for Build {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sign {
-    /// The private key (PEM); with it and the certificate, built modules are signed.
+    /// The private key (PEM). If it and the certificate are set, built modules are signed.
     pub key: Option<PathBuf>,
     /// Its certificate (DER or PEM).
     pub certificate: Option<PathBuf>,
@@ -151,9 +153,10 @@ pub struct Sign {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Boot {
-    /// Where the next kernel comes from.
+    /// How the next kernel is determined.
     pub loader: Loader,
-    /// Whether `GRUB_DEFAULT=saved` may be written to GRUB's settings, and grub.cfg be made anew, where the default cannot be held otherwise.
+    /// Whether `GRUB_DEFAULT=saved` may be written to GRUB's settings, and grub.cfg be regenerated, if the default cannot be
+    /// held otherwise.
     pub edit_grub_defaults: bool,
 }
 
@@ -161,7 +164,7 @@ pub struct Boot {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Gate {
-    /// Also refuse poweroff and halt: a stop and start boots the new kernel too.
+    /// Also refuse poweroff and halt, because a stop and start boots the new kernel too.
     pub poweroff: bool,
 }
 
@@ -171,10 +174,10 @@ pub struct Gate {
 pub struct Hook {
     /// Whether a hook waits for the build; else it returns at once with the gate closed.
     pub wait: bool,
-    /// Seconds that a run waits for another that holds the lock.
+    /// Seconds that a run waits for another run that has the lock.
     #[serde(deserialize_with = "numbers::lock_timeout")]
     pub lock_timeout: u64,
-    /// Seconds that a hook may take in all, while the package manager waits; past them the work goes on in the background.
+    /// Seconds that a hook may take in total while the package manager waits. After that the work goes on in the background.
     #[serde(deserialize_with = "numbers::budget")]
     pub budget: u64,
 }
@@ -189,7 +192,7 @@ impl Default for Hook {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rehearse {
-    /// Whether headers from a repository whose `gpgcheck` is off need no signature.
+    /// Whether headers from a repository with `gpgcheck` off are accepted without a signature.
     pub allow_unsigned: bool,
 }
 
@@ -204,14 +207,14 @@ impl Config {
     /// Reads the configuration: `file` alone if given, else [`CONFIG`] and its fragments below the root.
     ///
     /// # Errors
-    /// A file that cannot be read, is no TOML, holds an unknown key, a wrong type or a number out of its range, or that others may
-    /// write.
+    /// When a file cannot be read, is not TOML, has an unknown key, a wrong type or a number out of its range, or when other
+    /// users may write it.
     pub fn load(host: &Host, file: Option<&Path>) -> Result<Config> {
         let mut merged = toml::Table::new();
         for path in fragments(host, file)? {
             let shown = host.name(&path);
             let text = trust::read_text(&path, &shown)?;
-            // Each fragment is checked by itself, so that the error names its file and line.
+            // Each fragment is checked separately, so that the error names its file and line.
             toml::from_str::<Config>(&text).map_err(|e| {
                 advise(
                     format!("{}: {}", shown.display(), crate::text::redact::scrub(e.to_string().trim_end())),
@@ -239,7 +242,7 @@ fn fragments(host: &Host, file: Option<&Path>) -> Result<Vec<PathBuf>> {
         return Ok(vec![file.to_owned()]);
     }
     let mut paths = Vec::new();
-    // A dangling link is kept, so that reading it says so.
+    // A dangling symbolic link is kept, so that reading it gives an error.
     if host.path_of_link(CONFIG).symlink_metadata().is_ok() {
         paths.push(host.path(CONFIG));
     }
@@ -247,10 +250,10 @@ fn fragments(host: &Host, file: Option<&Path>) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The files of a directory that end in `.toml`, by name; none where there is no directory.
+/// The files of a directory that end in `.toml`, sorted by name; none if there is no directory.
 ///
 /// # Errors
-/// A directory that cannot be read, or that holds more of them than any machine has.
+/// When a directory cannot be read, or has more of them than any machine would.
 pub fn toml_files(host: &Host, dir: &str) -> Result<Vec<PathBuf>> {
     let names = match host.read_dir(dir) {
         Ok(names) => names,

@@ -1,26 +1,26 @@
-//! The numbers among the settings, each with its range: what is out of it is refused at the door, so that nothing that is computed
-//! from it overflows or never ends. The manual names the same ranges (a test compares them).
+//! The numbers in the configuration, each with its range. A number out of its range is refused when the configuration is
+//! read, so that nothing computed from it overflows or never ends. The manual gives the same ranges (a test compares them).
 
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// A number's key and the range that it must be in.
+/// A number's key and its valid range.
 pub(super) type Number = (&'static str, RangeInclusive<u64>);
 
-/// A driver's archive has 0.6 MB; past this the room to unpack it is at stake.
+/// A driver's archive has 0.6 MB. Above this limit there may be no room to unpack it.
 const MAX_BYTES: Number = ("fetch.max_bytes", 1..=1 << 30);
-/// In seconds. Slower than an hour for 0.6 MB is no mirror.
+/// In seconds. A mirror that needs more than an hour for 0.6 MB is of no use.
 const FETCH_TIMEOUT: Number = ("fetch.timeout", 1..=3600);
-/// Between two of them are up to 30 seconds.
+/// Up to 30 seconds pass between two attempts.
 const ATTEMPTS: Number = ("fetch.attempts", 1..=20);
-/// As `prepare --jobs`; the sandbox's limits grow with it.
+/// The same range as `prepare --jobs`; the sandbox's limits grow with it.
 const JOBS: Number = ("build.jobs", 1..=1024);
-/// In seconds. Well below the four hours that vfguard.service gets.
+/// In seconds. Well below the four hours of vfguard.service.
 const BUILD_TIMEOUT: Number = ("build.timeout", 1..=7200);
-/// In seconds. Most of what vfguard.service gets.
+/// In seconds. Most of the time limit of vfguard.service.
 const LOCK_TIMEOUT: Number = ("hook.lock_timeout", 0..=10800);
-/// In seconds. Nobody wants a package manager to stand still for longer.
+/// In seconds. A package manager should not be blocked for longer.
 const BUDGET: Number = ("hook.budget", 1..=10800);
 
 /// All of them.
@@ -55,7 +55,7 @@ pub(super) fn budget<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error
     from.deserialize_any(Within(BUDGET))
 }
 
-/// Its range fits.
+/// A number whose range fits into 32 bits.
 fn small(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

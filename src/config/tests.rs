@@ -50,7 +50,7 @@ fn mistakes_name_the_file_and_what_is_wrong() {
 }
 
 #[test]
-fn a_file_that_a_group_may_replace_is_refused_unless_the_group_is_ours() {
+fn a_file_that_a_group_may_replace_is_refused_unless_it_is_the_callers_own_group() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.toml");
@@ -128,7 +128,7 @@ fn every_number_has_a_range_and_what_is_out_of_it_is_refused_with_its_key_the_ra
             let error = load(&value).err().unwrap_or_else(|| panic!("{key} = {value} is taken"));
             let (text, remedy) = (format!("{error:#}"), crate::error::remedy(&error).unwrap_or_default());
             assert!(text.contains("/etc/vfguard/config.toml") && text.contains(name), "{key} = {value}: {text}");
-            // The parser itself refuses what no integer type holds.
+            // Longer numbers fit into no integer type, so the TOML parser refuses them.
             if value.len() <= 39 {
                 assert!(
                     text.contains(&format!("{key} to be a whole number from {least} to {most}")),
@@ -146,7 +146,7 @@ fn every_number_has_a_range_and_what_is_out_of_it_is_refused_with_its_key_the_ra
 }
 
 #[test]
-fn no_setting_is_a_number_without_a_range() {
+fn every_numeric_setting_has_a_range() {
     let source = include_str!("mod.rs");
     let lines: Vec<&str> = source.lines().collect();
     let numbers: Vec<usize> = (0..lines.len())

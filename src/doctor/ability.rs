@@ -1,4 +1,4 @@
-//! Whether vfguard could do its work now: build for each kernel, close the gate, hold the boot default.
+//! Whether vfguard could work now: build for each kernel, close the gate, hold the boot default.
 
 use super::Check;
 use crate::audit;
@@ -14,11 +14,11 @@ use nix::unistd::{access, AccessFlags};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Room that is wanted where builds are made, where modules go and where records are: a build was measured at 40 MB.
+/// Free space needed for builds, modules and records: a build was measured at 40 MB.
 const ROOM: [(&str, u64); 3] =
     [("/var/cache/vfguard", 128 << 20), ("/lib/modules", 32 << 20), ("/var/lib/vfguard", 32 << 20)];
 
-/// Looks at everything that the work needs.
+/// Checks everything that the work needs.
 pub fn examine(host: &Host, config: &Config) -> Vec<Check> {
     let mut checks = vec![recipes(host)];
     match Survey::new(host, config) {
@@ -44,7 +44,7 @@ pub fn examine(host: &Host, config: &Config) -> Vec<Check> {
     checks
 }
 
-/// The key with which modules are signed, where one is set.
+/// The key that modules are signed with, if one is configured.
 fn signing_key(host: &Host, config: &Config) -> Option<Check> {
     let name = "sign";
     Some(match driver::signing_key(host, &config.sign) {
@@ -74,7 +74,8 @@ fn recipes(host: &Host) -> Check {
     }
 }
 
-/// What make will call for each kernel whose headers are here, as `prepare` asks it before it builds.
+/// The programs that make will call for each kernel whose headers are installed; `prepare` does the same check before it
+/// builds.
 fn compilers(host: &Host, survey: &Survey<'_>) -> Vec<Check> {
     let name = "compiler";
     let counts: Vec<_> = survey.roles().into_iter().map(|(k, _)| k).collect();
@@ -104,7 +105,8 @@ fn compilers(host: &Host, survey: &Survey<'_>) -> Vec<Check> {
     checks
 }
 
-/// What any build needs, where no kernel says more. The compiler is the building machine's, whatever root is looked at.
+/// The programs that any build needs, if no kernel's headers name others. The compiler is the running machine's, even with
+/// another root.
 fn compiler() -> Check {
     let missing: Vec<&str> = driver::ALWAYS.into_iter().filter(|p| command::find(p).is_none()).collect();
     if missing.is_empty() {
@@ -116,7 +118,7 @@ fn compiler() -> Check {
     Check::failed("compiler", format!("not installed: {}", missing.join(", ")), remedy)
 }
 
-/// Headers matter for kernels that may start; for others, a warning is enough.
+/// Headers are needed for kernels that may start. For others, missing headers are only a warning.
 fn headers(host: &Host, survey: &Survey<'_>) -> Vec<Check> {
     if survey.may_build().is_empty() {
         return vec![Check::ok("headers", "no driver needs to be built here")];
@@ -135,7 +137,7 @@ fn headers(host: &Host, survey: &Survey<'_>) -> Vec<Check> {
     checks
 }
 
-/// One release for each driver that is needed, for the newest kernel: an archive must be had before a build can start.
+/// One release of each needed driver, for the newest kernel: its archive must be available before a build can start.
 fn sources(host: &Host, config: &Config, survey: &Survey<'_>) -> Vec<Check> {
     let Some(kernel) = survey.kernels.first().map(|k| k.release.clone()) else {
         return vec![Check::warning("source", "no kernel is installed, so no release was looked for", "vfguard status")];
@@ -230,7 +232,7 @@ fn space(host: &Host, dir: &str, room: u64) -> Check {
     }
 }
 
-/// Room for the boot files of one more kernel.
+/// Free space for the boot files of one more kernel.
 fn boot_room(host: &Host) -> Option<Check> {
     let (name, room) = ("boot-space", room::look(host)?);
     Some(match room.finding() {
@@ -239,7 +241,7 @@ fn boot_room(host: &Host) -> Option<Check> {
     })
 }
 
-/// The one file of ours that nothing is ever taken out of.
+/// The audit log, the only file of vfguard that is never shortened.
 fn audit_log(host: &Host) -> Check {
     let (name, file) = ("audit-log", audit::FILE);
     let length = host.metadata(file).map_or(0, |m| m.len());
@@ -261,17 +263,17 @@ fn contained(host: &Host) -> Check {
     }
 }
 
-/// What keeps a build from taking the whole machine. What is missing is a matter of the system, which nobody mends for it.
+/// The bounds on a build. Missing ones depend on the system and cannot be fixed for vfguard alone, so this is no failure.
 fn bounded(host: &Host) -> Check {
     Check::ok("bounds", format!("a build gets at most {}", sandbox::promised_bounds(host)))
 }
 
-/// The directory, or the one above it that is there.
+/// The directory, or its nearest existing parent.
 fn nearest(host: &Host, dir: &Path) -> std::path::PathBuf {
     dir.ancestors().map(|d| host.path(d)).find(|d| d.is_dir()).unwrap_or_else(|| host.root().to_owned())
 }
 
-/// Whether something could be made there: mode and file system are asked (access(2)), nothing is made.
+/// Whether something could be created there, by mode and file system (access(2)). Nothing is created.
 fn writable(host: &Host, dir: &Path) -> bool {
     access(&nearest(host, dir), AccessFlags::W_OK).is_ok()
 }

@@ -1,7 +1,7 @@
-//! Whether anybody calls vfguard after a kernel update: the hooks of each package manager that is installed, and the units.
+//! Whether vfguard is called after a kernel update: checks the hooks of each installed package manager, and the units.
 //!
-//! Where the plugins look, and what they obey: yum-plugin-post-transaction-actions and yum.conf(5); dnf-plugins-core
-//! (post-transaction-actions) and dnf.conf(5); libdnf5-actions(8); kernel-install(8); rpm's file triggers.
+//! Where the plugins look for hooks, and which settings they follow: yum-plugin-post-transaction-actions and yum.conf(5);
+//! dnf-plugins-core (post-transaction-actions) and dnf.conf(5); libdnf5-actions(8); kernel-install(8); rpm's file triggers.
 
 use super::{Check, Status};
 use crate::host::command::{self, Spec};
@@ -11,19 +11,19 @@ use crate::packages::{ini, yum, RPMDB};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What brings every hook back.
+/// The remedy for any missing hook.
 const REINSTALL: &str = "reinstall the package vfguard";
-/// A hook's call as it stands in rpm's database, which holds scripts as plain text.
+/// The hook's call in rpm's database, which stores scripts as plain text.
 const TRIGGER: &str = "reconcile --from rpm-trigger";
-/// rpm answers from its database at once.
+/// Time limit for rpm, which answers from its database at once.
 const ASK: Duration = Duration::from_secs(30);
-/// Units that must be enabled: what decides at boot, what notices a kernel that came through no hook, what looks now and then.
+/// Units that must be enabled: the decision at boot, the watch for kernels that came without a hook, the periodic check.
 const UNITS: [&str; 3] = ["vfguard-boot.service", "vfguard-watch.path", "vfguard.timer"];
-/// Units that those and the hooks start.
+/// Units that those units and the hooks start.
 const WORKERS: [&str; 4] =
     [crate::flow::hook::WORKER, crate::flow::hook::HEADERS, "vfguard-watch.service", "vfguard-fail-closed.service"];
 
-/// Looks at the hooks of every package manager that is there, and at the units.
+/// Checks the hooks of every installed package manager, and the units.
 pub fn examine(host: &Host) -> Vec<Check> {
     let there = |path: &str| host.exists(path);
     let mut checks = Vec::new();
@@ -38,7 +38,7 @@ pub fn examine(host: &Host) -> Vec<Check> {
     if there("/etc/dnf/libdnf5-plugins") {
         checks.push(dnf5(host));
     }
-    // EL7 has the directory and neither rpm's trigger nor kernels that call kernel-install.
+    // EL7 has the directory, but neither rpm's trigger nor kernels that call kernel-install.
     let modern = host.is_dir("/usr/lib/kernel/install.d") && there("/etc/dnf");
     if RPMDB.iter().any(|db| there(db)) && modern {
         checks.push(rpm_trigger(host));
@@ -56,7 +56,7 @@ pub fn examine(host: &Host) -> Vec<Check> {
     checks
 }
 
-/// Files of ours in a directory of hooks: the package's names may carry an order.
+/// vfguard's files in a directory of hooks. The package's file names may have a number for the order.
 fn ours(host: &Host, dir: &str, suffix: &str) -> Vec<PathBuf> {
     let names = host.read_dir(dir).unwrap_or_default();
     let named = names.iter().filter(|n| n.to_str().is_some_and(|n| n.contains("vfguard") && n.ends_with(suffix)));
@@ -67,7 +67,7 @@ fn noscripts(host: &Host, file: &str) -> bool {
     ini::setting(host, file, "main", "tsflags").is_some_and(|v| v.contains("noscripts"))
 }
 
-/// One action file that a plugin reads, with lines that call us; else why not.
+/// One action file that a plugin reads, with lines that call vfguard; else what is wrong with it.
 fn action(
     host: &Host,
     name: &'static str,
@@ -114,7 +114,7 @@ fn yum3(host: &Host) -> Check {
             format!("set enabled=1 in [main] of {conf}"),
         );
     }
-    // key:state:command; the command's own colons cut it short in EL6's plugin, and a kernel is never `update`d.
+    // key:state:command. EL6's plugin cuts the command at its own colons, and a kernel never has the state `update`.
     let good = |line: &str| {
         let parts: Vec<&str> = line.trim().split(':').collect();
         parts.len() == 3 && matches!(parts[1], "install" | "any" | "remove") && !parts[2].contains('$')
@@ -126,7 +126,7 @@ fn yum3(host: &Host) -> Check {
     }
 }
 
-/// Where dnf4's Python plugins may lie.
+/// Where dnf4's Python plugins may be.
 fn plugin_dirs(host: &Host) -> impl Iterator<Item = PathBuf> + '_ {
     let names = host.read_dir("/usr/lib").unwrap_or_default();
     let pythons = names.into_iter().filter(|n| n.to_string_lossy().starts_with("python3"));
@@ -135,7 +135,7 @@ fn plugin_dirs(host: &Host) -> impl Iterator<Item = PathBuf> + '_ {
         .filter(|d| host.is_dir(d))
 }
 
-/// A bonus beside rpm's trigger: what is wrong with it is a warning.
+/// It is only an addition to rpm's trigger, so problems are warnings.
 fn dnf4(host: &Host) -> Check {
     let name = "hook-dnf";
     if !ini::is_on(host, "/etc/dnf/dnf.conf", "main", "plugins", true) {
@@ -203,8 +203,8 @@ fn dnf5(host: &Host) -> Check {
     }
 }
 
-/// The trigger that fires under every package manager on rpm >= 4.13. A live rpm is asked: in its database's file a page boundary may
-/// cut it, and what was removed may still stand there. The file is all that another root has.
+/// The trigger that runs with every package manager on rpm >= 4.13. On a live machine rpm is asked: in the database file a
+/// page boundary may split the text, and removed text may still be there. For another root only the file is available.
 fn rpm_trigger(host: &Host) -> Check {
     let name = "hook-rpm-trigger";
     for conf in ["/etc/dnf/dnf.conf", yum::conf(host)] {
@@ -217,7 +217,7 @@ fn rpm_trigger(host: &Host) -> Check {
     let asked = host.is_live().then(|| command::run(&Spec::new("rpm", ["-q", "--filetriggers", "vfguard"], ASK)));
     let known = match asked {
         Some(Ok(outcome)) => (outcome.success() && outcome.output.contains(TRIGGER)).then(|| "rpm knows it".to_owned()),
-        // Without an rpm to ask, the file is all there is.
+        // Without rpm, only the file is left.
         Some(Err(_)) | None => {
             let holds = |db: &str| host.read(db).is_ok_and(|b| memchr::memmem::find(&b, TRIGGER.as_bytes()).is_some());
             RPMDB.iter().find(|db| holds(db)).map(|db| format!("in {db}"))
@@ -229,7 +229,7 @@ fn rpm_trigger(host: &Host) -> Check {
     }
 }
 
-/// Scripts of ours in a directory whose programs are run by name.
+/// vfguard's scripts in a directory whose programs are executed.
 fn scripts(host: &Host, name: &'static str, dir: &str, suffix: &str) -> Check {
     use std::os::unix::fs::PermissionsExt;
     let files = ours(host, dir, suffix);
@@ -248,7 +248,7 @@ fn scripts(host: &Host, name: &'static str, dir: &str, suffix: &str) -> Check {
     Check::ok(name, file.display().to_string())
 }
 
-/// The units: there, enabled, and on a live machine the watch at work.
+/// The units: installed, enabled, and on a live machine the watch is active.
 fn units(host: &Host) -> Vec<Check> {
     if upstart::is_upstart(host) {
         let bare = upstart::unwrapped(host);
@@ -274,7 +274,7 @@ fn units(host: &Host) -> Vec<Check> {
     checks
 }
 
-/// Those that wait for something, are enabled and do not wait, as systemd itself says.
+/// Units that should be waiting and are enabled, but that systemd reports as not waiting.
 fn idle(checks: &[Check]) -> Vec<Check> {
     let name = "unit-active";
     let enabled = |unit: &&str| checks.iter().any(|c| c.status == Status::Ok && c.detail == *unit);

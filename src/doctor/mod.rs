@@ -1,5 +1,5 @@
-//! Whether the guard itself is in order: hooks in place and enabled, able to build, gate and boot default able to hold. Looks and
-//! changes nothing; another root than `/` is judged by its files alone.
+//! Whether vfguard itself is in order: hooks installed and enabled, able to build, gate and boot default usable. It only
+//! reads; a root other than `/` is judged by its files alone.
 
 mod ability;
 mod hooks;
@@ -9,49 +9,49 @@ use crate::config::Config;
 use crate::host::Host;
 use serde::Serialize;
 
-/// How a check came out.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// In order.
     Ok,
-    /// Worth acting on; the guard does its work.
+    /// Worth fixing, but vfguard works.
     Warning,
-    /// The guard cannot do its work, or would not be called.
+    /// vfguard cannot work, or would not be called.
     Failed,
 }
 
-/// One thing that was looked at.
+/// One check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What; stable.
+    /// Its name, which never changes.
     pub name: &'static str,
-    /// How it came out.
+    /// Its result.
     pub status: Status,
-    /// What was seen.
+    /// What was found.
     pub detail: String,
-    /// What to type; empty where nothing needs mending.
+    /// The command to run; empty if nothing needs fixing.
     pub remedy: String,
 }
 
 impl Check {
-    /// In order.
+    /// A check without problems.
     pub fn ok(name: &'static str, detail: impl Into<String>) -> Check {
         Check { name, status: Status::Ok, detail: detail.into(), remedy: String::new() }
     }
 
-    /// Worth acting on.
+    /// A check with a warning.
     pub fn warning(name: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Check {
         Check { name, status: Status::Warning, detail: detail.into(), remedy: remedy.into() }
     }
 
-    /// Not in order.
+    /// A failed check.
     pub fn failed(name: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Check {
         Check { name, status: Status::Failed, detail: detail.into(), remedy: remedy.into() }
     }
 }
 
-/// Looks at everything.
+/// Runs all checks.
 pub fn examine(host: &Host, config: &Config) -> Vec<Check> {
     let mut checks = hooks::examine(host);
     checks.extend(ability::examine(host, config));

@@ -1,5 +1,5 @@
-//! Whether a user name or a password in a URL of the settings can be read by everybody. Settings are installed 0644, because everybody may
-//! ask for a verdict; who puts a secret into one has to say who may read it.
+//! Whether every user can read a user name or a password in a URL of the configuration. Its files are installed with mode
+//! 0644, because every user may ask for a verdict. Whoever puts a secret into one must restrict its mode.
 
 use super::Check;
 use crate::config::CONFIG;
@@ -9,10 +9,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 const NAME: &str = "secrets";
-/// Where an administrator writes URLs, beside [`CONFIG`].
+/// Where an administrator writes URLs, in addition to [`CONFIG`].
 const DIRS: [&str; 2] = ["/etc/vfguard/config.d", "/etc/vfguard/drivers.d"];
 
-/// Looks at each file that holds settings or a recipe of the administrator's.
+/// Checks each configuration file and each recipe of the administrator.
 pub fn examine(host: &Host) -> Vec<Check> {
     let mut files = vec![PathBuf::from(CONFIG)];
     for dir in DIRS {
@@ -44,7 +44,7 @@ fn open_to_all(host: &Host, file: &Path) -> bool {
         && dirs.into_iter().all(|dir| host.metadata(dir).is_ok_and(|m| m.mode() & 0o001 != 0))
 }
 
-/// What cannot be read here is not judged: the settings' own check says so.
+/// Files that cannot be read are skipped; the check of the configuration reports them.
 fn secret(host: &Host, file: &Path) -> bool {
     host.read(file).is_ok_and(|text| scrub(&String::from_utf8_lossy(&text)).contains("***@"))
 }

@@ -2,8 +2,8 @@
 //! that runs before it, and that may be a kernel installation that waits for vfguard.
 //!
 //! A place that cannot be reached is tried again while the machine has no default route, for a bounded time in all. If there
-//! is a route, or if it is unknown whether there is one, an error is final. Formats: proc_net_route in the kernel's
-//! net/ipv4/fib_trie.c and rt6_info_route in net/ipv6/route.c.
+//! is a route, or if it is unknown whether there is one, an error is final. Formats: `fib_route_seq_show` in the kernel's
+//! net/ipv4/fib_trie.c, and `ipv6_route_seq_show` in net/ipv6/ip6_fib.c (`rt6_info_route` in net/ipv6/route.c before).
 
 use crate::host::Host;
 use crate::progress::Progress;

@@ -13,7 +13,7 @@ pub(super) const MAX_DISK: u64 = 1 << 30;
 const LEAST_DISK: u64 = 256 << 20;
 /// The number of files that a build may create: a driver has 2,000.
 pub(super) const MAX_FILES: u64 = 100_000;
-/// Memory that one job of make may need at its peak: 0.2 GB were measured, and twice that is allowed.
+/// Memory that one job of make may need at its peak: 0.2 GB were measured, and more than twice that is allowed.
 const JOB_MEMORY: u64 = 512 << 20;
 /// The largest number of jobs; the configuration accepts no more either.
 const MAX_JOBS: u64 = 1024;

@@ -1,5 +1,6 @@
 //! The interfaces that carry a default route, by `/proc/net/route` and `/proc/net/ipv6_route` (the kernel writes them in
-//! `fib_route_seq_show` of net/ipv4/fib_trie.c and `rt6_info_route` of net/ipv6/ip6_fib.c).
+//! `fib_route_seq_show` of net/ipv4/fib_trie.c and `ipv6_route_seq_show` of net/ipv6/ip6_fib.c, older ones in `rt6_info_route`
+//! of net/ipv6/route.c).
 
 use crate::host::Host;
 

@@ -45,6 +45,12 @@ if ! here; then
         [ -z "$version" ] || seen+=("$compiler $version")
         if [ -n "$version" ] && at_least "$version"; then
             install "$compiler" "cargo$suffix"
+            # For the lint tier; where they are not offered, it says that it skipped.
+            tools=(rustfmt clippy)
+            [ "$suffix" = '' ] || tools=("rustfmt$suffix" "rust$suffix-clippy")
+            for tool in "${tools[@]}"; do
+                [ -z "$(offered "$tool")" ] || install "$tool"
+            done
             here && break
             echo "$compiler $version was installed, and cargo still is not usable" >&2
             exit 1

@@ -1,7 +1,7 @@
 //! How bad what was found is: the one table of policy.
 //!
-//! Those who look name what they saw, a [`Fact`]; what follows from it stands in [`Fact::rule`] and nowhere else. To change what is safe,
-//! change a line there.
+//! Those who look name what they saw, a [`Fact`]; how bad that is stands in [`Fact::rule`] and nowhere else. To change what is safe, change
+//! a line there. What vfguard does about a finding (build, rebuild an initramfs, fetch headers) is decided by its code where it is done.
 
 use super::{Code, Finding, Severity};
 use Mark::{ByMaster, ByUse, OfTheBuild};

@@ -3,6 +3,7 @@ bootctl write (util/grub.d of the distributions)."""
 import json, os
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "next-boot")
+NEW = HERE + ".new"
 MID = "0c3cc8ac60cb4cd4a9e2ca0a2e7d3d29"
 OLD_MID = "97e1b2a8d2c24e0f93d4a1b5c6d7e8f9"
 UUID = "6f1b7c34-1f5c-4b1a-9d52-6f3b1f0f2a11"
@@ -11,8 +12,11 @@ SIG = "# GRUB Environment Block\n"
 
 class Case:
     def __init__(self, name):
-        self.dir = os.path.join(HERE, name)
-        assert len(name) <= 60 and not os.path.exists(self.dir), f"{name}: another name, of at most 60 characters"
+        self.dir = os.path.join(NEW, name)
+        if os.path.exists(self.dir):
+            raise SystemExit(f"{name}: another case has this name")
+        if len(name) > 60:
+            raise SystemExit(f"{name}: {len(name)} characters; a name has at most 60")
         self.put("etc/hostname", "case\n")
 
     def path(self, path):

@@ -347,6 +347,9 @@ def stock_cases():
 
 
 if __name__ == "__main__":
-    shutil.rmtree(HERE, ignore_errors=True)
+    # What is there goes only once all of it could be written.
+    shutil.rmtree(layouts.NEW, ignore_errors=True)
     legacy_cases(); el7_cases(); bls_cases(); debian_cases(); systemd_cases(); other_cases(); further_cases(); field_cases(); dialect_cases()
-    print(len(os.listdir(HERE)), "cases")
+    shutil.rmtree(layouts.HERE, ignore_errors=True)
+    os.rename(layouts.NEW, layouts.HERE)
+    print(len(os.listdir(layouts.HERE)), "cases")

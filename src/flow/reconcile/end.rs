@@ -1,4 +1,5 @@
-//! The one exit of a run: whatever is to be told or counted of every run has its place here.
+//! The one exit of a run that came to a judgement: what is counted or printed for every such run belongs here. What the gate itself does is
+//! announced where it is done (`gate`, by `host::notices`).
 
 use crate::boot;
 use crate::finding::Verdict;

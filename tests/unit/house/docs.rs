@@ -3,7 +3,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PAGES: [&str; 4] = ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/glossary.md", "docs/releasing.md"];
+const PAGES: [&str; 9] = [
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "README.md",
+    "SECURITY.md",
+    "docs/glossary.md",
+    "docs/releasing.md",
+    "docs/states.md",
+    "tests/README.md",
+    "tests/cases/README.md",
+];
 
 fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -46,6 +56,58 @@ fn each_file_that_a_page_names_exists() {
             let is_template = name.contains(['…', '<']) || name.split(['/', '.']).any(|part| part == "NAME");
             if is_path && !is_template && !top().join(name).exists() {
                 missing.push(format!("{page}: {word}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn each_source_file_that_any_file_names_exists() {
+    let listed = std::process::Command::new("git").arg("-C").arg(top()).args(["ls-files", "-z"]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let mut missing = Vec::new();
+    let mut found = 0;
+    for file in listed.split_terminator('\0').filter(|file| top().join(file).is_file()) {
+        let text = fs::read(top().join(file)).unwrap();
+        let text = String::from_utf8_lossy(&text);
+        for (at, _) in text.match_indices("src/") {
+            let end =
+                text[at..].find(|c: char| !(c.is_ascii_alphanumeric() || "/_.".contains(c))).map_or(text.len(), |n| at + n);
+            let name = text[at..end].trim_end_matches('.');
+            let is_ours = !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || "/_-.{}$".contains(c));
+            if is_ours && name.ends_with(".rs") && !name.contains("NAME") {
+                found += 1;
+                if !top().join(name).exists() {
+                    missing.push(format!("{file}: {name}"));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(found > 50, "only {found} names");
+}
+
+#[test]
+fn each_item_of_a_type_that_a_page_names_exists() {
+    let mut source = String::new();
+    sources(&top().join("src"), &mut source);
+    let has = |before: &str, name: &str| {
+        source
+            .match_indices(&format!("{before}{name}"))
+            .any(|(at, m)| !source[at + m.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+    };
+    let mut missing = Vec::new();
+    for page in PAGES {
+        for word in code_words(&read(page)) {
+            let Some((kind, item)) = word.split_once("::") else { continue };
+            let item = item.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+            let is_type = kind.starts_with(char::is_uppercase) && kind.chars().all(char::is_alphanumeric);
+            if is_type && item != "NAME" {
+                let declared = ["struct ", "enum ", "trait "].iter().any(|decl| has(decl, kind));
+                if !declared || !["fn ", "const ", "    "].iter().any(|decl| has(decl, item)) {
+                    missing.push(format!("{page}: {word}"));
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! One look at the machine, and the plan that follows from it.
 
-use super::plan::{plan, Facts, Plan, Rights};
+use super::plan::{plan, Plan, Rights, Situation};
 use crate::boot;
 use crate::config::Config;
 use crate::gate;
@@ -58,7 +58,7 @@ impl<'a> Look<'a> {
         // A kernel that is being removed may stay after all, and then be wanted as before.
         let settled = || self.survey.next.lasting().is_none() || !leaving::any(self.host);
         let rights = Rights { promote: rights.promote && settled(), ..rights };
-        plan(&Facts {
+        plan(&Situation {
             rights,
             judgement: &self.judgement,
             work: &self.work,

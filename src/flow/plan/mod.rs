@@ -50,7 +50,7 @@ impl Rights {
 }
 
 /// What a plan is made from.
-pub struct Facts<'a, 'w> {
+pub struct Situation<'a, 'w> {
     /// What the run may do.
     pub rights: Rights,
     /// The verdict on each kernel that counts.
@@ -156,7 +156,7 @@ pub enum Hindrance {
 }
 
 /// What is to be done about a judgement.
-pub fn plan<'w>(facts: &Facts<'_, 'w>) -> Plan<'w> {
+pub fn plan<'w>(facts: &Situation<'_, 'w>) -> Plan<'w> {
     let act = match facts.judgement.verdict {
         Verdict::Safe => allow(facts),
         Verdict::Unsafe | Verdict::Unknown => refuse(facts),
@@ -164,7 +164,7 @@ pub fn plan<'w>(facts: &Facts<'_, 'w>) -> Plan<'w> {
     Plan { act, work: facts.work }
 }
 
-fn allow(facts: &Facts) -> Act {
+fn allow(facts: &Situation) -> Act {
     // A hold that keeps a declined kernel off stays, and nothing comes of it.
     let held = facts.held && !facts.declined;
     let boots = facts.next.lasting().map(|c| &c.kernel);
@@ -187,7 +187,7 @@ fn allow(facts: &Facts) -> Act {
     Act::Allow { end, open: !facts.clear && facts.rights.open }
 }
 
-fn refuse(facts: &Facts) -> Act {
+fn refuse(facts: &Situation) -> Act {
     let Rights { close, hold, promote: _, open: _ } = facts.rights;
     let refused = || facts.judgement.refused().map(|k| &k.kernel);
     let excused = facts.excused.is_some_and(|excused| refused().all(|kernel| excused.contains(kernel)));

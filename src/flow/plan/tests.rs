@@ -75,7 +75,7 @@ impl Case {
     }
 
     fn plan(&self) -> Act {
-        let facts = Facts {
+        let facts = Situation {
             rights: self.rights,
             judgement: &self.judgement,
             work: &[],

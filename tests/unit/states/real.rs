@@ -13,7 +13,7 @@ use vfguard::boot::told::{self, HoldMark};
 use vfguard::boot::{self, Candidate, NextBoot, Source};
 use vfguard::config::Mode;
 use vfguard::finding::{Fact, Finding, Verdict};
-use vfguard::flow::plan::{self, Facts, Refusal, Rights};
+use vfguard::flow::plan::{self, Refusal, Rights, Situation};
 use vfguard::host::place::Place;
 use vfguard::kernel::KernelRelease;
 use vfguard::verdict::judge::{self, judge, KernelReport};
@@ -225,7 +225,7 @@ fn answer(q: &Question) -> (Plan, Set) {
     let refused = judgement.refused().fold(Set::default(), |set, r| set.with(kernel(r.kernel.as_str())));
     let excused: Option<Vec<KernelRelease>> = q.over.map(|over| over.iter().map(release).collect());
     let wanted = wanted.map(release);
-    let facts = Facts {
+    let facts = Situation {
         rights: q.rights,
         judgement: &judgement,
         work: &[],

@@ -13,13 +13,13 @@ use anyhow::Result;
 /// What was seen, and when.
 pub struct Look<'a> {
     host: &'a Host,
-    /// The generation before anything was read: whatever raised it later may not have been seen.
+    /// The generation before anything was read. A change that raised it later may not have been seen.
     pub generation: u64,
     /// The machine.
     pub survey: Survey<'a>,
-    /// The verdict on it.
+    /// The verdict on the machine.
     pub judgement: Judgement,
-    /// What the verdict asks to be made.
+    /// What the verdict asks to be built.
     pub work: Vec<Work>,
 }
 
@@ -47,7 +47,7 @@ impl<'a> Look<'a> {
         Ok(Look { host, generation, survey, judgement, work })
     }
 
-    /// The verdict, for whoever needs nothing else any more.
+    /// The verdict and its work, once the rest is not needed any more.
     pub fn judged(self) -> Judged {
         Judged { judgement: self.judgement, work: self.work }
     }
@@ -55,7 +55,7 @@ impl<'a> Look<'a> {
     /// What a run with these rights has to do.
     pub fn plan(&self, rights: Rights) -> Plan<'_> {
         let over = gate::active_override(self.host);
-        // A kernel that is being removed may stay after all, and then be wanted as before.
+        // The removal of a kernel may still fail, and the kernel is then wanted as before.
         let settled = || self.survey.next.lasting().is_none() || !leaving::any(self.host);
         let rights = Rights { promote: rights.promote && settled(), ..rights };
         plan(&Situation {
@@ -73,12 +73,12 @@ impl<'a> Look<'a> {
         })
     }
 
-    /// A hold is on, or its record is left: by that, or, where it is lost, by its mark on the boot loader.
+    /// Whether a hold is on or its record is left. The record tells, or the mark in the boot loader's files where the record is lost.
     pub fn held(&self) -> bool {
         self.survey.held_off.is_some() || boot::Hold::read(self.host).is_some()
     }
 
-    /// Whether somebody raised the generation since.
+    /// Whether the generation was raised since this look.
     pub fn is_overtaken(&self) -> bool {
         gate::generation::current(self.host) != self.generation
     }

@@ -1,4 +1,4 @@
-//! What happens in which order: from a call to the effects.
+//! What happens in which order, from the call of a command or hook to its effects.
 
 pub mod hook;
 pub mod look;

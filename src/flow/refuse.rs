@@ -1,8 +1,8 @@
-//! The two locks on one door: the boot default stays on a proven kernel, and the reboot is refused. Each is tried whatever became of the
-//! other, and what became of each is told.
+//! Refuses: holds the boot default on a proven kernel and closes the gate. Each is tried whether or not the other succeeds, and both
+//! results are reported.
 //!
-//! Both at once: closing waits for systemd, which may hang until this process is killed, and holding writes to /boot, which a frozen file
-//! system or a dead disk may keep from ever ending. Neither waits for the other, nor for a build.
+//! Both happen at the same time. Closing waits for systemd, which may hang until this process is killed. Holding writes to /boot, which may
+//! block forever on a frozen file system or a dead disk. Neither waits for the other, nor for a build.
 
 use super::look::Look;
 use super::plan::{self, Act, Hindrance, Hold, Refusal, Rights};
@@ -22,16 +22,16 @@ use anyhow::Result;
 use std::sync::Mutex;
 use std::thread;
 
-/// What refusing came to.
+/// The result of refusing.
 #[derive(Debug, Default)]
 pub struct Refused {
-    /// What was done and what could not be, a line each.
+    /// What was done and what failed, a line each.
     pub done: Vec<String>,
-    /// Whether the boot loader's choice was moved.
+    /// Whether the boot default was moved or the one-shot default removed.
     pub moved: bool,
     /// How often the generation was raised.
     pub raised: u64,
-    /// Why the gate is not seen closed, if it is not.
+    /// Why the gate could not be confirmed as closed.
     pub failed: Option<anyhow::Error>,
     /// Whether the default should be held and is not.
     pub not_held: bool,
@@ -69,18 +69,18 @@ impl Refused {
     }
 }
 
-/// That a person closed the gate and has not opened it, as a line.
+/// A line that says that a person closed the gate and has not opened it yet.
 pub fn order(host: &Host) -> Option<String> {
     let order = gate::order(host)?;
     Some(format!("the gate is {}; to open it: {}", order.summary, order.remedy))
 }
 
-/// What mends an error, in brackets behind a line.
+/// The remedy of an error, in parentheses, to append to a line.
 pub fn remedy(error: &anyhow::Error) -> String {
     crate::error::remedy(error).map(|remedy| format!(" ({remedy})")).unwrap_or_default()
 }
 
-/// Holds the default where what boots is not safe, and leaves the gate as it is: for a gate that a person closes.
+/// Holds the default where the kernel that boots is not safe. The gate stays as it is: this is for a gate that a person closes.
 ///
 /// # Errors
 /// Those of [`Look::new`].
@@ -94,10 +94,10 @@ pub fn hold_only(host: &Host, config: &Config, place: Place) -> Result<Vec<Strin
     Ok(refused.done)
 }
 
-/// Findings that a reason sums up; `vfguard status` has them all.
+/// How many findings a reason summarises; `vfguard status` lists them all.
 const SUMMED: usize = 3;
 
-/// A judgement's reasons to refuse.
+/// The reasons of a judgement to refuse.
 pub fn reasons(judgement: &Judgement) -> Vec<gate::Reason> {
     judgement
         .refused()
@@ -117,7 +117,7 @@ pub fn reasons(judgement: &Judgement) -> Vec<gate::Reason> {
         .collect()
 }
 
-/// Refuses what a judgement does not allow.
+/// Carries out a refusal.
 pub fn refuse(host: &Host, config: &Config, refusal: &Refusal, judgement: &Judgement) -> Refused {
     let mut refused = Refused::default();
     let close = || gate::close(host, &config.gate, &reasons(judgement));
@@ -125,7 +125,7 @@ pub fn refuse(host: &Host, config: &Config, refusal: &Refusal, judgement: &Judge
     refused
 }
 
-/// Refuses because nothing could be decided; `close` closes the gate.
+/// Refuses because no verdict was reached; `close` closes the gate.
 pub fn undecided(
     host: &Host,
     config: &Config,
@@ -135,10 +135,10 @@ pub fn undecided(
     let rights =
         plan::undecided(Rights::new(config.mode, place, false, gate::removing(host)), gate::active_override(host).is_some());
     let mut refused = Refused::default();
-    // The boot loader's files are read beside the closing: they may lie on a disk that hangs.
+    // The boot loader's files are read while the gate closes, because they may be on a disk that hangs.
     both(&mut refused, rights.close.then_some(|| close(&config.gate)), |refused| {
         if rights.hold {
-            // What boots is told by files that are whole.
+            // First finish a write that a power cut interrupted, since these files decide what boots.
             refused.done.extend(boot::heal(host).unwrap_or_else(|e| Some(format!("{e:#}"))));
             let running = installed::running(host).filter(|k| installed::image(host, k).is_some());
             let trusted = survey::trusted(host, running.as_ref());
@@ -149,8 +149,7 @@ pub fn undecided(
     refused
 }
 
-/// Closes the gate, if that is to be done, on a thread of its own while `hold` holds the default; one after the other where no thread can
-/// be made.
+/// Closes the gate on a thread of its own while `hold` holds the default. If no thread can be made, one runs after the other.
 fn both(refused: &mut Refused, close: Option<impl FnOnce() -> Result<Closed> + Send>, hold: impl FnOnce(&mut Refused)) {
     let close = Mutex::new(close);
     let closing = || close.lock().ok().and_then(|mut close| close.take()).map(|close| close());
@@ -169,7 +168,7 @@ fn both(refused: &mut Refused, close: Option<impl FnOnce() -> Result<Closed> + S
     }
 }
 
-/// Ends what is set for one boot, and holds the default, where either leads where it must not.
+/// Removes the one-shot default and holds the default, where they lead to a kernel that must not boot.
 fn keep_off(host: &Host, config: &Config, refusal: &Refusal, refused: &mut Refused) {
     if let Hold::Cannot(hindrance) = refusal.hold {
         refused.held(host, Err(hindered(hindrance)));
@@ -182,7 +181,7 @@ fn keep_off(host: &Host, config: &Config, refusal: &Refusal, refused: &mut Refus
         Ok(lock) => lock,
         Err(e) => return refused.held(host, Err(e)),
     };
-    // The removal of vfguard may have come since this run began; nobody would end a hold after it.
+    // The removal of vfguard may have begun since this run started; nothing would end a hold after that.
     if gate::removing(host) {
         return;
     }
@@ -206,7 +205,8 @@ fn hindered(hindrance: Hindrance) -> anyhow::Error {
     }
 }
 
-/// An error after which nothing is decided: neither a wrong command line nor a lock that another run holds, which decides in its turn.
+/// Whether an error left the machine without a decision. A wrong command line does not, nor does a lock that another run holds, which then
+/// decides.
 pub fn leaves_undecided(error: &anyhow::Error) -> bool {
     match exit(error) {
         Exit::Usage | Exit::Locked => false,
@@ -214,13 +214,14 @@ pub fn leaves_undecided(error: &anyhow::Error) -> bool {
     }
 }
 
-/// The reason of a gate that is closed because of an error.
+/// The reason of a gate that was closed because of an error.
 pub fn no_decision(error: &anyhow::Error) -> Reason {
     let remedy = crate::error::remedy(error).unwrap_or("vfguard check").to_owned();
     Reason { kernel: None, summary: format!("nothing could be decided: {error:#}"), remedy }
 }
 
-/// A move of the boot default, in the journal and the audit log; the move stands even where neither can be written.
+/// Writes a move of the boot default to the journal and the audit log, and returns the line about it. The move stands even if neither can
+/// be written.
 pub fn told(host: &Host, change: boot::Change) -> String {
     if !change.changed {
         return change.what;

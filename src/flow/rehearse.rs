@@ -1,7 +1,7 @@
-//! The whole job in a scratch root, for a kernel that need not be installed; the host stays untouched.
+//! Rehearses a build in a scratch root, for a kernel that need not be installed. The machine itself is not changed.
 //!
-//! The scratch root is a small machine: K's headers, what K's module directory says about its own modules, this machine's
-//! devices (or one of the recipe's, where it has none), its recipes and cached archives.
+//! The scratch root is a small machine: K's headers, the lists of modules in K's module directory, this machine's devices (or one of the
+//! recipe's where it has none), its recipes and cached archives.
 
 use crate::config::{Config, Rehearse, Sign};
 use crate::driver::fetch::Unanswered;
@@ -21,44 +21,44 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Kernels that are tried, newest first: a mirror between two states lacks one or two; if four in a row are missing, it is broken.
+/// How many kernels are tried, newest first. A mirror that is being updated lacks one or two; if four in a row are missing, it is broken.
 const TRIES: usize = 4;
-/// For all downloads together: 10 to 100 MB of headers for each kernel.
+/// For all downloads together: the headers of one kernel are 10 to 100 MB.
 const DOWNLOADS: Duration = Duration::from_secs(900);
 
 /// Which kernel to rehearse for.
 #[derive(Clone, Debug)]
 pub enum Choice {
-    /// This one.
+    /// This kernel.
     Kernel(KernelRelease),
-    /// The newest whose headers the package manager offers, of the distribution's own series and flavour.
+    /// The newest kernel of the distribution's own series and flavour whose headers the package manager offers.
     Available,
-    /// The newest that is installed here.
+    /// The newest kernel that is installed here.
     NewestInstalled,
 }
 
-/// What a rehearsal showed.
+/// The result of a rehearsal.
 pub struct Rehearsal {
     /// Where the headers come from.
     pub headers: &'static str,
-    /// The device is this machine's own, not one made up from the recipe.
+    /// Whether the device is this machine's own, and not made up from the recipe.
     pub own_device: bool,
     /// Time to choose the kernel and to lay out the scratch root.
     pub layout: Duration,
-    /// The bytes that were to be built: digest and where they came from; or why there are none.
+    /// The digest of the archive that was to be built and where it came from, or why there is none.
     pub archive: Result<(Digest, String)>,
-    /// What was built, or why not.
+    /// The driver that was built, or why it was not.
     pub prepared: Result<Prepared>,
     /// The verdict on the kernel in the scratch root.
     pub report: KernelReport,
 }
 
-/// A kernel that is on offer and was not taken.
+/// A kernel on offer that was not used.
 #[derive(Clone, Debug, Serialize)]
 pub struct PassedOver {
     /// The kernel.
     pub kernel: KernelRelease,
-    /// Why not.
+    /// Why it was not used.
     pub why: String,
 }
 
@@ -68,16 +68,16 @@ pub struct Chosen {
     pub kernel: KernelRelease,
     /// How fresh the package lists are, where they were needed.
     pub lists: Option<Freshness>,
-    /// Newer ones that were not taken.
+    /// Newer kernels that were not used.
     pub passed_over: Vec<PassedOver>,
-    /// The kernel that an update installs, where that is an older one.
+    /// The kernel that an update installs, if that is an older one.
     pub update_installs: Option<KernelRelease>,
     headers: Option<Headers>,
     took: Duration,
 }
 
 impl Chosen {
-    /// A kernel whose headers are here: the package manager is not needed.
+    /// A kernel whose headers are here, so that the package manager is not needed.
     fn here(kernel: KernelRelease) -> Chosen {
         let (lists, headers, update_installs) = (None, None, None);
         Chosen { kernel, lists, passed_over: Vec::new(), update_installs, headers, took: Duration::ZERO }
@@ -124,12 +124,12 @@ fn named(config: &Rehearse, kernel: &KernelRelease, progress: &dyn Progress) -> 
     }
 }
 
-/// The newest kernel on offer whose headers can be had.
+/// The newest kernel on offer whose headers can be downloaded.
 fn available(host: &Host, config: &Rehearse, progress: &dyn Progress) -> Result<Chosen> {
     let lists = refresh(progress)?;
     let offer = lists.offer()?;
     let mut passed_over = Vec::new();
-    // What the metapackage names may have left the mirror, or not have come yet.
+    // The kernel that the metapackage names may have left the mirror, or may not be there yet.
     if let Some(own) = offer.update_installs.as_ref().filter(|own| offer.kernels.first().is_some_and(|k| k < own)) {
         passed_over.push(PassedOver { kernel: own.clone(), why: "its headers are not on offer".to_owned() });
     }
@@ -180,10 +180,10 @@ fn download(
     download
 }
 
-/// Does the whole job below `scratch`.
+/// Runs the whole rehearsal below `scratch`.
 ///
 /// # Errors
-/// When the scratch root cannot be laid out; that the driver does not build is a [`Rehearsal`].
+/// When the scratch root cannot be set up. A driver that does not build is no error, but a [`Rehearsal`].
 pub fn rehearse(
     host: &Host,
     config: &Config,
@@ -195,7 +195,7 @@ pub fn rehearse(
 ) -> Result<Rehearsal> {
     let start = Instant::now();
     let kernel = &chosen.kernel;
-    // Headers that were downloaded a moment ago bring the program that signs: the machine's key is not for it.
+    // Downloaded headers bring the program that signs modules (scripts/sign-file), and it must not get the machine's key.
     let config = &Config { sign: Sign::default(), ..config.clone() };
     let stage = Host::new(scratch)?;
     let headers = lay_headers(host, &stage, config, chosen)?;
@@ -225,12 +225,13 @@ pub fn rehearse(
         None => obtain(&stage, config, kernel, recipe, sources.as_ref(), progress),
     };
     let mut report = Survey::new(&stage, config)?.judge_one(kernel)?.kernels.remove(0);
-    // Of this machine, where the kernel is to be installed.
+    // A finding about this machine, where the kernel will be installed.
     report.findings.extend(room::look(host).and_then(|room| room.finding()));
     Ok(Rehearsal { headers, own_device, layout, archive, prepared, report })
 }
 
-/// Puts a release's archive that a `file` URL or mirror names into the scratch root's cache: below that root the file is not there.
+/// Copies a release's archive that a `file` URL or mirror names into the scratch root's cache, since such a path does not exist below that
+/// root.
 fn take_local(host: &Host, stage: &Host, config: &Config, recipe: &Recipe, release: &Release) -> Result<()> {
     for path in driver::fetch::files(&config.fetch, recipe, release) {
         if let Ok(archive) = driver::local_archive(&host.path(path), &release.sha256) {
@@ -241,7 +242,7 @@ fn take_local(host: &Host, stage: &Host, config: &Config, recipe: &Recipe, relea
     Ok(())
 }
 
-/// The archive of the first release for the kernel that can be had, where none was built.
+/// The archive of the first release for the kernel that can be downloaded, for the report of a rehearsal that built none.
 fn obtain(
     stage: &Host,
     config: &Config,
@@ -265,7 +266,7 @@ fn obtain(
     Err(failure)
 }
 
-/// K's build tree: what was downloaded, else a copy of this machine's.
+/// Sets up K's build tree: the downloaded headers, or a copy of this machine's.
 fn lay_headers(host: &Host, stage: &Host, config: &Config, chosen: &Chosen) -> Result<&'static str> {
     let kernel = &chosen.kernel;
     let Some(headers) = &chosen.headers else {
@@ -283,7 +284,7 @@ fn lay_headers(host: &Host, stage: &Host, config: &Config, chosen: &Chosen) -> R
         return Ok("this machine's");
     };
     driver::packages::unpack(stage, &config.build, headers)?;
-    // In a directory that may be a link.
+    // The directory may be a symbolic link.
     let build = stage.path_of_link(installed::modules_dir(kernel).join("build"));
     let tree = stage.path(format!("/usr/src/kernels/{kernel}"));
     if build.symlink_metadata().is_err() && tree.is_dir() {
@@ -298,8 +299,7 @@ fn make_link(to: &Path, at: &Path) -> Result<()> {
     symlink(to, at).with_context(|| format!("linking {}", at.display()))
 }
 
-/// What K's module directory says about the modules that come with it, and K's own copies of the recipe's modules, so that
-/// depmod has to choose as it would on the machine.
+/// Sets up K's lists of its own modules, and K's own copies of the recipe's modules, so that depmod has to choose as on the machine.
 fn lay_modules(host: &Host, stage: &Host, kernel: &KernelRelease, recipe: &Recipe) -> Result<()> {
     let dir = installed::modules_dir(kernel);
     files::create_dirs(&stage.path(&dir), 0o755)?;
@@ -320,7 +320,7 @@ fn lay_modules(host: &Host, stage: &Host, kernel: &KernelRelease, recipe: &Recip
     Ok(())
 }
 
-/// This machine's devices that the recipe claims, else one of the recipe's. Says whether they are this machine's.
+/// Sets up this machine's devices that the recipe claims, or one of the recipe's. Returns whether they are this machine's.
 fn lay_devices(host: &Host, stage: &Host, recipe: &Recipe) -> Result<bool> {
     let mut own: Vec<Device> = pci::devices_if_any(host).context("looking at the devices of /sys/bus/pci")?;
     own.retain(|d| recipe.claims(&d.modalias));
@@ -339,7 +339,7 @@ fn lay_devices(host: &Host, stage: &Host, recipe: &Recipe) -> Result<bool> {
     Ok(!own.is_empty())
 }
 
-/// The regular files of one directory, if it is there and readable.
+/// Copies the regular files of one directory, if it exists and is readable.
 fn copy_files(host: &Host, stage: &Host, dir: &Path) -> Result<()> {
     for name in host.read_dir(dir).unwrap_or_default() {
         let path = dir.join(name);
@@ -350,7 +350,7 @@ fn copy_files(host: &Host, stage: &Host, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies a tree as it is, links as links.
+/// Copies a tree with its symbolic links as links.
 fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     files::create_dirs(to, 0o755)?;
     for entry in fs::read_dir(from).with_context(|| format!("reading {}", from.display()))? {
@@ -367,7 +367,7 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The first line of the report: whether the driver is a recipe's release, and which bytes it was.
+/// The first line of the report: whether the driver is a release of the recipe, and the digest and origin of its archive.
 pub fn provenance(recipe: &Recipe, archive: &Result<(Digest, String)>, reason: Option<&str>) -> String {
     let (digest, origin) = match archive {
         Ok(archive) => archive,

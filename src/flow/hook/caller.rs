@@ -1,4 +1,4 @@
-//! Who calls `reconcile`, and what that says of the disk.
+//! Who calls `reconcile`, and whether the files on disk are final then.
 
 use super::order::Stage;
 use crate::flow::reconcile::Standing;
@@ -6,26 +6,26 @@ use crate::flow::reconcile::Standing;
 /// Who calls `reconcile`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
-    /// Nobody says: a person.
+    /// No `--from` was given: a person.
     Person,
     /// vfguard.service.
     Worker,
     /// vfguard-headers.service.
     Headers,
-    /// vfguard-boot.service: early, before devices, mounts and the network are sure to be there.
+    /// vfguard-boot.service: early, when devices, mounts and the network may still be missing.
     Boot,
-    /// Something of this machine outside any transaction: the watch, a timer, the end of an override.
+    /// A unit of this machine outside any transaction: the watch, a timer, the end of an override.
     Machine,
     /// dnf5's actions plugin, for which stdout is a protocol.
     Dnf5,
-    /// yum 3's action, which has the terminal, and which another root's transaction and one that is only tested call as well.
+    /// yum 3's action. It has the terminal, and also runs for another root's transaction and for one that is only tested.
     Yum,
-    /// Any other hook; its transaction may still be under way.
+    /// Any other hook; its transaction may still be running.
     Hook(Stage),
 }
 
 impl Caller {
-    /// By the name after `--from`.
+    /// The caller with this name after `--from`.
     pub fn of(name: Option<&str>) -> Caller {
         match name {
             None => Caller::Person,
@@ -47,7 +47,7 @@ impl Caller {
         }
     }
 
-    /// How far the transaction is; none where the caller is no hook.
+    /// How far the transaction is; `None` where the caller is no hook.
     pub(super) fn stage(self) -> Option<Stage> {
         match self {
             Caller::Hook(stage) => Some(stage),
@@ -56,7 +56,7 @@ impl Caller {
         }
     }
 
-    /// Whether what is on disk now may be led into.
+    /// Whether the files on disk are final.
     pub fn standing(self) -> Standing {
         match (self, self.stage()) {
             (Caller::Person, _) => Standing::Final,

@@ -1,7 +1,7 @@
-//! Waiting for the worker, and showing its progress meanwhile.
+//! Waits for the worker and shows its progress meanwhile.
 //!
-//! The wait has no circle: a worker whose job systemd does not begin is not waited for. Nothing that it is ordered after waits for a hook as
-//! it is shipped (packaging/systemd/vfguard.service), but a drop-in of this machine, or a mount that hangs, may.
+//! The wait cannot deadlock: a worker whose job systemd does not start is not waited for. As shipped, no unit that the worker is ordered
+//! after waits for a hook (packaging/systemd/vfguard.service), but a drop-in of this machine may, or a mount that hangs.
 
 use super::{PROGRESS, WORKER};
 use crate::host::{systemd, Host};
@@ -13,24 +13,24 @@ use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long systemd may take to begin the worker; a busy machine takes a second or two.
+/// How long systemd may take to start the worker; a busy machine takes a second or two.
 const BEGIN: Duration = Duration::from_secs(15);
-/// How often the worker's progress is looked at.
+/// How often the worker's progress is read.
 const LOOK: Duration = Duration::from_millis(200);
-/// A piece of progress that is read at once.
+/// How much progress is read at once, in bytes.
 const PIECE: u64 = 64 << 10;
 
 /// How the worker ran.
 pub(super) enum Ran {
     /// It could not be started: masked, or unknown to systemd.
     Not,
-    /// It did not begin, and its job was taken back.
+    /// systemd did not start it, and its job was cancelled.
     Waits,
-    /// It was at work already.
+    /// It was already running.
     Joined,
-    /// From its beginning.
+    /// It ran from its start to its end.
     Whole,
-    /// It is still at work, and the time is over.
+    /// It is still running, and the time is over.
     On,
 }
 
@@ -45,14 +45,14 @@ pub(super) fn follow(host: &Host, until: Instant, progress: &dyn Progress) -> Re
     let mut looked = begun;
     let mut cancelled = false;
     let outcome = thread::scope(|scope| {
-        // Where no thread can be made, its progress is shown at its end.
+        // Where no thread can be made, the progress is shown when the worker has ended.
         let Ok(waiting) = thread::Builder::new().spawn_scoped(scope, wait) else { return wait() };
         while !waiting.is_finished() {
             tail.show(host, progress);
             thread::sleep(LOOK);
             if !looked && start.elapsed() > BEGIN {
                 looked = true;
-                // Whoever waits for the job, here and in other hooks, is told at once.
+                // Cancelling the job wakes everybody who waits for it, here and in other hooks.
                 cancelled = systemd::cancel_if_waiting(WORKER);
             }
         }
@@ -60,7 +60,7 @@ pub(super) fn follow(host: &Host, until: Instant, progress: &dyn Progress) -> Re
     })?;
     tail.show(host, progress);
     if cancelled {
-        // It looks again when its turn comes; nobody waits for that.
+        // The worker still has to look again; it starts when systemd lets it, and nobody waits for it.
         systemd::order("start", &[WORKER])?;
         return Ok(Ran::Waits);
     }
@@ -74,15 +74,15 @@ pub(super) fn follow(host: &Host, until: Instant, progress: &dyn Progress) -> Re
     })
 }
 
-/// Tells one run's file from another's.
+/// Identifies the progress file of one run, to tell it from another run's.
 fn identity(host: &Host) -> Option<(u64, i64, i64)> {
     host.metadata(PROGRESS).ok().map(|m| (m.ino(), m.ctime(), m.ctime_nsec()))
 }
 
-/// The part of the progress that was not shown yet.
+/// The part of the progress that has not been shown yet.
 #[derive(Default)]
 struct Tail {
-    /// The file of a run before.
+    /// The progress file of the previous run, which is not shown.
     skip: Option<(u64, i64, i64)>,
     file: Option<u64>,
     at: u64,
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_is_shown_once_by_whole_lines_and_not_that_of_the_run_before() {
+    fn progress_is_shown_once_and_by_whole_lines_without_that_of_the_previous_run() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         let heard = Heard::default();

@@ -1,5 +1,5 @@
-//! What a hook does inside a package manager's transaction: decide at once, leave the work to the service where systemd runs, and
-//! tell the person who watches.
+//! What a hook does inside a package manager's transaction: it decides at once, leaves the work to the service where systemd runs, and
+//! reports to the person who watches.
 //!
 //! ```text
 //!   hook ── judge, close, hold ──► nothing to build ──► verdict
@@ -7,11 +7,11 @@
 //!             └ headers missing: the service goes on after the transaction; verdict: refused meanwhile
 //! ```
 //!
-//! The service sees the network and the whole file system where rpm's `unshare` plugin gives a hook neither, survives a hook that
-//! is killed, and many hooks of one transaction join one run of it.
+//! The service sees the network and the whole file system, both of which rpm's `unshare` plugin hides from a hook. It survives a hook that
+//! is killed, and many hooks of one transaction share one run of it.
 //!
-//! A hook holds the package manager's lock while it waits, so all its waiting has one bound, `hook.budget`: past it the service goes on
-//! alone, and the gate stays closed meanwhile. And a service that cannot begin is not waited for (`follow`).
+//! A hook holds the package manager's lock while it waits, so one limit, `hook.budget`, covers all its waiting. After that the service goes
+//! on alone, and the gate stays closed meanwhile. A service that cannot start is not waited for (`follow`).
 
 mod caller;
 mod follow;
@@ -40,19 +40,19 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The unit that builds; its file is packaging/systemd's.
+/// The unit that builds; its file is in packaging/systemd.
 pub const WORKER: &str = "vfguard.service";
-/// Left by the worker where it found all safe, and packages still changing.
+/// Written by the worker when all is safe but packages are still changing.
 const WITHHELD: &str = "/run/vfguard/withheld";
-/// A transaction of many packages on a slow machine.
+/// How long a transaction of many packages may take on a slow machine.
 const TRANSACTION: Duration = Duration::from_secs(2 * 60 * 60);
-/// The unit that waits for the end of a transaction and installs headers; likewise.
+/// The unit that waits for the end of a transaction and installs headers; its file is in packaging/systemd.
 pub const HEADERS: &str = "vfguard-headers.service";
-/// Where the worker's progress is told to hooks, below the root.
+/// Where the worker writes its progress for hooks, below the root.
 pub const PROGRESS: &str = "/run/vfguard/progress";
-/// The last verdict that a hook told, below the root: the next hook of the transaction does not repeat it.
+/// The last verdict that a hook printed, below the root: the next hook of the transaction does not repeat it.
 const TOLD: &str = "/run/vfguard/told";
-/// The last that yum's action told, and of which kernels: what scriptlets print is not seen at all on EL6.
+/// The last verdict that yum's action printed, and for which kernels. It is kept apart, since EL6 does not show what scriptlets print.
 const TOLD_BY_ACTION: &str = "/run/vfguard/told-by-action";
 /// Reconciles as a hook; `leaving` is a kernel that is about to be removed.
 ///
@@ -66,11 +66,11 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<Outcome> {
     let (stage, standing) = (caller.stage().unwrap_or(Stage::Written), caller.standing());
-    // Ubuntu's kernel packages have their own hooks called by a trigger that is still to come.
+    // On Ubuntu, kernel packages run their own hooks from a trigger, which has not run yet.
     let unfinished = stage == Stage::Done && is_triggered(host);
     let standing = if unfinished { Standing::Changing } else { standing };
     match leaving {
-        // Where that cannot be written down, the kernel is judged like any other.
+        // If the note cannot be written, the kernel is judged like any other.
         Some(kernel) => leaving::note(host, kernel).unwrap_or_else(|e| progress.note(&format!("{e:#}"))),
         None if stage.forgets() && !unfinished => leaving::forget(host),
         None => {}
@@ -78,7 +78,7 @@ pub fn run(
     let until = Instant::now() + Duration::from_secs(config.hook.budget);
     let place = place::place(host);
     if !place.may_hold() {
-        // An image build: nothing is refused, so there is nothing to decide first.
+        // An image build or another place where nothing is refused, so there is no need to decide first.
         let effort = if stage.builds() { Effort::Whole } else { Effort::Decide };
         return reconcile::reconcile(host, config, effort, standing, progress);
     }
@@ -97,14 +97,14 @@ pub fn run(
         last.done.splice(0..0, said);
         return Ok(last);
     }
-    // Said before the slow part starts.
+    // Printed before the slow part starts.
     said.iter().for_each(|line| progress.note(line));
     let (ready, lacking): (Vec<Pending>, Vec<Pending>) = pending.into_iter().partition(|p| p.headers || !served);
     for p in &ready {
         progress.note(&format!("{}: {} is not proven yet{}", p.kernel, p.driver, meanwhile(&first)));
     }
     if stage == Stage::Written && yum::action_follows(host) {
-        // yum shows nothing of a scriptlet before its end, and people take that for a machine that hangs.
+        // yum shows a scriptlet's output only when it has ended, and people would think that the machine hangs.
         if served {
             systemd::order("start", &[WORKER])?;
         }
@@ -128,7 +128,7 @@ pub fn run(
     }
     for _ in 0..2 {
         if caller == Caller::Yum {
-            // It has the terminal, where this moves.
+            // yum's action has the terminal, so a progress line can be updated there.
             progress.begin(None, &format!("waiting for {WORKER}, which builds"));
         }
         let ran = follow(host, until, progress);
@@ -146,7 +146,7 @@ pub fn run(
                 return Ok(first);
             }
             Ran::Whole => break,
-            // It may have been at its end already, and has not seen what this hook saw.
+            // The worker may have been near its end already, and not have seen what this hook saw.
             Ran::Joined if left(host, config)? => {}
             Ran::Joined => break,
         }
@@ -154,20 +154,20 @@ pub fn run(
     again(host, config, Effort::Decide, standing, progress, &said)
 }
 
-/// Whether a kernel's package has named what its trigger is to do, as Ubuntu's do, and that trigger is still to come.
+/// Whether a kernel's package has registered work for its trigger, as Ubuntu's do, and that trigger has not run yet.
 fn is_triggered(host: &Host) -> bool {
     const DIR: &str = "/usr/lib/linux/triggers";
     let pending = |name: &OsString| {
         let kernel = name.to_str().and_then(|name| name.parse::<KernelRelease>().ok());
         let written = host.metadata(Path::new(DIR).join(name)).and_then(|meta| meta.modified());
-        // One that failed leaves its file.
+        // A trigger that failed leaves its file, so an old file does not count.
         let young = written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age < TRANSACTION));
         young && kernel.is_some_and(|kernel| installed::image(host, &kernel).is_some())
     };
     host.read_dir(DIR).unwrap_or_default().iter().any(pending)
 }
 
-/// Leaves the rest to the worker, which nobody waits for.
+/// Leaves the work to the worker and does not wait for it.
 fn in_the_background(progress: &dyn Progress) -> Result<()> {
     systemd::order("start", &[WORKER])?;
     progress.note(&format!(
@@ -176,8 +176,8 @@ fn in_the_background(progress: &dyn Progress) -> Result<()> {
     Ok(())
 }
 
-/// Does the work here, where no service does it. The wait for another run ends with the budget, and so does each build, and none begins
-/// after it; what is short in any case (fetching, depmod, an initramfs) keeps its own limits.
+/// Does the work here, where no service does it. The wait for another run and each build end with the budget, and no build begins after it.
+/// Short steps (fetching, depmod, an initramfs) keep their own limits.
 fn here(
     host: &Host,
     config: &Config,
@@ -196,7 +196,7 @@ fn here(
     Ok(last)
 }
 
-/// Once more, without what was said the first time.
+/// Runs once more, and drops the lines that were printed the first time.
 fn again(
     host: &Host,
     config: &Config,
@@ -217,21 +217,21 @@ fn meanwhile(outcome: &Outcome) -> &'static str {
     }
 }
 
-/// Whether something is left that the worker could build now.
+/// Whether there is still something that the worker could build now.
 fn left(host: &Host, config: &Config) -> Result<bool> {
     let work = Survey::new(host, config)?.judged().work;
     Ok(reconcile::pending(host, &work).iter().any(|p| p.headers))
 }
 
-/// After the worker's run: what lacks headers, or was withheld while packages change, is left to the unit that may wait for the end of a
-/// transaction.
+/// After the worker's run, hands the rest to the unit that may wait for the end of a transaction: kernels without headers, and an opening
+/// that was withheld because packages were changing.
 ///
 /// # Errors
-/// Those of speaking to systemd.
+/// Those of calling systemd.
 pub fn hand_over(host: &Host, config: &Config, outcome: &Outcome) -> Result<()> {
     let headers = headers_wanted(host, config) && !lacking(host, &outcome.work).is_empty();
     if outcome.withheld {
-        // Where that cannot be written, the unit still sees a transaction that goes on.
+        // If this cannot be written, the unit still notices a transaction that goes on.
         let _ = host.write_atomic(WITHHELD, b"", 0o644);
     }
     if (headers || outcome.withheld) && host.is_live() && systemd::serves(host, HEADERS) {
@@ -245,7 +245,7 @@ fn headers_wanted(host: &Host, config: &Config) -> bool {
     config.build.install_headers && host.is_live() && place::place(host) == Place::Normal
 }
 
-/// Kernels that cannot be built for without headers, which are worth a try.
+/// Kernels that cannot be built for without headers, if installing these is worth a try.
 fn lacking(host: &Host, work: &[Work]) -> Vec<KernelRelease> {
     let mut kernels: Vec<_> = reconcile::pending(host, work).into_iter().filter(|p| !p.headers).map(|p| p.kernel).collect();
     kernels.dedup();
@@ -253,8 +253,8 @@ fn lacking(host: &Host, work: &[Work]) -> Vec<KernelRelease> {
     kernels
 }
 
-/// Waits for the end of a transaction, as long as one may take; says whether the worker has to look again: one was under way now, or when
-/// it looked last.
+/// Waits for the end of a transaction, for as long as one may take. Returns whether the worker has to look again, because a transaction was
+/// running now or at its last look.
 pub fn await_transaction(host: &Host) -> bool {
     let withheld = host.remove(WITHHELD).unwrap_or(true);
     let changing = locks::transaction(host).is_some();
@@ -264,7 +264,7 @@ pub fn await_transaction(host: &Host) -> bool {
     changing || withheld
 }
 
-/// Outside any transaction: installs the headers of kernels that cannot be built for without. Says whether anything was tried.
+/// Outside any transaction: installs the headers of kernels that cannot be built for without. Returns whether anything was tried.
 ///
 /// # Errors
 /// Those of [`reconcile::reconcile`].
@@ -274,7 +274,7 @@ pub fn bring_headers(host: &Host, config: &Config, progress: &dyn Progress) -> R
     }
     let kernels = lacking(host, &Survey::new(host, config)?.judged().work);
     if !kernels.is_empty() {
-        // It may take long; what is unsafe is refused before.
+        // Installing may take long, so unsafe kernels are refused first.
         let told = reconcile::reconcile(host, config, Effort::Decide, Standing::Unasked, progress)?.done;
         told.iter().for_each(|line| progress.note(line));
     }
@@ -286,27 +286,27 @@ pub fn bring_headers(host: &Host, config: &Config, progress: &dyn Progress) -> R
     Ok(!kernels.is_empty())
 }
 
-/// What a hook says at its end.
+/// What a hook prints at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookMessage {
-    /// Lines for people; none where the hook before said the same and all is well.
+    /// Lines for people; none where the previous hook printed the same and all is well.
     pub lines: Vec<String>,
-    /// The same in a line, if it refuses.
+    /// The same in one line, if something is refused.
     pub refusal: Option<String>,
 }
 
-/// The verdict for the person who watches a transaction. A verdict that was told already is not told whole again.
+/// The verdict for the person who watches a transaction. A verdict that was printed before is only summarised.
 pub fn verdict(host: &Host, config: &Config, caller: Caller, outcome: &Outcome) -> HookMessage {
     let silent = matches!(caller, Caller::Hook(stage) if !stage.tells());
     if silent || (caller == Caller::Hook(Stage::Written) && yum::action_follows(host)) {
-        // A later hook tells; what was moved is told.
+        // A later hook reports the verdict. A move of the boot default was reported already.
         return HookMessage { lines: vec![], refusal: None };
     }
     let next = |k: &&KernelReport| matches!(k.role, Role::Next | Role::Once);
     let named = outcome.judgement.kernels.iter().find(next).map(|k| format!(" ({} boots next)", k.kernel));
     let named = named.unwrap_or_default();
     let (lines, short, refusal) = match outcome.judgement.verdict {
-        // What a later hook opens is that one's to tell.
+        // The hook that opens the gate later reports that.
         Verdict::Safe if outcome.withheld => return HookMessage { lines: vec![], refusal: None },
         Verdict::Safe => {
             let order = refuse::order(host).filter(|_| outcome.gate == gate::State::Closed);
@@ -332,13 +332,13 @@ pub fn verdict(host: &Host, config: &Config, caller: Caller, outcome: &Outcome) 
     let is_new = |file: &str, text: &str| {
         let told = host.read_text(file).is_ok_and(|before| before == text);
         if !told {
-            // Where it cannot be written down, it is told once more.
+            // If this cannot be written, the verdict is printed once more.
             let _ = host.write_atomic(file, text.as_bytes(), 0o644);
         }
         !told
     };
     if caller == Caller::Yum {
-        // A refusal is told whole once. Where nothing is new, it may be another root's transaction, or one that is only tested.
+        // A refusal is printed in full once. Where nothing is new, the transaction may be another root's, or only a test.
         let kernels: String = installed::installed(host).iter().map(|k| format!("{}\n", k.release)).collect();
         let new = is_new(TOLD_BY_ACTION, &format!("{kernels}{text}"));
         is_new(TOLD, &text);
@@ -348,7 +348,7 @@ pub fn verdict(host: &Host, config: &Config, caller: Caller, outcome: &Outcome) 
     HookMessage { lines: if is_new(TOLD, &text) { lines } else { short.into_iter().collect() }, refusal }
 }
 
-/// What follows for a reboot from what is not safe.
+/// What the unsafe verdict means for a reboot.
 fn consequence(host: &Host, config: &Config, outcome: &Outcome) -> String {
     let held = boot::held(host).map(|h| format!(", and the boot default is held on {}", h.held));
     let into = held.as_ref().map_or("", |_| "to reboot into it: vfguard reboot --held; ");

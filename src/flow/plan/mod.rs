@@ -1,5 +1,6 @@
-//! What is to be done about a judgement: facts in, a plan out. Pure: [`crate::flow::refuse`] and [`crate::flow::reconcile`] look, ask here, and carry
-//! the answer out. Who acts, which lock guards what, and in which order things become durable: docs/states.md.
+//! What a run does about a judgement: it turns facts into a plan. Pure: [`crate::flow::refuse`] and [`crate::flow::reconcile`] collect the
+//! facts, ask here, and carry out the plan. docs/states.md says who acts, which lock guards what, and in which order changes become
+//! durable.
 //!
 //! ```text
 //!   all safe    ── gate open, nothing held but a declined kernel off ──► Rest
@@ -31,8 +32,8 @@ pub struct Rights {
 }
 
 impl Rights {
-    /// Those of a run in this mode and place. `early`: it looks while the machine starts, when devices may still be on their way. They
-    /// may be missed, so such a run leads into no other kernel. `removing`: vfguard is on its way off this machine.
+    /// The rights of a run in this mode and place. `early`: the machine is still starting, and a device that has not come up yet looks
+    /// missing, so such a run promotes no other kernel. `removing`: vfguard's package is being removed.
     pub fn new(mode: Mode, place: Place, early: bool, removing: bool) -> Rights {
         let acts = mode == Mode::Enforce && !removing;
         Rights {
@@ -43,7 +44,7 @@ impl Rights {
         }
     }
 
-    /// The same while packages change: what is on disk may not be led into yet.
+    /// The same while packages change: no kernel is promoted and the gate is not opened until the files on disk are complete.
     pub fn meanwhile(self) -> Rights {
         Rights { promote: false, open: false, ..self }
     }
@@ -55,107 +56,107 @@ pub struct Situation<'a, 'w> {
     pub rights: Rights,
     /// The verdict on each kernel that counts.
     pub judgement: &'a Judgement,
-    /// What it asks to be made.
+    /// Drivers to build and initramfs to rebuild.
     pub work: &'w [Work],
     /// What the boot loader may start.
     pub next: &'a NextBoot,
     /// What would boot without our hold, while one is on; declined kernels are skipped.
     pub wanted: Option<&'a KernelRelease>,
-    /// A hold is on, a declined kernel would boot without it, and no other one is wanted.
+    /// A hold is on, a declined kernel would boot without it, and no other kernel is wanted.
     pub declined: bool,
-    /// The kernel that boots next is declined. Where no hold was on, one that was promoted in its place is gone.
+    /// The kernel that boots next is declined. Without a hold, this means that the kernel that was promoted instead of it is gone.
     pub declined_next: bool,
     /// A hold is on, or its record or mark is left.
     pub held: bool,
-    /// Nothing of the gate is there.
+    /// No file of the gate exists.
     pub clear: bool,
-    /// The kernels that an override lets through; none where none runs.
+    /// The kernels that an override lets through; `None` where no override is active.
     pub excused: Option<&'a [KernelRelease]>,
-    /// Where the default may be held; asked only if that is needed.
+    /// Where the default may be held. A function, because it is needed only sometimes.
     pub hold_target: &'a dyn Fn() -> Option<KernelRelease>,
 }
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan<'w> {
-    /// What becomes of the gate and the boot default.
+    /// What happens to the gate and the boot default.
     pub act: Act,
-    /// What is to be made, kernel by kernel: drivers, and initramfs.
+    /// What is built for each kernel: drivers and initramfs.
     pub work: &'w [Work],
 }
 
 impl Plan<'_> {
-    /// Whether all may stay as it is: nothing of ours is in force, and no driver is to be built.
+    /// Whether there is nothing to do: neither gate nor hold is in force, and no driver has to be built.
     pub fn is_idle(&self) -> bool {
         self.act == Act::Rest && self.work.iter().all(|work| work.builds.is_empty())
     }
 }
 
-/// What becomes of the gate and the boot default.
+/// What happens to the gate and the boot default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// Nothing: all is safe, and nothing of ours is in force.
+    /// Nothing: all is safe, and neither gate nor hold is in force.
     Rest,
     /// All that may boot is safe.
     Allow {
-        /// What becomes of the hold; first, so that the gate never opens on a default that is not what was judged.
+        /// What happens to the hold. It ends before the gate opens, so that the gate never opens on a default that was not judged.
         end: End,
-        /// Whether something of the gate has to go.
+        /// Whether the gate has files to remove.
         open: bool,
     },
     /// Something that may boot is not safe.
     Refuse(Refusal),
-    /// The same, and nothing is refused: the mode, the place or a person says so.
+    /// Something is not safe, but nothing is refused, because of the mode, the place or an override.
     Tell,
 }
 
 /// How a hold ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// None is on; or it stays, since this run may not move the default, or to keep a declined kernel off.
+    /// No hold is on, or it stays: this run may not move the default, or the hold keeps a declined kernel off.
     Leave,
-    /// The default goes to this kernel.
+    /// This kernel becomes the default.
     Promote(KernelRelease),
-    /// The default was moved by somebody else; only the record is left.
+    /// Somebody else moved the default, so only the record is removed.
     Forget,
-    /// It begins: a declined kernel would boot next, and goes off the default for this one.
+    /// A hold begins: a declined kernel would boot next, and this kernel becomes the default instead.
     KeepOff(KernelRelease),
 }
 
-/// What is refused. The two locks do not wait for each other.
+/// What is refused. Gate and hold do not wait for each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Whether the gate is closed.
     pub close: bool,
-    /// Whether what is set for one boot ends.
+    /// Whether the one-shot default is removed.
     pub end_once: bool,
-    /// What becomes of the default.
+    /// What happens to the default.
     pub hold: Hold,
 }
 
-/// What becomes of the boot default where something is not safe.
+/// What happens to the boot default where something is not safe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// It leads where it may.
+    /// The default may stay.
     Leave,
-    /// It goes to this kernel.
+    /// The default is held on this kernel.
     On(KernelRelease),
-    /// The held kernel is not safe any more, and this one, which is wanted, is: the hold ends.
+    /// The held kernel is not safe any more and this kernel, the wanted one, is: the hold ends.
     Promote(KernelRelease),
-    /// It leads where it must not, or may do so, and cannot be moved.
+    /// The default leads to an unsafe kernel, or may do so, and cannot be moved.
     Cannot(Hindrance),
 }
 
 /// Why a default is not moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hindrance {
-    /// What the boot loader starts is not certain: nobody could say what a move does.
+    /// It is not certain which kernel the boot loader starts, so the effect of a move is not known.
     Uncertain,
     /// No kernel is known to be good.
     NoHoldTarget,
 }
 
-/// What is to be done about a judgement.
+/// The plan for this situation.
 pub fn plan<'w>(facts: &Situation<'_, 'w>) -> Plan<'w> {
     let act = match facts.judgement.verdict {
         Verdict::Safe => allow(facts),
@@ -165,12 +166,12 @@ pub fn plan<'w>(facts: &Situation<'_, 'w>) -> Plan<'w> {
 }
 
 fn allow(facts: &Situation) -> Act {
-    // A hold that keeps a declined kernel off stays, and nothing comes of it.
+    // A hold that keeps a declined kernel off stays, and causes no action.
     let held = facts.held && !facts.declined;
     let boots = facts.next.lasting().map(|c| &c.kernel);
     let may_move = facts.rights.hold && facts.rights.promote && facts.next.loader_certain;
     if facts.declined_next && !facts.held && may_move {
-        // Without another kernel that is known to be good it stays.
+        // Without another kernel that is known to be good, the default stays.
         if let Some(hold_target) = (facts.hold_target)().filter(|hold_target| Some(hold_target) != boots) {
             return Act::Allow { end: End::KeepOff(hold_target), open: !facts.clear && facts.rights.open };
         }
@@ -180,7 +181,7 @@ fn allow(facts: &Situation) -> Act {
     }
     let end = match (held && facts.rights.promote, facts.wanted) {
         (false, _) => End::Leave,
-        // The kernel that was judged. Another one that is wanted by the time of the move is not moved to.
+        // The kernel that was judged. If another kernel is wanted at the time of the move, the default is not moved.
         (true, Some(wanted)) => End::Promote(wanted.clone()),
         (true, None) => End::Forget,
     };
@@ -207,15 +208,15 @@ fn refuse(facts: &Situation) -> Act {
     Act::Refuse(refusal)
 }
 
-/// What a run may do that ended without a verdict. An override is about what was known when it was given; that something failed since is
-/// not a kernel that it does not name.
+/// What a run may do that ended without a verdict. An active override is respected, because an error is not evidence against a kernel that
+/// the override does not name.
 pub fn undecided(rights: Rights, overridden: bool) -> Rights {
     Rights { close: rights.close && !overridden, hold: rights.hold && !overridden, promote: false, open: false }
 }
 
-/// What becomes of the boot default then: the running kernel (none where its files are gone) is the one that is known to work, whichever
-/// other one would boot. A default that is one of the `trusted` ones stays: the kernel that it is held on, and, where a device has no driver
-/// under the running kernel, those that have booted before.
+/// The refusal for a run without a verdict: hold the default on the running kernel, which is known to work (`None` where its files are
+/// gone). The default stays if it is one of `trusted`: the kernel that it is held on and, where a device has no driver under the running
+/// kernel, the kernels that have booted before.
 pub fn hold_running(next: &NextBoot, running: Option<&KernelRelease>, trusted: &[KernelRelease]) -> Refusal {
     keep_off(true, next, |kernel| Some(kernel) != running && !trusted.contains(kernel), &|| running.cloned())
 }
@@ -224,7 +225,7 @@ fn only(close: bool) -> Refusal {
     Refusal { close, end_once: false, hold: Hold::Leave }
 }
 
-/// Keeps the boot loader off the kernels that it must not start. Of a fallback nothing is known that could be moved.
+/// Keeps the boot loader from starting these kernels. A fallback is left alone, since there is no known way to move it.
 fn keep_off(
     close: bool,
     next: &NextBoot,

@@ -44,7 +44,7 @@ fn next(kernels: &[(&str, BootRole)]) -> NextBoot {
     next
 }
 
-/// What a test varies; the rest is a machine on which nothing is held and the gate is open.
+/// What a test varies. Everything else describes a machine without a hold and with an open gate.
 struct Case {
     rights: Rights,
     judgement: Judgement,
@@ -112,7 +112,7 @@ fn on(name: &str) -> Hold {
 }
 
 #[test]
-fn where_all_is_safe_and_nothing_is_in_force_there_is_nothing_to_do() {
+fn nothing_is_done_where_all_is_safe_and_neither_gate_nor_hold_is_in_force() {
     let rest = Case::new(&[(OLD, Verdict::Safe)], &[(OLD, BootRole::Next)]);
     assert_eq!(rest.plan(), Act::Rest);
     let closed = Case { clear: false, ..rest };
@@ -120,7 +120,7 @@ fn where_all_is_safe_and_nothing_is_in_force_there_is_nothing_to_do() {
 }
 
 #[test]
-fn a_hold_ends_with_the_kernel_that_was_judged_and_stays_where_the_default_may_not_be_moved() {
+fn a_hold_ends_with_the_judged_kernel_and_stays_where_the_default_may_not_be_moved() {
     assert_eq!(Case::held().plan(), Act::Allow { end: End::Promote(kernel(NEW)), open: true });
     let moved = Case { wanted: None, clear: true, ..Case::held() };
     assert_eq!(moved.plan(), Act::Allow { end: End::Forget, open: false });
@@ -129,7 +129,7 @@ fn a_hold_ends_with_the_kernel_that_was_judged_and_stays_where_the_default_may_n
 }
 
 #[test]
-fn while_packages_change_nothing_is_promoted_or_opened_and_what_is_unsafe_is_refused_all_the_same() {
+fn while_packages_change_nothing_is_promoted_or_opened_but_unsafe_kernels_are_still_refused() {
     let meanwhile = |case: Case| Case { rights: ALL.meanwhile(), ..case };
     assert_eq!(meanwhile(Case::held()).plan(), Act::Allow { end: End::Leave, open: false });
     assert_eq!(meanwhile(Case::bad()).plan(), refusal(true, false, on(OLD)));
@@ -138,41 +138,41 @@ fn while_packages_change_nothing_is_promoted_or_opened_and_what_is_unsafe_is_ref
 }
 
 #[test]
-fn a_hold_that_keeps_a_declined_kernel_off_stays_without_a_word_and_ends_for_a_later_one() {
+fn a_hold_that_keeps_a_declined_kernel_off_stays_silently_and_ends_for_a_later_kernel() {
     let declined = Case { declined: true, wanted: None, clear: true, ..Case::held() };
     assert_eq!(declined.plan(), Act::Rest);
     let closed = Case { clear: false, ..declined };
     assert_eq!(closed.plan(), Act::Allow { end: End::Leave, open: true });
-    // What boots has to be safe all the same.
+    // The kernel that boots must still be safe.
     let bad = Case { judgement: judgement(&[(OLD, Verdict::Unsafe)]), hold_target: Some(kernel(NEW)), ..closed };
     assert_eq!(bad.plan(), refusal(true, false, on(NEW)));
-    // A later kernel is wanted in its place.
+    // A later kernel is wanted instead.
     let later = Case { declined: false, wanted: Some(kernel("6.1.0-55")), ..Case::held() };
     assert_eq!(later.plan(), Act::Allow { end: End::Promote(kernel("6.1.0-55")), open: true });
 }
 
 #[test]
-fn a_declined_kernel_that_boots_next_though_it_is_safe_goes_off_the_default_and_refuses_nothing() {
+fn a_safe_declined_kernel_that_boots_next_is_moved_off_the_default_and_refuses_nothing() {
     let back = || Case { declined_next: true, ..Case::new(&[(NEW, Verdict::Safe)], &[(NEW, BootRole::Next)]) };
     let off = End::KeepOff(kernel(OLD));
     assert_eq!(back().plan(), Act::Allow { end: off.clone(), open: false });
     assert_eq!(Case { clear: false, ..back() }.plan(), Act::Allow { end: off, open: true });
-    // Where nothing else is known to be good, or nothing may be moved, it stays.
+    // It stays where no other kernel is known to be good, or where the default may not be moved.
     assert_eq!(Case { hold_target: None, ..back() }.plan(), Act::Rest);
     assert_eq!(Case { hold_target: Some(kernel(NEW)), ..back() }.plan(), Act::Rest);
-    // Somebody moved the default from the hold to it.
+    // Somebody moved the default from the held kernel to the declined one.
     assert_eq!(Case { held: true, ..back() }.plan(), Act::Allow { end: End::Forget, open: false });
     assert_eq!(Case { rights: Rights::new(Mode::Observe, Place::Normal, false, false), ..back() }.plan(), Act::Rest);
     assert_eq!(Case { rights: Rights::new(Mode::Enforce, Place::Normal, true, false), ..back() }.plan(), Act::Rest);
     let mut uncertain = back();
     uncertain.next.loader_certain = false;
     assert_eq!(uncertain.plan(), Act::Rest);
-    // One that is not safe is refused like any other.
+    // An unsafe one is refused like any other kernel.
     assert_eq!(Case { judgement: judgement(&[(NEW, Verdict::Unsafe)]), ..back() }.plan(), refusal(true, false, on(OLD)));
 }
 
 #[test]
-fn what_is_not_safe_is_refused_by_both_locks() {
+fn an_unsafe_kernel_is_refused_by_gate_and_hold() {
     assert_eq!(Case::bad().plan(), refusal(true, false, on(OLD)));
     let unknown = Case { judgement: judgement(&[(NEW, Verdict::Unknown)]), ..Case::bad() };
     assert_eq!(unknown.plan(), refusal(true, false, on(OLD)));
@@ -182,13 +182,13 @@ fn what_is_not_safe_is_refused_by_both_locks() {
     let fallback = [(OLD, BootRole::Next), (NEW, BootRole::Fallback)];
     let fallback = Case::new(&[(OLD, Verdict::Safe), (NEW, Verdict::Unsafe)], &fallback);
     assert_eq!(fallback.plan(), refusal(true, false, Hold::Leave));
-    // A kernel that nobody judged is not known to be safe.
+    // A kernel that was not judged is not known to be safe.
     let unjudged = Case { next: next(&[("6.1.0-55", BootRole::Next)]), ..Case::bad() };
     assert_eq!(unjudged.plan(), refusal(true, false, on(OLD)));
 }
 
 #[test]
-fn each_lock_is_for_those_who_may_and_without_both_it_is_only_told() {
+fn gate_and_hold_each_need_their_right_and_without_both_rights_nothing_is_refused() {
     let close = Rights { hold: false, ..ALL };
     let hold = Rights { close: false, ..ALL };
     assert_eq!(Case { rights: close, ..Case::bad() }.plan(), refusal(true, false, Hold::Leave));
@@ -207,7 +207,7 @@ fn each_lock_is_for_those_who_may_and_without_both_it_is_only_told() {
 }
 
 #[test]
-fn a_held_kernel_that_is_not_safe_any_more_gives_way_to_a_wanted_one_that_is() {
+fn a_held_kernel_that_is_no_longer_safe_is_replaced_by_a_safe_wanted_kernel() {
     let turned =
         |rights| Case { rights, judgement: judgement(&[(OLD, Verdict::Unsafe), (NEW, Verdict::Safe)]), ..Case::held() };
     let promoted = Hold::Promote(kernel(NEW));
@@ -220,7 +220,7 @@ fn a_held_kernel_that_is_not_safe_any_more_gives_way_to_a_wanted_one_that_is() {
 }
 
 #[test]
-fn an_override_lets_through_what_it_is_about_and_nothing_else() {
+fn an_override_lets_through_only_the_kernels_that_it_names() {
     let covered = Case { excused: Some(vec![kernel(NEW)]), ..Case::bad() };
     assert_eq!(covered.plan(), Act::Tell);
     for excused in [vec![], vec![kernel(OLD)]] {
@@ -229,7 +229,7 @@ fn an_override_lets_through_what_it_is_about_and_nothing_else() {
 }
 
 #[test]
-fn a_default_that_cannot_be_moved_keeps_nobody_from_closing_and_says_why() {
+fn the_gate_closes_where_the_default_cannot_be_moved_and_the_plan_says_why() {
     let mut uncertain = Case::bad();
     uncertain.next.loader_certain = false;
     assert_eq!(uncertain.plan(), refusal(true, false, Hold::Cannot(Hindrance::Uncertain)));
@@ -245,7 +245,7 @@ fn without_a_verdict_only_the_running_kernel_is_known_to_work() {
     let settled = next(&[(OLD, BootRole::Next)]);
     assert_eq!(hold_running(&settled, Some(&running), &[]), Refusal { close: true, end_once: false, hold: Hold::Leave });
     assert_eq!(hold_running(&both, None, &[]).hold, Hold::Cannot(Hindrance::NoHoldTarget));
-    // Unless another one is known to be better.
+    // The default stays if it is trusted.
     let trusted = [kernel(NEW)];
     assert_eq!(hold_running(&both, Some(&running), &trusted), Refusal { close: true, end_once: false, hold: Hold::Leave });
     assert_eq!(hold_running(&both, None, &trusted).hold, Hold::Leave);

@@ -1,4 +1,4 @@
-//! Building what a judgement asks for, and making an initramfs anew that carries another driver than the disk.
+//! Builds what a judgement asks for, and rebuilds an initramfs that carries another driver than the disk.
 
 use super::run::Run;
 use super::Effort;
@@ -16,7 +16,7 @@ use crate::verdict::survey::Survey;
 use std::time::Instant;
 
 impl Run<'_> {
-    /// Makes what the plan asks for. Says whether anything may have changed.
+    /// Builds what the plan asks for. Returns whether anything may have changed.
     pub(super) fn prepare(&mut self, look: &Look) -> bool {
         let mut changed = false;
         let until = match self.effort {
@@ -43,7 +43,7 @@ impl Run<'_> {
                     config.build.timeout = config.build.timeout.min(left);
                 }
                 let line = if work.does_without {
-                    // Without a network it fails at each run of the timer: one line tells it.
+                    // Without a network it fails at each run of the timer, so only one line is printed about it.
                     let progress = Unnoted(self.progress);
                     build(self.host, &config, &self.lock, survey, &tree, recipe, &progress).unwrap_or_else(|_| {
                         let name = &recipe.name;
@@ -63,14 +63,14 @@ impl Run<'_> {
         changed
     }
 
-    /// Makes the initramfs of a kernel anew where it carries another module than the disk. Says whether anything was made.
+    /// Rebuilds the initramfs of a kernel where it carries another module than the disk. Returns whether one was rebuilt.
     fn refresh_initramfs(&mut self, survey: &Survey, kernel: &KernelRelease, modules: &[String]) -> bool {
         if driver::rest::is_on(self.host, kernel) {
             return false;
         }
         let modules: Vec<&str> = modules.iter().map(String::as_str).collect();
         self.progress.note(&format!("{kernel}: looking at its initramfs"));
-        // A build may have come between the look and this.
+        // A build may have ended between the look and this.
         let target = Target::load(self.host, kernel);
         match driver::install::initramfs::refresh(self.host, &self.lock, &target, survey.initrds(kernel), &modules) {
             Ok(made) => {
@@ -85,7 +85,7 @@ impl Run<'_> {
     }
 }
 
-/// A progress of which nothing is told but how far it is.
+/// Shows the progress without its notes.
 struct Unnoted<'a>(&'a dyn Progress);
 
 impl Progress for Unnoted<'_> {
@@ -102,12 +102,12 @@ impl Progress for Unnoted<'_> {
     }
 }
 
-/// The line about a build that failed.
+/// The line about a failed build.
 pub(super) fn not_prepared(kernel: &KernelRelease, recipe: &Recipe, why: &anyhow::Error) -> String {
     format!("{kernel}: {} was not prepared: {why:#}", recipe.name)
 }
 
-/// One build, and the line about it; its failure is a record too, which the next judgement shows.
+/// Builds one driver, and returns the line about it. A failure is also recorded, for the next judgement.
 pub(super) fn build(
     host: &Host,
     config: &Config,

@@ -1,4 +1,4 @@
-//! How far a run goes, and whether what it finds on the disk may be led into.
+//! How much a run may do, and whether the files on disk are final.
 
 use crate::config::Config;
 use crate::flow::look::Look;
@@ -7,32 +7,32 @@ use crate::host::{locks, Host};
 use anyhow::Result;
 use std::time::Instant;
 
-/// How far a run goes.
+/// How much a run may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
     /// Judge, refuse, build, open.
     Whole,
-    /// The same, but no build begins after this instant, and each ends by then: for hooks, while which a package manager waits.
+    /// The same, but no build begins after this instant, and each build ends at it: for hooks, for which a package manager waits.
     Within(Instant),
     /// Judge, and refuse or open; build nothing: for hooks that do not wait.
     Decide,
-    /// The same while the machine starts: devices may still be on their way, so the boot default is moved to no other kernel.
+    /// Like `Decide`, while the machine starts. Devices may still be missing, so no other kernel is promoted.
     Early,
 }
 
-/// Whether what is on disk is what will boot.
+/// Whether the files on disk are those that will boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It is: a person asks, or a hook that calls once all is written.
+    /// Yes: a person calls, or a hook that runs when everything is written.
     Final,
-    /// It is not, and a later hook of the same transaction decides again.
+    /// No, and a later hook of the same transaction decides again.
     Changing,
-    /// It is, unless a package manager is at work: nobody of its own asks.
+    /// Yes, unless a package manager is running; the caller is not part of a transaction.
     Unasked,
 }
 
 impl Standing {
-    /// What may be done of what the mode and the place allow.
+    /// The rights that are left at this standing, of those that the mode and the place give.
     pub(super) fn limit(self, host: &Host, rights: Rights) -> Rights {
         let changing = match self {
             Standing::Final => false,

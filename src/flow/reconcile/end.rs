@@ -9,48 +9,48 @@ use crate::host::Host;
 use crate::verdict::judge::{Judged, Judgement, Work};
 use anyhow::Result;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Outcome {
     /// The verdict on what may boot.
     pub judgement: Judgement,
-    /// What it asks to be made still.
+    /// What is still to be built.
     pub work: Vec<Work>,
-    /// The gate as it is left.
+    /// The state of the gate at the end.
     pub gate: gate::State,
-    /// One line for people where vfguard keeps its hands off.
+    /// One line for people where vfguard does not act.
     pub hands_off: Option<String>,
-    /// What was done and what could not be, a line each.
+    /// What was done and what failed, a line each.
     pub done: Vec<String>,
-    /// Why the gate is not seen closed, where it should be.
+    /// Why the gate could not be confirmed as closed, where it should be.
     pub failed: Option<anyhow::Error>,
-    /// All is safe, and nothing was promoted or opened, since packages are being changed.
+    /// All is safe, but nothing was promoted or opened, because packages are changing.
     pub withheld: bool,
 }
 
-/// A run that has come to its end.
+/// A run at its end.
 pub(super) struct Ended {
     pub judged: Judged,
-    /// What was done and what could not be, a line each.
+    /// What was done and what failed, a line each.
     pub done: Vec<String>,
-    /// Why the gate is not seen closed, where it should be.
+    /// Why the gate could not be confirmed as closed, where it should be.
     pub failed: Option<anyhow::Error>,
     pub way: Way,
 }
 
 /// How far a run came.
 pub(super) enum Way {
-    /// All is safe and nothing of ours is in force.
+    /// All is safe, and neither gate nor hold is in force.
     Idle,
-    /// Another run is at work, which looks again.
+    /// Another run holds the lock, and will look again.
     Overtaken,
     /// Nothing is refused here; the line that says why.
     HandsOff(&'static str),
-    /// To its end, under the lock. `withheld`: packages were being changed when all was found safe.
+    /// To its end, under the lock. `withheld`: all was safe, but packages were changing.
     Whole { lock: WriteLock, withheld: bool },
 }
 
-/// Ends a run, whatever came of it. A lock that it holds is held until then.
+/// Ends a run, whether it succeeded or failed. Its lock is held until the end of this function.
 ///
 /// # Errors
 /// The one that the run ended with.
@@ -66,7 +66,7 @@ pub(super) fn end(host: &Host, ended: Result<Ended>) -> Result<Outcome> {
         Way::HandsOff(line) => (Some((*line).to_owned()), false),
         Way::Whole { lock: _, withheld } => (None, *withheld && judgement.verdict == Verdict::Safe && kept()),
     };
-    // Until here nobody else moves what is told.
+    // The lock is held until here, so no other run changes the state that is reported.
     if let Way::Whole { lock, .. } = way {
         drop(lock);
     }

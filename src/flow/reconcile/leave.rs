@@ -1,6 +1,6 @@
-//! Leaving a mode undoes what it did. Where nothing is refused or held any more (`mode = "observe"`, `vfguard=off`, an init that
-//! cannot be gated now), the gate is opened, and a hold from before ends: the default goes to the wanted kernel if that is safe.
-//! Otherwise it stays where it is, since no act of ours leads into a kernel that is not proven, and each report says so.
+//! Undoes what an earlier mode did. Where nothing is refused or held any more (`mode = "observe"`, `vfguard=off`, an init system that
+//! cannot be gated now), the gate is opened and an earlier hold ends: the default goes to the wanted kernel if that is safe. Otherwise the
+//! default stays, since vfguard never promotes a kernel that is not proven, and each report says so.
 
 use crate::boot::{self, Hold};
 use crate::config::{Config, Mode};
@@ -11,7 +11,7 @@ use crate::host::lock::BootLock;
 use crate::host::place::Place;
 use crate::host::Host;
 
-/// What ends a hold that is left from before, where holds are not kept any more; none where they are, and where it keeps a declined kernel
+/// How to end an earlier hold where holds are not kept any more. `None` where they are kept, and where the hold keeps a declined kernel
 /// off, since a person asked for that.
 pub fn left_over(config: &Config, place: Place, hold: &Hold) -> Option<String> {
     let left = (config.mode == Mode::Observe || !place.may_hold()) && hold.declined.is_none();
@@ -26,8 +26,8 @@ fn stays(hold: &Hold) -> String {
     )
 }
 
-/// Ends a hold that is left from before, or says that it stays. Says whether anything was moved, and a line for people; none
-/// where no hold is on but for a declined kernel's sake.
+/// Ends an earlier hold, or reports that it stays. Returns whether the default was moved, and a line for people; `None` where no hold is
+/// on, or only one for a declined kernel.
 pub(super) fn leave(host: &Host, lock: &BootLock, look: &Look) -> Option<(bool, String)> {
     if let Err(e) = boot::forget_stale(host, lock, &look.survey.next) {
         return Some((false, format!("the mark of a hold that has ended stays: {e:#}")));

@@ -1,5 +1,4 @@
-//! The way of the data in one function: judge; if not all is safe, close the gate and hold the boot default, prepare, judge
-//! again; open only on `safe`.
+//! The main function: judge; if not all is safe, close the gate and hold the boot default, build, judge again; open only if `safe`.
 //!
 //! ```text
 //!            judge ── safe, gate open, no hold ──► done (no process, no lock)
@@ -47,13 +46,13 @@ use crate::verdict::survey::{self, Survey};
 use anyhow::Result;
 use std::time::Duration;
 
-/// How long a run that only decides waits for another: it is one that only decides too, or one that builds.
+/// How long a run that only decides waits for another. If the other only decides too, this is long enough; if it builds, no wait would be.
 const DECIDING: Duration = Duration::from_secs(3);
 
-/// Brings the machine to the state that its kernels deserve. Idempotent.
+/// Brings the machine to the state that its kernels deserve: gate, boot default, drivers. Idempotent.
 ///
 /// # Errors
-/// When it cannot be decided, another run holds the lock too long, or the gate cannot be opened.
+/// When no verdict can be reached, another run holds the lock too long, or the gate cannot be opened.
 pub fn reconcile(
     host: &Host,
     config: &Config,
@@ -65,7 +64,7 @@ pub fn reconcile(
 }
 
 fn decide(host: &Host, config: &Config, effort: Effort, standing: Standing, progress: &dyn Progress) -> Result<Ended> {
-    // It decides nothing: without the counter a run under way looks once more after it opened.
+    // A failure to raise the counter decides nothing: without it, a run at work still looks once more after it has opened the gate.
     let mut done: Vec<String> = Vec::new();
     done.extend(gate::generation::bump(host).err().map(|e| format!("{e:#}")));
     failpoint::hit("raised-before-judged");
@@ -74,14 +73,14 @@ fn decide(host: &Host, config: &Config, effort: Effort, standing: Standing, prog
     if let Some(line) = hands_off(place) {
         return outside(host, config, progress, place, line);
     }
-    // What boots is judged by files that are whole.
+    // First finish a write that a power cut interrupted, since these files decide what boots.
     done.extend(boot::heal(host).unwrap_or_else(|e| Some(format!("{e:#}"))));
     if (config.mode == Mode::Observe || !place.may_close()) && !gate::is_clear(host) {
         // Left from before the mode or the place changed; now nothing is refused.
         gate::open(host, None)?;
     }
     let allowed = Rights::new(config.mode, place, effort == Effort::Early, gate::removing(host));
-    // What a person closed is closed again after a boot, whatever is found.
+    // A gate that a person closed is closed again after a boot, whatever the verdict is.
     let not_closed = if allowed.close { gate::keep_closed(host, &config.gate).err() } else { None };
     done.extend(refuse::order(host).filter(|_| allowed.close));
     let look = effort.look(host, config)?;
@@ -89,12 +88,12 @@ fn decide(host: &Host, config: &Config, effort: Effort, standing: Standing, prog
     if plan.is_idle() && leftovers::removed(host).is_empty() {
         done.extend(survey::remember(host, &look.survey));
         done.extend(leave_ready(host, config, &look.survey));
-        // Nothing is held.
+        // No hold is on.
         done.extend(protect::follow(host, None, Occasion::Run));
         return Ok(Ended { judged: look.judged(), done, failed: not_closed, way: Way::Idle });
     }
     failpoint::hit("judged-before-refused");
-    // Another run may hold the lock for as long as a build takes; what is unsafe is refused before that.
+    // Another run may hold the lock for as long as a build takes, so unsafe kernels are refused before taking it.
     let Refused { done: said, failed, .. } = match &plan.act {
         Act::Refuse(refusal) => refuse::refuse(host, config, refusal, &look.judgement),
         Act::Rest | Act::Allow { .. } | Act::Tell => Refused::default(),
@@ -109,12 +108,12 @@ fn decide(host: &Host, config: &Config, effort: Effort, standing: Standing, prog
     let lock = match (WriteLock::take(host, patience), effort) {
         (Ok(lock), _) => lock,
         (Err(e), Effort::Decide | Effort::Early) if error::exit(&e) == error::Exit::Locked => {
-            // The counter was raised: that run looks again before it opens.
+            // The counter was raised, so that run looks again before it opens.
             done.push("another run is at work; it looks again before it opens the gate".into());
             return Ok(Ended { judged: look.judged(), done, failed, way: Way::Overtaken });
         }
         (Err(e), _) => {
-            // What was refused stays refused, and is told beside the error.
+            // What was refused stays refused, and is printed in addition to the error.
             done.iter().for_each(|line| progress.note(line));
             return Err(e);
         }
@@ -129,8 +128,8 @@ fn decide(host: &Host, config: &Config, effort: Effort, standing: Standing, prog
     Ok(run.ended(judged))
 }
 
-/// After something else changed a module under the lock (a `prepare` by hand): opens the gate if all is safe now, and refuses
-/// otherwise; nothing is built.
+/// For a module that something else changed under the lock (a `prepare` by hand): opens the gate if all is safe now, else refuses. Nothing
+/// is built.
 ///
 /// # Errors
 /// Those of [`reconcile`].
@@ -154,7 +153,7 @@ fn decide_after(host: &Host, config: &Config, lock: WriteLock, progress: &dyn Pr
     };
     let mut look = Look::new(host, config)?;
     if run.refuse(&look).moved {
-        // What boots is another kernel now.
+        // Another kernel boots next now.
         look = Look::new(host, config)?;
     }
     let judged = match look.plan(allowed).act {
@@ -176,14 +175,14 @@ fn decide_after(host: &Host, config: &Config, lock: WriteLock, progress: &dyn Pr
     Ok(run.ended(judged))
 }
 
-/// Leaves ready what holds the default should a later run die, and the mode; that it cannot be left is a line.
+/// Prepares a hold and notes the mode, for the case that a later run dies. Returns a line if that failed.
 fn leave_ready(host: &Host, config: &Config, survey: &Survey) -> Option<String> {
     let hold_target = (config.mode == Mode::Enforce).then(|| survey.hold_target(host)).flatten();
     let left = boot::ready::leave(host, &survey.next, survey.held_off.as_ref(), hold_target.as_ref());
     left.and(boot::ready::leave_mode(host, config.mode)).err().map(|e| format!("no hold is left ready: {e:#}"))
 }
 
-/// Keeps the packages of the kernel that the default is held on, or gives back those of one on which it was.
+/// Protects the packages of the kernel that the default is held on, and releases those of a kernel that is no longer held.
 fn keep_held(host: &Host) -> Vec<String> {
     protect::follow(host, boot::held(host).map(|hold| hold.held).as_ref(), Occasion::Run)
 }

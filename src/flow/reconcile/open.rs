@@ -1,4 +1,4 @@
-//! Opens the gate where all is safe: promotes what the default was held off, opens, and looks once more.
+//! Opens the gate where all is safe: promotes the wanted kernel, opens, and looks once more.
 
 use super::run::Run;
 use crate::boot;
@@ -14,16 +14,16 @@ use crate::kernel::leaving;
 use crate::verdict::judge::{Judged, Judgement};
 use anyhow::Result;
 
-/// What became of a look that found all safe.
+/// The result of opening after a look that found all safe.
 pub(super) enum Allowed {
-    /// It was so to the end: what may be opened is open.
+    /// All was still safe at the end, and everything that this run may open is open.
     Opened(Judged),
-    /// Not safe after all, or others came by: somebody has to look again.
+    /// Not safe after all, or another run changed something: the caller has to look again.
     Again(Judged),
 }
 
 impl Run<'_> {
-    /// Ends the hold and opens, then looks once more.
+    /// Ends the hold and opens the gate, then looks once more.
     pub(super) fn allow(&mut self, look: Look) -> Result<Allowed> {
         let rights = self.rights();
         self.withheld = !rights.open || leaving::any(self.host);
@@ -42,13 +42,13 @@ impl Run<'_> {
         self.lock.still_ours()?;
         if let Some(judged) = judged {
             let lock = BootLock::take(self.host);
-            // Whoever held that lock may have held the default off another kernel meanwhile.
+            // The previous holder of this lock may have held the default off another kernel meanwhile.
             if look.is_overtaken() {
                 return Ok(Allowed::Again(look.judged()));
             }
             match lock.and_then(|lock| boot::promote(self.host, &lock, judged)) {
                 Ok(change) => self.done.push(refuse::told(self.host, change)),
-                // What is the default by now was not judged.
+                // The current default was not judged.
                 Err(e) if boot::was_set_meanwhile(&e) => return Ok(Allowed::Again(look.judged())),
                 Err(e) => not_promoted = Some(e),
             }
@@ -66,14 +66,14 @@ impl Run<'_> {
         failpoint::hit("promoted-before-open");
         if open {
             self.lock.still_ours()?;
-            // Clears away what a run that died left half-done, too.
+            // Also removes what a killed run left half done.
             match gate::open(self.host, Some(look.generation))? {
                 Opened::Overtaken => return Ok(Allowed::Again(look.judged())),
                 Opened::Open { was_closed: true } => {
                     self.done.push("gate opened: all kernels that may boot are safe".into());
                 }
                 Opened::Open { was_closed: false } => {}
-                // For what a kernel was refused is over; what is left is the person's reason.
+                // The kernels are no reason to refuse any more; the gate stays closed by the person's order.
                 Opened::ByHand => {
                     gate::keep_closed_by_order(self.host, &self.config.gate)?;
                     refuse::order(self.host).into_iter().for_each(|line| self.say(line));
@@ -89,13 +89,13 @@ impl Run<'_> {
             }
             return Ok(Allowed::Opened(judged));
         }
-        // At once: this may have been the last round.
+        // Refuse at once, since this may have been the last round.
         self.refuse(&look);
         Ok(Allowed::Again(look.judged()))
     }
 }
 
-/// A promote that fails while next is safe is a warning, and the gate opens.
+/// A promote that fails is a warning if the next boot is safe, and the gate still opens.
 fn note_promote(judgement: &mut Judgement, why: &anyhow::Error) {
     let remedy = error::remedy(why).unwrap_or("set the boot default by hand: `grubby --set-default`").to_owned();
     for kernel in &mut judgement.kernels {
@@ -110,7 +110,7 @@ mod tests {
     use crate::verdict::judge::{KernelReport, Role};
 
     #[test]
-    fn a_promote_that_fails_is_a_warning_with_what_to_type() {
+    fn a_failed_promote_is_a_warning_with_a_command_as_remedy() {
         let report = KernelReport {
             kernel: "6.1".parse().unwrap(),
             role: Role::Next,

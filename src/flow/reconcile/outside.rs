@@ -15,7 +15,7 @@ use crate::progress::Progress;
 use crate::verdict::survey::Survey;
 use anyhow::Result;
 
-/// Why nothing of this machine is touched, if so: neither gate nor boot default would be its own.
+/// Why vfguard neither closes a gate nor holds a default here, if so: they would not be those of this machine.
 pub(super) fn hands_off(place: Place) -> Option<&'static str> {
     if place.may_hold() {
         None
@@ -24,9 +24,9 @@ pub(super) fn hands_off(place: Place) -> Option<&'static str> {
     }
 }
 
-/// In an image build there is nothing to refuse: `drivers.required` are built for the kernels of the image. Turned off, or without
-/// the wrappers that upstart's gate needs, a hold from before ends. The state file of those wrappers stays: an update of upstart
-/// takes them away for a moment, and `vfguard-upstart remove` removes both for good.
+/// Runs where nothing is refused. In an image build, `drivers.required` are built for the kernels of the image. With vfguard turned off, or
+/// without the wrappers that upstart's gate needs, an earlier hold ends. The state file of those wrappers stays: an update of upstart
+/// removes the wrappers for a moment, and `vfguard-upstart remove` removes both for good.
 pub(super) fn outside(
     host: &Host,
     config: &Config,

@@ -6,7 +6,7 @@ use crate::kernel::tree::Tree;
 use crate::kernel::KernelRelease;
 use crate::verdict::judge::Work;
 
-/// A driver that a kernel wants and that a build may still bring.
+/// A driver that a kernel needs and that a build may still provide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
     /// The kernel.
@@ -17,7 +17,7 @@ pub struct Pending {
     pub headers: bool,
 }
 
-/// What is left to build after a judgement. What would only fail again is not.
+/// What is left to build after a judgement, without builds that would only fail again.
 pub fn pending(host: &Host, work: &[Work]) -> Vec<Pending> {
     let mut pending = Vec::new();
     for Work { kernel, devices, builds, .. } in work {

@@ -20,7 +20,7 @@ use crate::progress::Progress;
 use crate::verdict::judge::Judged;
 use anyhow::Result;
 
-/// How often a run starts over because a kernel arrived meanwhile; then it leaves the gate closed and says so.
+/// How often a run starts over because a kernel arrived meanwhile. After that it leaves the gate closed and says so.
 const MAX_ROUNDS: usize = 5;
 
 /// One run that holds the lock.
@@ -29,26 +29,26 @@ pub(super) struct Run<'a> {
     pub(super) config: &'a Config,
     pub(super) progress: &'a dyn Progress,
     pub(super) effort: Effort,
-    /// By mode and place.
+    /// The rights by mode and place.
     pub(super) allowed: Rights,
     pub(super) standing: Standing,
     pub(super) lock: WriteLock,
     pub(super) done: Vec<String>,
-    /// Why the gate is not seen closed, as the last try left it.
+    /// Why the last attempt to close the gate could not be confirmed.
     pub(super) failed: Option<anyhow::Error>,
-    /// Packages were being changed when all was found safe.
+    /// All was safe, but packages were changing.
     pub(super) withheld: bool,
 }
 
 impl<'a> Run<'a> {
-    /// What killed runs and removed kernels left behind. That it could not be removed is said and stops nothing.
+    /// Removes what killed runs and removed kernels left behind. A failure is reported and does not stop the run.
     pub(super) fn clean(&mut self) {
         gate::generation::trim(self.host, &self.lock);
         leftovers::sweep(self.host, &self.lock);
         self.done.extend(leftovers::clean(self.host, &self.lock));
     }
 
-    /// Looks, refuses, builds, looks again and opens; over again where others came by meanwhile.
+    /// Looks, refuses, builds, looks again and opens; starts over if other runs changed something meanwhile.
     pub(super) fn rounds(&mut self) -> Result<Judged> {
         let mut last = None;
         for _ in 0..MAX_ROUNDS {
@@ -60,7 +60,7 @@ impl<'a> Run<'a> {
             let first = look.generation;
             let mut own = self.refuse(&look);
             let moved = own.moved;
-            // What boots may be another kernel now: an unsafe one that was set for one boot is not any more.
+            // Another kernel may boot next now: the default was held, or an unsafe one-shot default removed.
             let again = self.prepare(&look) || moved;
             self.lock.still_ours()?;
             if again {
@@ -72,11 +72,12 @@ impl<'a> Run<'a> {
                     Allowed::Again(judged) => last = Some(judged),
                 },
                 Act::Refuse(_) | Act::Tell => {
-                    // The reasons may be better known now.
+                    // The builds may have brought better reasons.
                     if again {
                         own.raised += self.refuse(&look).raised;
                     }
-                    // A kernel that came after the first look may want a build. Where the gate is not seen closed, that is told first.
+                    // A kernel that arrived after the first look may need a build, so look again. But if the gate is not confirmed as
+                    // closed, report that first.
                     if self.failed.is_some() || gate::generation::current(self.host) == first + own.raised {
                         return Ok(look.judged());
                     }
@@ -84,7 +85,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        // One that was safe was not opened for. What is closed stays closed, and what is unsafe was refused by whoever came with it.
+        // All was safe, but the gate was not opened. It stays closed, and the runs that interfered have refused what is unsafe.
         last.filter(|judged| judged.judgement.verdict != Verdict::Safe).ok_or_else(|| {
             error::advise_exit(
                 error::Exit::Locked,
@@ -98,18 +99,18 @@ impl<'a> Run<'a> {
         self.effort.look(self.host, self.config)
     }
 
-    /// What may be done now: a transaction may have begun or ended since the last look.
+    /// What may be done now; a transaction may have begun or ended since the last look.
     pub(super) fn rights(&self) -> Rights {
         self.standing.limit(self.host, self.allowed)
     }
 
-    /// The run at its end; it keeps the lock until that is told.
+    /// Ends the run; the lock is kept until the result is reported.
     pub(super) fn ended(self, judged: Judged) -> Ended {
         let way = Way::Whole { lock: self.lock, withheld: self.withheld };
         Ended { judged, done: self.done, failed: self.failed, way }
     }
 
-    /// Refuses what is not safe, and keeps what was done and what failed.
+    /// Refuses what is not safe, and records what was done and what failed.
     pub(super) fn refuse(&mut self, look: &Look) -> Own {
         let Act::Refuse(refusal) = look.plan(self.rights()).act else { return Own::default() };
         let refused = refuse::refuse(self.host, self.config, &refusal, &look.judgement);
@@ -118,22 +119,22 @@ impl<'a> Run<'a> {
         Own { moved: refused.moved, raised: refused.raised }
     }
 
-    /// Forgets a hold from which the default was moved; where nothing is held, undoes one from before. Says whether the boot default
-    /// was moved.
+    /// Removes the record of a hold if the default was moved away from it. Where holds are not kept any more, ends an earlier one. Returns
+    /// whether the boot default was moved.
     fn end_hold(&mut self, look: &Look) -> Result<bool> {
         if !look.held() {
             return Ok(false);
         }
         let lock = BootLock::take(self.host)?;
         if self.config.mode == Mode::Enforce {
-            // It has ended whether or not its record can be removed.
+            // The hold has ended even if its record cannot be removed.
             if let Err(e) = boot::forget_stale(self.host, &lock, &look.survey.next) {
                 self.say(format!("the record of a hold that has ended stays: {e:#}"));
             }
             return self.accept_default(look, &lock);
         }
         if self.effort == Effort::Early {
-            // Devices may be missing still; the next run ends it.
+            // Devices may still be missing; the next run ends it.
             return Ok(false);
         }
         let Some((moved, line)) = leave::leave(self.host, &lock, look) else { return Ok(false) };
@@ -141,10 +142,10 @@ impl<'a> Run<'a> {
         Ok(moved)
     }
 
-    /// Where somebody moved the default from a hold to a declined kernel that is safe, they want it: it is declined no more. Says whether
-    /// anything changed.
+    /// Somebody moved the default from the held kernel to a safe declined one, so they want it: removes it from the declined kernels.
+    /// Returns whether anything changed.
     fn accept_default(&mut self, look: &Look, lock: &BootLock) -> Result<bool> {
-        // A package that sets a default asks nobody: neither in its transaction, nor where its hooks look.
+        // A package that sets a default does not speak for a person. So this is skipped in its transaction and in runs of hooks.
         let no_hook = self.standing == Standing::Unasked || self.effort == Effort::Whole;
         let by_hand = no_hook && locks::transaction(self.host).is_none();
         let safe = by_hand && look.judgement.verdict == Verdict::Safe && look.survey.declined_next() && !look.is_overtaken();
@@ -166,8 +167,8 @@ impl<'a> Run<'a> {
 /// What a run itself changed while it refused.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Own {
-    /// The boot loader's choice.
+    /// Whether the boot default was moved, or the one-shot default removed.
     pub moved: bool,
-    /// How often it raised the generation.
+    /// How often the generation was raised.
     pub raised: u64,
 }

@@ -1,4 +1,4 @@
-//! What is known about each kernel, and what it adds up to.
+//! What is known about each kernel, and the verdict on it.
 
 pub mod judge;
 pub mod survey;

@@ -1,4 +1,4 @@
-//! Which recipes a machine needs, and of which of them it may have to build a module.
+//! Which recipes a machine needs, and for which of them it may have to build a module.
 
 use super::{claiming, origin, Survey};
 use crate::config::AcceptInTree;
@@ -17,13 +17,14 @@ impl Survey<'_> {
         self.recipes.iter().filter(|r| required(r) || claims(r)).collect()
     }
 
-    /// The recipes that are meant where no device says which: the default one, and those of this machine's own.
+    /// The recipes that count where no device decides: the default one, and local ones of this machine.
     pub fn foremost(&self) -> Vec<&Rc<Recipe>> {
         let counts = |r: &&Rc<Recipe>| r.name == recipe::DEFAULT || recipe::is_local(self.host, &r.name);
         self.recipes.iter().filter(counts).collect()
     }
 
-    /// The recipes of which a module may have to be built here: not those whose devices the kernel's own driver serves, where it will do.
+    /// The recipes for which a module may have to be built here. Not those whose devices an in-tree driver serves, where the settings
+    /// accept it.
     pub fn may_build(&self) -> Vec<&Rc<Recipe>> {
         let bound = |d: &Device, recipe: &Recipe| match self.memory.of_device(d) {
             Some(known) => known.binding,

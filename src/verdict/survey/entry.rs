@@ -1,5 +1,6 @@
-//! What a boot entry loads: an image that is whole and of a kind that the installed GRUB can load, and a ramdisk where the kernel finds
-//! its root by one. That a ramdisk which the entry names is there and whole is [`crate::module::initramfs_findings`]'s to say.
+//! What a boot entry loads: an image that is complete and of a format that the installed GRUB can load, and a ramdisk where the kernel
+//! needs one to find its root. Whether a ramdisk that the entry names exists and is complete is checked by
+//! [`crate::module::initramfs_findings`].
 
 use super::Survey;
 use crate::boot::{self, Candidate, Source};
@@ -10,33 +11,33 @@ use memchr::memmem;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Where EFI programs of boot loaders lie, and what GRUB's are called.
+/// Where the EFI programs of boot loaders are, and the names of GRUB's.
 const PARTITIONS: [&str; 3] = ["/boot/efi/EFI", "/efi/EFI", "/boot/EFI"];
 const PROGRAMS: [&str; 5] = ["grubaa64.efi", "grubx64.efi", "grubriscv64.efi", "grubloongarch64.efi", "grubarm.efi"];
-/// GRUB's EFI program is 4 MB.
+/// Limit for the size of an EFI program; GRUB's has 4 MB.
 const MAX_PROGRAM: u64 = 32 << 20;
-/// GNU GRUB's line in the program's table of revocations (shim's SBAT.md): name, generation, vendor, package, version.
+/// GNU GRUB's line in the program's revocation table (shim's SBAT.md): name, generation, vendor, package, version.
 const SBAT: &[u8] = b"\ngrub,";
-/// GRUB loads zboot images since this release (its loader/efi/linux no longer asks for arm64's own magic number), and no distribution
-/// is known to have brought that into one before the second.
+/// The first release of GRUB that loads zboot images (its loader/efi/linux no longer asks for arm64's own magic number), and the version
+/// below which no distribution is known to have added that.
 const LOADS_ZBOOT: [u32; 2] = [2, 12];
 const NEVER_LOADS_ZBOOT: [u32; 2] = [2, 6];
-/// Ways to name a root that only a ramdisk can follow; the kernel itself knows devices, PARTUUID and PARTLABEL (`block/early-lookup.c`).
+/// Ways to name a root that need a ramdisk; the kernel itself knows devices, PARTUUID and PARTLABEL (`block/early-lookup.c`).
 const BY_RAMDISK: [&str; 7] = ["UUID=", "LABEL=", "/dev/mapper/", "/dev/disk/", "ZFS=", "zfs:", "live:"];
 
 impl Survey<'_> {
-    /// What is wrong with what the boot entry of a kernel loads.
+    /// Findings about the image and the ramdisk that the boot entry of a kernel loads.
     pub(super) fn entry_findings(&self, kernel: &KernelRelease) -> Vec<Finding> {
         let Some(entry) = self.entry(kernel) else { return Vec::new() };
         let image = image(self.host, kernel).map(|image| self.image_findings(kernel, &image)).unwrap_or_default();
         self.stops(kernel, entry).into_iter().chain(image).chain(self.without_ramdisk(kernel, entry)).collect()
     }
 
-    /// That nothing but an entry is left of a kernel: there is nothing to build or to prove.
+    /// The finding for a kernel of which only a boot entry is left, so that there is nothing to build or to prove.
     pub(super) fn gone(&self, kernel: &KernelRelease) -> Option<Finding> {
         let entry = self.entry(kernel).filter(|entry| entry.absent || leaving::is(self.host, kernel))?;
         if entry.stops.is_none() {
-            // The boot loader may name it in a way that cannot be followed here.
+            // The boot loader may name the image in a way that cannot be followed here.
             if image(self.host, kernel).is_some() {
                 return None;
             }
@@ -68,7 +69,7 @@ impl Survey<'_> {
         let shown = image.display();
         let seen = match whole::look(self.host, image) {
             Ok(seen) => seen,
-            // Whoever is not root may not see it (Ubuntu), and decides nothing. Root, who decides, has to.
+            // A user who is not root may not be allowed to read it (Ubuntu), and decides nothing. Root decides, so root must be able to.
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied && !nix::unistd::geteuid().is_root() => {
                 let detail = format!("{shown} was not looked at: {e}");
                 return vec![Finding::new(Fact::ImageNotSeen, detail, "run this as root")];
@@ -93,15 +94,16 @@ impl Survey<'_> {
         cut.into_iter().chain(format.flatten()).collect()
     }
 
-    /// The running kernel came from such an image, so the boot loader knows them.
+    /// Whether the running kernel has a zboot image, so that the boot loader can load them.
     fn runs_from_zboot(&self) -> bool {
         let running = self.running.as_ref().and_then(|running| image(self.host, running));
         running.and_then(|image| whole::look(self.host, &image).ok()).is_some_and(|seen| seen.zboot)
     }
 
-    /// An entry without a ramdisk: where another kernel's has one, and the root is named in a way that only a ramdisk follows; else where the
-    /// running kernel's has one or, where that has no entry, another's. By `root=` alone it cannot be told: grub-mkconfig writes a device or
-    /// a PARTUUID just where it found no ramdisk. Entries for repairs say little: Ubuntu's keep a ramdisk where the usual ones go without.
+    /// The finding for an entry without a ramdisk. It is compared with the entries of other kernels: with all of them if the root is named
+    /// in a way that needs a ramdisk, else with the running kernel's, or with all if that has no entry. `root=` alone does not tell,
+    /// because grub-mkconfig writes a device or a PARTUUID just where it found no ramdisk. In the second case entries for repairs count
+    /// only where there are no others: Ubuntu's have a ramdisk where the usual ones have none.
     fn without_ramdisk(&self, kernel: &KernelRelease, entry: &Candidate) -> Option<Finding> {
         if entry.has_ramdisk() {
             return None;
@@ -124,14 +126,14 @@ impl Survey<'_> {
             "make it and its entry again: dracut -f --kver {kernel} and grub2-mkconfig, or kernel-install add (EL, Fedora); \
              update-initramfs -c -k {kernel} and update-grub (Debian)"
         );
-        // The running one may have come up so.
+        // The running kernel may have booted without one.
         let may_run_so = !lost && self.running.as_ref() == Some(kernel);
         let fact = if may_run_so { Fact::RunningWithoutInitramfs } else { Fact::EntryWithoutInitramfs };
         Some(Finding::new(fact, detail, remedy))
     }
 }
 
-/// The image that a boot loader would load of a kernel: not the copy in the module directory.
+/// The image of a kernel that a boot loader would load; the copy in the module directory does not count.
 pub(super) fn image(host: &Host, kernel: &KernelRelease) -> Option<PathBuf> {
     let usual = ["vmlinuz", "vmlinux"].map(|name| PathBuf::from(format!("/boot/{name}-{kernel}")));
     let of_entries = || {
@@ -143,7 +145,7 @@ pub(super) fn image(host: &Host, kernel: &KernelRelease) -> Option<PathBuf> {
     usual.into_iter().find(|p| host.is_file(p)).or_else(of_entries)
 }
 
-/// Whether nothing is known to be missing of the image that a boot loader would load.
+/// Whether the image that a boot loader would load is complete, as far as is known.
 pub(super) fn is_whole(host: &Host, kernel: &KernelRelease) -> bool {
     image(host, kernel).is_none_or(|image| whole::look(host, &image).is_ok_and(|seen| seen.cut.is_none()))
 }
@@ -152,7 +154,7 @@ fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("/boot"))
 }
 
-/// What is known of the installed GRUB and a zboot image.
+/// The finding for a zboot image under the installed GRUB.
 fn zboot(kernel: &KernelRelease, image: &Path, grub: Option<(String, PathBuf)>) -> Option<Finding> {
     let what = format!("{} is an EFI zboot image, which GRUB loads since 2.12", image.display());
     let remedy = format!(
@@ -175,7 +177,7 @@ fn zboot(kernel: &KernelRelease, image: &Path, grub: Option<(String, PathBuf)>) 
     }
 }
 
-/// The version of the GRUB that is installed for EFI, and the program that says so.
+/// The version of the GRUB that is installed for EFI, and the program that it was read from.
 fn installed_grub(host: &Host) -> Option<(String, PathBuf)> {
     let vendors = PARTITIONS
         .iter()
@@ -199,7 +201,7 @@ mod tests {
     use crate::finding::{Code, Severity};
 
     #[test]
-    fn what_a_grub_makes_of_a_zboot_image_is_told_by_its_version() {
+    fn the_version_of_grub_decides_whether_it_loads_a_zboot_image() {
         let kernel: KernelRelease = "6.2.9-300.fc38.aarch64".parse().unwrap();
         let told = |version: Option<&str>| {
             let grub = version.map(|v| (v.to_owned(), PathBuf::from("/boot/efi/EFI/fedora/grubaa64.efi")));
@@ -220,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_of_grub_is_read_from_its_own_line_of_the_table_of_revocations() {
+    fn the_version_of_grub_is_read_from_its_line_in_the_revocation_table() {
         let table = b"code\0sbat,1,SBAT Version,sbat,1,https://x\ngrub,3,Free Software Foundation,grub,2.06,https://y\n\
                       grub.debian,4,Debian,grub2,2.06-13+deb12u1,https://z\n\0more";
         assert_eq!(version(table).as_deref(), Some("2.06"));

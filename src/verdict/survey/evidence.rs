@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 impl Survey<'_> {
-    /// What is known about one kernel.
+    /// Collects what is known about one kernel.
     pub fn evidence(&self, kernel: &KernelRelease) -> KernelEvidence {
         let host = self.host;
         if let Some(gone) = self.gone(kernel) {
@@ -63,8 +63,8 @@ impl Survey<'_> {
         KernelEvidence { release: kernel.clone(), needs, findings, proven_by_use, undecided }
     }
 
-    /// Where the boot default is held off a kernel, that was for a device. With none here and none remembered, the kernel would be safe
-    /// because nothing is asked of it.
+    /// If the boot default is held off this kernel, it was because of a device. If no device is there or remembered, the kernel would be
+    /// safe only because nothing is required of it.
     fn nothing_to_prove(&self, kernel: &KernelRelease, needs: &[Need]) -> Option<Finding> {
         let held_off = self.wanted.as_ref() == Some(kernel) && needs.is_empty() && self.memory.is_lost();
         held_off.then(|| {
@@ -79,7 +79,7 @@ impl Survey<'_> {
         })
     }
 
-    /// A binding that the tables do not explain, and that nothing of K will make again by itself.
+    /// A finding about a binding that was made by hand: K's tables do not explain it, and nothing in K will make it again.
     fn bound_by_hand(&self, target: &Target, device: &Device, candidates: &[ModuleEvidence]) -> Option<Finding> {
         let driver = device.driver.as_deref().filter(|_| device.present)?;
         let by = |means: &str| {
@@ -98,7 +98,7 @@ impl Survey<'_> {
             };
             target.resolve_alias(&device.modalias).into_iter().any(|p| name(p) == module)
         };
-        // Where K's own tables lead to it, which is the rule, nothing more is read. Without tables nothing is known.
+        // Usually K's own tables name the module, and nothing more is read. Without tables nothing is known.
         let running = self.running.as_ref().filter(|_| candidates.iter().all(|c| c.name != module))?;
         let known = self.target(running);
         let told = known.module_file(&module).is_some() && !known.is_builtin(&module) && !claims(&known) && !claims(target);
@@ -115,7 +115,7 @@ impl Survey<'_> {
         let masters = Masters::new(self.host, &self.devices, &self.memory, target, cmdline);
         for device in &self.devices {
             let is_used = device.in_use() || self.memory.of_device(device).is_some();
-            // Of a device that nobody uses, a recipe without a release for K says nothing.
+            // If nobody uses a device, a recipe without a release for K does not matter.
             let has_release =
                 |r: &&Rc<Recipe>| is_used || !r.candidates(&Numbers::of(self.host, &target.release)).is_empty();
             let recipe = claiming(&self.recipes, device).filter(has_release);
@@ -165,8 +165,8 @@ impl Survey<'_> {
         }
     }
 
-    /// Whether all releases of a recipe were tried for a kernel, and none will build until something changes. The record says so, and
-    /// absolves nothing: it only lets the kernel's own driver be looked at, and without it another attempt is made.
+    /// Whether all releases of a recipe were tried for a kernel and none will build until something changes. The record of this never makes
+    /// a kernel safe: it only lets the in-tree driver be judged instead. If it is lost, the build is tried again.
     fn is_unbuildable(&self, tree: &Tree, recipe: &Recipe) -> bool {
         self.config.accept_in_tree == AcceptInTree::Fallback
             && !driver::rest::is_on(self.host, tree.release)
@@ -174,7 +174,7 @@ impl Survey<'_> {
     }
 }
 
-/// A version of the recipe's driver that the recipe does not name for K: by hand, or from another package.
+/// A finding about a version of the recipe's driver that the recipe does not name for K: it was installed by hand or by another package.
 fn other_release(host: &Host, recipe: &Recipe, kernel: &KernelRelease, module: &ModuleEvidence) -> Option<Finding> {
     let version = module.version.as_deref().filter(|_| module.origin != Origin::InTree && module.name == recipe.module())?;
     let named = recipe.candidates(&Numbers::of(host, kernel));
@@ -194,7 +194,8 @@ fn other_release(host: &Host, recipe: &Recipe, kernel: &KernelRelease, module: &
     Some(Finding::new(Fact::WrongVersion, detail, remedy))
 }
 
-/// The modules that could serve a need, as modprobe would try them; then copies of the recipe's modules that it would not load.
+/// The modules that could serve a need, in the order in which modprobe would try them; after those, copies of the recipe's modules that it
+/// would not load.
 fn candidates(
     host: &Host,
     target: &Target,
@@ -215,7 +216,7 @@ fn candidates(
     }
     let own = recipe.map(|r| r.all_modules().map(|m| m.replace('-', "_")).collect::<Vec<_>>()).unwrap_or_default();
     if let (Some(first), false) = (own.first(), own.iter().any(|m| names.contains(m))) {
-        // The table knows no alias of it; what lies on disk says why.
+        // No alias of it is in the table; the file on disk shows why.
         names.push(first.clone());
     }
     for name in &names {
@@ -234,7 +235,7 @@ fn candidates(
     found
 }
 
-/// Reads, verifies and places one module file.
+/// Reads and verifies one module file, and determines its origin.
 pub(super) fn examine(
     host: &Host,
     target: &Target,

@@ -1,4 +1,4 @@
-//! The masters of a device's interfaces, and whether a kernel can make them again.
+//! The masters of a device's interfaces, and whether a kernel can create them again.
 
 use super::evidence::examine;
 use super::known::{Known, Memory};
@@ -15,7 +15,7 @@ use std::path::Path;
 /// The modes of a team are modules of their own; those that are loaded now are needed again.
 const TEAM_MODES: &str = "team_mode_";
 
-/// What is known of masters on one kernel; each is looked at once.
+/// The masters on one kernel; each is looked up once.
 pub(super) struct Masters<'a> {
     host: &'a Host,
     devices: &'a [Device],
@@ -36,8 +36,8 @@ impl<'a> Masters<'a> {
         Masters { host, devices, memory, target, cmdline, seen: RefCell::default() }
     }
 
-    /// The masters of a device, if each of its interfaces has one. A device that has lost its driver has no interface, and early at boot
-    /// nobody has made it a port yet: then the record has the names.
+    /// The masters of a device, if each of its interfaces has one. If the device has lost its driver and so its interface, or is not yet a
+    /// port because it is early at boot, the record tells the names.
     pub(super) fn of(&self, device: &Device, known: Option<&Known>) -> Vec<Master> {
         let in_use = device.present && device.in_use();
         let now = if in_use { master::of_device(self.host, device) } else { Vec::new() };
@@ -63,11 +63,11 @@ impl<'a> Masters<'a> {
         self.seen.borrow_mut().entry(name.to_owned()).or_insert_with(look).clone()
     }
 
-    /// The first module of a kind of master that the kernel has not, or does not load. A bridge, a VLAN and the like are judged nowhere: a
-    /// kernel without them is cut off whatever becomes of a port.
+    /// The first module for this kind of master that the kernel does not have or does not load. A bridge, a VLAN and the like are not
+    /// checked: a kernel without them has no network anyway, with or without this port.
     fn lacking(&self, kind: Kind) -> Option<String> {
         let modules = match kind {
-            // The NIC is a device, and judged as one, but nothing loads its driver unless the bus was loaded before.
+            // The NIC is judged as a device. But its driver loads only if the driver of its bus is loaded before.
             Kind::Synthetic if self.target.is_builtin("hv_netvsc") => Vec::new(),
             Kind::Synthetic => vec!["hv_vmbus".to_owned()],
             Kind::Other => Vec::new(),
@@ -92,7 +92,7 @@ impl<'a> Masters<'a> {
     }
 }
 
-/// The link of a device's interface.
+/// The link state of a device's interface.
 pub(super) fn link(host: &Host, device: &Device) -> Link {
     let Some(interface) = device.interface.as_deref().filter(|_| device.present) else { return Link::Unknown };
     if master::link_is_down(host, interface) || master::is_held_down(host, interface) {

@@ -1,5 +1,5 @@
-//! Looking at the machine once: devices, recipes, kernels, next boot; and for a kernel, the evidence that [`crate::verdict::judge`]
-//! weighs. Read-only, and no process is started.
+//! Looks at the machine once: devices, recipes, kernels, next boot; and collects the evidence on a kernel that [`crate::verdict::judge`]
+//! weighs. It only reads, and starts no process.
 
 mod drivers;
 pub mod entry;
@@ -33,7 +33,7 @@ use std::rc::Rc;
 pub struct Survey<'a> {
     host: &'a Host,
     config: &'a Config,
-    /// Every device that counts: those that are there, and then those that are remembered and are not.
+    /// Every device that counts: first those that are there, then the remembered ones that are missing.
     pub devices: Vec<Device>,
     /// The network devices that are or were in use.
     pub memory: Memory,
@@ -45,28 +45,28 @@ pub struct Survey<'a> {
     pub running: Option<KernelRelease>,
     /// What the boot loader may start.
     pub next: NextBoot,
-    /// What would boot without our hold, declined kernels skipped; none where that leaves only what boots.
+    /// The kernel that would boot without our hold, declined kernels skipped; `None` where that is the kernel that boots anyway.
     pub wanted: Option<KernelRelease>,
-    /// The same as the loader has it, while a hold is on.
+    /// The kernel that the loader would boot without the hold, declined or not; `None` without a hold.
     pub held_off: Option<KernelRelease>,
     /// The boot entry of the wanted kernel.
     wanted_entry: Option<boot::Candidate>,
-    /// The boot loader's menu, which few questions need.
+    /// The boot loader's menu, read only when needed.
     menu: OnceCell<Vec<boot::Candidate>>,
-    /// The kernels as they were when they were first asked for.
+    /// The kernels as they were when first read.
     targets: RefCell<Targets>,
 }
 
 impl<'a> Survey<'a> {
-    /// Looks.
+    /// Looks at the machine.
     ///
     /// # Errors
-    /// A recipe that cannot be read, a required driver without a recipe, devices that cannot be seen.
+    /// A recipe that cannot be read, a required driver without a recipe, devices that cannot be read.
     pub fn new(host: &'a Host, config: &'a Config) -> Result<Survey<'a>> {
         Survey::look(host, config, true)
     }
 
-    /// Looks early at boot: a device that is missing may still come, so no new one takes its place.
+    /// Looks early at boot: a missing device may still come, so no new one replaces it.
     ///
     /// # Errors
     /// Those of [`Survey::new`].
@@ -95,7 +95,7 @@ impl<'a> Survey<'a> {
         let memory = Memory::look(host, &devices, binding, replace);
         let absent = memory.gone().iter().filter(|known| !devices.iter().any(|d| known.is(d))).map(Known::device);
         let absent: Vec<Device> = absent.collect();
-        // Virtual functions of this machine's own cards that it does not use are for its guests.
+        // Virtual functions of this machine's own cards that it does not use are meant for its guests.
         devices.retain(|d| d.in_use() || memory.of_device(d).is_some() || !pci::is_of_own_card(host, d));
         devices.extend(absent);
         Ok(Survey {
@@ -115,7 +115,7 @@ impl<'a> Survey<'a> {
         })
     }
 
-    /// The kernels that may start, each once with its foremost role; where that is uncertain, every installed kernel too.
+    /// The kernels that may start, each once, with its most important role; where the next boot is uncertain, every installed kernel too.
     pub fn roles(&self) -> Vec<(KernelRelease, Role)> {
         let mut roles: Vec<(KernelRelease, Role)> = Vec::new();
         let mut add = |kernel: &KernelRelease, role| {
@@ -136,19 +136,19 @@ impl<'a> Survey<'a> {
         }
         if !self.next.certain {
             self.kernels.iter().for_each(|k| add(&k.release, Role::Installed));
-            // One that is being removed may start until it is gone.
+            // A kernel that is being removed may boot until its files are gone.
             let left = |kernel: &KernelRelease| self.host.is_dir(installed::modules_dir(kernel));
             leaving::all(self.host).iter().filter(|kernel| left(kernel)).for_each(|kernel| add(kernel, Role::Installed));
         }
         roles
     }
 
-    /// Judges every kernel that counts; the worst of them is the machine's verdict.
+    /// Judges every kernel that counts; the worst verdict is the machine's.
     pub fn judge(&self) -> Judgement {
         self.judged().judgement
     }
 
-    /// The same with what the verdict asks to be made.
+    /// The same, with what has to be built.
     pub fn judged(&self) -> Judged {
         let (reports, mut work): (Vec<KernelReport>, Vec<Work>) =
             self.roles().iter().map(|(kernel, role)| self.weigh(kernel, *role)).unzip();
@@ -156,14 +156,14 @@ impl<'a> Survey<'a> {
         Judged { judgement: judge::judge(reports, self.uncertainty().as_ref()), work }
     }
 
-    /// The same for whoever asks, with what decides nothing and takes more reading.
+    /// The same for a person, with a finding that decides nothing and takes more reading.
     pub fn judge_and_tell(&self) -> Judgement {
         let mut judgement = self.judge();
         self.note_newest(&mut judgement.kernels);
         judgement
     }
 
-    /// Judges one kernel, whatever the boot loader says.
+    /// Judges one kernel, whether or not the boot loader may start it.
     ///
     /// # Errors
     /// When it is not installed.
@@ -177,7 +177,7 @@ impl<'a> Survey<'a> {
         Ok(judge::judge(reports, None))
     }
 
-    /// Tells once, of the newest kernel itself or else of the one that boots instead, that the newest will never start.
+    /// Reports once that the newest kernel will never start: on that kernel itself, or else on the one that boots instead.
     fn note_newest(&self, reports: &mut [KernelReport]) {
         let Some((newest, finding)) = self.newest_not_booting() else { return };
         let next = |k: &&mut KernelReport| k.role == Role::Next;
@@ -191,7 +191,7 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// Every installed kernel with its verdict, those that may start first.
+    /// Judges every installed kernel; those that may start come first.
     pub fn judge_installed(&self) -> Vec<KernelReport> {
         let mut roles = self.roles();
         for kernel in &self.kernels {
@@ -211,7 +211,7 @@ impl<'a> Survey<'a> {
     }
 
     /// # Errors
-    /// When the kernel has no module directory; the message lists those that have.
+    /// When the kernel has no module directory; the message lists the kernels that have one.
     pub fn must_be_installed(&self, kernel: &KernelRelease) -> Result<()> {
         if self.host.is_dir(installed::modules_dir(kernel)) {
             return Ok(());
@@ -224,10 +224,11 @@ impl<'a> Survey<'a> {
         ))
     }
 
-    /// Where the boot default is held: the running kernel if its files are there and it is safe, else the newest safe one that has booted,
-    /// else the running one, which came up, unless a device has no driver under it: then it may have been started by mistake.
+    /// The kernel to hold the boot default on: the running one if its files are there and it is safe; else the newest safe one that has
+    /// booted; else the running one, since it came up. But not if a device has no driver under it, because it may then have been started by
+    /// mistake.
     pub fn hold_target(&self, host: &Host) -> Option<KernelRelease> {
-        // It may be asked for long after the look, and decides anew.
+        // This may be called long after the look, so read the kernels again.
         *self.targets.borrow_mut() = Targets::default();
         let verdict = |kernel: &KernelRelease| self.report(kernel, Role::Installed).verdict;
         let whole =
@@ -246,7 +247,7 @@ impl<'a> Survey<'a> {
         proven.or_else(|| running.filter(|_| !known::is_undriven(host)).cloned())
     }
 
-    /// A kernel as this look sees it.
+    /// A kernel as this survey has read it.
     fn target(&self, kernel: &KernelRelease) -> Target {
         self.targets.borrow().of(self.host, kernel)
     }
@@ -257,20 +258,20 @@ impl<'a> Survey<'a> {
         next.is_some_and(|next| declined::read(self.host).iter().any(|d| d.kernel == *next))
     }
 
-    /// The initial ramdisks that a kernel's boot entry names; none where it has no entry that may boot.
+    /// The initial ramdisks that a kernel's boot entry names; none without an entry that may boot.
     pub fn initrds(&self, kernel: &KernelRelease) -> &[PathBuf] {
         self.entry(kernel).map_or(&[], |c| &c.initrds)
     }
 
-    /// The boot entry that starts a kernel, or would if it were not held back.
+    /// The boot entry that starts a kernel, or would without the hold.
     fn entry(&self, kernel: &KernelRelease) -> Option<&boot::Candidate> {
         self.next.kernels.iter().chain(&self.wanted_entry).find(|c| &c.kernel == kernel)
     }
 
-    /// The recipe of a name.
+    /// The recipe with this name.
     ///
     /// # Errors
-    /// When there is none; the message lists those there are.
+    /// When there is none; the message lists the existing ones.
     pub fn recipe(&self, name: &str) -> Result<&Rc<Recipe>> {
         self.recipes.iter().find(|r| r.name == name).ok_or_else(|| {
             let known: Vec<&str> = self.recipes.iter().map(|r| r.name.as_str()).collect();
@@ -281,7 +282,7 @@ impl<'a> Survey<'a> {
         })
     }
 
-    /// Why the next boot is not certain, as the finding that each kernel gets.
+    /// Why the next boot is not certain, as the finding that each kernel then gets.
     fn uncertainty(&self) -> Option<Finding> {
         if self.next.certain {
             return None;
@@ -307,7 +308,7 @@ impl<'a> Survey<'a> {
             why.extend(driver::headers::last_failure(self.host, kernel));
             if !refuses {
                 why.iter_mut().for_each(Finding::excuse);
-                // Where it fell back nothing is built, and why is told as it is.
+                // Where the in-tree driver is the fallback, nothing is built, and the reason is an ordinary finding.
                 if !work.builds.is_empty() && !why.is_empty() {
                     let drivers = work.builds.iter().map(|recipe| recipe.name.clone()).collect();
                     report.attempts = Some(Attempts { drivers, findings: why.clone() });
@@ -324,9 +325,9 @@ fn claiming<'r>(recipes: &'r [Rc<Recipe>], device: &Device) -> Option<&'r Rc<Rec
     recipe::claiming(recipes, &device.modalias)
 }
 
-/// Remembers what a survey found, where anything is new: that the running kernel has booted, the network devices in use, and that a
-/// declined kernel is removed. Says, a line each, which devices are not counted any more, and what could not be written: none of it decides
-/// anything now.
+/// Writes down what a survey found, if anything is new: that the running kernel has booted, the network devices in use, and declined
+/// kernels that were removed. Returns a line for each device that no longer counts and for each failed write; neither affects the present
+/// run.
 pub fn remember(host: &Host, survey: &Survey) -> Vec<String> {
     let booted = survey.running.as_ref().map_or(Ok(()), |running| remember_running(host, running));
     let devices = survey.memory.store(host, survey.wanted.is_some());
@@ -335,7 +336,7 @@ pub fn remember(host: &Host, survey: &Survey) -> Vec<String> {
     failed.chain(devices.unwrap_or_else(|e| vec![format!("{e:#}")])).chain(removed).collect()
 }
 
-/// Kernels that this machine has run, a line each; a record that helps to choose between safe kernels and absolves none.
+/// Kernels that this machine has run, a line each. The record helps to choose between safe kernels; it never makes a kernel safe.
 const BOOTED: &str = "/var/lib/vfguard/records/booted";
 
 /// The kernels that are known to have booted here.
@@ -344,7 +345,7 @@ fn booted(host: &Host) -> Vec<KernelRelease> {
     text.lines().filter_map(|l| l.parse().ok()).collect()
 }
 
-/// The kernels on which a default may be left that nobody could judge: see [`crate::flow::plan::hold_running`].
+/// The kernels that may stay the default although nothing could be judged: see [`crate::flow::plan::hold_running`].
 pub fn trusted(host: &Host, running: Option<&KernelRelease>) -> Vec<KernelRelease> {
     let mut trusted: Vec<KernelRelease> = boot::held(host).map(|hold| hold.held).into_iter().collect();
     if known::is_undriven(host) {
@@ -353,10 +354,10 @@ pub fn trusted(host: &Host, running: Option<&KernelRelease>) -> Vec<KernelReleas
     trusted
 }
 
-/// As many are remembered; only installed ones are ever asked for.
+/// How many are remembered; only installed ones matter.
 const MAX_BOOTED: usize = 64;
 
-/// Notes that the running kernel has booted, which only helps to choose.
+/// Records that the running kernel has booted, which only helps to choose a hold target.
 fn remember_running(host: &Host, running: &KernelRelease) -> Result<()> {
     let mut known = booted(host);
     if known.contains(running) {
@@ -372,7 +373,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernels_that_have_booted_are_remembered_in_a_bounded_number() {
+    fn a_bounded_number_of_booted_kernels_is_remembered() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         let boot = |n: usize| remember_running(&host, &format!("6.1.0-{n}").parse().unwrap());

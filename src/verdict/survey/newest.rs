@@ -1,8 +1,8 @@
-//! `newest-not-booting`: the newest installed kernel will never start, although vfguard does not hold it back. Updates are installed then
-//! and never run, which nothing else makes known.
+//! `newest-not-booting`: the newest installed kernel will never start, although vfguard does not hold it back. Updates are then installed
+//! but never run, and nothing else reports that.
 //!
-//! What the distributions do: 20-grub.install of rhboot/grub2 and new-kernel-pkg of grubby move the default where /etc/sysconfig/kernel
-//! says `UPDATEDEFAULT=yes`; update-grub(8) puts the newest kernel first, which a default of 0 follows.
+//! How distributions do it: 20-grub.install of rhboot/grub2 and new-kernel-pkg of grubby move the default where /etc/sysconfig/kernel says
+//! `UPDATEDEFAULT=yes`. update-grub(8) puts the newest kernel first, which a default of 0 follows.
 
 use super::Survey;
 use crate::boot::grubenv;
@@ -14,7 +14,7 @@ use crate::packages::Packages;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Where GRUB 2 is configured, the one that is edited first.
+/// The configuration files of GRUB 2, the most common first.
 const CONFIGS: [&str; 2] = ["/boot/grub2/grub.cfg", "/boot/grub/grub.cfg"];
 /// Where entries of the Boot Loader Specification may lie.
 const ENTRIES: [&str; 4] =
@@ -22,26 +22,26 @@ const ENTRIES: [&str; 4] =
 const SYSCONFIG: &str = "/etc/sysconfig/kernel";
 const SETTINGS: &str = "/etc/default/grub";
 
-/// Why it never starts.
+/// Why the kernel never starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Why {
-    /// No entry of the boot loader starts it.
+    /// The boot loader has no entry for it.
     NoEntry,
-    /// Its entry lies where the boot loader in charge does not look.
+    /// Its entry is where the active boot loader does not look.
     Elsewhere(PathBuf),
-    /// Entries that begin with another machine-id come before its own.
+    /// Entries with another machine-id sort before its own.
     MachineId(String),
-    /// The default is saved by name. The second says what keeps kernel packages from moving it.
+    /// The default is saved by name. The second value says why kernel packages do not move it.
     Saved(String, Option<String>),
     /// grub.cfg itself names the default.
     Literal(String, PathBuf),
-    /// In the boot loader's own words.
+    /// Another reason, in the words of the boot loader's room.
     Other(String),
 }
 
 impl Survey<'_> {
-    /// What is told of the newest installed kernel where it will never start. Nothing while the boot default is held, or where what boots
-    /// next is not certain: then every kernel that may start is judged.
+    /// The finding about the newest installed kernel, if it will never start. None while the boot default is held, or where the next boot
+    /// is not certain: every kernel that may start is judged then.
     pub(super) fn newest_not_booting(&self) -> Option<(KernelRelease, Finding)> {
         let next = self.next.lasting().filter(|_| self.next.certain && self.wanted.is_none())?;
         let declined = crate::boot::declined::read(self.host);
@@ -62,7 +62,7 @@ impl Survey<'_> {
     }
 }
 
-/// What stands behind the numbers of a release: kernels of another kind (rt, debug, cloud) are no newer ones of the same.
+/// The part of a release behind its numbers. A kernel of another kind (rt, debug, cloud) is not a newer one of the same kind.
 fn flavour(kernel: &KernelRelease) -> (String, bool) {
     let name = kernel.as_str();
     let parts: Vec<&str> = name.split('-').collect();
@@ -91,7 +91,7 @@ fn why(host: &Host, source: Source, next: &Candidate, newest: &KernelRelease, en
     literal.map_or_else(|| Why::Other(next.why.clone()), |(name, config)| Why::Literal(name, config))
 }
 
-/// An entry of the kernel's in a place of which the boot loader in charge knows nothing.
+/// An entry of the kernel in a directory that the active boot loader does not read.
 fn elsewhere(host: &Host, next: &Candidate, newest: &KernelRelease) -> Option<PathBuf> {
     let looks_there = |dir: &&str| host.exists(Path::new(dir).join(format!("{}.conf", next.entry)));
     let is = |name: &Path| name.to_str().is_some_and(|n| n.ends_with(&format!("-{newest}.conf")));
@@ -107,7 +107,7 @@ fn machine_id(entry: &str) -> Option<&str> {
     (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
 }
 
-/// Each grub.cfg that is there, also those on an EFI partition.
+/// All existing grub.cfg files, including those on an EFI partition.
 fn configs(host: &Host) -> Vec<PathBuf> {
     let vendors = ["/boot/efi/EFI", "/efi/EFI"].into_iter().flat_map(|top| {
         host.read_dir(top).unwrap_or_default().into_iter().map(move |v| Path::new(top).join(v).join("grub.cfg"))
@@ -115,7 +115,7 @@ fn configs(host: &Host) -> Vec<PathBuf> {
     CONFIGS.into_iter().map(PathBuf::from).chain(vendors).filter(|p| host.is_file(p)).collect()
 }
 
-/// What GRUB's environment saves as the default.
+/// The default that GRUB's environment block saves.
 fn saved(host: &Host) -> Option<String> {
     let files = configs(host).into_iter().map(|c| c.with_file_name("grubenv"));
     files.into_iter().find_map(|file| {
@@ -124,19 +124,19 @@ fn saved(host: &Host) -> Option<String> {
     })
 }
 
-/// The default that grub.cfg itself names, and the file.
+/// The default that a grub.cfg sets itself, and the file.
 fn literal_default(host: &Host) -> Option<(String, PathBuf)> {
     configs(host).into_iter().find_map(|c| Some((literal(&host.read_text(&c).ok()?)?, c)))
 }
 
-/// A default that stands in grub.cfg as it is: in 00_header's part, which comes first and then knows no saved one.
+/// A literal default in grub.cfg. It is in the part that 00_header writes, at the top, which then has no saved default.
 fn literal(text: &str) -> Option<String> {
     let mut values = text.lines().filter_map(|l| l.trim().strip_prefix("set default=")).map(|v| v.trim_matches(['"', '\'']));
     let value = values.find(|v| !v.contains("next_entry"))?;
     (!value.is_empty() && !value.contains('$')).then(|| value.to_owned())
 }
 
-/// What keeps kernel packages from moving a saved default, where they would.
+/// Why kernel packages do not move a saved default, although their distribution's would.
 fn pinned(host: &Host) -> Option<String> {
     let moves = host.exists("/usr/lib/kernel/install.d/20-grub.install") || host.exists("/sbin/new-kernel-pkg");
     let Ok(text) = host.read_text(SYSCONFIG) else {
@@ -168,7 +168,7 @@ fn told(why: &Why, next: &Candidate) -> String {
     }
 }
 
-/// One line that makes it boot; where it has an entry, only if it is safe.
+/// A one-line command that makes the kernel boot. If it has an entry, the command first checks that it is safe.
 fn remedy(host: &Host, source: Source, newest: &KernelRelease, entry: Option<&Candidate>, why: &Why) -> String {
     let packages = Packages::of(host);
     let config = configs(host).into_iter().next().unwrap_or_else(|| CONFIGS[0].into());
@@ -190,7 +190,7 @@ fn remedy(host: &Host, source: Source, newest: &KernelRelease, entry: Option<&Ca
         (Source::GrubLegacy, _) | (_, Some(Packages::Dnf | Packages::Yum)) => {
             format!("grubby --set-default={}", image.display())
         }
-        // The first entry is the newest kernel's, now and after each update.
+        // The first entry is the newest kernel's, also after each update.
         (_, Some(Packages::Apt)) => format!("{} && {mkconfig}", setting(host, "0")),
         (_, None) => format!("grub2-set-default {name}"),
     };
@@ -211,7 +211,7 @@ fn updates_default(host: &Host) -> bool {
     host.read_text(SYSCONFIG).is_ok_and(|t| t.lines().any(|l| l.starts_with("UPDATEDEFAULT=")))
 }
 
-/// The command that sets GRUB_DEFAULT, in the file that counts.
+/// The command that sets GRUB_DEFAULT in the file that decides.
 fn setting(host: &Host, value: &str) -> String {
     let dir = Path::new(SETTINGS).with_extension("d");
     let mut names = host.read_dir(&dir).unwrap_or_default();
@@ -224,13 +224,13 @@ fn setting(host: &Host, value: &str) -> String {
     }
 }
 
-/// A word for the shell.
+/// Quotes a word for the shell.
 fn shell(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
-/// When the kernel was installed: dpkg's list of its files, or the making of its module directory, whichever was first. What depmod and
-/// the build of the package leave says nothing.
+/// When the kernel was installed: the time of dpkg's list of its files, or the creation of its module directory, whichever is earlier.
+/// Later times do not count, since depmod and the package's build change them.
 fn installed_since(host: &Host, kernel: &KernelRelease) -> Option<SystemTime> {
     let dpkg = format!("/var/lib/dpkg/info/linux-image-{kernel}.list");
     let list = host.metadata(dpkg).ok().and_then(|m| m.modified().ok());

@@ -15,7 +15,7 @@ fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
 }
 
 #[test]
-fn kernels_of_another_kind_are_no_newer_ones_of_the_same() {
+fn a_kernel_of_another_kind_is_not_a_newer_one_of_the_same_kind() {
     for (one, other, same) in [
         ("6.1.0-56-amd64", "6.1.0-57-amd64", true),
         ("6.1.0-56-amd64", "6.12.9+deb12-amd64", true),
@@ -33,7 +33,7 @@ fn kernels_of_another_kind_are_no_newer_ones_of_the_same() {
 }
 
 #[test]
-fn a_default_that_grub_cfg_names_itself_is_told_from_a_saved_one() {
+fn a_default_that_grub_cfg_sets_itself_is_told_apart_from_a_saved_one() {
     let head = "if [ \"${next_entry}\" ] ; then\n   set default=\"${next_entry}\"\nelse\n";
     let tail = "fi\nif [ \"${boot_counter}\" ]; then\n  set default=1\nfi\n";
     for (line, value) in [
@@ -49,7 +49,7 @@ fn a_default_that_grub_cfg_names_itself_is_told_from_a_saved_one() {
 }
 
 #[test]
-fn the_setting_is_changed_in_the_file_that_counts() {
+fn the_setting_is_changed_in_the_file_that_decides() {
     let main = ("/etc/default/grub", "GRUB_TIMEOUT=0\nGRUB_DEFAULT=\"1>2\"\n");
     let cloud = ("/etc/default/grub.d/50-cloud.cfg", "GRUB_DEFAULT=2\n");
     let (early, note) =
@@ -70,7 +70,7 @@ fn the_setting_is_changed_in_the_file_that_counts() {
 }
 
 #[test]
-fn what_keeps_packages_from_moving_a_saved_default_is_told() {
+fn the_reason_why_packages_do_not_move_a_saved_default_is_reported() {
     let plugin = ("/usr/lib/kernel/install.d/20-grub.install", "");
     let settings = |text| vec![plugin, (SYSCONFIG, text)];
     for (files, word) in [
@@ -89,7 +89,7 @@ fn what_keeps_packages_from_moving_a_saved_default_is_told() {
 }
 
 #[test]
-fn days_are_counted_since_what_was_made_first() {
+fn the_age_counts_from_the_earlier_of_two_times() {
     let now = SystemTime::now();
     for (days, text) in [(0, "today"), (1, "1 day ago"), (40, "40 days ago")] {
         assert!(age(now - Duration::from_secs(days * 86400 + 60)).ends_with(text));
@@ -105,7 +105,7 @@ fn days_are_counted_since_what_was_made_first() {
 }
 
 #[test]
-fn a_word_for_the_shell_stays_one_word() {
+fn a_quoted_word_stays_one_word_for_the_shell() {
     let word = "it's a \"title\" $HOME `x`";
     let output = std::process::Command::new("sh").args(["-c", &format!("printf %s {}", shell(word))]).output().unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), word);

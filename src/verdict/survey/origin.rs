@@ -10,7 +10,7 @@ use crate::verdict::judge::{Binding, Origin};
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// Where a module file of K comes from.
+/// The origin of a module file of K.
 pub(super) fn origin(host: &Host, target: &Target, recipe: Option<&Recipe>, path: &Path, module: Option<&Module>) -> Origin {
     let has = |part: &str| path.components().any(|c| c.as_os_str() == part);
     if has("weak-updates") && host.path_of_link(path).is_symlink() {
@@ -22,19 +22,19 @@ pub(super) fn origin(host: &Host, target: &Target, recipe: Option<&Recipe>, path
     match module {
         Some(module) if is_own(target, recipe, path, module) => Origin::InTree,
         Some(_) => Origin::Prebuilt,
-        // What cannot be read serves nobody, whatever it is.
+        // An unreadable module serves nothing, so its origin does not matter.
         None if has("kernel") => Origin::InTree,
         None => Origin::Unknown,
     }
 }
 
-/// Whether a file lies where vfguard installs modules.
+/// Whether a path is where vfguard installs modules.
 pub(super) fn is_ours(path: &Path) -> bool {
     path.parent().is_some_and(|d| d.ends_with("updates/vfguard"))
 }
 
-/// Whether the kernel's own build made it. Where that leaves no tag, a version that the recipe has is the vendor's release: the
-/// kernel's own copies bear other ones (2.12.1-k).
+/// Whether the kernel's own build made the module. A kernel without in-tree tags is judged by version: a version that the recipe names is
+/// the vendor's release, since in-tree copies have other ones (2.12.1-k).
 fn is_own(target: &Target, recipe: Option<&Recipe>, path: &Path, module: &Module) -> bool {
     target.is_own(path, module) && (module.intree || !is_released(recipe, module.version.as_deref()))
 }
@@ -43,8 +43,8 @@ fn is_released(recipe: Option<&Recipe>, version: Option<&str>) -> bool {
     version.is_some_and(|version| recipe.is_some_and(|r| r.release_of_module(version.trim()).is_some()))
 }
 
-/// Whether a device was taken away from the network on purpose, and given to a driver for something else (igb_uio, vfio-pci): no module
-/// of the recipe, and none that claims the device.
+/// Whether a device was bound to a driver for another purpose than the network (igb_uio, vfio-pci): the driver is no module of the recipe,
+/// and does not claim the device.
 fn is_foreign(
     host: &Host,
     targets: &Targets,
@@ -63,8 +63,8 @@ fn is_foreign(
     running.is_some_and(|release| !claims(release))
 }
 
-/// How a device is driven now: `/sys/module/X/taint` carries O for an out-of-tree module. Where there is no such file (before
-/// Linux 3.3), what the kernel shows of the module and the file on the disk tell; in doubt it is the one of which more is asked.
+/// How a device is driven now: `/sys/module/X/taint` contains O for an out-of-tree module. Where there is no such file (before Linux 3.3),
+/// sysfs and the module file on disk decide; in doubt it counts as out-of-tree, which is judged more strictly.
 pub(super) fn binding(
     host: &Host,
     targets: &Targets,
@@ -91,11 +91,11 @@ pub(super) fn binding(
     }
     let copy = || module::on_disk(host, running, &name).into_iter().next();
     let Some(path) = target.module_file(&name).or_else(copy) else {
-        // Nothing of it on the disk: built in, or gone.
+        // The module is not on disk: it is built in, or its file was removed.
         return if host.exists(dir.join("initstate")) { Binding::OutOfTree } else { Binding::InTree };
     };
     match host.read(&path).ok().and_then(|bytes| Module::read(bytes).ok()) {
-        // What lies there now says nothing of another one that was loaded.
+        // The file on disk is not the loaded module, so it does not tell.
         Some(file) if loaded_build(host, &name).is_some_and(|id| file.build_id.as_ref().is_some_and(|own| *own != id)) => {
             Binding::OutOfTree
         }

@@ -1,7 +1,7 @@
-//! Whether the running kernel is proven by use: each device is bound and its link up, and what the next boot of this kernel
-//! would load for it is what is loaded now. That the driver works says nothing of a file that is not the one in the kernel, so
-//! both are asked for: positive evidence from sysfs (build ids), and that nothing which decides modprobe's choice has changed
-//! since the boot. In doubt it is not proven.
+//! Whether the running kernel is proven by use: each device is bound and its link is up, and the next boot of this kernel would load what
+//! is loaded now. A working driver says nothing about a file on disk that is not the loaded one. So two things are required: positive
+//! evidence from sysfs (build ids), and that nothing that decides modprobe's choice has changed since the boot. In doubt the kernel is not
+//! proven.
 
 use crate::finding::Finding;
 use crate::host::devices::pci::{self, Device};
@@ -15,9 +15,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-/// As many links as Linux follows in one look-up (path_resolution(7)).
+/// The number of symbolic links that Linux follows in one look-up (path_resolution(7)).
 const MAX_LINKS: u32 = 40;
-/// Directories in which any package update makes or removes names. The kernel's own and those in it are not among them.
+/// Directories in which any package update creates or removes names, so their own times are not compared. A kernel's directory and those
+/// below it are not among them.
 const SHARED: [&str; 12] = [
     "/lib",
     "/lib/modules",
@@ -32,22 +33,22 @@ const SHARED: [&str; 12] = [
     "/var",
     "/var/lib",
 ];
-/// Device nodes that the kernel makes as it starts, and what udev leaves of their times.
+/// Device nodes that the kernel makes as it starts; udev may change some of their times.
 const EARLY: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/kmsg"];
-/// A boot loader that fills in these words, in any way.
+/// Words of the command line that the boot loader adds, so they may differ.
 const LOADERS: [&str; 2] = ["BOOT_IMAGE=", "initrd="];
-/// The setup part of a bzImage, in which it says what it is, is at most 64 sectors.
+/// The setup part of a bzImage, which holds its version, has at most 64 sectors.
 const SETUP: u64 = 64 * 512;
 /// `TAINT_FORCED_MODULE` of `/proc/sys/kernel/tainted`.
 const FORCED: u64 = 1 << 1;
 
-/// Whether what drives the needs now is what the next boot of the running kernel finds. `cmdline` is that of its boot entry.
+/// Whether the next boot of the running kernel would find the drivers that serve the needs now. `cmdline` is that of its boot entry.
 pub(super) fn proven_by_use(host: &Host, running: &KernelRelease, target: &Target, needs: &[Need], cmdline: &str) -> bool {
     let objected = |need: &Need| {
         let findings = need.candidates.first().map(|m| m.findings.as_slice()).unwrap_or_default();
         findings.iter().any(Finding::refuses)
     };
-    // Where no strict rule objects to what runs, there is nothing to excuse and nothing is read.
+    // If no finding refuses the modules in use, there is nothing to excuse, and the files are not read.
     if !needs.iter().any(objected) {
         return false;
     }
@@ -64,14 +65,14 @@ pub(super) fn proven_by_use(host: &Host, running: &KernelRelease, target: &Targe
 fn used(host: &Host, need: &Need) -> bool {
     let up = |device: &Device| {
         let up = |interface: &String| pci::link_is_up(host, &device.address, interface);
-        // Where it is gone, another one may have its interface's name.
+        // If the device is gone, another one may have its interface name.
         device.present && device.driver.is_some() && device.interface.as_ref().is_some_and(up)
     };
     let driver = need.device.as_ref().and_then(|d| d.module.as_ref().or(d.driver.as_ref())).map(|n| n.replace('-', "_"));
     need.device.as_ref().is_some_and(up) && need.candidates.first().is_some_and(|m| Some(&m.name) == driver.as_ref())
 }
 
-/// The words of a command line may turn signature checks on, or give a module another setting: any difference counts.
+/// A word of the command line may turn on signature checks, or give a module another setting, so any difference counts.
 fn same_words(now: &str, then: &str) -> bool {
     let words = |line: &str| -> Vec<String> {
         let words = line.split_whitespace().filter(|w| !LOADERS.iter().any(|l| w.starts_with(l)));
@@ -80,7 +81,7 @@ fn same_words(now: &str, then: &str) -> bool {
     words(now) == words(then)
 }
 
-/// A look at the times of files.
+/// The time of the boot, to compare times of files with.
 struct Boot<'h> {
     host: &'h Host,
     /// Nanoseconds since the epoch.
@@ -90,8 +91,8 @@ struct Boot<'h> {
 const SECOND: i128 = 1_000_000_000;
 
 impl Boot<'_> {
-    /// `btime` of proc_stat(5) is today's clock less the time since the boot, so it moves when the clock is set or the machine is
-    /// stopped and resumed. The nodes that the kernel made keep the clock of the boot; the earlier of the two counts.
+    /// `btime` of proc_stat(5) is the present clock minus the time since the boot, so it moves when the clock is set or the machine is
+    /// stopped and resumed. The nodes that the kernel made keep the clock of the boot. The earlier of the two counts.
     fn of(host: &Host) -> Option<Boot<'_>> {
         let stat = host.read_text("/proc/stat").ok()?;
         let told: i128 = stat.lines().find_map(|l| l.strip_prefix("btime "))?.trim().parse().ok()?;
@@ -106,11 +107,12 @@ impl Boot<'_> {
     }
 
     fn is_older(&self, meta: &std::fs::Metadata) -> bool {
-        // What was made older by hand (mtime) has a younger ctime, and so has what was renamed or linked.
+        // A file whose mtime was set back by hand has a younger ctime, and so has one that was renamed or linked.
         nanos(meta.mtime(), meta.mtime_nsec()) < self.time && nanos(meta.ctime(), meta.ctime_nsec()) < self.time
     }
 
-    /// Whether a path leads where it led at the boot: what lies there, each link and each directory on the way.
+    /// Whether a path leads to the same file as at the boot: the file, each symbolic link and each directory on the way are older than the
+    /// boot.
     fn is_unchanged(&self, path: &Path) -> bool {
         let mut at = PathBuf::from("/");
         let mut todo: VecDeque<OsString> = parts(path).collect();
@@ -144,8 +146,8 @@ impl Boot<'_> {
         true
     }
 
-    /// The same for a directory and all that lies right in it and is named so; one that is not there is as it was, or what it said
-    /// is no longer heeded, which the look at what is loaded finds.
+    /// The same for a directory and the files right in it whose name fits. A directory that does not exist counts as unchanged: if it was
+    /// removed since, its settings do not apply any more, and `is_loaded` finds the difference.
     fn directory_is_unchanged(&self, dir: &Path, named: impl Fn(&str) -> bool) -> bool {
         match self.host.read_dir(dir) {
             Ok(names) => {
@@ -170,7 +172,7 @@ fn parts(path: &Path) -> impl Iterator<Item = OsString> + '_ {
     })
 }
 
-/// The image on the disk is the one that runs: a distribution may build the same release anew. A bzImage says which build it is
+/// Whether the image on the disk is the one that runs: a distribution may rebuild the same release. A bzImage tells which build it is
 /// (`kernel_version` of `Documentation/arch/x86/boot.rst`).
 fn image_runs(since: &Boot, running: &KernelRelease) -> bool {
     let host = since.host;
@@ -190,7 +192,7 @@ fn image_runs(since: &Boot, running: &KernelRelease) -> bool {
     !version.trim().is_empty() && text.split(' ').next() == Some(running.as_str()) && text.ends_with(version.trim())
 }
 
-/// depmod's tables of the kernel, and the settings of modprobe and depmod.
+/// Whether depmod's tables of the kernel, and the settings of modprobe and depmod, are older than the boot.
 fn tables_are_old(since: &Boot, running: &KernelRelease) -> bool {
     let dir = installed::modules_dir(running);
     let settings = module::settings();
@@ -199,17 +201,18 @@ fn tables_are_old(since: &Boot, running: &KernelRelease) -> bool {
         && settings.files.iter().all(|f| !since.host.exists(f) || since.is_unchanged(Path::new(f)))
 }
 
-/// A mount over modules or settings shows what the next boot may not find; when it was made nobody can say.
+/// A mount over modules or settings may hide what the next boot will find, and nothing tells when it was made.
 fn nothing_is_mounted_over(host: &Host) -> bool {
     let Ok(table) = host.read_text("/proc/self/mountinfo") else { return false };
     let settings = module::settings();
     let places = ["/lib/modules", "/usr/lib/modules"].into_iter().chain(settings.directories).chain(settings.files);
     let places: Vec<PathBuf> = places.flat_map(|p| [PathBuf::from(p), host.name(&host.path(p))]).collect();
-    // proc_pid_mountinfo(5): the fifth field; a blank in it is an escape, which none of these places has.
+    // proc_pid_mountinfo(5): the fifth field. A blank in it is escaped, but none of these paths has one.
     !table.lines().filter_map(|l| l.split(' ').nth(4)).any(|at| places.iter().any(|p| Path::new(at).starts_with(p)))
 }
 
-/// The file is the one that modprobe takes, is as old as the boot, and is what the kernel holds; so is each module that it needs.
+/// Whether modprobe would choose this file, it is older than the boot, and it is the one that is loaded; the same for each module that it
+/// needs.
 fn is_loaded(since: &Boot, target: &Target, module: &ModuleEvidence) -> bool {
     let Some(path) = &module.path else { return true };
     let needs = target.dependencies(&module.name);
@@ -217,21 +220,21 @@ fn is_loaded(since: &Boot, target: &Target, module: &ModuleEvidence) -> bool {
         && std::iter::once(path).chain(&needs).all(|p| since.is_unchanged(p) && is_in_the_kernel(since.host, p))
 }
 
-/// The build id of the module that the kernel holds, if it shows one.
+/// The build id of the loaded module, if the kernel shows one.
 pub(super) fn loaded_build(host: &Host, name: &str) -> Option<Vec<u8>> {
     let note = host.read(Path::new("/sys/module").join(name).join("notes/.note.gnu.build-id")).ok()?;
     build_id(&note).map(<[u8]>::to_vec)
 }
 
-/// By what the kernel shows of the module that it holds: the linker's digest, else that of the sources; and that it was not
-/// loaded by force, which no boot does.
+/// Whether this file is the loaded module: by the linker's build id, or else by the digest of the sources. The module must not be loaded by
+/// force either, since no boot does that.
 fn is_in_the_kernel(host: &Host, path: &Path) -> bool {
     let Some(file) = host.read(path).ok().and_then(|bytes| Module::read(bytes).ok()) else { return false };
     let dir = Path::new("/sys/module").join(&file.name);
     let text = |name: &str| host.read_text(dir.join(name)).ok().map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
     let forced = match host.read_text(dir.join("taint")) {
         Ok(taint) => Some(taint.contains('F')),
-        // Before Linux 3.3 no module has its own.
+        // Before Linux 3.3 a module has no taint file of its own.
         Err(_) => {
             let all = host.read_text("/proc/sys/kernel/tainted").ok();
             all.and_then(|t| t.trim().parse::<u64>().ok()).map(|t| t & FORCED != 0)
@@ -242,14 +245,14 @@ fn is_in_the_kernel(host: &Host, path: &Path) -> bool {
     let loaded = note.as_deref().and_then(build_id);
     let same = match (&loaded, &file.build_id) {
         (Some(loaded), Some(own)) => loaded == own,
-        // Both were made without.
+        // Both were built without a build id.
         (None, None) => host.is_dir(&dir) && note.is_none() && file.srcversion.is_some() && text("srcversion").is_some(),
         _ => false,
     };
     forced == Some(false) && same && told("srcversion", &file.srcversion) && told("version", &file.version)
 }
 
-/// What an ELF note of `GNU` holds (elf(5)).
+/// The content of an ELF note of `GNU` (elf(5)).
 fn build_id(note: &[u8]) -> Option<&[u8]> {
     let length = u32::from_le_bytes(note.get(4..8)?.try_into().ok()?) as usize;
     let id = note.get(16..)?.get(..length)?;
@@ -262,7 +265,7 @@ mod tests {
     use crate::verdict::judge::{Binding, Link, Origin};
 
     #[test]
-    fn an_interface_that_has_the_name_of_a_missing_devices_proves_nothing_of_it() {
+    fn an_interface_with_the_name_of_a_missing_device_proves_nothing_about_that_device() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         host.write_atomic("/sys/class/net/eth0/operstate", b"up\n", 0o644).unwrap();

@@ -1,5 +1,5 @@
-//! Whether there is room for one more kernel where the boot files are. A package manager that finds none may end well and leave half a
-//! kernel behind, so it is told before.
+//! Whether there is room for one more kernel on the file system of the boot files. A package manager that runs out of space may exit with
+//! success and leave half a kernel, so this is reported in advance.
 
 use super::entry::image;
 use crate::boot;
@@ -10,28 +10,28 @@ use crate::kernel::{installed, Kernel, KernelRelease};
 use crate::packages::Packages;
 use std::path::{Path, PathBuf};
 
-/// How initial ramdisks are called.
+/// How the names of initial ramdisks begin.
 const RAMDISKS: [&str; 2] = ["initr", "booster"];
-/// What a measured kernel differs from the next one by, in hundredths.
+/// How much larger the next kernel may be than the measured one, in percent.
 const MARGIN: u64 = 10;
 
-/// What the next kernel needs, and what is free.
+/// How much space the next kernel needs, and how much is free.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Room {
     /// Where the boot files are.
     pub dir: PathBuf,
     /// Bytes that are free there.
     pub free: u64,
-    /// Bytes that the next kernel takes, by the newest installed one and the ramdisk of the one that runs.
+    /// Bytes that the next kernel takes: as many as the newest installed one, with the ramdisk of the running one.
     pub wanted: u64,
     /// The kernel that was measured.
     pub measured: KernelRelease,
-    /// The oldest kernel that neither runs nor may boot next.
+    /// The oldest kernel that neither runs nor may boot next, so that it can be removed.
     spare: Option<KernelRelease>,
     packages: Option<Packages>,
 }
 
-/// Measures; none where no kernel has a boot file, or a file system does not say how full it is.
+/// Measures; `None` where no kernel has a boot file, or the free space cannot be read.
 pub fn look(host: &Host) -> Option<Room> {
     let (kernels, running) = (installed::installed(host), installed::running(host));
     let (measured, image) = kernels.iter().find_map(|k| Some((&k.release, image(host, &k.release)?)))?;
@@ -47,7 +47,7 @@ pub fn look(host: &Host) -> Option<Room> {
 }
 
 impl Room {
-    /// What is told where there is too little.
+    /// The finding, if there is too little room.
     pub fn finding(&self) -> Option<Finding> {
         let mb = |bytes: u64| bytes.div_ceil(1 << 20);
         let (dir, measured) = (self.dir.display(), &self.measured);
@@ -80,7 +80,7 @@ fn spare(host: &Host, kernels: &[Kernel], running: Option<&KernelRelease>) -> Op
     kernels.iter().rev().map(|k| &k.release).find(|k| certain && !may_boot(k)).cloned()
 }
 
-/// The bytes of a kernel's boot files: all but the ramdisks, and the ramdisks.
+/// The bytes of a kernel's boot files: first everything but the ramdisks, then the ramdisks.
 fn sizes(host: &Host, image: &Path, kernel: &KernelRelease) -> Option<(u64, u64)> {
     let dir = image.parent()?;
     // kernel-install gives each kernel a directory of its own.
@@ -101,7 +101,7 @@ fn sizes(host: &Host, image: &Path, kernel: &KernelRelease) -> Option<(u64, u64)
     Some((files, ramdisks))
 }
 
-/// Whether a file of /boot is this kernel's, and not that of one whose name only begins so.
+/// Whether a file of /boot belongs to this kernel, and not to one whose name has this name as its beginning.
 fn is_of(name: &str, kernel: &KernelRelease) -> bool {
     let rest = name.split_once(kernel.as_str()).map(|(_, rest)| rest);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.') || rest.starts_with("kdump"))
@@ -113,7 +113,7 @@ mod tests {
     use crate::finding::Code;
 
     #[test]
-    fn the_next_kernel_is_measured_by_the_newest_and_by_the_ramdisk_of_the_one_that_runs() {
+    fn the_next_kernel_is_measured_by_the_newest_and_by_the_ramdisk_of_the_running_one() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::new(dir.path()).unwrap();
         assert_eq!(look(&host), None, "nothing to measure by");
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_made_by_the_oldest_kernel_that_nobody_needs() {
+    fn the_remedy_is_to_remove_the_oldest_kernel_that_is_not_needed() {
         let k = |name: &str| name.parse::<KernelRelease>().unwrap();
         let room = |packages, spare| Room {
             dir: "/boot".into(),

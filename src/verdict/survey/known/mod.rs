@@ -1,14 +1,14 @@
-//! The network devices that were in use, kept across boots. A device that is not there for a moment (a virtual function that comes
-//! late at boot, a hot-plug, a live migration that unplugs it) would otherwise make a kernel safe that cannot drive it. So one that is
-//! remembered and missing is judged as if it were there, until something says that it is gone for good:
+//! The network devices that were in use, remembered across boots. A device may be absent for a moment: a virtual function that comes late
+//! at boot, a hot-plug, a live migration that unplugs it. Without this record, such a moment would make a kernel safe that cannot drive the
+//! device. So a remembered device that is missing is judged as if it were there, until one of these shows that it is gone for good:
 //!
-//! - a person does (`vfguard decline --device`);
-//! - it was missing in `BOOTS` boots in a row, and another device carries the default route: a machine that is cut off is restarted, and
-//!   proves nothing by that;
-//! - it was last there in an earlier boot, and a device that came since then carries the default route: the hardware was changed. A device
-//!   that was there beside it replaces nothing: it carried its route then, too.
+//! - a person says so (`vfguard decline --device`);
+//! - it was missing in `BOOTS` boots in a row, and another device carries the default route (without a route the boots prove nothing, since
+//! a machine that is cut off is restarted);
+//! - it was last there in an earlier boot, and a device that came later carries the default route: the hardware was changed. A device that
+//! was there together with it replaces nothing, since it may have carried the route before as well.
 //!
-//! `merged`, `outlived` and `bounded` are pure; the record is the list that they leave.
+//! `merged`, `outlived` and `bounded` are pure; they compute the list that the record holds.
 
 use crate::gate::generation;
 use crate::host::devices::master::{self, Made};
@@ -22,15 +22,15 @@ use std::cell::OnceCell;
 
 /// The record, below the root.
 pub(super) const RECORD: &str = "/var/lib/vfguard/records/devices.json";
-/// So many boots without a device say that it does not come back. One or two may be an accident.
+/// After this many boots without it, a device counts as gone. One or two may be an accident.
 const BOOTS: usize = 3;
-/// As many boots without a device are remembered.
+/// How many boots without a device are remembered.
 const MAX_MISSED: usize = 8;
-/// As many devices as are remembered need less than half of it.
+/// Limit for the record; MAX_DEVICES devices need less than half of it.
 const MAX_RECORD: u64 = 64 << 10;
-/// As many are remembered.
+/// How many devices are remembered.
 const MAX_DEVICES: usize = 64;
-/// Another text for each boot (random(4)). Where there is none, no boot is told from another, and only a person drops a device.
+/// The kernel's id of this boot (random(4)). Without it, boots cannot be told apart, and only a person drops a device.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A device as it was when it was last in use.
@@ -38,7 +38,7 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 pub struct Known {
     /// `0000:00:03.0`.
     pub address: String,
-    /// As sysfs said it.
+    /// Its modalias in sysfs.
     pub modalias: String,
     /// Its network interface.
     pub interface: Option<String>,
@@ -48,17 +48,17 @@ pub struct Known {
     pub module: Option<String>,
     /// How it was driven.
     pub binding: Binding,
-    /// The masters of its interfaces. What they are, and whether they carry the network without it, is looked at anew each time.
+    /// The masters of its interfaces. Their kind, and whether they carry the network without the device, is looked up each time.
     #[serde(default)]
     pub masters: Vec<String>,
-    /// Those of them that are bonds and teams: early at boot they are not made yet.
+    /// The bonds and teams among them, which may not exist yet early at boot.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub made: Vec<Made>,
     /// The boot in which it was first seen in use.
     pub since: String,
     /// The boot in which it was last seen in use.
     pub seen: String,
-    /// The boots since then in which it was not.
+    /// The boots since then without it.
     pub missed: Vec<String>,
 }
 
@@ -79,7 +79,7 @@ impl Known {
         }
     }
 
-    /// Whether it is this device, where it was.
+    /// Whether this is the same device at the same address.
     pub fn is(&self, device: &Device) -> bool {
         self.address == device.address && self.modalias == device.modalias
     }
@@ -88,7 +88,7 @@ impl Known {
         places.iter().any(|(address, modalias)| (address, modalias) == (&self.address, &self.modalias))
     }
 
-    /// The device as it was.
+    /// The device as it was when last seen.
     pub fn device(&self) -> Device {
         Device {
             address: self.address.clone(),
@@ -102,7 +102,7 @@ impl Known {
         }
     }
 
-    /// For people: `eth0 (0000:00:03.0, ixgbevf)`.
+    /// Its name for people: `eth0 (0000:00:03.0, ixgbevf)`.
     pub fn name(&self) -> String {
         let interface = self.interface.as_deref().unwrap_or("the network device");
         format!("{interface} ({}, {})", self.address, self.driver.as_deref().unwrap_or("no driver"))
@@ -112,24 +112,24 @@ impl Known {
 /// A device's address and modalias.
 type Place = (String, String);
 
-/// What is remembered as of one look.
+/// The remembered devices after one look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Devices {
-    /// Those in use now.
+    /// The devices that are in use now.
     pub here: Vec<Known>,
-    /// Those that are missing.
+    /// The devices that are missing.
     pub gone: Vec<Known>,
 }
 
 impl Devices {
-    /// All of them, as the record has them.
+    /// All of them, as they are written to the record.
     fn list(&self) -> Vec<Known> {
         bounded(self.here.iter().chain(&self.gone).cloned().collect())
     }
 }
 
-/// What was remembered, and what is in use now. A device that is back, maybe at another address, keeps the boot that it is known since;
-/// each boot without one is counted once.
+/// Merges the remembered devices with those in use now. A device that is back, maybe at another address, keeps the boot in which it was
+/// first seen; each boot without a device is counted once.
 fn merged(remembered: Vec<Known>, mut here: Vec<Known>, idle: &[Place], boot: &str) -> Devices {
     let mut gone = remembered;
     let mut back = vec![false; here.len()];
@@ -142,7 +142,7 @@ fn merged(remembered: Vec<Known>, mut here: Vec<Known>, idle: &[Place], boot: &s
             }
         }
     }
-    // One that is there and has no driver is not gone: it is what a kernel without its driver looks like.
+    // A device that is there without a driver is not gone: this is how it looks under a kernel that lacks the driver.
     for known in gone.iter_mut().filter(|known| !known.is_among(idle)) {
         if known.seen != boot && known.missed.iter().all(|b| b != boot) {
             known.missed.push(boot.to_owned());
@@ -153,8 +153,8 @@ fn merged(remembered: Vec<Known>, mut here: Vec<Known>, idle: &[Place], boot: &s
     Devices { here, gone }
 }
 
-/// Drops those that are gone for good; a line for each. `idle` are there without a driver. `carries` says whether a device carries the
-/// default route.
+/// Drops the devices that are gone for good, and returns a line for each. `idle` devices are there without a driver. `carries` tells
+/// whether a device carries the default route.
 fn outlived(devices: &mut Devices, idle: &[Place], carries: impl Fn(&Known) -> bool) -> Vec<String> {
     let mut lines = Vec::new();
     let here = &devices.here;
@@ -169,7 +169,7 @@ fn outlived(devices: &mut Devices, idle: &[Place], carries: impl Fn(&Known) -> b
             ));
             return false;
         }
-        // Known since a boot that the other one missed: it came later.
+        // A device that was first seen in a boot that the missing one missed: it came later.
         let instead = here.iter().find(|new| gone.missed.contains(&new.since) && carries(new));
         lines.extend(
             instead
@@ -180,7 +180,8 @@ fn outlived(devices: &mut Devices, idle: &[Place], carries: impl Fn(&Known) -> b
     lines
 }
 
-/// In order, and not without end. Virtual functions come by the dozen and are alike: those that another one stands for go first.
+/// Sorts the list and limits its length. Virtual functions come by the dozen and are alike, so devices of which another one of the same
+/// kind is kept are dropped first.
 fn bounded(mut list: Vec<Known>) -> Vec<Known> {
     list.sort_by(|a, b| (&a.address, &a.modalias).cmp(&(&b.address, &b.modalias)));
     while list.len() > MAX_DEVICES {
@@ -195,7 +196,7 @@ struct Record {
     devices: Vec<Known>,
 }
 
-/// The record; none where it was never written, or is lost.
+/// Reads the record; `None` if it was never written or is lost.
 fn read(host: &Host) -> Option<Vec<Known>> {
     let text = files::read_bounded(&host.path(RECORD), MAX_RECORD).ok()?;
     let record: Record = serde_json::from_slice(&text).ok()?;
@@ -207,14 +208,14 @@ fn write(host: &Host, devices: Vec<Known>) -> Result<()> {
     host.write_atomic(RECORD, &text, 0o644).context("remembering the network devices in use")
 }
 
-/// One look at what is in use beside what is remembered.
+/// The devices in use at one look, merged with the remembered ones.
 #[derive(Clone, Debug)]
 pub struct Memory {
-    /// What is remembered now.
+    /// The devices that are remembered now.
     pub devices: Devices,
-    /// The record as it was.
+    /// The record as it was at the look.
     record: Option<Vec<Known>>,
-    /// Which devices have outlived others, a line each.
+    /// A line for each device that another one has replaced.
     lines: Vec<String>,
     boot: String,
     /// Devices that are there without a driver.
@@ -223,8 +224,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Looks; nothing is written. `replace`: whether one that is gone may be dropped for another device that works. Early at boot it may
-    /// not, as what is missing may still come.
+    /// Looks, and writes nothing. `replace`: whether a missing device may be dropped for another one that works. Not early at boot, when
+    /// the missing one may still come.
     pub(super) fn look(host: &Host, devices: &[Device], binding: impl Fn(&Device) -> Binding, replace: bool) -> Memory {
         let boot = host.read_text(BOOT_ID).map_or_else(|_| "unknown".into(), |id| id.trim().to_owned());
         let (in_use, idle): (Vec<&Device>, Vec<&Device>) = devices.iter().partition(|d| d.in_use());
@@ -240,7 +241,7 @@ impl Memory {
 
     fn of(host: &Host, mut here: Vec<Known>, idle: Vec<Place>, boot: String, replace: bool) -> Memory {
         let record = read(host);
-        // Early at boot a bond is not made yet.
+        // Early at boot a bond may not exist yet, so its record is used.
         for known in here.iter_mut().filter(|known| !replace && known.masters.is_empty()) {
             let old = record.iter().flatten().find(|old| (&old.address, &old.modalias) == (&known.address, &known.modalias));
             (known.masters, known.made) = old.map(|old| (old.masters.clone(), old.made.clone())).unwrap_or_default();
@@ -251,7 +252,7 @@ impl Memory {
         Memory { devices, record, lines, boot, idle, replace }
     }
 
-    /// Whether there is no record, or none that can be read. One that says that there is no device is another thing.
+    /// Whether there is no readable record. A record without any device is not lost.
     pub(super) fn is_lost(&self) -> bool {
         self.record.is_none()
     }
@@ -261,24 +262,24 @@ impl Memory {
         !self.replace
     }
 
-    /// A bond or a team of the boot before, early at boot: it may not be made yet, or not whole.
+    /// Early at boot: a bond or a team of the previous boot, which may not exist yet or lack ports.
     pub(super) fn made_before(&self, name: &str) -> Option<&Made> {
         let all = self.devices.here.iter().chain(&self.devices.gone).flat_map(|known| &known.made);
         all.filter(|made| self.is_early() && made.name == name).max_by_key(|made| made.min_links)
     }
 
-    /// Those that are missing.
+    /// The missing devices.
     pub fn gone(&self) -> &[Known] {
         &self.devices.gone
     }
 
-    /// What is known of a device of this machine.
+    /// The record of a device of this machine.
     pub(super) fn of_device(&self, device: &Device) -> Option<&Known> {
         self.devices.here.iter().chain(&self.devices.gone).find(|known| known.is(device))
     }
 
-    /// Makes it last, where anything is new. Says what is not counted any more, a line each. That a machine has no network device is
-    /// worth a record too, but not while a default is `held`: then it may be the record of what it is held for that is lost.
+    /// Writes the record if anything is new. Returns a line for each device that no longer counts. A machine without any network device
+    /// gets a record too, but not while the default is `held`: the record of the device that it is held for may be the one that was lost.
     ///
     /// # Errors
     /// Those of writing the record.
@@ -289,11 +290,12 @@ impl Memory {
         if !is_new(self) {
             return Ok(Vec::new());
         }
-        // Another run may have written since: what it saw, or what a person declined, is not undone.
+        // Another run may have written since. Keep what it saw, and what a person declined.
         let now = Memory::of(host, self.devices.here.clone(), self.idle.clone(), self.boot.clone(), self.replace);
         if is_new(&now) {
             write(host, now.devices.list())?;
-            // A run that looked before this one came, or came back, judged without it, and opens and promotes nothing any more.
+            // A run that looked before this device appeared judged without it. Raising the generation keeps that run from opening or
+            // promoting.
             let before = now.record.clone().unwrap_or_default();
             let known = |device: &Known| before.iter().any(|old| old.modalias == device.modalias && old.seen == device.seen);
             if !now.devices.here.iter().all(known) {
@@ -304,10 +306,10 @@ impl Memory {
     }
 }
 
-/// The master of Open vSwitch's ports. Which of its bridges a port belongs to is not in sysfs.
+/// The master of Open vSwitch's ports. sysfs does not tell to which of its bridges a port belongs.
 const OPEN_VSWITCH: &str = "ovs-system";
 
-/// Whether its link is up, and it or what is built on it (a bond, a bridge, a VLAN, these on top of each other) carries a default route.
+/// Whether the device's link is up, and it or an interface on top of it (bond, bridge, VLAN, or several of these) carries a default route.
 fn carries(host: &Host, routes: &OnceCell<Vec<String>>, known: &Known) -> bool {
     let Some(interface) = &known.interface else { return false };
     let routed = routes.get_or_init(|| routes::default_interfaces(host));
@@ -317,7 +319,7 @@ fn carries(host: &Host, routes: &OnceCell<Vec<String>>, known: &Known) -> bool {
             .any(|name| routed.contains(name) || (name == OPEN_VSWITCH && !routed.is_empty()))
 }
 
-/// Forgets a device that is missing.
+/// Forgets a missing device.
 ///
 /// # Errors
 /// Those of writing the record.
@@ -327,7 +329,8 @@ pub fn forget(host: &Host, device: &Known) -> Result<()> {
     write(host, devices)
 }
 
-/// The addresses of the PCI functions that are remembered and are not there, bound or not: early at boot they are worth waiting for.
+/// The addresses of the remembered PCI functions that are missing, whether or not they had a driver. Early at boot it is worth waiting for
+/// them.
 pub fn expected(host: &Host) -> Vec<String> {
     let here = pci::devices(host).unwrap_or_default();
     let here = here.iter().map(|d| Known::now(d, Binding::Unbound, "")).collect();
@@ -335,7 +338,7 @@ pub fn expected(host: &Host) -> Vec<String> {
     gone.into_iter().filter(|known| known.modalias.starts_with("pci:")).map(|known| known.address).collect()
 }
 
-/// Whether a device that was in use is there without a driver: the running kernel may lack it.
+/// Whether a device that was in use is there without a driver, which the running kernel may lack.
 pub(super) fn is_undriven(host: &Host) -> bool {
     let remembered = read(host).unwrap_or_default();
     let idle = pci::devices(host).unwrap_or_default().into_iter().filter(|device| !device.in_use());

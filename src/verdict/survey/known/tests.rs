@@ -21,7 +21,7 @@ fn known(address: &str, modalias: &str, boot: &str) -> Known {
     }
 }
 
-/// A look in a boot at what is in use; `routed` are the addresses that carry the default route.
+/// One look in a boot, with these devices in use; `routed` are the addresses that carry the default route.
 fn look(before: Vec<Known>, now: &[(&str, &str)], boot: &str, routed: &[&str]) -> (Devices, Vec<String>) {
     let here = now.iter().map(|(address, modalias)| known(address, modalias, boot)).collect();
     let mut devices = merged(before, here, &[], boot);
@@ -34,9 +34,9 @@ fn missed(devices: &Devices) -> Vec<&str> {
 }
 
 #[test]
-fn a_boot_without_a_device_counts_once_and_one_with_it_clears_the_count() {
+fn a_boot_without_a_device_counts_once_and_a_boot_with_it_resets_the_count() {
     let before = look(vec![], &[("3", VF)], "a", &[]).0.list();
-    // It went away during the boot in which it was there.
+    // It disappeared during a boot in which it had been there.
     let (devices, _) = look(before, &[], "a", &[]);
     assert_eq!(missed(&devices), Vec::<&str>::new());
     let (devices, _) = look(devices.list(), &[], "b", &[]);
@@ -50,14 +50,14 @@ fn a_boot_without_a_device_counts_once_and_one_with_it_clears_the_count() {
 }
 
 #[test]
-fn three_boots_without_a_device_say_that_it_is_gone_where_another_one_works() {
+fn after_three_boots_without_a_device_it_is_gone_if_another_one_works() {
     let before = look(vec![], &[("3", VF), ("5", ENA)], "a", &[]).0.list();
     let (devices, _) = look(before, &[("5", ENA)], "b", &["5"]);
     let (devices, _) = look(devices.list(), &[("5", ENA)], "c", &["5"]);
     let (dropped, lines) = look(devices.list(), &[("5", ENA)], "d", &["5"]);
     assert_eq!((dropped.list().len(), lines.len()), (1, 1));
     assert!(lines[0].starts_with("eth3 (3, ixgbevf) is not counted any more"), "{lines:?}");
-    // A machine that is cut off is restarted, again and again: that says nothing.
+    // A machine that is cut off is restarted again and again, so its boots do not count.
     for now in [vec![], vec![("5", ENA)]] {
         let mut list = devices.list();
         for boot in 0..3 * MAX_MISSED {
@@ -70,21 +70,21 @@ fn three_boots_without_a_device_say_that_it_is_gone_where_another_one_works() {
 }
 
 #[test]
-fn what_came_later_and_carries_the_default_route_takes_the_place_of_what_is_gone() {
+fn a_later_device_that_carries_the_default_route_replaces_a_missing_one() {
     let before = look(vec![], &[("3", VF)], "a", &[]).0.list();
     let (devices, lines) = look(before.clone(), &[("5", ENA)], "b", &["5"]);
     assert_eq!(devices.list(), [known("5", ENA, "b")]);
     assert_eq!(lines, ["eth3 (3, ixgbevf) is gone; eth5 (5, ena) works in its place: if it comes back it counts again"]);
-    // Not before it works, and not within the boot in which the other one was there: that is a hot-plug.
+    // Not before the later device works, and not within the boot in which the other one was there: that is a hot-plug.
     let (devices, lines) = look(before.clone(), &[("5", ENA)], "b", &[]);
     assert_eq!((missed(&devices), lines.len()), (vec!["b"], 0));
     assert_eq!(look(before, &[("5", ENA)], "a", &["5"]).0.gone.len(), 1);
-    // It came in an earlier boot than this one, and works now.
+    // The later device came in an earlier boot than this one, and works now.
     assert_eq!(look(devices.list(), &[("5", ENA)], "c", &["5"]).0.gone.len(), 0);
 }
 
 #[test]
-fn a_device_that_is_there_without_a_driver_is_not_gone_whatever_works_beside_it() {
+fn a_device_without_a_driver_is_not_gone_even_if_others_work() {
     let mut list = look(vec![], &[("3", VF)], "a", &[]).0.list();
     let idle = [("3".to_owned(), VF.to_owned())];
     for boot in ["b", "c", "d", "e"] {
@@ -95,14 +95,14 @@ fn a_device_that_is_there_without_a_driver_is_not_gone_whatever_works_beside_it(
 }
 
 #[test]
-fn what_was_there_beside_a_missing_device_takes_no_place() {
+fn a_device_that_was_there_beside_the_missing_one_does_not_replace_it() {
     let before = look(vec![], &[("3", VF), ("5", ENA)], "a", &["5"]).0.list();
     let (devices, lines) = look(before, &[("5", ENA)], "b", &["5"]);
     assert_eq!((devices.gone.len(), lines.len()), (1, 0));
 }
 
 #[test]
-fn a_device_that_is_back_at_another_address_is_back_and_each_stands_for_one() {
+fn a_device_at_another_address_is_back_and_stands_for_one_missing_device() {
     let before = look(vec![], &[("3", VF), ("4", VF)], "a", &[]).0.list();
     let (devices, _) = look(before, &[("4", VF)], "b", &[]);
     assert_eq!((devices.here[0].since.as_str(), devices.gone[0].address.as_str()), ("a", "3"));
@@ -112,7 +112,7 @@ fn a_device_that_is_back_at_another_address_is_back_and_each_stands_for_one() {
 }
 
 #[test]
-fn where_no_boot_is_told_from_another_only_a_person_drops_a_device() {
+fn without_boot_ids_only_a_person_drops_a_device() {
     let mut list = look(vec![], &[("3", VF)], "unknown", &[]).0.list();
     for _ in 0..2 * BOOTS {
         list = look(list, &[("5", ENA)], "unknown", &["5"]).0.list();
@@ -121,7 +121,7 @@ fn where_no_boot_is_told_from_another_only_a_person_drops_a_device() {
 }
 
 #[test]
-fn of_too_many_devices_those_go_that_others_stand_for() {
+fn of_too_many_devices_those_of_a_kind_that_is_kept_are_dropped_first() {
     let mut all: Vec<Known> = (0..200).map(|n| known(&format!("{n:03}"), VF, "a")).collect();
     all.push(known("999", ENA, "a"));
     let list = bounded(all);
@@ -130,7 +130,7 @@ fn of_too_many_devices_those_go_that_others_stand_for() {
 }
 
 #[test]
-fn a_record_that_cannot_be_read_is_lost_and_one_that_names_no_device_is_not() {
+fn an_unreadable_record_is_lost_and_a_record_without_devices_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let host = Host::new(dir.path()).unwrap();
     let lost = || Memory::look(&host, &[], |_| Binding::OutOfTree, true).is_lost();
@@ -142,7 +142,7 @@ fn a_record_that_cannot_be_read_is_lost_and_one_that_names_no_device_is_not() {
 }
 
 #[test]
-fn what_another_run_wrote_meanwhile_is_not_undone() {
+fn what_another_run_wrote_meanwhile_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let host = Host::new(dir.path()).unwrap();
     host.write_atomic(BOOT_ID, b"a\n", 0o644).unwrap();
@@ -150,7 +150,7 @@ fn what_another_run_wrote_meanwhile_is_not_undone() {
     write(&host, vec![vf.clone()]).unwrap();
     let seen = |known: &Known| vec![Device { present: true, ..known.device() }];
     let look = |devices: &[Device]| Memory::look(&host, devices, |_| Binding::OutOfTree, true);
-    // One looks while only the ENA is there; meanwhile a person declines the VF, and another run sees a third device.
+    // One run looks while only the ENA is there; meanwhile a person declines the VF, and another run sees a third device.
     let early = look(&seen(&ena));
     assert_eq!(early.gone(), std::slice::from_ref(&vf));
     forget(&host, &vf).unwrap();
@@ -165,7 +165,7 @@ fn what_another_run_wrote_meanwhile_is_not_undone() {
 }
 
 proptest! {
-    /// Whatever comes and goes, nothing is dropped without a line, and nothing that is in use is missing.
+    /// For any sequence of devices, none is dropped without a line, and none that is in use counts as missing.
     #[test]
     fn a_device_is_in_use_or_missing_or_dropped_with_a_line(steps in prop::collection::vec((0u8..4, 0u8..16, 0u8..16), 1..12)) {
         let mut list: Vec<Known> = Vec::new();

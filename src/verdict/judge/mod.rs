@@ -1,7 +1,7 @@
 //! Evidence and policy → verdict. Pure: nothing here reads a file or starts a process.
 //!
-//! One [`KernelEvidence`] a kernel says, for each [`Need`] of the machine, what that kernel would drive it with;
-//! [`judge_kernel`] weighs it, [`judge`] takes the worst of the kernels that may start.
+//! [`KernelEvidence`] says for each [`Need`] of the machine what one kernel would drive it with. [`judge_kernel`] weighs it, and [`judge`]
+//! takes the worst verdict of the kernels that may start.
 
 mod need;
 mod proven;
@@ -26,28 +26,28 @@ pub enum Origin {
     Built,
     /// Built for another kernel and linked here (weak-updates).
     Reused,
-    /// Out of tree, from a package or by hand.
+    /// Out-of-tree, from a package or installed by hand.
     Prebuilt,
-    /// The kernel's own, loadable or built in.
+    /// Part of the kernel, loadable or built in.
     InTree,
-    /// Cannot be told.
+    /// Not known.
     Unknown,
 }
 
-/// A module as modprobe would load it on a kernel, with all that was found about it.
+/// A module as modprobe would load it on a kernel, with its findings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModuleEvidence {
-    /// Its name, with `_`.
+    /// Its name, with `_` for `-`.
     pub name: String,
-    /// Where it lies, below the root; none for a built-in driver.
+    /// Its path below the root; `None` for a built-in driver.
     pub path: Option<PathBuf>,
     /// `version` of its `.modinfo`.
     pub version: Option<String>,
-    /// The linker's digest of what it was made of.
+    /// The linker's build id.
     pub build_id: Option<Vec<u8>>,
     /// Where it comes from.
     pub origin: Origin,
-    /// What the verifier and the look at its place found.
+    /// The findings of the verifier and about the file's path.
     pub findings: Vec<Finding>,
 }
 
@@ -57,7 +57,7 @@ pub struct ModuleEvidence {
 pub enum Binding {
     /// No driver is bound.
     Unbound,
-    /// The running kernel's own driver.
+    /// The running kernel's in-tree driver.
     InTree,
     /// An out-of-tree driver.
     OutOfTree,
@@ -66,23 +66,23 @@ pub enum Binding {
 /// One thing that a kernel must be able to drive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Need {
-    /// The device; none for a driver that only the settings require.
+    /// The device; `None` for a driver that only the settings require.
     pub device: Option<Device>,
-    /// The recipe that claims the device or is required; none for any other network device in use.
+    /// The recipe that claims the device or is required; `None` for any other network device in use.
     pub recipe: Option<Rc<Recipe>>,
     /// Whether `drivers.required` lists the recipe.
     pub required: bool,
     /// How the device is driven now, or was when it was last in use.
     pub binding: Binding,
-    /// Whether the device was in use and is not now: it is gone, or has lost its driver, and may come back.
+    /// Whether the device was in use and now is absent or has lost its driver; it may come back.
     pub missing: bool,
-    /// That no release of the recipe builds for the kernel: all were tried, and another attempt would end in the same way.
+    /// Whether all releases of the recipe were tried for the kernel, and another attempt would fail in the same way.
     pub unbuildable: bool,
-    /// The masters of the device's interfaces, one for each; none where one of them has none.
+    /// The masters of the device's interfaces, one for each; empty if one of them has none.
     pub masters: Vec<Master>,
     /// The link of the device's interface.
     pub link: Link,
-    /// The modules that could serve the need, the one that modprobe prefers first.
+    /// The modules that could serve the need, in modprobe's order of preference.
     pub candidates: Vec<ModuleEvidence>,
 }
 
@@ -91,13 +91,13 @@ pub struct Need {
 pub struct Master {
     /// Its interface.
     pub name: String,
-    /// What it is.
+    /// What kind of master it is.
     pub kind: Kind,
-    /// How many links it wants.
+    /// How many links it needs.
     pub min_links: usize,
-    /// Early at boot it is a bond or a team of the boot before, of whose ports nobody has brought up the links yet.
+    /// Early at boot: a bond or a team of the previous boot, whose ports nobody has brought up yet.
     pub early: bool,
-    /// The module that the kernel lacks for it, or for a master on top of it, if so.
+    /// The module that the kernel lacks for it or for a master on top of it.
     pub lacks: Option<String>,
 }
 
@@ -108,7 +108,7 @@ pub enum Link {
     Up,
     /// Seen down.
     Down,
-    /// Not told: nobody has brought the interface up yet.
+    /// Not known: nobody has brought the interface up yet.
     Unknown,
 }
 
@@ -117,13 +117,13 @@ pub enum Link {
 pub struct KernelEvidence {
     /// Its release.
     pub release: KernelRelease,
-    /// What it must drive.
+    /// The devices and drivers that it must serve.
     pub needs: Vec<Need>,
-    /// What was found about the kernel itself (initramfs, names of interfaces…).
+    /// The findings about the kernel itself (initramfs, names of interfaces…).
     pub findings: Vec<Finding>,
-    /// It runs now, its devices are bound and up, and what the next boot would load is what is loaded, unchanged since boot.
+    /// It runs now, its devices are bound and up, and the next boot would load what is loaded now, unchanged since boot.
     pub proven_by_use: bool,
-    /// Why nothing can be decided, if so: an unreadable directory and the like.
+    /// Why nothing can be decided, such as an unreadable directory.
     pub undecided: Option<Finding>,
 }
 
@@ -133,13 +133,13 @@ pub struct KernelEvidence {
 pub enum Role {
     /// The boot loader's default.
     Next,
-    /// Set for one boot.
+    /// The one-shot default.
     Once,
-    /// What the boot loader falls back to.
+    /// The boot loader's fallback.
     Fallback,
     /// What would boot without our hold.
     Wanted,
-    /// Installed; a candidate where the next boot is uncertain, or asked for by name.
+    /// Installed: it counts where the next boot is uncertain, or because it was asked for by name.
     Installed,
 }
 
@@ -171,21 +171,21 @@ pub struct KernelReport {
     pub modules: Vec<ModuleReport>,
     /// All findings.
     pub findings: Vec<Finding>,
-    /// Why drivers were not built that the kernel does without, if any were tried.
+    /// Why drivers that the kernel can do without were not built, if any were tried.
     #[serde(skip)]
     pub attempts: Option<Attempts>,
 }
 
-/// Drivers that a kernel does without because they could not be built.
+/// Drivers that could not be built, but that the kernel can do without.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempts {
     /// Their names.
     pub drivers: Vec<String>,
-    /// Those of the kernel's findings that say why.
+    /// The findings that say why.
     pub findings: Vec<Finding>,
 }
 
-/// What a judgement asks to be made for one kernel.
+/// What has to be built for one kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Work {
     /// Its release.
@@ -194,9 +194,9 @@ pub struct Work {
     pub devices: Vec<Device>,
     /// The drivers to build, by name and each once.
     pub builds: Vec<Rc<Recipe>>,
-    /// Where its initramfs is to be made anew, the modules that it must carry as they lie on the disk.
+    /// If its initramfs should be rebuilt: the modules that it must carry, as they are on the disk.
     pub initramfs: Option<Vec<String>>,
-    /// Whether the kernel is good enough without a driver that a build would bring.
+    /// Whether the kernel is good enough without a driver that a build would add.
     pub does_without: bool,
 }
 
@@ -207,19 +207,19 @@ impl Work {
     }
 }
 
-/// The verdict on a machine, and what it asks to be made.
+/// The verdict on a machine, and what has to be built.
 #[derive(Clone, Debug)]
 pub struct Judged {
     /// The verdict.
     pub judgement: Judgement,
-    /// The kernels for which anything is to be made, in the order of the verdict.
+    /// The kernels for which anything has to be built, in the order of the verdict.
     pub work: Vec<Work>,
 }
 
 /// The verdict on a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Judgement {
-    /// The worst of the kernels.
+    /// The worst verdict of the kernels.
     pub verdict: Verdict,
     /// Each kernel that counts.
     pub kernels: Vec<KernelReport>,
@@ -239,14 +239,14 @@ impl Need {
     }
 }
 
-/// Whether a kernel is good enough without a driver that a build would bring.
+/// Whether a kernel is good enough without a driver that a build would add.
 fn does_without(report: &KernelReport, builds: &[Rc<Recipe>]) -> bool {
     let told = |fact| report.findings.iter().any(|f| f.is(fact));
     let excused = told(Fact::InTreeFallback) || (told(Fact::DeviceRedundant) && !builds.is_empty());
     report.verdict == Verdict::Safe && excused
 }
 
-/// Says on each kernel that is not safe that another run is at work, which may mend it.
+/// Notes on each kernel that is not safe that another run is at work, which may fix it.
 pub fn note_other_run(kernels: &mut [KernelReport]) {
     for kernel in kernels.iter_mut().filter(|k| k.verdict != Verdict::Safe) {
         kernel.findings.push(Finding::new(
@@ -257,7 +257,7 @@ pub fn note_other_run(kernels: &mut [KernelReport]) {
     }
 }
 
-/// Weighs what is known about one kernel: the verdict, and what it asks to be made.
+/// Weighs the evidence on one kernel. Returns the verdict and what has to be built.
 pub fn judge_kernel(evidence: &KernelEvidence, role: Role, accept: AcceptInTree) -> (KernelReport, Work) {
     let mut report = KernelReport {
         kernel: evidence.release.clone(),
@@ -272,7 +272,7 @@ pub fn judge_kernel(evidence: &KernelEvidence, role: Role, accept: AcceptInTree)
     for weighed in &weighed {
         weighed.add_to(&mut report);
     }
-    // Several devices of one driver are one build.
+    // Several devices with the same driver need one build.
     let mut builds: Vec<Rc<Recipe>> = weighed.iter().filter_map(|weighed| weighed.build.clone()).collect();
     builds.sort_by(|a, b| a.name.cmp(&b.name));
     builds.dedup_by(|a, b| a.name == b.name);
@@ -306,7 +306,7 @@ pub fn judge_kernel(evidence: &KernelEvidence, role: Role, accept: AcceptInTree)
     (report, work)
 }
 
-/// The machine's verdict from its kernels'. `uncertain` says why the next boot is not certain, if so.
+/// The machine's verdict from its kernels' verdicts. `uncertain` says why the next boot is not certain.
 pub fn judge(mut kernels: Vec<KernelReport>, uncertain: Option<&Finding>) -> Judgement {
     if let Some(why) = uncertain {
         for kernel in &mut kernels {

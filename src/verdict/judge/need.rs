@@ -1,4 +1,4 @@
-//! One need against what a kernel has for it.
+//! Weighs one need against the modules that a kernel has for it.
 
 use super::{Binding, KernelReport, ModuleEvidence, ModuleReport, Need, Origin};
 use crate::config::AcceptInTree;
@@ -8,14 +8,15 @@ use crate::host::devices::pci::Device;
 use crate::kernel::KernelRelease;
 use std::rc::Rc;
 
-/// What a need asks of the module that serves it.
+/// Which module a need accepts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Want {
-    /// The recipe's module; the kernel's own will not do.
+    /// Only the recipe's module, not the in-tree one.
     OutOfTree,
-    /// Ours is built where nothing serves; the kernel's own is accepted, and preferred is the recipe's (`build`).
+    /// Any. The recipe's is built where nothing serves; with `build` it is also built where an in-tree driver serves, since it is
+    /// preferred.
     Any { build: bool },
-    /// The kernel's own, since the recipe's does not build.
+    /// The in-tree driver, since no release of the recipe builds.
     Fallback,
 }
 
@@ -36,7 +37,7 @@ fn want(need: &Need, accept: AcceptInTree) -> Want {
     }
 }
 
-/// No release builds, nothing else out of tree is there, and the kernel's own driver is proven like any other.
+/// Whether the in-tree driver is the fallback: no release builds, no other out-of-tree module is proven, and the in-tree one is.
 fn falls_back(need: &Need) -> bool {
     let proven = |in_tree: bool| {
         let mut all = need.candidates.iter().filter(|m| (m.origin == Origin::InTree) == in_tree);
@@ -45,11 +46,11 @@ fn falls_back(need: &Need) -> bool {
     need.unbuildable && proven(true) && !proven(false)
 }
 
-/// What became of a need.
+/// The result of weighing a need.
 pub(super) struct Weighed {
     /// Whether a module serves it.
     pub served: bool,
-    /// What is said of it.
+    /// Its findings.
     pub findings: Vec<Finding>,
     module: Option<ModuleReport>,
     /// The recipe that should be built.
@@ -57,7 +58,7 @@ pub(super) struct Weighed {
 }
 
 impl Weighed {
-    /// Adds it to the kernel's report.
+    /// Adds this to the kernel's report.
     pub fn add_to(&self, report: &mut KernelReport) {
         report.modules.extend(self.module.clone().filter(|m| !report.modules.contains(m)));
         report.findings.extend(self.findings.iter().cloned());
@@ -71,8 +72,8 @@ pub(super) fn weigh(need: &Need, release: &KernelRelease, accept: AcceptInTree) 
         Want::OutOfTree => m.origin != Origin::InTree,
         Want::Any { .. } | Want::Fallback => true,
     };
-    // modprobe's own choice counts, so the first safe candidate serves only if those before it do no harm: a candidate
-    // that shadows it says so in its findings.
+    // modprobe's own choice counts. So the first safe candidate serves only if those before it do no harm; if one of them shadows it, its
+    // findings say so.
     let chosen = need
         .candidates
         .iter()
@@ -110,7 +111,7 @@ pub(super) fn weigh(need: &Need, release: &KernelRelease, accept: AcceptInTree) 
     Weighed { served, findings, module: Some(entry), build: need.recipe.clone().filter(|_| !served || wished) }
 }
 
-/// The kernel's own driver in the place of one that does not build; why it does not is told beside it.
+/// The finding that the in-tree driver replaces one that does not build; another finding says why that did not build.
 fn fallback(what: &str, own: &ModuleEvidence, path: &str, recipe: &str, release: &KernelRelease) -> Finding {
     let version = own.version.as_ref().map(|v| format!(" {v}")).unwrap_or_default();
     Finding::new(
@@ -120,7 +121,7 @@ fn fallback(what: &str, own: &ModuleEvidence, path: &str, recipe: &str, release:
     )
 }
 
-/// The kernel's own driver where it stands back only behind the one that does not load: an unsigned build under Secure Boot.
+/// The finding that the in-tree driver would load, but is hidden by one that does not: an unsigned build under Secure Boot, for example.
 fn would_serve(need: &Need, chosen: &ModuleEvidence, release: &KernelRelease, want: Want) -> Option<Finding> {
     let ready = |m: &&ModuleEvidence| {
         let mut objections = m.findings.iter().filter(|f| f.refuses()).peekable();
@@ -151,7 +152,7 @@ pub(super) fn described(need: &Need) -> String {
     }
 }
 
-/// What a device that was in use lacks now.
+/// How a device that was in use is missing now.
 fn lack(device: &Device) -> &'static str {
     if device.present {
         "without a driver now"
@@ -160,7 +161,8 @@ fn lack(device: &Device) -> &'static str {
     }
 }
 
-/// That a device is judged which is not in use now. It refuses nothing by itself: what it needs is judged like any other need.
+/// The finding that a device is judged although it is not in use now. It refuses nothing by itself; the need of the device is judged like
+/// any other.
 pub(super) fn missing(need: &Need, release: &KernelRelease, fact: Fact) -> Option<Finding> {
     if !need.missing || need.device.is_none() {
         return None;
@@ -170,7 +172,7 @@ pub(super) fn missing(need: &Need, release: &KernelRelease, fact: Fact) -> Optio
     Some(Finding::new(fact, detail, remedy))
 }
 
-/// How to say that a missing device does not count any more. One that is there and that a recipe claims counts whoever says otherwise.
+/// The command that makes a missing device count no longer. A device that is there and claimed by a recipe always counts.
 fn gone_for_good(need: &Need) -> Option<String> {
     let device = need.device.as_ref().filter(|d| need.missing && (!d.present || need.recipe.is_none()))?;
     Some(format!("vfguard decline --device {}, if it is gone for good", device.address))

@@ -1,13 +1,13 @@
-//! The proof by use: what it answers, and what not.
+//! The proof by use: which findings it excuses, and which not.
 
 use super::{KernelReport, Need};
 use crate::finding::{Fact, Finding};
 
-/// The running kernel drives its devices right now with what the next boot would load: a strict rule's objection is said as a
-/// warning.
+/// The running kernel drives its devices now with the modules that the next boot would load, so the refusing findings about these become
+/// warnings.
 pub(super) fn excuse(report: &mut KernelReport, needs: &[Need]) {
     let mut excused = Vec::new();
-    // What runs is modprobe's own choice; what is said of another copy is not excused.
+    // The loaded module is the one that modprobe chooses; findings about other copies are not excused.
     let running: Vec<&Finding> = needs.iter().filter_map(|n| n.candidates.first()).flat_map(|m| &m.findings).collect();
     for finding in report.findings.iter_mut().filter(|f| f.is_excused_by_use()) {
         if running.contains(&&*finding) {

@@ -65,7 +65,7 @@ fn an_in_tree_driver_serves_where_one_is_bound_now_and_nothing_is_built() {
 }
 
 #[test]
-fn an_out_of_tree_driver_bound_now_wants_one_in_the_new_kernel() {
+fn where_an_out_of_tree_driver_is_bound_now_the_new_kernel_needs_one() {
     let evidence = kernel(Binding::OutOfTree, vec![module(Origin::InTree, vec![])]);
     assert_eq!(verdict(&evidence, AcceptInTree::Auto), (Verdict::Unsafe, true));
     assert_eq!(verdict(&evidence, AcceptInTree::Always), (Verdict::Safe, false));
@@ -74,13 +74,13 @@ fn an_out_of_tree_driver_bound_now_wants_one_in_the_new_kernel() {
 }
 
 #[test]
-fn with_none_bound_ours_is_built_and_an_in_tree_one_accepted() {
+fn without_a_bound_driver_the_recipes_is_built_and_an_in_tree_one_accepted() {
     let evidence = kernel(Binding::Unbound, vec![module(Origin::InTree, vec![])]);
     assert_eq!(verdict(&evidence, AcceptInTree::Auto), (Verdict::Safe, true));
 }
 
 #[test]
-fn never_and_required_want_the_recipes() {
+fn never_and_required_need_the_recipes_driver() {
     let mut evidence = kernel(Binding::InTree, vec![module(Origin::InTree, vec![])]);
     assert_eq!(verdict(&evidence, AcceptInTree::Never), (Verdict::Unsafe, true));
     evidence.needs[0].required = true;
@@ -88,7 +88,7 @@ fn never_and_required_want_the_recipes() {
 }
 
 #[test]
-fn fallback_is_auto_until_no_release_builds_and_then_takes_a_proven_driver_of_the_kernels_own() {
+fn fallback_is_like_auto_until_no_release_builds_and_then_accepts_a_proven_in_tree_driver() {
     let own = || module(Origin::InTree, vec![]);
     let built = |findings| module(Origin::Built, findings);
     let poor = || module(Origin::InTree, vec![bad()]);
@@ -114,7 +114,7 @@ fn fallback_is_auto_until_no_release_builds_and_then_takes_a_proven_driver_of_th
         assert_eq!((told, work.does_without), (fell_back, fell_back), "{evidence:?}");
         let names = |f: &Finding| f.code != Code::InTreeFallback || f.remedy.contains(" --driver ixgbevf --source ");
         assert!(report.findings.iter().all(names), "more than one driver may be needed: {report:?}");
-        // No other policy asks what was tried.
+        // The other policies do not depend on what was tried.
         for other in [AcceptInTree::Auto, AcceptInTree::Always, AcceptInTree::Never] {
             let mut untried = evidence.clone();
             untried.needs[0].unbuildable = false;
@@ -126,7 +126,7 @@ fn fallback_is_auto_until_no_release_builds_and_then_takes_a_proven_driver_of_th
 }
 
 #[test]
-fn a_required_driver_without_a_device_is_missed() {
+fn a_required_driver_without_a_device_is_refused_and_built() {
     let mut evidence = kernel(Binding::Unbound, vec![]);
     evidence.needs[0].required = true;
     evidence.needs[0].device = None;
@@ -143,7 +143,7 @@ fn a_device_in_use_that_nothing_claims_is_refused_and_cannot_be_built() {
 }
 
 #[test]
-fn what_runs_well_now_may_run_again() {
+fn a_kernel_that_works_now_is_excused_by_use() {
     let mut evidence = kernel(Binding::OutOfTree, vec![module(Origin::Prebuilt, vec![bad()])]);
     assert_eq!(verdict(&evidence, AcceptInTree::Auto).0, Verdict::Unsafe);
     evidence.proven_by_use = true;
@@ -159,7 +159,7 @@ fn what_runs_well_now_may_run_again() {
 }
 
 #[test]
-fn what_is_said_of_a_copy_that_does_not_run_is_not_excused() {
+fn a_finding_about_a_copy_that_is_not_loaded_is_not_excused() {
     let mut evidence =
         kernel(Binding::OutOfTree, vec![module(Origin::InTree, vec![]), module(Origin::Prebuilt, vec![bad()])]);
     evidence.proven_by_use = true;
@@ -167,7 +167,7 @@ fn what_is_said_of_a_copy_that_does_not_run_is_not_excused() {
 }
 
 #[test]
-fn the_kernels_own_driver_is_told_where_it_stands_back_only_behind_one_that_does_not_load() {
+fn a_hidden_in_tree_driver_is_reported_only_behind_one_that_does_not_load() {
     let hidden = Finding::new(Fact::Shadowed, "modprobe would load another", "depmod");
     assert_eq!(hidden.code, Code::Shadowed);
     let told = |own: Vec<Finding>| {
@@ -282,7 +282,7 @@ proptest! {
 }
 
 #[test]
-fn a_missing_device_is_judged_like_any_other_and_told() {
+fn a_missing_device_is_judged_like_any_other_and_reported() {
     let mut evidence = kernel(Binding::OutOfTree, vec![module(Origin::Built, vec![])]);
     evidence.needs[0].missing = true;
     evidence.needs[0].device.as_mut().unwrap().present = false;
@@ -295,7 +295,7 @@ fn a_missing_device_is_judged_like_any_other_and_told() {
     assert_eq!((verdict, severity), (Verdict::Safe, Severity::Info));
     assert!(finding.detail.starts_with("eth0 (0000:00:03.0, not there now) was in use"), "{finding:?}");
     assert!(finding.remedy.starts_with("vfguard decline --device 0000:00:03.0"), "{finding:?}");
-    // The recorded binding asks for an out-of-tree driver; what refuses says how to go on without the device, too.
+    // The recorded binding requires an out-of-tree driver. The refusing finding also says how to go on without the device.
     evidence.needs[0].candidates = vec![module(Origin::InTree, vec![])];
     let (verdict, severity, first, _) = told(&evidence);
     assert_eq!((verdict, severity, first.code), (Verdict::Unsafe, Severity::Warning, Code::ModuleMissing));

@@ -1,5 +1,5 @@
-//! A device whose network goes on without it: its master does, by another port that the kernel drives, or by itself. Losing it degrades
-//! and locks nobody out.
+//! A device whose network continues without it: its master carries it, by another port that the kernel drives or by itself. Losing such a
+//! device means less redundancy, but the machine stays reachable.
 
 use super::need::{described, Weighed};
 use super::{KernelReport, Link, Master, Need};
@@ -7,8 +7,8 @@ use crate::finding::{Fact, Finding, Verdict};
 use crate::host::devices::master::Kind;
 use std::collections::BTreeSet;
 
-/// Of each device that no module serves and that its master does without, what refuses becomes a warning. Where its master does not count,
-/// an info says why.
+/// For each device that no module serves and that its master can do without, turns the refusing findings into warnings. Where the master
+/// does not count, an info says why.
 pub(super) fn excuse(report: &mut KernelReport, needs: &[Need], weighed: &[Weighed]) {
     let refused = |at: usize| weighed[at].findings.iter().filter(|f| f.refuses());
     let each: Vec<Without> = (0..needs.len()).map(|at| without(report, needs, weighed, at)).collect();
@@ -40,16 +40,16 @@ pub(super) fn excuse(report: &mut KernelReport, needs: &[Need], weighed: &[Weigh
     }
 }
 
-/// What becomes of the network of a device.
+/// Whether the network of a device continues without it.
 enum Without {
-    /// It goes on without the device, and how.
+    /// It continues; how.
     GoesOn(String),
-    /// It does not, or that is not certain; why the masters do not count that matter.
+    /// It does not, or that is not certain; why each master that matters does not count.
     Lost(Vec<String>),
 }
 
-/// How the network of a device that no module serves goes on. A module that is there and that nothing keeps out is loaded and draws the
-/// traffic, wanted or not.
+/// Whether the network of a device that no module serves continues. A module that exists and that nothing keeps from loading will be loaded
+/// and take over the traffic, even if it is not wanted.
 fn without(report: &KernelReport, needs: &[Need], weighed: &[Weighed], at: usize) -> Without {
     let need = &needs[at];
     let loads = need.candidates.iter().any(|m| Verdict::of(&m.findings) == Verdict::Safe);
@@ -72,7 +72,7 @@ fn without(report: &KernelReport, needs: &[Need], weighed: &[Weighed], at: usize
     Without::Lost(off.into_iter().filter_map(Result::err).collect())
 }
 
-/// How a master goes on without a device, or why it does not.
+/// How a master continues without a device, or why it does not.
 fn carries(
     report: &KernelReport,
     master: &Master,
@@ -94,7 +94,8 @@ fn carries(
         Kind::Other => false,
     };
     let others = needs.iter().filter(|n| address(n) != address(&needs[without]) && is_there(n) && is_port(n));
-    // An interface may take more than one driver (virtio's, and that of its PCI function). One that was of this name counts no more.
+    // An interface may need more than one driver (virtio's, and that of its PCI function). A missing device that had this name does not
+    // count.
     let works = |interface: &String| {
         let mut own = needs.iter().zip(weighed).filter(|(n, _)| is_there(n) && name(n).as_ref() == Some(interface));
         own.all(|(n, w)| w.served && is_linked(n, master))
@@ -116,7 +117,7 @@ fn carries(
     }
 }
 
-/// Whether a device is in use with a link. What a hypervisor pairs may have none as long as nobody has brought it up.
+/// Whether a device is in use and its link is up. A device that a hypervisor pairs may have no link until somebody brings it up.
 fn is_linked(need: &Need, master: &Master) -> bool {
     let linked = match (master.kind, need.link) {
         (_, Link::Up) => true,

@@ -17,12 +17,12 @@ fn a_master_excuses_its_own_port_and_no_other_device() {
     let other = Need { recipe: None, candidates: vec![module(Origin::InTree, vec![])], ..lost.clone() };
     evidence.needs = vec![lost.clone(), named(&other, "0000:00:04.0", "eth1")];
     assert_eq!(verdict(&evidence, AcceptInTree::Auto), (Verdict::Safe, true), "a build is still wanted");
-    // The same file is what a device without a master needs: what is said of it is one finding.
+    // A device without a master needs the same file, so both have the same finding.
     let alone = Need { masters: vec![], ..named(&lost, "0000:00:05.0", "eth2") };
     evidence.needs.push(alone);
     assert_eq!(verdict(&evidence, AcceptInTree::Auto).0, Verdict::Unsafe);
     evidence.needs.pop();
-    // One that may be loaded and do harm is worse than none.
+    // A module that may be loaded and do harm is worse than none.
     evidence.needs[0].candidates[0].findings.push(Finding::new(Fact::NotElf, "its struct module", "x"));
     assert_eq!(verdict(&evidence, AcceptInTree::Auto).0, Verdict::Unsafe);
     evidence.needs[0] = lost;
@@ -42,7 +42,7 @@ fn a_master_excuses_its_own_port_and_no_other_device() {
     assert_eq!(verdict(&evidence, AcceptInTree::Auto).0, Verdict::Unsafe);
 }
 
-/// A port of bond0 whose module is refused, and another one that is driven.
+/// bond0 with a port whose module is refused and another port that is driven.
 fn bonded(refused: ModuleEvidence) -> KernelEvidence {
     let mut evidence = kernel(Binding::OutOfTree, vec![refused]);
     let mut lost = evidence.needs.remove(0);
@@ -55,7 +55,7 @@ fn bonded(refused: ModuleEvidence) -> KernelEvidence {
 }
 
 #[test]
-fn only_a_module_that_is_certainly_kept_out_is_a_loss_that_a_master_makes_good() {
+fn a_master_excuses_only_a_module_that_is_certainly_not_loaded() {
     let with = |fact| {
         let finding = Finding::new(fact, "x", "y");
         assert!(finding.refuses(), "{fact:?}");
@@ -81,14 +81,14 @@ fn only_a_module_that_is_certainly_kept_out_is_a_loss_that_a_master_makes_good()
 }
 
 #[test]
-fn a_driver_that_is_not_wanted_and_is_loaded_all_the_same_is_no_loss() {
+fn an_unwanted_driver_that_is_loaded_anyway_is_not_a_lost_device() {
     let evidence = bonded(module(Origin::InTree, vec![]));
     assert_eq!(verdict(&evidence, AcceptInTree::Auto), (Verdict::Unsafe, true));
     assert_eq!(verdict(&evidence, AcceptInTree::Always), (Verdict::Safe, false));
 }
 
 #[test]
-fn a_device_that_was_of_the_other_ports_name_spoils_nothing() {
+fn a_missing_device_with_the_name_of_the_other_port_changes_nothing() {
     let mut evidence = bonded(module(Origin::Prebuilt, vec![bad()]));
     let mut gone = Need { missing: true, candidates: vec![], ..evidence.needs[1].clone() };
     let device = gone.device.as_mut().unwrap();
@@ -100,14 +100,14 @@ fn a_device_that_was_of_the_other_ports_name_spoils_nothing() {
         report.findings.into_iter().filter(|f| f.code == Code::DeviceRedundant).collect::<Vec<_>>()
     };
     assert!(told(&evidence).iter().any(|f| f.severity() == Severity::Warning && f.detail.ends_with("by eth1")));
-    // One that is there under that name does.
+    // A device that is there under that name does.
     let there = evidence.needs[2].device.as_mut().unwrap();
     there.present = true;
     assert!(told(&evidence).iter().all(|f| f.severity() == Severity::Info), "{:?}", told(&evidence));
 }
 
 #[test]
-fn why_a_master_does_not_count_is_told_beside_the_refusal() {
+fn a_refusal_comes_with_the_reason_why_the_master_does_not_count() {
     let told = |spoil: fn(&mut KernelEvidence)| {
         let mut evidence = bonded(module(Origin::Prebuilt, vec![bad()]));
         spoil(&mut evidence);

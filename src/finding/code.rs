@@ -1,20 +1,20 @@
-//! What a finding is called, for whoever reads the JSON or the manual.
+//! The public names of findings, for readers of the JSON and the manual.
 
 use serde::{Deserialize, Serialize};
 
-/// The stable code of a finding; part of the contract (more may be added, none renamed).
+/// The stable code of a finding. Part of the contract: codes may be added, but not renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
-    /// The kernel or its module directory is not there, or no module of that name is.
+    /// The kernel or its module directory does not exist, or has no module with that name.
     ModuleMissing,
     /// The file cannot be read or decompressed.
     ModuleUnreadable,
-    /// Not an ELF relocatable, or a damaged one.
+    /// Not an ELF relocatable file, or a damaged one.
     NotElf,
-    /// Built for another machine or class.
+    /// Built for another architecture or ELF class.
     WrongArch,
-    /// Symbols or sections that the kernel needs are gone.
+    /// Symbols or sections that the kernel needs were stripped.
     Stripped,
     /// The release word of vermagic names another kernel.
     VermagicRelease,
@@ -22,7 +22,7 @@ pub enum Code {
     VermagicFlags,
     /// The CRC of an imported symbol differs from the kernel's.
     SymbolCrc,
-    /// An imported symbol that nobody provides.
+    /// An imported symbol that nothing exports.
     SymbolMissing,
     /// An imported symbol without a version record.
     SymbolUnversioned,
@@ -36,23 +36,23 @@ pub enum Code {
     DependencyMissing,
     /// depmod's files do not describe the modules on disk.
     DepmodStale,
-    /// modprobe would load another file.
+    /// modprobe would load another file instead.
     Shadowed,
-    /// modprobe is told not to load it.
+    /// modprobe's configuration tells it not to load the module.
     Blacklisted,
     /// Not the version that the recipe names.
     WrongVersion,
-    /// Not signed although the kernel demands it.
+    /// Not signed, although the kernel demands signatures.
     Unsigned,
     /// Signed by a key that the kernel does not know.
     SignerUntrusted,
-    /// The signature does not fit the content.
+    /// The signature does not match the content.
     SignatureInvalid,
     /// The kernel's initramfs carries another copy of the driver, or is missing.
     InitramfsStale,
     /// The interface may come up under another name.
     InterfaceRename,
-    /// The headers of the kernel are not there (yet).
+    /// The headers of the kernel are not installed (yet).
     HeadersMissing,
     /// The driver did not build.
     BuildFailed,
@@ -64,13 +64,13 @@ pub enum Code {
     BoundByHand,
     /// Which kernel boots next is not certain.
     BootUnknown,
-    /// Said as info: the kernel's own driver is good enough by policy.
+    /// An info: the in-tree driver is good enough by policy.
     InTree,
-    /// Said as info: the kernel does not use modversions.
+    /// An info: the kernel does not use modversions.
     ModversionsOff,
-    /// Built with another compiler, or another major version of it, than the kernel.
+    /// Built with another compiler than the kernel, or another major version of it.
     CompilerMismatch,
-    /// A strict rule objects to the kernel that is running well right now.
+    /// A check fails for the kernel that is running well right now.
     ProvenByUse,
     /// A symbol exported only to GPL modules, or in a namespace that is not imported.
     SymbolRestricted,
@@ -78,11 +78,11 @@ pub enum Code {
     LastSafeKernel,
     /// The boot default could not be moved although what boots next is safe.
     PromoteFailed,
-    /// A device that was in use is not now, and is judged as if it were.
+    /// A device that was in use is missing, and is judged as if it were there.
     DeviceMissing,
-    /// The kernel's image is empty, cut or cannot be read.
+    /// The kernel's image is empty, truncated or unreadable.
     ImageDamaged,
-    /// The installed boot loader does not load images of that kind, or may not.
+    /// The installed boot loader does not load images of that format, or may not.
     ImageFormat,
     /// The boot loader stops at the kernel's entry and waits for a person: its image is gone, or it asks for a password.
     EntryStops,
@@ -90,8 +90,8 @@ pub enum Code {
     BootSpace,
     /// The kernel does not drive a device, and its master carries the network without it.
     DeviceRedundant,
-    /// The kernel's own driver is taken, since no release of the recipe's builds for it.
+    /// The in-tree driver is used, since no release of the recipe's builds for the kernel.
     InTreeFallback,
-    /// Said as info: the newest installed kernel will never start, and vfguard does not hold it back.
+    /// An info: the newest installed kernel will never start, although vfguard does not hold it back.
     NewestNotBooting,
 }

@@ -1,6 +1,6 @@
-//! What is known about a module on a kernel: findings with stable codes, and the verdict they add up to.
+//! What is known about a module on a kernel: findings with stable codes, and the verdict that follows from them.
 //!
-//! [`Code`] is what a finding is called outside, [`Fact`] what was seen. How bad that is stands in one table, `policy.rs`.
+//! [`Code`] is the public name of a finding, [`Fact`] is what was seen. Its severity is in one table, `policy.rs`.
 
 mod code;
 mod policy;
@@ -11,7 +11,7 @@ pub use policy::Fact;
 use policy::Mark;
 use serde::{Deserialize, Serialize};
 
-/// How much a finding weighs.
+/// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -23,7 +23,7 @@ pub enum Severity {
     Unsafe,
 }
 
-/// One fact about a module on a kernel. Its severity is the table's, or what `policy.rs` makes of it later; nobody else sets one.
+/// One fact about a module on a kernel. Its severity comes from the table, and `policy.rs` may lower it later; no other code sets it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// Stable code.
@@ -31,26 +31,26 @@ pub struct Finding {
     severity: Severity,
     /// What was seen, with names and numbers.
     pub detail: String,
-    /// The exact command or act that mends it; empty where nothing needs mending.
+    /// The exact command or act that fixes it; empty where nothing needs to be fixed.
     pub remedy: String,
-    /// None where it was read from a record, which explains and never excuses.
+    /// `None` if it was read from a record, which explains a result but never excuses one.
     #[serde(skip)]
     fact: Option<Fact>,
 }
 
 impl Finding {
-    /// What was seen, in names and numbers, and what mends it.
+    /// Makes a finding from what was seen, with names and numbers, and what fixes it.
     pub fn new(fact: Fact, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         let rule = fact.rule();
         Finding { code: rule.code, severity: rule.severity, detail: detail.into(), remedy: remedy.into(), fact: Some(fact) }
     }
 
-    /// Weight.
+    /// How bad it is.
     pub fn severity(&self) -> Severity {
         self.severity
     }
 
-    /// Whether it was made of that fact.
+    /// Whether it was made from this fact.
     pub fn is(&self, fact: Fact) -> bool {
         self.fact == Some(fact)
     }
@@ -60,22 +60,22 @@ impl Finding {
         self.severity == Severity::Unsafe
     }
 
-    /// Whether a person is told of it unasked.
+    /// Whether it is shown to a person without `-v`.
     pub fn is_told(&self) -> bool {
         self.severity > Severity::Info || self.fact.is_some_and(|fact| fact.rule().told)
     }
 
-    /// Whether it refuses, and that its module works right now answers it.
+    /// Whether it refuses, but is excused if its module works right now.
     pub fn is_excused_by_use(&self) -> bool {
         self.refuses_with(Mark::ByUse)
     }
 
-    /// Whether it refuses, and a master that carries the network without the device answers it.
+    /// Whether it refuses, but is excused if a master carries the network without the device.
     pub fn is_excused_by_master(&self) -> bool {
         self.refuses_with(Mark::ByMaster)
     }
 
-    /// Whether it refuses, and only another source, kernel tree or compiler mends it.
+    /// Whether it refuses, and only another source, kernel tree or compiler fixes it.
     pub fn is_of_the_build(&self) -> bool {
         self.refuses_with(Mark::OfTheBuild)
     }
@@ -85,7 +85,7 @@ impl Finding {
     }
 }
 
-/// The verdict on a kernel; ordered, so that the worst of several is their maximum.
+/// The verdict on a kernel. Verdicts are ordered, so the worst of several is their maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
@@ -93,12 +93,12 @@ pub enum Verdict {
     Safe,
     /// Not decided; refuses like unsafe.
     Unknown,
-    /// Proven not to, or not proven where it must be.
+    /// Proven not to come up with its network, or not proven although it must be.
     Unsafe,
 }
 
 impl Verdict {
-    /// The verdict that findings add up to when each of them could be decided.
+    /// The verdict from these findings, if all of them could be determined.
     pub fn of(findings: &[Finding]) -> Verdict {
         if findings.iter().any(Finding::refuses) {
             Verdict::Unsafe

@@ -1,40 +1,40 @@
-//! How bad what was found is: the one table of policy.
+//! How bad each finding is: the one table of policy.
 //!
-//! Those who look name what they saw, a [`Fact`]; how bad that is stands in [`Fact::rule`] and nowhere else. To change what is safe, change
+//! The code that looks names what it saw, a [`Fact`]; how bad that is stands in [`Fact::rule`] and nowhere else. To change what is safe, change
 //! a line there. What vfguard does about a finding (build, rebuild an initramfs, fetch headers) is decided by its code where it is done.
 
 use super::{Code, Finding, Severity};
 use Mark::{ByMaster, ByUse, OfTheBuild};
 
-/// What was seen. A code that always weighs the same has one fact of its own name. Where it does not, or where one may want it not to, each
-/// circumstance is a fact.
+/// What was seen. A code that always has the same severity has one fact with the same name. Where the severity depends on the
+/// circumstances, or may do so one day, each circumstance is a fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// The kernel has no module that claims the device, or the file is gone.
+    /// The kernel has no module that claims the device, or the file does not exist.
     ModuleMissing,
     /// The kernel's module directory cannot be read.
     ModulesUnreadable,
-    /// The kernel has its own driver only, and an out-of-tree one is wanted.
+    /// The kernel has only its in-tree driver, and an out-of-tree one is wanted.
     OnlyInTree,
     /// The file cannot be read or decompressed.
     ModuleUnreadable,
-    /// Nothing shows that this machine's kmod reads files packed like this one.
+    /// Nothing shows that this machine's kmod can read files that are compressed like this one.
     PackingUnproven,
-    /// Not an ELF relocatable, or a damaged one.
+    /// Not an ELF relocatable file, or a damaged one.
     NotElf,
-    /// Its `struct module` is of another size than that of the kernel's own modules.
+    /// Its `struct module` has another size than in the kernel's own modules.
     StructModuleDiffers,
-    /// Built for another machine or class.
+    /// Built for another architecture or ELF class.
     WrongArch,
-    /// Symbols or sections that the kernel needs are gone.
+    /// Symbols or sections that the kernel needs were stripped.
     Stripped,
-    /// The release word of vermagic names another kernel, and that it loads all the same is not proven.
+    /// The release word of vermagic names another kernel, and it is not proven that the module loads anyway.
     VermagicRelease,
-    /// The same, of a module that carries type information (BTF), which the kernel compares.
+    /// The same for a module with type information (BTF), which the kernel compares.
     VermagicReleaseAndTypes,
     /// The release word names another kernel, and every symbol CRC is this kernel's.
     VermagicReleaseSameSymbols,
-    /// What was built a moment ago names another kernel than it was built for.
+    /// A module that was just built names another kernel than it was built for.
     BuiltForAnother,
     /// The flags of vermagic differ.
     VermagicFlags,
@@ -42,91 +42,91 @@ pub enum Fact {
     VermagicFlagsUnknown,
     /// The CRC of an imported symbol differs from the kernel's.
     SymbolCrc,
-    /// An imported symbol that nobody provides.
+    /// An imported symbol that nothing exports.
     SymbolMissing,
     /// A symbol that has no version, or whose version cannot be compared.
     SymbolUnversioned,
-    /// A symbol that the kernel does not let this module take, or export.
+    /// A symbol that the kernel does not let this module import, or export.
     SymbolRestricted,
     /// The kernel uses modversions and the module carries none.
     VersionsMissing,
     /// The kernel does not use modversions.
     ModversionsOff,
-    /// No `Module.symvers` of the kernel is here.
+    /// The kernel has no `Module.symvers` here.
     SymversMissing,
-    /// The `Module.symvers` that is here is not whole.
+    /// The `Module.symvers` that is here is incomplete.
     SymversCut,
-    /// None is here, and the module is the kernel's own, signed by its build.
+    /// No `Module.symvers` is here, but the module is in-tree and signed by the kernel's build.
     SymversMissingOwnModule,
     /// Built with another compiler than the kernel.
     CompilerMismatch,
     /// Not the version that the recipe names.
     WrongVersion,
-    /// A device in use that the module, or any driver of the kernel, does not claim.
+    /// The module, or every driver of the kernel, does not claim a device in use.
     DeviceUnclaimed,
     /// A module that this one depends on is missing or would not load.
     DependencyMissing,
-    /// The same, where no module of the kernel is installed at all: only its headers are here.
+    /// The same, but no module of the kernel is installed at all: only its headers are here.
     DependencyNotInstalled,
-    /// A module of a softdep line is there and would not load.
+    /// A module that a softdep line names exists, but would not load.
     SoftDependencyBroken,
-    /// A module of a softdep line is not there.
+    /// A module that a softdep line names does not exist.
     SoftDependencyMissing,
     /// depmod's files do not describe the modules on disk.
     DepmodStale,
-    /// modprobe would load another file.
+    /// modprobe would load another file instead.
     Shadowed,
-    /// modprobe would load this file until depmod runs again, and then another.
+    /// modprobe would load this file only until depmod runs again, and another one after that.
     ShadowedAfterDepmod,
-    /// modprobe is told not to load it.
+    /// modprobe's configuration tells it not to load the module.
     Blacklisted,
-    /// A file of modprobe.d that may say so cannot be read.
+    /// A file of modprobe.d that may blacklist the module cannot be read.
     BlacklistUnreadable,
-    /// dracut is told not to load it before the root is mounted.
+    /// dracut's configuration keeps the module from loading before the root is mounted.
     BlacklistedEarly,
-    /// The modprobe.d of the initramfs says not to load it.
+    /// The modprobe.d in the initramfs blacklists the module.
     BlacklistedInInitramfs,
-    /// Not signed although the kernel demands it.
+    /// Not signed, although the kernel demands signatures.
     Unsigned,
-    /// Signed by a key that the kernel does not take, and it demands one that it does.
+    /// Signed by a key that the kernel does not accept, and it demands one that it accepts.
     SignerUntrusted,
-    /// Signed by a key that the kernel does not know, and it loads the module all the same.
+    /// Signed by a key that the kernel does not know, but it loads the module anyway.
     SignerUntrustedNotEnforced,
-    /// Signed twice; the last one counts.
+    /// Signed twice; only the last signature counts.
     SignedTwice,
-    /// The signature does not fit the content, or is damaged.
+    /// The signature does not match the content, or is damaged.
     SignatureInvalid,
-    /// Whether the signature fits cannot be proven.
+    /// It cannot be proven whether the signature matches.
     SignatureUnproven,
-    /// The same of an out-of-tree module, where the kernel's image is not here and it does not demand signatures.
+    /// The same for an out-of-tree module, where the kernel's image is not here and the kernel does not demand signatures.
     SignatureUnprovenNotEnforced,
     /// The initramfs carries another copy of the driver.
     InitramfsStale,
-    /// The initramfs cannot be read to its end.
+    /// The initramfs cannot be read to the end.
     InitramfsUnreadable,
-    /// The initramfs ends without the mark of its end.
+    /// The initramfs has no end marker.
     InitramfsMayBeCut,
-    /// The initramfs that the boot entry names is not there.
+    /// The initramfs that the boot entry names does not exist.
     InitramfsMissing,
-    /// The boot entry names no initramfs, and those of other kernels do.
+    /// The boot entry names no initramfs, but the entries of other kernels do.
     EntryWithoutInitramfs,
-    /// The same of the kernel that is running, which may have come up so.
+    /// The same for the running kernel, which may have booted without one.
     RunningWithoutInitramfs,
-    /// The interface may get another name, and the network settings know it by its name alone.
+    /// The interface may get another name, and the network configuration knows it only by its name.
     InterfaceRename,
-    /// The interface may get another name, and no settings name it.
+    /// The interface may get another name, but no configuration names it.
     InterfaceRenameUnconfigured,
     /// A device is bound by `driver_override` or `new_id`, which a reboot forgets.
     BoundByHand,
-    /// The headers of the kernel are not there, or incomplete.
+    /// The headers of the kernel are not installed, or incomplete.
     HeadersMissing,
     /// The driver did not build, or cannot be built here.
     BuildFailed,
-    /// A program is missing that makefiles of some drivers call.
+    /// A program is missing that the makefiles of some drivers call.
     ProgramMayBeNeeded,
     /// The driver's source could not be downloaded.
     FetchFailed,
-    /// What is not there or not whole may come: a package manager is at work.
+    /// Something is missing or incomplete, but may still come: a package manager is at work.
     PackageManagerAtWork,
     /// The boot entry stops at a kernel whose package is being removed.
     KernelLeaving,
@@ -140,65 +140,65 @@ pub enum Fact {
     ImageDamaged,
     /// Root cannot read the kernel's image.
     ImageUnreadable,
-    /// The kernel's image was not looked at, since only root may.
+    /// The kernel's image was not checked, since only root may read it.
     ImageNotSeen,
-    /// The installed boot loader does not load images of that kind.
+    /// The installed boot loader does not load images of that format.
     ImageFormat,
-    /// Whether it does is not known.
+    /// It is not known whether it does.
     ImageFormatUnproven,
     /// The file system of the boot files has no room for one more kernel.
     BootSpace,
-    /// The kernel's own driver serves, and is good enough by the settings.
+    /// The in-tree driver serves, and the settings accept it.
     InTree,
-    /// The kernel's own driver would load, and one that does not hides it.
+    /// The in-tree driver would load, but is hidden by one that does not.
     InTreeHidden,
-    /// The kernel's own driver is taken, since no release of the recipe's builds for it.
+    /// The in-tree driver is used, since no release of the recipe's builds for the kernel.
     InTreeFallback,
-    /// A strict rule objects to the kernel that is running well right now.
+    /// A check fails for the kernel that is running well right now.
     ProvenByUse,
-    /// A device is lost, and its master carries the network without it.
+    /// A device is lost, but its master carries the network without it.
     DeviceRedundant,
-    /// A device is lost that has a master, which does not carry the network without it.
+    /// A device is lost, and its master does not carry the network without it.
     MasterDoesNotCarry,
-    /// A device that was in use is not now, and the kernel would drive it.
+    /// A device that was in use is missing, but the kernel would drive it.
     DeviceMissing,
-    /// The same beside what refuses the kernel.
+    /// The same, where another finding refuses the kernel.
     DeviceMissingOfUnsafe,
-    /// The boot default is held for a device, and which one is not known any more.
+    /// The boot default is held because of a device, and it is not known any more which one.
     DeviceForgotten,
     /// The next package update would remove the last safe kernel.
     LastSafeKernel,
     /// The boot default could not be moved although what boots next is safe.
     PromoteFailed,
-    /// The newest installed kernel will never start, and vfguard does not hold it back.
+    /// The newest installed kernel will never start, although vfguard does not hold it back.
     NewestNotBooting,
 }
 
-/// What else is true of a finding that refuses.
+/// When a refusing finding is excused, and what fixes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
-    /// The proof by use answers it: it is about a file that loaded and works. What a new boot would find elsewhere (a missing or shadowed
-    /// file, another initramfs, a blacklist added since) is not.
+    /// Excused by use: it is about a file that loaded and works. A fact about what the next boot would find elsewhere (a missing or
+    /// shadowed file, another initramfs, a blacklist added since) does not have this mark.
     ByUse,
-    /// A master that carries the network without the device answers it: all that comes of it is that the module is certainly not there, or
-    /// that the kernel certainly refuses it. One that might be loaded, and then do harm, is no loss that a master makes good: by force
-    /// (`CONFIG_MODULE_FORCE_LOAD`), where only a warning is logged, after the next depmod, or as another module's dependency.
+    /// Excused by a master that carries the network without the device. Only for facts that mean that the module is certainly missing, or
+    /// that the kernel certainly refuses it. A module that may be loaded and then do harm is not excused: it may load by force
+    /// (`CONFIG_MODULE_FORCE_LOAD`), where the kernel only logs a warning, after the next depmod, or as another module's dependency.
     ByMaster,
-    /// Of a module that was just built, only another source, kernel tree or compiler mends it: nothing that a person sets elsewhere (keys,
-    /// modprobe.d, further modules) does.
+    /// If a module that was just built has it, only another source, kernel tree or compiler fixes it, and not a change elsewhere (keys,
+    /// modprobe.d, more modules).
     OfTheBuild,
 }
 
 /// What follows from a fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rule {
-    /// What the finding is called.
+    /// The code of the finding.
     pub code: Code,
-    /// How much it weighs before anything answers it.
+    /// Its severity, before anything excuses it.
     pub severity: Severity,
-    /// Only where it refuses.
+    /// Its marks; only facts that refuse have any.
     pub marks: &'static [Mark],
-    /// An info that people are told of unasked, since nothing else makes it known.
+    /// Whether people see it without `-v` although it is an info, since nothing else reports it.
     pub told: bool,
 }
 
@@ -231,7 +231,7 @@ impl Fact {
             Fact::WrongVersion => warn(Code::WrongVersion),
             Fact::CompilerMismatch => warn(Code::CompilerMismatch),
 
-            // Against the kernel that is to load it.
+            // The module and the kernel that has to load it.
             Fact::VermagicRelease | Fact::VermagicReleaseAndTypes | Fact::BuiltForAnother => {
                 refuse(Code::VermagicRelease, &[ByUse, OfTheBuild])
             }
@@ -247,7 +247,7 @@ impl Fact {
             Fact::SymversMissingOwnModule => info(Code::SymversMissing),
             Fact::DeviceUnclaimed => refuse(Code::DeviceUnclaimed, &[ByMaster, OfTheBuild]),
 
-            // Its signature.
+            // The module's signature.
             Fact::Unsigned => refuse(Code::Unsigned, &[ByUse, ByMaster]),
             Fact::SignerUntrusted => refuse(Code::SignerUntrusted, &[ByUse, ByMaster]),
             Fact::SignerUntrustedNotEnforced | Fact::SignedTwice => info(Code::SignerUntrusted),
@@ -264,7 +264,7 @@ impl Fact {
             Fact::Blacklisted | Fact::BlacklistUnreadable => refuse(Code::Blacklisted, &[]),
             Fact::BlacklistedEarly | Fact::BlacklistedInInitramfs => warn(Code::Blacklisted),
 
-            // The boot: entry, image, initramfs, names.
+            // The boot: entry, image, initramfs, interface names.
             Fact::BootUnknown => refuse(Code::BootUnknown, &[]),
             Fact::EntryStops => refuse(Code::EntryStops, &[]),
             Fact::ImageDamaged | Fact::ImageUnreadable => refuse(Code::ImageDamaged, &[]),
@@ -283,7 +283,7 @@ impl Fact {
             Fact::PromoteFailed => warn(Code::PromoteFailed),
             Fact::NewestNotBooting => told(Code::NewestNotBooting),
 
-            // The build, and what is still under way.
+            // The build, and work that is still going on.
             Fact::HeadersMissing => refuse(Code::HeadersMissing, &[ByUse]),
             Fact::BuildFailed => refuse(Code::BuildFailed, &[ByUse]),
             Fact::ProgramMayBeNeeded => warn(Code::BuildFailed),
@@ -291,7 +291,7 @@ impl Fact {
             Fact::PackageManagerAtWork | Fact::KernelLeaving => refuse(Code::BuildPending, &[]),
             Fact::OtherRunAtWork => warn(Code::BuildPending),
 
-            // What the judge says of a need.
+            // The judgement of a need.
             Fact::InTree => info(Code::InTree),
             Fact::InTreeHidden => warn(Code::InTree),
             Fact::InTreeFallback => warn(Code::InTreeFallback),
@@ -305,14 +305,14 @@ impl Fact {
     }
 }
 
-/// How the weight of a finding changes after it was made.
+/// Changes of a finding's severity after it was made.
 impl Finding {
-    /// Something answers what it objects to: it refuses no more, and is a warning.
+    /// Excuses the finding: it becomes a warning and does not refuse any more.
     pub fn excuse(&mut self) {
         self.severity = self.severity.min(Severity::Warning);
     }
 
-    /// What it says was got round by other means: it is worth knowing, and nothing is left to mend.
+    /// Makes it an info without a remedy: the problem was avoided in another way, so nothing is left to fix.
     pub fn into_info(self) -> Finding {
         Finding { severity: Severity::Info, remedy: String::new(), ..self }
     }

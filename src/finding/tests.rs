@@ -2,7 +2,7 @@ use super::{Fact, Finding, Severity};
 use std::fs;
 use std::path::Path;
 
-/// Files other than these take what a finding weighs as it is.
+/// The files that may set or print a severity. All others take the severity of a finding from the table.
 const MAY_NAME_A_SEVERITY: [&str; 3] = ["src/finding/mod.rs", "src/finding/policy.rs", "src/report/human.rs"];
 
 fn top() -> &'static Path {
@@ -23,7 +23,7 @@ fn sources(dir: &Path, found: &mut Vec<(String, String)>) {
     }
 }
 
-/// What a file of `src` has before its tests, and these.
+/// The part of a file of `src` before its tests, and its tests.
 fn parts<'t>(path: &str, text: &'t str) -> (&'t str, &'t str) {
     if path.ends_with("tests.rs") || path.contains("/tests/") {
         return ("", text);
@@ -37,7 +37,7 @@ fn variants<'t>(text: &'t str, name: &str) -> Vec<&'t str> {
     body.lines().map(str::trim).filter_map(|l| l.strip_suffix(',').filter(|l| !l.starts_with("///"))).collect()
 }
 
-/// Whether a text has a word, and not only a longer one.
+/// Whether a text contains a word, and not only as the beginning of a longer one.
 fn has(text: &str, word: &str) -> bool {
     text.match_indices(word).any(|(at, _)| !text[at + word.len()..].starts_with(|c: char| c.is_alphanumeric()))
 }
@@ -72,7 +72,7 @@ fn every_code_has_a_line_in_the_manual_and_a_test_that_expects_it() {
 }
 
 #[test]
-fn every_code_has_a_fact_and_every_fact_is_seen_by_somebody() {
+fn every_code_has_a_fact_and_every_fact_is_used_outside_the_table() {
     let mut files = Vec::new();
     sources(&top().join("src"), &mut files);
     let table = include_str!("policy.rs");
@@ -87,7 +87,7 @@ fn every_code_has_a_fact_and_every_fact_is_seen_by_somebody() {
 }
 
 #[test]
-fn nobody_but_the_table_says_how_bad_something_is() {
+fn only_the_table_sets_a_severity() {
     let mut files = Vec::new();
     sources(&top().join("src"), &mut files);
     assert!(files.len() > 200);
@@ -98,7 +98,7 @@ fn nobody_but_the_table_says_how_bad_something_is() {
 }
 
 #[test]
-fn what_a_record_says_keeps_its_weight_and_is_never_excused() {
+fn a_finding_read_from_a_record_keeps_its_severity_and_is_never_excused() {
     let made = Finding::new(Fact::SymbolCrc, "90 of 160", "vfguard prepare 6.1");
     assert!(made.refuses() && made.is_excused_by_use() && made.is_excused_by_master() && made.is_of_the_build());
     let written = serde_json::to_string(&made).unwrap();
@@ -109,7 +109,7 @@ fn what_a_record_says_keeps_its_weight_and_is_never_excused() {
 }
 
 #[test]
-fn what_is_excused_is_a_warning_and_what_was_got_round_an_info() {
+fn an_excused_finding_is_a_warning_and_a_bypassed_one_an_info() {
     let mut finding = Finding::new(Fact::SymbolCrc, "x", "y");
     finding.excuse();
     assert_eq!((finding.severity(), finding.is_told(), finding.is_excused_by_use()), (Severity::Warning, true, false));

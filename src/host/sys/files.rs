@@ -1,4 +1,4 @@
-//! Files: writing without allocating, SELinux's labels, access control lists, and frozen file systems.
+//! Files: writing without allocation, SELinux labels, access control lists, and freezing file systems.
 
 #![allow(unsafe_code)]
 
@@ -9,12 +9,12 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Writes bytes to a file that exists, without allocating.
+/// Writes bytes to an existing file without allocating.
 ///
 /// # Errors
 /// Those of open(2) and write(2).
 pub fn write_file(path: &CStr, bytes: &[u8]) -> nix::Result<()> {
-    // SAFETY: the path ends in NUL, the descriptor is ours and closed once.
+    // SAFETY: the path ends in NUL; the descriptor belongs to this function and is closed once.
     let fd = Errno::result(unsafe { libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC) })?;
     let mut rest = bytes;
     let mut done = Ok(());
@@ -36,12 +36,12 @@ pub fn write_file(path: &CStr, bytes: &[u8]) -> nix::Result<()> {
     done
 }
 
-/// The name of SELinux's label among the extended attributes (xattr(7)).
+/// The name of the extended attribute that holds the SELinux label (xattr(7)).
 const LABEL: &CStr = c"security.selinux";
-/// A label is a short string; the longest that SELinux accepts is a page.
+/// A label is a short string; SELinux accepts at most a page.
 const MAX_LABEL: usize = 4096;
 
-/// The SELinux label of an open file; none without SELinux.
+/// The SELinux label of an open file; `None` without SELinux.
 pub fn label(file: impl AsFd) -> Option<Vec<u8>> {
     let mut value = vec![0u8; MAX_LABEL];
     // SAFETY: the buffer is valid for the length that is passed.
@@ -51,15 +51,15 @@ pub fn label(file: impl AsFd) -> Option<Vec<u8>> {
     Some(value)
 }
 
-/// Whether an access control list beyond the mode stands behind a file (acl(5)). What cannot be told counts as one.
+/// Whether a file has an access control list beyond its mode (acl(5)). In doubt yes.
 pub fn has_acl(path: &Path) -> bool {
     let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return true };
-    // SAFETY: both strings end in NUL; without a buffer only the length is asked for.
+    // SAFETY: both strings end in NUL. Without a buffer the call only returns the length.
     let length = unsafe { libc::getxattr(path.as_ptr(), c"system.posix_acl_access".as_ptr(), std::ptr::null_mut(), 0) };
     length >= 0 || !matches!(Errno::last(), Errno::ENODATA | Errno::EOPNOTSUPP | Errno::ENOSYS)
 }
 
-/// Gives an open file a label.
+/// Sets the label of an open file.
 ///
 /// # Errors
 /// Those of fsetxattr(2).
@@ -75,10 +75,10 @@ mod raw {
     nix::ioctl_readwrite!(fithaw, b'X', 120, nix::libc::c_int);
 }
 
-/// Freezes the file system of an open file: its journal is empty when this returns, and every write waits until [`thaw`].
+/// Freezes the file system of an open file. When this returns, its journal is empty, and every write waits until [`thaw`].
 ///
 /// # Errors
-/// Those of FIFREEZE: `EOPNOTSUPP` where the file system cannot be frozen, `EBUSY` where it is frozen already.
+/// Those of FIFREEZE: `EOPNOTSUPP` if the file system cannot be frozen, `EBUSY` if it is already frozen.
 pub fn freeze(file: impl AsFd) -> nix::Result<()> {
     let mut unused = 0;
     // SAFETY: the kernel neither reads nor writes the argument.
@@ -88,16 +88,16 @@ pub fn freeze(file: impl AsFd) -> nix::Result<()> {
 /// Thaws the file system of an open file.
 ///
 /// # Errors
-/// Those of FITHAW: `EINVAL` where it is not frozen.
+/// Those of FITHAW: `EINVAL` if it is not frozen.
 pub fn thaw(file: impl AsFd) -> nix::Result<()> {
     let mut unused = 0;
     // SAFETY: as for FIFREEZE.
     unsafe { raw::fithaw(file.as_fd().as_raw_fd(), &mut unused) }.map(drop)
 }
 
-/// fnmatch(3) of the C library without flags, with which our own is compared.
+/// fnmatch(3) of the C library without flags, to compare our own with.
 #[cfg(test)]
 pub(super) fn fnmatch(pattern: &std::ffi::CStr, text: &std::ffi::CStr) -> bool {
-    // SAFETY: both end with a NUL, and fnmatch keeps neither.
+    // SAFETY: both strings end in NUL, and fnmatch keeps neither.
     unsafe { libc::fnmatch(pattern.as_ptr(), text.as_ptr(), 0) == 0 }
 }

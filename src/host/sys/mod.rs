@@ -1,10 +1,10 @@
-//! The fence: what neither std nor nix offers safely, in tiny wrappers with the reason why each is sound. No other folder may write `unsafe`, and here only
-//! these files:
+//! The only place for unsafe code: what neither std nor nix offers safely, in small wrappers, each with the reason why it is sound. Other
+//! folders must not use `unsafe`, and here only these files may:
 //!
-//! - `child`: what runs between fork(2) and execve(2), and who may call it;
+//! - `child`: code between fork(2) and execve(2), and who may run it;
 //! - `process`: signals, _exit(2), System V IPC;
 //! - `privilege`: capabilities, keyrings, seccomp;
-//! - `files`: extended attributes, FIFREEZE, and a write that does not allocate.
+//! - `files`: extended attributes, FIFREEZE, and writing without allocation.
 
 mod child;
 mod files;

@@ -1,11 +1,11 @@
-//! The loss of privilege: capabilities, keyrings, and the filter of system calls.
+//! Dropping privileges: capabilities, keyrings, and the system call filter.
 
 #![allow(unsafe_code)]
 
 use nix::errno::Errno;
 use nix::libc;
 
-/// The newest layout of capset(2)'s header, since Linux 2.6.26.
+/// The newest version of capset(2)'s header, since Linux 2.6.26.
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 /// Capabilities are bits of a 64-bit set.
 const CAPABILITIES: libc::c_ulong = 64;
@@ -24,7 +24,7 @@ struct CapData {
     inheritable: u32,
 }
 
-/// Empties the bounding set, so that no program can ever give one back. Needs CAP_SETPCAP; without it nothing happens.
+/// Empties the bounding set, so that no program can ever get a capability back. Needs CAP_SETPCAP; without it nothing happens.
 pub fn drop_bounding_set() {
     for capability in 0..CAPABILITIES {
         // SAFETY: prctl(2) with integers only.
@@ -46,8 +46,8 @@ pub fn drop_capabilities() -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// The effective capabilities of this process, a bit each. The kernel is asked itself: no file of /proc is read, so no error of
-/// reading can look like a lack of privilege.
+/// The effective capabilities of this process, one bit each. This asks the kernel and reads no file of /proc, so a read error cannot look
+/// like a lack of privilege.
 ///
 /// # Errors
 /// Those of capget(2).
@@ -63,12 +63,12 @@ pub fn capabilities() -> nix::Result<u64> {
 /// KEYCTL_JOIN_SESSION_KEYRING of keyctl(2).
 const JOIN_SESSION_KEYRING: libc::c_int = 1;
 
-/// Takes a new empty session keyring in the place of the one that was inherited.
+/// Replaces the inherited session keyring with a new empty one.
 ///
 /// # Errors
-/// Those of keyctl(2); that the kernel has no keys, or a container's filter hides them, is none.
+/// Those of keyctl(2). It is no error if the kernel has no keys, or if a container's filter hides them.
 pub fn new_session_keyring() -> nix::Result<()> {
-    // SAFETY: without a name the call reads no memory of ours.
+    // SAFETY: without a name the call reads no memory of this process.
     let result = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
     match Errno::result(result) {
         Ok(_) | Err(Errno::ENOSYS | Errno::EPERM) => Ok(()),
@@ -76,7 +76,7 @@ pub fn new_session_keyring() -> nix::Result<()> {
     }
 }
 
-/// Keyrings by the place that they have in a process, and by whose they are (keyctl(2)).
+/// Keyrings by their role in a process, and by their owner (keyctl(2)).
 const OF_THREAD: libc::c_int = -1;
 const OF_USER: libc::c_int = -4;
 const OF_USERS_SESSIONS: libc::c_int = -5;
@@ -84,32 +84,32 @@ const OF_USERS_SESSIONS: libc::c_int = -5;
 const CLEAR: libc::c_int = 7;
 const GET_PERSISTENT: libc::c_int = 22;
 
-/// Empties the keyrings that every process of this user has, the persistent one too.
+/// Empties the keyrings that all processes of this user share, including the persistent one.
 ///
 /// # Errors
-/// Those of keyctl(2); that the kernel has no keys, or a container's filter hides them, is none.
+/// Those of keyctl(2). It is no error if the kernel has no keys, or if a container's filter hides them.
 pub fn clear_user_keyrings() -> nix::Result<()> {
     let keyctl = |command: libc::c_int, first: libc::c_int, second: libc::c_int| {
-        // SAFETY: both commands take numbers and read no memory of ours.
+        // SAFETY: both commands take numbers, and read no memory of this process.
         let result = unsafe { libc::syscall(libc::SYS_keyctl, command, first, second) };
         match Errno::result(result) {
             Ok(serial) => Ok(Some(serial as libc::c_int)),
-            // Persistent keyrings are younger (Linux 3.13), and a kernel may be built without.
+            // Persistent keyrings exist since Linux 3.13, and a kernel may be built without them.
             Err(Errno::ENOSYS | Errno::EPERM | Errno::EOPNOTSUPP) => Ok(None),
             Err(e) => Err(e),
         }
     };
     keyctl(CLEAR, OF_USER, 0)?;
     keyctl(CLEAR, OF_USERS_SESSIONS, 0)?;
-    // -1 is the caller. It is linked to the keyring of this thread, which execve(2) drops.
+    // -1 means the caller. The keyring is linked to the keyring of this thread, which execve(2) drops.
     if let Some(persistent) = keyctl(GET_PERSISTENT, -1, OF_THREAD)? {
         keyctl(CLEAR, persistent, 0)?;
     }
     Ok(())
 }
 
-/// Whether the kernel has seccomp filters (Linux 3.5). Asked for none it has, it says EFAULT (seccomp(2)), and nothing is restricted.
-/// What is said otherwise is no answer: applying one shows it then.
+/// Whether the kernel has seccomp filters (Linux 3.5). A call without a program fails with EFAULT if it has (seccomp(2)), and restricts
+/// nothing; EINVAL or ENOSYS mean that it has none. After any other error filters are assumed, and applying one will show.
 pub fn has_filters() -> bool {
     let mode = libc::c_ulong::from(libc::SECCOMP_MODE_FILTER);
     // SAFETY: the program's address is checked by the kernel, and there is nothing at 0.
@@ -117,22 +117,23 @@ pub fn has_filters() -> bool {
     !matches!(Errno::result(result), Err(Errno::EINVAL | Errno::ENOSYS))
 }
 
-/// Has a seccomp program look at every system call of this process, and of all that come from it. Needs no_new_privs.
+/// Applies a seccomp program to every system call of this process and of its descendants. Needs no_new_privs.
 ///
 /// # Errors
 /// Those of seccomp(2).
 pub fn filter_calls(program: &[libc::sock_filter]) -> nix::Result<()> {
     let length = libc::c_ushort::try_from(program.len()).map_err(|_| Errno::EINVAL)?;
     let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
-    // From 4.17 on speculation is slowed down in a filtered process unless this is said. A build keeps no secret from itself.
+    // From Linux 4.17 on, speculation is slower in a filtered process unless this flag is set. A build has no secrets to protect from
+    // itself.
     for flags in [libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW, 0] {
         let mode = libc::c_ulong::from(libc::SECCOMP_SET_MODE_FILTER);
-        // SAFETY: the kernel copies the instructions, of which there are as many as is said, and writes nothing.
+        // SAFETY: the kernel copies as many instructions as the length says, and writes nothing.
         let result = unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program) };
         match Errno::result(result) {
             Ok(_) => return Ok(()),
             Err(Errno::EINVAL) if flags != 0 => {}
-            // The call is of 3.17.
+            // The call exists since 3.17.
             Err(Errno::ENOSYS) => break,
             Err(e) => return Err(e),
         }

@@ -1,10 +1,10 @@
-//! The capabilities that the kernel tells, where `unsafe` may be used, and who has code run after a fork.
+//! Tests of the capabilities, of where `unsafe` may be used, and of which code may run after a fork.
 
 use std::fs;
 use std::path::Path;
 
 #[test]
-fn the_kernel_tells_the_same_capabilities_as_proc() {
+fn the_kernel_reports_the_same_capabilities_as_proc() {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let said = status.lines().find_map(|l| l.strip_prefix("CapEff:")).unwrap();
     assert_eq!(super::capabilities(), Ok(u64::from_str_radix(said.trim(), 16).unwrap()));
@@ -21,7 +21,7 @@ fn sources(dir: &Path, found: &mut Vec<(String, String)>) {
     }
 }
 
-/// The sources of the program and of its tests, by their paths from the top.
+/// The sources of the program and of its tests, with their paths from the top.
 fn all() -> Vec<(String, String)> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
@@ -35,9 +35,9 @@ fn all() -> Vec<(String, String)> {
 }
 
 #[test]
-fn no_other_file_lifts_the_ban_on_unsafe_and_each_use_here_says_why_it_is_sound() {
+fn only_these_files_allow_unsafe_and_each_use_says_why_it_is_sound() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // Whatever way it is lifted in: allow, warn, expect, or a group of lints that names it.
+    // However it is allowed: by allow, warn, expect, or a group of lints that names it.
     let lint = ["unsafe", "_code"].concat();
     assert!(fs::read_to_string(top.join("Cargo.toml")).unwrap().contains(&format!("\n{lint} = \"deny\"\n")));
     let fence = ["child", "files", "privilege", "process"].map(|name| format!("src/host/sys/{name}.rs"));
@@ -51,12 +51,12 @@ fn no_other_file_lifts_the_ban_on_unsafe_and_each_use_here_says_why_it_is_sound(
         assert_eq!((text.matches(&allowed).count(), text.matches(&lint).count()), (1, 1), "{path}");
         let blocks = text.matches("unsafe {").count();
         assert!(blocks > 2 && blocks == text.matches("// SAFETY: ").count(), "{path}: {blocks} uses");
-        // Nothing that a caller would have to answer for leaves the fence.
+        // No function that is only sound under a caller's promise leaves these files.
         assert_eq!(text.matches("unsafe ").count(), blocks, "{path}");
     }
 }
 
-/// Who has code run in a process that was forked. Each keeps to system calls on memory that was there before, which no type can say.
+/// The code that runs in a forked process. It keeps to system calls on memory that existed before, which no type can express.
 const FORKS: [(&str, &str); 6] = [
     ("src/driver/sandbox/run.rs", "spawn_with("),
     ("src/driver/sandbox/seccomp.rs", "in_child("),
@@ -67,7 +67,7 @@ const FORKS: [(&str, &str); 6] = [
 ];
 
 #[test]
-fn only_those_who_are_listed_have_code_run_after_a_fork() {
+fn only_the_listed_callers_run_code_after_a_fork() {
     let mut found = Vec::new();
     for (path, text) in all().iter().filter(|(path, _)| !path.starts_with("src/host/sys/")) {
         for call in ["spawn_with(", "in_child(", "fork_helper("] {
@@ -79,7 +79,7 @@ fn only_those_who_are_listed_have_code_run_after_a_fork() {
 }
 
 #[test]
-fn what_panics_in_a_forked_helper_ends_there() {
+fn a_panic_in_a_forked_helper_ends_the_helper() {
     let child = super::fork_helper(|_| std::panic::resume_unwind(Box::new(()))).unwrap();
     let ended = nix::sys::wait::waitpid(child, None).unwrap();
     assert_eq!(ended, nix::sys::wait::WaitStatus::Exited(child, 101));
@@ -88,7 +88,7 @@ fn what_panics_in_a_forked_helper_ends_there() {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(4000))]
 
-    /// It takes a `[` without an end literally, which `fits` does not.
+    /// fnmatch takes a `[` without an end literally and `fits` does not, so no pattern here has one.
     #[test]
     fn patterns_fit_as_fnmatch_of_the_c_library_says(
         pattern in r"([abc*?-]|\\[abc*?\\\[]|\[[!^]?\]?[abc-]{1,4}\]){0,6}", text in r"[abc\]\\-]{0,6}"

@@ -1,4 +1,4 @@
-//! The boot default is moved where that has an effect, and whatever happens meanwhile, the wanted kernel is not lost.
+//! The boot default is moved only where that has an effect, and the wanted kernel is never lost meanwhile.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -40,7 +40,7 @@ fn said(run: &Run) -> String {
 }
 
 #[test]
-fn a_kernel_loaded_for_kexec_switches_no_hold_off_and_stays_a_doubt() {
+fn a_kernel_loaded_for_kexec_keeps_holds_working_and_leaves_the_next_boot_uncertain() {
     let loaded = |machine: Machine| machine.file("sys/kernel/kexec_loaded", "1\n");
     let machine = loaded(machine());
     let run = machine.run(&["reconcile"]);
@@ -48,11 +48,11 @@ fn a_kernel_loaded_for_kexec_switches_no_hold_off_and_stays_a_doubt() {
     let next = machine.run(&["--format", "json", "next-boot"]);
     assert_eq!((next.code, &next.json()["certain"]), (1, &serde_json::json!(false)), "{}", said(&next));
     assert!(said(&machine.run(&["check"])).contains("kexec -u"));
-    // Nor where nothing can be decided.
+    // The same where nothing can be decided.
     let machine = loaded(self::machine()).file("etc/vfguard/drivers.d/x.toml", "no recipe\n");
     let run = machine.run(&["reconcile"]);
     assert_eq!((run.code, machine.saved_entry().as_str()), (1, OLD), "{}", said(&run));
-    // Once every kernel is safe, what was held is promoted, whichever of them a kexec would start.
+    // Once every kernel is safe, the wanted kernel is promoted, whichever of them a kexec would start.
     let machine = loaded(self::machine());
     assert_eq!(machine.run(&["reconcile"]).code, 3);
     let machine = mended(machine);
@@ -60,30 +60,30 @@ fn a_kernel_loaded_for_kexec_switches_no_hold_off_and_stays_a_doubt() {
     assert_eq!((run.code, machine.saved_entry().as_str()), (0, NEW), "{}", said(&run));
 }
 
-/// What changes with any write.
+/// Values that change with any write.
 fn identity(path: &Path) -> (u64, i64, i64, i64, i64) {
     let meta = fs::metadata(path).unwrap();
     (meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec())
 }
 
-/// With a configuration that names a default of its own.
+/// A machine whose configuration sets a literal default.
 fn literal(machine: Machine) -> Machine {
     let config = fs::read_to_string(machine.path("boot/grub2/grub.cfg")).unwrap();
     machine.file("boot/grub2/grub.cfg", &config.replace("set default=\"${saved_entry}\"", "set default=\"0\""))
 }
 
 #[test]
-fn a_hold_that_would_have_no_effect_is_not_tried_and_writes_nothing() {
+fn a_hold_without_an_effect_is_not_tried_and_writes_nothing() {
     let ways = [
         (literal(machine()), GRUBENV, "would still start 6.1.0-54-amd64 (echo GRUB_DEFAULT=saved"),
-        // The file that would be made is not made.
+        // The file that the hold would need is not created.
         (literal(machine()), "", "would still start 6.1.0-54-amd64 (echo GRUB_DEFAULT=saved"),
     ];
     for (machine, env, why) in ways {
         if env.is_empty() {
             fs::remove_file(machine.path(GRUBENV)).unwrap();
         }
-        // The first run keeps what it finds out about kernels.
+        // The first run writes records about kernels.
         assert_eq!(machine.run(&["reconcile"]).code, 3);
         let watched = ["boot/grub2", env, RECORDS].map(|name| machine.path(name));
         let before = watched.each_ref().map(|path| identity(path));
@@ -95,7 +95,7 @@ fn a_hold_that_would_have_no_effect_is_not_tried_and_writes_nothing() {
     }
 }
 
-/// The same as grub-mkconfig writes it: with its `41_custom` at the end.
+/// The same with a configuration as grub-mkconfig writes it, with `41_custom` at its end.
 fn stock(machine: Machine) -> Machine {
     let machine = literal(machine);
     let config = fs::read_to_string(machine.path("boot/grub2/grub.cfg")).unwrap();
@@ -111,12 +111,12 @@ fn next(machine: &Machine) -> String {
 }
 
 #[test]
-fn a_literal_default_is_held_by_custom_cfg_which_goes_with_the_promotion() {
+fn a_literal_default_is_held_by_a_custom_cfg_that_the_promotion_removes() {
     let machine = stock(machine());
     let run = machine.run(&["reconcile"]);
     assert_eq!((run.code, next(&machine).as_str()), (3, OLD), "{}", said(&run));
     assert!(said(&run).contains(&format!("the boot default is held on {OLD}")), "{}", said(&run));
-    // No write without change.
+    // Nothing is written if nothing changes.
     let before = (identity(&machine.path(CUSTOM)), identity(&machine.path("boot/grub2")));
     let run = machine.run(&["reconcile"]);
     assert_eq!(run.code, 3, "{}", said(&run));
@@ -134,7 +134,7 @@ fn a_literal_default_is_held_by_custom_cfg_which_goes_with_the_promotion() {
 }
 
 #[test]
-fn a_full_or_read_only_boot_loader_directory_is_named_and_nothing_is_written_to_it() {
+fn a_full_or_read_only_boot_loader_directory_is_reported_and_not_written_to() {
     for (spoil, why) in [
         ("dd if=/dev/zero of=$R/boot/grub2/fill bs=4k 2>/dev/null", "is full"),
         ("mount -o remount,ro $R/boot/grub2", "cannot be written"),
@@ -159,7 +159,7 @@ fn a_full_or_read_only_boot_loader_directory_is_named_and_nothing_is_written_to_
     }
 }
 
-/// What vfguard-fail-closed.service does to the default once vfguard itself has died.
+/// Runs what vfguard-fail-closed.service does to the default after vfguard has died.
 fn fail_closed(machine: &Machine) -> bool {
     let script = fs::read_to_string("packaging/systemd/fail-closed").unwrap();
     let start = script.find("\nready=").unwrap();
@@ -175,7 +175,7 @@ fn fail_closed(machine: &Machine) -> bool {
 }
 
 #[test]
-fn the_shell_that_holds_when_vfguard_dies_holds_a_literal_default_and_keeps_an_administrators_lines() {
+fn fail_closed_holds_a_literal_default_and_keeps_an_administrators_lines() {
     for mine in [None, Some("set timeout=3\n")] {
         let machine = mended(stock(machine().boot_default(OLD)));
         let machine = match mine {
@@ -184,7 +184,7 @@ fn the_shell_that_holds_when_vfguard_dies_holds_a_literal_default_and_keeps_an_a
         };
         assert_eq!(machine.run(&["reconcile"]).code, 0);
         assert!(fs::read_to_string(machine.path(READY)).unwrap().starts_with(&format!("replace {OLD} ")));
-        // Whatever is set for one boot ends as well: nobody is there to judge it.
+        // A one-shot default is removed as well, since nothing judges it.
         let block = fs::read_to_string(machine.path(GRUBENV)).unwrap();
         let once = block.replacen("saved_entry=", &format!("next_entry={MACHINE_ID}-{NEW}\nsaved_entry="), 1);
         let machine = machine.file(GRUBENV, &once[..1024]);
@@ -193,17 +193,17 @@ fn the_shell_that_holds_when_vfguard_dies_holds_a_literal_default_and_keeps_an_a
         let before = identity(&machine.path(CUSTOM));
         assert!(fail_closed(&machine), "once more");
         assert_eq!(identity(&machine.path(CUSTOM)), before);
-        // Where the menu was made anew without that name, it is written, and not believed.
+        // If the menu was regenerated without that name, the script writes it, but does not rely on it.
         let entry = machine.path(&format!("boot/loader/entries/{MACHINE_ID}-{OLD}.conf"));
         let renamed = machine.path(&format!("boot/loader/entries/other-{OLD}.conf"));
         fs::rename(&entry, &renamed).unwrap();
         assert!(!fail_closed(&machine));
         fs::rename(&renamed, &entry).unwrap();
-        // The next run knows what is wanted, and ends it.
+        // The next run knows the wanted kernel and ends the hold.
         let run = machine.run(&["reconcile"]);
         assert_eq!((run.code, next(&machine).as_str()), (0, NEW), "{}", said(&run));
         assert_eq!(fs::read_to_string(machine.path(CUSTOM)).ok().as_deref(), mine);
-        // What an administrator changed since is not overwritten.
+        // A later change by an administrator is not overwritten.
         let machine = machine.file(CUSTOM, "set timeout=5\n");
         assert!(!fail_closed(&machine));
         assert_eq!(fs::read_to_string(machine.path(CUSTOM)).unwrap(), "set timeout=5\n");
@@ -211,7 +211,7 @@ fn the_shell_that_holds_when_vfguard_dies_holds_a_literal_default_and_keeps_an_a
 }
 
 #[test]
-fn what_cannot_be_ended_for_the_next_boot_is_left_as_it_is() {
+fn a_one_shot_default_that_cannot_be_removed_is_left_as_it_is() {
     let machine = machine().boot_default(OLD);
     let config = fs::read_to_string(machine.path("boot/grub2/grub.cfg")).unwrap();
     let once = format!("set next_entry={MACHINE_ID}-{NEW}\n{}", config.replace("load_env\n", "load_env saved_entry\n"));
@@ -223,7 +223,7 @@ fn what_cannot_be_ended_for_the_next_boot_is_left_as_it_is() {
 }
 
 #[test]
-fn a_hold_where_there_is_no_environment_file_makes_one() {
+fn a_hold_creates_a_missing_environment_file() {
     let machine = machine();
     fs::remove_file(machine.path(GRUBENV)).unwrap();
     let run = machine.run(&["reconcile"]);
@@ -241,7 +241,7 @@ fn traced(machine: &Machine, args: &[&str]) -> std::io::Result<(Run, String)> {
 }
 
 #[test]
-fn a_hold_that_has_ended_or_a_decline_is_not_undone_by_a_power_cut() {
+fn a_power_cut_does_not_undo_the_end_of_a_hold_or_a_decline() {
     for (mend, args, call, record) in [
         (true, &["reconcile", "--no-build"][..], "unlink", "/hold.json\""),
         (false, &["decline", NEW], "rename", "/declined.json\""),
@@ -278,14 +278,14 @@ fn a_quiet_run_reads_the_boot_loaders_files_once() {
         };
         assert_eq!(run.code, 0, "{}", said(&run));
         let read = |name: &str| trace.lines().filter(|line| line.contains("open") && line.contains(name)).count();
-        // The entries here have no initrd, and are compared with each other: once more.
+        // The entries here have no initrd, so they are compared with each other, which reads once more.
         assert_eq!((read("/boot/grub2/grub.cfg\""), read(&format!("-{NEW}.conf\""))), (2, 2), "{trace}");
         assert!(!trace.contains("unlink") && fs::read(machine.path(READY)).unwrap() == before);
     }
 }
 
 #[test]
-fn what_is_left_ready_follows_all_that_it_was_worked_out_from() {
+fn the_ready_hold_is_renewed_when_anything_that_it_depends_on_changes() {
     let machine = mended(machine());
     assert_eq!(machine.run(&["reconcile"]).code, 0);
     let left = |machine: &Machine| {
@@ -294,18 +294,18 @@ fn what_is_left_ready_follows_all_that_it_was_worked_out_from() {
     };
     let whole = left(&machine);
     assert!(whole.starts_with(&format!("in-place {OLD} ")), "{whole}");
-    // Cut, or of another kernel.
+    // Truncated, or for another kernel.
     for spoiled in [&whole[..whole.len() - 1], &whole[..20], "", &whole.replacen(OLD, NEW, 1)] {
         fs::write(machine.path(READY), spoiled).unwrap();
         assert_eq!(left(&machine), whole);
     }
-    // The environment, by GRUB itself, which leaves no trace in the file's times.
+    // The environment, changed by GRUB itself, which does not change the file's times.
     let modified = fs::metadata(machine.path(GRUBENV)).unwrap().modified().unwrap();
     let block = fs::read_to_string(machine.path(GRUBENV)).unwrap();
     fs::write(machine.path(GRUBENV), block.replacen("\n#######", "\nboot=1\n", 1)).unwrap();
     fs::File::options().write(true).open(machine.path(GRUBENV)).unwrap().set_modified(modified).unwrap();
     assert!(left(&machine).contains("\nboot=1\n"));
-    // A file that the configuration looks for.
+    // A file that the configuration tests for.
     let config = fs::read_to_string(machine.path("boot/grub2/grub.cfg")).unwrap();
     let machine = machine.file("boot/grub2/grub.cfg", &format!("{config}{READS_CUSTOM}"));
     assert!(left(&machine).starts_with("in-place "));
@@ -320,14 +320,14 @@ fn what_is_left_ready_follows_all_that_it_was_worked_out_from() {
     assert!(left(&machine).starts_with("none "));
     fs::rename(machine.path("entry"), &entry).unwrap();
     assert!(left(&machine).starts_with("in-place "));
-    // What is refused nowhere is held nowhere.
+    // In observe mode no hold is left ready.
     let machine = machine.file("etc/vfguard/config.toml", "mode = \"observe\"\n");
     machine.run(&["reconcile"]);
     assert!(!machine.path(READY).exists());
 }
 
 #[test]
-fn a_write_of_grubs_environment_that_a_power_cut_left_half_done_is_finished_before_anything_is_judged() {
+fn a_grubenv_write_that_a_power_cut_interrupted_is_finished_before_anything_is_judged() {
     let block = |entry: &str, hold: &str| {
         let options = "x".repeat(600);
         let mut block = format!("# GRUB Environment Block\nsaved_entry={entry}\nkernelopts={options}\n{hold}").into_bytes();

@@ -1,5 +1,5 @@
-//! What the entry that boots next loads: the image whole and of a kind that the installed GRUB can load, the ramdisk there and whole, and
-//! an entry without one where its siblings have one.
+//! The files that the next boot's entry loads: the image is complete and of a format that the installed GRUB can load, the ramdisk exists
+//! and is complete, and an entry has a ramdisk if the others have one.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -14,7 +14,7 @@ fn machine() -> Machine {
     Machine::new().grub().kernel(K).boot_entry(K).boot_default(K)
 }
 
-/// With a root and, or without, a ramdisk in the entry.
+/// Adds a root to the entry, and a ramdisk if `initrd`.
 fn entry(machine: Machine, kernel: &str, root: &str, initrd: bool) -> Machine {
     let initrd = if initrd { format!("initrd /initramfs-{kernel}.img\n") } else { String::new() };
     let text = format!("title Linux {kernel}\nversion {kernel}\nlinux /vmlinuz-{kernel}\n{initrd}options root={root} ro\n");
@@ -32,14 +32,14 @@ fn check(machine: &Machine) -> (i32, Vec<(String, String, String)>) {
     (run.code, found)
 }
 
-/// The one finding with this code.
+/// The only finding with this code.
 fn only_of(machine: &Machine, wanted: &str) -> (i32, String, String, String) {
     let (exit, found) = check(machine);
     let (code, severity, detail) = found.into_iter().find(|(code, ..)| code == wanted).unwrap();
     (exit, code, severity, detail)
 }
 
-/// The one finding.
+/// The only finding.
 fn only(machine: &Machine) -> (i32, String, String, String) {
     let (exit, mut found) = check(machine);
     assert_eq!(found.len(), 1, "{found:?}");
@@ -51,7 +51,7 @@ fn put(image: &mut [u8], at: usize, bytes: &[u8]) {
     image[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
-/// An image of an x86 kernel that says that it is a mebibyte long.
+/// An image of an x86 kernel whose header says that it is 1 MiB long.
 fn bz_image() -> Vec<u8> {
     let mut image = vec![0; 1 << 20];
     put(&mut image, 0x202, b"HdrS");
@@ -82,7 +82,7 @@ fn an_image_that_only_root_may_read_is_not_called_damaged() {
 }
 
 #[test]
-fn an_image_that_is_not_whole_refuses_and_a_whole_one_does_not() {
+fn an_incomplete_image_refuses_and_a_complete_one_does_not() {
     assert_eq!(check(&machine()), (0, vec![]));
     let image = format!("boot/vmlinuz-{K}");
     for (what, content, word) in [
@@ -104,7 +104,7 @@ fn an_image_that_is_not_whole_refuses_and_a_whole_one_does_not() {
 
 #[test]
 fn a_half_installed_kernel_beside_a_package_manager_at_work_is_pending() {
-    // dnf 4's file with a process that lives.
+    // dnf 4's lock file, with a process that exists.
     let machine = machine().file("var/lib/dnf/rpmdb_lock.pid", "7\n").file("proc/7/x", "");
     fs::write(machine.path(&format!("boot/vmlinuz-{K}")), "").unwrap();
     let (exit, code, _, detail) = only(&machine);
@@ -112,7 +112,7 @@ fn a_half_installed_kernel_beside_a_package_manager_at_work_is_pending() {
 }
 
 #[test]
-fn a_zboot_image_is_weighed_by_the_grub_that_is_installed() {
+fn a_zboot_image_is_judged_by_the_installed_grub() {
     let zboot = || {
         let mut image = vec![0; 4096];
         put(&mut image, 0, b"MZ\0\0zimg");
@@ -145,7 +145,7 @@ fn a_zboot_image_is_weighed_by_the_grub_that_is_installed() {
 }
 
 #[test]
-fn a_ramdisk_that_is_cut_refuses_where_no_driver_is_looked_for_in_it() {
+fn a_truncated_ramdisk_refuses_even_if_no_driver_is_expected_in_it() {
     let initrd = format!("boot/initramfs-{K}.img");
     let whole = entry(machine(), K, "UUID=1", true).file(&initrd, &ramdisk());
     assert_eq!(check(&whole), (0, vec![]));
@@ -155,7 +155,7 @@ fn a_ramdisk_that_is_cut_refuses_where_no_driver_is_looked_for_in_it() {
 }
 
 #[test]
-fn an_entry_without_a_ramdisk_is_weighed_by_its_siblings_and_its_root() {
+fn an_entry_without_a_ramdisk_is_judged_by_the_other_entries_and_its_root() {
     let with = |root: &str, initrd: bool, sibling: bool| {
         let machine = entry(machine().kernel(OLD), OLD, root, sibling);
         let machine = machine.file(&format!("boot/initramfs-{OLD}.img"), &ramdisk());
@@ -164,7 +164,7 @@ fn an_entry_without_a_ramdisk_is_weighed_by_its_siblings_and_its_root() {
     for (what, root, initrd, sibling, refused) in [
         ("a ramdisk", "UUID=1", true, true, false),
         ("none, and the root is found by one", "UUID=1", false, true, true),
-        // As grub-mkconfig writes it where it finds no ramdisk.
+        // As grub-mkconfig writes it if it finds no ramdisk.
         ("none, and the root is a plain device", "/dev/vda1", false, true, true),
         ("none, and the root is told by its partition", "PARTUUID=1-2", false, true, true),
         ("none in any entry", "UUID=1", false, false, false),
@@ -177,7 +177,7 @@ fn an_entry_without_a_ramdisk_is_weighed_by_its_siblings_and_its_root() {
             assert!(detail.contains(&format!("that of {OLD} has one")), "{detail}");
         }
     }
-    // The running kernel's entry says what is usual here, and one for repairs says nothing.
+    // The running kernel's entry shows what is usual here; an entry for repairs shows nothing.
     let bare = || entry(with("/dev/vda1", false, true).kernel("5.14.0-1"), "5.14.0-1", "/dev/vda1", false);
     assert_eq!(check(&bare().running("5.14.0-1")).0, 0);
     assert_eq!(check(&bare().running(OLD)).0, 3);
@@ -185,18 +185,19 @@ fn an_entry_without_a_ramdisk_is_weighed_by_its_siblings_and_its_root() {
     let repairs =
         with("/dev/vda1", false, false).file(&format!("boot/loader/entries/{MACHINE_ID}-{OLD}-recovery.conf"), &text);
     assert_eq!(check(&repairs).0, 0);
-    // What is on every command line of a machine makes no entry one for repairs; where the root is found by a ramdisk, any entry's will do.
+    // A word that is on every command line does not make an entry one for repairs. Where the root needs a ramdisk, any entry's ramdisk
+    // counts.
     assert_eq!(check(&with("/dev/vda1 nomodeset", false, true)).0, 3);
     assert_eq!(check(&with("UUID=1", false, true).running(K)).0, 3);
     let hand_built =
         entry(with("UUID=1", false, true).kernel("5.14.0-1"), "5.14.0-1", "/dev/vda1", false).running("5.14.0-1");
     assert_eq!(check(&hand_built).0, 3);
-    // A ramdisk that the kernel is told of, and one inside the image.
+    // A ramdisk that the command line names, and one inside the image.
     assert_eq!(check(&with("/dev/vda1 initrd=\\initrd.img", false, true)).0, 0);
 }
 
 #[test]
-fn where_no_image_is_left_nothing_is_safe() {
+fn without_any_image_nothing_is_safe() {
     let machine = machine();
     fs::remove_file(machine.path(&format!("boot/vmlinuz-{K}"))).unwrap();
     let (exit, code, severity, _) = only_of(&machine, "entry-stops");
@@ -204,7 +205,7 @@ fn where_no_image_is_left_nothing_is_safe() {
 }
 
 #[test]
-fn the_default_is_not_held_on_the_running_kernel_where_its_image_is_not_whole() {
+fn the_default_is_not_held_on_the_running_kernel_if_its_image_is_incomplete() {
     let held = |image: &str| {
         let machine = machine().kernel(OLD).boot_entry(OLD).running(OLD).vf("ixgbevf").offline();
         let machine = machine.file(&format!("boot/vmlinuz-{OLD}"), image);
@@ -217,7 +218,7 @@ fn the_default_is_not_held_on_the_running_kernel_where_its_image_is_not_whole() 
 }
 
 #[test]
-fn a_default_whose_image_is_gone_is_certain_and_bad_and_is_moved() {
+fn a_default_without_an_image_is_certain_and_unsafe_and_is_moved() {
     let gone = || {
         let machine = machine().kernel(OLD).boot_entry(OLD).running(OLD).vf("ixgbevf").offline();
         for file in [format!("boot/vmlinuz-{K}"), format!("lib/modules/{K}")] {
@@ -233,20 +234,20 @@ fn a_default_whose_image_is_gone_is_certain_and_bad_and_is_moved() {
     let machine = gone();
     let next = machine.run(&["--format", "json", "next-boot"]).json();
     assert_eq!((&next["certain"], &next["kernels"][0]["kernel"]), (&true.into(), &K.into()), "{next}");
-    // Nothing is built for it, and nothing else is asked of it.
+    // Nothing is built for it, and nothing else is required of it.
     let (exit, code, severity, detail) = only(&machine);
     assert_eq!((exit, code.as_str(), severity.as_str()), (3, "entry-stops", "unsafe"));
     assert!(detail.contains(&format!("/vmlinuz-{K} is not there")), "{detail}");
     let run = machine.run(&["reconcile"]);
     assert_eq!(machine.saved_entry(), OLD, "{}{}", run.stdout, run.stderr);
     assert!(!run.stdout.contains(&format!("{K}: ixgbevf")), "{}", run.stdout);
-    // While a package is being removed, that is said.
+    // While a package is being removed, the finding says so.
     let machine = gone().file("var/lib/dnf/rpmdb_lock.pid", "7\n").file("proc/7/x", "");
     assert_eq!(only(&machine).1, "build-pending");
 }
 
 #[test]
-fn an_entry_on_a_file_system_that_cannot_be_looked_into_is_not_called_gone() {
+fn an_entry_on_an_unreadable_file_system_is_not_reported_as_gone() {
     let elsewhere =
         format!("menuentry 'Other' {{\n search --set=root other\n linux /boot/vmlinuz-{OLD}-other root=/dev/sdz1\n}}\n");
     let here = format!("menuentry 'Ours' {{\n search --set=root ours\n linux /vmlinuz-{K}\n}}\n");

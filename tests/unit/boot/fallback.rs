@@ -1,5 +1,5 @@
-//! `accept_in_tree = "fallback"`: where no release of the recipe builds for a kernel, that kernel's own driver will do, with a warning.
-//! A record lets it be looked at, and never stands for it.
+//! `accept_in_tree = "fallback"`: where no release of the recipe builds for a kernel, its in-tree driver is accepted with a warning. A
+//! record allows that driver to be judged, but does not make it safe.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -15,10 +15,10 @@ const DROP_IN: &str = "run/systemd/system/reboot.target.d/50-vfguard.conf";
 const RECORD: &str = "var/lib/vfguard/records/6.1.0-54-amd64.json";
 const ALIAS: &str = "pci:v00008086d000010EDsv*sd*bc*sc*i*";
 const CONFIG: &str = "accept_in_tree = \"fallback\"\n";
-/// None fits NEW, so that an attempt ends at once and would end so again.
+/// No release fits NEW, so that an attempt fails at once, and would fail again.
 const NONE_FITS: &str = "kernels = { below = '3.10' }\nfallback = false\n";
 
-/// OLD runs with an out-of-tree driver. NEW is the boot default, has its headers and a driver of its own.
+/// OLD runs with an out-of-tree driver. NEW is the boot default, and has its headers and an in-tree driver.
 fn machine(config: &str, release: &str) -> Machine {
     let machine = Machine::new().grub().boot_entry(OLD).boot_entry(NEW).boot_default(NEW);
     let machine = machine.vf("ixgbevf").running(OLD).offline().file("etc/vfguard/config.toml", config);
@@ -54,7 +54,7 @@ fn driver(machine: Machine, kernel: &str, path: &str, info: &[(&str, &str)]) -> 
     machine
 }
 
-/// NEW's own driver.
+/// NEW's in-tree driver.
 fn own_driver(machine: Machine, alias: &str) -> Machine {
     let path = "kernel/drivers/net/ethernet/intel/ixgbevf/ixgbevf.ko";
     let machine = machine.file(&format!("lib/modules/{NEW}/modules.order"), &format!("{path}\n"));
@@ -97,15 +97,15 @@ fn assert_falls_back(what: &str, machine: &Machine, args: &[&str]) {
 }
 
 #[test]
-fn a_kernels_own_driver_will_do_once_a_build_was_tried_and_will_not_end_otherwise() {
+fn an_in_tree_driver_is_accepted_once_a_build_failed_and_would_fail_again() {
     let machine = machine(CONFIG, NONE_FITS);
     assert_refused("nothing was tried", &machine, &["reconcile", "--no-build"]);
     assert_falls_back("it was tried", &machine, &["reconcile"]);
-    // What lasts is not tried again.
+    // A failure that is permanent is not tried again.
     let record = fs::read_to_string(machine.path(RECORD)).unwrap();
     assert_falls_back("it is known", &machine, &["reconcile"]);
     assert_eq!(fs::read_to_string(machine.path(RECORD)).unwrap(), record);
-    // It is what drives the device then, and nothing is left to say.
+    // The in-tree driver drives the device then, and nothing is left to report.
     let machine = machine.running(NEW).file("sys/module/ixgbevf/taint", "\n");
     let (code, findings) = findings(&machine);
     assert!(code == 0 && findings.iter().all(|f| f.1 == "info"), "{findings:?}");
@@ -144,7 +144,7 @@ fn a_release_that_could_not_be_fetched_is_not_one_that_does_not_build() {
 }
 
 #[test]
-fn a_driver_that_is_not_proven_is_nothing_to_fall_back_on() {
+fn an_in_tree_driver_that_is_not_proven_is_no_fallback() {
     let machine = own_driver(machine(CONFIG, NONE_FITS), "pci:v00008086d00001515sv*sd*bc*sc*i*");
     assert_refused("it does not claim the device", &machine, &["reconcile"]);
     let machine = self::machine(CONFIG, NONE_FITS).file("etc/modprobe.d/x.conf", "blacklist ixgbevf\n");

@@ -1,5 +1,5 @@
-//! `newest-not-booting`: on each layout on which updates are installed and never run, why, since when, and the line that ends it; nothing
-//! where vfguard itself holds the default, or a person declined the kernel.
+//! `newest-not-booting`: for each layout on which updates are installed but never run, the reason, the age and the command that fixes it.
+//! Nothing is reported if vfguard itself holds the default, or a person declined the kernel.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -11,7 +11,7 @@ use std::fs;
 const OLD: &str = "5.14.0-70.13.1.el9_0.x86_64";
 const NEW: &str = "5.14.0-503.11.1.el9_5.x86_64";
 
-/// What a verb tells of it, once: detail, remedy, and of which kernel.
+/// What a verb reports about it, once: detail, remedy, and the kernel.
 fn told(machine: &Machine, verb: &[&str]) -> Option<(String, String, String)> {
     let value = machine.run(&[&["--format", "json"], verb].concat()).json();
     let kernels = value["kernels"].as_array().unwrap();
@@ -27,7 +27,7 @@ fn told(machine: &Machine, verb: &[&str]) -> Option<(String, String, String)> {
     all.pop().map(|(_, detail, remedy, kernel)| (detail, remedy, kernel))
 }
 
-/// OLD boots and NEW is installed, with an entry each.
+/// OLD boots and NEW is installed; both have an entry.
 fn el9() -> Machine {
     let machine = Machine::new().grub().file("etc/os-release", "ID=rhel\nVERSION_ID=9.4\nID_LIKE=fedora\n");
     let machine = machine.file("usr/bin/dnf", "").file("etc/sysconfig/kernel", "UPDATEDEFAULT=yes\n").running(OLD);
@@ -42,7 +42,7 @@ fn debian(default: &str) -> Machine {
 }
 
 #[test]
-fn a_default_that_is_saved_for_ever_is_told_with_what_keeps_packages_from_moving_it() {
+fn a_permanently_saved_default_is_reported_with_the_reason_why_packages_do_not_move_it() {
     let grubby = format!("vfguard check {NEW} && grubby --set-default=/boot/vmlinuz-{NEW}");
     let (detail, remedy, kernel) = told(&el9(), &["check"]).unwrap();
     assert!(detail.contains(&format!("{NEW}, the newest installed kernel, installed today, will never start")), "{detail}");
@@ -55,7 +55,7 @@ fn a_default_that_is_saved_for_ever_is_told_with_what_keeps_packages_from_moving
 }
 
 #[test]
-fn each_verb_that_is_asked_for_findings_tells_it_once_and_to_people_unasked() {
+fn each_verb_that_lists_findings_reports_it_once_and_people_see_it_without_v() {
     let machine = el9();
     for (verb, kernel) in [(&["check"][..], OLD), (&["status"], NEW), (&["check", NEW], NEW)] {
         assert_eq!(told(&machine, verb).map(|(_, _, k)| k).as_deref(), Some(kernel), "{verb:?}");
@@ -72,7 +72,7 @@ fn each_verb_that_is_asked_for_findings_tells_it_once_and_to_people_unasked() {
 }
 
 #[test]
-fn no_entry_and_one_that_lies_elsewhere_are_told_apart() {
+fn a_missing_entry_and_one_in_another_place_are_distinguished() {
     let entry = format!("boot/loader/entries/{MACHINE_ID}-{NEW}.conf");
     let machine = el9();
     let text = fs::read_to_string(machine.path(&entry)).unwrap();
@@ -90,7 +90,7 @@ fn no_entry_and_one_that_lies_elsewhere_are_told_apart() {
 }
 
 #[test]
-fn entries_of_an_older_machine_id_that_sort_first_are_told() {
+fn entries_with_an_older_machine_id_that_sort_first_are_reported() {
     let machine = Machine::of_case("el9-old-machine-id-sorts-first");
     let (detail, remedy, kernel) = told(&machine, &["check"]).unwrap();
     assert!(detail.contains("another machine-id (97e1b2a8d2c24e0f93d4a1b5c6d7e8f9) sort first"), "{detail}");
@@ -98,7 +98,7 @@ fn entries_of_an_older_machine_id_that_sort_first_are_told() {
 }
 
 #[test]
-fn a_default_by_number_or_by_title_in_grub_cfg_itself_is_told() {
+fn a_default_by_number_or_title_in_grub_cfg_itself_is_reported() {
     let (detail, remedy, _) = told(&debian("1"), &["check"]).unwrap();
     assert!(detail.contains("/boot/grub/grub.cfg names the boot default by its number, \"1\""), "{detail}");
     assert!(remedy.ends_with("&& echo GRUB_DEFAULT=0 >>/etc/default/grub && update-grub"), "{remedy}");
@@ -112,7 +112,7 @@ fn a_default_by_number_or_by_title_in_grub_cfg_itself_is_told() {
 }
 
 #[test]
-fn what_vfguard_holds_and_what_a_person_declined_is_not_told() {
+fn a_kernel_that_is_held_off_or_declined_is_not_reported() {
     let machine = el9().boot_default(NEW).vf("ixgbevf").offline();
     assert_eq!(machine.run(&["reconcile", "--no-build"]).code, 3);
     assert_eq!(machine.saved_entry(), OLD);

@@ -1,5 +1,5 @@
-//! Each directory of `tests/cases/next-boot` is a machine (`in/`) and what boots next on it (`expected.json`), and once the default
-//! is held on another kernel: each is held and promoted. Random configurations of GRUB 2 are held and promoted as well.
+//! Each directory of `tests/cases/next-boot` is a machine (`in/`) and its next boot (`expected.json`). On each, the default is held on
+//! every other kernel and promoted again. Random configurations of GRUB 2 are held and promoted as well.
 
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ fn wanted(host: &Host, now: &NextBoot) -> Option<KernelRelease> {
     boot::held_off(host, now)?.wanted
 }
 
-/// The answer with the parts that a case fixes: everything but the wording of `why`.
+/// The answer without the wording of `why`, which a case does not fix.
 fn answer(root: &Path) -> (serde_json::Value, String) {
     let host = Host::new(root).unwrap();
     let next = next_boot(&host, &Boot::default());
@@ -46,7 +46,7 @@ fn every_case_boots_what_it_should() {
     for case in &names {
         let text = fs::read_to_string(case.join("expected.json")).unwrap();
         let mut expected: serde_json::Value = serde_json::from_str(&text).unwrap();
-        // Words that the problems must name, and a sentence for the reader, are no part of the answer.
+        // Words that the problems must contain, and a sentence for the reader, are not part of the answer.
         let object = expected.as_object_mut().unwrap();
         let words = object.remove("problems").unwrap_or_default();
         object.remove("because");
@@ -62,7 +62,7 @@ fn every_case_boots_what_it_should() {
     assert!(failed.is_empty(), "{} of {} cases failed:\n{}", failed.len(), names.len(), failed.join("\n"));
 }
 
-/// Copies a tree, links as links. Its files are as if from long ago: what was written just now is read again for a moment.
+/// Copies a tree, with symbolic links as links. Its files get an old time, since a file that was just written is read again after a moment.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(|e| e.unwrap()) {
@@ -78,7 +78,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Every file below the root but vfguard's own, by its name there; of a link where it leads.
+/// Every file below the root except vfguard's own, by its path; for a symbolic link its target.
 fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut todo = vec![root.to_owned()];
@@ -99,21 +99,21 @@ fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// GRUB's own parser accepts a file that we write. False where it is not installed.
+/// Whether GRUB's own parser accepts a file that vfguard writes. False where it is not installed.
 fn accepted(file: &Path) -> bool {
     let Ok(out) = Command::new("grub-script-check").arg(file).output() else { return false };
     assert!(out.status.success(), "{}: {}", file.display(), String::from_utf8_lossy(&out.stderr));
     true
 }
 
-/// The kernels that a case has, by their modules.
+/// The kernels of a case, by their module directories.
 fn installed(root: &Path) -> Vec<String> {
     let found = fs::read_dir(root.join("lib/modules")).into_iter().flatten();
     found.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// Holds the default of a copy of this case on `to`, and promotes it. `told` is what the case says of that, if it does. An error is what
-/// was not as it should be.
+/// Holds the default of a copy of this case on `to`, and promotes it. `told` is what the case expects of that, if anything. The error says
+/// what went wrong.
 fn held_and_promoted(case: &Path, to: &str, told: Option<&serde_json::Value>, checked: &AtomicBool) -> Result<(), String> {
     let dir = tempfile::tempdir().unwrap();
     copy(&case.join("in"), dir.path());
@@ -125,7 +125,7 @@ fn held_and_promoted(case: &Path, to: &str, told: Option<&serde_json::Value>, ch
         (Err(e), refused) => {
             let words: Vec<&str> = refused.into_iter().flatten().map(|word| word.as_str().unwrap()).collect();
             let expected = words.iter().all(|word| format!("{e:#}").contains(word)) && vfguard::error::remedy(&e).is_some();
-            // Where nothing is certain, a case need not say why.
+            // Where nothing is certain, a case need not give the reason.
             if !expected || (refused.is_none() && (start.certain || told.is_some())) {
                 return Err(format!("is not held: {e:#}"));
             }
@@ -157,10 +157,10 @@ fn held_and_promoted(case: &Path, to: &str, told: Option<&serde_json::Value>, ch
         checked.fetch_and(accepted(&dir.path().join(name)), Ordering::Relaxed);
     }
     if told.is_none() && lasting(&start).is_none() {
-        // Nothing is known that it could be promoted to.
+        // Promotion has no known target.
         return Ok(());
     }
-    // What boots once it is promoted; without a word of that what booted before, which is wanted all the time.
+    // What boots after the promotion. Without an expectation it is what booted before, which is the wanted kernel throughout.
     let ends = told.map(|told| told["ends"].clone()).filter(|ends| !ends.is_null());
     let wanted = wanted(&host, &held);
     if ends.is_none() && wanted != lasting(&start) {
@@ -171,7 +171,7 @@ fn held_and_promoted(case: &Path, to: &str, told: Option<&serde_json::Value>, ch
     if answer(dir.path()).0["kernels"] != ends.unwrap_or_else(|| answer(&case.join("in")).0["kernels"].clone()) {
         return Err(format!("boots {} once promoted", answer(dir.path()).0["kernels"]));
     }
-    // What is known to stay other than it was.
+    // Files that are known to differ afterwards.
     let leaves: Vec<PathBuf> = told.and_then(|told| serde_json::from_value(told["leaves"].clone()).ok()).unwrap_or_default();
     let names: BTreeSet<&PathBuf> = end.keys().chain(before.keys()).collect();
     let differ: Vec<&PathBuf> = names.into_iter().filter(|name| end.get(*name) != before.get(*name)).collect();
@@ -183,7 +183,7 @@ fn held_and_promoted(case: &Path, to: &str, told: Option<&serde_json::Value>, ch
 }
 
 #[test]
-fn every_case_is_held_on_each_other_kernel_and_promoted_to_what_it_was() {
+fn every_case_is_held_on_each_other_kernel_and_promoted_again() {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/next-boot");
     let mut moves = Vec::new();
     for case in fs::read_dir(&cases).unwrap().map(|e| e.unwrap().path()) {
@@ -201,7 +201,7 @@ fn every_case_is_held_on_each_other_kernel_and_promoted_to_what_it_was() {
             moves.push((case.clone(), to, told));
         }
     }
-    // Most of the time is spent waiting for another tool that writes the same file.
+    // Most of the time goes into waiting for another tool that writes the same file.
     let (checked, failed) = (AtomicBool::new(true), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for some in moves.chunks(moves.len().div_ceil(8)) {
@@ -224,11 +224,11 @@ fn every_case_is_held_on_each_other_kernel_and_promoted_to_what_it_was() {
     }
 }
 
-/// A configuration of GRUB 2, from small numbers.
+/// A configuration of GRUB 2, made from small numbers.
 #[derive(Clone, Debug)]
 struct Random {
     kernels: usize,
-    /// How many of them are in a submenu, from the end.
+    /// How many entries, counted from the end, are in a submenu.
     inside: usize,
     ids: usize,
     default: usize,
@@ -276,7 +276,7 @@ impl Random {
         )
     }
 
-    /// What names an entry: by number, id, title, or nothing.
+    /// How an entry is named: by number, id, title, or not at all.
     fn name(&self, kind: usize, n: usize) -> String {
         let first_inside = self.kernels - self.inside;
         let (outer, number) = if n < first_inside { (String::new(), n) } else { ("Advanced>".to_owned(), n - first_inside) };
@@ -296,7 +296,7 @@ impl Random {
             let path = dir.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, text).unwrap();
-            // As if long ago: what was written just now is read again for a moment.
+            // Set an old time, since a file that was just written is read again after a moment.
             fs::File::options().write(true).open(path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
         };
         for n in 0..self.kernels {
@@ -355,7 +355,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_hold_leads_to_its_kernel_and_a_promotion_back_to_what_was_there(random in random()) {
+    fn a_hold_boots_its_kernel_and_a_promotion_restores_the_previous_default(random in random()) {
         let (dir, host) = random.machine();
         let lock = BootLock::take(&host).unwrap();
         let look = || next_boot(&host, &Boot::default());

@@ -1,5 +1,5 @@
-//! What vfguard starts ends with it, even when it is killed: real programs, run as vfguard runs them by a process that is killed. (What
-//! a whole run starts in the lab: `failpoints` of `build_lab`.)
+//! Programs that vfguard starts end with it, even if it is killed. The tests run real programs as vfguard runs them, from a process that is
+//! killed. (`failpoints` of `build_lab` tests the programs of a whole run.)
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -10,13 +10,13 @@ use vfguard::host::command::{self, run, Spec};
 
 /// The words of a command line for [`helper`], one a line.
 const WORDS: &str = "VFGUARD_TEST_WORDS";
-/// Whether it is to outlive the helper.
+/// Whether the program should outlive the helper.
 const OUTLIVES: &str = "VFGUARD_TEST_OUTLIVES";
 const LIMIT: Duration = Duration::from_secs(60);
-/// How long what a killed run started may take to end.
+/// How long the programs of a killed run may take to end.
 const ORPHANS: Duration = Duration::from_secs(2);
 
-/// Not a test: stands for vfguard in a process of its own, which a test kills.
+/// Not a test: a stand-in for vfguard, in a process of its own that a test kills.
 #[test]
 fn helper() {
     let Ok(words) = std::env::var(WORDS) else { return };
@@ -26,7 +26,7 @@ fn helper() {
     run(&spec).unwrap();
 }
 
-/// A directory whose name marks the processes that are looked for.
+/// A directory whose name marks the processes to look for.
 struct Stage(tempfile::TempDir);
 
 impl Stage {
@@ -42,7 +42,7 @@ impl Stage {
         self.0.path().display().to_string()
     }
 
-    /// The helper, running a program. (Its last argument names no test, and marks it and its forks.)
+    /// Starts the helper, which runs a program. (Its last argument names no test; it marks the helper and its forks.)
     fn start(&self, words: &[&str], outlives: bool) -> Child {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "helper", "--nocapture", &self.text()]).env(WORDS, words.join("\n"));
@@ -52,7 +52,7 @@ impl Stage {
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
-    /// Command lines of living processes that name the directory.
+    /// Command lines of running processes that name the directory.
     fn living(&self) -> Vec<String> {
         let name = self.text();
         let processes = fs::read_dir("/proc").unwrap().flatten();
@@ -83,7 +83,7 @@ fn kill(mut child: Child) {
 }
 
 #[test]
-fn whatever_a_program_has_started_ends_with_vfguard() {
+fn everything_that_a_program_has_started_ends_with_vfguard() {
     let stage = Stage::new();
     let (dir, started) = (stage.text(), stage.path("started"));
     let loops = format!("while :; do sleep 0.05; done # {dir}");
@@ -103,14 +103,14 @@ fn whatever_a_program_has_started_ends_with_vfguard() {
 }
 
 #[test]
-fn a_package_manager_is_not_cut_short() {
+fn a_package_manager_is_not_interrupted() {
     let stage = Stage::new();
     let script = format!("touch {0}/started; sleep 1; touch {0}/done", stage.text());
     let child = stage.start(&["bash", "-c", &script], true);
     within(LIMIT, || stage.path("started").exists()).unwrap();
     kill(child);
     within(LIMIT, || stage.path("done").exists()).unwrap();
-    // Nor by its limit.
+    // Its limit does not end it either.
     let mut spec = Spec::new("bash", ["-c", &format!("sleep 1; touch {}/later", stage.text())], Duration::from_millis(100));
     spec.outlives = true;
     let outcome = run(&spec).unwrap();
@@ -122,7 +122,7 @@ fn a_package_manager_is_not_cut_short() {
 fn depmod_and_make_end_with_vfguard() {
     let stage = Stage::new();
     let dir = stage.text();
-    // depmod waits for whoever would write the order.
+    // depmod blocks on opening modules.order, which nothing writes.
     let modules = stage.path("lib/modules/6.1.0-1");
     fs::create_dir_all(&modules).unwrap();
     nix::unistd::mkfifo(&modules.join("modules.order"), nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -144,7 +144,7 @@ fn depmod_and_make_end_with_vfguard() {
 }
 
 #[test]
-fn how_a_program_ends_is_told_as_if_nothing_stood_between() {
+fn the_end_of_a_program_is_reported_as_if_vfguard_had_started_it_directly() {
     let end = |script: &str| run(&Spec::new("sh", ["-c", script], LIMIT)).unwrap();
     for code in [0, 1, 3, 77, 127, 255] {
         assert_eq!(end(&format!("exit {code}")).status.code(), Some(code));
@@ -155,11 +155,11 @@ fn how_a_program_ends_is_told_as_if_nothing_stood_between() {
     assert!(end("echo said").output.contains("said"));
     let absent = run(&Spec::new("/nonexistent/program", [""; 0], LIMIT)).unwrap_err();
     assert!(format!("{absent:#}").contains("No such file"), "{absent:#}");
-    // A reader of its output waits for the program and for nobody else.
+    // A reader of its output waits only for the program.
     let start = Instant::now();
     let output = Spec::new("echo", ["said"], LIMIT).command().output().unwrap();
     assert!(output.stdout == b"said\n" && start.elapsed() < Duration::from_secs(10));
-    // It has the signals that a program begins with.
+    // Its signals are those of a freshly started program.
     let masks = end("grep -E '^Sig(Blk|Ign)' /proc/self/status").output;
     assert!(masks.contains("SigBlk:\t0000000000000000"), "{masks}");
 }

@@ -1,4 +1,4 @@
-//! The lock of a run, when somebody cleans `/run` while it is held.
+//! The lock of a run, if something cleans `/run` while it is held.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -13,7 +13,7 @@ const OLD: &str = "5.14.0-1.el9.x86_64";
 const NEW: &str = "5.14.0-2.el9.x86_64";
 const GATE: &str = "run/systemd/system/reboot.target.d/50-vfguard.conf";
 
-/// NEW is wanted and was not safe; now it is, and the next run promotes it and opens the gate.
+/// NEW is wanted and was not safe. Now it is, and the next run promotes it and opens the gate.
 fn about_to_open() -> Machine {
     let machine = Machine::new().grub().kernel(OLD).boot_entry(OLD).running(OLD).kernel(NEW).boot_entry(NEW);
     let machine = machine.boot_default(NEW);
@@ -40,9 +40,9 @@ fn until(what: &str, mut there: impl FnMut() -> bool) {
 }
 
 #[test]
-fn of_two_runs_that_hold_the_lock_the_one_whose_file_was_removed_promotes_and_opens_nothing() {
+fn of_two_runs_that_hold_the_lock_the_one_whose_file_was_removed_neither_promotes_nor_opens() {
     let machine = about_to_open();
-    // Both stop here, each with the lock of a build in its hand.
+    // Both stop here, each holding the lock of a build.
     let boot = File::options().write(true).open(machine.path("run/vfguard/boot.lock")).unwrap();
     let boot = Flock::lock(boot, FlockArg::LockExclusive).map_err(|(_, e)| e).unwrap();
     let start = || machine.command(&["reconcile"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -68,7 +68,7 @@ fn a_run_whose_lock_is_cleaned_away_with_its_directory_leaves_the_gate_closed() 
     let _boot = Flock::lock(boot, FlockArg::LockExclusive).map_err(|(_, e)| e).unwrap();
     let run = machine.command(&["reconcile"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     until("the run's lock", || is_held(&machine));
-    // At once, so that the run finds all of it or nothing; it goes on, since the boot default's lock is another file now as well.
+    // In one step, so that the run finds all files or none. It then goes on, because the boot default's lock is a new file too.
     fs::rename(machine.path("run/vfguard"), machine.path("run/cleaned")).unwrap();
     let run: machine::Run = run.wait_with_output().unwrap().into();
     assert_eq!(run.code, 4, "{}{}", run.stdout, run.stderr);

@@ -1,5 +1,5 @@
-//! What comes from elsewhere (a name in sysfs, a module's own words, a file's name, what a person wrote) neither acts on the
-//! terminal nor makes a line of its own, whatever verb tells of it and wherever it is told.
+//! Text from elsewhere (a name in sysfs, strings of a module, a file name, a person's reason) neither controls the terminal nor starts a
+//! line of its own, whichever verb prints it and wherever.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -14,10 +14,10 @@ use std::thread;
 
 const OLD: &str = "5.14.0-1.el9.x86_64";
 const NEW: &str = "5.14.0-2.el9.x86_64";
-/// The sequences that vfguard itself colours with.
+/// The escape sequences with which vfguard itself sets colours.
 const OURS: [&str; 4] = ["\u{1b}[32m", "\u{1b}[33m", "\u{1b}[31;1m", "\u{1b}[0m"];
 
-/// A text that clears the screen, turns its direction, hides in no width, and pretends to be a verdict on lines of its own.
+/// A text that clears the screen, changes the direction, has zero-width characters, and imitates a verdict on lines of its own.
 fn evil(source: &str) -> String {
     format!(
         "{source}\u{1b}[2J\u{1b}]0;t\u{7}\u{9b}31m\u{202e}\u{2066}\u{200b}\u{feff}\u{85}\nnext: {source} is safe\r\n\
@@ -26,12 +26,12 @@ fn evil(source: &str) -> String {
     )
 }
 
-/// The same as far as one line of a file can hold it.
+/// The same, reduced to what one line of a file can hold.
 fn evil_line(source: &str) -> String {
     evil(source).replace(['\n', '\r'], "\u{b}")
 }
 
-/// Where each text stands that some verb repeats.
+/// Where the texts come from that some verb prints.
 const SOURCES: [&str; 13] = [
     "fake-interface",
     "fake-driver",
@@ -55,7 +55,7 @@ fn file(machine: &Machine, name: &str, content: &[u8]) -> PathBuf {
     path
 }
 
-/// NEW boots next and is not safe; every name and text that may be hostile is.
+/// NEW boots next and is not safe; every name and text that can be hostile is.
 fn machine() -> (Machine, PathBuf) {
     let machine = Machine::new().grub().running(OLD).offline();
     let machine = machine.kernel(OLD).boot_entry(OLD).kernel(NEW);
@@ -64,14 +64,14 @@ fn machine() -> (Machine, PathBuf) {
         machine.file(&format!("{device}/modalias"), &format!("{VF}\n")).file(&format!("{device}/class"), "0x020000\n");
     file(&machine, &format!("{device}/net/{}/operstate", evil("fake-interface")), b"up\n");
     symlink(format!("../../../../bus/pci/drivers/{}", evil("fake-driver")), machine.path(device).join("driver")).unwrap();
-    // The boot entry of NEW, by name and by title.
+    // The boot entry of NEW, hostile in its name and title.
     let entry =
         format!("title {}\nversion {NEW}\nlinux /vmlinuz-{NEW}\noptions root=/dev/vda1 ro\n", evil_line("fake-entry"));
     file(&machine, &format!("boot/loader/entries/{}.conf", evil_line("fake-entry")), entry.as_bytes());
     let mut block = format!("# GRUB Environment Block\nsaved_entry={}\n", evil_line("fake-entry")).into_bytes();
     block.resize(1024, b'#');
     file(&machine, "boot/grub2/grubenv", &block);
-    // Its driver, which depmod chose.
+    // Its driver, which depmod has chosen.
     let info = [("license", "GPL"), ("version", &evil("fake-version")), ("vermagic", &evil("fake-vermagic"))];
     let module = ko::module("ixgbevf", &info);
     let modules = format!("lib/modules/{NEW}");
@@ -83,14 +83,14 @@ fn machine() -> (Machine, PathBuf) {
     (machine, loose)
 }
 
-/// What reached the terminal is printable, and no line of it is foreign.
+/// Asserts that the output is printable and has no foreign line. Returns the sources whose text it contains.
 fn is_clean(what: &str, text: &str) -> BTreeSet<&'static str> {
     let plain = OURS.iter().fold(text.to_owned(), |text, ours| text.replace(ours, ""));
     for c in plain.chars().filter(|c| *c != '\n') {
         assert!(!c.is_control() && c != '\u{200b}' && c != '\u{202e}', "{what}: {c:?} in {text:?}");
         assert!(vfguard::text::is_printable(c), "{what}: {c:?} in {text:?}");
     }
-    // JSON is data; a script of ours has indentation.
+    // JSON is data, and a script of ours is indented.
     let people = plain.split("{\n").next().unwrap_or_default();
     if people.contains("fake-") {
         assert!(!people.contains(&" ".repeat(20)), "{what}: pushed to the next row: {text:?}");
@@ -99,7 +99,7 @@ fn is_clean(what: &str, text: &str) -> BTreeSet<&'static str> {
         let fakes = |source: &&str| {
             ["next: ", "verdict: ", "vfguard: ", "error=", "safe "].iter().any(|p| line.starts_with(&format!("{p}{source}")))
         };
-        // A line that vfguard begins with its name and goes on with what it was given is no verdict.
+        // A line that begins with vfguard's name and then repeats its input is no verdict.
         let faked = SOURCES.iter().find(|s| fakes(s) && !line.contains(&format!("vfguard: {s}\u{fffd}")));
         assert_eq!(faked, None, "{what}: {line:?}");
     }
@@ -112,7 +112,7 @@ fn is_clean_run(what: &str, run: &Run) -> BTreeSet<&'static str> {
     told
 }
 
-/// Runs a verb on a machine where some of `before` was done; `LOOSE` is a module file. What of the sources it told.
+/// Runs a verb on a machine, after the steps of `before`; `LOOSE` is a module file. Returns the sources whose text was printed.
 fn run(before: &[&str], verb: &[&str], options: &[&str], settings: Option<&str>) -> BTreeSet<&'static str> {
     let (machine, loose) = machine();
     if !before.is_empty() {
@@ -135,9 +135,9 @@ fn run(before: &[&str], verb: &[&str], options: &[&str], settings: Option<&str>)
 }
 
 #[test]
-fn no_verb_lets_foreign_text_act_on_the_terminal_or_make_a_line() {
+fn no_verb_lets_foreign_text_control_the_terminal_or_start_a_line() {
     let setting = format!("[drivers]\nrequired = [{}]\n", serde_json::to_string(&evil("fake-setting")).unwrap());
-    // A reason may hold no control character; the others are no less hostile.
+    // A reason may not hold control characters; the other texts do.
     let reason: String = evil("fake-reason").chars().filter(|c| !c.is_control()).collect();
     let (control, why, caller, recipe) = (evil("fake-reason"), evil("fake-why"), evil("fake-caller"), evil("fake-recipe"));
     let (missing, kernel, digest) = (evil("fake-settingsfile"), evil("fake-kernel"), "0".repeat(64));
@@ -181,7 +181,7 @@ fn no_verb_lets_foreign_text_act_on_the_terminal_or_make_a_line() {
     let refused: &[&[&str]] = &[&["check"], &["status"], &["gate", "show"], &["gate", "remove"], &["reboot", "--held"]];
     let misled: &[&[&str]] =
         &[&["check"], &["status"], &["gate", "show"], &["reconcile"], &["reconcile", "--from", "dnf5"], &["doctor"]];
-    // Syncing to the disk takes most of the time.
+    // Most of the time goes into syncing to the disk.
     let told: BTreeSet<&str> = thread::scope(|scope| {
         let mut runs = Vec::new();
         for options in [&["--color", "always"] as &[&str], &["--format", "json"], &["--no-progress"]] {
@@ -205,7 +205,7 @@ fn no_verb_lets_foreign_text_act_on_the_terminal_or_make_a_line() {
 }
 
 #[test]
-fn a_root_with_a_hostile_name_is_told_as_one_line() {
+fn a_root_with_a_hostile_name_is_printed_as_one_line() {
     let (inner, _) = machine();
     let outer = Machine::bare();
     let root = outer.path(&evil("fake-root"));
@@ -224,7 +224,7 @@ fn a_root_with_a_hostile_name_is_told_as_one_line() {
 }
 
 #[test]
-fn what_a_record_says_is_told_as_one_line() {
+fn text_from_a_record_is_printed_as_one_line() {
     let (machine, _) = machine();
     machine.run(&["reconcile"]);
     let record = machine.path("var/lib/vfguard/records/hold.json");

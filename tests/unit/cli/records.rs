@@ -1,4 +1,5 @@
-//! A record that only informs decides nothing: where it cannot be written, that is a line. One that decides is an error.
+//! A record that only informs does not affect the verdict: if it cannot be written, that is a line of output. For a record that decides, it
+//! is an error.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -18,7 +19,7 @@ fn machine() -> Machine {
 }
 
 #[test]
-fn that_what_booted_cannot_be_remembered_is_a_line_and_the_verdict_is_the_same() {
+fn failing_to_remember_a_boot_is_a_line_and_does_not_change_the_verdict() {
     let machine = machine().file(RECORDS, "no directory");
     let run = machine.run(&["reconcile"]);
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
@@ -27,7 +28,7 @@ fn that_what_booted_cannot_be_remembered_is_a_line_and_the_verdict_is_the_same()
 }
 
 #[test]
-fn an_unsafe_kernel_is_refused_by_both_locks_whatever_cannot_be_recorded() {
+fn an_unsafe_kernel_is_refused_by_gate_and_hold_even_if_no_record_can_be_written() {
     let machine = machine().vf("ixgbevf").file(RECORDS, "no directory").file("var/lib/vfguard/log", "no directory");
     let run = machine.run(&["reconcile"]);
     assert_eq!(run.code, 3, "{}{}", run.stdout, run.stderr);
@@ -38,7 +39,7 @@ fn an_unsafe_kernel_is_refused_by_both_locks_whatever_cannot_be_recorded() {
 }
 
 #[test]
-fn a_safe_reboot_needs_no_audit_log_and_one_against_the_verdict_does() {
+fn a_safe_reboot_needs_no_audit_log_and_one_against_the_verdict_needs_it() {
     let safe = machine();
     fs::create_dir_all(safe.path(AUDIT)).unwrap();
     let run = safe.run(&["reboot"]);

@@ -1,4 +1,4 @@
-//! The reader of what is printed goes away: the work ends as if it were watched.
+//! The reader of the output goes away: the work is done as if somebody still watched.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -15,13 +15,13 @@ use std::time::Duration;
 const OLD: &str = "5.14.0-1.el9.x86_64";
 const NEW: &str = "5.14.0-2.el9.x86_64";
 
-/// OLD runs on an out-of-tree driver; NEW came without headers, is the boot default and has no driver.
+/// OLD runs on an out-of-tree driver. NEW came without headers, is the boot default and has no driver.
 fn updated() -> Machine {
     let machine = Machine::new().grub().vf("ixgbevf").running(OLD).offline();
     machine.kernel(OLD).boot_entry(OLD).kernel(NEW).boot_entry(NEW).boot_default(NEW)
 }
 
-/// The verbs of which each way to lose the reader is tried, and the exit code of each.
+/// The verbs that are run with each way to lose the reader, and their exit codes.
 const VERBS: [(&[&str], i32); 14] = [
     (&["reconcile"], 3),
     (&["reconcile", "--from", "yum"], 3),
@@ -39,14 +39,14 @@ const VERBS: [(&[&str], i32); 14] = [
     (&["nonsense"], 2),
 ];
 
-/// The state after a run that somebody watches to its end.
+/// The state after a run whose output is read to the end.
 fn watched(args: &[&str]) -> Vec<String> {
     let machine = updated();
     machine.run(args);
     tree(&machine)
 }
 
-/// Each verb in a thread of its own: syncing to the disk takes most of the time.
+/// Runs each verb in a thread of its own, since most of the time goes into syncing to the disk.
 fn with_each_verb(run: impl Fn(&[&str], i32) + Sync) {
     std::thread::scope(|scope| {
         for (args, want) in VERBS {
@@ -57,7 +57,7 @@ fn with_each_verb(run: impl Fn(&[&str], i32) + Sync) {
 }
 
 #[test]
-fn a_terminal_that_goes_away_at_any_line_changes_nothing_about_the_work() {
+fn a_terminal_that_goes_away_at_any_line_does_not_affect_the_work() {
     with_each_verb(|args, want| {
         let state = watched(args);
         for line in 1.. {
@@ -77,7 +77,7 @@ fn a_terminal_that_goes_away_at_any_line_changes_nothing_about_the_work() {
 }
 
 #[test]
-fn output_that_cannot_be_written_changes_nothing_about_the_work() {
+fn unwritable_output_does_not_affect_the_work() {
     let ways = [
         r#"exec "$@" >&-"#,
         r#"exec "$@" 2>&-"#,
@@ -97,7 +97,7 @@ fn output_that_cannot_be_written_changes_nothing_about_the_work() {
     });
 }
 
-/// A run that waits for another one's lock, and that lock.
+/// A run that waits for another run's lock, and that lock.
 fn waiting(machine: &Machine) -> (Watched, Flock<File>) {
     fs::create_dir_all(machine.path("run/vfguard")).unwrap();
     let held = Flock::lock(File::create(machine.path("run/vfguard/lock")).unwrap(), FlockArg::LockExclusive);
@@ -111,7 +111,7 @@ fn waiting(machine: &Machine) -> (Watched, Flock<File>) {
 }
 
 #[test]
-fn a_hangup_ends_no_run_and_the_work_is_done_after_it() {
+fn a_hangup_does_not_end_a_run_and_the_work_is_done_after_it() {
     let machine = updated();
     let (mut run, held) = waiting(&machine);
     run.hang_up();
@@ -122,7 +122,7 @@ fn a_hangup_ends_no_run_and_the_work_is_done_after_it() {
 }
 
 #[test]
-fn a_hangup_that_reaches_it_by_its_shell_ends_no_run_either() {
+fn a_hangup_passed_on_by_the_shell_does_not_end_a_run_either() {
     // sshd closes the terminal; the kernel tells the shell, which passes it on to its jobs and ends.
     let machine = updated();
     let (run, held) = waiting(&machine);
@@ -143,7 +143,7 @@ fn ctrl_c_ends_a_run() {
 }
 
 #[test]
-fn a_limit_on_the_size_of_files_is_an_error_and_no_signal() {
+fn a_limit_on_the_size_of_files_is_an_error_and_does_not_kill() {
     let machine = updated();
     assert_eq!(code(redirected(&machine, &["reconcile"], r#"ulimit -f 0; exec "$@" >/dev/null"#)), Ok(1));
 }

@@ -1,5 +1,5 @@
-//! The units that are shipped: their time limits hold what their programs may wait, waiting has no circle, and their shells do what they
-//! are for.
+//! The shipped units: their time limits allow for every wait of their programs, no unit waits for itself in a circle, and their shell
+//! commands do what they are meant to.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -43,20 +43,20 @@ fn constant(file: &str, name: &str) -> u64 {
     value.split(" * ").map(|n| n.parse::<u64>().unwrap()).product()
 }
 
-/// What closing the gate may take, once it is its turn: the table in src/gate/lock.rs. Four questions and orders, a reload, a stop, and 2 s
-/// more for each that has to be killed.
+/// The longest time that closing the gate takes once its lock is held: the table in src/gate/lock.rs. Four queries and orders, a reload, a
+/// stop, and 2 s more for each that has to be killed.
 fn closing() -> u64 {
     let (ask, reload) = (constant("src/host/systemd.rs", "ASK_LIMIT"), constant("src/host/systemd.rs", "RELOAD_LIMIT"));
     4 * ask + reload + constant("src/gate/means/systemd.rs", "STOP_LIMIT") + 6 * constant("src/host/command/mod.rs", "GRACE")
 }
 
-/// The gate where others close or open it as well.
+/// The gate's time if others close or open it as well.
 fn gate() -> u64 {
     constant("src/gate/lock.rs", "PATIENCE") + closing()
 }
 
-/// A run that only decides: it asks what systemd is doing, refuses, waits for the lock of a build, and moves the default and the gate under
-/// it. What is refused is held and closed side by side, and closing takes longer.
+/// The time of a run that only decides: it asks systemd, refuses, waits for the lock of a build, and then moves the default and the gate
+/// under that lock. Refusing holds and closes at the same time, and closing takes longer.
 fn deciding() -> u64 {
     let moving = constant("src/host/lock.rs", "MOVING");
     assert!(
@@ -69,7 +69,7 @@ fn deciding() -> u64 {
         + gate()
 }
 
-/// One driver for one kernel, with the default settings: three places, the build, and what follows it.
+/// The time of one driver for one kernel with the default settings: three download places, the build, and the steps after it.
 fn preparing() -> u64 {
     let config = Config::default();
     let longest_wait = 30;
@@ -82,7 +82,7 @@ fn preparing() -> u64 {
 }
 
 #[test]
-fn no_unit_is_ended_before_its_program_has_waited_as_long_as_it_may() {
+fn no_unit_is_killed_before_its_program_has_waited_as_long_as_it_may() {
     let ask = constant("src/host/systemd.rs", "ASK_LIMIT");
     let holds = |name: &str, key: &str, wanted: u64| {
         let limit = limit(name, key);
@@ -93,7 +93,7 @@ fn no_unit_is_ended_before_its_program_has_waited_as_long_as_it_may() {
         "TimeoutStartSec",
         deciding().max(ask + limit("vfguard-fail-closed.service", "TimeoutStartSec")),
     );
-    // Logins wait for it, so it gets what it needs by itself.
+    // Logins wait for it, so its limit contains only its own needs.
     holds("vfguard-boot.service", "TimeoutStartSec", constant("src/cli/act/reconcile.rs", "DRIVERS") + closing());
     holds("vfguard.service", "TimeoutStopSec", closing());
     let worker = deciding() + Config::default().hook.lock_timeout + constant("src/driver/fetch/network.rs", "PATIENCE");
@@ -103,7 +103,7 @@ fn no_unit_is_ended_before_its_program_has_waited_as_long_as_it_may() {
     let packages = constant("src/packages/mod.rs", "REFRESH") + constant("src/packages/mod.rs", "INSTALL");
     let one_try = constant(headers, "PATIENCE") + packages + constant(headers, "PAUSE");
     holds("vfguard-headers.service", "TimeoutStartSec", deciding() + 3 * one_try);
-    // vfguard's turn, and each of the shell's own steps.
+    // The time for vfguard, and for each of the shell's own steps.
     let script = unit("fail-closed");
     let patience = script.split("while [ $waited -lt ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
     let waits = script.split("timeout ").skip(1).chain(script.split("flock -w ").skip(1));
@@ -112,10 +112,10 @@ fn no_unit_is_ended_before_its_program_has_waited_as_long_as_it_may() {
     holds("vfguard-fail-closed.service", "TimeoutStartSec", patience.parse::<u64>().unwrap() + steps.iter().sum::<u64>());
 }
 
-/// cloud-init's bootcmd installs packages before sysinit.target and network-online.target; a kernel among them has a hook, which waits for
-/// the worker. Where the worker waited for one of these targets, neither would ever end.
+/// cloud-init's bootcmd installs packages before sysinit.target and network-online.target. If one of them is a kernel, its hook waits for
+/// the worker. If the worker waited for one of these targets, neither would ever end.
 #[test]
-fn what_a_hook_waits_for_waits_for_nothing_that_may_wait_for_a_hook() {
+fn units_that_a_hook_waits_for_wait_for_nothing_that_may_wait_for_a_hook() {
     let text = unit("vfguard.service");
     assert_eq!(values(&text, "DefaultDependencies"), ["no"], "by default it is after sysinit.target and basic.target");
     assert_eq!((values(&text, "Conflicts"), values(&text, "Before")), (vec!["shutdown.target"], vec!["shutdown.target"]));
@@ -124,18 +124,18 @@ fn what_a_hook_waits_for_waits_for_nothing_that_may_wait_for_a_hook() {
     for key in ["Wants", "Requires", "Requisite", "BindsTo", "RequiresMountsFor", "PrivateTmp", "Type"] {
         assert!(values(&text, key).iter().all(|value| *value == "oneshot"), "{key} brings an order with it");
     }
-    // A unit with conditions is quick; what its own steps start, they do not wait for.
+    // A unit with conditions is quick. Units that its own steps start are not waited for.
     let steps = text.lines().filter(|l| l.starts_with("Exec")).collect::<Vec<_>>();
     assert!(steps.iter().all(|step| !step.contains("systemctl start")), "{steps:?}");
 }
 
 #[test]
-fn whatever_ends_a_look_without_a_decision_starts_the_unit_that_fails_closed() {
+fn a_look_that_ends_without_a_decision_starts_the_unit_that_fails_closed() {
     let text = unit("vfguard-watch.service");
     assert_eq!(values(&text, "OnFailure"), ["vfguard-fail-closed.service"]);
 }
 
-/// Runs the command line of a unit by the shell, with stand-ins for systemctl and vfguard. What they were asked, a line each.
+/// Runs the command line of a unit by the shell, with stand-ins for systemctl and vfguard. Returns their arguments, a line for each call.
 fn step(line: &str, systemctl: &str, vfguard: &str) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     let calls = dir.path().join("calls");
@@ -151,7 +151,7 @@ fn step(line: &str, systemctl: &str, vfguard: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_look_that_was_killed_is_refused_for_before_the_worker_is_started() {
+fn after_a_killed_look_the_gate_closes_before_the_worker_is_started() {
     let text = unit("vfguard-watch.service");
     let steps: Vec<&str> = values(&text, "ExecStart").into_iter().map(|l| l.trim_start_matches('-')).collect();
     let decides = steps.iter().position(|l| l.contains("reconcile --no-build --from watch")).unwrap();
@@ -170,12 +170,12 @@ fn a_look_that_was_killed_is_refused_for_before_the_worker_is_started() {
         let refuses = calls.iter().any(|call| call == "systemctl start vfguard-fail-closed.service");
         assert_eq!(refuses, refused, "{ends}: {calls:?}");
     }
-    // Whatever became of it.
+    // Even if an earlier step fails.
     assert!(values(&text, "ExecStart")[1..].iter().all(|l| l.starts_with('-')), "a step hinders the last one");
 }
 
 #[test]
-fn the_worker_waits_for_the_watch_that_runs_and_wakes_path_units_that_went_deaf() {
+fn the_worker_waits_for_a_running_watch_and_wakes_path_units_that_missed_events() {
     let text = unit("vfguard.service");
     let [line] = values(&text, "ExecStartPre")[..] else { panic!("not one ExecStartPre") };
     let line = line.strip_prefix('-').expect("it must not hinder the worker");
@@ -189,7 +189,7 @@ fn the_worker_waits_for_the_watch_that_runs_and_wakes_path_units_that_went_deaf(
     assert_eq!((count(&calls, "sleep"), count(&calls, "restart")), (0, 0), "{calls:?}");
     let calls = run("3", "");
     assert_eq!((count(&calls, "sleep"), count(&calls, "list-units")), (3, 1), "{calls:?}");
-    // One that does not end is not waited for to its end.
+    // A watch that does not end is waited for only for a limited time.
     assert_eq!(count(&run("99", ""), "sleep"), 10);
     let list = "vfguard-watch.path loaded active running vfguard: watch for kernels (way out: vfguard=off)\\n\
                 * vfguard-kernel@6.1.0\\\\x2d56.path loaded failed failed vfguard: watch the modules\\n";
@@ -200,8 +200,8 @@ fn the_worker_waits_for_the_watch_that_runs_and_wakes_path_units_that_went_deaf(
     assert!(calls.iter().any(|c| c.contains("--state=running,failed")), "those that listen are left alone: {calls:?}");
 }
 
-/// For a path that is missing systemd watches the nearest directory that is there; what comes there has it set up all watches of the unit
-/// anew, and what the others had just heard is lost.
+/// For a missing path systemd watches the nearest directory that exists. Anything that appears there makes systemd set up all watches of
+/// the unit again, which loses events of its other paths.
 #[test]
 fn no_two_paths_share_a_path_unit() {
     for name in ["vfguard-watch.path", "vfguard-path@.path", "vfguard-kernel@.path"] {
@@ -221,7 +221,7 @@ fn keys(unit: &str) -> Vec<&str> {
     unit.lines().filter(|l| !l.starts_with('#')).filter_map(|l| Some(l.split_once('=')?.0)).collect()
 }
 
-/// A directive that needs a mount, a directory or a network of its own to start.
+/// Whether a directive needs a mount, a directory or a network namespace of its own to start the unit.
 fn wants_a_place(key: &str) -> bool {
     key.starts_with("Private")
         || key.starts_with("Protect")
@@ -229,14 +229,14 @@ fn wants_a_place(key: &str) -> bool {
         || ["Paths", "Directory", "Subset", "FileSystem"].iter().any(|end| key.ends_with(end))
 }
 
-/// What stands below the comment on it, up to the next chapter.
+/// The directives below the comment about hardening, up to the next section.
 fn hardening(unit: &str) -> Vec<&str> {
     let rest = unit.split("# Hardened with").nth(1).unwrap_or_default();
     rest.lines().skip(1).take_while(|l| !l.is_empty()).collect()
 }
 
 #[test]
-fn what_refuses_needs_no_mount_no_directory_and_no_inode_to_start() {
+fn the_units_that_refuse_need_no_mount_directory_or_inode_to_start() {
     for name in ["vfguard-boot.service", "vfguard-watch.service", "vfguard-fail-closed.service"] {
         let text = unit(name);
         let keys = keys(&text);
@@ -249,9 +249,9 @@ fn what_refuses_needs_no_mount_no_directory_and_no_inode_to_start() {
     assert!(["RestrictNamespaces", "ExecStart", "ExecStopPost", "MemoryMax"].into_iter().all(|key| !wants_a_place(key)));
 }
 
-/// Before systemd 235 a second line that begins with `~` gives back all that the first one takes.
+/// Before systemd 235 a second line that begins with `~` restores everything that the first one removes.
 #[test]
-fn no_unit_takes_capabilities_in_two_lines() {
+fn no_unit_removes_capabilities_in_two_lines() {
     let mut hardened = 0;
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/systemd")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
@@ -262,8 +262,8 @@ fn no_unit_takes_capabilities_in_two_lines() {
     assert_eq!(hardened, 5);
 }
 
-/// What dracut, grub-probe, the sandbox and the hold need (the vm tier shows that the rest leaves them alone). A mount of its own would have
-/// systemd look at every mount below /home, and a dead one there would keep the worker from starting.
+/// The capabilities that dracut, grub-probe, the sandbox and the hold need (the vm tier shows that the other restrictions do not affect
+/// them). With a mount namespace systemd would look at every mount below /home, and a dead one there would keep the worker from starting.
 #[test]
 fn the_worker_keeps_what_its_programs_need() {
     let text = unit("vfguard.service");
@@ -278,7 +278,7 @@ fn the_worker_keeps_what_its_programs_need() {
     for capability in ["SYS_ADMIN", "SYS_PTRACE", "SETUID", "SETPCAP", "MKNOD", "LINUX_IMMUTABLE", "SYS_RESOURCE", "DAC_"] {
         assert!(!lost.contains(capability), "{lost}");
     }
-    // Scriptlets of packages may do anything.
+    // Scriptlets of packages may need anything.
     let headers = unit("vfguard-headers.service");
     assert!(["SystemCallFilter", "CapabilityBoundingSet", "ProtectHome"].iter().all(|key| values(&headers, key).is_empty()));
 }

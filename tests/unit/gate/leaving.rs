@@ -1,5 +1,5 @@
-//! Leaving a mode undoes what it did, gate and hold: the default is promoted where the wanted kernel is safe, and otherwise what is
-//! left is said by every report, with what ends it.
+//! Leaving a mode undoes its gate and hold: the default is promoted if the wanted kernel is safe; otherwise every report says what is left,
+//! and how to end it.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -15,7 +15,7 @@ const DRIVER: &str = "ena.alias=pci:v00001D0Fd0000EC20sv*sd*bc*sc*i*\0ena.file=d
 const OBSERVE: (&str, &str) = ("etc/vfguard/config.toml", "mode = 'observe'\n");
 const OFF: (&str, &str) = ("proc/cmdline", "root=/dev/vda1 vfguard=off\n");
 
-/// OLD runs; NEW came, is wanted, and cannot drive the card; the gate is closed and the default held on OLD.
+/// OLD runs. NEW was installed, is wanted, and cannot drive the card; the gate is closed and the default held on OLD.
 fn refused() -> Machine {
     let machine = Machine::new().grub().file("etc/os-release", "ID=rhel\nVERSION_ID=9.4\nID_LIKE=fedora\n");
     let machine = machine.device("0000:00:05.0", NIC, Some("ena")).kernel(OLD).boot_entry(OLD).kernel(NEW).boot_entry(NEW);
@@ -42,7 +42,7 @@ fn gate(machine: &Machine) -> String {
     json(machine, &["gate", "show"])["gate"].as_str().unwrap().to_owned()
 }
 
-/// The kernels of a hold: on which, instead of which.
+/// The kernels of a hold: the held one, and the one that is held off.
 fn hold(value: &Value) -> Option<(&str, &str)> {
     Some((value["held"].as_str()?, value["wanted"].as_str()?))
 }
@@ -58,7 +58,7 @@ fn nothing_of_ours(machine: &Machine) {
     assert_eq!(json(machine, &["status"])["held"], Value::Null);
 }
 
-/// Each report says that the default is held, on what, and what ends it.
+/// Asserts that each report says that the default is held, on which kernel, and how to end that.
 fn said(machine: &Machine, run: &Run) {
     assert_eq!(hold(&json(machine, &["gate", "show"])["hold"]), Some((OLD, NEW)));
     assert_eq!(hold(&json(machine, &["status"])["held"]), Some((OLD, NEW)));
@@ -79,18 +79,18 @@ fn a_hold_is_shown_by_gate_show_while_it_is_on() {
     let value = json(&machine, &["gate", "show"]);
     assert_eq!(hold(&value["hold"]), Some((OLD, NEW)), "{value}");
     assert!(machine.run(&["gate", "show"]).stdout.contains(&format!("held on {OLD}")));
-    // The record is lost, the mark is not.
+    // The record is lost, but the mark is there.
     fs::remove_file(machine.path("var/lib/vfguard/records/hold.json")).unwrap();
     assert_eq!(hold(&json(&machine, &["gate", "show"])["hold"]), Some((OLD, NEW)));
     assert_eq!(hold(&json(&machine, &["status"])["held"]), Some((OLD, NEW)));
-    // Somebody moved the default: what the record says is not so any more.
+    // Somebody moved the default, so the record does not apply any more.
     let machine = refused().boot_default(NEW);
     assert_eq!(json(&machine, &["gate", "show"])["hold"], Value::Null);
     assert_eq!(json(&machine, &["status"])["held"], Value::Null);
 }
 
 #[test]
-fn leaving_for_observe_or_off_promotes_a_wanted_kernel_that_is_safe() {
+fn leaving_for_observe_or_off_promotes_a_safe_wanted_kernel() {
     for (path, text) in [OBSERVE, OFF] {
         let machine = good(refused()).file(path, text);
         let run = machine.run(&["reconcile"]);
@@ -106,7 +106,7 @@ fn leaving_for_observe_or_off_promotes_a_wanted_kernel_that_is_safe() {
 }
 
 #[test]
-fn leaving_for_observe_or_off_opens_the_gate_and_says_that_an_unsafe_kernel_stays_held_off() {
+fn leaving_for_observe_or_off_opens_the_gate_and_reports_that_an_unsafe_kernel_stays_held_off() {
     for (path, text) in [OBSERVE, OFF] {
         let machine = refused().file(path, text);
         for _ in 0..2 {
@@ -114,11 +114,11 @@ fn leaving_for_observe_or_off_opens_the_gate_and_says_that_an_unsafe_kernel_stay
             assert_eq!((gate(&machine).as_str(), machine.saved_entry().as_str()), ("open", OLD), "{path}");
             said(&machine, &run);
         }
-        // Both commands do what is said.
+        // Both commands of the report work.
         let run = machine.run(&["decline", NEW]);
         assert_eq!(run.code, 0, "{path}: {}", run.stderr);
         assert_eq!(machine.saved_entry(), OLD);
-        // What a person declined is held off in any mode, and no command is named to end it but one.
+        // A kernel that a person declined is held off in any mode, and only one command is named to end that.
         let value = json(&machine, &["gate", "show"]);
         assert_eq!((value["hold"]["held"].as_str(), value["hold"]["declined"].as_str()), (Some(OLD), Some(NEW)), "{path}");
         for args in [&["gate", "show"][..], &["status"], &["reconcile"]] {
@@ -136,7 +136,7 @@ fn leaving_for_observe_or_off_opens_the_gate_and_says_that_an_unsafe_kernel_stay
 }
 
 #[test]
-fn a_hold_from_which_the_default_was_moved_is_forgotten_in_observe_mode_too() {
+fn a_hold_that_the_default_was_moved_away_from_is_forgotten_in_observe_mode_too() {
     let machine = refused().file(OBSERVE.0, OBSERVE.1).boot_default(NEW);
     assert_eq!(machine.run(&["reconcile"]).code, 3);
     assert_eq!(machine.saved_entry(), NEW);
@@ -165,7 +165,7 @@ fn a_gate_that_was_closed_before_rescue_mode_is_opened_there_and_the_hold_stays(
 }
 
 #[test]
-fn a_kernel_that_comes_from_outside_ends_the_hold_once_all_is_safe() {
+fn a_kernel_from_outside_ends_the_hold_once_all_is_safe() {
     let machine = refused().file("etc/vfguard/config.toml", "[boot]\nloader = 'none'\n");
     assert_eq!(machine.run(&["reconcile"]).code, 3);
     assert_eq!(hold(&json(&machine, &["gate", "show"])["hold"]), Some((OLD, NEW)));
@@ -205,7 +205,7 @@ fn poweroff_goes_through_again_once_the_setting_is_gone() {
 }
 
 #[test]
-fn removing_the_gate_for_good_leaves_the_default_where_it_is_and_no_mark_of_ours() {
+fn removing_the_gate_for_good_leaves_the_default_and_no_mark_of_ours() {
     let machine = refused();
     let run = machine.run(&["gate", "remove"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
@@ -214,7 +214,7 @@ fn removing_the_gate_for_good_leaves_the_default_where_it_is_and_no_mark_of_ours
     let block = fs::read_to_string(machine.path("boot/grub2/grubenv")).unwrap();
     assert!(!block.contains("vfguard_"), "{block}");
     assert!(!machine.path("var/lib/vfguard/ready/hold").exists());
-    // Installed again: what was wanted is known, and refused as before.
+    // Installed again: the wanted kernel is known, and refused as before.
     let run = machine.run(&["reconcile"]);
     assert_eq!(run.code, 3, "{}{}", run.stdout, run.stderr);
     assert_eq!((gate(&machine).as_str(), machine.saved_entry().as_str()), ("closed", OLD));

@@ -1,4 +1,4 @@
-//! `vfguard reboot` beside what else is at work: a package manager, another run, a closing that fits in.
+//! `vfguard reboot` while something else is running: a package manager, another run, a closing at the same time.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -26,7 +26,7 @@ fn settled() -> Machine {
         .file(&format!("lib/modules/{OLD}/modules.builtin.modinfo"), DRIVER)
 }
 
-/// NEW came, is wanted, and cannot drive the card; the gate is closed and the default held on OLD.
+/// NEW was installed, is wanted, and cannot drive the card; the gate is closed and the default held on OLD.
 fn refused() -> Machine {
     let machine = settled().kernel(NEW).boot_entry(NEW).boot_default(NEW);
     assert_eq!(machine.run(&["reconcile"]).code, 3);
@@ -55,7 +55,7 @@ impl Drop for Transaction {
 }
 
 #[test]
-fn a_running_package_transaction_refuses_a_reboot_with_the_exit_code_of_a_lock_and_names_it() {
+fn a_running_package_transaction_refuses_a_reboot_with_the_exit_code_for_locks_and_is_named() {
     for (machine, args) in [(settled(), &["reboot"][..]), (refused(), &["reboot", "--held"])] {
         let machine = machine.file("var/lib/dpkg/lock-frontend", "");
         let transaction = Transaction::start(&machine.path("var/lib/dpkg/lock-frontend"));
@@ -70,13 +70,13 @@ fn a_running_package_transaction_refuses_a_reboot_with_the_exit_code_of_a_lock_a
 }
 
 #[test]
-fn a_reboot_that_waits_for_a_transaction_lets_its_hooks_have_the_locks() {
+fn a_reboot_that_waits_for_a_transaction_does_not_keep_its_hooks_from_the_locks() {
     let machine = settled().file("var/lib/rpm/.rpm.lock", "");
     let transaction = Transaction::start(&machine.path("var/lib/rpm/.rpm.lock"));
     let mut waiting = machine.command(&["reboot", "--wait"]).stdout(Stdio::null()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(1500));
     assert!(waiting.try_wait().unwrap().is_none(), "it did not wait");
-    // A hook of the transaction brings a kernel that is not safe.
+    // A hook of the transaction reports a kernel that is not safe.
     let machine = machine.kernel(NEW).boot_entry(NEW).boot_default(NEW);
     let start = Instant::now();
     let hook = machine.run(&["reconcile"]);
@@ -88,7 +88,7 @@ fn a_reboot_that_waits_for_a_transaction_lets_its_hooks_have_the_locks() {
 }
 
 #[test]
-fn a_wait_for_a_transaction_has_the_bound_of_one_for_a_build() {
+fn waiting_for_a_transaction_has_the_same_limit_as_waiting_for_a_build() {
     let machine = settled().file("var/lib/rpm/.rpm.lock", "").file("etc/vfguard/config.toml", "[hook]\nlock_timeout = 2\n");
     let _transaction = Transaction::start(&machine.path("var/lib/rpm/.rpm.lock"));
     let run = machine.run(&["reboot", "--wait"]);
@@ -96,11 +96,11 @@ fn a_wait_for_a_transaction_has_the_bound_of_one_for_a_build() {
 }
 
 #[test]
-fn a_gate_that_was_closed_since_the_survey_is_not_opened_by_a_safe_verdict() {
+fn a_safe_verdict_does_not_open_a_gate_that_was_closed_since_the_survey() {
     use nix::fcntl::{Flock, FlockArg};
     let machine = settled();
     assert_eq!(machine.run(&["gate", "close"]).code, 0);
-    // A closing is under way: it has the gate's lock, and raises the generation.
+    // The gate is being closed: its lock is held, and the generation raised.
     let file = fs::File::options().write(true).open(machine.path("run/vfguard/gate.lock")).unwrap();
     let closing = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e).unwrap();
     let mut reboot = machine.command(&["reboot"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -117,14 +117,14 @@ fn a_gate_that_was_closed_since_the_survey_is_not_opened_by_a_safe_verdict() {
 }
 
 #[test]
-fn a_pass_is_shown_and_a_hook_that_comes_meanwhile_holds_the_default_and_closes_nothing() {
+fn a_pass_is_shown_and_a_hook_meanwhile_holds_the_default_and_does_not_close() {
     let machine = refused().file("proc/uptime", "100.00 1.00\n");
     assert_eq!(machine.run(&["reboot", "--held"]).code, 0);
     let shown = || machine.run(&["--format", "json", "gate", "show"]).json();
     assert_eq!((&shown()["gate"], &shown()["pass"]["kernels"][0]), (&"overridden".into(), &NEW.into()));
     let text = machine.run(&["gate", "show"]).stdout;
     assert!(text.contains("a reboot was asked for and goes through until ") && text.contains(NEW), "{text}");
-    // A package sets its kernel as the default in the last moment.
+    // A package sets its kernel as the default at the last moment.
     let machine = machine.boot_default(NEW);
     assert_eq!(machine.run(&["reconcile", "--no-build"]).code, 3);
     assert_eq!(machine.saved_entry(), OLD, "the reboot leads into the kernel that is refused");
@@ -135,7 +135,7 @@ fn a_pass_is_shown_and_a_hook_that_comes_meanwhile_holds_the_default_and_closes_
 }
 
 #[test]
-fn an_order_to_keep_the_gate_closed_that_comes_while_a_reboot_waits_is_obeyed() {
+fn an_order_to_keep_the_gate_closed_during_a_waiting_reboot_is_obeyed() {
     for (machine, args) in [(settled(), &["reboot", "--wait"][..]), (refused(), &["reboot", "--held", "--wait"])] {
         fs::create_dir_all(machine.path("run/vfguard")).unwrap();
         let file = fs::File::options().create(true).append(true).open(machine.path("run/vfguard/lock")).unwrap();

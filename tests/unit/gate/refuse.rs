@@ -1,4 +1,4 @@
-//! The two locks fail one at a time: whatever becomes of the gate, the boot default is held, and the other way round.
+//! Gate and hold fail independently: if the gate cannot be closed, the boot default is still held, and the other way round.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -15,7 +15,7 @@ const NIC: &str = "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00";
 const DRIVER: &str = "ena.alias=pci:v00001D0Fd0000EC20sv*sd*bc*sc*i*\0ena.file=drivers/net/ena\0";
 const DROP_IN: &str = "run/systemd/system/reboot.target.d/50-vfguard.conf";
 
-/// OLD runs and drives the card. NEW is the boot default and LATER is the first of the menu; neither does.
+/// OLD runs and drives the card. NEW is the boot default and LATER is first in the menu; neither drives it.
 fn machine() -> Machine {
     Machine::new()
         .grub()
@@ -41,7 +41,7 @@ fn said(run: &Run) -> String {
 }
 
 #[test]
-fn a_gate_that_cannot_be_written_leaves_the_default_held_and_both_are_told() {
+fn an_unwritable_gate_leaves_the_default_held_and_both_are_reported() {
     // A file where systemd's directory should be.
     let machine = machine().file("run/systemd/system", "");
     let run = machine.run(&["reconcile"]);
@@ -55,7 +55,7 @@ fn a_gate_that_cannot_be_written_leaves_the_default_held_and_both_are_told() {
 }
 
 #[test]
-fn a_default_that_cannot_be_held_leaves_the_gate_closed_and_both_are_told() {
+fn a_default_that_cannot_be_held_leaves_the_gate_closed_and_both_are_reported() {
     let machine = machine();
     fs::remove_file(machine.path(&format!("boot/loader/entries/{}-{OLD}.conf", machine::MACHINE_ID))).unwrap();
     let run = machine.run(&["reconcile"]);
@@ -66,8 +66,8 @@ fn a_default_that_cannot_be_held_leaves_the_gate_closed_and_both_are_told() {
 }
 
 #[test]
-fn without_a_place_for_locks_counter_and_records_both_locks_are_on_all_the_same() {
-    // Files where the directories of our own should be.
+fn gate_and_hold_work_without_a_place_for_locks_counter_and_records() {
+    // Files where vfguard's directories should be.
     let machine = machine().file("run/vfguard", "").file("var/lib/vfguard", "");
     let run = machine.run(&["reconcile"]);
     assert_eq!(run.code, 1, "{}", said(&run));
@@ -79,17 +79,17 @@ fn without_a_place_for_locks_counter_and_records_both_locks_are_on_all_the_same(
 }
 
 #[test]
-fn a_hold_whose_record_could_not_be_written_still_promotes_the_kernel_that_was_wanted() {
+fn a_hold_without_a_written_record_still_promotes_the_wanted_kernel() {
     let machine = machine().file("var/lib/vfguard", "");
     assert_eq!(machine.run(&["reconcile"]).code, 3);
     fs::remove_file(machine.path("var/lib/vfguard")).unwrap();
-    // Nor is it lost where a run died meanwhile and what it had left ready was written.
+    // The wanted kernel is not lost either if a run died meanwhile and its ready hold was written.
     assert_eq!(machine.run(&["reconcile"]).code, 3);
     let _ = fs::remove_file(machine.path("var/lib/vfguard/records/hold.json"));
     assert_eq!(machine.run(&["reconcile"]).code, 3);
     let ready = fs::read_to_string(machine.path("var/lib/vfguard/ready/hold")).unwrap();
     assert!(ready.contains(&format!("vfguard_wanted={NEW}\n")), "{ready}");
-    // Not LATER, the first of the menu.
+    // And not LATER, which is first in the menu.
     let machine = mended(machine);
     let run = machine.run(&["reconcile"]);
     assert_eq!((run.code, machine.saved_entry().as_str()), (0, NEW), "{}", said(&run));
@@ -111,12 +111,12 @@ fn a_run_that_cannot_decide_holds_the_running_kernel_and_closes() {
 }
 
 #[test]
-fn no_hold_is_left_ready_where_the_boot_loader_would_not_obey_it() {
+fn no_hold_is_left_ready_where_the_boot_loader_would_ignore_it() {
     let machine = machine().boot_default(OLD);
     assert_eq!(machine.run(&["reconcile"]).code, 0);
     let ready = machine.path("var/lib/vfguard/ready/hold");
     assert!(ready.exists());
-    // As stock Debian and Amazon Linux 2 have it: a default of the configuration's own.
+    // As on stock Debian and Amazon Linux 2: the configuration sets a default itself.
     let config = fs::read_to_string(machine.path("boot/grub2/grub.cfg")).unwrap();
     let machine =
         machine.file("boot/grub2/grub.cfg", &config.replace("set default=\"${saved_entry}\"", "set default=\"0\""));
@@ -151,7 +151,7 @@ impl Drop for Build {
 }
 
 #[test]
-fn a_build_under_way_delays_neither_lock() {
+fn a_running_build_delays_neither_gate_nor_hold() {
     let machine = machine();
     let build = Build::start(&machine);
     let start = Instant::now();
@@ -166,7 +166,7 @@ fn a_build_under_way_delays_neither_lock() {
 }
 
 #[test]
-fn a_prepare_by_hand_that_fails_refuses_what_is_not_safe() {
+fn a_failed_prepare_by_hand_refuses_unsafe_kernels() {
     let recipe = "[[releases]]\nversion = '1.0'\nurls = ['http://127.0.0.1:9/x.tar.gz']\n\
                   sha256 = '0000000000000000000000000000000000000000000000000000000000000000'\n";
     let machine = machine().vf("ixgbevf").recipe(recipe);
@@ -176,7 +176,7 @@ fn a_prepare_by_hand_that_fails_refuses_what_is_not_safe() {
 }
 
 #[test]
-fn each_run_that_decides_leaves_a_hold_ready_and_one_that_cannot_hold_leaves_none() {
+fn each_run_that_decides_leaves_a_hold_ready_unless_it_cannot_hold() {
     let machine = machine().boot_default(OLD);
     assert_eq!(machine.run(&["reconcile"]).code, 0);
     let ready = machine.path("var/lib/vfguard/ready/hold");
@@ -185,17 +185,17 @@ fn each_run_that_decides_leaves_a_hold_ready_and_one_that_cannot_hold_leaves_non
     let env = fs::canonicalize(machine.path("boot/grub2/grubenv")).unwrap();
     let words: Vec<&str> = line.split(' ').collect();
     assert_eq!((&words[..2], words[3]), (&["in-place", OLD][..], env.to_str().unwrap()), "{line}");
-    // Another default: the same kernel is held, and the mark names what is wanted.
+    // With another default the same kernel is held, and the mark names the wanted one.
     let machine = machine.boot_default(NEW);
     assert_eq!(machine.run(&["reconcile"]).code, 3);
     let (left, now) = (fs::read(&ready).unwrap(), fs::read(&env).unwrap());
     assert!(left.ends_with(&now) && String::from_utf8_lossy(&now).contains(&format!("vfguard_wanted={NEW}\n")));
-    // What is set for one boot is not part of it.
+    // A one-shot default is not part of it.
     let text = String::from_utf8(now).unwrap().replacen("saved_entry=", &format!("next_entry={LATER}\nsaved_entry="), 1);
     let machine = machine.file("boot/grub2/grubenv", &text[..1024]);
     machine.run(&["reconcile"]);
     assert!(!String::from_utf8_lossy(&fs::read(&ready).unwrap()).contains("next_entry"));
-    // Nothing is written where nothing is new, and none is left where OLD cannot be started.
+    // Nothing is written if nothing is new, and no hold is left ready if OLD cannot boot.
     let before = fs::metadata(&ready).unwrap().modified().unwrap();
     machine.run(&["reconcile"]);
     assert_eq!(fs::metadata(&ready).unwrap().modified().unwrap(), before);
@@ -205,12 +205,12 @@ fn each_run_that_decides_leaves_a_hold_ready_and_one_that_cannot_hold_leaves_non
 }
 
 #[test]
-fn only_the_kernel_that_was_judged_is_promoted_whatever_is_wanted_by_then() {
+fn only_the_judged_kernel_is_promoted_even_if_another_is_wanted_at_that_time() {
     for verb in [&["reconcile"][..], &["prepare"]] {
         let machine = machine();
         assert_eq!(machine.run(&["reconcile"]).code, 3);
         let machine = mended(machine);
-        // Another one moves the default, and holds it off LATER.
+        // Another program moves the default and holds it off LATER.
         let moving = Build::holding(&machine, "boot.lock");
         let run = std::thread::scope(|scope| {
             let run = scope.spawn(|| machine.run(verb));
@@ -231,7 +231,7 @@ fn only_the_kernel_that_was_judged_is_promoted_whatever_is_wanted_by_then() {
 }
 
 #[test]
-fn an_uncertain_next_boot_is_not_moved_and_that_is_told() {
+fn the_default_of_an_uncertain_next_boot_is_not_moved_and_that_is_reported() {
     let machine =
         machine().file("boot/grub2/grub.cfg", "insmod blscfg\nset default=\"${saved_entry}\"\nunheard_of x\nblscfg\n");
     let run = machine.run(&["reconcile"]);
@@ -243,7 +243,7 @@ fn an_uncertain_next_boot_is_not_moved_and_that_is_told() {
 }
 
 #[test]
-fn where_no_thread_can_be_made_both_locks_are_set_one_after_the_other() {
+fn where_no_thread_can_be_made_gate_and_hold_run_one_after_the_other() {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped refuse/threads: a limit on processes needs a user of its own");
         return;
@@ -263,7 +263,7 @@ fn where_no_thread_can_be_made_both_locks_are_set_one_after_the_other() {
 }
 
 #[test]
-fn a_gate_that_a_person_closes_holds_the_default_that_an_override_had_let_go() {
+fn closing_the_gate_by_hand_holds_the_default_that_an_override_had_released() {
     let machine = machine();
     assert_eq!(machine.run(&["reconcile"]).code, 3);
     assert_eq!(machine.run(&["gate", "open", "--kernel", NEW, "--reason", "x"]).code, 0);
@@ -274,7 +274,7 @@ fn a_gate_that_a_person_closes_holds_the_default_that_an_override_had_let_go() {
 }
 
 #[test]
-fn a_gate_that_is_there_in_part_is_not_confirmed() {
+fn an_incomplete_gate_is_not_confirmed() {
     let machine = machine();
     assert_eq!(machine.run(&["reconcile"]).code, 3);
     fs::remove_dir_all(machine.path("run/systemd/system/reboot.target.d")).unwrap();

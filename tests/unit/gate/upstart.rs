@@ -1,5 +1,5 @@
-//! The gate where upstart is the init (EL6), on roots made of files: the wrappers of packaging/el6 around programs that only say how
-//! they were called.
+//! The gate where upstart is the init system (EL6), on roots made of files: the wrappers of packaging/el6 around programs that only print
+//! how they were called.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -21,7 +21,7 @@ fn program(machine: Machine, name: &str, says: &str) -> Machine {
     machine
 }
 
-/// EL6 as it comes: OLD runs, NEW came, boots next and has no driver.
+/// A stock EL6: OLD runs. NEW was installed, boots next and has no driver.
 fn el6() -> Machine {
     let conf = format!(
         "default=0\ntimeout=0\ntitle new\n\troot (hd0,0)\n\tkernel /vmlinuz-{NEW} ro root=/dev/xvda1\n\
@@ -53,7 +53,7 @@ fn tool(machine: &Machine, verb: &str) {
 }
 
 #[test]
-fn the_real_programs_stay_everybodys_whatever_umask_the_tool_is_run_with() {
+fn the_real_programs_stay_executable_by_everybody_for_any_umask_of_the_tool() {
     let machine = el6();
     let output = Command::new("sh")
         .args(["-c", "umask 077; exec \"$0\" install \"$1\"", &format!("{EL6}/vfguard-upstart")])
@@ -138,7 +138,7 @@ fn refuses(machine: &Machine, name: &str, args: &[&str]) {
 }
 
 #[test]
-fn a_closed_gate_refuses_each_way_to_reboot_and_tells_why() {
+fn a_closed_gate_refuses_each_way_to_reboot_and_says_why() {
     let machine = closed();
     REBOOTS.iter().for_each(|(name, args)| refuses(&machine, name, args));
     OTHERS.iter().chain(&OFFS).for_each(|(name, args)| passes(&machine, name, args));
@@ -158,7 +158,7 @@ fn an_open_gate_lets_everything_through_with_its_arguments() {
 }
 
 #[test]
-fn force_goes_past_it_and_is_kept_from_programs_that_do_not_know_it() {
+fn force_passes_the_gate_and_is_not_handed_to_programs_that_do_not_know_it() {
     let machine = closed();
     for (name, args, real) in [
         ("reboot", &["--force"][..], "REAL reboot --force"),
@@ -170,14 +170,14 @@ fn force_goes_past_it_and_is_kept_from_programs_that_do_not_know_it() {
 }
 
 #[test]
-fn poweroff_is_refused_only_where_the_settings_say_so() {
+fn poweroff_is_refused_only_if_the_settings_say_so() {
     let machine = wrapped().file("etc/vfguard/config.toml", "[gate]\npoweroff = true\n");
     assert_eq!(machine.run(&["reconcile", "--no-build"]).code, 3);
     OFFS.iter().chain(&REBOOTS).for_each(|(name, args)| refuses(&machine, name, args));
 }
 
 #[test]
-fn a_shutdown_under_way_comes_to_its_end() {
+fn a_shutdown_in_progress_is_not_stopped() {
     let machine = closed();
     for level in ["0", "6"] {
         let output = Command::new(machine.path("sbin/reboot")).arg("-d").env("RUNLEVEL", level).output().unwrap();
@@ -186,7 +186,7 @@ fn a_shutdown_under_way_comes_to_its_end() {
 }
 
 #[test]
-fn a_state_of_another_boot_refuses_nothing_and_counts_as_open() {
+fn a_state_file_of_another_boot_refuses_nothing_and_counts_as_open() {
     let machine = closed().file("proc/sys/kernel/random/boot_id", "b-2\n");
     passes(&machine, "reboot", &[]);
     assert_eq!(machine.run(&["--format", "json", "gate", "show"]).json()["gate"], "open");
@@ -195,7 +195,7 @@ fn a_state_of_another_boot_refuses_nothing_and_counts_as_open() {
 }
 
 #[test]
-fn opening_takes_all_of_it_away_and_an_admins_own_override_stays() {
+fn opening_removes_all_gate_files_and_keeps_an_admins_own_override() {
     let machine = closed();
     assert_eq!(machine.run(&["gate", "open", "--reason", "console at hand"]).code, 0);
     assert!(!machine.path(STATE).exists() && !machine.path(DEAF).exists());
@@ -211,7 +211,7 @@ fn opening_takes_all_of_it_away_and_an_admins_own_override_stays() {
 }
 
 #[test]
-fn without_wrappers_nothing_is_gated_and_that_is_said() {
+fn without_wrappers_nothing_is_gated_and_that_is_reported() {
     let machine = el6();
     let run = machine.run(&["reconcile"]);
     assert!(run.code == 0 && run.stdout.contains("vfguard-upstart install"), "{}{}", run.stdout, run.stderr);
@@ -226,7 +226,7 @@ fn without_wrappers_nothing_is_gated_and_that_is_said() {
 }
 
 #[test]
-fn an_update_that_brings_the_programs_anew_is_noticed_and_wrapped_again() {
+fn an_update_that_replaces_the_programs_is_noticed_and_they_are_wrapped_again() {
     let machine = program(closed(), "reboot", "NEWER");
     assert_eq!(call(&machine, "reboot", &[]).stdout, "NEWER reboot\n", "the update replaced the wrapper");
     assert_eq!(machine.run(&["--format", "json", "gate", "show"]).json()["gate"], "open", "a gate with a hole");
@@ -237,14 +237,14 @@ fn an_update_that_brings_the_programs_anew_is_noticed_and_wrapped_again() {
 }
 
 #[test]
-fn without_the_wrappers_of_before_a_hold_is_said_and_ends_once_the_wanted_kernel_is_safe() {
+fn after_the_loss_of_the_wrappers_a_hold_is_reported_and_ends_once_the_wanted_kernel_is_safe() {
     let machine = closed();
     tool(&machine, "remove");
     let held = |machine: &Machine| fs::read_to_string(machine.path("boot/grub/grub.conf")).unwrap().contains("default=1");
     let run = machine.run(&["reconcile", "--no-build"]);
     assert!(run.code == 0 && run.stdout.contains(&format!("vfguard decline {NEW}")), "{}{}", run.stdout, run.stderr);
     assert!(held(&machine));
-    // A device that is missing proves nothing. One that is gone for good needs no driver in the new kernel.
+    // A missing device proves nothing. A device that is gone for good needs no driver in the new kernel.
     fs::remove_dir_all(machine.path("sys/bus/pci/devices/0000:00:03.0")).unwrap();
     assert_eq!(machine.run(&["reconcile", "--no-build"]).code, 0);
     assert!(held(&machine));
@@ -255,7 +255,7 @@ fn without_the_wrappers_of_before_a_hold_is_said_and_ends_once_the_wanted_kernel
 }
 
 #[test]
-fn removal_puts_everything_back_as_it_was() {
+fn removal_restores_everything() {
     let before = el6();
     let list = |m: &Machine| {
         let mut found = Vec::new();
@@ -274,7 +274,7 @@ fn removal_puts_everything_back_as_it_was() {
     assert!(!machine.path(STATE).exists() && !machine.path(DEAF).exists());
     tool(&machine, "remove");
     assert_eq!(list(&machine), list(&before));
-    // A program that an update brought anew is not replaced by the older one.
+    // A newer program from an update is not replaced by the older one.
     let machine = program(closed(), "reboot", "NEWER");
     tool(&machine, "remove");
     assert_eq!(call(&machine, "reboot", &[]).stdout, "NEWER reboot\n");

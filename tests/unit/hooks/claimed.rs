@@ -1,4 +1,4 @@
-//! Machines whose devices a built-in recipe claims, and whose kernels drive them by themselves: nothing is downloaded, built or refused.
+//! Machines with devices that a built-in recipe claims and that their kernels drive in-tree: nothing is downloaded, built or refused.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -14,7 +14,7 @@ const ENA: (&str, &str) = ("ena", "pci:v00001D0Fd0000EC20");
 const IAVF: (&str, &str) = ("iavf", "pci:v00008086d0000154C");
 const IGBVF: (&str, &str) = ("igbvf", "pci:v00008086d000010CA");
 
-/// OLD runs, NEW is the boot default; both have drivers of their own for these devices.
+/// OLD runs, NEW is the boot default; both have in-tree drivers for these devices.
 fn machine(drivers: &[(&str, &str)]) -> Machine {
     let machine = Machine::new().grub().boot_entry(OLD).boot_entry(NEW).boot_default(NEW).running(OLD).offline();
     [OLD, NEW].iter().fold(machine, |machine, kernel| {
@@ -49,7 +49,7 @@ fn function(machine: Machine, address: &str, id: &str, driver: Option<&str>) -> 
     machine
 }
 
-/// A device in use by a driver of the running kernel's own.
+/// A device in use by an in-tree driver of the running kernel.
 fn used(machine: Machine, address: &str, (driver, id): (&str, &str)) -> Machine {
     let alias = format!("{id}sv00000000sd00000000bc02sc00i00");
     machine.device(address, &alias, Some(driver)).file(&format!("sys/module/{driver}/taint"), "\n")
@@ -59,7 +59,7 @@ fn said(run: &Run) -> String {
     format!("{}{}", run.stdout, run.stderr)
 }
 
-/// The update goes through: NEW stays the default, the gate is open, and nothing was tried.
+/// Asserts that the update goes through: NEW stays the default, the gate is open, and no build was tried.
 fn assert_untouched(what: &str, machine: &Machine) {
     let run = machine.run(&["reconcile"]);
     let told = said(&run);
@@ -72,24 +72,24 @@ fn assert_untouched(what: &str, machine: &Machine) {
 }
 
 #[test]
-fn a_stock_machine_whose_kernel_drives_its_device_is_left_alone() {
+fn a_stock_machine_with_an_in_tree_driver_is_left_alone() {
     for driver in [ENA, IAVF, IGBVF] {
         assert_untouched(driver.0, &used(machine(&[driver]), "0000:00:05.0", driver));
     }
-    // As Amazon Linux 2 has it: the kernel's own, with a version that the recipe names.
+    // As on Amazon Linux 2: an in-tree driver with a version that the recipe names.
     let machine = used(machine(&[ENA]), "0000:00:05.0", ENA).file("sys/module/ena/version", "2.17.0g\n");
     assert_untouched("a version of the recipe's", &machine);
 }
 
 #[test]
-fn a_function_that_is_given_to_another_driver_asks_for_no_driver_out_of_tree() {
+fn a_function_that_is_bound_to_another_driver_needs_no_out_of_tree_driver() {
     let machine = used(machine(&[ENA]), "0000:00:05.0", ENA);
     let machine = function(machine, "0000:00:06.0", ENA.1, Some("igb_uio")).file("sys/module/igb_uio/taint", "OE\n");
     assert_untouched("a second function for user space", &machine);
 }
 
 #[test]
-fn virtual_functions_of_the_machines_own_card_are_for_its_guests() {
+fn virtual_functions_of_the_machines_own_card_are_left_to_its_guests() {
     let host = || {
         let machine = used(machine(&[ENA]), "0000:00:05.0", ENA);
         let machine = machine.file("etc/modprobe.d/guests.conf", "blacklist iavf\n");
@@ -98,18 +98,18 @@ fn virtual_functions_of_the_machines_own_card_are_for_its_guests() {
     let machine = host();
     symlink("../0000:05:00.0", machine.path("sys/bus/pci/devices/0000:05:02.0/physfn")).unwrap();
     assert_untouched("a function for a guest", &machine);
-    // In the guest there is no card: it is the guest's own network.
+    // The guest has no such card: the virtual function is its own network.
     let run = host().run(&["check"]);
     assert_eq!(run.code, 3, "{}", said(&run));
 }
 
 #[test]
-fn a_device_without_a_driver_is_left_to_the_kernel_where_the_recipe_has_no_release_for_it() {
+fn a_device_without_a_driver_is_ignored_if_the_recipe_has_no_release_for_the_kernel() {
     assert_untouched("igbvf", &function(machine(&[IGBVF]), "0000:00:05.0", IGBVF.1, None));
 }
 
 #[test]
-fn a_kernel_without_its_own_driver_is_refused_with_the_package_that_has_it() {
+fn a_kernel_without_its_in_tree_driver_is_refused_and_the_remedy_names_the_package() {
     let machine = used(machine(&[ENA]), "0000:00:05.0", ENA);
     fs::remove_file(machine.path(&format!("lib/modules/{NEW}/kernel/drivers/net/ena.ko"))).unwrap();
     assert!(Command::new("depmod").arg("-b").arg(machine.root()).arg(NEW).status().unwrap().success());

@@ -1,4 +1,4 @@
-//! What the person sees who watches a transaction, and what is left of a kernel that was removed.
+//! What a person who watches a transaction sees, and which files of a removed kernel are left.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -10,7 +10,7 @@ const OLD: &str = "5.14.0-1.el9.x86_64";
 const NEW: &str = "5.14.0-2.el9.x86_64";
 const GATE: &str = "run/systemd/system/reboot.target.d/50-vfguard.conf";
 
-/// OLD runs on an out-of-tree driver; NEW came without headers, is the boot default and has no driver.
+/// OLD runs on an out-of-tree driver. NEW came without headers, is the boot default and has no driver.
 fn updated() -> Machine {
     let machine = Machine::new().grub().vf("ixgbevf").running(OLD).offline();
     machine.kernel(OLD).boot_entry(OLD).kernel(NEW).boot_entry(NEW).boot_default(NEW)
@@ -21,11 +21,11 @@ fn safe() -> Machine {
 }
 
 #[test]
-fn a_refusal_says_reason_remedy_and_that_the_reboot_is_refused_once_and_then_in_a_line() {
+fn a_refusal_gives_reason_remedy_and_effect_once_in_full_and_then_in_one_line() {
     let machine = updated();
     let run = machine.run(&["reconcile", "--from", "yum"]);
     assert_eq!(run.code, 3, "{}", run.stderr);
-    // The reason comes before the slow part, though no service does the work here.
+    // The reason is printed before the slow part, even though no service does the work here.
     let at = |text: &str| run.stderr.find(text).unwrap_or_else(|| panic!("{text} is not in: {}", run.stderr));
     assert!(
         at(&format!("{NEW}: ixgbevf is not proven yet (a reboot is refused meanwhile)"))
@@ -40,7 +40,7 @@ fn a_refusal_says_reason_remedy_and_that_the_reboot_is_refused_once_and_then_in_
     assert!(run.stdout.lines().chain(run.stderr.lines()).all(|l| l.starts_with("vfguard: ")), "{}", run.stdout);
     assert!(machine.path(GATE).is_file());
 
-    // The second still learns something: that OLD, held and next now, cannot be built for either.
+    // The second hook has something new to report: OLD, which is held and now boots next, cannot be built for either.
     machine.run(&["reconcile", "--from", "rpm-trigger"]);
     let again = machine.run(&["reconcile", "--from", "kernel-install"]);
     let verdict: Vec<&str> = again.stdout.lines().filter(|l| l.contains("unsafe")).collect();
@@ -49,8 +49,8 @@ fn a_refusal_says_reason_remedy_and_that_the_reboot_is_refused_once_and_then_in_
 }
 
 #[test]
-fn a_held_kernel_whose_initramfs_is_not_there_is_not_promoted() {
-    // As a transaction leaves it between the boot entry and dracut.
+fn a_held_kernel_without_an_initramfs_is_not_promoted() {
+    // As between the boot entry and dracut in a transaction.
     let machine = safe().kernel(NEW).boot_entry(NEW).boot_default(NEW);
     let entry = machine.path("boot/loader/entries").join(format!("{}-{NEW}.conf", machine::MACHINE_ID));
     let text = fs::read_to_string(&entry).unwrap() + &format!("initrd /initramfs-{NEW}.img\n");
@@ -66,12 +66,12 @@ fn a_held_kernel_whose_initramfs_is_not_there_is_not_promoted() {
     let run = machine.run(&["reconcile", "--from", "kernel-install"]);
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     assert!(machine.saved_entry().contains(NEW) && !machine.path(GATE).exists(), "{}", run.stdout);
-    // The verdict is on what boots now that the default was moved.
+    // The verdict is on the kernel that boots after the default was moved.
     assert!(run.stdout.contains(&format!("({NEW} boots next)")), "{}", run.stdout);
 }
 
 #[test]
-fn a_refusal_is_told_to_the_quiet_too() {
+fn quiet_runs_print_a_refusal_too() {
     let run = updated().run(&["-q", "reconcile", "--from", "yum"]);
     assert!(run.code == 3 && run.stdout.contains("a reboot is refused"), "{}{}", run.stdout, run.stderr);
     let run = safe().run(&["-q", "reconcile", "--from", "yum"]);
@@ -79,19 +79,19 @@ fn a_refusal_is_told_to_the_quiet_too() {
 }
 
 #[test]
-fn all_well_is_one_line_once() {
+fn a_safe_verdict_is_printed_once_in_one_line() {
     let machine = safe();
     let first = machine.run(&["reconcile", "--from", "rpm-trigger"]);
     assert_eq!((first.code, first.stdout.lines().count()), (0, 1), "{}", first.stdout);
     assert!(first.stdout.contains("safe: a reboot keeps the network") && first.stdout.contains(OLD), "{}", first.stdout);
     assert_eq!(machine.run(&["reconcile", "--from", "dnf"]).stdout, "");
-    // Another kernel that boots next is worth another line.
+    // Another kernel that boots next is printed in another line.
     let machine = machine.kernel(NEW).boot_entry(NEW).boot_default(NEW);
     assert!(machine.run(&["reconcile", "--from", "dnf"]).stdout.contains(NEW));
 }
 
 #[test]
-fn nothing_but_the_protocol_is_on_stdout_for_dnf5() {
+fn stdout_for_dnf5_has_only_the_protocol() {
     let machine = updated();
     let run = machine.run(&["reconcile", "--from", "dnf5"]);
     assert_eq!(run.code, 3);
@@ -102,19 +102,19 @@ fn nothing_but_the_protocol_is_on_stdout_for_dnf5() {
     let run = safe().run(&["reconcile", "--from", "dnf5"]);
     assert_eq!((run.code, run.stdout.as_str()), (0, ""));
     assert!(run.stderr.contains("safe"), "{}", run.stderr);
-    // What could not be decided is an error of the protocol too.
+    // A failure to decide is an error of the protocol too.
     let run =
         safe().file("etc/vfguard/config.toml", "[drivers]\nrequired = ['none']\n").run(&["reconcile", "--from", "dnf5"]);
     assert_eq!(run.code, 1);
     assert!(run.stdout.starts_with("error=vfguard: ") && run.stdout.lines().count() == 1, "{}", run.stdout);
-    // Hands off is said, and nothing of it on stdout.
+    // Where vfguard does not act, that is reported, but not on stdout.
     let run = updated().file("proc/cmdline", "vfguard=off\n").run(&["reconcile", "--from", "dnf5"]);
     assert_eq!((run.code, run.stdout.as_str()), (0, ""));
     assert!(run.stderr.contains("vfguard=off"), "{}", run.stderr);
 }
 
 #[test]
-fn what_is_not_refused_is_not_said_to_be() {
+fn a_message_does_not_claim_a_refusal_where_nothing_is_refused() {
     let run = updated().file("etc/vfguard/config.toml", "mode = 'observe'\n").run(&["reconcile", "--from", "yum"]);
     assert!(run.code == 3 && run.stdout.contains("do not reboot (mode"), "{}", run.stdout);
     assert!(!run.stdout.contains("a reboot is refused"), "{}", run.stdout);
@@ -136,7 +136,7 @@ fn a_hook_that_only_decides_does_not_wait_for_another_run_and_the_gate_is_closed
 }
 
 #[test]
-fn the_worker_tells_its_progress_in_a_file_of_its_own() {
+fn the_worker_writes_its_progress_to_a_file() {
     let machine = updated();
     assert_eq!(machine.run(&["--no-progress", "reconcile", "--from", "service"]).code, 3);
     let told = fs::read_to_string(machine.path("run/vfguard/progress")).unwrap();
@@ -144,13 +144,13 @@ fn the_worker_tells_its_progress_in_a_file_of_its_own() {
 }
 
 #[test]
-fn headers_that_no_repository_has_are_a_finding_with_what_to_do() {
+fn missing_headers_that_no_repository_has_are_a_finding_with_a_remedy() {
     let record = r#"{"tries":1,"last":0,"absent":true,"said":"Error: Unable to find a match"}"#;
     let machine = updated().file(&format!("var/lib/vfguard/records/headers/{NEW}.json"), record);
     let run = machine.run(&["check", NEW]);
     assert!(run.stdout.contains("no repository offers the headers"), "{}", run.stdout);
     assert!(run.stdout.contains(&format!("vfguard decline {NEW}")), "{}", run.stdout);
-    // Once they are there, the record says nothing any more.
+    // Once the headers are there, the record does not count any more.
     let machine = machine
         .file(&format!("usr/src/kernels/{NEW}/include/generated/utsrelease.h"), &format!("#define UTS_RELEASE \"{NEW}\"\n"));
     let machine = machine.file(&format!("usr/src/kernels/{NEW}/include/linux/module.h"), "");
@@ -159,7 +159,7 @@ fn headers_that_no_repository_has_are_a_finding_with_what_to_do() {
     assert!(!run.stdout.contains("no repository offers"), "{}", run.stdout);
 }
 
-/// What a removed kernel leaves: its package takes its own files along.
+/// Removes a kernel as its package does, which removes only its own files.
 fn removed(machine: Machine) -> Machine {
     let machine = machine
         .file(&format!("lib/modules/{NEW}/updates/vfguard/ixgbevf.ko"), "x")
@@ -178,8 +178,8 @@ fn removed(machine: Machine) -> Machine {
 }
 
 #[test]
-fn a_removed_kernel_leaves_nothing_of_ours_behind() {
-    // A depmod that was killed leaves its unfinished tables, an older one under another name.
+fn a_removed_kernel_leaves_no_files_of_ours() {
+    // A killed depmod leaves unfinished tables; an older depmod uses another name for them.
     let machine = removed(safe())
         .file(&format!("lib/modules/{NEW}/modules.dep.bin.4711.123456.1780000000"), "x")
         .file(&format!("lib/modules/{NEW}/modules.alias.temp"), "x");
@@ -207,7 +207,7 @@ fn a_removed_kernel_leaves_nothing_of_ours_behind() {
 }
 
 #[test]
-fn what_a_killed_run_did_not_write_to_its_end_is_swept() {
+fn half_written_files_of_killed_runs_are_removed() {
     let dirs = ["boot", "boot/grub2", "boot/loader", "run/vfguard", "var/lib/vfguard/records", "var/cache/vfguard"];
     let old = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 3600);
     let mut machine = updated().file(&format!("boot/.vfguard-initramfs-{NEW}"), "x").file("boot/.vfguard-new", "x");
@@ -218,12 +218,12 @@ fn what_a_killed_run_did_not_write_to_its_end_is_swept() {
     assert_eq!(machine.run(&["reconcile"]).code, 3);
     let left = |dir: &&str| fs::read_dir(machine.path(dir)).unwrap().flatten().map(|e| e.path()).collect::<Vec<_>>();
     let left: Vec<_> = dirs.iter().flat_map(left).filter(|p| p.to_string_lossy().contains("/.vfguard")).collect();
-    // The last may be written by somebody now.
+    // Another process may be writing the last one now.
     assert_eq!(left, [machine.path("boot/.vfguard-new")]);
 }
 
 #[test]
-fn what_somebody_else_put_beside_a_removed_kernel_stays() {
+fn files_of_others_in_the_directory_of_a_removed_kernel_stay() {
     let machine = removed(safe()).file(&format!("lib/modules/{NEW}/extra/own.ko"), "x");
     assert_eq!(machine.run(&["reconcile"]).code, 0);
     assert!(machine.path(&format!("lib/modules/{NEW}/extra/own.ko")).exists());
@@ -232,7 +232,7 @@ fn what_somebody_else_put_beside_a_removed_kernel_stays() {
 }
 
 #[test]
-fn a_kernel_that_is_half_there_or_running_is_not_taken_for_removed() {
+fn a_half_removed_or_running_kernel_does_not_count_as_removed() {
     let ours = format!("lib/modules/{NEW}/updates/vfguard/ixgbevf.ko");
     for (file, why) in [
         (format!("boot/vmlinuz-{NEW}"), "an image"),
@@ -249,10 +249,10 @@ fn a_kernel_that_is_half_there_or_running_is_not_taken_for_removed() {
     assert!(machine.path(&ours).exists(), "the running kernel's module was removed");
 }
 
-/// What yum's post-transaction-actions plugin makes of a line, by the rules of EL6's (`line.split(':')` into exactly three) and of the
-/// later ones; the shipped file was also run through both plugins themselves, under Python 2.7 with yum's own matching.
+/// Parses a line as yum's post-transaction-actions plugin does: by the rules of EL6 (`line.split(':')` into exactly three) and of later
+/// versions. The shipped file was also run through both plugins, under Python 2.7 with yum's own matching.
 #[test]
-fn yums_action_file_obeys_the_parsers_of_el6_and_el7() {
+fn yums_action_file_is_valid_for_the_parsers_of_el6_and_el7() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/hooks/yum.action");
     let text = fs::read_to_string(file).unwrap();
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).collect();
@@ -262,23 +262,23 @@ fn yums_action_file_obeys_the_parsers_of_el6_and_el7() {
         let parts: Vec<&str> = line.split(':').collect();
         assert_eq!(parts.len(), 3, "EL6 calls it a bad action line: {line}");
         let (key, state, command) = (parts[0], parts[1], parts[2]);
-        // A key with a slash wants file lists, which EL6 does not have for what was removed.
+        // A key with a slash needs file lists, which EL6 does not have for removed packages.
         assert!(key == "kernel*" && !key.contains('/'), "{key}");
-        // A kernel is never updated.
+        // Kernels are installed beside each other and never updated.
         assert!(["install", "remove"].contains(&state), "{state}");
         assert!(!command.contains(['$', '%', '\'', '"', '`', ';', '|', '&', '>']), "the shell or yum reads it: {command}");
         commands.insert(command);
         states.push(state);
     }
     assert_eq!(states, ["install", "remove"]);
-    // Twice the same command runs once.
+    // The same command twice runs once.
     assert_eq!(commands.into_iter().collect::<Vec<_>>(), ["/usr/bin/vfguard reconcile --from yum"]);
 }
 
 #[test]
-fn yums_action_tells_a_refusal_whole_though_a_scriptlet_told_it_and_nothing_where_nothing_is_new() {
+fn yums_action_prints_a_refusal_in_full_even_after_a_scriptlet_and_nothing_where_nothing_is_new() {
     let machine = updated();
-    // What this prints is never seen on EL6.
+    // EL6 never shows what this prints.
     assert!(machine.run(&["reconcile", "--from", "postinst"]).stdout.contains("to mend it"));
     let run = machine.run(&["reconcile", "--from", "yum"]);
     for word in [NEW, "is not safe to boot", "to mend it: vfguard prepare", "unsafe: a reboot is refused"] {
@@ -305,7 +305,7 @@ fn yums_action_tells_a_refusal_whole_though_a_scriptlet_told_it_and_nothing_wher
 }
 
 #[test]
-fn that_the_gate_is_closed_is_told_by_who_closed_it() {
+fn the_run_that_closes_the_gate_reports_it() {
     let machine = updated();
     let said = |name: &str| {
         let run = machine.run(&["reconcile", "--from", name]);
@@ -318,7 +318,7 @@ fn that_the_gate_is_closed_is_told_by_who_closed_it() {
 }
 
 #[test]
-fn a_removal_tells_what_was_moved_and_no_verdict() {
+fn a_removal_reports_a_moved_default_and_no_verdict() {
     let machine = updated();
     machine.run(&["reconcile", "--from", "postinst"]);
     let run = machine.run(&["reconcile", "--from", "prerm", "--leaving", OLD]);
@@ -327,7 +327,7 @@ fn a_removal_tells_what_was_moved_and_no_verdict() {
 }
 
 #[test]
-fn the_package_for_yum_brings_what_its_hooks_need() {
+fn the_package_for_yum_depends_on_what_its_hooks_need() {
     let spec = include_str!("../../../packaging/vfguard.spec");
     let old = spec.split("%else\nRequires: ").nth(1).unwrap().lines().next().unwrap();
     assert!(old.contains("yum-plugin-post-transaction-actions"), "{old}");
@@ -336,18 +336,18 @@ fn the_package_for_yum_brings_what_its_hooks_need() {
 }
 
 #[test]
-fn what_runs_before_a_kernel_is_whole_closes_and_tells_nothing() {
+fn a_hook_before_the_kernel_is_complete_closes_and_prints_nothing() {
     let machine = updated();
     let run = machine.run(&["reconcile", "--from", "package-trigger"]);
     assert_eq!((run.code, machine.saved_entry().contains(OLD)), (3, true), "{}{}", run.stdout, run.stderr);
     assert!(!run.stdout.contains("not safe to boot") && !run.stderr.contains("preparing"), "{}{}", run.stdout, run.stderr);
-    // So the one that follows tells it whole.
+    // So the next hook prints it in full.
     let run = machine.run(&["reconcile", "--from", "postinst"]);
     assert!(run.stdout.contains("is not safe to boot") && run.stdout.contains("to mend it"), "{}", run.stdout);
 }
 
 #[test]
-fn ubuntus_kernels_are_not_led_into_before_their_own_trigger() {
+fn ubuntus_kernels_are_not_promoted_before_their_own_trigger() {
     let whole = || safe().kernel(NEW).boot_entry(NEW);
     let waits = whole().boot_default(NEW).file("proc/sys/kernel/osrelease", &format!("{OLD}\n"));
     let entry = waits.path("boot/loader/entries").join(format!("{}-{NEW}.conf", machine::MACHINE_ID));
@@ -358,7 +358,7 @@ fn ubuntus_kernels_are_not_led_into_before_their_own_trigger() {
     let waits = waits.file(&format!("usr/lib/linux/triggers/{NEW}"), "");
     assert_eq!(waits.run(&["reconcile", "--from", "dpkg-trigger"]).code, 0);
     assert!(waits.saved_entry().contains(OLD) && waits.path(GATE).exists());
-    // One that failed and was left there by a kernel that is gone holds nobody up.
+    // The file of a failed trigger of a removed kernel delays nothing.
     fs::rename(waits.path(&format!("usr/lib/linux/triggers/{NEW}")), waits.path("usr/lib/linux/triggers/5.14.0-0")).unwrap();
     assert_eq!(waits.run(&["reconcile", "--from", "dpkg-trigger"]).code, 0);
     assert!(waits.saved_entry().contains(NEW) && !waits.path(GATE).exists());

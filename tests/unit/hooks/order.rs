@@ -1,6 +1,6 @@
-//! The hooks of one transaction, in the order of each generation of packages (src/flow/hook/order.rs), with what lies on the disk at each: a
-//! kernel comes, and in the same transaction the oldest one goes. Whichever of the hooks die, the last one decides; and none leads into a
-//! kernel whose initramfs and boot entry are not written.
+//! The hooks of one transaction, in the order of each generation of packages (src/flow/hook/order.rs), with the files that are on disk at
+//! each: a kernel is installed, and the oldest one removed in the same transaction. If some of the hooks die, the last one still decides;
+//! and none promotes a kernel whose initramfs and boot entry are not written.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -14,22 +14,22 @@ const NEW: &str = "6.1.0-54-amd64";
 const GATE: &str = "run/systemd/system/reboot.target.d/50-vfguard.conf";
 const LEAVING: [&str; 2] = ["--leaving", OLDEST];
 
-/// What a package manager does, or calls.
+/// A step of a package manager, or a hook that it calls.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Step {
-    /// The kernel's image and modules.
+    /// The kernel's image and modules are written.
     Unpack,
-    /// Its boot entry, which becomes the default, without a ramdisk.
+    /// Its boot entry is written without a ramdisk, and becomes the default.
     BareEntry,
-    /// The same with one, which is not made yet.
+    /// The same with a ramdisk that does not exist yet.
     Entry,
-    /// Its initramfs, and the entry names it.
+    /// Its initramfs is written, and the entry names it.
     Initramfs,
-    /// The oldest kernel's entry goes.
+    /// The oldest kernel's entry is removed.
     EntryGoes,
-    /// Its files go.
+    /// Its files are removed.
     FilesGo,
-    /// A hook calls, by this name.
+    /// A hook with this name is called.
     Hook(&'static str),
 }
 use Step::*;
@@ -69,14 +69,14 @@ fn entry(kernel: &str, root: &str, initrd: bool) -> String {
 struct World {
     machine: Machine,
     good: bool,
-    /// As the entries name it: grub-mkconfig writes a device or a partition where it finds no ramdisk.
+    /// The root in the entries: grub-mkconfig writes a device or a partition if it finds no ramdisk.
     root: &'static str,
 }
 
 const ROOTS: [&str; 3] = ["UUID=1", "/dev/xvda1", "PARTUUID=1-2"];
 
 impl World {
-    /// OLD runs, OLDEST is there too, all is safe and the gate is open; the kernel that comes is `good` or lacks the device's driver.
+    /// OLD runs, OLDEST is there too, all is safe and the gate is open. The new kernel is `good` or lacks the device's driver.
     fn new(good: bool) -> World {
         World::with_root(good, ROOTS[0])
     }
@@ -150,7 +150,7 @@ impl World {
         self.machine.path(&format!("boot/initramfs-{NEW}.img")).exists()
     }
 
-    /// What is left at the end: the default, the gate, and whether the default is held.
+    /// The result: the default, whether the gate is closed, and whether the default is held.
     fn end(&self) -> (String, bool, bool) {
         let held = self.machine.path("var/lib/vfguard/records/hold.json").exists();
         (self.default(), self.machine.path(GATE).exists(), held)
@@ -167,7 +167,7 @@ const DEATHS: [&str; 6] = [
     "promoted-before-open",
 ];
 
-/// The transaction, in which the hooks of these numbers die.
+/// Plays the transaction; the hooks with these numbers die.
 fn play(steps: &[Step], good: bool, dead: u32, death: usize) -> World {
     let mut world = World::new(good);
     let mut number = 0;
@@ -193,7 +193,7 @@ fn play(steps: &[Step], good: bool, dead: u32, death: usize) -> World {
 }
 
 #[test]
-fn whichever_hooks_of_a_transaction_die_the_last_one_decides_as_if_it_were_alone() {
+fn if_any_hooks_of_a_transaction_die_the_last_one_decides_as_if_it_were_alone() {
     let deaths = if cfg!(feature = "failpoints") { DEATHS.len() } else { 1 };
     let generation = |(generation, steps): (&str, &[Step])| {
         let hooks = steps.iter().filter(|step| matches!(step, Hook(_))).count() as u32;
@@ -211,7 +211,7 @@ fn whichever_hooks_of_a_transaction_die_the_last_one_decides_as_if_it_were_alone
 }
 
 #[test]
-fn what_calls_before_the_initramfs_is_written_promotes_and_opens_nothing() {
+fn hooks_before_the_initramfs_is_written_promote_and_open_nothing() {
     for ((generation, steps), root) in ALL.into_iter().flat_map(|all| ROOTS.map(|root| (all, root))) {
         let mut world = World::with_root(true, root);
         for step in steps {
@@ -225,7 +225,7 @@ fn what_calls_before_the_initramfs_is_written_promotes_and_opens_nothing() {
             }
         }
     }
-    // Whole by now, and still held: a removal's hook and the early one leave that to a later one.
+    // The kernel is complete now and still held: the removal's hook and the early one leave that to a later one.
     for name in ["prerm", "kernel-install-early"] {
         let mut world = World::new(true);
         [Unpack, BareEntry, Hook("postinst")].into_iter().for_each(|step| world.step(step));
@@ -239,7 +239,7 @@ fn what_calls_before_the_initramfs_is_written_promotes_and_opens_nothing() {
 }
 
 #[test]
-fn whoever_is_no_hook_waits_for_the_end_of_a_transaction() {
+fn callers_that_are_no_hooks_wait_for_the_end_of_a_transaction() {
     for args in [&["--from", "service"][..], &["--from", "watch", "--no-build"], &["--from", "timer"]] {
         let mut world = World::new(true);
         [Unpack, BareEntry, Hook("postinst"), Initramfs].into_iter().for_each(|step| world.step(step));
@@ -255,7 +255,7 @@ fn whoever_is_no_hook_waits_for_the_end_of_a_transaction() {
 }
 
 #[test]
-fn a_kernel_that_is_being_removed_is_no_candidate_and_the_default_leads_off_it() {
+fn a_kernel_that_is_being_removed_does_not_count_and_is_no_longer_the_default() {
     let mut world = World::new(true);
     [Unpack, BareEntry, Initramfs, Hook("postinst")].into_iter().for_each(|step| world.step(step));
     assert_eq!(world.default(), NEW);
@@ -263,7 +263,7 @@ fn a_kernel_that_is_being_removed_is_no_candidate_and_the_default_leads_off_it()
     assert_eq!(world.default(), OLD, "{}{}", run.stdout, run.stderr);
     let said = format!("{}{}", run.stdout, run.stderr);
     assert!(!said.contains("not proven yet") && !said.contains("preparing"), "{said}");
-    // What grubby and rpm do, and the action after them.
+    // The steps of grubby and rpm, and the action after them.
     for path in
         [format!("boot/loader/entries/{MACHINE_ID}-{NEW}.conf"), format!("boot/vmlinuz-{NEW}"), format!("lib/modules/{NEW}")]
     {
@@ -273,13 +273,13 @@ fn a_kernel_that_is_being_removed_is_no_candidate_and_the_default_leads_off_it()
     assert!(world.end() == (OLD.to_owned(), false, false) || world.default() == OLD, "{:?}", world.end());
     let env = fs::read_to_string(world.machine.path("boot/grub2/grubenv")).unwrap();
     assert!(!env.contains("vfguard") && !env.contains(NEW), "{env}");
-    // Installed again at once, it is one like any other.
+    // Reinstalled at once, it counts like any other.
     [Unpack, BareEntry, Initramfs, Hook("postinst")].into_iter().for_each(|step| world.step(step));
     assert_eq!(world.end(), (NEW.to_owned(), false, false));
 }
 
 #[test]
-fn after_a_ctrl_c_before_the_initramfs_no_later_look_leads_into_the_kernel() {
+fn after_a_ctrl_c_before_the_initramfs_no_later_look_promotes_the_kernel() {
     for root in ROOTS {
         let mut world = World::with_root(true, root);
         [Unpack, BareEntry, Hook("package-trigger")].into_iter().for_each(|step| world.step(step));
@@ -295,7 +295,7 @@ fn after_a_ctrl_c_before_the_initramfs_no_later_look_leads_into_the_kernel() {
 }
 
 #[test]
-fn a_removal_that_is_given_up_changes_nothing_and_ends_no_decline() {
+fn an_aborted_removal_changes_nothing_and_ends_no_decline() {
     let mut world = World::new(true);
     [Unpack, BareEntry, Initramfs, Hook("postinst")].into_iter().for_each(|step| world.step(step));
     let leaving = ["reconcile", "--from", "prerm", "--leaving", NEW];
@@ -307,7 +307,7 @@ fn a_removal_that_is_given_up_changes_nothing_and_ends_no_decline() {
     world.remove("run/vfguard/leaving");
     assert_eq!(world.call("watch"), 0);
     assert_eq!(world.end(), (NEW.to_owned(), false, false));
-    // Declined, it stays so.
+    // If it was declined, it stays declined.
     assert_eq!(world.machine.run(&["decline", NEW]).code, 0);
     world.machine.run(&leaving);
     world.remove("run/vfguard/leaving");

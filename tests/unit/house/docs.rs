@@ -1,4 +1,4 @@
-//! The pages for contributors name files, functions and words of the code; all of them exist.
+//! The pages for contributors name files, functions and words of the code. All of them must exist.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ fn read(name: &str) -> String {
     fs::read_to_string(top().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
-/// What stands between backticks on one line; what is in a code block is left out.
+/// The words between backticks on one line, without those in code blocks.
 fn code_words(page: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut in_block = false;
@@ -37,7 +37,7 @@ fn code_words(page: &str) -> Vec<String> {
     words
 }
 
-/// The file of the longest beginning of `path` that is a module, and what is left.
+/// The file of the longest beginning of `path` that is a module, and the rest of the path.
 fn module_of<'p>(path: &'p [&'p str]) -> Option<(PathBuf, &'p [&'p str])> {
     (1..path.len()).rev().find_map(|end| {
         let place = top().join("src").join(path[..end].join("/"));
@@ -152,9 +152,9 @@ fn sources(dir: &Path, text: &mut String) {
     }
 }
 
-/// The last column of the glossary's tables says how the code calls a thing.
+/// The last column of the glossary's tables has the word that the code uses.
 #[test]
-fn each_word_of_the_glossary_that_is_marked_as_one_of_the_code_occurs_there() {
+fn each_code_word_of_the_glossary_occurs_in_the_code() {
     let mut code = String::new();
     sources(&top().join("src"), &mut code);
     let is_word = |c: char| c.is_alphanumeric() || c == '_';

@@ -1,12 +1,12 @@
-//! The shape of the source: which room may use which, how large a file and a folder may be.
+//! The structure of the source: which room may use which, and how large a file and a folder may be.
 //!
-//! A room is a file or a folder right below src/. Its arrows are the `crate::` paths of its code, tests and fuzz entry points left out.
+//! A room is a file or a folder directly below src/. Its arrows are the `crate::` paths in its code, without tests and fuzz entry points.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From top to bottom: an arrow goes down in this list or nowhere.
+/// From top to bottom: an arrow may only go down in this list.
 const LAYERS: [&str; 15] = [
     "cli",
     "doctor",
@@ -25,7 +25,7 @@ const LAYERS: [&str; 15] = [
     "decompress error finding glob progress release",
 ];
 
-/// The arrows that there are. One more is a decision: add it here, with the change that needs it.
+/// All existing arrows. A new one is a decision: add it here, with the change that needs it.
 const EDGES: [(&str, &str); 23] = [
     ("audit", "error host release"),
     ("boot", "audit config error glob host kernel"),
@@ -56,7 +56,7 @@ const EDGES: [(&str, &str); 23] = [
     ("verdict", "boot config driver error finding gate host kernel module packages retention"),
 ];
 
-/// Lines of a file, and files of a folder.
+/// The most lines of a file, and files of a folder.
 const LINES: usize = 400;
 const FILES: usize = 12;
 
@@ -93,13 +93,13 @@ fn module(file: &Path) -> Vec<String> {
     path
 }
 
-/// Code that ships: not of tests, nor of fuzz targets.
+/// Whether a file has code that ships: not tests or fuzz targets.
 fn ships(file: &Path) -> bool {
     let name = file.file_name().unwrap().to_string_lossy();
     !name.ends_with("tests.rs") && !file.iter().any(|p| p == "tests") && !["fuzz.rs", "lib.rs", "main.rs"].contains(&&*name)
 }
 
-/// The paths in a file's code, from the crate's root, with groups of `use` spread out.
+/// The paths in a file's code, from the crate's root, with groups of `use` expanded.
 fn paths(file: &Path) -> BTreeSet<Vec<String>> {
     let text = fs::read_to_string(file).unwrap();
     let code: String =
@@ -131,7 +131,7 @@ fn absolute(here: &[String], path: &[String]) -> Option<Vec<String>> {
     Some([base, &path[ups..]].concat())
 }
 
-/// Reads one path, or a group of them, from the start of a text; gives back what follows.
+/// Reads one path, or a group of them, from the start of a text; returns the rest of the text.
 fn spread<'a>(mut text: &'a str, mut path: Vec<String>, found: &mut impl FnMut(Vec<String>)) -> &'a str {
     loop {
         text = text.trim_start();
@@ -175,7 +175,7 @@ fn edges() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 #[test]
-fn each_room_uses_the_rooms_that_the_list_names_and_no_others() {
+fn each_room_uses_exactly_the_rooms_in_the_list() {
     let told: BTreeMap<String, BTreeSet<String>> =
         EDGES.iter().map(|(room, used)| ((*room).into(), used.split_whitespace().map(String::from).collect())).collect();
     let found = edges();
@@ -196,8 +196,8 @@ fn no_arrow_goes_up() {
 }
 
 #[test]
-fn folders_side_by_side_inside_a_room_do_not_use_each_other_in_a_circle() {
-    // A folder and what it uses of its neighbours; what lies in the folder above them belongs to all.
+fn sibling_folders_of_a_room_do_not_use_each_other_in_a_circle() {
+    // Each folder, and the sibling folders that it uses. Files in the folder above belong to all of them.
     let mut used: BTreeMap<Vec<String>, BTreeSet<Vec<String>>> = BTreeMap::new();
     let is_folder = |path: &[String]| top().join("src").join(path.join("/")).is_dir();
     for file in sources().into_iter().filter(|f| ships(f)) {
@@ -224,7 +224,7 @@ fn folders_side_by_side_inside_a_room_do_not_use_each_other_in_a_circle() {
 }
 
 #[test]
-fn no_file_is_too_long_and_no_folder_too_full() {
+fn no_file_is_too_long_and_no_folder_has_too_many_files() {
     let listed = std::process::Command::new("git").arg("-C").arg(top()).args(["ls-files"]).output().unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
     // What a person writes; a fuzz corpus is data.
@@ -246,7 +246,8 @@ fn no_file_is_too_long_and_no_folder_too_full() {
     for file in listed.lines().map(Path::new) {
         *folders.entry(file.parent().unwrap()).or_default() += 1;
     }
-    // The top has what tools look for there, as has the folder of fuzz targets; the files of a guest lie where the guest has them.
+    // Exceptions: the top has files where tools look for them, as has the folder of fuzz targets; a guest's files are where the guest has
+    // them.
     let data = |dir: &Path| dir == Path::new("") || dir.starts_with("tests/fuzz") || dir.starts_with("tests/vm/guest");
     for (dir, files) in folders.into_iter().filter(|(dir, _)| !data(dir)) {
         assert!(files <= FILES, "{}: {files} files", dir.display());
@@ -254,7 +255,7 @@ fn no_file_is_too_long_and_no_folder_too_full() {
 }
 
 #[test]
-fn the_drawing_of_the_layers_is_true() {
+fn the_drawing_of_the_layers_matches_the_list() {
     let text = fs::read_to_string(top().join("ARCHITECTURE.md")).unwrap();
     let drawn = text.split_once("<!-- layers -->").and_then(|(_, rest)| rest.split_once("<!-- /layers -->")).unwrap().0;
     let drawn: Vec<String> = drawn

@@ -1,8 +1,8 @@
-//! Who acts, where each is in its program, and what it has in memory.
+//! The actors, where each is in its program, and what it has in memory.
 
 use super::world::{Env, Hold, Set, K};
 
-/// Who acts.
+/// An actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Who {
     /// The package manager, and the hook that it calls.
@@ -91,13 +91,13 @@ pub enum Pc {
     RemoveRecord,
 }
 
-/// What a run's look is for.
+/// The purpose of a run's look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// Before the write lock: refuse at once.
+    /// Before taking the write lock: refuse at once.
     #[default]
     First,
-    /// Under it.
+    /// With the lock.
     Round,
     /// After a build.
     Again,
@@ -105,7 +105,7 @@ pub enum Phase {
     Last,
 }
 
-/// What the real decision came to.
+/// The result of the real decision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Plan {
     #[default]
@@ -137,29 +137,29 @@ pub struct Actor {
     pub round: u8,
     /// Others raised the generation since the last look.
     pub overtaken: bool,
-    /// The same since the first look of this round.
+    /// The same since the first look of this round: others changed something.
     pub came: bool,
-    /// Somebody whose look began later found that the gate has to be closed.
+    /// A run with a later look found that the gate has to be closed.
     pub contradicted: bool,
-    /// Whose look is older than this actor's.
+    /// The actors whose look is older than this actor's.
     pub newer_than: u8,
     /// The card was seen in this look, or is remembered.
     pub card: bool,
     pub env: Env,
     pub hold: Option<Hold>,
     pub declined: Set,
-    /// The record of a hold as it was before this actor's.
+    /// The record of a hold before this actor wrote its own.
     pub before: Option<Hold>,
     pub plan: Plan,
     /// The kernels that the last look refused.
     pub refused: Set,
-    /// Which of the two locks on the door are still to be tried.
+    /// Whether the gate is still to be closed, and the default to be held.
     pub to_close: bool,
     pub to_hold: bool,
     pub built: bool,
-    /// How often its program called a run; what comes after it depends on that.
+    /// How often its program has called a run; the next step depends on that.
     pub turn: u8,
-    /// What a package manager or a person does.
+    /// The act of a package manager or a person.
     pub deed: Option<Deed>,
 }
 
@@ -167,21 +167,21 @@ pub struct Actor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Deed {
     Install(K),
-    /// The same by a package that leaves the default as it is.
+    /// The same by a package that does not move the default.
     Add(K),
     Remove(K),
-    /// A default set by hand, or by a package that has no hook of ours.
+    /// A default set by hand, or by a package without a hook of ours.
     Default(K),
-    /// A kernel set for one boot.
+    /// A one-shot default.
     Once(K),
-    /// Something else in grubenv; the rest is written as it was read.
+    /// Another change of grubenv; the rest is written as it was read.
     Rewrite,
     /// vfguard is called to decide.
     Decide,
     Override,
     Decline,
     RebootHeld,
-    /// `vfguard prepare`, by hand: builds for the update, and settles.
+    /// `vfguard prepare` by hand: builds for the update, and judges again.
     Prepare,
     RemovePackage,
 }

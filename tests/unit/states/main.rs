@@ -1,8 +1,8 @@
-//! One machine of states: gate, hold, override, locks, hooks, worker, watch, package manager, other tools and power cuts, in every order
-//! that a small machine allows. docs/states.md has the protocol; the real decision, judgement and environment block are asked.
+//! One state machine: gate, hold, override, locks, hooks, worker, watch, package manager, other tools and power cuts, in every order that a
+//! small machine allows. docs/states.md describes the protocol. The model calls the real decision, judgement and environment block.
 //!
-//! Each scene has some of the actors, and each property is seen to fail where the guard that it rests on is taken out.
-//! `VFGUARD_FULL` plays larger scenes.
+//! Each scene has some of the actors. A second test removes each guard and checks that its property is then violated. `VFGUARD_FULL` runs
+//! larger scenes.
 
 mod actor;
 mod model;
@@ -19,13 +19,13 @@ use stateright::{Checker, HasDiscoveries, Model};
 use std::time::Instant;
 use world::World;
 
-/// Where an exploration is given up, in states and ways to them.
+/// The limit of an exploration, in states and in transitions.
 const LIMIT: usize = 60_000_000;
 
-/// What an exploration came to.
+/// The result of an exploration.
 struct Found {
     line: String,
-    /// The property that is violated, the length of the shortest way there, and the way.
+    /// The violated property, the length of the shortest way to it, and the way.
     violation: Option<(&'static str, usize, String)>,
 }
 
@@ -47,7 +47,7 @@ fn explore(scene: Scene, looked_for: Option<&'static str>) -> Found {
     Found { line, violation }
 }
 
-/// What happens in a state, for people; at the end the state itself.
+/// Describes the event of a state for people; at the end the state itself.
 fn told(world: &World, action: Option<Action>) -> String {
     match action {
         Some(Action::Step(who)) => format!("    {who:?}: {:?}\n", world.at(who).pc),
@@ -78,7 +78,7 @@ fn no_property_is_violated_in_any_order_of_the_actors() {
 }
 
 #[test]
-fn each_property_is_violated_where_its_guard_is_taken_out() {
+fn without_its_guard_each_property_is_violated() {
     let mut missing = String::new();
     for (mutation, scene, property) in scenes::mutations() {
         let found = explore(Scene { mutation: Some(mutation), ..scene }, Some(property));

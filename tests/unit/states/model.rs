@@ -13,16 +13,16 @@ use stateright::{Model, Property};
 pub enum Action {
     /// An actor takes its next step.
     Step(Who),
-    /// The same, the other way where there are two.
+    /// The same with the other choice, where there are two.
     Other(Who),
-    /// The deed of this number begins.
+    /// The deed with this number begins.
     Begin(usize),
     /// The path unit starts the watch.
     Watch,
     Happen(Event),
 }
 
-/// One step of an actor. Whether there was one to take.
+/// Takes one step of an actor. Returns whether there was one.
 pub fn step(scene: &Scene, world: &mut World, who: Who, second: bool) -> bool {
     run::step(scene, world, who, second)
         .or_else(|| gate::step(scene, world, who))
@@ -32,7 +32,7 @@ pub fn step(scene: &Scene, world: &mut World, who: Who, second: bool) -> bool {
         .unwrap_or(false)
 }
 
-/// The path unit starts the watch. Whether there was a reason.
+/// The path unit starts the watch. Returns whether there was a reason.
 pub fn watch(world: &mut World) -> bool {
     if !world.heard || !world.is_idle(Who::Watch) || !world.is_idle(Who::Boot) || world.removing {
         return false;

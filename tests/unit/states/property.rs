@@ -1,5 +1,4 @@
-//! The properties P1 to P9. Those about what somebody finds hold in quiet states, in which nobody is on the way: every run, every unit
-//! and every tool has come to its end.
+//! The properties P1 to P9. Those about the result of a run hold in quiet states: every run, every unit and every tool has ended.
 
 use super::actor::{Actor, Pc, Who, ALL};
 use super::model;
@@ -10,7 +9,7 @@ use stateright::Property;
 
 /// P7: starts of the watch after one event from outside, with all that a run itself writes.
 pub const MAX_STARTS: u8 = 4;
-/// No run takes as many steps.
+/// More steps than any run takes.
 const STEPS: usize = 400;
 
 pub const P1: &str = "P1: quiet and open: all that may boot is safe, or an override covers it";
@@ -43,7 +42,7 @@ fn is_quiet(world: &World) -> bool {
     ALL.into_iter().all(|who| world.is_idle(who)) && !world.heard && !world.lost && world.pass.is_none()
 }
 
-/// Quiet; or all that goes on is a build, and who waits for it.
+/// Quiet, except for a build and those that wait for it.
 fn is_quiet_but_for_builds(scene: &Scene, world: &World) -> bool {
     let builds = ALL.into_iter().any(|who| world.at(who).pc == Pc::Build);
     if !builds {
@@ -83,7 +82,7 @@ fn unproven_is_held(scene: &Scene, world: &World) -> bool {
         || !is_quiet_but_for_builds(scene, world)
 }
 
-/// From a quiet state on: the timer starts the watch, everybody comes to his end, and the gate is open.
+/// From a quiet state: after the timer has started the watch and every actor has ended, the gate is open.
 fn safe_opens(scene: &Scene, world: &World) -> bool {
     let gate = world.gate;
     if (!gate.loaded && !gate.files && gate.record.is_none()) || world.removing || world.env == Env::Empty {
@@ -99,7 +98,7 @@ fn safe_opens(scene: &Scene, world: &World) -> bool {
     is_quiet(&end) && !end.gate.loaded && end.gate.record.is_none()
 }
 
-/// What becomes of a state if everybody may come to his end, and the timer comes once.
+/// The state after every actor has ended, and the timer has run once.
 fn settled(scene: &Scene, world: &World) -> World {
     let mut world = world.clone();
     *world.actor(Who::Run) = Actor { pc: Pc::Raise, ..Actor::default() };
@@ -121,7 +120,7 @@ fn wanted_is_known(_: &Scene, world: &World) -> bool {
     lost || world.removed || world.wanted() == world.intent || !is_quiet(world)
 }
 
-/// Where the update is declined and held off, and a later kernel drives the card: from a quiet state on, that one becomes the default.
+/// If the update is declined and held off, and a later kernel drives the card: from a quiet state, the later one becomes the default.
 fn later_is_promoted(scene: &Scene, world: &World) -> bool {
     let skips = world.declined.has(K::New) && world.held_off().is_some_and(|off| off.kernel == K::New);
     let later = world.installed.has(K::Newest) && world.drives.has(K::Newest) && !world.declined.has(K::Newest);

@@ -1,5 +1,5 @@
-//! Where the model asks the real program: the decision, the judgement, and the environment block. Answers are kept, since the same few
-//! questions come many thousand times.
+//! Where the model calls the real program: the decision, the judgement, and the environment block. Answers are cached, since the same few
+//! questions are asked many thousand times.
 
 use super::actor::{End, Plan, Who};
 use super::scene::{Mutation, Scene};
@@ -49,7 +49,7 @@ fn kernel(release: &str) -> K {
     KERNELS.into_iter().find(|k| self::release(*k).as_str() == release).unwrap()
 }
 
-/// What the loader starts once, and by default: the menu begins with the newest kernel.
+/// The one-shot kernel of the loader and its default; the menu begins with the newest kernel.
 pub fn boots(installed: Set, env: Env) -> (Option<K>, K) {
     let first = installed.iter().next_back().unwrap_or(K::Old);
     match env {
@@ -61,14 +61,14 @@ pub fn boots(installed: Set, env: Env) -> (Option<K>, K) {
     }
 }
 
-/// What a hold keeps from booting, while one is on, and what is wanted: none where it stays for a declined kernel's sake.
+/// The kernel that a hold keeps off, and the wanted one: `None` if the hold keeps a declined kernel off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldOff {
     pub kernel: K,
     pub wanted: Option<K>,
 }
 
-/// The real rules of who is believed, and of what is wanted in the place of a declined kernel.
+/// The real rules: whether record or mark is believed, and which kernel is wanted instead of a declined one.
 pub fn held_off(installed: Set, env: Env, hold: Option<Hold>, declined: Set) -> Option<HeldOff> {
     kept(&HELD_OFF, (installed, env, hold, declined), || {
         let (record, mark, lasting) = told(installed, env, hold);
@@ -84,7 +84,7 @@ pub fn held_off(installed: Set, env: Env, hold: Option<Hold>, declined: Set) -> 
     })
 }
 
-/// Whether a hold is told of from which the default was moved.
+/// Whether a hold is recorded that the default was moved away from.
 pub fn has_ended(installed: Set, env: Env, hold: Option<Hold>) -> bool {
     kept(&ENDED, (installed, env, hold), || {
         let (record, mark, lasting) = told(installed, env, hold);
@@ -92,7 +92,7 @@ pub fn has_ended(installed: Set, env: Env, hold: Option<Hold>) -> bool {
     })
 }
 
-/// What record and mark tell, and what starts, as far as that can be known.
+/// The record and the mark of a hold, and the default, as far as it can be known.
 fn told(installed: Set, env: Env, hold: Option<Hold>) -> (Option<HoldMark>, Option<HoldMark>, Option<KernelRelease>) {
     let told = |held, wanted| HoldMark { held: release(held), wanted: Some(release(wanted)) };
     let (mark, lasting) = match env {
@@ -102,7 +102,7 @@ fn told(installed: Set, env: Env, hold: Option<Hold>) -> (Option<HoldMark>, Opti
     (hold.map(|h| told(h.held, h.wanted)), mark, lasting.map(release))
 }
 
-/// One block changed into another by the real editor, and read back by the real reader.
+/// Changes one block into another with the real editor, and reads it back with the real reader.
 pub fn edit(from: Vars, to: Vars) -> Vars {
     kept(&EDITED, (from, to), || {
         let before = block(from);
@@ -144,7 +144,7 @@ fn vars(block: &[u8]) -> Vars {
     }
 }
 
-/// All that a run has seen when it decides.
+/// Everything that a run has seen when it decides.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Question {
     rights: Rights,
@@ -154,19 +154,19 @@ struct Question {
     env: Env,
     hold: Option<Hold>,
     declined: Set,
-    /// A hold that keeps a declined kernel off has no end.
+    /// A hold that keeps a declined kernel off never ends.
     pins: bool,
     kexec: bool,
     running: K,
     over: Option<Set>,
     clear: bool,
-    /// A block that is being written is taken for what the boot loader finds.
+    /// A block that is being written is taken for the one that the boot loader finds.
     believes_empty: bool,
-    /// A kernel loaded for kexec makes uncertain what the boot loader does.
+    /// A kernel loaded for kexec makes the next boot uncertain.
     kexec_doubts: bool,
 }
 
-/// What an actor has to do by what it saw: the plan, and the kernels that are refused.
+/// What an actor has to do after its look: the plan, and the refused kernels.
 pub fn decide(scene: &Scene, world: &World, who: Who) -> (Plan, Set) {
     let actor = world.at(who);
     let early = who == Who::Boot && !scene.without(Mutation::BootPromotes);
@@ -285,7 +285,7 @@ fn next_boot(q: &Question) -> (NextBoot, Option<HeldOff>) {
         next.kernels.extend(once.map(|k| candidate(k, boot::BootRole::Once)));
         next.kernels.push(candidate(lasting, boot::BootRole::Next));
     }
-    // Whoever believes an empty block sees a default that is not the held one.
+    // A run that believes an empty block sees another default than the held one.
     let moved = q.env == Env::Empty && q.believes_empty && q.hold.is_some_and(|h| h.held != lasting);
     (next, held_off(q.installed, q.env, q.hold, q.declined).filter(|_| !moved))
 }

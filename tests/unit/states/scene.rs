@@ -1,45 +1,45 @@
-//! What each part of the model plays with: who may act, what may happen, from which beginning; and the guards that can be taken out.
+//! The setting of each part of the model: who may act, what may happen, and the initial state; and the guards that can be removed.
 
 use super::actor::{Actor, Deed, Who, ALL};
 use super::world::{Card, Env, Gate, Hold, Seen, Set, Vars, World, K};
 
-/// A guard of the protocol that is taken out.
+/// A guard of the protocol that is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutation {
-    /// Who opens compares the generation, and then waits for the gate's lock.
+    /// An opener compares the generation before it has the gate's lock.
     ComparesOutsideLock,
     ClosingDoesNotRaise,
-    /// A closing that finds the gate closed raises nothing.
+    /// A closing that finds the gate closed does not raise the generation.
     SameClosingDoesNotRaise,
-    /// When an override ends, nobody decides anew.
+    /// When an override ends, no run decides again.
     OverrideEndsUnseen,
-    /// The worker looks while the path unit is deaf.
+    /// The worker looks while the path unit misses events.
     WorkerDoesNotWaitForWatch,
     HoldWaitsForBuild,
-    /// A kernel loaded for kexec makes uncertain what the boot loader does.
+    /// A kernel loaded for kexec makes the next boot uncertain.
     KexecEndsHold,
-    /// After a move it is looked at once, and not again after a moment.
+    /// After a move the block is checked only at once, and not again after a moment.
     LooksOnlyOnce,
     /// A move overwrites a default that was set since the look.
     MovesWhatItDidNotRead,
-    /// A truncated block is taken for what the boot loader finds.
+    /// A truncated block is taken for the one that the boot loader finds.
     HalfWrittenIsReal,
-    /// Promoting, record and mark go before the default moves.
+    /// A promotion removes record and mark before it moves the default.
     RecordEndsFirst,
     DeclineIsNotSynced,
-    /// Nothing is wanted in the place of a declined kernel.
+    /// No kernel is wanted instead of a declined one.
     DeclinePins,
-    /// What a person declined is wanted all the same.
+    /// A declined kernel is still wanted.
     DeclinedIsWanted,
     AbsentDeviceForgotten,
     BootPromotes,
-    /// A run that finds a device which was not remembered tells nobody.
+    /// A run that finds a device that was not remembered does not raise the generation.
     FoundDeviceDoesNotRaise,
-    /// Whatever is wanted by now is promoted, not what was judged.
+    /// The kernel that is wanted at that time is promoted, not the judged one.
     PromotesWhatIsWanted,
-    /// `reboot --held` opens the gate, and has no pass.
+    /// `reboot --held` opens the gate instead of writing a pass.
     OpensForReboot,
-    /// A hold that does not take is written and put back each time.
+    /// A hold without effect is written and undone each time.
     FailedHoldWrites,
     NoRemovingStamp,
     /// The worker is ordered after the network.
@@ -57,46 +57,46 @@ pub struct Budget {
     pub kexecs: u8,
 }
 
-/// How it begins.
+/// The initial state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// One kernel, all well.
+    /// One kernel, all safe.
     Quiet,
     /// The default is held on the old kernel, the new one is wanted, and the gate is closed.
     Held,
-    /// The default is the new kernel, which drives the card by now; the gate is closed for this one, and nothing is held.
+    /// The default is the new kernel, which drives the card now; the gate is closed for this kernel, and nothing is held.
     Closed(K),
 }
 
-/// A part of the model: what is not said is not there, and does not happen.
+/// A part of the model. What a scene does not name does not exist and does not happen.
 #[derive(Clone, Debug)]
 pub struct Scene {
     pub name: &'static str,
     pub start: Start,
-    /// Besides the old and the new one.
+    /// Installed besides the old and the new kernel.
     pub installed: Set,
-    /// For which a build succeeds.
+    /// The kernels for which a build succeeds.
     pub builds: Set,
-    /// Which come with a driver.
+    /// The kernels that come with a driver.
     pub good: Set,
     pub deeds: Vec<(Who, Deed)>,
-    /// Who may be killed.
+    /// The actors that may be killed.
     pub mortal: Vec<Who>,
     pub kills: u8,
     pub cuts: u8,
     pub cards: u8,
     pub kexecs: u8,
     pub network: bool,
-    /// The boot loader's default is a literal that nothing of ours moves.
+    /// The boot loader's default is a literal that vfguard cannot move.
     pub fixed_default: bool,
-    /// vfguard-watch.path and vfguard.service are there.
+    /// vfguard-watch.path and vfguard.service exist.
     pub watch: bool,
     pub worker: bool,
-    /// The card is seen late in a boot.
+    /// The card appears late in a boot.
     pub late: bool,
-    /// Nothing is known of a card that was in use.
+    /// The record does not know a card that was in use.
     pub forgotten: bool,
-    /// Boots after which an absent card is gone.
+    /// The number of boots after which an absent card is gone.
     pub patience: u8,
     pub mutation: Option<Mutation>,
 }
@@ -128,16 +128,16 @@ impl Default for Scene {
 }
 
 impl Scene {
-    /// Whether a guard is taken out.
+    /// Whether a guard is removed.
     pub fn without(&self, mutation: Mutation) -> bool {
         self.mutation == Some(mutation)
     }
-    /// Whether it matters what was synced.
+    /// Whether syncing makes a difference.
     pub fn syncs(&self) -> bool {
         self.cuts > 0
     }
 
-    /// The state that it begins with.
+    /// The initial state.
     pub fn world(&self) -> World {
         let (held, shut) = (self.start == Start::Held, self.start != Start::Quiet);
         let closed_for = if let Start::Closed(k) = self.start { k } else { K::New };

@@ -1,20 +1,20 @@
-//! The scenes: a few actors each, so that every order of theirs can be played.
+//! The scenes, each with so few actors that every order of their steps can be explored.
 
 use super::actor::{Deed, Who};
 use super::property::{P1, P2, P4, P5, P6, P7, P8, P9};
 use super::scene::{Mutation, Scene, Start};
 use super::world::{Set, K};
 
-/// A run that only decides, or a timer's.
+/// A run that only decides, or one of a timer.
 const DECIDE: (Who, Deed) = (Who::Run, Deed::Decide);
 /// A package manager brings the update, makes it the default and calls its hook.
 const INSTALL: (Who, Deed) = (Who::Package, Deed::Install(K::New));
-/// It brings one that no build helps.
+/// A package manager installs a kernel for which no build succeeds.
 const NEWEST: (Who, Deed) = (Who::Package, Deed::Install(K::Newest));
 /// A tool rewrites grubenv for other reasons.
 const REWRITE: (Who, Deed) = (Who::Foreign, Deed::Rewrite);
 
-/// A run opens the gate while a kernel comes; and may die on the way. No default can be held, so the gate is alone.
+/// A run opens the gate while a kernel is installed, and may die meanwhile. No default can be held, so only the gate protects.
 fn opening() -> Scene {
     Scene {
         name: "opening",
@@ -28,7 +28,7 @@ fn opening() -> Scene {
     }
 }
 
-/// A default is set by no hook, while a run opens and another one decides.
+/// A default is set without a hook while a run opens and another one decides.
 fn unhooked() -> Scene {
     Scene {
         name: "unhooked",
@@ -46,12 +46,12 @@ fn set_back() -> Scene {
     Scene { name: "set back", start: Start::Closed(K::Newest), ..unhooked() }
 }
 
-/// A build by hand, while a kernel comes.
+/// A build by hand while a kernel is installed.
 fn preparing() -> Scene {
     Scene { name: "prepare", start: Start::Held, deeds: vec![(Who::Person, Deed::Prepare), NEWEST], ..Scene::default() }
 }
 
-/// An update whose package manager or hook is killed; the path unit hears of the rest.
+/// An update whose package manager or hook is killed; the path unit notices the rest.
 fn crashing() -> Scene {
     Scene {
         name: "crash",
@@ -65,7 +65,7 @@ fn crashing() -> Scene {
     }
 }
 
-/// A default that no hook tells of, and units that are killed.
+/// A default that is set without a hook, and units that are killed.
 fn crashing_units() -> Scene {
     Scene {
         name: "crash of a unit",
@@ -91,7 +91,7 @@ fn crashing_worker() -> Scene {
     }
 }
 
-/// Hold and promotion beside tools that write grubenv.
+/// A hold and a promotion while other tools write grubenv.
 fn beside() -> Scene {
     Scene {
         name: "beside",
@@ -105,12 +105,12 @@ fn beside() -> Scene {
     }
 }
 
-/// An update comes while another tool writes grubenv.
+/// An update while another tool writes grubenv.
 fn update() -> Scene {
     Scene { name: "update", deeds: vec![INSTALL, REWRITE, DECIDE], builds: Set::default(), ..Scene::default() }
 }
 
-/// The wanted kernel is removed while it is promoted.
+/// The wanted kernel is removed during its promotion.
 fn removal() -> Scene {
     Scene {
         name: "removal",
@@ -124,7 +124,7 @@ fn removal() -> Scene {
     }
 }
 
-/// A kernel comes while another is built for.
+/// A kernel is installed while another one is built for.
 fn building() -> Scene {
     Scene { name: "building", deeds: vec![INSTALL, (Who::Run, Deed::Install(K::Newest))], worker: true, ..Scene::default() }
 }
@@ -134,7 +134,7 @@ fn kexec() -> Scene {
     Scene { name: "kexec", deeds: vec![INSTALL, DECIDE], kexecs: 2, ..Scene::default() }
 }
 
-/// The card comes and goes, and so does the power.
+/// The card disappears and comes back, and the power is cut.
 fn cards() -> Scene {
     Scene {
         name: "cards",
@@ -148,7 +148,7 @@ fn cards() -> Scene {
     }
 }
 
-/// A boot at which the card is seen late, and nothing is known of it.
+/// A boot in which the card appears late and is not remembered.
 fn late() -> Scene {
     Scene {
         name: "late",
@@ -161,7 +161,7 @@ fn late() -> Scene {
     }
 }
 
-/// `vfguard reboot --held` beside a run that decides.
+/// `vfguard reboot --held` while another run decides.
 fn reboot() -> Scene {
     Scene {
         name: "reboot",
@@ -173,7 +173,7 @@ fn reboot() -> Scene {
     }
 }
 
-/// An override that ends, while a kernel comes.
+/// An override that ends while a kernel is installed.
 fn overriding() -> Scene {
     Scene {
         name: "override",
@@ -184,7 +184,7 @@ fn overriding() -> Scene {
     }
 }
 
-/// A person declines, and the power goes.
+/// A person declines, and the power is cut.
 fn declining() -> Scene {
     Scene {
         name: "decline",
@@ -195,7 +195,7 @@ fn declining() -> Scene {
     }
 }
 
-/// A person declines a kernel, and a later one comes, by a package that leaves the default as it is.
+/// A person declines a kernel, and a later one is installed by a package that does not move the default.
 fn skipping() -> Scene {
     Scene {
         name: "a later kernel",
@@ -211,12 +211,12 @@ fn power() -> Scene {
     Scene { name: "power", deeds: vec![INSTALL], worker: true, cuts: 1, ..Scene::default() }
 }
 
-/// What runs before the network is up installs a kernel.
+/// A kernel is installed before the network is up.
 fn early() -> Scene {
     Scene { name: "early", deeds: vec![INSTALL], worker: true, network: false, ..Scene::default() }
 }
 
-/// The package is removed while the worker is at work.
+/// The package is removed while the worker runs.
 fn leaving() -> Scene {
     Scene {
         name: "leaving",
@@ -228,7 +228,7 @@ fn leaving() -> Scene {
     }
 }
 
-/// Defaults that are set by no hook, and the path unit that hears of them.
+/// Defaults that are set without a hook, and the path unit that notices them.
 fn watching() -> Scene {
     Scene {
         name: "watch",
@@ -242,7 +242,7 @@ fn watching() -> Scene {
     }
 }
 
-/// A kernel is set for one boot.
+/// A one-shot default is set.
 fn once() -> Scene {
     Scene {
         name: "once",
@@ -254,7 +254,7 @@ fn once() -> Scene {
     }
 }
 
-/// A default that is set by no hook, and cannot be held.
+/// A default that is set without a hook and cannot be held.
 fn stubborn() -> Scene {
     Scene {
         name: "stubborn",
@@ -267,7 +267,7 @@ fn stubborn() -> Scene {
     }
 }
 
-/// All of them; `full`: with more of what may happen in each, and those that take long.
+/// All scenes. `full`: with more events in each, and with the long ones.
 pub fn all(full: bool) -> Vec<Scene> {
     let usual = vec![
         opening(),
@@ -300,7 +300,7 @@ pub fn all(full: bool) -> Vec<Scene> {
     usual.into_iter().map(larger).chain(more).collect()
 }
 
-/// The same with another tool that writes grubenv, and one more of what happens anyway.
+/// The same with another tool that writes grubenv, and one more of each event.
 fn larger(mut scene: Scene) -> Scene {
     if scene.deeds.iter().all(|(who, _)| *who != Who::Foreign) {
         scene.deeds.push(REWRITE);
@@ -315,7 +315,7 @@ fn larger(mut scene: Scene) -> Scene {
     scene
 }
 
-/// Which property falls, where, without which guard.
+/// Which property is violated in which scene without which guard.
 pub fn mutations() -> Vec<(Mutation, Scene, &'static str)> {
     use Mutation::*;
     vec![

@@ -12,11 +12,11 @@ pub enum K {
     Old,
     /// The update.
     New,
-    /// Another one that is installed, newer than both, and that nobody asked for. The menu begins with it.
+    /// Another installed kernel, newer than both, that is not an update. It is first in the menu.
     Newest,
 }
 
-/// All of them, oldest first.
+/// All kernels, oldest first.
 pub const KERNELS: [K; 3] = [K::Old, K::New, K::Newest];
 
 /// A set of kernels.
@@ -53,16 +53,16 @@ impl fmt::Debug for Set {
     }
 }
 
-/// GRUB's environment block, as far as it decides.
+/// GRUB's environment block, as far as it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Vars {
     pub saved: K,
     pub once: Option<K>,
-    /// The mark of a hold: where the default is held, and what would boot without.
+    /// The mark of a hold: the held kernel, and the one that would boot without the hold.
     pub mark: Option<(K, K)>,
 }
 
-/// The file that holds it.
+/// The file that holds the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Env {
     Whole(Vars),
@@ -81,18 +81,18 @@ pub struct Hold {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Card {
     Here,
-    /// There, and not seen yet: the machine starts.
+    /// There, but not seen yet: the machine is starting.
     Late,
-    /// Not there for a while; it comes back.
+    /// Away for a while; it comes back.
     Away,
     /// The hardware changed: it never comes back.
     Gone,
 }
 
-/// The gate's files, and what systemd read of them.
+/// The gate's files, and systemd's state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Gate {
-    /// The record: for which kernels it is closed.
+    /// The record: the kernels for which the gate is closed.
     pub record: Option<Set>,
     pub files: bool,
     /// systemd refuses reboots.
@@ -107,14 +107,14 @@ pub enum Lock {
     Gate,
 }
 
-/// What was seen to happen and must not.
+/// Events that must not happen, or that affect the properties.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Seen {
-    /// A default was set that no hook and no path unit tells of; a timer comes some day.
+    /// A default was set that neither a hook nor a path unit notices; only a timer will.
     pub unheard: bool,
-    /// The gate was opened by a run whose look was older than one that had it closed (P1).
+    /// The gate was opened by a run whose look was older than one that had closed it (P1).
     pub opened_over: bool,
-    /// A kernel was promoted that does not drive the card that is there, or was there (P5).
+    /// A kernel was promoted that does not drive the card that is or was there (P5).
     pub promoted_unproven: bool,
     /// A declined kernel was promoted (P9).
     pub promoted_declined: bool,
@@ -124,7 +124,7 @@ pub struct Seen {
     pub starts: u8,
 }
 
-/// All of it.
+/// The complete state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
     pub installed: Set,
@@ -132,36 +132,36 @@ pub struct World {
     pub drives: Set,
     pub env: Env,
     pub hold: Option<Hold>,
-    /// The same two as a power cut leaves them.
+    /// The same two after a power cut.
     pub kept_env: Env,
     pub kept_hold: Option<Hold>,
-    /// The kernels that a person declined, and those of them that a power cut leaves.
+    /// The kernels that a person declined, and those that would still be declined after a power cut.
     pub declined: Set,
     pub kept_declined: Set,
-    /// The card was in use, and nobody said that it is gone.
+    /// The card was in use, and is not known to be gone.
     pub remembered: bool,
-    /// Boots that missed it since, and whether this one did.
+    /// The number of boots since then without it, and whether this boot is counted.
     pub absent: u8,
     pub missed: bool,
     pub card: Card,
     pub kexec: bool,
     pub network: bool,
     pub running: K,
-    /// It came up without its network: nobody can reach it any more.
+    /// The machine came up without its network: nobody can reach it any more.
     pub lost: bool,
     pub gate: Gate,
     pub over: Option<Set>,
-    /// `reboot --held` lets its own reboot through although these are refused.
+    /// `reboot --held` lets its own reboot through although these kernels are refused.
     pub pass: Option<Set>,
-    /// vfguard is on its way off, or gone.
+    /// vfguard is being removed, or gone.
     pub removing: bool,
     pub removed: bool,
-    /// The path unit heard of a change.
+    /// The path unit noticed a change.
     pub heard: bool,
     pub locks: [Option<Who>; 3],
     pub actors: [Actor; ALL.len()],
     pub left: Budget,
-    /// What somebody last made the default on purpose.
+    /// The kernel that somebody last made the default on purpose.
     pub intent: K,
     pub seen: Seen,
 }
@@ -181,7 +181,7 @@ impl World {
         true
     }
 
-    /// Takes a lock, if it is free or the actor's own.
+    /// Takes a lock if it is free or already the actor's.
     pub fn take(&mut self, lock: Lock, who: Who) -> bool {
         let holder = &mut self.locks[lock as usize];
         let free = holder.is_none_or(|by| by == who);
@@ -198,12 +198,12 @@ impl World {
             self.locks[lock as usize] = None;
         }
     }
-    /// flock(2): what a dead process held is free.
+    /// flock(2): the locks of a dead process are free.
     pub fn drop_locks(&mut self, who: Who) {
         self.locks.iter_mut().filter(|l| **l == Some(who)).for_each(|l| *l = None);
     }
 
-    /// Raises the generation: every look that is under way is out of date.
+    /// Raises the generation: every look in progress is out of date.
     pub fn raise(&mut self, by: Who) {
         for who in ALL.into_iter().filter(|w| *w != by) {
             let actor = self.actor(who);
@@ -213,7 +213,7 @@ impl World {
         }
     }
 
-    /// Looks for the card: a boot that misses it is counted, and one that was missed by enough of them is gone for good.
+    /// Looks for the card. A boot without it is counted; after enough of them the card is gone for good.
     pub fn find_card(&mut self, scene: &Scene, by: Who) {
         if self.card == Card::Here {
             if !self.remembered && !scene.without(Mutation::FoundDeviceDoesNotRaise) {
@@ -226,7 +226,7 @@ impl World {
         }
     }
 
-    /// A look begins: it is newer than all that are under way.
+    /// A look begins: it is newer than all looks in progress.
     pub fn look(&mut self, by: Who) {
         let others = ALL.into_iter().filter(|w| *w != by && self.at(*w).pc != Pc::Idle);
         let newer_than = others.fold(0, |set, who| set | 1 << who as u8);
@@ -235,18 +235,18 @@ impl World {
         (actor.overtaken, actor.contradicted, actor.newer_than) = (false, false, newer_than);
     }
 
-    /// Somebody finds that the gate has to be closed: every older look that is under way has seen too little.
+    /// An actor finds that the gate has to be closed: every older look in progress has seen too little.
     pub fn contradict(&mut self, by: Who) {
         let newer_than = self.at(by).newer_than;
         ALL.into_iter().filter(|w| newer_than & 1 << *w as u8 != 0).for_each(|who| self.actor(who).contradicted = true);
     }
 
-    /// The path unit hears of a change, unless the service that it starts is running.
+    /// The path unit notices a change, unless the service that it starts is running.
     pub fn notify(&mut self, scene: &Scene) {
         self.heard |= scene.watch && self.is_idle(Who::Watch) && !self.removed;
     }
 
-    /// The boot loader's block is written, and synced where no power cut tells the difference.
+    /// Writes the boot loader's block. It is synced too where the scene has no power cut.
     pub fn write_env(&mut self, scene: &Scene, env: Env) {
         self.env = env;
         if !scene.syncs() {
@@ -257,7 +257,7 @@ impl World {
     pub fn sync_env(&mut self) {
         self.kept_env = self.env;
     }
-    /// A record is written to a temporary, synced, renamed, and its directory synced.
+    /// Writes a record to a temporary file, syncs and renames it, and syncs its directory.
     pub fn write_hold(&mut self, hold: Option<Hold>) {
         (self.hold, self.kept_hold) = (hold, hold);
     }
@@ -286,26 +286,26 @@ impl World {
         };
         !needed || self.drives.has(k)
     }
-    /// What a boot leads into.
+    /// The kernel that a boot starts.
     pub fn boots(&self, env: Env) -> K {
         let (once, next) = real::boots(self.installed, env);
         once.unwrap_or(next)
     }
-    /// All that may boot.
+    /// All kernels that may boot.
     pub fn may_boot(&self, env: Env) -> Set {
         let (once, next) = real::boots(self.installed, env);
         once.map_or(Set::default(), |k| Set::of(&[k])).with(next)
     }
-    /// What is wanted, hold or not.
+    /// The wanted kernel, with or without a hold.
     pub fn wanted(&self) -> K {
         let next = real::boots(self.installed, self.env).1;
         self.held_off().and_then(|off| off.wanted).unwrap_or(next)
     }
-    /// What a hold keeps off, while one is on.
+    /// The kernel that a hold keeps off, if one is on.
     pub fn held_off(&self) -> Option<HeldOff> {
         real::held_off(self.installed, self.env, self.hold, self.declined)
     }
-    /// What a run takes for declined.
+    /// The kernels that a run takes as declined.
     pub fn skipped(&self, scene: &Scene, declined: Set) -> Set {
         if scene.without(Mutation::DeclinedIsWanted) {
             Set::default()
@@ -313,7 +313,7 @@ impl World {
             declined
         }
     }
-    /// Whether the card counts in a look: it is there, or it was in use and nobody said that it is gone.
+    /// Whether the card counts in a look: it is there, or it was in use and is not known to be gone.
     pub fn counts(&self, scene: &Scene) -> bool {
         self.card == Card::Here || (self.remembered && !scene.without(Mutation::AbsentDeviceForgotten))
     }

@@ -1,4 +1,4 @@
-//! An initramfs is read as the kernel unpacks it: archives of real cpio, packed by real programs, in any number and order.
+//! An initramfs is read as the kernel unpacks it: real cpio archives, compressed by real programs, in any number and order.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -25,7 +25,7 @@ fn cpio(items: &[Item]) -> Vec<u8> {
     archive(items, "")
 }
 
-/// `which`: what find is asked for; directories too unless told.
+/// Makes an archive; `which` are find's conditions. It has directories too unless the conditions exclude them.
 fn archive(items: &[Item], which: &str) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| {
@@ -57,7 +57,7 @@ fn packed(program: &str, content: &[u8]) -> Vec<u8> {
     run(program, Path::new("/"), content)
 }
 
-/// A machine whose disk holds the driver as "new"; its boot entry names these images.
+/// A machine whose disk has the driver "new"; its boot entry names these images.
 fn machine(images: &[Vec<u8>]) -> Machine {
     let machine = Machine::new().grub().kernel(K).boot_default(K).vf("ixgbevf").running(OTHER);
     let machine = machine.file(&format!("lib/modules/{K}/updates/ixgbevf.ko"), "new");
@@ -72,7 +72,7 @@ fn machine(images: &[Vec<u8>]) -> Machine {
     machine.file(&format!("boot/loader/entries/{}-{K}.conf", machine::MACHINE_ID), &entry)
 }
 
-/// What refuses on account of the initramfs.
+/// The refusing finding about the initramfs.
 fn said(machine: &Machine) -> Option<String> {
     finding(machine).map(|(detail, _)| detail)
 }
@@ -91,7 +91,7 @@ fn driver(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn archives_one_behind_the_other_count_whatever_they_are_packed_with_and_the_later_one_wins() {
+fn archives_in_a_row_count_with_any_compression_and_the_later_one_wins() {
     let early = cpio(&[File("kernel/x86/microcode/GenuineIntel.bin", "microcode")]);
     let base = cpio(&[File("init", "#!/bin/sh\n"), Link("lib", "usr/lib"), File("usr/lib/os-release", "ID=x\n")]);
     let (old, new) = (driver("old"), driver("new"));
@@ -105,7 +105,7 @@ fn archives_one_behind_the_other_count_whatever_they_are_packed_with_and_the_lat
             (vec![&gzip(&old), &zeros, &pack(&new), &zeros, &gzip(&base)], false),
             (vec![&pack(&new), &zeros, &pack(&base), &zeros, &pack(&old)], true),
         ] {
-            // The kernel wants a plain archive at a multiple of four.
+            // The kernel needs a plain archive to begin at a multiple of four.
             let mut image = Vec::new();
             for part in parts {
                 image.resize(image.len().next_multiple_of(4), 0);
@@ -116,7 +116,7 @@ fn archives_one_behind_the_other_count_whatever_they_are_packed_with_and_the_lat
             assert_eq!(said.is_some(), stale, "{program}: {said:?}");
         }
     }
-    // Members, frames and streams without anything between them.
+    // Members, frames and streams without padding between them.
     for program in ["gzip -c", "xz -c --check=crc32", "zstd -qc"] {
         let image = [packed(program, &base), packed(program, &old)].concat();
         assert!(said(&machine(&[image])).unwrap().contains("another ixgbevf"), "{program}");
@@ -126,7 +126,7 @@ fn archives_one_behind_the_other_count_whatever_they_are_packed_with_and_the_lat
 }
 
 #[test]
-fn what_cannot_be_read_behind_an_archive_is_never_taken_for_nothing() {
+fn unreadable_data_after_an_archive_is_never_ignored() {
     let (base, old) = (packed("gzip -c", &cpio(&[File("init", "x")])), driver("old"));
     let plain = cpio(&[File("init", "x")]);
     let cut = packed("xz -c", &old);
@@ -137,20 +137,20 @@ fn what_cannot_be_read_behind_an_archive_is_never_taken_for_nothing() {
         ([&base[..], &cut[..cut.len() / 2]].concat(), "cannot be read"),
         ([&plain[..], &[0; 3], &old].concat(), "not aligned"),
         ([&plain[..], &[0; 2], &packed("gzip -c", &old)].concat(), "not aligned"),
-        // The kernel unpacks each stream alone.
+        // The kernel unpacks each stream by itself.
         ([packed("gzip -c", &old[..100]), packed("gzip -c", &old[100..])].concat(), "cannot be read"),
     ] {
         let said = said(&machine(&[image])).unwrap_or_else(|| panic!("nothing was said of {why}"));
         assert!(said.contains(why), "{why}: {said}");
     }
-    // Parts without end.
+    // An excessive number of parts.
     let image = packed("gzip -c", &cpio(&[])).repeat(5000);
     assert!(said(&machine(&[image])).unwrap().contains("too many parts"));
 }
 
-/// It would be made again in the same packing: its setting is named before the command.
+/// A new image would be compressed in the same way, so the setting is named before the command.
 #[test]
-fn a_packing_that_is_not_read_is_said_with_the_setting_that_changes_it() {
+fn an_unsupported_compression_is_reported_with_the_setting_that_changes_it() {
     let old = driver("old");
     for (program, why) in
         [("bzip2 -c", "bzip2, which vfguard does not read"), ("lz4 -c", "lz4 in frames, which the kernel does not read")]
@@ -168,7 +168,7 @@ fn a_packing_that_is_not_read_is_said_with_the_setting_that_changes_it() {
     assert!(!remedy.contains("compress"), "{remedy}");
 }
 
-/// What `bootconfig -a` (tools/bootconfig of the kernel) puts behind an initrd.
+/// What `bootconfig -a` (tools/bootconfig of the kernel) appends to an initrd.
 fn bootconfig(text: &str, before: usize) -> Vec<u8> {
     let mut config = [text.as_bytes(), b"\0"].concat();
     config.resize((before + config.len() + 20).next_multiple_of(4) - before - 20, 0);
@@ -178,7 +178,7 @@ fn bootconfig(text: &str, before: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_boot_configuration_behind_the_initrd_is_no_part_of_it() {
+fn a_boot_configuration_after_the_initrd_is_not_part_of_it() {
     let base = cpio(&[File("init", "x")]);
     for (text, stale) in [("old", true), ("new", false)] {
         for image in [packed("gzip -c", &driver(text)), packed("zstd -qc", &driver(text)), driver(text)] {
@@ -192,7 +192,7 @@ fn a_boot_configuration_behind_the_initrd_is_no_part_of_it() {
             }
         }
     }
-    // The kernel leaves one that is damaged, and one that is not at the end.
+    // The kernel ignores a damaged one, and one that is not at the end.
     let image = packed("gzip -c", &driver("new"));
     let footer = bootconfig("kernel.quiet\n", image.len());
     let mut damaged = footer.clone();
@@ -206,7 +206,7 @@ fn a_boot_configuration_behind_the_initrd_is_no_part_of_it() {
     assert!(said(&machine(&[[&image[..], &footer].concat(), base])).is_some());
 }
 
-/// The same archive up to its trailer, which newc does not need.
+/// The same archive without its trailer, which newc does not need.
 fn without_trailer(archive: &[u8]) -> &[u8] {
     let name = archive.windows(10).position(|w| w == b"TRAILER!!!").unwrap();
     &archive[..name - 110]
@@ -233,7 +233,7 @@ fn an_archive_without_a_trailer_is_read_to_its_end() {
 }
 
 #[test]
-fn a_driver_in_a_directory_that_no_entry_makes_is_never_unpacked() {
+fn a_driver_in_a_directory_that_no_entry_creates_is_never_unpacked() {
     let own = format!("usr/lib/modules/{K}/updates/ixgbevf.ko");
     let (files, base) = (archive(&[File(&own, "old")], "-type f"), cpio(&[File("init", "x")]));
     assert_eq!(said(&machine(&[[&files[..], &base].concat()])), None);
@@ -242,7 +242,7 @@ fn a_driver_in_a_directory_that_no_entry_makes_is_never_unpacked() {
 }
 
 #[test]
-fn links_in_an_initramfs_lead_where_the_kernel_takes_them() {
+fn links_in_an_initramfs_are_followed_as_the_kernel_does() {
     let gzip = |items: &[Item]| packed("gzip -c", &cpio(items));
     let own = format!("usr/lib/modules/{K}/updates/ixgbevf.ko");
     let through = format!("lib/modules/{K}/updates/ixgbevf.ko");
@@ -252,7 +252,7 @@ fn links_in_an_initramfs_lead_where_the_kernel_takes_them() {
     let kernels_own = format!("usr/lib/modules/{K}/kernel/ixgbevf.ko");
     let table = format!("usr/lib/modules/{K}/modules.dep");
     let merged = Link("lib", "usr/lib");
-    // An archive that brings a directory `lib` replaces the link; one of files alone goes through it.
+    // An archive with a directory `lib` replaces the link; an archive with files only is unpacked through it.
     let files = |text| packed("gzip -c", &archive(&[File(&through, text)], "-type f"));
     for (what, image, stale) in [
         ("the second goes through the link", [gzip(&[merged, File(&own, "old")]), files("new")].concat(), false),

@@ -1,5 +1,5 @@
-//! Small files that ask for much memory: each is read by the real binary with little of it. A run that takes more is killed by
-//! the allocator, and no answer comes of it.
+//! Small files that need much memory when read: the real binary reads each with little memory. A run that needs more is killed by the
+//! allocator, and gives no answer.
 #![allow(missing_docs)]
 
 #[path = "../../machine/mod.rs"]
@@ -12,7 +12,7 @@ use std::process::Command;
 
 const K: &str = "6.1.0-56-amd64";
 
-/// A run that may have so much address space, and a minute of the processor.
+/// A run that is limited to this address space and a minute of processor time.
 fn within(mebibytes: u32, machine: &Machine, args: &[&str]) -> Run {
     let plain = machine.command(args);
     let mut limited = Command::new("sh");
@@ -36,9 +36,9 @@ fn numbered(n: usize, line: impl Fn(usize) -> String) -> String {
     (0..n).map(line).collect()
 }
 
-/// Where the answer does not come in time it is no answer: nothing is certain, and the message says why.
+/// If reading takes too much, nothing is certain, and the message says why.
 #[test]
-fn a_grub_cfg_that_asks_for_much_memory_leaves_the_next_boot_uncertain() {
+fn a_grub_cfg_that_needs_much_memory_leaves_the_next_boot_uncertain() {
     let entry = format!("menuentry a {{ linux /vmlinuz-{K}\n}}\n");
     let nested = format!("{}{entry}{}", numbered(50, |i| format!("submenu s{i} {{\n")), "}\n".repeat(50));
     let options = format!("title a\nlinux /vmlinuz-{K}\noptions {}\n", "$x".repeat(100_000));
@@ -69,10 +69,10 @@ fn a_grub_cfg_that_asks_for_much_memory_leaves_the_next_boot_uncertain() {
     }
 }
 
-/// An archive, which may be packed while it is made.
+/// An archive that may be compressed while it is made.
 struct Image<W>(W);
 
-/// Packed.
+/// A compressed archive.
 fn packed() -> Image<zstd::Encoder<'static, Vec<u8>>> {
     Image(zstd::Encoder::new(Vec::new(), 1).unwrap())
 }
@@ -122,7 +122,7 @@ fn stale(run: &Run) -> Option<String> {
 }
 
 #[test]
-fn an_initramfs_that_asks_for_much_memory_is_refused() {
+fn an_initramfs_that_needs_much_memory_is_refused() {
     let piece = vec![b'x'; 8 << 20];
     let large: Vec<&[u8]> = vec![&piece; 25];
     let lines = "install a\n".repeat(1 << 20).into_bytes();
@@ -147,7 +147,7 @@ fn an_initramfs_that_asks_for_much_memory_is_refused() {
     }
 }
 
-/// As large as a generic one with much firmware: 120 MB, 3,000 entries.
+/// As large as a generic initramfs with much firmware: 120 MB, 3,000 entries.
 #[test]
 fn a_large_honest_initramfs_is_read() {
     let mut noise = vec![0; 40 << 10];
@@ -165,7 +165,7 @@ fn a_large_honest_initramfs_is_read() {
     assert_eq!(stale(&run), None);
 }
 
-/// The least module with another content in some of its sections, by their numbers.
+/// A minimal module with other contents in some sections, by their numbers.
 fn module_with(contents: &[(usize, Vec<u8>)]) -> Vec<u8> {
     let mut file = machine::ko::module("ixgbevf", &[("license", "GPL")]);
     let word = |file: &[u8], at: usize| u64::from_le_bytes(file[at..at + 8].try_into().unwrap()) as usize;
@@ -181,9 +181,9 @@ fn module_with(contents: &[(usize, Vec<u8>)]) -> Vec<u8> {
     file
 }
 
-/// What a hostile source may build. All symbols share the bytes of one name.
+/// A module that a hostile source may build: all symbols share the bytes of one name.
 #[test]
-fn a_module_that_asks_for_much_memory_is_refused() {
+fn a_module_that_needs_much_memory_is_refused() {
     const SYMBOLS: usize = 2;
     const NAMES: usize = 3;
     const MODINFO: usize = 4;
@@ -211,10 +211,10 @@ fn a_module_that_asks_for_much_memory_is_refused() {
     }
 }
 
-/// Tables of depmod that modprobe would not come to the end of either: each of 255 branches leads back to the beginning; two branches
-/// lead to one node, thirty times, and each node has a value and a pattern that takes its time.
+/// depmod tables that modprobe could not read to the end either: in one each of 255 branches leads back to the beginning; in the other two
+/// branches lead to one node, thirty times, and each node has a value and a slow pattern.
 #[test]
-fn a_table_of_depmod_without_end_takes_little_memory_and_time() {
+fn an_endless_depmod_table_takes_little_memory_and_time() {
     const PREFIX: u32 = 0x8000_0000;
     const VALUES: u32 = 0x4000_0000;
     const CHILDREN: u32 = 0x2000_0000;
@@ -243,9 +243,9 @@ fn a_table_of_depmod_without_end_takes_little_memory_and_time() {
     }
 }
 
-/// Each is read whole as long as they are together of a size that boot entries have.
+/// Entries are read completely up to a total size that real boot entries have.
 #[test]
-fn boot_entries_that_ask_for_much_memory_leave_the_next_boot_uncertain() {
+fn boot_entries_that_need_much_memory_leave_the_next_boot_uncertain() {
     for loader in ["grub2", "systemd-boot"] {
         let machine = Machine::new().kernel(K).vf("ixgbevf").running(K);
         let machine = match loader {

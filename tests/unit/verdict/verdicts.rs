@@ -1,5 +1,5 @@
-//! One verdict for all verbs: on every machine of tests/cases/next-boot, `check`, `status`, `next-boot`, `reconcile`, `reboot` and
-//! `doctor` tell the same kernels, the same certainty and the same verdict.
+//! All verbs agree: on every machine of tests/cases/next-boot, `check`, `status`, `next-boot`, `reconcile`, `reboot` and `doctor` report
+//! the same kernels, the same certainty and the same verdict.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const NIC: &str = "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00";
 const DRIVER: &str = "ena.alias=pci:v00001D0Fd0000EC20sv*sd*bc*sc*i*\0ena.file=drivers/net/ena\0";
 
-/// A case as a machine that has a card, and every second kernel of it a driver for that card. Nothing is held or refused on it,
-/// so that each verb finds what the one before found.
+/// A case as a machine with a card, for which every second kernel has a driver. Nothing is held or refused on it, so each verb finds the
+/// same state.
 fn machine(case: &Path, number: usize) -> Machine {
     let machine = Machine::of_case(case.file_name().unwrap().to_str().unwrap());
     let machine = machine.device("0000:00:05.0", NIC, Some("ena")).file("etc/vfguard/config.toml", "mode = 'observe'\n");
@@ -43,7 +43,7 @@ fn kernels(value: &Value) -> BTreeMap<String, (String, String)> {
     all.map(|k| (text(&k["kernel"]), (text(&k["role"]), text(&k["verdict"])))).collect()
 }
 
-/// What differs between the verbs.
+/// The differences between the verbs.
 fn differences(machine: &Machine) -> Vec<String> {
     let mut differ = Vec::new();
     let mut same = |what: &str, a: String, b: String| {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_bond_goes_on_by_a_port_whose_drivers_and_whose_own_module_the_kernel_has() {
+fn a_bond_continues_by_a_port_whose_drivers_and_module_the_kernel_has() {
     let (all, told) = (["virtio_net", "virtio_pci", "bonding"], "its master bond0 (bond) carries the network by eth1");
     assert_degrades("bond", &bond(&all), told);
     for lacking in all {
@@ -12,7 +12,7 @@ fn a_bond_goes_on_by_a_port_whose_drivers_and_whose_own_module_the_kernel_has() 
     }
     assert_refused("the link of the other is down", &bond(&all).file("sys/class/net/eth1/operstate", "down\n"));
     assert_refused("two links are wanted", &bond(&all).file("sys/class/net/bond0/bonding/min_links", "2\n"));
-    // Virtio's link is seen in two places.
+    // Virtio's link is visible in two places.
     let machine = bond(&all).file("sys/class/net/bond0/bonding/min_links", "many\n");
     assert_refused("nobody knows how many", &machine);
     let machine = bond(&all);
@@ -21,7 +21,7 @@ fn a_bond_goes_on_by_a_port_whose_drivers_and_whose_own_module_the_kernel_has() 
 }
 
 #[test]
-fn a_bond_of_two_functions_goes_on_by_the_one_that_is_driven() {
+fn a_bond_of_two_functions_continues_by_the_one_that_is_driven() {
     assert_degrades("another card", &pair(&["ena", "bonding"], ("ena", ENA)), "carries the network by eth1");
     assert_refused("another card that is lost as well", &pair(&["bonding"], ("ena", ENA)));
     assert_refused("the same driver", &pair(&["bonding"], ("mlx5_core", MLX5)));
@@ -52,7 +52,7 @@ fn of_port(machine: Machine, port: &str, name: &str, value: &str) -> Machine {
 }
 
 #[test]
-fn a_port_that_the_bond_holds_down_carries_nothing_though_its_own_link_is_up() {
+fn a_port_that_the_bond_holds_down_does_not_count_though_its_link_is_up() {
     let bond = || bond(&["virtio_net", "virtio_pci", "bonding"]);
     assert_degrades("up", &of_port(bond(), "eth1", "mii_status", "up"), "by eth1");
     for status in ["down", "going back", ""] {
@@ -79,7 +79,7 @@ fn a_port_that_the_bond_holds_down_carries_nothing_though_its_own_link_is_up() {
 }
 
 #[test]
-fn each_bond_on_top_of_a_master_must_be_made_again_too() {
+fn each_bond_on_top_of_a_master_must_be_possible_again_too() {
     let bonded = |has: &[&str]| {
         let machine = interface(azure(has), "bond0").file("sys/class/net/bond0/bonding/min_links", "0\n");
         port(machine, "eth0", "bond0")
@@ -88,7 +88,7 @@ fn each_bond_on_top_of_a_master_must_be_made_again_too() {
     let machine = bonded(&["hv_netvsc", "bonding"]);
     assert_degrades("bonding", &machine, "its master eth0 (hv_netvsc) carries the network by itself");
     assert_refused("the bond holds it down", &of_port(machine, "eth0", "mii_status", "down"));
-    // A bridge on top is asked for by no device.
+    // No device requires a bridge on top.
     let machine = interface(bonded(&["hv_netvsc", "bonding"]), "br0").file("sys/class/net/br0/bridge/bridge_id", "x\n");
     assert_degrades("a bridge", &port(machine, "bond0", "br0"), "eth0 (hv_netvsc)");
 }

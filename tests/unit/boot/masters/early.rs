@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_master_that_is_not_whole_yet_early_at_boot_is_not_forgotten_and_counts_until_the_next_look() {
+fn an_incomplete_master_early_at_boot_is_not_forgotten_and_counts_until_the_next_look() {
     let machine = bond(&["virtio_net", "virtio_pci", "bonding"]);
     let masters = || {
         let record = fs::read(machine.path("var/lib/vfguard/records/devices.json")).unwrap();
@@ -21,8 +21,8 @@ fn a_master_that_is_not_whole_yet_early_at_boot_is_not_forgotten_and_counts_unti
 }
 
 #[test]
-fn early_at_boot_a_bond_that_is_not_made_yet_counts_as_it_was() {
-    // Degraded, and restarted into NEW: the virtual function has no driver there, and the network is not set up yet.
+fn early_at_boot_a_bond_that_does_not_exist_yet_counts_as_it_was() {
+    // Degraded and restarted into NEW: the virtual function has no driver there, and the network is not set up yet.
     let restarted = |links: &str| {
         let machine = pair(&["ena", "bonding"], ("ena", ENA)).file("sys/class/net/bond0/bonding/min_links", links);
         machine.run(&["reconcile"]);
@@ -43,7 +43,7 @@ fn early_at_boot_a_bond_that_is_not_made_yet_counts_as_it_was() {
     let machine = restarted("0\n");
     let (code, entry, closed, told) = early(&machine);
     assert_eq!((code, entry.as_str(), closed), (0, NEW, false), "{told}");
-    // Later it is looked at as it is.
+    // Later it is judged as it is.
     assert_eq!(machine.run(&["check", NEW]).code, 3);
     let machine = interface(machine, "bond0").file("sys/class/net/bond0/bonding/min_links", "0\n");
     let machine = port(interface(machine, "eth1"), "eth1", "bond0");

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn the_loss_of_a_virtual_function_below_hyper_vs_own_nic_is_a_warning() {
+fn the_loss_of_a_virtual_function_below_hyper_vs_synthetic_nic_is_a_warning() {
     let machine = azure(&["hv_netvsc"]);
     assert_degrades("azure", &machine, "enP1s1 (0001:00:02.0) is lost under");
     let (_, findings) = findings(&machine);
@@ -11,14 +11,14 @@ fn the_loss_of_a_virtual_function_below_hyper_vs_own_nic_is_a_warning() {
         findings.iter().any(|f| f.2.ends_with("its master eth0 (hv_netvsc) carries the network by itself")),
         "{findings:?}"
     );
-    // Both are there: nothing is said.
+    // Both drivers are there, so nothing is reported.
     assert!(!said(&azure(&["hv_netvsc", "mlx5_core"]).run(&["-v", "check", NEW])).contains("device-redundant"));
     assert_refused("no hv_netvsc either", &azure(&[]));
     assert_refused("the virtual function alone", &azure(&["mlx5_core"]));
 }
 
 #[test]
-fn what_was_degraded_stays_open_and_promoted_once_it_runs() {
+fn a_degraded_kernel_stays_promoted_with_an_open_gate_once_it_runs() {
     let machine = azure(&["hv_netvsc"]);
     assert_degrades("before", &machine, "eth0 (hv_netvsc)");
     let machine = booted(machine, "two").file("proc/sys/kernel/osrelease", &format!("{NEW}\n"));
@@ -32,14 +32,14 @@ fn what_was_degraded_stays_open_and_promoted_once_it_runs() {
         assert!(!machine.path(DROP_IN).exists(), "{}", said(&run));
         assert!(run.stdout.contains("its master eth0 (hv_netvsc)"), "{}", said(&run));
     }
-    // The record only has the name: what it was must be there.
+    // The record has only the name, so the master itself must be there to be judged.
     fs::remove_dir_all(machine.path("sys/class/net/eth0")).unwrap();
     let (code, findings) = findings(&machine);
     assert_eq!(code, 3, "{findings:?}");
 }
 
 #[test]
-fn hyper_vs_own_nic_needs_its_bus() {
+fn hyper_vs_synthetic_nic_needs_its_bus() {
     let machine = |vmbus: bool| {
         let own = |name: &str, alias: &str, dir: &str| {
             let vermagic = format!("{NEW} SMP mod_unload ");
@@ -64,7 +64,7 @@ fn hyper_vs_own_nic_needs_its_bus() {
     };
     assert_degrades("both", &machine(true), "eth0 (hv_netvsc)");
     assert_refused("no bus", &machine(false));
-    // Only its own alias loads it: without the bus there is no device that asks for the NIC's driver.
+    // Only its own alias loads it: without the bus no device requests the NIC's driver.
     for line in ["blacklist hv_vmbus", "install hv_vmbus /bin/true"] {
         assert_refused(line, &machine(true).file("etc/modprobe.d/x.conf", &format!("{line}\n")));
     }

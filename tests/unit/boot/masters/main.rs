@@ -1,5 +1,5 @@
-//! A device whose master carries the network without it: a kernel that lacks its driver degrades the machine and locks nobody out. In
-//! doubt it does.
+//! A device whose master carries the network without it: a kernel that lacks its driver only reduces the redundancy. In doubt the kernel is
+//! refused.
 
 mod bonds;
 mod early;
@@ -24,7 +24,7 @@ const VIRTIO_PCI: &str = "pci:v00001AF4d00001041sv00001AF4sd00001100bc02sc00i00"
 const VIRTIO: &str = "virtio:d00000001v00001AF4";
 /// HV_NIC_GUID.
 const HYPERV: &str = "vmbus:635161f83edfc546913ff2d2f965ed0e";
-/// What drives each of them, as `modules.builtin.modinfo` has it.
+/// The driver of each kind of device, as in `modules.builtin.modinfo`.
 const DRIVERS: [(&str, &str); 5] = [
     ("mlx5_core", "pci:v000015B3d00001016sv*sd*bc*sc*i*"),
     ("ena", "pci:v00001D0Fd0000EC20sv*sd*bc*sc*i*"),
@@ -34,7 +34,7 @@ const DRIVERS: [(&str, &str); 5] = [
 ];
 const FUNCTION: &str = "0001:00:02.0";
 
-/// OLD runs; NEW is the boot default, and has what is said: drivers, and further modules of masters.
+/// OLD runs; NEW is the boot default and has these drivers and modules of masters.
 fn machine(has: &[&str]) -> Machine {
     let machine = Machine::new().grub().offline().file("proc/sys/kernel/osrelease", &format!("{OLD}\n"));
     let machine = machine.kernel(OLD).kernel(NEW).boot_entry(OLD).boot_entry(NEW).boot_default(NEW);
@@ -61,7 +61,7 @@ fn interface(machine: Machine, name: &str) -> Machine {
     machine.file(&format!("sys/class/net/{name}/operstate"), "up\n")
 }
 
-/// With a device of a bus that has an interface; a PCI function where its address says so.
+/// Adds a device with an interface on this bus; it is a PCI function if its address looks so.
 fn device(machine: Machine, bus: &str, address: &str, modalias: &str, driver: &str, name: &str) -> Machine {
     let dir = format!("sys/bus/{bus}/devices/{address}");
     let mut machine = interface(machine, name).file(&format!("{dir}/modalias"), &format!("{modalias}\n"));
@@ -96,7 +96,7 @@ fn azure(has: &[&str]) -> Machine {
     port(vf(machine, "enP1s1"), "enP1s1", "eth0")
 }
 
-/// A virtual function eth0 and virtio's eth1 in a bond; what drives virtio's is a PCI function too.
+/// A virtual function eth0 and virtio's eth1 in a bond; virtio's device is a PCI function too.
 fn bond(has: &[&str]) -> Machine {
     let machine = virtio(vf(machine(has), "eth0"), "eth1");
     let function = "sys/bus/pci/devices/0000:00:04.0";
@@ -109,7 +109,7 @@ fn bond(has: &[&str]) -> Machine {
     port(port(machine, "eth0", "bond0"), "eth1", "bond0")
 }
 
-/// Two functions of other kinds in a bond.
+/// Two functions of different kinds in a bond.
 fn pair(has: &[&str], second: (&str, &str)) -> Machine {
     let machine = device(vf(machine(has), "eth0"), "pci", "0002:00:02.0", second.1, second.0, "eth1");
     let machine = interface(machine, "bond0").file("sys/class/net/bond0/bonding/slaves", "eth0 eth1\n");
@@ -120,7 +120,7 @@ fn said(run: &Run) -> String {
     format!("{}{}", run.stdout, run.stderr)
 }
 
-/// The severities of a code on NEW, as `check` tells them.
+/// The findings about masters on NEW, as `check` reports them.
 fn findings(machine: &Machine) -> (i32, Vec<(String, String, String)>) {
     let run = machine.run(&["--format", "json", "check", NEW]);
     let text = |v: &Value| v.as_str().unwrap().to_owned();
@@ -129,7 +129,7 @@ fn findings(machine: &Machine) -> (i32, Vec<(String, String, String)>) {
     (run.code, all.map(|f| (text(&f["code"]), text(&f["severity"]), text(&f["detail"]))).collect())
 }
 
-/// Safe, with a warning of each code, and `told` in the one about the master; and nothing is refused.
+/// Asserts that NEW is safe with a warning of each code, that the one about the master contains `told`, and that nothing is refused.
 fn assert_degrades(what: &str, machine: &Machine, told: &str) {
     let (code, findings) = findings(machine);
     assert_eq!(code, 0, "{what}: {findings:?}");

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn ports_of_other_masters_lead_elsewhere() {
+fn ports_of_other_masters_do_not_count() {
     let all = ["virtio_net", "virtio_pci", "bonding"];
     for (what, marks) in [("a bridge", &["bridge/bridge_id"][..]), ("a VRF or Open vSwitch", &[])] {
         let machine = bond(&all);
@@ -11,7 +11,7 @@ fn ports_of_other_masters_lead_elsewhere() {
         let machine = marks.iter().fold(machine, |m, mark| m.file(&format!("sys/class/net/bond0/{mark}"), "x\n"));
         assert_refused(what, &machine);
     }
-    // What is built on it is no master.
+    // An interface on top of it is no master.
     let machine = vf(machine(&all), "eth0");
     let machine = interface(interface(machine, "eth0.100"), "eth1");
     symlink("../eth0.100", machine.path("sys/class/net/eth0/upper_eth0.100")).unwrap();
@@ -19,7 +19,7 @@ fn ports_of_other_masters_lead_elsewhere() {
 }
 
 #[test]
-fn a_team_goes_on_where_its_mode_is_there_too() {
+fn a_team_continues_if_its_mode_is_there_too() {
     let team = |has: &[&str]| {
         let machine = bond(has);
         fs::remove_dir_all(machine.path("sys/class/net/bond0/bonding")).unwrap();
@@ -34,7 +34,7 @@ fn a_team_goes_on_where_its_mode_is_there_too() {
 }
 
 #[test]
-fn a_failover_pair_goes_on_by_its_standby() {
+fn a_failover_pair_continues_by_its_standby() {
     let failover = |has: &[&str]| {
         let machine = virtio(virtio(vf(machine(has), "ens4"), "ens3"), "ens3nsby");
         port(port(machine, "ens4", "ens3"), "ens3nsby", "ens3")
@@ -52,7 +52,7 @@ fn a_failover_pair_goes_on_by_its_standby() {
 }
 
 #[test]
-fn a_master_that_cannot_be_followed_is_none() {
+fn a_master_that_cannot_be_followed_does_not_count() {
     for (what, name, master) in [
         ("dangling", "enP1s1", "gone0"),
         ("itself", "enP1s1", "enP1s1"),
@@ -69,6 +69,6 @@ fn a_master_that_cannot_be_followed_is_none() {
     let dir = machine.path("sys/class/net/enP1s1");
     fs::remove_dir_all(&dir).unwrap();
     symlink("enP1s1", &dir).unwrap();
-    // Whether the devices can be told at all then is another matter.
+    // Whether devices can be listed at all then is not tested here.
     assert_ne!(machine.run(&["check", NEW]).code, 0, "a link to itself");
 }

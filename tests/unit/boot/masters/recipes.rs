@@ -3,7 +3,7 @@
 use super::machine::VF;
 use super::*;
 
-/// ixgbevf, which a recipe claims, below Hyper-V's own NIC.
+/// ixgbevf, which a recipe claims, below Hyper-V's synthetic NIC.
 fn claimed() -> Machine {
     let machine = device(machine(&["hv_netvsc"]), "vmbus", "3ad4d2a5-0000", HYPERV, "hv_netvsc", "eth0");
     let machine = device(machine, "pci", FUNCTION, VF, "ixgbevf", "enP1s1").file("sys/module/ixgbevf/taint", "OE\n");
@@ -11,7 +11,7 @@ fn claimed() -> Machine {
 }
 
 #[test]
-fn a_driver_that_a_master_does_without_is_still_built_and_one_that_is_required_is_demanded() {
+fn a_driver_that_a_master_can_replace_is_still_built_and_a_required_one_is_demanded() {
     let machine = claimed();
     let run = machine.run(&["reconcile"]);
     assert_eq!((run.code, machine.saved_entry().as_str()), (0, NEW), "{}", said(&run));
@@ -23,7 +23,7 @@ fn a_driver_that_a_master_does_without_is_still_built_and_one_that_is_required_i
     for code in ["module-missing", "device-redundant", "headers-missing"] {
         assert_eq!(severity(code), Some("warning"), "{code}: {findings:?}");
     }
-    // Each run tries again; people are told in a line, and how to see why.
+    // Each run tries again, and prints one line about it with the command that shows why.
     assert!(run.stdout.contains(&format!("ixgbevf was not built; why: vfguard -v check {NEW}")), "{}", said(&run));
     assert!(!said(&run).contains("headers-missing"), "{}", said(&run));
     assert!(machine.run(&["-v", "check", NEW]).stdout.contains("[headers-missing]"));
@@ -32,7 +32,7 @@ fn a_driver_that_a_master_does_without_is_still_built_and_one_that_is_required_i
 }
 
 #[test]
-fn a_module_that_might_be_loaded_and_do_harm_is_no_loss() {
+fn a_module_that_might_be_loaded_and_do_harm_is_not_excused() {
     let path = format!("lib/modules/{NEW}/updates/vfguard/ixgbevf.ko");
     let machine =
         claimed().file(&format!("lib/modules/{NEW}/modules.dep"), "updates/vfguard/ixgbevf.ko:\n").file(&path, "no module");

@@ -4,7 +4,7 @@ use super::*;
 use std::os::unix::fs::{symlink, PermissionsExt};
 
 #[test]
-fn names_that_are_no_kernel_releases_are_usage_errors() {
+fn invalid_kernel_releases_are_usage_errors() {
     let machine = Machine::new();
     let long = "6".repeat(10_000);
     for name in ["", "a/b", "../../etc", "6.1 x", "6.1\u{1b}[31m", "-6.1", ".", &long] {
@@ -71,7 +71,7 @@ fn dangling_and_unreadable_files_end_in_a_refusal() {
 }
 
 #[test]
-fn gate_open_needs_a_reason_and_check_stays_blind_to_it() {
+fn gate_open_needs_a_reason_and_does_not_change_what_check_says() {
     let machine = Machine::new().kernel(K).vf("ixgbevf");
     assert_eq!(machine.run(&["gate", "open"]).code, 2);
     assert_eq!(machine.run(&["gate", "close"]).code, 0);
@@ -105,7 +105,7 @@ fn a_config_that_others_may_write_is_refused() {
 }
 
 #[test]
-fn a_setting_that_is_out_of_range_ends_no_run_by_a_panic_and_closes_the_gate() {
+fn a_setting_that_is_out_of_range_causes_no_panic_and_closes_the_gate() {
     for (section, setting) in [("fetch", "timeout"), ("build", "timeout"), ("hook", "lock_timeout")] {
         let machine = Machine::new().grub().kernel(K).boot_entry(K).boot_default(K).running(K);
         let machine = machine.file("etc/vfguard/config.toml", &format!("[{section}]\n{setting} = {}\n", u64::MAX));

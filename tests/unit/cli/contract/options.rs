@@ -27,7 +27,7 @@ fn command_of(stderr: &str) -> Vec<String> {
 }
 
 #[test]
-fn an_option_that_would_be_ignored_or_taken_for_too_much_is_a_usage_error_whose_remedy_works() {
+fn an_option_that_would_be_ignored_or_affect_too_much_is_a_usage_error_whose_remedy_works() {
     let (machine, file, hex) = two_drivers();
     let source = ["--source", &file, "--sha256", &hex];
     let list = "more than one is to be built: demo, ixgbevf";
@@ -51,11 +51,11 @@ fn an_option_that_would_be_ignored_or_taken_for_too_much_is_a_usage_error_whose_
         assert!(!machine.path("run/vfguard/lock").exists(), "{what}: work began");
         let json = machine.run(&[&["--format", "json"], &args[..]].concat());
         assert!(json.code == 2 && json.json()["error"]["message"].as_str().unwrap().contains(words), "{what}");
-        // What it says to type is taken: the kernel has no headers here, and that is as far as it gets.
+        // The command of the remedy is accepted. It gets no further because the kernel has no headers here.
         let mut again = command_of(&run.stderr);
         if again[0] == "rehearse" {
             assert_eq!(again[1..4], [K, "--driver", "demo"], "{what}: it would rehearse something else");
-            // A directory that is not empty is as far as that gets.
+            // A directory that is not empty ends this one.
             again.extend(["--scratch".to_owned(), machine.root().display().to_string()]);
         }
         let again = machine.run(&again.iter().map(String::as_str).collect::<Vec<_>>());
@@ -116,7 +116,7 @@ fn numbers_on_the_command_line_that_are_out_of_range_are_usage_errors_that_name_
 }
 
 #[test]
-fn a_driver_that_is_named_is_the_only_one_that_is_prepared_and_nothing_to_do_is_said() {
+fn a_named_driver_is_the_only_one_that_is_prepared_and_nothing_to_do_is_reported() {
     let (machine, file, hex) = two_drivers();
     let record = machine.path(&format!("var/lib/vfguard/records/{K}.json"));
     for args in [
@@ -129,7 +129,7 @@ fn a_driver_that_is_named_is_the_only_one_that_is_prepared_and_nothing_to_do_is_
         assert!(text.contains("\"demo\"") && !text.contains("\"ixgbevf\""), "{args:?}: {text}");
         fs::remove_file(&record).unwrap();
     }
-    // Nothing that may boot needs anything.
+    // No kernel that may boot needs anything.
     let machine = Machine::new().grub().kernel(K).boot_entry(K).boot_default(K).running(K);
     let run = machine.run(&["prepare"]);
     assert!(run.code == 0 && run.stdout.contains("no kernel that may boot next needs a driver built"), "{}", run.stdout);

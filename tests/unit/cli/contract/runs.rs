@@ -59,7 +59,7 @@ fn reconcile_of_a_safe_machine_does_nothing() {
 }
 
 #[test]
-fn vfguard_off_on_the_command_line_keeps_hands_off() {
+fn vfguard_off_on_the_command_line_disables_everything() {
     let machine = Machine::new().kernel(K).vf("ixgbevf").file("proc/cmdline", "ro quiet vfguard=off\n");
     let run = machine.run(&["reconcile"]);
     assert_eq!(run.code, 0, "{}", run.stderr);

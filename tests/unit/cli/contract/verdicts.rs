@@ -4,13 +4,13 @@ use super::machine::VF;
 use super::*;
 
 #[test]
-fn a_machine_whose_devices_cannot_be_seen_is_not_judged() {
+fn a_machine_whose_devices_cannot_be_read_is_not_judged() {
     let machine = Machine::bare();
     assert_eq!(machine.run(&["check"]).code, 1);
 }
 
 #[test]
-fn that_another_run_is_at_work_is_said_of_a_kernel_that_is_not_safe() {
+fn a_kernel_that_is_not_safe_is_reported_with_another_run_at_work() {
     use nix::fcntl::{Flock, FlockArg};
     let machine = Machine::new().kernel(K).vf("ixgbevf").file("run/vfguard/lock", "");
     let pending = |machine: &Machine| machine.run(&["--format", "json", "check", K]).stdout.contains("build-pending");
@@ -38,7 +38,7 @@ fn a_kernel_without_a_driver_for_the_nic_is_unsafe() {
 }
 
 #[test]
-fn a_machine_without_a_network_device_has_nothing_to_lose() {
+fn a_machine_without_a_network_device_is_safe() {
     let machine = Machine::new().kernel(K);
     assert_eq!(machine.run(&["check", K]).code, 0);
 }
@@ -62,7 +62,7 @@ fn an_unknown_boot_loader_makes_every_installed_kernel_a_candidate() {
 }
 
 #[test]
-fn verify_of_what_is_no_module_is_a_finding_and_of_what_is_not_there_an_error() {
+fn verify_reports_a_file_that_is_no_module_as_a_finding_and_a_missing_one_as_an_error() {
     let machine = Machine::new().kernel(K).file("junk.ko", "no module");
     let junk = machine.path("junk.ko");
     let run = machine.run(&["--format", "json", "verify", junk.to_str().unwrap(), "--kernel", K]);
@@ -71,7 +71,7 @@ fn verify_of_what_is_no_module_is_a_finding_and_of_what_is_not_there_an_error() 
     assert_eq!((&value["verdict"], &value["kernel"]), (&Value::from("unsafe"), &Value::from(K)));
     assert!(value["module"].is_object());
     assert_eq!(value["findings"][0]["code"], "not-elf");
-    // Several are judged together, each in the order given, under the worst verdict.
+    // Several files are judged together, each in the given order, under the worst verdict.
     let both = [junk.to_str().unwrap(), junk.to_str().unwrap()];
     let value = machine.run(&[&["--format", "json", "verify"], &both[..], &["--kernel", K]].concat()).json();
     assert_eq!((&value["verdict"], value["modules"].as_array().unwrap().len()), (&"unsafe".into(), 2));

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_device_that_the_kernels_own_driver_serves_asks_for_no_headers_unless_the_settings_do() {
+fn a_device_with_an_in_tree_driver_needs_no_headers_unless_the_settings_do() {
     let ena = "pci:v00001D0Fd0000EC20sv00000000sd00000000bc02sc00i00";
     let machine = || good().device("0000:00:05.0", ena, Some("ena"));
     expect(&machine().file("sys/module/ena/taint", "\n"), "headers", "ok", "no driver needs to be built here");
@@ -14,10 +14,10 @@ fn a_device_that_the_kernels_own_driver_serves_asks_for_no_headers_unless_the_se
 }
 
 #[test]
-fn headers_of_a_kernel_that_may_start_must_be_there() {
+fn headers_of_a_kernel_that_may_start_must_be_installed() {
     let machine = good().vf("ixgbevf");
     expect(&machine, "headers", "failed", K);
-    // Of another kernel it is a warning.
+    // For another kernel it is a warning.
     expect(&good().vf("ixgbevf").kernel("5.14.0-0.el9.x86_64"), "headers", "warning", "5.14.0-0");
     let tree = format!("usr/src/kernels/{K}");
     let machine = machine.file(&format!("{tree}/include/generated/utsrelease.h"), &format!("#define UTS_RELEASE \"{K}\"\n"));
@@ -26,7 +26,7 @@ fn headers_of_a_kernel_that_may_start_must_be_there() {
 }
 
 #[test]
-fn a_source_is_looked_for_and_another_root_asks_no_server() {
+fn a_source_is_looked_up_and_below_another_root_no_server_is_asked() {
     let release = |url: &str| {
         let digest = "a".repeat(64);
         good().vf("ixgbevf").recipe(&format!("[[releases]]\nversion = '1'\nurls = ['{url}']\nsha256 = '{digest}'\n"))
@@ -34,14 +34,14 @@ fn a_source_is_looked_for_and_another_root_asks_no_server() {
     let machine = release("file:///srv/ixgbevf-1.tar.gz");
     expect(&machine, "source", "warning", "ixgbevf-1.tar.gz");
     expect(&machine.file("srv/ixgbevf-1.tar.gz", "x"), "source", "ok", "file:///srv/ixgbevf-1.tar.gz");
-    // 192.0.2.0/24 is nobody's; asking it would take longer than this test may.
+    // 192.0.2.0/24 is reserved for documentation and unused; asking it would take longer than this test may.
     let start = std::time::Instant::now();
     expect(&release("https://192.0.2.1/ixgbevf-1.tar.gz"), "source", "warning", "not asked");
     assert!(start.elapsed() < std::time::Duration::from_secs(5));
 }
 
 #[test]
-fn settings_and_recipes_that_are_broken_are_named_and_the_rest_is_looked_at() {
+fn broken_settings_and_recipes_are_named_and_the_other_checks_still_run() {
     expect(&good().file("etc/vfguard/config.toml", "mode = 3\n"), "settings", "failed", "config.toml");
     let machine = good().file("etc/vfguard/drivers.d/ixgbevf.toml", "name = 'ixgbevf'\n");
     expect(&machine, "recipes", "failed", "ixgbevf.toml");
@@ -49,7 +49,7 @@ fn settings_and_recipes_that_are_broken_are_named_and_the_rest_is_looked_at() {
 }
 
 #[test]
-fn what_a_build_would_run_as_is_said() {
+fn the_user_of_a_build_is_reported() {
     let machine = good();
     for (setpriv, status) in
         [("setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin", "warning: sandbox: "), ("", "ok: sandbox: ")]
@@ -60,8 +60,8 @@ fn what_a_build_would_run_as_is_said() {
 }
 
 #[test]
-fn a_compiler_that_is_missing_is_said() {
-    // Nothing is in the directories where programs are looked for.
+fn a_missing_compiler_is_reported() {
+    // The directories where programs are searched are empty.
     let script = "for d in /usr/local/sbin /usr/local/bin /usr/sbin /sbin; do [ -L $d ] || mount -t tmpfs t $d; done; \
                   cp \"$0\" \"$R/vfguard\"; \
                   mount -t tmpfs t /usr/bin; exec \"$R/vfguard\" --root \"$R\" doctor";

@@ -3,10 +3,10 @@
 use super::*;
 
 #[test]
-fn yums_plugin_must_be_there_loaded_enabled_and_its_action_one_that_yum_obeys() {
+fn yums_plugin_must_be_installed_loaded_and_enabled_and_its_action_in_a_form_that_yum_accepts() {
     expect(&good().file("etc/yum.conf", "[main]\nplugins=0\n"), "hook-yum", "failed", "no plugins");
     expect(&good().file("etc/yum.conf", "[main]\n[x]\nplugins=1\n"), "hook-yum", "failed", "no plugins");
-    // The other file wins, if it is there.
+    // The other file takes precedence, if it exists.
     let other = good().file("etc/yum/yum.conf", "[main]\nplugins=0\n");
     expect(&other, "hook-yum", "failed", "no plugins (plugins in /etc/yum/yum.conf)");
     let other = good().file("etc/yum.conf", "[main]\nplugins=0\n").file("etc/yum/yum.conf", "[main]\nplugins=1\n");
@@ -24,14 +24,14 @@ fn yums_plugin_must_be_there_loaded_enabled_and_its_action_one_that_yum_obeys() 
         expect(&good().file(action, bad), "hook-yum", "failed", "yum wants");
     }
     expect(&good().file(action, "#kernel*:install:vfguard reconcile\n"), "hook-yum", "failed", "does not call");
-    // Unreadable even for root: the package's file is gone and a directory is in its place.
+    // Unreadable even for root: a directory replaces the package's file.
     let machine = without(good(), action);
     fs::create_dir(machine.path(action)).unwrap();
     expect(&machine, "hook-yum", "failed", "cannot be read");
 }
 
 #[test]
-fn dnf_4_is_a_bonus_and_what_is_wrong_with_it_is_a_warning() {
+fn dnf_4s_hook_is_optional_so_its_problems_are_warnings() {
     expect(&good().file("etc/dnf/dnf.conf", "[main]\nplugins=0\n"), "hook-dnf", "warning", "no plugins");
     let plugin = "usr/lib/python3.9/site-packages/dnf-plugins/post-transaction-actions.py";
     let machine = good().file("usr/lib/python3.9/site-packages/dnf-plugins/copr.py", "");
@@ -48,7 +48,7 @@ fn dnf_4_is_a_bonus_and_what_is_wrong_with_it_is_a_warning() {
 }
 
 #[test]
-fn dnf_5_likewise() {
+fn dnf_5s_hook_is_optional_too() {
     expect(&without(good(), "usr/lib64/libdnf5/plugins/actions.so"), "hook-dnf5", "warning", "not installed");
     let conf = "etc/dnf/libdnf5-plugins/actions.conf";
     expect(&good().file(conf, "[main]\nenabled = 0\n"), "hook-dnf5", "warning", "switches the plugin off");
@@ -58,14 +58,14 @@ fn dnf_5_likewise() {
 }
 
 #[test]
-fn the_trigger_must_be_in_rpms_database_and_not_switched_off() {
+fn the_trigger_must_be_in_rpms_database_and_not_disabled() {
     expect(&good().file("var/lib/rpm/rpmdb.sqlite", "nothing"), "hook-rpm-trigger", "failed", "no file trigger");
     let conf = "[main]\ntsflags=nodocs noscripts\n";
     expect(&good().file("etc/dnf/dnf.conf", conf), "hook-rpm-trigger", "failed", "tsflags");
 }
 
 #[test]
-fn scripts_must_be_there_and_must_run() {
+fn scripts_must_exist_and_be_executable() {
     for (name, path) in [
         ("hook-kernel-install", "usr/lib/kernel/install.d/45-vfguard.install"),
         ("hook-postinst", "etc/kernel/postinst.d/zzz-vfguard"),
@@ -79,7 +79,7 @@ fn scripts_must_be_there_and_must_run() {
 }
 
 #[test]
-fn units_must_be_there_and_enabled() {
+fn units_must_exist_and_be_enabled() {
     expect(&without(good(), "usr/lib/systemd/system/vfguard-headers.service"), "units", "failed", "vfguard-headers.service");
     expect(
         &without(good(), "etc/systemd/system/timers.target.wants/vfguard.timer"),

@@ -1,4 +1,4 @@
-//! `doctor`: each check of what is in order and of what is not, on machines made of files; each failure names what mends it.
+//! `doctor`: each check, for a machine in order and for one that is not, on machines made of files. Each failure names its fix.
 
 mod builds;
 mod hooks;
@@ -22,14 +22,14 @@ const UNITS: [&str; 7] = [
     "vfguard-fail-closed.service",
 ];
 
-/// An EL9-like machine on which all is in order, with every package manager's hook.
+/// An EL9-like machine on which everything is in order, with the hooks of every package manager.
 fn good() -> Machine {
     let mut m = Machine::new().grub().kernel(K).boot_entry(K).boot_default(K).running(K);
     for (file, text) in [
         ("etc/yum.conf", "[main]\nplugins=1\n"),
         ("usr/lib/yum-plugins/post-transaction-actions.py", "x"),
         ("etc/yum/pluginconf.d/post-transaction-actions.conf", "[main]\nenabled = 1\n"),
-        // Those of the package itself.
+        // The files of the package itself.
         ("etc/yum/post-actions/vfguard.action", include_str!("../../../../packaging/hooks/yum.action")),
         ("etc/dnf/dnf.conf", "[main]\ngpgcheck=1\n"),
         ("usr/lib/python3.9/site-packages/dnf-plugins/post-transaction-actions.py", "x"),
@@ -70,7 +70,7 @@ fn checks(machine: &Machine) -> (i32, Vec<serde_json::Value>) {
     (run.code, value["checks"].as_array().unwrap().clone())
 }
 
-/// The check of that name came out so, says that word, and names what mends it.
+/// Asserts that the check with this name has this status, contains this word, and names a fix.
 fn expect(machine: &Machine, name: &str, status: &str, word: &str) {
     let (code, all) = checks(machine);
     let hit =
@@ -94,7 +94,7 @@ fn without(machine: Machine, path: &str) -> Machine {
 }
 
 #[test]
-fn a_machine_in_order_is_called_so_and_nothing_is_written() {
+fn a_machine_in_order_is_reported_so_and_nothing_is_written() {
     let machine = good();
     let list = || {
         String::from_utf8(std::process::Command::new("find").arg(machine.root()).arg("-ls").output().unwrap().stdout)
@@ -132,20 +132,20 @@ fn a_machine_in_order_is_called_so_and_nothing_is_written() {
 }
 
 #[test]
-fn what_the_gate_cannot_do_is_said() {
+fn limits_of_the_gate_are_reported() {
     expect(&good().file("etc/vfguard/config.toml", "mode = 'observe'\n"), "gate", "warning", "observe");
     expect(&good().file("proc/cmdline", "vfguard=off\n"), "gate", "warning", "vfguard=off");
 }
 
 #[test]
-fn a_machine_that_cannot_be_judged_is_said() {
+fn a_machine_that_cannot_be_judged_is_reported() {
     let machine = good();
     fs::remove_dir_all(machine.path("sys")).unwrap();
     expect(&machine, "survey", "failed", "cannot be judged");
 }
 
 #[test]
-fn a_boot_default_that_cannot_be_told_or_is_not_certain_is_said() {
+fn an_unknown_or_uncertain_boot_default_is_reported() {
     expect(&without(good(), "boot/grub2/grub.cfg"), "boot-default", "failed", "not certain");
     let entry = format!("set default=0\nmenuentry 'a' {{\n  linux /vmlinuz-{K} root=/dev/vda1\n}}\n");
     expect(
@@ -156,7 +156,7 @@ fn a_boot_default_that_cannot_be_told_or_is_not_certain_is_said() {
     );
 }
 
-/// The script's output in a mount namespace of its own; `$0` is the binary, `$R` the machine's root.
+/// The script's output in a mount namespace; `$0` is the binary, `$R` the machine's root.
 fn in_namespace(machine: &Machine, script: &str) -> String {
     let output = std::process::Command::new("unshare")
         .args(["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_vfguard")])

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 #[test]
-fn a_password_in_a_url_that_everybody_may_read_is_warned_of() {
+fn a_password_in_a_url_in_a_world_readable_file_is_a_warning() {
     let secret = "[fetch]\nmirrors = [\"https://ops:s3cret@mirror.example/drivers/\"]\n";
     let mode = |machine: &Machine, path: &str, mode: u32| {
         fs::set_permissions(machine.path(path), fs::Permissions::from_mode(mode)).unwrap();
@@ -19,7 +19,7 @@ fn a_password_in_a_url_that_everybody_may_read_is_warned_of() {
         assert!(text.contains(&format!("chmod 0640 /{path}")) && !text.contains("s3cret"), "{text}");
         mode(&machine, path, 0o640);
         expect(&machine, "secrets", "ok", "no URL");
-        // Nobody else gets there.
+        // The directory keeps others out.
         mode(&machine, path, 0o644);
         mode(&machine, "etc/vfguard", 0o750);
         expect(&machine, "secrets", "ok", "no URL");

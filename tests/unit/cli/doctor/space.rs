@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_run_directory_or_a_boot_directory_that_cannot_be_written_is_said() {
+fn an_unwritable_run_or_boot_directory_is_reported() {
     let machine = good();
     fs::create_dir_all(machine.path("run")).unwrap();
     let script =
@@ -16,8 +16,8 @@ fn a_run_directory_or_a_boot_directory_that_cannot_be_written_is_said() {
 }
 
 #[test]
-fn a_full_or_read_only_file_system_is_said() {
-    // In a mount namespace of its own: the modules' file system read-only, the cache's with 1 MB.
+fn a_full_or_read_only_file_system_is_reported() {
+    // In a mount namespace: the modules' file system is read-only, the cache's has 1 MB.
     let machine = good();
     fs::create_dir_all(machine.path("var/cache/vfguard")).unwrap();
     let script = "mount --bind \"$R/lib/modules\" \"$R/lib/modules\" && mount -o remount,ro,bind \"$R/lib/modules\" && \
@@ -38,10 +38,10 @@ fn a_full_or_read_only_file_system_is_said() {
 }
 
 #[test]
-fn a_file_system_of_the_boot_files_without_room_for_one_more_kernel_is_said_before_an_update() {
+fn missing_room_for_one_more_kernel_is_reported_before_an_update() {
     let machine = good();
     expect(&machine, "boot-space", "ok", "/boot: room for one more kernel");
-    // More than any disk has, and no byte of it is there.
+    // A sparse file larger than any disk.
     let large = |machine: &Machine, name: &str| {
         let file = fs::File::create(machine.path(name)).unwrap();
         file.set_len(8 << 40).unwrap();
@@ -51,7 +51,7 @@ fn a_file_system_of_the_boot_files_without_room_for_one_more_kernel_is_said_befo
     let machine = machine.file("usr/bin/dnf", "").kernel("5.14.0-0.el9.x86_64").kernel("5.14.0-1.el9.x86_64");
     let text = machine.run(&["doctor"]).stdout;
     assert!(text.contains("to mend it: dnf remove kernel-core-5.14.0-0.el9.x86_64"), "{text}");
-    // A rehearsal says it as well, whatever else it comes to.
+    // A rehearsal reports it as well, whatever its result is.
     let tree = format!("usr/src/kernels/{K}");
     let machine = machine
         .file(&format!("{tree}/include/generated/utsrelease.h"), &format!("#define UTS_RELEASE \"{K}\"\n"))
@@ -67,7 +67,7 @@ fn a_file_system_of_the_boot_files_without_room_for_one_more_kernel_is_said_befo
 }
 
 #[test]
-fn an_audit_log_that_grew_large_is_said_and_is_begun_anew_where_it_was_put_away() {
+fn a_large_audit_log_is_reported_and_a_new_one_begins_where_the_old_was_moved_away() {
     let machine = good();
     let path = machine.path("var/lib/vfguard/audit.log");
     assert_eq!(machine.run(&["gate", "open", "--reason", "first"]).code, 0);
@@ -76,7 +76,7 @@ fn an_audit_log_that_grew_large_is_said_and_is_begun_anew_where_it_was_put_away(
     fs::write(&path, line.repeat((16 << 20) / line.len() + 1)).unwrap();
     let large = fs::metadata(&path).unwrap().len();
     expect(&machine, "audit-log", "warning", "16 MB");
-    // Nothing is lost by writing on, and what the remedy puts away stays.
+    // Later entries lose nothing, and the log that the remedy moves away stays.
     assert_eq!(machine.run(&["gate", "open", "--reason", "second"]).code, 0);
     assert!(fs::metadata(&path).unwrap().len() > large);
     fs::rename(&path, machine.path("var/lib/vfguard/audit.log-then")).unwrap();

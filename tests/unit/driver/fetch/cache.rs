@@ -1,4 +1,4 @@
-//! What is kept, what is set aside, and archives that are here already.
+//! The cache: which archives are kept and set aside, and archives that are already here.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn an_honest_server_is_asked_once_and_then_the_cache_serves() {
 }
 
 #[test]
-fn an_archive_with_another_digest_is_answered_with_the_recipes_key_and_not_with_the_network() {
+fn another_digest_is_an_error_whose_remedy_names_the_recipes_key_and_not_the_network() {
     let case = Case::new();
     let server = Server::always(Reply::ok(b"not the archive"));
     let error = case.fetch(&[&server.url("/x")]).unwrap_err();
@@ -27,7 +27,7 @@ fn an_archive_with_another_digest_is_answered_with_the_recipes_key_and_not_with_
 }
 
 #[test]
-fn wrong_bytes_are_set_aside_and_both_digests_named_and_the_next_place_tried() {
+fn wrong_bytes_are_set_aside_with_both_digests_in_the_error_and_the_next_place_is_tried() {
     let mut wrong = archive();
     wrong[100] ^= 1;
     let got = Digest::of(&wrong[..]).unwrap().to_string();
@@ -45,7 +45,7 @@ fn wrong_bytes_are_set_aside_and_both_digests_named_and_the_next_place_tried() {
 }
 
 #[test]
-fn what_is_set_aside_and_what_killed_runs_left_is_bounded() {
+fn files_that_were_set_aside_or_left_by_killed_runs_are_limited() {
     let case = Case::new();
     for i in 0..9 {
         write(&case.directory().join(format!("y-{i}.tar.gz.rejected")), b"");
@@ -115,7 +115,7 @@ fn mirrors_are_tried_first_and_a_file_url_is_a_path_of_the_machine() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_made_is_told_with_the_remedy() {
+fn a_cache_that_cannot_be_created_is_an_error_with_a_remedy() {
     let case = Case::new();
     write(&case.dir.path().join("var/lib/vfguard"), b"a file where the directory should be");
     let told = case.bad(&["file:///x"]);
@@ -144,7 +144,7 @@ fn a_full_disk_ends_it_at_once_and_leaves_nothing() {
 }
 
 #[test]
-fn a_local_archive_is_taken_by_its_digest_only() {
+fn a_local_archive_is_accepted_only_by_its_digest() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("any.tar.gz");
     write(&path, &archive());

@@ -1,4 +1,4 @@
-//! Fetching against a real server that misbehaves: whatever it does, either the pinned bytes come through or nothing, in time.
+//! Downloads from a real server that misbehaves. The result is either the pinned bytes or an error, in limited time.
 #![allow(missing_docs)]
 
 mod cache;
@@ -21,7 +21,7 @@ use vfguard::error::remedy;
 use vfguard::host::Host;
 use vfguard::progress::Progress;
 
-/// What is fetched: fetching does not care what an archive holds, but says so when it is none.
+/// The content to download. Fetching does not care about it, except that it reports content that is not an archive.
 fn archive() -> Vec<u8> {
     let mut bytes = vec![0x1f, 0x8b];
     bytes.extend((0..9000u32).flat_map(|i| (i.wrapping_mul(2_654_435_761) >> 8).to_le_bytes()));
@@ -39,7 +39,7 @@ fn limits() -> Limits {
     }
 }
 
-/// Well before a server in these tests lets go by itself, also on a busy machine.
+/// Much shorter than the time after which a server in these tests closes the connection, also on a busy machine.
 const SOON: Duration = Duration::from_secs(10);
 
 /// A machine with an empty cache.
@@ -82,7 +82,7 @@ impl Case {
         Case { dir, host, config, limits: limits(), told: Notes::default() }
     }
 
-    /// Fetches, and looks at what is left in the cache.
+    /// Downloads, and checks what is left in the cache.
     fn fetch(&self, urls: &[&str]) -> anyhow::Result<VerifiedArchive> {
         let result = self.fetch_only(urls);
         assert_eq!(*self.told.open.lock().unwrap(), 0, "every begin has its end");
@@ -107,7 +107,7 @@ impl Case {
         fetch_within(&self.host, &self.config, &self.limits, &recipe, &recipe.releases[0], unanswered, &self.told)
     }
 
-    /// Fetches what must come through whole.
+    /// A download that must succeed.
     fn good(&self, urls: &[&str]) -> VerifiedArchive {
         let found = self.fetch(urls).unwrap_or_else(|e| panic!("{urls:?}: {e:#}"));
         assert_eq!(Digest::of(found.file()).unwrap(), found.sha256());
@@ -115,7 +115,7 @@ impl Case {
         found
     }
 
-    /// Fetches what must fail, and gives what is told.
+    /// A download that must fail; returns the error.
     fn bad(&self, urls: &[&str]) -> String {
         let error = self.fetch(urls).expect_err("it must fail");
         assert!(remedy(&error).is_some_and(|r| !r.is_empty()), "{error:#}");

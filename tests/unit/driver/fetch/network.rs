@@ -1,4 +1,4 @@
-//! A network that is not up yet. 0.0.0.0 leads here and is not loopback by its address.
+//! A network that is not up yet. 0.0.0.0 reaches this machine, but is not a loopback address.
 
 use super::*;
 use std::io::{Read, Write};
@@ -7,7 +7,7 @@ use std::net::TcpListener;
 const HEAD: &str = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n";
 const DEFAULT: &str = "eth0\t00000000\t0164A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0\n";
 
-/// One attempt at each place; the machine's routes as told.
+/// One attempt at each place, with these routes.
 fn case(routes: &str) -> Case {
     let mut case = Case::new();
     case.config.attempts = 1;
@@ -19,7 +19,7 @@ fn waited(case: &Case) -> usize {
     case.told.notes.lock().unwrap().iter().filter(|n| *n == "waiting for the network").count()
 }
 
-/// A port where nobody listens.
+/// A port on which nothing listens.
 fn closed_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -42,7 +42,7 @@ fn a_place_that_is_not_reached_is_tried_again_until_the_network_is_there() {
 }
 
 #[test]
-fn with_a_route_or_without_a_word_about_it_an_error_is_an_error() {
+fn with_a_route_or_unknown_routes_an_error_is_final() {
     let url = format!("http://0.0.0.0:{}/x", closed_port());
     let loopback = format!("http://127.0.0.1:{}/x", closed_port());
     let unknown = case("");
@@ -57,7 +57,7 @@ fn with_a_route_or_without_a_word_about_it_an_error_is_an_error() {
 }
 
 #[test]
-fn the_wait_for_a_network_that_never_comes_has_one_end_for_all_places() {
+fn the_wait_for_a_network_that_never_comes_has_one_limit_for_all_places() {
     let mut case = case("");
     case.limits.network = Box::leak(Box::new(Network::new(Duration::from_secs(3))));
     let start = Instant::now();

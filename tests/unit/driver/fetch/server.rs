@@ -1,9 +1,9 @@
-//! Servers that cut, lie, stall, flood and refuse.
+//! Servers that cut connections, send wrong lengths, stall, send without end, and refuse.
 
 use super::*;
 
 #[test]
-fn a_connection_cut_at_any_offset_never_passes_and_a_whole_one_after_it_does() {
+fn a_connection_cut_at_any_offset_fails_and_a_complete_one_after_it_succeeds() {
     let whole = Reply::ok(&archive());
     let offsets: Vec<usize> = (0..50).map(|i| i * whole.len() / 50).chain([1, 16, 60, whole.len() - 1]).collect();
     let reply = whole.clone();
@@ -33,7 +33,7 @@ fn a_cut_connection_is_tried_again_at_the_same_place() {
 }
 
 #[test]
-fn lengths_that_lie_never_pass() {
+fn wrong_lengths_are_refused() {
     let body = archive();
     let lie =
         |length: usize| Reply::exactly(200, &[("Content-Length", &length.to_string()), ("Connection", "close")], &body);
@@ -100,7 +100,7 @@ fn a_server_that_stalls_in_the_handshake_ends_in_time() {
 }
 
 #[test]
-fn a_server_that_drips_is_ended_by_the_overall_limit() {
+fn a_server_that_sends_slowly_is_cut_off_at_the_overall_limit() {
     let server = Server::always(Reply::ok(&archive()).drip(Duration::from_millis(3)));
     let mut case = Case::new();
     case.config.attempts = 1;
@@ -123,7 +123,7 @@ fn headers_without_end_cost_neither_time_nor_memory() {
 }
 
 #[test]
-fn a_body_without_end_is_cut_at_the_cap_and_an_announced_giant_is_not_even_begun() {
+fn a_body_without_end_is_cut_at_the_limit_and_an_announced_huge_one_is_not_begun() {
     let flood = Server::always(Reply::exactly(200, &[], b"x").flood());
     let mut case = Case::new();
     case.config.max_bytes = 1 << 20;
@@ -138,7 +138,7 @@ fn a_body_without_end_is_cut_at_the_cap_and_an_announced_giant_is_not_even_begun
 }
 
 #[test]
-fn statuses_that_deserve_it_are_tried_again_and_no_others() {
+fn only_temporary_statuses_are_tried_again() {
     for (status, requests) in [
         (408, 2),
         (425, 2),
@@ -169,7 +169,7 @@ fn statuses_that_deserve_it_are_tried_again_and_no_others() {
 }
 
 #[test]
-fn retry_after_is_honoured_within_a_bound() {
+fn retry_after_is_obeyed_within_a_limit() {
     let wait = |asked: String| {
         let good = Reply::ok(&archive());
         let busy = Reply::exactly(503, &[("Retry-After", &asked), ("Content-Length", "0"), ("Connection", "close")], b"");
@@ -192,7 +192,7 @@ fn retry_after_is_honoured_within_a_bound() {
 }
 
 #[test]
-fn the_next_place_is_tried_and_every_failure_is_told() {
+fn the_next_place_is_tried_and_every_failure_is_reported() {
     let gone = Server::always(Reply::status(404));
     let busy = Server::always(Reply::status(503));
     let good = Server::always(Reply::ok(&archive()));
@@ -220,7 +220,7 @@ fn the_next_place_is_tried_and_every_failure_is_told() {
 }
 
 #[test]
-fn a_server_that_cannot_be_reached_is_tried_for_one_archive_of_a_run_only() {
+fn an_unreachable_server_is_tried_for_only_one_archive_of_a_run() {
     let case = Case::new();
     let (dead, file) = (format!("http://localhost:{}/dead", free_port()), "file:///nowhere.tar.gz");
     let busy = Server::always(Reply::status(503));
@@ -229,13 +229,13 @@ fn a_server_that_cannot_be_reached_is_tried_for_one_archive_of_a_run_only() {
     assert!(told(&dead).contains("refused"));
     let again = told(&format!("{dead}/another"));
     assert!(again.contains("not tried") && !again.contains("refused"), "{again}");
-    // One that answers is asked each time, and another run asks all of them.
+    // A server that answers is asked each time, and another run asks all of them.
     assert!(told(&busy.url("/a")).contains("503") && told(&busy.url("/b")).contains("503"));
     assert!(format!("{:#}", case.fetch(&[&dead]).unwrap_err()).contains("refused"));
 }
 
 #[test]
-fn a_name_that_does_not_resolve_is_one_failure_among_others() {
+fn a_name_that_does_not_resolve_is_one_of_the_reported_failures() {
     let good = Server::always(Reply::ok(&archive()));
     let mut case = Case::new();
     case.config.attempts = 1;
@@ -247,8 +247,8 @@ fn free_port() -> u16 {
 }
 
 #[test]
-fn the_bodys_own_compression_is_asked_for_and_nothing_is_decompressed() {
-    // A server that says so about a .tar.gz means the archive's own compression; its bytes are what is pinned.
+fn identity_encoding_is_requested_and_nothing_is_decompressed() {
+    // A server that says so about a .tar.gz means the archive's own compression, and the pinned digest is that of the compressed bytes.
     let labelled = Reply::exactly(200, &[("Content-Encoding", "gzip"), ("Connection", "close")], &archive());
     let server = Server::always(labelled);
     Case::new().good(&[&server.url("/a")]);

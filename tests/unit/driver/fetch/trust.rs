@@ -1,9 +1,9 @@
-//! Whom to believe: certificates, redirects, proxies, and who gets to see credentials.
+//! Trust: certificates, redirects, proxies, and who gets to see credentials.
 
 use super::*;
 
 #[test]
-fn redirects_are_followed_within_a_bound() {
+fn redirects_are_followed_up_to_a_limit() {
     let good = Reply::ok(&archive());
     let hops = |n: usize| {
         let good = good.clone();
@@ -33,7 +33,7 @@ fn redirects_are_followed_within_a_bound() {
 }
 
 #[test]
-fn https_needs_an_authority_that_is_trusted_and_an_own_one_is_a_setting() {
+fn https_needs_a_trusted_authority_and_a_private_one_can_be_set() {
     let authority = Authority::new();
     let good = Reply::ok(&archive());
     let server = Server::tls(&authority, move |_, _| good.clone());
@@ -59,7 +59,7 @@ fn a_certificate_for_another_name_or_of_another_authority_is_refused() {
 }
 
 #[test]
-fn a_cut_tls_connection_never_passes() {
+fn a_cut_tls_connection_fails() {
     let authority = Authority::new();
     let whole = Reply::ok(&archive());
     let reply = whole.clone();
@@ -75,7 +75,7 @@ fn a_cut_tls_connection_never_passes() {
 }
 
 #[test]
-fn a_ca_file_that_is_missing_empty_or_writable_by_others_is_told() {
+fn a_ca_file_that_is_missing_empty_or_writable_by_others_is_an_error() {
     let server = Server::always(Reply::ok(&archive()));
     for (content, mode, word) in [
         (None, 0o644, "ca.pem"),
@@ -95,7 +95,7 @@ fn a_ca_file_that_is_missing_empty_or_writable_by_others_is_told() {
 }
 
 #[test]
-fn a_redirect_from_https_to_http_is_refused_and_the_other_way_is_fine() {
+fn a_redirect_from_https_to_http_is_refused_and_the_reverse_is_allowed() {
     let authority = Authority::new();
     let plain = Server::always(Reply::ok(&archive()));
     let (down, up) = (plain.url("/down"), Reply::ok(&archive()));
@@ -117,7 +117,7 @@ fn a_redirect_from_https_to_http_is_refused_and_the_other_way_is_fine() {
 }
 
 #[test]
-fn credentials_are_sent_and_never_shown() {
+fn credentials_are_sent_but_never_shown() {
     let server = Server::always(Reply::status(403));
     let url = format!("http://scott:t1ger@localhost:{}/a?token=t1ger", server.port());
     let case = Case::new();
@@ -150,8 +150,8 @@ fn credentials_are_not_carried_to_another_host_by_a_redirect() {
     assert!(!sent.contains("authorization") && !sent.contains("referer"), "{sent}");
 }
 
-/// Run by [`a_proxy_from_the_environment_is_used_and_no_proxy_is_honoured`] in a process of its own, where the proxy is set;
-/// by itself it has nothing to do.
+/// Run by [`a_proxy_from_the_environment_is_used_and_no_proxy_is_honoured`] in a process of its own, in which the proxy is set. Without
+/// that it does nothing.
 #[test]
 fn fetch_through_the_environment() {
     let Ok(url) = std::env::var("VFGUARD_TEST_URL") else { return };

@@ -18,7 +18,7 @@ fn every_hostile_archive_is_refused_with_its_reason_and_nothing_is_written_outsi
         assert!(told.contains(word), "{claim}: {word:?} is not in {told:?}");
         assert!(!told.contains(|c: char| c.is_control()) && told.len() < 1000, "{claim}: {told:?}");
         assert!(vfguard::error::remedy(&error).is_some(), "{claim}: {told}");
-        // That it ends: five seconds on a quiet machine, five times that on a loaded one.
+        // Only to see that it ends: five seconds on a quiet machine, five times that on a loaded one.
         assert!(start.elapsed() < Duration::from_secs(120), "{claim}: {:?}", start.elapsed());
         case.assert_contained(claim);
         assert_plain(&case.private(), claim);
@@ -39,7 +39,7 @@ fn an_archive_that_is_changed_between_verification_and_unpacking_is_refused() {
 }
 
 #[test]
-fn a_directory_that_is_shared_a_link_or_prepared_by_somebody_is_refused() {
+fn a_shared_linked_or_prepared_directory_is_refused() {
     let case = Case::new();
     fs::set_permissions(case.private(), fs::Permissions::from_mode(0o777)).unwrap();
     assert!(format!("{:#}", case.unpack(&honest().gz()).unwrap_err()).contains("not a private directory"));
@@ -70,7 +70,7 @@ fn an_archive_cut_anywhere_is_refused() {
 }
 
 #[test]
-fn a_tar_cut_at_any_block_inside_a_sound_gzip_is_refused() {
+fn a_tar_cut_at_any_block_inside_a_complete_gzip_is_refused() {
     let whole = honest().file("x-1/more", &[b'm'; 3000]).end();
     for end in (0..whole.len() - 1024).step_by(256) {
         assert!(Case::new().unpack(&gzip(&whole[..end])).is_err(), "cut at {end} of {}", whole.len());

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn an_honest_archive_comes_out_whole_with_plain_modes_new_times_and_our_owner() {
+fn an_honest_archive_is_unpacked_completely_with_plain_modes_new_times_and_our_owner() {
     let case = Case::new();
     let script = Header::new(b'0', b"x-1/run.sh", 2).mode(0o6755);
     let old = Header::new(b'\0', b"x-1/old", 3).mode(0o000);
@@ -24,7 +24,7 @@ fn an_honest_archive_comes_out_whole_with_plain_modes_new_times_and_our_owner() 
 }
 
 #[test]
-fn what_honest_tools_write_is_taken() {
+fn archives_of_honest_tools_are_accepted() {
     let comment = ("comment", "0123456789abcdef0123456789abcdef01234567");
     let long = format!("x-1/src/{}/file.c", "directory/".repeat(12));
     for (claim, archive) in [
@@ -71,7 +71,7 @@ fn what_honest_tools_write_is_taken() {
 }
 
 #[test]
-fn links_that_are_taken_lead_where_they_say() {
+fn accepted_links_lead_to_their_targets() {
     let case = Case::new();
     let tree = case.unpack(&honest().symlink("x-1/src/l", "../COPYING").hardlink("x-1/h", "x-1/COPYING").gz()).unwrap();
     assert_eq!((read(&tree, "src/l"), read(&tree, "h")), ("GPL".into(), "GPL".into()));
@@ -79,7 +79,7 @@ fn links_that_are_taken_lead_where_they_say() {
 }
 
 #[test]
-fn the_version_is_the_top_directorys_when_the_file_was_named_by_a_person() {
+fn for_a_file_that_a_person_named_the_version_is_that_of_the_top_directory() {
     for (top, version) in [
         ("x-1.2.3", Some("1.2.3")),
         ("ethernet-linux-x-1.2.3", Some("1.2.3")),
@@ -93,7 +93,7 @@ fn the_version_is_the_top_directorys_when_the_file_was_named_by_a_person() {
 }
 
 #[test]
-fn what_gnu_tar_writes_in_each_format_is_taken() {
+fn each_format_of_gnu_tar_is_accepted() {
     let dir = tempfile::tempdir().unwrap();
     let src = dir.path().join("x-1/src").join("deep".repeat(20));
     fs::create_dir_all(&src).unwrap();
@@ -139,7 +139,7 @@ fn an_archive_can_be_unpacked_again_from_the_same_descriptor() {
 }
 
 #[test]
-fn the_umask_changes_nothing() {
+fn the_umask_has_no_effect() {
     let old = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let case = Case::new();
     let tree = case.unpack(&honest().gz());

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn each_limit_ends_it() {
+fn each_limit_ends_the_unpacking() {
     let noise: Vec<u8> = (0..200_000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let many = (0..30).fold(honest(), |t, i| t.file(&format!("x-1/f{i}"), b""));
     let big = honest().file("x-1/big", &noise);
@@ -43,7 +43,8 @@ fn each_limit_ends_it() {
     }
 }
 
-/// 60 headers of 3,700 records: compared each with each, they are 400 million comparisons, and an archive may hold 4,000 such headers.
+/// 60 headers of 3,700 records. Comparing each record with each other would take 400 million comparisons, and an archive may hold 4,000
+/// such headers.
 #[test]
 fn headers_of_thousands_of_pax_records_are_read_once_and_counted_together() {
     let keys: Vec<String> = (0..3700).map(|i| format!("SCHILY.{i}")).collect();
@@ -52,7 +53,7 @@ fn headers_of_thousands_of_pax_records_are_read_once_and_counted_together() {
     Case::new().unpack(&headers(50)).unwrap();
     let told = format!("{:#}", Case::new().unpack(&headers(60)).unwrap_err());
     assert!(told.contains("more than 200000 pax records"), "{told}");
-    // A second record of a key is found among many too.
+    // A repeated key is found among many records too.
     let twice: Vec<_> = records.iter().chain(&records[..1]).copied().collect();
     let told = format!("{:#}", Case::new().unpack(&honest().pax(b'x', &twice).file("x-1/a", b"").end()).unwrap_err());
     assert!(told.contains("twice"), "{told}");
@@ -74,8 +75,8 @@ fn a_full_disk_is_not_blamed_on_the_archive() {
     assert!(vfguard::error::remedy(&error).unwrap().contains("make room"), "{error:#}");
 }
 
-/// Run by [`the_worst_archives_cost_little_memory`] in a process of its own, whose peak is its own; by itself it
-/// has nothing to do.
+/// Run by [`the_worst_archives_cost_little_memory`] in a process of its own, so that the peak of its memory is its own. Without that it
+/// does nothing.
 #[test]
 fn unpack_what_the_parent_names() {
     let Ok(archive) = std::env::var("VFGUARD_TEST_ARCHIVE") else { return };

@@ -1,5 +1,5 @@
-//! Archives, honest and hostile, through the unpacker: an honest one comes out whole, a hostile one is refused, and nothing
-//! is ever written outside the private directory.
+//! Honest and hostile archives: the unpacker extracts an honest one completely, refuses a hostile one, and never writes outside the private
+//! directory.
 #![allow(missing_docs)]
 
 mod attacks;
@@ -20,7 +20,7 @@ use tar::{gzip, Header, Tar};
 use vfguard::driver::unpack::{unpack_within, Limits};
 use vfguard::driver::{local_archive, Digest, Recipe, SourceTree};
 
-/// A sandbox directory with the archive, a place that must stay as it is, and the private directory.
+/// A directory with the archive, files that must not change, and the private directory.
 struct Case {
     dir: tempfile::TempDir,
     recipe: Recipe,
@@ -34,7 +34,7 @@ impl Case {
         fs::set_permissions(dir.path().join("into"), fs::Permissions::from_mode(0o700)).unwrap();
         fs::create_dir(dir.path().join("outside")).unwrap();
         fs::write(dir.path().join("outside/precious"), "untouched").unwrap();
-        // Said outright, since another test changes the umask meanwhile.
+        // Set explicitly, since another test changes the umask at the same time.
         fs::set_permissions(dir.path().join("outside/precious"), fs::Permissions::from_mode(0o644)).unwrap();
         let text = format!(
             "name = 'x'\ndevices = ['pci:v00001234d0000D0F0sv*sd*bc*sc*i*']\n[[releases]]\nversion = '1'\nurls = ['https://h/x']\nsha256 = '{}'\n",
@@ -54,7 +54,7 @@ impl Case {
         unpack_within(&archive, &self.private(), &self.recipe, &self.limits)
     }
 
-    /// Everything beside the private directory is as it was made.
+    /// Asserts that everything outside the private directory is unchanged.
     fn assert_contained(&self, claim: &str) {
         let mut names: Vec<_> = fs::read_dir(self.dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         names.sort();
@@ -67,7 +67,7 @@ impl Case {
     }
 }
 
-/// What Intel's archives look like.
+/// An archive like Intel's.
 fn honest() -> Tar {
     Tar::default().dir("x-1/").file("x-1/COPYING", b"GPL").dir("x-1/src/").file("x-1/src/Makefile", b"all:\n")
 }
@@ -76,7 +76,7 @@ fn read(tree: &SourceTree, path: &str) -> String {
     fs::read_to_string(tree.top().join(path)).unwrap()
 }
 
-/// Nothing but plain files, directories and links that stay inside, with plain modes, is in the private directory.
+/// Asserts that the private directory holds only plain files, directories and symbolic links that stay inside, with plain modes.
 fn assert_plain(dir: &Path, claim: &str) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

@@ -1,11 +1,11 @@
-//! gzip, xz and plain tar, told by content: each is read as strictly as the others, and what is not read is named.
+//! gzip, xz and plain tar, recognised by content: all are read equally strictly, and other formats are named in the error.
 
 use super::tar::{greedy_xz, xz};
 use super::*;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-/// What a tool makes of a content.
+/// The output of a tool for this input.
 fn through(command: &str, content: &[u8]) -> Vec<u8> {
     let mut child = Command::new("sh").args(["-c", command]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(content).unwrap();
@@ -22,7 +22,7 @@ fn told(archive: &[u8]) -> String {
 }
 
 #[test]
-fn each_packing_comes_out_the_same_whatever_the_name_says() {
+fn each_packing_gives_the_same_result_whatever_the_file_is_called() {
     let tar = honest().file("x-1/more", &[b'm'; 3000]).end();
     for (claim, archive) in [
         ("gzip", gzip(&tar)),
@@ -46,12 +46,12 @@ fn each_packing_comes_out_the_same_whatever_the_name_says() {
 fn every_hostile_tar_is_refused_in_each_packing() {
     for (claim, archive, word) in &hostile::attacks() {
         let mut tar = Vec::new();
-        // Those that are hostile below gzip, but for the ones of many megabytes.
+        // The archives that are hostile below gzip, except those of many megabytes.
         let whole = flate2::read::GzDecoder::new(&archive[..]).read_to_end(&mut tar).is_ok();
         if !whole || word.contains("gzip") || word.contains("20000 entries") {
             continue;
         }
-        // What is hostile in its size alone is so where it is packed.
+        // An archive that is hostile only by its size is so only if it is compressed.
         if !word.contains("expands") {
             let case = Case::new();
             assert!(case.unpack(&tar).is_err(), "{claim}: plain, it was taken");
@@ -64,7 +64,7 @@ fn every_hostile_tar_is_refused_in_each_packing() {
 }
 
 #[test]
-fn what_is_not_read_is_named_and_the_command_that_is_named_packs_it_again() {
+fn an_unsupported_packing_is_named_with_a_command_that_repacks_it() {
     let tar = honest().end();
     for (packer, what, words) in [
         ("bzip2 -c", "packed with bzip2", "bzip2 -dc "),
@@ -109,7 +109,7 @@ fn an_xz_cut_anywhere_or_with_one_byte_changed_is_refused() {
 }
 
 #[test]
-fn one_xz_stream_and_nothing_behind_it_is_taken() {
+fn only_one_xz_stream_without_trailing_data_is_accepted() {
     let good = honest().xz();
     let with = |behind: &[u8]| told(&[&good[..], behind].concat());
     assert!(with(&good).contains("several xz streams"), "{}", with(&good));
@@ -131,7 +131,7 @@ fn an_xz_costs_no_more_than_a_gzip() {
 }
 
 #[test]
-fn a_plain_tar_ends_with_zeros_and_nothing_else() {
+fn a_plain_tar_may_end_only_with_zeros() {
     let whole = honest().file("x-1/more", &[b'm'; 700]).end();
     for end in (0..whole.len() - 1024).step_by(64) {
         assert!(Case::new().unpack(&whole[..end]).is_err(), "cut at {end} of {}", whole.len());
@@ -144,7 +144,7 @@ fn a_plain_tar_ends_with_zeros_and_nothing_else() {
 }
 
 #[test]
-fn a_plain_tar_that_is_changed_after_it_was_verified_is_refused_to_the_last_byte() {
+fn a_plain_tar_that_was_changed_after_its_verification_is_refused_up_to_its_last_byte() {
     let good = honest().end();
     for (claim, at, byte) in [("a file's content", 1024, b'X'), ("an owner", 108, b'1'), ("a time", 136, b'1')] {
         let case = Case::new();

@@ -3,11 +3,11 @@
 use super::*;
 
 #[test]
-fn what_is_not_declined_cannot_be_accepted_and_what_is_declined_is_listed() {
+fn only_declined_kernels_can_be_accepted_and_declined_ones_are_listed() {
     let machine = refused();
     let run = machine.run(&["accept", NEW]);
     assert!(run.code == 1 && run.stderr.contains("declined: none"), "{}", said(&run));
-    // Also one that is not about to boot is declined beforehand.
+    // A kernel that is not about to boot can be declined too.
     let machine = bad(machine, LATER);
     assert_eq!(machine.run(&["decline", LATER]).code, 0);
     let run = machine.run(&["accept", OLD]);
@@ -17,7 +17,7 @@ fn what_is_not_declined_cannot_be_accepted_and_what_is_declined_is_listed() {
 }
 
 #[test]
-fn declining_leaves_the_default_where_it_is_held_and_opens() {
+fn declining_keeps_the_held_default_and_opens() {
     let machine = refused();
     let run = machine.run(&["decline", NEW, "--reason", "waits for the next driver"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
@@ -29,7 +29,7 @@ fn declining_leaves_the_default_where_it_is_held_and_opens() {
 }
 
 #[test]
-fn what_runs_or_is_not_there_cannot_be_declined() {
+fn a_running_or_missing_kernel_cannot_be_declined() {
     let machine = refused();
     for kernel in [OLD, "9.9.9"] {
         assert_eq!(machine.run(&["decline", kernel]).code, 1, "{kernel}");
@@ -39,7 +39,7 @@ fn what_runs_or_is_not_there_cannot_be_declined() {
 }
 
 #[test]
-fn declining_what_boots_next_moves_the_default_first() {
+fn declining_the_next_kernel_moves_the_default_first() {
     let machine = bad(settled(), NEW).boot_default(NEW);
     assert_eq!(machine.run(&["decline", NEW]).code, 0);
     assert_eq!((gate(&machine).as_str(), machine.saved_entry().as_str()), ("open", OLD));
@@ -48,7 +48,7 @@ fn declining_what_boots_next_moves_the_default_first() {
 }
 
 #[test]
-fn declining_what_is_set_for_one_boot_and_is_the_default_too_does_both() {
+fn declining_a_kernel_that_is_both_one_shot_and_default_removes_both() {
     let machine = bad(settled(), NEW).boot_default(NEW);
     let env = machine.path("boot/grub2/grubenv");
     let block = fs::read_to_string(&env).unwrap();
@@ -62,7 +62,7 @@ fn declining_what_is_set_for_one_boot_and_is_the_default_too_does_both() {
 }
 
 #[test]
-fn declining_a_safe_kernel_for_one_that_is_not_closes_the_gate() {
+fn declining_a_safe_kernel_in_favour_of_an_unsafe_one_closes_the_gate() {
     let machine = good(settled(), NEW).boot_default(NEW).file(&format!("lib/modules/{OLD}/modules.builtin.modinfo"), "");
     let run = machine.run(&["decline", NEW]);
     assert_eq!(run.code, 0, "{}", run.stderr);

@@ -4,7 +4,7 @@ use super::*;
 
 const LEGACY: &str = "boot/grub/grub.conf";
 
-/// What the boot default is moved by.
+/// The boot loader that holds the default.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Loader {
     Saved,
@@ -56,7 +56,7 @@ fn refused_by(loader: Loader) -> Machine {
     machine
 }
 
-/// A later kernel comes, by a package that moves no default.
+/// Installs a later kernel from a package that does not move the default.
 fn later(machine: Machine, loader: Loader) -> Machine {
     let machine = machine.kernel(LATER);
     match loader {
@@ -70,14 +70,14 @@ fn later(machine: Machine, loader: Loader) -> Machine {
     }
 }
 
-/// Every file of the boot loader.
+/// The content of every file of the boot loader.
 fn loaders(machine: &Machine) -> Vec<(String, Vec<u8>)> {
     let names = ["boot/grub2/grubenv", "boot/grub2/custom.cfg", LEGACY, "boot/loader/loader.conf"];
     let read = |name: &str| Some((name.to_owned(), fs::read(machine.path(name)).ok()?));
     names.into_iter().filter_map(read).collect()
 }
 
-/// Each report says that NEW is declined and how to take that back, and none that it is wanted.
+/// Asserts that each report says that NEW is declined and how to reverse that, and none that it is wanted.
 fn told(machine: &Machine, loader: Loader) {
     for args in [&["status"][..], &["check"], &["gate", "show"], &["reconcile"]] {
         let text = machine.run(args).stdout;
@@ -95,7 +95,7 @@ fn told(machine: &Machine, loader: Loader) {
 }
 
 #[test]
-fn a_kernel_that_is_declined_pins_nothing_and_comes_back_when_it_is_accepted() {
+fn a_declined_kernel_blocks_no_later_one_and_is_wanted_again_when_accepted() {
     for loader in ALL {
         let machine = refused_by(loader);
         let run = machine.run(&["decline", NEW, "--reason", "no driver yet"]);
@@ -110,12 +110,12 @@ fn a_kernel_that_is_declined_pins_nothing_and_comes_back_when_it_is_accepted() {
         let hold = &json(&machine, &["status"])["held"];
         let kernels = (hold["held"].as_str(), hold["wanted"].as_str(), hold["declined"].as_str());
         assert_eq!(kernels, (Some(OLD), Some(OLD), Some(NEW)), "{loader:?}: {hold}");
-        // The hold stays, and nothing is written or said.
+        // The hold stays; nothing is written or printed.
         let before = loaders(&machine);
         let run = machine.run(&["reconcile"]);
         assert!(run.code == 0 && !said(&run).contains("hold"), "{loader:?}: {}", said(&run));
         assert_eq!(loaders(&machine), before, "{loader:?}");
-        // Back, and declined once more.
+        // Accepted, and declined once more.
         let run = machine.run(&["accept", NEW]);
         assert_eq!(
             (run.code, next(&machine).as_str(), gate(&machine).as_str()),
@@ -130,7 +130,7 @@ fn a_kernel_that_is_declined_pins_nothing_and_comes_back_when_it_is_accepted() {
         );
         assert_eq!(json(&machine, &["check"])["kernels"][1]["kernel"], NEW, "{loader:?}");
         assert_eq!(machine.run(&["decline", NEW]).code, 0, "{loader:?}");
-        // A later kernel is wanted, refused while it does not drive the device, and promoted once it does.
+        // A later kernel is wanted; it is refused while it does not drive the device, and promoted once it does.
         let machine = later(machine, loader);
         let run = machine.run(&["reconcile"]);
         assert_eq!(
@@ -176,7 +176,7 @@ fn a_declined_kernel_that_drives_the_device_is_not_promoted() {
 }
 
 #[test]
-fn a_declined_kernel_that_is_safe_stays_off_when_the_one_that_was_promoted_in_its_place_is_removed() {
+fn a_safe_declined_kernel_stays_off_when_the_kernel_promoted_instead_is_removed() {
     for loader in [Loader::Literal, Loader::SystemdBoot] {
         let machine = refused_by(loader);
         assert_eq!(machine.run(&["decline", NEW]).code, 0);
@@ -212,7 +212,7 @@ fn a_declined_kernel_that_is_safe_stays_off_when_the_one_that_was_promoted_in_it
 }
 
 #[test]
-fn the_removal_of_vfguard_keeps_the_default_where_a_saved_one_holds_and_else_gives_it_back() {
+fn removing_vfguard_keeps_the_default_where_a_saved_one_is_used_and_else_restores_it() {
     for loader in [Loader::Saved, Loader::Literal] {
         let machine = refused_by(loader);
         assert_eq!(machine.run(&["decline", NEW]).code, 0);

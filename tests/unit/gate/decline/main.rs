@@ -1,4 +1,4 @@
-//! `decline` is about one kernel: it stays off and refuses nothing, a later one is treated as ever, and `accept` takes it back.
+//! `decline` affects one kernel: it is held off and refuses nothing, a later kernel is treated as usual, and `accept` reverses it.
 
 mod declining;
 mod loaders;
@@ -61,7 +61,7 @@ fn audit(machine: &Machine) -> String {
 }
 
 #[test]
-fn a_declined_kernel_that_somebody_makes_the_default_is_judged_as_what_boots_next() {
+fn a_declined_kernel_that_somebody_makes_the_default_is_judged_as_the_next_boot() {
     let machine = refused();
     assert_eq!(machine.run(&["decline", NEW]).code, 0);
     let machine = machine.boot_default(NEW);
@@ -74,7 +74,7 @@ fn a_declined_kernel_that_somebody_makes_the_default_is_judged_as_what_boots_nex
 }
 
 #[test]
-fn a_declined_kernel_that_is_safe_and_made_the_default_by_hand_is_declined_no_more_whoever_looks_first() {
+fn a_safe_declined_kernel_made_the_default_by_hand_is_accepted_by_any_first_look() {
     let set = || {
         let machine = refused();
         assert_eq!(machine.run(&["decline", NEW]).code, 0);
@@ -88,7 +88,7 @@ fn a_declined_kernel_that_is_safe_and_made_the_default_by_hand_is_declined_no_mo
         assert_eq!((machine.saved_entry().as_str(), gate(&machine).as_str()), (NEW, "open"), "{args:?}: {}", said(&run));
         assert!(!machine.path(RECORD).exists() && !machine.path(HOLD).exists(), "{args:?}");
     }
-    // A package did that where its hook looks first.
+    // A package made it the default, and its hook looks first.
     let machine = set();
     machine.run(&["reconcile", "--from", "dnf"]);
     assert_eq!(machine.run(&["reconcile", "--from", "timer"]).code, 0);
@@ -116,7 +116,7 @@ fn an_override_that_names_a_declined_kernel_moves_no_default_and_says_why() {
     let run = machine.run(&["gate", "open", "--kernel", NEW, "--reason", "x"]);
     assert_eq!((run.code, machine.saved_entry().as_str()), (0, OLD), "{}", said(&run));
     assert!(run.stdout.contains("stays held") && run.stdout.contains(&format!("vfguard accept {NEW}")), "{}", said(&run));
-    // Nor does one that names the held kernel end the hold.
+    // An override that names the held kernel does not end the hold either.
     assert_eq!(machine.run(&["gate", "open", "--kernel", OLD, "--reason", "x"]).code, 0);
     assert!(machine.path(HOLD).exists());
 }

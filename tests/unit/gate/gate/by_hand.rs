@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn closing_by_hand_holds_until_all_is_found_safe() {
+fn a_gate_closed_by_hand_stays_closed_until_all_is_safe() {
     let machine = settled();
     let run = machine.run(&["gate", "close"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
@@ -53,7 +53,7 @@ fn a_gate_closed_with_a_reason_stays_closed_until_a_person_opens_it() {
         assert_eq!(machine.run(&["reboot", "--held"]).code, 3);
         assert!(files(&machine));
     }
-    // A kernel that is not safe is told beside it, and goes from the reasons once it is.
+    // An unsafe kernel is reported as an additional reason, and removed from the reasons once it is safe.
     let machine = bad(machine, NEW).boot_default(NEW);
     assert_eq!(machine.run(&["reconcile"]).code, 3);
     let reasons = shown(&machine)["reasons"].as_array().unwrap().clone();
@@ -63,26 +63,26 @@ fn a_gate_closed_with_a_reason_stays_closed_until_a_person_opens_it() {
     assert_eq!(machine.saved_entry(), NEW, "a freeze is about reboots: the boot default follows");
     let reasons = shown(&machine)["reasons"].as_array().unwrap().clone();
     assert!(files(&machine) && reasons.len() == 1 && reasons[0].as_str().unwrap().contains("freeze"), "{reasons:?}");
-    // As the remedy says; then the verdict decides again.
+    // Opened as the remedy says; then the verdict decides again.
     assert_eq!(open(&machine, &[]).code, 0);
     assert!(!files(&machine));
     fs::remove_file(machine.path("run/vfguard/override.json")).unwrap();
     assert_eq!(machine.run(&["reconcile"]).code, 0);
     assert_eq!(gate(&machine), "open");
-    // A record that cannot be read counts, and opens in the same way.
+    // An unreadable record counts, and is opened in the same way.
     let machine = machine.file("var/lib/vfguard/closed-by-hand.json", "{");
     assert_eq!(machine.run(&["reconcile"]).code, 0);
     assert!(files(&machine) && shown(&machine)["reasons"][0].as_str().unwrap().contains("cannot be read"));
     assert_eq!(open(&machine, &[]).code, 0);
     assert!(!files(&machine) && !machine.path("var/lib/vfguard/closed-by-hand.json").exists());
-    // And goes with vfguard.
+    // It is removed together with vfguard.
     assert_eq!(machine.run(&["gate", "close", "--reason", "x"]).code, 0);
     assert_eq!(machine.run(&["gate", "remove"]).code, 0);
     assert!(!files(&machine) && !machine.path("var/lib/vfguard/closed-by-hand.json").exists());
 }
 
 #[test]
-fn a_freeze_refuses_nothing_where_vfguard_keeps_its_hands_off() {
+fn a_freeze_refuses_nothing_where_vfguard_does_not_act() {
     let machine = settled();
     assert_eq!(machine.run(&["gate", "close", "--reason", "freeze"]).code, 0);
     let machine = machine.file("etc/vfguard/config.toml", "mode = 'observe'\n");
@@ -96,7 +96,7 @@ fn a_freeze_refuses_nothing_where_vfguard_keeps_its_hands_off() {
 }
 
 #[test]
-fn an_order_beside_an_unsafe_kernel_is_told_once_and_one_that_cannot_be_read_too() {
+fn an_order_beside_an_unsafe_kernel_is_reported_once_and_so_is_an_unreadable_one() {
     let log = |machine: &Machine| fs::read_to_string(machine.path("var/lib/vfguard/audit.log")).unwrap().lines().count();
     let machine = refused();
     assert_eq!(machine.run(&["gate", "close", "--reason", "freeze"]).code, 0);

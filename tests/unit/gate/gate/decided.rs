@@ -21,7 +21,7 @@ fn an_unsafe_kernel_closes_the_gate_and_its_driver_opens_it_again() {
 }
 
 #[test]
-fn a_gate_that_somebody_broke_is_seen_and_closed_again() {
+fn a_gate_that_somebody_damaged_is_noticed_and_closed_again() {
     let machine = refused();
     fs::remove_file(machine.path("run/systemd/system/systemd-reboot.service.d/50-vfguard.conf")).unwrap();
     assert_eq!(gate(&machine), "open");
@@ -30,14 +30,14 @@ fn a_gate_that_somebody_broke_is_seen_and_closed_again() {
 }
 
 #[test]
-fn a_gate_closed_in_part_is_cleared_away_once_all_is_safe() {
+fn a_partly_closed_gate_is_removed_once_all_is_safe() {
     let machine = settled().file(DROP_IN, "[Unit]\nRequires=left-over.service\n");
     assert_eq!(machine.run(&["reconcile"]).code, 0);
     assert!(!machine.path(DROP_IN).exists(), "a left-over drop-in still refuses reboots");
 }
 
 #[test]
-fn what_cannot_be_decided_closes_the_gate_and_settings_that_are_broken_do_not_lock_it() {
+fn an_error_closes_the_gate_and_broken_settings_do_not_keep_it_from_opening() {
     let machine = settled().file("etc/vfguard/config.toml", "mode = [[[");
     assert_eq!(machine.run(&["reconcile"]).code, 1);
     let value = shown(&machine);
@@ -49,7 +49,7 @@ fn what_cannot_be_decided_closes_the_gate_and_settings_that_are_broken_do_not_lo
 }
 
 #[test]
-fn a_run_that_died_closes_the_gate_and_overrules_nobody() {
+fn a_run_that_died_closes_the_gate_but_respects_an_override() {
     let machine = settled();
     assert_eq!(machine.run(&["gate", "close", "--undecided"]).code, 0);
     assert!(shown(&machine)["reasons"][0].as_str().unwrap().contains("ended without a decision"));
@@ -78,7 +78,7 @@ fn deciding_without_building_closes_at_once_and_builds_nothing() {
 }
 
 #[test]
-fn what_is_unsafe_is_refused_while_another_run_still_builds() {
+fn an_unsafe_kernel_is_refused_while_another_run_still_builds() {
     use nix::fcntl::{Flock, FlockArg};
     let machine = bad(settled(), NEW).boot_default(NEW).file("etc/vfguard/config.d/1.toml", "[hook]\nlock_timeout = 0\n");
     fs::create_dir_all(machine.path("run/vfguard")).unwrap();
@@ -90,10 +90,10 @@ fn what_is_unsafe_is_refused_while_another_run_still_builds() {
 }
 
 #[test]
-fn a_grubenv_that_is_full_is_not_to_be_removed_and_the_remedy_names_a_program_of_that_name() {
+fn a_full_grubenv_is_not_to_be_removed_and_the_remedy_names_an_existing_program() {
     let machine = bad(settled(), NEW).boot_default(NEW);
     let grubenv = machine.path("boot/grub2/grubenv");
-    // Another tool's variable takes nearly all of the room, as the kernels' command line may on EL8.
+    // Another tool's variable uses nearly all of the space, as the kernel command line may on EL8.
     let text = fs::read_to_string(&grubenv).unwrap();
     let saved = text.lines().find(|line| line.starts_with("saved_entry=")).unwrap();
     let head = format!("# GRUB Environment Block\n{saved}\nkernelopts=");

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn early_at_boot_a_driver_that_udev_is_about_to_load_is_waited_for_and_no_other() {
+fn early_at_boot_only_a_driver_that_udev_is_about_to_load_is_waited_for() {
     use std::time::{Duration, Instant};
     let machine = Machine::new().grub().device("0000:00:05.0", NIC, None);
     let machine = bad(machine, NEW).boot_default(NEW).file("proc/sys/kernel/osrelease", &format!("{NEW}\n"));
@@ -33,7 +33,7 @@ fn early_at_boot_a_network_device_is_waited_for_and_another_kind_is_not() {
     let (entropy, network) = (decided("virtio:d00000004v00001AF4\n"), decided("virtio:d00000001v00001AF4\n"));
     assert!(entropy.0 == 0 && entropy.1 < Duration::from_secs(8), "{entropy:?}");
     assert!(!entropy.2.contains("waited"), "{entropy:?}");
-    // udev was not done: nobody knows whether the device will be in use, so nothing is decided, which refuses.
+    // udev had not finished. It is not known whether the device will be in use, so nothing is decided, which refuses.
     assert!(network.0 == 1 && network.1 > Duration::from_secs(9), "{network:?}");
     assert!(network.2.contains("waited 10.0 s for a driver of virtio0 (virtio0 has none)"), "{network:?}");
     assert!(network.2.contains("udev is still at work, and virtio0 may yet get a driver"), "{network:?}");

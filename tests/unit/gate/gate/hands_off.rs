@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn observing_refuses_and_holds_nothing() {
+fn observe_mode_refuses_and_holds_nothing() {
     let machine = bad(settled(), NEW).boot_default(NEW).file("etc/vfguard/config.toml", "mode = 'observe'\n");
     assert_eq!(machine.run(&["reconcile"]).code, 3);
     assert_eq!((gate(&machine).as_str(), machine.saved_entry().as_str()), ("open", NEW));
@@ -13,7 +13,7 @@ fn observing_refuses_and_holds_nothing() {
 }
 
 #[test]
-fn in_rescue_emergency_and_offline_update_the_default_is_held_and_nothing_refused() {
+fn in_rescue_emergency_and_offline_update_the_default_is_held_but_nothing_refused() {
     for words in ["single", "systemd.unit=emergency.target", "systemd.unit=system-update.target"] {
         let machine = bad(settled(), NEW).boot_default(NEW).file("proc/cmdline", &format!("root=/dev/vda1 {words}\n"));
         let run = machine.run(&["reconcile"]);
@@ -23,7 +23,7 @@ fn in_rescue_emergency_and_offline_update_the_default_is_held_and_nothing_refuse
 }
 
 #[test]
-fn the_word_on_the_command_line_turns_all_of_it_off() {
+fn the_word_on_the_kernel_command_line_disables_everything() {
     let machine = refused().file("proc/cmdline", "root=/dev/vda1 vfguard=off\n");
     assert_eq!(machine.run(&["reconcile"]).code, 0);
     assert!(!files(&machine));

@@ -1,4 +1,4 @@
-//! The gate from outside: what closes it, what opens it, and where vfguard keeps its hands off.
+//! The gate from outside: what closes it, what opens it, and where vfguard does not act.
 
 mod audit;
 mod by_hand;
@@ -17,7 +17,7 @@ use std::fs;
 
 const OLD: &str = "6.1.0-53-amd64";
 const NEW: &str = "6.1.0-54-amd64";
-/// A network device that no recipe claims: each kernel must have a driver of its own for it.
+/// A network device that no recipe claims, so each kernel needs an in-tree driver for it.
 const NIC: &str = "pci:v00001234d0000BEEFsv00001234sd0000BEEFbc02sc00i00";
 const UNIT: &str = "run/systemd/system/VFGUARD_blocks_reboot__run_vfguard_status.service";
 const DROP_IN: &str = "run/systemd/system/reboot.target.d/50-vfguard.conf";
@@ -36,7 +36,7 @@ fn bad(machine: Machine, kernel: &str) -> Machine {
 }
 
 fn settled() -> Machine {
-    // Which GRUB it is decides what a default means.
+    // The meaning of a default depends on the distribution's GRUB.
     let machine = Machine::new().grub().file("etc/os-release", "ID=rhel\nVERSION_ID=9.4\nID_LIKE=fedora\n");
     let machine = machine.device("0000:00:05.0", NIC, Some("ena"));
     good(machine, OLD).boot_default(OLD).file("proc/sys/kernel/osrelease", &format!("{OLD}\n"))
@@ -70,7 +70,7 @@ fn open(machine: &Machine, more: &[&str]) -> Run {
     machine.run(&[&["gate", "open", "--reason", "the console is at hand"], more].concat())
 }
 
-/// Whether the audit log has an event of that kind; the hold that refusing sets is there in any case.
+/// Whether the audit log has an event of that kind, besides the event of the hold.
 fn audited(machine: &Machine, event: &str) -> bool {
     let log = fs::read_to_string(machine.path("var/lib/vfguard/audit.log")).unwrap_or_default();
     assert!(log.contains("\"boot-default\""), "{log}");

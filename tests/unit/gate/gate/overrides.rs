@@ -5,7 +5,7 @@ use super::*;
 const LATER: &str = "6.1.0-55-amd64";
 
 #[test]
-fn an_override_needs_a_reason_and_a_time_within_bounds() {
+fn an_override_needs_a_reason_and_a_time_within_limits() {
     let machine = refused();
     for args in [
         &["gate", "open"][..],
@@ -24,7 +24,7 @@ fn an_override_needs_a_reason_and_a_time_within_bounds() {
 }
 
 #[test]
-fn an_override_opens_is_told_apart_and_is_audited() {
+fn an_override_opens_is_reported_as_such_and_is_audited() {
     let machine = refused();
     let run = open(&machine, &["--for", "10m"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
@@ -39,7 +39,7 @@ fn an_override_opens_is_told_apart_and_is_audited() {
     let line: serde_json::Value = serde_json::from_str(line).unwrap();
     assert_eq!((&line["event"], &line["reason"]), (&"override".into(), &"the console is at hand".into()));
     assert!(line["uid"].is_u64() && line["until"].is_string());
-    // check is blind to it, and a hook leaves it.
+    // `check` does not respect it, and a hook leaves it in force.
     assert_eq!(machine.run(&["check"]).code, 3);
     assert_eq!(machine.run(&["reconcile"]).code, 3);
     assert_eq!(gate(&machine), "overridden");
@@ -52,7 +52,7 @@ fn a_kernel_that_the_override_did_not_name_closes_the_gate_again() {
     let machine = bad(machine, LATER).boot_default(LATER);
     assert_eq!(machine.run(&["reconcile"]).code, 3);
     assert_eq!(gate(&machine), "closed");
-    // It has ended: that the other kernel goes away again does not bring it back.
+    // The override has ended, and the removal of the other kernel does not revive it.
     fs::remove_file(machine.path(&format!("boot/vmlinuz-{LATER}"))).unwrap();
     fs::remove_dir_all(machine.path(&format!("lib/modules/{LATER}"))).unwrap();
     fs::remove_file(machine.path(&format!("boot/loader/entries/0123456789abcdef0123456789abcdef-{LATER}.conf"))).unwrap();
@@ -62,7 +62,7 @@ fn a_kernel_that_the_override_did_not_name_closes_the_gate_again() {
 }
 
 #[test]
-fn an_override_that_has_ended_is_none_and_the_next_look_closes() {
+fn an_expired_override_does_not_count_and_the_next_look_closes() {
     let machine = refused();
     assert_eq!(open(&machine, &[]).code, 0);
     let path = machine.path("run/vfguard/override.json");
@@ -75,7 +75,7 @@ fn an_override_that_has_ended_is_none_and_the_next_look_closes() {
 }
 
 #[test]
-fn an_override_that_names_the_held_off_kernel_lets_it_be_the_default() {
+fn an_override_that_names_the_held_off_kernel_lets_it_become_the_default() {
     let machine = refused();
     assert_eq!(machine.saved_entry(), OLD, "the default was not held");
     let run = open(&machine, &["--kernel", NEW]);
@@ -86,7 +86,7 @@ fn an_override_that_names_the_held_off_kernel_lets_it_be_the_default() {
 }
 
 #[test]
-fn an_override_covers_a_kernel_that_has_an_image_and_no_modules() {
+fn an_override_covers_a_kernel_with_an_image_but_no_modules() {
     let machine = bad(settled(), NEW).boot_default(NEW);
     fs::remove_dir_all(machine.path(&format!("lib/modules/{NEW}"))).unwrap();
     assert_eq!(machine.run(&["reconcile"]).code, 3);

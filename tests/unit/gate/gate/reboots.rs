@@ -17,7 +17,7 @@ fn a_scheduled_reboot_is_noticed_when_the_gate_closes() {
 }
 
 #[test]
-fn a_reboot_is_checked_and_refused_like_check() {
+fn reboot_checks_and_refuses_like_check() {
     assert_eq!(settled().run(&["reboot"]).code, 0);
     let machine = refused();
     let run = machine.run(&["reboot"]);
@@ -27,7 +27,7 @@ fn a_reboot_is_checked_and_refused_like_check() {
 }
 
 #[test]
-fn the_held_kernel_can_be_rebooted_into_and_an_unsafe_next_one_cannot() {
+fn a_reboot_into_the_held_kernel_works_and_into_an_unsafe_next_one_does_not() {
     let machine = refused();
     let run = machine.run(&["reboot", "--held"]);
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
@@ -38,7 +38,7 @@ fn the_held_kernel_can_be_rebooted_into_and_an_unsafe_next_one_cannot() {
 }
 
 #[test]
-fn an_override_that_covers_lets_the_reboot_through_and_another_does_not() {
+fn only_an_override_that_covers_the_kernel_lets_the_reboot_through() {
     let machine = refused();
     assert_eq!(open(&machine, &["--kernel", NEW]).code, 0);
     let run = machine.run(&["reboot"]);
@@ -49,14 +49,14 @@ fn an_override_that_covers_lets_the_reboot_through_and_another_does_not() {
 }
 
 #[test]
-fn a_reboot_waits_for_a_run_only_when_told() {
+fn a_reboot_waits_for_a_run_only_on_request() {
     use nix::fcntl::{Flock, FlockArg};
     let machine = settled();
     fs::create_dir_all(machine.path("run/vfguard")).unwrap();
     let file = fs::File::create(machine.path("run/vfguard/lock")).unwrap();
     let held = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e).unwrap();
     assert_eq!(machine.run(&["reboot"]).code, 4);
-    // The gate waits for nobody.
+    // The gate waits for no run.
     assert_eq!(machine.run(&["gate", "close"]).code, 0);
     assert_eq!(open(&machine, &[]).code, 0);
     let mut waiting = machine.command(&["reboot", "--wait"]).spawn().unwrap();
@@ -67,7 +67,7 @@ fn a_reboot_waits_for_a_run_only_when_told() {
 }
 
 #[test]
-fn nothing_is_promised_where_the_next_boot_is_uncertain() {
+fn a_reboot_is_refused_where_the_next_boot_is_uncertain() {
     let machine = refused();
     fs::remove_file(machine.path("boot/grub2/grub.cfg")).unwrap();
     assert_ne!(machine.run(&["reboot", "--held"]).code, 0);

@@ -26,7 +26,7 @@ fn removing_leaves_neither_gate_nor_override_and_needs_no_reason() {
 }
 
 #[test]
-fn an_order_that_cannot_be_ended_keeps_nobody_from_removing_the_gate() {
+fn an_order_that_cannot_be_ended_does_not_keep_the_gate_from_being_removed() {
     let machine = refused();
     fs::create_dir_all(machine.path("var/lib/vfguard/closed-by-hand.json/x")).unwrap();
     let run = machine.run(&["gate", "remove"]);

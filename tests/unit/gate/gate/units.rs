@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn each_unit_names_the_way_out_and_calls_what_there_is() {
+fn each_unit_names_the_way_out_and_calls_existing_commands() {
     let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/systemd");
     let mut calls = 0;
     for entry in fs::read_dir(&dir).unwrap() {
@@ -29,7 +29,7 @@ fn each_unit_names_the_way_out_and_calls_what_there_is() {
         }
         let commands = text.lines().filter(|l| l.starts_with("Exec")).filter_map(|l| l.split_once('='));
         for line in commands.filter_map(|(_, c)| c.trim_start_matches('-').strip_prefix("/usr/bin/vfguard ")) {
-            // What it calls is understood: here on a machine that is safe, so that it ends well.
+            // Its command is valid: on this machine, which is safe, it exits with success.
             let run = settled().run(&line.split(' ').collect::<Vec<_>>());
             assert_eq!(run.code, 0, "{line}: {}", run.stderr);
             calls += 1;
@@ -39,7 +39,7 @@ fn each_unit_names_the_way_out_and_calls_what_there_is() {
 }
 
 #[test]
-fn whatever_ends_a_run_that_decides_starts_the_unit_that_fails_closed() {
+fn a_run_that_fails_to_decide_starts_the_unit_that_fails_closed() {
     for name in ["vfguard-boot.service", "vfguard.service"] {
         let text = fs::read_to_string(format!("{}/packaging/systemd/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
         assert!(text.contains("\nOnFailure=vfguard-fail-closed.service\n"), "{name} may die and leave the gate open");

@@ -1,4 +1,4 @@
-//! The boot default under its lock: held by whoever refuses, promoted by a run that found all safe.
+//! The boot default under its lock: a run that refuses holds it, a run that found all safe promotes.
 
 use super::gate::opening;
 use super::run::{carry_out, look_again, next_round, refuse_rest};
@@ -7,7 +7,7 @@ use crate::real;
 use crate::scene::{Mutation, Scene};
 use crate::world::{Card, Env, Hold, Lock, Vars, World};
 
-/// One step at the boot default; `None` where the actor is elsewhere.
+/// One step that changes the boot default; `None` if the actor is elsewhere.
 pub fn step(scene: &Scene, world: &mut World, who: Who) -> Option<bool> {
     Some(match world.at(who).pc {
         Pc::HoldLock => hold(scene, world, who),
@@ -24,7 +24,7 @@ pub fn step(scene: &Scene, world: &mut World, who: Who) -> Option<bool> {
             carry_out(scene, world, who)
         }
         Pc::PromoteLock => promote(scene, world, who),
-        // Only where a guard is taken out: record and mark end before the default moves.
+        // Only with a guard removed: record and mark are removed before the default moves.
         Pc::PromoteForget => {
             release(scene, world);
             (world.kept_env, world.kept_hold) = (world.env, world.hold);
@@ -53,17 +53,17 @@ pub fn step(scene: &Scene, world: &mut World, who: Who) -> Option<bool> {
     })
 }
 
-/// A block that another tool is writing is read again: that tool needs less than a millisecond, and is waited for a hundred.
+/// Whether the actor waits, since another tool is writing the block: that takes less than a millisecond, and vfguard waits up to a hundred.
 pub fn waits_for_writer(scene: &Scene, world: &World) -> bool {
     world.is_being_written() && !scene.without(Mutation::HalfWrittenIsReal)
 }
 
-/// After a move it is looked again, once a tool that had read the block before has come to its end.
+/// Whether the actor waits before it checks its move, until a tool that read the old block has written.
 fn waits_for_rewriting(scene: &Scene, world: &World) -> bool {
     world.is_rewritten() && !scene.without(Mutation::LooksOnlyOnce)
 }
 
-/// Under the boot lock, what is there is read again; the record comes first, and is durable.
+/// Reads the files again under the boot lock. The record is written first, and synced.
 fn hold(scene: &Scene, world: &mut World, who: Who) -> bool {
     let waits = scene.without(Mutation::HoldWaitsForBuild) && world.at(who).phase == Phase::First;
     if waits && !world.take(Lock::Write, who) {
@@ -85,7 +85,7 @@ fn hold(scene: &Scene, world: &mut World, who: Who) -> bool {
     let Some(to) = to else { return give_up_hold(scene, world, who) };
     if scene.fixed_default {
         if scene.without(Mutation::FailedHoldWrites) {
-            // Written, seen not to take, and put back.
+            // Written, found to have no effect, and undone.
             world.write_env(scene, world.env);
         }
         return give_up_hold(scene, world, who);
@@ -96,7 +96,7 @@ fn hold(scene: &Scene, world: &mut World, who: Who) -> bool {
     let record = before.filter(|hold| hold.held == to);
     let marked = vars.mark.is_some_and(|(held, _)| held == to);
     let wanted = match (lasting == to, record, told) {
-        // Record and mark belong together: the one that is lost is made again.
+        // Record and mark belong together: if one is lost, it is written again.
         (true, Some(record), _) if !marked => record.wanted,
         (true, None, Some(wanted)) if marked => {
             world.write_hold(Some(Hold { held: to, wanted }));
@@ -119,11 +119,11 @@ fn hold(scene: &Scene, world: &mut World, who: Who) -> bool {
 fn write_hold(scene: &Scene, world: &mut World, who: Who) -> bool {
     let actor = *world.at(who);
     if world.env != actor.env && !scene.without(Mutation::MovesWhatItDidNotRead) {
-        // Somebody set a default since: that one is wanted.
+        // Somebody set a default since, so that kernel is wanted.
         return hold(scene, world, who);
     }
     let Some(vars) = held_vars(&actor) else {
-        // Nothing can be written there, so nothing is held.
+        // The block cannot be written, so nothing is held.
         world.write_hold(actor.before);
         return give_up_hold(scene, world, who);
     };
@@ -131,7 +131,7 @@ fn write_hold(scene: &Scene, world: &mut World, who: Who) -> bool {
     world.go(who, if scene.syncs() { Pc::HoldSync } else { Pc::HoldCheck })
 }
 
-/// Another tool may have written what it had read before; whoever is overtaken writes again.
+/// Another tool may have overwritten the move with what it had read before; then the actor writes again.
 fn check_hold(scene: &Scene, world: &mut World, who: Who) -> bool {
     if waits_for_rewriting(scene, world) {
         return false;
@@ -147,7 +147,7 @@ fn check_hold(scene: &Scene, world: &mut World, who: Who) -> bool {
     hold(scene, world, who)
 }
 
-/// What a hold leaves in the block that was read.
+/// The block that a hold writes, from the block that was read.
 fn held_vars(actor: &Actor) -> Option<Vars> {
     let (Env::Whole(vars), Some(hold)) = (actor.env, actor.hold) else { return None };
     Some(real::edit(vars, Vars { saved: hold.held, mark: Some((hold.held, hold.wanted)), ..vars }))
@@ -158,7 +158,7 @@ fn give_up_hold(scene: &Scene, world: &mut World, who: Who) -> bool {
     refuse_rest(scene, world, who)
 }
 
-/// Whether somebody moved the default from the kernel that it was held on. A block that is being written says nothing.
+/// Whether somebody moved the default away from the held kernel. A block that is being written does not tell.
 pub fn stale(scene: &Scene, world: &World, env: Env, hold: Option<Hold>) -> bool {
     if env == Env::Empty && scene.without(Mutation::HalfWrittenIsReal) {
         return hold.is_some_and(|hold| real::boots(world.installed, env).1 != hold.held);
@@ -218,7 +218,7 @@ fn promote(scene: &Scene, world: &mut World, who: Who) -> bool {
             promoted(scene, world, who)
         }
         (End::Promote(judged), Some(found)) if judged == found || scene.without(Mutation::PromotesWhatIsWanted) => {
-            // By the card as it was judged: one that was given up may be back at any instant.
+            // The card as it was judged: a card that was given up may be back at any moment.
             let counts = world.remembered || world.card == Card::Late || world.at(who).card;
             world.seen.promoted_unproven |= counts && !world.drives.has(found);
             world.seen.promoted_declined |= world.declined.has(found);
@@ -227,7 +227,7 @@ fn promote(scene: &Scene, world: &mut World, who: Who) -> bool {
             (actor.env, actor.plan) = (env, Plan::Allow { end: End::Promote(found), open });
             world.go(who, if scene.without(Mutation::RecordEndsFirst) { Pc::PromoteForget } else { Pc::PromoteWrite })
         }
-        // Another kernel is wanted by now: the hold stays, and the gate opens on what was judged.
+        // Another kernel is wanted now: the hold stays, and the gate opens on what was judged.
         (End::Promote(_) | End::Forget, _) => promoted(scene, world, who),
     }
 }
@@ -242,7 +242,7 @@ fn write_promotion(scene: &Scene, world: &mut World, who: Who) -> bool {
             world.write_env(scene, Env::Whole(real::edit(vars, Vars { saved: to, mark: None, ..vars })));
             world.go(who, if scene.syncs() { Pc::PromoteSync } else { Pc::PromoteCheck })
         }
-        // No entry starts it any more.
+        // It has no boot entry any more.
         _ => promoted(scene, world, who),
     }
 }
@@ -257,7 +257,7 @@ fn check_promotion(scene: &Scene, world: &mut World, who: Who) -> bool {
             if world.installed.has(to) {
                 return world.go(who, Pc::PromoteRecord);
             }
-            // It does not boot: everything is put back.
+            // It would not boot, so everything is undone.
             world.write_env(scene, before);
             world.sync_env();
             promoted(scene, world, who)

@@ -1,4 +1,4 @@
-//! Hardware, time, and death.
+//! Hardware, time, and killed actors.
 
 use super::program;
 use crate::actor::{Actor, Pc, Who, ALL};
@@ -6,7 +6,7 @@ use crate::real;
 use crate::scene::{Mutation, Scene};
 use crate::world::{Card, Env, Gate, Seen, Vars, World};
 
-/// An actor is killed, and what comes after a unit's failure comes.
+/// An actor is killed. For a unit, systemd's reaction to the failure follows.
 pub fn die(scene: &Scene, world: &mut World, who: Who) {
     let Actor { turn, pc, .. } = *world.at(who);
     program::rest(world, who);
@@ -15,11 +15,11 @@ pub fn die(scene: &Scene, world: &mut World, who: Who) {
         Who::Package | Who::Run | Who::FailClosed | Who::Person | Who::Foreign => {}
     }
     match who {
-        // ExecStopPost comes after a crash, too.
+        // ExecStopPost runs after a crash, too.
         Who::Worker if turn == 0 && !world.removed => {
             *world.actor(who) = Actor { pc: Pc::Raise, turn: 1, ..Actor::default() };
         }
-        // What died is the run; the unit's next command hands over.
+        // The run was killed; the unit's next command hands over.
         Who::Watch if scene.worker && !matches!(pc, Pc::Handover | Pc::Ending) && !world.removing => {
             world.go(who, Pc::Handover);
         }
@@ -27,7 +27,7 @@ pub fn die(scene: &Scene, world: &mut World, who: Who) {
     }
 }
 
-/// The power goes: what was not synced may be there or not.
+/// A power cut: changes that were not synced may be there or not.
 pub fn cut(scene: &Scene, world: &mut World, keeps_env: bool, keeps_hold: bool) {
     if !keeps_env {
         world.env = world.kept_env;
@@ -35,14 +35,14 @@ pub fn cut(scene: &Scene, world: &mut World, keeps_env: bool, keeps_hold: bool) 
     if !keeps_hold {
         (world.hold, world.declined) = (world.kept_hold, world.kept_declined);
     }
-    // A decline that was not done yet may have come to either end.
+    // A decline in progress may have been written or not.
     if world.at(Who::Person).pc == Pc::DeclineSync {
         world.intent = world.wanted();
     }
     boot(scene, world);
 }
 
-/// The machine boots: /run is empty, and the boot loader takes what is set for one boot.
+/// The machine boots: /run is empty, and the boot loader uses the one-shot default.
 pub fn boot(scene: &Scene, world: &mut World) {
     world.running = world.boots(world.env);
     if let Env::Whole(vars) = world.env {
@@ -65,7 +65,7 @@ pub fn boot(scene: &Scene, world: &mut World) {
     world.heard = scene.watch;
 }
 
-/// What may happen at any time, as far as the scene has it.
+/// An event that may happen at any time, if the scene has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     Kill(Who),
@@ -77,7 +77,7 @@ pub enum Event {
     PassEnds,
 }
 
-/// All events that this state may meet.
+/// All events that are possible in this state.
 pub fn possible(scene: &Scene, world: &World, events: &mut Vec<Event>) {
     if world.lost {
         return;
@@ -118,7 +118,7 @@ pub fn possible(scene: &Scene, world: &World, events: &mut Vec<Event>) {
     if world.card == Card::Late {
         events.push(Event::Card(Card::Here));
     }
-    // The pass outlives its reboot only where that was killed.
+    // A pass survives its reboot only if that was killed.
     if world.pass.is_some() && world.is_idle(Who::Person) {
         events.push(Event::PassEnds);
     }
@@ -140,7 +140,7 @@ pub fn happen(scene: &Scene, world: &mut World, event: Event) -> bool {
             world.left.cards -= u8::from(world.card != Card::Late);
             world.card = card;
             if card == Card::Here {
-                // A udev rule starts the watch. Where there is none, a card that was given up is met by nobody for a while.
+                // A udev rule starts the watch. Without it, no run notices for a while that a card that was given up is back.
                 world.heard |= scene.watch;
                 world.seen.unheard |= !scene.watch && !world.remembered;
             }
@@ -149,7 +149,7 @@ pub fn happen(scene: &Scene, world: &mut World, event: Event) -> bool {
             world.left.kexecs -= 1;
             world.kexec = !world.kexec;
         }
-        // What runs before network-online.target delays it.
+        // Programs that run before network-online.target delay it.
         Event::Network => {
             if !world.is_idle(Who::Package) {
                 return false;
@@ -170,7 +170,7 @@ pub fn happen(scene: &Scene, world: &mut World, event: Event) -> bool {
     true
 }
 
-/// A timer has vfguard decide anew.
+/// A timer starts a run that decides again.
 fn timer(world: &mut World) -> bool {
     let free = world.is_idle(Who::Run);
     program::start(world, Who::Run);

@@ -1,11 +1,11 @@
-//! The gate under its lock: closed by whoever refuses, opened by a run that found all safe.
+//! The gate under its lock: a run that refuses closes it, a run that found all safe opens it.
 
 use super::run;
 use crate::actor::{Actor, Pc, Who};
 use crate::scene::{Mutation, Scene};
 use crate::world::{Lock, Set, World};
 
-/// One step at the gate; `None` where the actor is elsewhere.
+/// One step at the gate; `None` if the actor is elsewhere.
 pub fn step(scene: &Scene, world: &mut World, who: Who) -> Option<bool> {
     Some(match world.at(who).pc {
         Pc::CloseLock => close(scene, world, who),
@@ -14,7 +14,7 @@ pub fn step(scene: &Scene, world: &mut World, who: Who) -> Option<bool> {
             world.go(who, Pc::CloseLoad)
         }
         Pc::CloseLoad => closed(scene, world, who),
-        // Only where a guard is taken out: looks at the generation, and then waits for the lock.
+        // Only with a guard removed: compares the generation before it waits for the lock.
         Pc::OpenCompare => {
             if world.at(who).overtaken {
                 run::next_round(scene, world, who)
@@ -32,7 +32,7 @@ pub fn step(scene: &Scene, world: &mut World, who: Who) -> Option<bool> {
     })
 }
 
-/// Where an opening begins.
+/// The first step of an opening.
 pub fn opening(scene: &Scene) -> Pc {
     if scene.without(Mutation::ComparesOutsideLock) {
         Pc::OpenCompare
@@ -53,13 +53,13 @@ fn open(scene: &Scene, world: &mut World, who: Who) -> bool {
     world.seen.opened_over |= contradicted;
     world.gate.files = false;
     if scene.kills == 0 {
-        // Nobody else sees the steps between.
+        // No other actor sees the steps between.
         return opened(world, who);
     }
     world.go(who, Pc::OpenLoad)
 }
 
-/// What it was closed for goes last: it outlives an opener that is killed.
+/// The record is removed last, so that it is still there if the opener is killed.
 fn opened(world: &mut World, who: Who) -> bool {
     (world.gate.loaded, world.gate.record) = (false, None);
     world.drop_lock(Lock::Gate, who);
@@ -81,7 +81,7 @@ fn close(scene: &Scene, world: &mut World, who: Who) -> bool {
     world.contradict(who);
     let gate = world.gate;
     let same = gate.files && gate.loaded && (gate.record == Some(refused) || (undecided && gate.record.is_some()));
-    // One that finds the gate closed raises as well: who judged before it must not open after it.
+    // A closing that finds the gate closed raises as well: a run that judged before it must not open after it.
     let silent = scene.without(Mutation::ClosingDoesNotRaise) || (same && scene.without(Mutation::SameClosingDoesNotRaise));
     if !silent {
         world.raise(who);

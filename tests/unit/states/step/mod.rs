@@ -1,4 +1,4 @@
-//! What one step of an actor, and of what happens to the machine, changes.
+//! How a step of an actor, or an event, changes the machine.
 
 pub mod boot;
 pub mod event;

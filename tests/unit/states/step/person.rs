@@ -1,4 +1,4 @@
-//! What a person orders: an override, a decline, a reboot into the held kernel, a build, and the end of vfguard.
+//! A person's orders: an override, a decline, a reboot into the held kernel, a build, and the removal of vfguard.
 
 use super::program::rest;
 use super::{boot, event, run};
@@ -6,7 +6,7 @@ use crate::actor::{Actor, Pc, Phase, Who};
 use crate::scene::{Mutation, Scene};
 use crate::world::{Env, Lock, Set, World, K};
 
-/// One step; `None` where the actor is elsewhere.
+/// One step; `None` if the actor is elsewhere.
 pub fn step(scene: &Scene, world: &mut World, who: Who) -> Option<bool> {
     Some(match world.at(who).pc {
         Pc::OverrideLock => {
@@ -40,7 +40,7 @@ pub fn step(scene: &Scene, world: &mut World, who: Who) -> Option<bool> {
             taken
         }
         Pc::RebootLock => {
-            // Another run is at work: not now.
+            // Another run holds the lock, so this one gives up.
             let free = world.take(Lock::Write, who);
             if free {
                 world.go(who, Pc::RebootBoot)
@@ -65,7 +65,7 @@ pub fn step(scene: &Scene, world: &mut World, who: Who) -> Option<bool> {
             event::boot(scene, world);
             true
         }
-        // The package goes: first the stamp that every closer honours, then the units, the gate last.
+        // The package is removed: first the stamp that every closer respects is written, then the units go, and the gate last.
         Pc::Stamp => {
             world.removing = true;
             world.go(who, Pc::StopUnits)
@@ -118,7 +118,7 @@ fn decline(scene: &Scene, world: &mut World, who: Who) -> bool {
     world.go(who, Pc::DeclineSync)
 }
 
-/// Whether the held kernel may be promised; and which kernel is refused all the same.
+/// Whether the held kernel may be rebooted into, and which kernels are still refused.
 fn look(scene: &Scene, world: &mut World, who: Who) -> bool {
     world.look(who);
     let safe = |k: K| !world.counts(scene) || world.drives.has(k);
@@ -130,14 +130,14 @@ fn look(scene: &Scene, world: &mut World, who: Who) -> bool {
     world.go(who, Pc::RebootPass)
 }
 
-/// Lets its own reboot through, under the gate's lock; what is refused all the same is named, and no other kernel let through.
+/// Lets its own reboot through, under the gate's lock. The pass names the kernels that are still refused, and covers no others.
 fn pass(scene: &Scene, world: &mut World, who: Who) -> bool {
     if !world.take(Lock::Gate, who) {
         return false;
     }
     let Actor { refused, overtaken, .. } = *world.at(who);
     if refused.is_empty() && overtaken {
-        // Somebody may have come to another verdict.
+        // Another run may have come to another verdict.
         return rest(world, who);
     }
     world.pass = Some(refused).filter(|set| !set.is_empty() && !scene.without(Mutation::OpensForReboot));

@@ -1,4 +1,4 @@
-//! What an actor does besides a run of vfguard: package managers and their hooks, systemd's units, tools that write grubenv.
+//! What an actor does besides a run of vfguard: package managers and their hooks, systemd units, tools that write grubenv.
 
 use super::run;
 use crate::actor::{Actor, Deed, Pc, Who};
@@ -6,7 +6,7 @@ use crate::real;
 use crate::scene::{Mutation, Scene};
 use crate::world::{Card, Env, Vars, World};
 
-/// Something from outside begins.
+/// A deed begins.
 pub fn begin(world: &mut World, who: Who, deed: Deed) -> bool {
     if world.lost || (world.removed && who == Who::Person) {
         return false;
@@ -25,28 +25,28 @@ pub fn begin(world: &mut World, who: Who, deed: Deed) -> bool {
     true
 }
 
-/// A unit is started; one that is at work already is joined.
+/// Starts a unit; a running one is joined.
 pub fn start(world: &mut World, who: Who) {
     if world.is_idle(who) && !world.removed {
         *world.actor(who) = Actor { pc: Pc::Queued, ..Actor::default() };
     }
 }
 
-/// What comes after an actor's run.
+/// The step after an actor's run.
 pub fn after_run(scene: &Scene, world: &mut World, who: Who) -> bool {
     let Actor { turn, deed, refused, .. } = *world.at(who);
     let build = scene.worker && run::can_build(scene, world, refused);
     *world.actor(who) = Actor { turn: turn + 1, deed, ..Actor::default() };
     match who {
-        // A hook: the worker builds, and the hook waits for it and decides once more.
+        // A hook: the worker builds, and the hook waits for it and decides again.
         Who::Package if turn == 0 && build => {
             start(world, Who::Worker);
             world.go(who, Pc::WaitWorker)
         }
         Who::Watch if scene.worker => world.go(who, Pc::Handover),
-        // ExecStopPost: a start that came at its end was merged into it.
+        // ExecStopPost: a start request near its end was merged into it.
         Who::Worker if turn == 0 => run::begin(world, who),
-        // It waited for the devices, as long as that takes.
+        // The unit waits for the devices, but only for a limited time.
         Who::Boot if world.card == Card::Late => {
             world.card = Card::Here;
             rest(world, who)
@@ -64,7 +64,7 @@ pub fn rest(world: &mut World, who: Who) -> bool {
     true
 }
 
-/// One step of a program; `None` where the actor is elsewhere.
+/// One step of a program; `None` if the actor is elsewhere.
 pub fn step(scene: &Scene, world: &mut World, who: Who) -> Option<bool> {
     Some(match world.at(who).pc {
         Pc::Queued => queued(scene, world, who),
@@ -94,7 +94,7 @@ pub fn step(scene: &Scene, world: &mut World, who: Who) -> Option<bool> {
     })
 }
 
-/// A unit's job waits for those that it is ordered after.
+/// A unit's job waits for the units that it is ordered after.
 fn queued(scene: &Scene, world: &mut World, who: Who) -> bool {
     let waits = who == Who::Worker
         && ((!scene.without(Mutation::WorkerDoesNotWaitForWatch) && !world.is_idle(Who::Watch))
@@ -105,7 +105,7 @@ fn queued(scene: &Scene, world: &mut World, who: Who) -> bool {
     !waits && run::begin(world, who)
 }
 
-/// A package's files come or go.
+/// A package's files are installed or removed.
 fn unpack(scene: &Scene, world: &mut World, who: Who) -> bool {
     let installs = match world.at(who).deed {
         Some(Deed::Install(k)) => {
@@ -114,7 +114,7 @@ fn unpack(scene: &Scene, world: &mut World, who: Who) -> bool {
         }
         Some(Deed::Add(k)) => {
             world.installed = world.installed.with(k);
-            // By the rule of what is wanted in the place of a declined kernel; P9 knows better.
+            // By the rule for the kernel that is wanted instead of a declined one; P9 checks this independently.
             world.intent = world.wanted();
             false
         }
@@ -132,7 +132,7 @@ fn unpack(scene: &Scene, world: &mut World, who: Who) -> bool {
     }
 }
 
-/// The block as it was read, but for what is set; and synced.
+/// Writes the block as it was read, with the change, and syncs it.
 fn write(scene: &Scene, world: &mut World, who: Who) -> bool {
     let Actor { env: Env::Whole(read), deed, .. } = *world.at(who) else { return false };
     let vars = match deed {
@@ -142,7 +142,7 @@ fn write(scene: &Scene, world: &mut World, who: Who) -> bool {
     };
     world.write_env(scene, Env::Whole(vars));
     world.sync_env();
-    // What is wanted after that, by the rule of who is believed.
+    // The kernel that is wanted after that, by the rule of record and mark.
     world.intent = world.wanted();
     world.seen.starts = 0;
     world.seen.unheard |= !scene.watch && matches!(deed, Some(Deed::Default(_) | Deed::Once(_)));

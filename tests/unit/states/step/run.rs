@@ -1,5 +1,5 @@
-//! A run of vfguard, a step for each group of system calls: src/flow/reconcile/mod.rs and src/flow/refuse.rs. What is done under a lock of its own is in
-//! gate.rs and boot.rs.
+//! A run of vfguard, with a step for each group of system calls: src/flow/reconcile/mod.rs and src/flow/refuse.rs. Steps under the gate's
+//! or the boot default's lock are in gate.rs and boot.rs.
 
 use super::{boot, gate, program};
 use crate::actor::{Actor, End, Pc, Phase, Plan, Who};
@@ -7,26 +7,26 @@ use crate::real;
 use crate::scene::Scene;
 use crate::world::{Lock, Set, World};
 
-/// Rounds of a run that others overtake.
+/// How often a run that others overtake starts over.
 const MAX_ROUNDS: u8 = 2;
 
-/// Begins a run; what its actor was about to do afterwards stays.
+/// Begins a run; the later steps of its actor's program are kept.
 pub fn begin(world: &mut World, who: Who) -> bool {
     let Actor { turn, deed, .. } = *world.at(who);
     if world.removed && who != Who::FailClosed {
-        // There is nothing to call.
+        // There is no program to call.
         return program::rest(world, who);
     }
     *world.actor(who) = Actor { pc: Pc::Raise, turn, deed, ..Actor::default() };
     true
 }
 
-/// Whether there are two ways to go on from here.
+/// Whether there are two possible next steps.
 pub fn has_choice(pc: Pc) -> bool {
     matches!(pc, Pc::Refuse | Pc::TakeWrite)
 }
 
-/// One step of a run. `second` is the other choice where there are two. Says whether there was a step to take; `None` where the actor is
+/// One step of a run. `second` selects the other choice where there are two. Returns whether there was a step; `None` if the actor is
 /// elsewhere.
 pub fn step(scene: &Scene, world: &mut World, who: Who, second: bool) -> Option<bool> {
     Some(match world.at(who).pc {
@@ -44,9 +44,9 @@ pub fn step(scene: &Scene, world: &mut World, who: Who, second: bool) -> Option<
     })
 }
 
-/// The generation, then the devices.
+/// Reads the generation, then the devices.
 fn look(scene: &Scene, world: &mut World, who: Who) -> bool {
-    // Where the card does not come and go, nothing that matters happens between this and the reading of the boot loader's files.
+    // If the card does not change, nothing that matters can happen between this and reading the boot loader's files.
     let at_once = scene.cards == 0 && !scene.late;
     if at_once && boot::waits_for_writer(scene, world) {
         return false;
@@ -66,7 +66,7 @@ fn look(scene: &Scene, world: &mut World, who: Who) -> bool {
     }
 }
 
-/// The boot loader's files, the record of a hold, and what is declined.
+/// Reads the boot loader's files, the record of a hold, and the declined kernels.
 fn read(scene: &Scene, world: &mut World, who: Who) -> bool {
     if boot::waits_for_writer(scene, world) {
         return false;
@@ -105,7 +105,7 @@ fn take_write(scene: &Scene, world: &mut World, who: Who, gives_up: bool) -> boo
     taken
 }
 
-/// A build of what was refused, with a wait for the network that ends.
+/// Builds for the refused kernels, after a limited wait for the network.
 fn build(scene: &Scene, world: &mut World, who: Who) -> bool {
     if world.network {
         let refused = world.at(who).refused;
@@ -118,7 +118,7 @@ fn build(scene: &Scene, world: &mut World, who: Who) -> bool {
     world.go(who, Pc::Look)
 }
 
-/// Does what the last look asks for.
+/// Carries out the plan of the last look.
 pub fn carry_out(scene: &Scene, world: &mut World, who: Who) -> bool {
     let Actor { plan, phase, .. } = *world.at(who);
     match (plan, phase) {
@@ -137,7 +137,7 @@ pub fn carry_out(scene: &Scene, world: &mut World, who: Who) -> bool {
     }
 }
 
-/// The two locks on the door, in either order: neither waits for the other.
+/// Closes the gate and holds the default, in either order: neither waits for the other.
 fn refuse(world: &mut World, who: Who, closes_first: bool) -> bool {
     let actor = world.actor(who);
     if closes_first {
@@ -148,7 +148,7 @@ fn refuse(world: &mut World, who: Who, closes_first: bool) -> bool {
     true
 }
 
-/// What is left to refuse; then what comes after it.
+/// The rest of refusing, then the next step.
 pub fn refuse_rest(scene: &Scene, world: &mut World, who: Who) -> bool {
     let Actor { to_hold, to_close, .. } = *world.at(who);
     match (to_hold, to_close) {
@@ -158,7 +158,7 @@ pub fn refuse_rest(scene: &Scene, world: &mut World, who: Who) -> bool {
     }
 }
 
-/// What comes after refusing.
+/// The step after refusing.
 fn refused(scene: &Scene, world: &mut World, who: Who) -> bool {
     let actor = *world.at(who);
     match actor.phase {
@@ -173,7 +173,7 @@ fn refused(scene: &Scene, world: &mut World, who: Who) -> bool {
     }
 }
 
-/// Whether a build is left that is worth a try.
+/// Whether there is a build left that is worth a try.
 pub fn can_build(scene: &Scene, world: &World, refused: Set) -> bool {
     refused.iter().any(|k| scene.builds.has(k) && world.installed.has(k) && !world.drives.has(k))
 }
@@ -182,7 +182,7 @@ pub fn next_round(scene: &Scene, world: &mut World, who: Who) -> bool {
     let actor = world.actor(who);
     (actor.round, actor.phase) = (actor.round + 1, Phase::Round);
     if actor.round == MAX_ROUNDS {
-        // The gate stays closed, and the run says so.
+        // The gate stays closed, and the run reports that.
         return finish(scene, world, who);
     }
     world.go(who, Pc::Look)
@@ -193,7 +193,7 @@ pub fn look_again(world: &mut World, who: Who) -> bool {
     world.go(who, Pc::Look)
 }
 
-/// The end of a run; what its actor does then is its program's business.
+/// The end of a run; its actor's program goes on.
 pub fn finish(scene: &Scene, world: &mut World, who: Who) -> bool {
     world.drop_locks(who);
     program::after_run(scene, world, who)

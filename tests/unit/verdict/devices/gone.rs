@@ -6,10 +6,10 @@ use vfguard::finding::Verdict;
 use vfguard::host::Host;
 use vfguard::verdict::survey::Survey;
 
-/// Another card, which every kernel here drives.
+/// Another card, which every kernel here can drive.
 const OTHER: &str = "pci:v00008086d00001521sv00008086sd00000000bc02sc00i00";
 
-/// With the other card, as eth1.
+/// Adds the other card, as eth1.
 fn other(machine: Machine) -> Machine {
     let machine = machine.device("0000:00:06.0", OTHER, Some("igb"));
     let net = sysfs(&machine, "0000:00:06.0").join("net");
@@ -17,7 +17,7 @@ fn other(machine: Machine) -> Machine {
     machine
 }
 
-/// With the default route on an interface.
+/// Sets the default route to an interface.
 fn routed(machine: Machine, interface: &str) -> Machine {
     machine.file(
         "proc/net/route",
@@ -29,7 +29,7 @@ fn routed(machine: Machine, interface: &str) -> Machine {
 }
 
 #[test]
-fn hardware_that_really_changed_is_judged_by_what_it_has_now() {
+fn changed_hardware_is_judged_by_what_is_there_now() {
     let machine = other(booted(held(), "two"));
     fs::remove_dir_all(sysfs(&machine, ADDRESS)).unwrap();
     // The network is not up yet.
@@ -40,7 +40,7 @@ fn hardware_that_really_changed_is_judged_by_what_it_has_now() {
     let machine = routed(machine, "eth1").file(state, "down\n");
     assert_eq!(machine.run(&["reconcile"]).code, 3, "a route alone carries nothing");
     let machine = machine.file(state, "up\n");
-    // Early at boot what is missing may still come.
+    // Early at boot a missing device may still come.
     let (host, config) = (Host::new(machine.root()).unwrap(), Config::default());
     assert_eq!(Survey::at_boot(&host, &config).unwrap().judge().verdict, Verdict::Unsafe);
     let run = machine.run(&["reconcile"]);
@@ -52,7 +52,7 @@ fn hardware_that_really_changed_is_judged_by_what_it_has_now() {
 }
 
 #[test]
-fn the_default_route_of_a_bond_is_that_of_its_port() {
+fn the_default_route_of_a_bond_counts_for_its_port() {
     let machine = routed(other(booted(held(), "two")), "bond0");
     unplug(&machine, ADDRESS);
     fs::create_dir_all(machine.path("sys/class/net/eth1")).unwrap();
@@ -62,7 +62,7 @@ fn the_default_route_of_a_bond_is_that_of_its_port() {
 }
 
 #[test]
-fn a_second_device_that_was_there_all_along_stands_for_no_other() {
+fn a_device_that_was_there_all_along_does_not_replace_another() {
     let machine = routed(other(machine()), "eth1");
     assert_eq!(machine.run(&["reconcile"]).code, 3);
     let machine = booted(machine, "two");
@@ -71,7 +71,7 @@ fn a_second_device_that_was_there_all_along_stands_for_no_other() {
     assert_eq!(run.code, 3, "{}", said(&run));
     assert_closed(&machine, &run);
     assert_eq!(remembered(&machine), [ADDRESS, "0000:00:06.0"]);
-    // That one missing instead refuses nothing: each kernel drives it.
+    // If that device is missing instead, nothing is refused: each kernel drives it.
     plug(&machine, ADDRESS);
     unplug(&machine, "0000:00:06.0");
     let machine = built(machine);
@@ -79,7 +79,7 @@ fn a_second_device_that_was_there_all_along_stands_for_no_other() {
 }
 
 #[test]
-fn a_device_that_was_missing_in_three_boots_is_gone_where_another_one_works() {
+fn a_device_that_was_missing_in_three_boots_is_gone_if_another_one_works() {
     let machine = routed(other(machine()), "eth1");
     assert_eq!(machine.run(&["reconcile"]).code, 3);
     unplug(&machine, ADDRESS);
@@ -90,7 +90,7 @@ fn a_device_that_was_missing_in_three_boots_is_gone_where_another_one_works() {
         assert_eq!(machine.run(&["reconcile"]).code, 3, "a boot counts once");
     }
     machine = booted(machine, "four");
-    // Early in the boot it may still come.
+    // Early at boot it may still come.
     let early = machine.run(&["reconcile", "--no-build", "--from", "boot"]);
     assert_eq!(early.code, 3, "{}", said(&early));
     let run = machine.run(&["reconcile"]);
@@ -100,7 +100,7 @@ fn a_device_that_was_missing_in_three_boots_is_gone_where_another_one_works() {
 }
 
 #[test]
-fn restarts_of_a_machine_that_is_cut_off_prove_nothing() {
+fn restarts_of_a_machine_without_network_prove_nothing() {
     let machine = held();
     unplug(&machine, ADDRESS);
     let mut machine = machine;
@@ -114,14 +114,14 @@ fn restarts_of_a_machine_that_is_cut_off_prove_nothing() {
             assert_closed(&machine, &run);
         }
     }
-    // Who takes all network away says so.
+    // A person who removes all network devices has to say so.
     let run = machine.run(&["decline", "--device", ADDRESS]);
     assert_promoted(&machine, &machine.run(&["reconcile"]));
     assert_eq!(run.code, 0, "{}", said(&run));
 }
 
 #[test]
-fn a_person_may_say_that_a_device_is_gone() {
+fn a_person_may_declare_a_device_gone() {
     let machine = held();
     unplug(&machine, ADDRESS);
     assert_eq!(machine.run(&["reconcile"]).code, 3);
@@ -135,7 +135,7 @@ fn a_person_may_say_that_a_device_is_gone() {
     let log = fs::read_to_string(machine.path("var/lib/vfguard/audit.log")).unwrap();
     let line = log.lines().find(|l| l.contains("\"decline\"")).unwrap();
     assert!(line.contains(ADDRESS) && line.contains("another instance type"), "{line}");
-    // What is there cannot be declined, and counts again.
+    // A device that is there cannot be declined, and counts again.
     plug(&machine, ADDRESS);
     assert_eq!(machine.run(&["decline", "--device", ADDRESS]).code, 1);
     assert_eq!(machine.run(&["reconcile"]).code, 3);

@@ -1,4 +1,4 @@
-//! A network device that is missing proves nothing: what is held and closed on its account stays so until it is back, or gone for good.
+//! A missing network device proves nothing: a hold and a closed gate on its account stay until it is back, or gone for good.
 
 mod gone;
 #[path = "../../../machine/mod.rs"]
@@ -36,7 +36,7 @@ fn machine() -> Machine {
     booted(machine, "one")
 }
 
-/// The same, held and closed on account of the card.
+/// The same, with the hold and the closed gate on account of the card.
 fn held() -> Machine {
     let machine = machine();
     let run = machine.run(&["reconcile"]);
@@ -45,13 +45,13 @@ fn held() -> Machine {
     machine
 }
 
-/// In a boot of this name, before anything has run.
+/// Boots the machine with this boot id; nothing has run yet.
 fn booted(machine: Machine, boot: &str) -> Machine {
     let _ = fs::remove_dir_all(machine.path("run"));
     machine.file("proc/sys/kernel/random/boot_id", &format!("{boot}\n"))
 }
 
-/// NEW drives the card as well.
+/// Gives NEW a driver for the card.
 fn built(machine: Machine) -> Machine {
     machine.file(&format!("lib/modules/{NEW}/modules.builtin.modinfo"), &format!("{DRIVER}{OTHER_DRIVER}"))
 }

@@ -5,7 +5,7 @@ use super::*;
 const LATER: &str = "6.1.0-55-amd64";
 
 #[test]
-fn a_held_machine_whose_device_is_missing_for_one_run_stays_held_until_the_driver_is_built() {
+fn if_the_device_of_a_held_machine_is_missing_for_one_run_it_stays_held_until_the_driver_is_built() {
     let machine = held();
     unplug(&machine, ADDRESS);
     let run = machine.run(&["reconcile"]);
@@ -27,7 +27,7 @@ fn a_held_machine_whose_device_is_missing_for_one_run_stays_held_until_the_drive
 }
 
 #[test]
-fn a_device_that_is_missing_and_that_the_wanted_kernel_drives_holds_nothing_up() {
+fn a_missing_device_that_the_wanted_kernel_drives_delays_nothing() {
     let machine = built(held());
     unplug(&machine, ADDRESS);
     let run = machine.run(&["-v", "reconcile"]);
@@ -36,7 +36,7 @@ fn a_device_that_is_missing_and_that_the_wanted_kernel_drives_holds_nothing_up()
 }
 
 #[test]
-fn a_device_that_is_missing_at_the_first_run_of_the_next_boot_is_waited_for_and_judged() {
+fn a_device_that_is_missing_at_the_first_run_of_a_boot_is_waited_for_and_judged() {
     let machine = booted(held(), "two");
     unplug(&machine, ADDRESS);
     let run = machine.run(&["reconcile", "--no-build", "--from", "boot"]);
@@ -61,7 +61,7 @@ fn a_kernel_that_arrives_while_a_device_is_missing_is_refused() {
 }
 
 #[test]
-fn a_device_that_is_back_at_another_address_is_back() {
+fn a_device_at_another_address_counts_as_back() {
     let machine = held();
     unplug(&machine, ADDRESS);
     plug(&machine, "0000:00:07.0");
@@ -72,7 +72,7 @@ fn a_device_that_is_back_at_another_address_is_back() {
 }
 
 #[test]
-fn a_device_that_lost_its_driver_is_judged_as_it_was() {
+fn a_device_that_lost_its_driver_is_judged_by_its_record() {
     let machine = held();
     fs::remove_file(sysfs(&machine, ADDRESS).join("driver")).unwrap();
     fs::remove_dir_all(sysfs(&machine, ADDRESS).join("net")).unwrap();
@@ -83,7 +83,7 @@ fn a_device_that_lost_its_driver_is_judged_as_it_was() {
 }
 
 #[test]
-fn an_out_of_tree_driver_is_wanted_as_long_as_its_device_is_only_missing() {
+fn an_out_of_tree_driver_is_needed_while_its_device_is_only_missing() {
     let own = "ixgbevf.alias=pci:v00008086d000010EDsv*sd*bc*sc*i*\0ixgbevf.file=drivers/net/ixgbevf\0";
     let machine = machine().vf("ixgbevf").file("sys/module/ixgbevf/taint", "OE\n").offline();
     let machine = built(machine).file(&format!("lib/modules/{NEW}/modules.builtin.modinfo"), &format!("{DRIVER}{own}"));
@@ -97,7 +97,7 @@ fn an_out_of_tree_driver_is_wanted_as_long_as_its_device_is_only_missing() {
 
 #[test]
 fn a_kernel_that_runs_without_its_driver_is_no_hold_target() {
-    // OLD works and has booted; NEW was started once, and lacks the driver.
+    // OLD works and has booted. NEW was started once, and lacks the driver.
     let machine = machine().boot_default(OLD);
     assert_eq!(machine.run(&["reconcile"]).code, 0);
     let machine = booted(machine, "two").file("proc/sys/kernel/osrelease", &format!("{NEW}\n"));
@@ -105,13 +105,13 @@ fn a_kernel_that_runs_without_its_driver_is_no_hold_target() {
     fs::remove_dir_all(sysfs(&machine, ADDRESS).join("net")).unwrap();
     let run = machine.run(&["reconcile", "--no-build", "--from", "boot"]);
     assert_eq!((run.code, machine.saved_entry().as_str()), (0, OLD), "{}", said(&run));
-    // Nothing can be decided.
+    // An error, so that nothing can be decided.
     let broken = machine.file("etc/vfguard/config.d/x.toml", "nonsense = 1\n");
     let run = broken.run(&["reconcile"]);
     assert_eq!((run.code, broken.saved_entry().as_str()), (1, OLD), "{}", said(&run));
     let run = broken.run(&["gate", "close", "--undecided"]);
     assert_eq!(broken.saved_entry(), OLD, "{}", said(&run));
-    // Another kernel without the driver is the default by now: back to the one that works, not to the one that runs.
+    // Another kernel without the driver is the default now: the hold goes to the kernel that works, not to the running one.
     fs::remove_file(broken.path("etc/vfguard/config.d/x.toml")).unwrap();
     let machine = broken.kernel(LATER).boot_entry(LATER).boot_default(LATER);
     let run = machine.run(&["reconcile", "--no-build"]);
@@ -128,7 +128,7 @@ fn a_hold_without_any_device_and_without_the_record_is_undecided() {
     assert_closed(&machine, &run);
     assert!(run.stdout.contains("[device-missing]"), "{}", said(&run));
     assert!(run.stdout.contains(&format!("vfguard decline {NEW}")), "{}", said(&run));
-    // It decides again once the device is back, and a person need not wait for that.
+    // The device is back, so the next run decides. A person can decline without waiting for that.
     plug(&machine, ADDRESS);
     assert_eq!(machine.run(&["reconcile"]).code, 3);
     unplug(&machine, ADDRESS);

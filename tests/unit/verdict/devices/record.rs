@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn that_devices_cannot_be_remembered_is_a_line_and_the_verdict_is_the_same() {
+fn failing_to_remember_devices_is_a_line_and_does_not_change_the_verdict() {
     let machine = built(machine()).file("var/lib/vfguard/records/devices.json/in-its-place", "");
     let run = machine.run(&["reconcile"]);
     assert_promoted(&machine, &run);
@@ -15,7 +15,7 @@ fn that_devices_cannot_be_remembered_is_a_line_and_the_verdict_is_the_same() {
 }
 
 #[test]
-fn the_list_is_written_where_it_is_new_and_only_by_runs_that_decide() {
+fn the_record_is_written_only_if_anything_is_new_and_only_by_runs_that_decide() {
     let machine = built(machine());
     assert_eq!(machine.run(&["check"]).code, 0);
     assert!(!machine.path(RECORD).exists());

@@ -1,6 +1,6 @@
 //! vfguard's udev rules: which devices start the watch.
 
-/// What a rule of udev's starts for a device, as far as ours go: conditions, TEST, GOTO and what is added to SYSTEMD_WANTS (udev(7)).
+/// The units that our udev rules start for a device, as far as they use conditions, TEST, GOTO and additions to SYSTEMD_WANTS (udev(7)).
 fn udev(keys: &[(&str, &str)], decided: bool) -> Vec<String> {
     let rules = include_str!("../../../../packaging/udev/60-vfguard.rules");
     let (mut wants, mut skip) = (Vec::new(), None);
@@ -34,7 +34,7 @@ fn udev(keys: &[(&str, &str)], decided: bool) -> Vec<String> {
 }
 
 #[test]
-fn a_network_device_that_comes_after_the_boots_decision_starts_the_watch_and_a_virtual_one_does_not() {
+fn a_network_device_after_the_boots_decision_starts_the_watch_and_a_virtual_one_does_not() {
     let card = "/devices/pci0000:00/0000:00:03.0";
     let pci = [("ACTION", "add"), ("SUBSYSTEM", "pci"), ("ATTR{class}", "0x020000"), ("DEVPATH", card)];
     let interface = "/devices/pci0000:00/0000:00:03.0/net/eth0";
@@ -44,7 +44,7 @@ fn a_network_device_that_comes_after_the_boots_decision_starts_the_watch_and_a_v
         assert!(udev(device, false).is_empty(), "before the boot's own decision: {device:?}");
         let acted =
             |act: &'static str| device.iter().map(|(k, v)| (*k, if *v == "add" { act } else { v })).collect::<Vec<_>>();
-        // An interface that is renamed is ready with this one.
+        // udev reports a renamed interface with this action when it is ready.
         assert_eq!(udev(&acted("move"), true), ["vfguard-watch.service"], "{device:?}");
         assert!(udev(&acted("remove"), true).is_empty(), "{device:?}");
     }

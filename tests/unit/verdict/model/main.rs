@@ -1,15 +1,15 @@
-//! The gate against a model: what may happen to a machine, in any order, and after each look of vfguard three things hold.
+//! The gate against a model: steps that may happen to a machine, in any order. After each look of vfguard four things must hold.
 //!
-//! 1. The gate is open only if what boots next, once, as fallback and what is wanted are all safe, or an override that is
-//!    about the unsafe ones is running, or the mode or the place says hands off.
+//! 1. The gate is open only if the next, one-shot, fallback and wanted kernels are all safe, or an override that covers the unsafe ones is
+//! active, or the mode or the place says that vfguard does not act.
 //! 2. If all of them are safe, the gate is open.
-//! 3. Where mode or command line says that nothing is held, no hold is left that keeps the default off a safe kernel, but for one that a
-//!    person declined.
-//! 4. No run moves the default to a kernel that a person declined; where all is safe it is what is wanted in that one's place.
+//! 3. If the mode or the command line says that nothing is held, no hold keeps the default off a safe kernel, unless a person declined that
+//! kernel.
+//! 4. No run moves the default to a declined kernel. If all is safe, the default is the kernel that is wanted instead.
 //!
-//! The model knows only what a person would: which kernels drive the card, what the packages made the default, what the boot
-//! loader's files say. `VFGUARD_MODEL_SEEDS=N` runs more sequences; a failure names its seed, and `VFGUARD_MODEL_SEED=S`
-//! repeats it with every step told.
+//! The model knows only what a person would: which kernels drive the card, what the packages made the default, and what the boot loader's
+//! files say. `VFGUARD_MODEL_SEEDS=N` runs more sequences. A failure names its seed, and `VFGUARD_MODEL_SEED=S` repeats it and prints every
+//! step.
 #![allow(clippy::print_stderr)] // that story
 
 #[path = "../../../machine/mod.rs"]
@@ -31,7 +31,7 @@ const STEPS: usize = 30;
 
 struct Over {
     kernels: Vec<String>,
-    /// Seconds left by the clock and by the time since boot.
+    /// Seconds that are left by the clock and by the time since boot.
     left: (i64, i64),
 }
 
@@ -40,19 +40,19 @@ struct Model {
     host: Host,
     kernels: BTreeMap<u64, (String, bool)>,
     running: String,
-    /// What was last made the default, by a package, an admin or vfguard.
+    /// The kernel that was last made the default by a package, an admin or vfguard.
     wanted: Option<String>,
-    /// That is gone, so the first of the menu is wanted while the default is held elsewhere.
+    /// That kernel was removed, so the first of the menu is wanted while the default is held elsewhere.
     gone: bool,
     declined: BTreeSet<String>,
     over: Option<Over>,
     uptime: i64,
     boots: u64,
     next_number: u64,
-    /// The disk changed, or time went by, since vfguard looked.
+    /// The disk changed, or time passed, since vfguard looked.
     dirty: bool,
     observed: bool,
-    /// What this boot was asked to be; nothing is refused where that is not nothing.
+    /// The special mode of this boot on the command line; with any, nothing is refused.
     word: &'static str,
 }
 
@@ -114,7 +114,7 @@ impl Model {
         self.kernels.values().next_back().unwrap().0.clone()
     }
 
-    /// What GRUB starts: for one boot, and lastingly.
+    /// The kernels that GRUB starts: one-shot, and by default.
     fn next(&self) -> (Option<String>, String) {
         (self.entry("next_entry"), self.entry("saved_entry").unwrap_or_else(|| self.first()))
     }
@@ -123,7 +123,7 @@ impl Model {
         self.kernels.values().any(|(k, good)| k == kernel && *good)
     }
 
-    /// What is wanted: in the place of a kernel that is declined and does not boot the newest one after it, if any.
+    /// The wanted kernel. For a declined kernel that does not boot, it is the newest later one, if any.
     fn wanted(&self) -> Option<String> {
         let there = |k: &String| self.kernels.values().any(|(name, _)| name == k);
         let wanted = if self.gone { Some(self.first()) } else { self.wanted.clone().filter(there) }?;
@@ -151,7 +151,7 @@ impl Model {
         if let Some(over) = &mut self.over {
             over.left = (over.left.0 - by_clock, over.left.1 - by_boot);
         }
-        // The clock of the test's own machine stands still instead: what is stored moves.
+        // The clock of the test's machine cannot be moved, so the stored times are moved instead.
         let path = self.machine.path("run/vfguard/override.json");
         if let Ok(text) = fs::read_to_string(&path) {
             let mut stored: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -183,7 +183,7 @@ impl Model {
         self.decided(before);
     }
 
-    /// After a run that decided, which found this default.
+    /// After a run that decided, and that found this default.
     fn decided(&mut self, before: Option<String>) {
         self.dirty = false;
         let after = self.entry("saved_entry").filter(|after| Some(after) != before.as_ref());
@@ -192,11 +192,11 @@ impl Model {
         }
         let next = self.next().1;
         if self.wanted().is_some_and(|wanted| next == wanted) {
-            // It arrived, and is what a later hold keeps off.
+            // This kernel is the default now, and a later hold keeps it off.
             self.wants(&next);
         }
         if self.entry("saved_entry").is_none() {
-            // Nothing names what is wanted; the menu's first is.
+            // No record names a wanted kernel, so the menu's first is wanted.
             (self.wanted, self.gone) = (None, false);
         }
     }
@@ -262,7 +262,7 @@ fn play(seed: u64, tell: bool) {
 }
 
 #[test]
-fn the_gate_is_open_exactly_when_all_that_may_boot_is_safe_or_a_person_said_so() {
+fn the_gate_is_open_exactly_if_all_that_may_boot_is_safe_or_a_person_opened_it() {
     let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse().ok());
     if let Some(seed) = number("VFGUARD_MODEL_SEED") {
         return play(seed, true);
@@ -276,7 +276,7 @@ fn the_gate_is_open_exactly_when_all_that_may_boot_is_safe_or_a_person_said_so()
 }
 
 #[test]
-fn a_later_kernel_than_a_declined_one_is_refused_and_promoted_like_any_other() {
+fn a_kernel_after_a_declined_one_is_refused_and_promoted_like_any_other() {
     let mut model = Model::new();
     model.hook();
     for step in Step::declined_and_later() {

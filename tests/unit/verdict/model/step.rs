@@ -1,31 +1,31 @@
-//! What may happen to the machine of the model.
+//! The steps that may happen to the machine of the model.
 
 use super::machine::kernels::Random;
 use super::{name, Model};
 
-/// What a boot may be asked to be; mostly nothing.
+/// Special modes of a boot on the command line; mostly none.
 const WORDS: [&str; 7] = ["", "", "", "", "single", "systemd.unit=system-update.target", "vfguard=off"];
 
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// A package brings a kernel and makes it the default, with or without a driver for the card.
+    /// A package installs a kernel and makes it the default, with or without a driver for the card.
     Install {
         kernel: String,
         good: bool,
     },
-    /// The same by a package that leaves the default as it is.
+    /// The same by a package that does not move the default.
     Add {
         kernel: String,
         good: bool,
     },
     Remove(String),
-    /// Late headers: the driver arrives, or somebody removes it.
+    /// The driver is installed late, or somebody removes it.
     Driver(String, bool),
     /// An admin sets the default.
     Default(String),
-    /// An admin sets a kernel for one boot.
+    /// An admin sets a one-shot default.
     Once(String),
-    /// An admin sets a kernel to fall back to, or none.
+    /// An admin sets a fallback kernel, or none.
     Fallback(Option<String>),
     Hook,
     KilledHook(u64),
@@ -35,21 +35,21 @@ pub enum Step {
     Accept(String),
     Later(i64),
     Clock(i64),
-    /// `mode = "observe"`, or no longer.
+    /// `mode = "observe"` is set or removed.
     Observe(bool),
     /// With this word on the kernel command line.
     Reboot(&'static str),
 }
 
 impl Step {
-    /// An update is declined, and a later kernel comes that no package makes the default: first without a driver, then with one.
+    /// An update is declined. Then a later kernel is installed that no package makes the default: first without a driver, then with one.
     pub fn declined_and_later() -> Vec<Step> {
         let (update, later) = (name(11), name(12));
         vec![
             Step::Install { kernel: update.clone(), good: false },
             Step::Hook,
             Step::Decline(update.clone()),
-            // It is not promoted, whatever drives the card by now.
+            // It is not promoted, even though it drives the card now.
             Step::Driver(update, true),
             Step::Hook,
             Step::Add { kernel: later.clone(), good: false },

@@ -19,7 +19,7 @@ impl Model {
                 self.kernels.remove(&number);
                 self.declined.remove(kernel);
                 self.machine.remove_kernel(kernel);
-                // As grubby does: the default goes to another kernel when its own is removed.
+                // As grubby does: if the default kernel is removed, another kernel becomes the default.
                 if self.machine.env("saved_entry").as_ref() == Some(kernel) {
                     let first = self.first();
                     self.set_default(&first);
@@ -34,9 +34,9 @@ impl Model {
                 self.dirty = true;
             }
             Step::Default(kernel) => {
-                // Setting it to what it is already, or to what it is held on by the record (of a run that was killed before it
-                // moved anything, too), tells nobody anything; `decline` is how to say that. Where the record's wanted kernel is
-                // gone, the first of the menu is wanted.
+                // Setting the default to its present value, or to the kernel that the record says it is held on (even if that run was
+                // killed before it moved anything), is not noticed as a wish; `decline` is the way to say that. If the record's wanted
+                // kernel was removed, the first of the menu is wanted.
                 let held = boot::Hold::read(&self.host).filter(|hold| hold.held.as_str() == kernel);
                 if self.entry("saved_entry").as_ref() != Some(kernel) {
                     self.set_default(kernel);

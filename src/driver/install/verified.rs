@@ -6,7 +6,7 @@ use crate::host::Host;
 use crate::kernel::KernelRelease;
 use crate::module::{verify, Module, Target};
 
-/// A module whose exact bytes were verified for a kernel. Only [`verified`] creates one, and nothing changes it.
+/// A module whose exact bytes were verified for a kernel. Only `verified` creates one, and nothing changes it.
 #[derive(Debug)]
 pub struct VerifiedModule {
     name: String,

@@ -4,9 +4,9 @@
 //!
 //! - a person says so (`vfguard decline --device`);
 //! - it was missing in `BOOTS` boots in a row, and another device carries the default route (without a route the boots prove nothing, since
-//! a machine that is cut off is restarted);
+//!   a machine that is cut off is restarted);
 //! - it was last there in an earlier boot, and a device that came later carries the default route: the hardware was changed. A device that
-//! was there together with it replaces nothing, since it may have carried the route before as well.
+//!   was there together with it replaces nothing, since it may have carried the route before as well.
 //!
 //! `merged`, `outlived` and `bounded` are pure; they compute the list that the record holds.
 

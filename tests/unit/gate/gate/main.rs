@@ -42,7 +42,7 @@ fn settled() -> Machine {
     good(machine, OLD).boot_default(OLD).file("proc/sys/kernel/osrelease", &format!("{OLD}\n"))
 }
 
-/// OLD runs; NEW came, is the boot default, and cannot drive the device; a hook ran.
+/// OLD runs. NEW was installed, is the boot default, and cannot drive the device; a hook has run.
 fn refused() -> Machine {
     let machine = bad(settled(), NEW).boot_default(NEW);
     let run = machine.run(&["reconcile"]);

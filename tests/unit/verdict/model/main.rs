@@ -1,10 +1,10 @@
 //! The gate against a model: steps that may happen to a machine, in any order. After each look of vfguard four things must hold.
 //!
 //! 1. The gate is open only if the next, one-shot, fallback and wanted kernels are all safe, or an override that covers the unsafe ones is
-//! active, or the mode or the place says that vfguard does not act.
+//!    active, or the mode or the place says that vfguard does not act.
 //! 2. If all of them are safe, the gate is open.
 //! 3. If the mode or the command line says that nothing is held, no hold keeps the default off a safe kernel, unless a person declined that
-//! kernel.
+//!    kernel.
 //! 4. No run moves the default to a declined kernel. If all is safe, the default is the kernel that is wanted instead.
 //!
 //! The model knows only what a person would: which kernels drive the card, what the packages made the default, and what the boot loader's

@@ -1,11 +1,11 @@
-//! Real drivers, built for real kernels: what the sandbox holds, what a build says, what a whole run does, what is judged of a module.
-//! Wants root and the lab (tests/run.sh build).
+//! Real drivers, built for real kernels: the limits of the sandbox, the messages of a build, whole runs, and the judgement of modules.
+//! Needs root and the lab (tests/run.sh build).
 
 #[path = "../machine/mod.rs"]
 mod machine;
 
 mod build;
-/// Tests that kill vfguard at instants which are not in what is shipped.
+/// Tests that kill vfguard at failpoints, which the shipped binary does not have.
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod run;

@@ -1,4 +1,4 @@
-//! Where hostile makefiles run: through `vfguard prepare`, and as root by plain make.
+//! Runs hostile makefiles: through `vfguard prepare`, and as root by plain make.
 
 use super::lab::{self, Lab};
 use super::{Machine, Run};
@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// What an attack prints once it has succeeded; put together at run time, so that an echoed script is no success.
+/// What an attack prints when it has succeeded; put together at run time, so that an echoed script does not look like a success.
 pub const OK: &str = "ATTACK-OK";
 pub const SAY: &str = "printf 'ATTACK-%s\\n' OK";
 
@@ -16,7 +16,7 @@ pub struct Arena {
     pub machine: Machine,
     pub kernel: String,
     pub secret: tempfile::TempDir,
-    /// What the caller has in its environment besides.
+    /// Further variables in the caller's environment.
     pub environment: &'static [(&'static str, &'static str)],
 }
 
@@ -25,7 +25,7 @@ impl Arena {
         let lab = Lab::open();
         let kernel = lab.get("K_NEW").to_owned();
         let machine = lab.install(lab.machine(), &kernel);
-        // Not below /tmp, which is another one inside.
+        // Not below /tmp, since the sandbox has a /tmp of its own.
         let secret = tempfile::Builder::new().prefix("vfguard-secret-").tempdir_in("/root").unwrap();
         fs::write(secret.path().join("key"), "top secret\n").unwrap();
         Arena { machine, kernel, secret, environment: &[] }
@@ -39,7 +39,7 @@ impl Arena {
         self.machine.path(&format!("lib/modules/{}/updates/vfguard/ixgbevf.ko", self.kernel))
     }
 
-    /// Runs a script as vfguard runs makefiles; what it printed, and how vfguard ended.
+    /// Runs a script as vfguard runs makefiles. Returns its output and vfguard's exit code.
     pub fn inside(&self, script: &str) -> (String, i32) {
         let archive = lab::archive(self.machine.root(), script, &[]);
         self.prepare(&archive)
@@ -58,7 +58,7 @@ impl Arena {
         logs.map(|e| String::from_utf8_lossy(&fs::read(e.unwrap().path()).unwrap()).into_owned()).collect()
     }
 
-    /// Runs the same script as root by plain make; its process group is ended afterwards.
+    /// Runs the same script as root by plain make, and ends its process group afterwards.
     pub fn plainly(&self, script: &str) -> String {
         let dir = tempfile::tempdir().unwrap();
         lab::write_source(dir.path(), script, &[]);
@@ -76,7 +76,7 @@ impl Arena {
         String::from_utf8_lossy(&fs::read(dir.path().join("out")).unwrap()).into_owned()
     }
 
-    /// The claim of most tests here.
+    /// Asserts that the attack fails inside and succeeds by plain make, as most tests here claim.
     pub fn contains(&self, script: &str) {
         let (inside, code) = self.inside(script);
         assert!(inside.contains(lab::BEGUN), "its script was not even started: {inside}");

@@ -1,4 +1,4 @@
-//! The least that is a module, made by hand: what it says of itself is what a test wants it to say.
+//! A minimal module, made by hand, with the `.modinfo` that a test needs.
 
 /// A module of this name, with these entries of `.modinfo`.
 pub fn module(name: &str, info: &[(&str, &str)]) -> Vec<u8> {
@@ -6,12 +6,12 @@ pub fn module(name: &str, info: &[(&str, &str)]) -> Vec<u8> {
     let mut this = vec![0u8; 0x200];
     this[24..24 + name.len()].copy_from_slice(name.as_bytes());
     let info: Vec<u8> = info.iter().flat_map(|(key, value)| format!("{key}={value}\0").into_bytes()).collect();
-    // The second is init_module, a function that others see, in the section of struct module; a relocation fills it in there.
+    // The second symbol is init_module, a global function in the section of struct module; a relocation enters it there.
     let mut symbols = vec![0u8; 48];
     symbols[24..32].copy_from_slice(&[1, 0, 0, 0, 0x12, 0, 5, 0]);
     let mut fill = vec![0u8; 24];
     fill[8..16].copy_from_slice(&(1u64 << 32 | 1).to_le_bytes());
-    // Content, offset of its name, type, flags.
+    // Content, offset of the name, type, flags.
     let parts: [(&[u8], u32, u32, u64); 6] = [
         (names, 1, 3, 0),
         (&symbols, 11, 2, 0),

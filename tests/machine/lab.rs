@@ -6,14 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What `manifest.env` names.
+/// The keys of `manifest.env`, and the lab's directory.
 pub struct Lab {
     dir: PathBuf,
     values: HashMap<String, String>,
 }
 
 impl Lab {
-    /// The lab that `VFGUARD_LAB` names; `tests/run.sh build` makes it. Whoever opens it may build, beside others.
+    /// The lab that `VFGUARD_LAB` names; `tests/run.sh build` makes it. A test that opens it may build in parallel with others.
     pub fn open() -> Lab {
         turn::shared();
         let dir = PathBuf::from(std::env::var_os("VFGUARD_LAB").expect("VFGUARD_LAB is not set: run tests/run.sh build"));
@@ -27,12 +27,13 @@ impl Lab {
         self.values.get(key).unwrap_or_else(|| panic!("manifest.env has no {key}"))
     }
 
-    /// The file that a key names.
+    /// The file for a key.
     pub fn file(&self, key: &str) -> PathBuf {
         self.dir.join(self.get(key))
     }
 
-    /// A machine with the headers of all lab kernels and no kernel installed; links to the lab's files, which nothing writes to.
+    /// A machine with the headers of all lab kernels and no kernel installed. It has links to the lab's files, which must not be written
+    /// to.
     pub fn machine(&self) -> Machine {
         let machine = Machine::new();
         let status =
@@ -41,7 +42,7 @@ impl Lab {
         machine
     }
 
-    /// A release of the ixgbevf recipe, made of an archive of the lab, for a range of kernels; the archive is put below the root.
+    /// A release of the ixgbevf recipe with an archive of the lab, for a range of kernels. The archive is copied below the root.
     pub fn release(&self, machine: &Machine, key: &str, range: &str) -> String {
         let archive = self.file(key);
         let name = archive.file_name().unwrap().to_str().unwrap();
@@ -74,7 +75,7 @@ impl Lab {
 /// What the makefile of [`write_source`] prints before its script.
 pub const BEGUN: &str = "here the script begins";
 
-/// Lays a source out whose `make` runs a shell script, beside further files.
+/// Writes a source whose `make` runs a shell script, with further files.
 pub fn write_source(top: &Path, script: &str, files: &[(&str, &[u8])]) {
     let src = top.join("src");
     fs::create_dir_all(&src).unwrap();
@@ -89,7 +90,7 @@ pub fn write_source(top: &Path, script: &str, files: &[(&str, &[u8])]) {
     }
 }
 
-/// An archive of such a source, below `root`, with its digest.
+/// Makes an archive of such a source, below `root`. Returns its path and digest.
 pub fn archive(root: &Path, script: &str, files: &[(&str, &[u8])]) -> (PathBuf, String) {
     let dir = tempfile::tempdir().unwrap();
     write_source(&dir.path().join("ixgbevf-1.0"), script, files);
@@ -100,7 +101,7 @@ pub fn archive(root: &Path, script: &str, files: &[(&str, &[u8])]) -> (PathBuf, 
     (file, digest)
 }
 
-/// Small modules that K's own kbuild makes of these sources (file name without `.c`, text) in a new directory.
+/// Builds small modules from these sources (file name without `.c`, text) with K's own kbuild, in a new directory.
 pub fn kbuild(lab: &Lab, release: &str, sources: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let objects: Vec<String> = sources.iter().map(|(name, _)| format!("{name}.o")).collect();
@@ -121,7 +122,7 @@ pub fn kbuild(lab: &Lab, release: &str, sources: &[(&str, &str)]) -> tempfile::T
     dir
 }
 
-/// Compiles a library that is loaded before libc.
+/// Compiles a library for LD_PRELOAD.
 pub fn preload(machine: &Machine, text: &str) -> PathBuf {
     let (source, library) = (machine.path("shim.c"), machine.path("shim.so"));
     fs::write(&source, text).unwrap();
@@ -130,8 +131,8 @@ pub fn preload(machine: &Machine, text: &str) -> PathBuf {
     library
 }
 
-/// Runs a program behind a seccomp filter that answers some system calls with an error: first, last, errno, program…; with
-/// `first:ARGUMENT` only those whose first argument is that.
+/// Runs a program behind a seccomp filter that makes some system calls fail: first, last, errno, program…; with `first:ARGUMENT` only calls
+/// with that first argument.
 const FILTER: &str = r#"
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -158,7 +159,7 @@ int main(int argc, char **argv) {
 }
 "#;
 
-/// With that program, a kernel without seccomp: seccomp(2), and PR_SET_SECCOMP of prctl(2), by their numbers on x86-64.
+/// With that program, a kernel looks as if it had no seccomp: seccomp(2), and PR_SET_SECCOMP of prctl(2), by their numbers on x86-64.
 pub const NO_SECCOMP: [[&str; 3]; 2] = [["317", "317", "38"], ["157:22", "157", "22"]];
 
 /// Compiles that program.

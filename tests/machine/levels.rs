@@ -1,4 +1,4 @@
-//! The levels of containment, each made for a build.
+//! The levels of containment, each set up for a build.
 
 use super::lab::{self, Lab};
 use super::{turn, Machine};
@@ -6,10 +6,10 @@ use std::fs;
 use std::os::unix::fs::{chown, PermissionsExt};
 use std::process::Command;
 
-/// Who calls vfguard without being root.
+/// The caller of vfguard where that is not root.
 const CALLER: u32 = 1000;
 
-/// What lab::filter is told: first and last system call, errno.
+/// The arguments of lab::filter: first and last system call, errno.
 pub type Filter = [&'static str; 3];
 
 /// How a build is contained.
@@ -18,7 +18,7 @@ pub enum Contained {
     Full,
     /// The build user and Landlock, as in many containers.
     NoNamespaces,
-    /// The build user alone, as on EL6.
+    /// Only the build user, as on EL6.
     UserOnly,
     /// Namespaces, and the caller's own user.
     OwnUser,
@@ -34,7 +34,7 @@ impl Contained {
         matches!(self, Contained::Full | Contained::OwnUser)
     }
 
-    /// Filters that answer system calls with an error: unshare(2), and Landlock's three.
+    /// Filters that make system calls fail: unshare(2), and Landlock's three.
     pub fn filters(self) -> &'static [Filter] {
         const NO_UNSHARE: Filter = ["272", "272", "1"];
         match self {
@@ -45,7 +45,7 @@ impl Contained {
     }
 }
 
-/// A machine with a kernel and a small driver, on which builds are contained in one way or another. Its test is alone.
+/// A machine with a kernel and a small driver, on which builds run at any level of containment. No other test runs at the same time.
 pub struct Stage {
     pub machine: Machine,
     pub kernel: String,
@@ -82,7 +82,7 @@ impl Stage {
         let mut give = Command::new("chown");
         give.args(["-R", &format!("{owner}:{owner}")]).args(["var", "run"].map(|dir| self.machine.path(dir)));
         assert!(give.status().unwrap().success());
-        // What the caller has open is none of the build's.
+        // Descriptors that the caller has open, and that the build must not get.
         let mut words = ["sh", "-c", "exec 7<\"$0\" 8>&2; exec \"$@\"", "/etc/shadow"].map(str::to_owned).to_vec();
         for filter in contained.filters().iter().chain(filters) {
             words.push(self.machine.path("filter").display().to_string());

@@ -1,9 +1,9 @@
-//! A live root: a namespace of its own made of this machine's programs, in which the test's tree is the machine.
+//! A live root: a namespace made of this machine's programs, in which the test's tree is the machine.
 
 use super::{Machine, Run};
 use std::process::Command;
 
-/// Makes the root and enters it: this machine's /usr below the test's, everything else the test's.
+/// Makes the root and enters it: this machine's /usr below the test's, everything else from the test.
 const ENTER: &str = r#"set -e
 N=$R/newroot; mkdir -p "$N"; mount -t tmpfs new "$N"
 mkdir "$N"/{upper,work,usr,proc,dev,tmp,root}
@@ -21,8 +21,8 @@ mount --bind "$R/cmdline" "$N/proc/cmdline"
 exec chroot "$N" /bin/bash -c "$1"
 "#;
 
-/// Stands in for systemd, which a namespace has not: it knows what lay in /run/systemd/system at the last reload that went well.
-/// /srv/reload makes the next ones fail or hang, /srv/show makes it answer badly; /srv/on-VERB is run for any other verb.
+/// A stand-in for systemd, which a namespace does not have. It acts on the content of /run/systemd/system at the last successful reload.
+/// /srv/reload makes the next reloads fail or hang, /srv/show makes it answer badly, /srv/on-VERB is run for any other verb.
 pub const SYSTEMCTL: &str = r#"#!/bin/bash
 words=()
 for w in "$@"; do [[ $w = --* ]] || words+=("$w"); done
@@ -47,7 +47,7 @@ show)
 esac
 "#;
 
-/// Runs a script there. The tree has `osrelease` and `cmdline`, which the kernel seems to say.
+/// Runs a script there. The tree has `osrelease` and `cmdline`, which replace the kernel's.
 pub fn enter(machine: &Machine, script: &str) -> Run {
     Command::new("unshare")
         .args(["-m", "-p", "-f", "bash", "-c", ENTER, "enter", script])

@@ -21,12 +21,12 @@ pub const VF: &str = "pci:v00008086d000010EDsv00008086sd00000000bc02sc00i00";
 
 pub const MACHINE_ID: &str = "0123456789abcdef0123456789abcdef";
 
-/// A tree that stands for a whole host with systemd.
+/// A directory tree that stands for a whole host with systemd.
 pub struct Machine {
     dir: tempfile::TempDir,
 }
 
-/// What a run of the binary gave.
+/// The result of a run of the binary.
 pub struct Run {
     pub code: i32,
     pub stdout: String,
@@ -64,7 +64,7 @@ impl Machine {
         machine
     }
 
-    /// A machine of tests/cases/next-boot, whose images and ramdisks are empty there: something stands in for them.
+    /// A machine of tests/cases/next-boot. Its images and ramdisks are empty files there, so they get some content.
     pub fn of_case(name: &str) -> Machine {
         let machine = Machine::new();
         let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/next-boot").join(name).join("in/.");
@@ -82,7 +82,7 @@ impl Machine {
         self.dir.path().join(name)
     }
 
-    /// With a file.
+    /// Adds a file.
     pub fn file(self, name: &str, text: &str) -> Machine {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -91,7 +91,7 @@ impl Machine {
         self
     }
 
-    /// With an installed kernel: an image and a module directory that depmod has indexed as empty.
+    /// Adds an installed kernel: an image, and a module directory that depmod has indexed as empty.
     pub fn kernel(self, release: &str) -> Machine {
         let modules = format!("lib/modules/{release}");
         let mut machine = self.file(&format!("boot/vmlinuz-{release}"), "an image");
@@ -101,7 +101,7 @@ impl Machine {
         machine
     }
 
-    /// With GRUB 2 as EL8 and later lay it out: `grub.cfg` with `blscfg`, and an environment block.
+    /// Adds GRUB 2 as on EL8 and later: `grub.cfg` with `blscfg`, and an environment block.
     pub fn grub(self) -> Machine {
         let config = "if [ -s $prefix/grubenv ]; then\n  load_env\nfi\nif [ \"${next_entry}\" ] ; then\n  set default=\"${next_entry}\"\n  \
                       set next_entry=\n  save_env next_entry\n  set boot_once=true\nelse\n  set default=\"${saved_entry}\"\nfi\n\
@@ -109,14 +109,14 @@ impl Machine {
         self.file("etc/os-release", "ID=rhel\nVERSION_ID=9.4\n").file("boot/grub2/grub.cfg", config)
     }
 
-    /// With a boot entry for a kernel.
+    /// Adds a boot entry for a kernel.
     pub fn boot_entry(self, release: &str) -> Machine {
         let entry =
             format!("title Linux {release}\nversion {release}\nlinux /vmlinuz-{release}\noptions root=/dev/vda1 ro\n");
         self.file(&format!("boot/loader/entries/{MACHINE_ID}-{release}.conf"), &entry)
     }
 
-    /// With the boot default on a kernel, as a kernel package's scriptlet sets it.
+    /// Sets the boot default to a kernel, as a kernel package's scriptlet does.
     pub fn boot_default(self, release: &str) -> Machine {
         let mut block = format!("# GRUB Environment Block\nsaved_entry={MACHINE_ID}-{release}\n");
         block.extend(std::iter::repeat_n('#', 1024 - block.len()));
@@ -132,18 +132,18 @@ impl Machine {
         entry.trim_start_matches(MACHINE_ID).trim_start_matches('-').to_owned()
     }
 
-    /// Running a kernel, whose VF driver is an out-of-tree module.
+    /// Makes a kernel the running one; its VF driver is an out-of-tree module.
     pub fn running(self, release: &str) -> Machine {
         self.file("proc/sys/kernel/osrelease", &format!("{release}\n")).file("sys/module/ixgbevf/taint", "OE\n")
     }
 
-    /// The head of an ixgbevf recipe that replaces the built-in one; releases follow.
+    /// Adds the head of an ixgbevf recipe that replaces the built-in one, and these releases.
     pub fn recipe(self, releases: &str) -> Machine {
         let head = "name = 'ixgbevf'\ndevices = ['pci:v00008086d000010EDsv*sd*bc*sc*i*']\n";
         self.file("etc/vfguard/drivers.d/ixgbevf.toml", &format!("{head}{releases}"))
     }
 
-    /// The demo driver of the lab as the recipe, and its device: builds in two seconds.
+    /// Adds the demo driver of the lab as the recipe, and its device; it builds in two seconds.
     pub fn demo(self, lab: &lab::Lab) -> Machine {
         let release = lab.release(&self, "DEMO", "");
         let head = "name = 'demo'\ndevices = ['pci:v00001234d0000D0F0sv*sd*bc*sc*i*']\n";
@@ -154,12 +154,12 @@ impl Machine {
         )
     }
 
-    /// With the usual virtual function, bound to a driver.
+    /// Adds the usual virtual function, bound to a driver.
     pub fn vf(self, driver: &str) -> Machine {
         self.device("0000:00:03.0", VF, Some(driver))
     }
 
-    /// With a network device.
+    /// Adds a network device.
     pub fn device(self, address: &str, modalias: &str, driver: Option<&str>) -> Machine {
         let dir = format!("sys/bus/pci/devices/{address}");
         let machine = self
@@ -172,14 +172,14 @@ impl Machine {
         machine
     }
 
-    /// With a mirror that is not there, so that nothing is fetched from outside.
+    /// Sets a mirror that does not exist, so that nothing is downloaded.
     pub fn offline(self) -> Machine {
         self.file("etc/vfguard/config.d/offline.toml", "[fetch]\nattempts = 1\ntimeout = 1\n")
     }
 
-    /// The binary on this root, not yet started. Nothing is fetched from outside: the proxy is a closed port.
+    /// The binary on this root, not started yet. Nothing is downloaded: the proxy is a closed port.
     pub fn command(&self, args: &[&str]) -> Command {
-        // tests/release/run.sh has the binary that ships in its place, on an older Linux.
+        // tests/release/run.sh runs the shipped binary instead, on an older Linux.
         let binary = std::env::var_os("VFGUARD_UNDER_TEST").unwrap_or_else(|| env!("CARGO_BIN_EXE_vfguard").into());
         let mut command = Command::new(binary);
         command.arg("--root").arg(self.root()).args(args).env("https_proxy", "http://127.0.0.1:9");
@@ -192,7 +192,7 @@ impl Machine {
     }
 }
 
-/// Gives each empty file below a directory content that a kernel's image or a ramdisk could have.
+/// Gives each empty file below a directory content as of a kernel image or a ramdisk.
 fn fill(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
@@ -205,7 +205,7 @@ fn fill(dir: &Path) {
     }
 }
 
-/// An archive of nothing, in cpio's new form.
+/// An empty archive in cpio's new format.
 pub fn ramdisk() -> String {
     let numbers = [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 11, 0].map(|n| format!("{n:08X}")).concat();
     format!("070701{numbers}TRAILER!!!\0\0\0\0")

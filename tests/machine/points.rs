@@ -1,7 +1,7 @@
-//! The dangerous instants at which runs overtake each other: tests/live/hooks/schedules.rs pauses and kills at them, tests/live/hooks/interleavings.rs tells
-//! single stories.
+//! The dangerous instants at which runs overtake each other: tests/live/hooks/schedules.rs pauses and kills at them,
+//! tests/live/hooks/interleavings.rs plays single cases.
 
-/// Those that no random schedule passes.
+/// Those that no random schedule reaches.
 pub const ALONE: [&str; 1] = ["reboot-before-request"];
 
 pub const BETWEEN: [&str; 13] = [

@@ -1,4 +1,4 @@
-//! Runs of the binary whose reader goes away: a terminal that is closed, a pipe that nobody reads.
+//! Runs of the binary whose reader goes away: a terminal that is closed, a pipe that is not read.
 
 use super::Machine;
 use nix::fcntl::OFlag;
@@ -11,24 +11,24 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-/// A run in the foreground of a terminal of its own, as its session's leader: a hangup is delivered to it as SIGHUP.
+/// A run in the foreground of its own terminal, as its session's leader: it gets a hangup as SIGHUP.
 pub struct Watched {
     child: Child,
     master: Option<File>,
-    /// What it printed so far.
+    /// Its output so far.
     pub seen: String,
 }
 
 impl Watched {
     pub fn start(machine: &Machine, args: &[&str]) -> Watched {
         let run = machine.command(args);
-        // Closed on exec: what another program has open is not hung up.
+        // Closed on exec: there is no hangup while another program has it open.
         let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let name = ptsname_r(&master).unwrap();
         let slave = || File::options().read(true).write(true).custom_flags(nix::libc::O_NOCTTY).open(&name).unwrap();
-        // A shell ignores some signals for what it starts in the background, as the tests may be.
+        // A shell ignores some signals in the programs that it starts in the background, as the tests may be.
         let mut command = Command::new("setsid");
         command
             .args(["--ctty", "env", "--default-signal=HUP,INT", "TERM=xterm"])
@@ -42,11 +42,11 @@ impl Watched {
         Watched { child, master: Some(OwnedFd::from(master).into()), seen: String::new() }
     }
 
-    /// Reads until so many lines were printed, or a text, or its end. Says whether it ended before.
+    /// Reads until so many lines or a text were printed, or until its end. Returns whether it ended before.
     pub fn read_until(&mut self, enough: impl Fn(&str) -> bool) -> bool {
         let mut buffer = [0; 4096];
         while !enough(&self.seen) {
-            // EIO: nobody has the other side open.
+            // EIO: no process has the other side open.
             match self.master.as_mut().unwrap().read(&mut buffer) {
                 Ok(n) if n > 0 => self.seen += &String::from_utf8_lossy(&buffer[..n]),
                 _ => return true,
@@ -55,12 +55,12 @@ impl Watched {
         false
     }
 
-    /// Types on the terminal.
+    /// Types keys on the terminal.
     pub fn type_in(&mut self, keys: &[u8]) {
         self.master.as_mut().unwrap().write_all(keys).unwrap();
     }
 
-    /// The terminal goes away.
+    /// Closes the terminal.
     pub fn hang_up(&mut self) {
         self.master = None;
     }
@@ -69,7 +69,7 @@ impl Watched {
         self.child.id()
     }
 
-    /// Its end.
+    /// Waits for its end.
     pub fn end(mut self) -> ExitStatus {
         if self.master.is_some() {
             self.read_until(|_| false);
@@ -78,12 +78,12 @@ impl Watched {
     }
 }
 
-/// The exit code; a signal is told as the failure that it is.
+/// The exit code; a signal is an error.
 pub fn code(status: ExitStatus) -> Result<i32, String> {
     status.code().ok_or_else(|| format!("ended by signal {}", status.signal().unwrap_or(0)))
 }
 
-/// The binary with what a shell does to its output: `redirection` is that of sh(1), with `"$@"` as the program.
+/// Runs the binary with a shell redirection: `redirection` is in the syntax of sh(1), with `"$@"` as the program.
 pub fn redirected(machine: &Machine, args: &[&str], redirection: &str) -> ExitStatus {
     let run = machine.command(args);
     let mut command = Command::new("bash");
@@ -92,7 +92,7 @@ pub fn redirected(machine: &Machine, args: &[&str], redirection: &str) -> ExitSt
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap()
 }
 
-/// All that lies below the root: names, modes, contents. Digits in what vfguard writes down for people are times.
+/// Everything below the root: names, modes, contents. Digits are masked in what vfguard writes for people, since they are times.
 pub fn tree(machine: &Machine) -> Vec<String> {
     fn walk(machine: &Machine, dir: &Path, all: &mut Vec<String>) {
         for entry in fs::read_dir(dir).unwrap() {
@@ -100,7 +100,7 @@ pub fn tree(machine: &Machine) -> Vec<String> {
             let meta = path.symlink_metadata().unwrap();
             let name = path.strip_prefix(machine.root()).unwrap().display().to_string();
             if name == "usr" {
-                // The lab's headers, which nothing writes to.
+                // The lab's headers, which are never written to.
                 continue;
             }
             let content = if meta.is_symlink() {
@@ -123,7 +123,7 @@ pub fn tree(machine: &Machine) -> Vec<String> {
     all
 }
 
-/// That the tree is as another run left it.
+/// Asserts that the tree is as another run left it.
 pub fn is_as(machine: &Machine, state: &[String], what: &str) {
     let now = tree(machine);
     let only = |a: &[String], b: &[String]| a.iter().filter(|l| !b.contains(l)).cloned().collect::<Vec<_>>().join("\n  ");
@@ -132,12 +132,12 @@ pub fn is_as(machine: &Machine, state: &[String], what: &str) {
 
 fn text(machine: &Machine, name: &str, content: &[u8]) -> String {
     if name.ends_with(".ko") {
-        // The linker's digest in it is one of where the root is, too.
+        // The linker's build id depends on the path of the root, too.
         return format!("{} bytes", content.len());
     }
     let mut text = String::from_utf8_lossy(content).replace(&machine.root().display().to_string(), "ROOT");
     if name.ends_with("ready/hold") {
-        // The third word is a digest of places and times, too.
+        // The third word is a digest that depends on paths and times, too.
         let words: Vec<&str> = text.splitn(4, ' ').collect();
         text = [words[0], words[1], words[3]].join(" ");
     }
@@ -154,7 +154,7 @@ fn text(machine: &Machine, name: &str, content: &[u8]) -> String {
         }
     }
     if name.ends_with("audit.log") {
-        // The gate closes while the default is held: which of the two is told first is chance.
+        // The gate closes while the default is held, so the order of the two lines is random.
         let mut lines: Vec<&str> = masked.lines().collect();
         lines.sort_unstable();
         masked = lines.join("\n");

@@ -1,15 +1,15 @@
-//! Archives that no honest tool writes, each with the reason for which it must be refused.
+//! Archives that no honest tool writes, each with the reason why it must be refused.
 
 use crate::tar::{gzip, record, Header, Tar};
 
-/// What an attack looks like: a claim, the archive, a word of the reason.
+/// An attack: a claim, the archive, and a word of the expected reason.
 pub type Attack = (&'static str, Vec<u8>, &'static str);
 
 fn base() -> Tar {
     Tar::default().dir("x-1/").file("x-1/COPYING", b"GPL").dir("x-1/src/").file("x-1/src/Makefile", b"all:\n")
 }
 
-/// All of them.
+/// All attacks.
 pub fn attacks() -> Vec<Attack> {
     [names(), long_names(), symlinks(), hard_links(), kinds(), twice(), sizes(), wrapping(), layout()].concat()
 }

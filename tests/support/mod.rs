@@ -1,4 +1,4 @@
-//! A real HTTP server on loopback that misbehaves as told, with or without TLS, and a certificate authority of its own.
+//! A real HTTP server on loopback that misbehaves as configured, with or without TLS, and its own certificate authority.
 #![allow(dead_code)] // each test crate uses a part
 #![allow(missing_docs)]
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Longer than any time limit of a test.
 const FOREVER: Duration = Duration::from_secs(20);
 
-/// What the server does with a request, byte by byte.
+/// What the server sends for a request, byte by byte.
 #[derive(Clone, Default)]
 pub struct Reply {
     raw: Vec<u8>,
@@ -23,7 +23,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// A status with headers and a body, exactly these.
+    /// Exactly this status, these headers and this body.
     pub fn exactly(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Reply {
         let mut raw = format!("HTTP/1.1 {status} Whatever\r\n").into_bytes();
         for (name, value) in headers {
@@ -47,31 +47,31 @@ impl Reply {
         Reply::exactly(302, &[("Location", to), ("Content-Length", "0"), ("Connection", "close")], b"")
     }
 
-    /// The connection ends after that many bytes, headers included.
+    /// Closes the connection after this many bytes, including headers.
     pub fn cut(mut self, at: usize) -> Reply {
         self.cut = Some(at);
         self
     }
 
-    /// Nothing more comes after that many bytes, and the connection stays open.
+    /// Sends nothing after this many bytes, and keeps the connection open.
     pub fn stall(mut self, at: usize) -> Reply {
         self.stall = Some(at);
         self
     }
 
-    /// One byte at a time, with a pause after each.
+    /// Sends one byte at a time, with a pause after each.
     pub fn drip(mut self, pause: Duration) -> Reply {
         self.drip = Some(pause);
         self
     }
 
-    /// The last byte again and again, without end.
+    /// Repeats the last byte without end.
     pub fn flood(mut self) -> Reply {
         self.flood = true;
         self
     }
 
-    /// Bytes in all.
+    /// The number of bytes.
     pub fn len(&self) -> usize {
         self.raw.len()
     }
@@ -106,7 +106,7 @@ fn wait(time: Duration, stop: &AtomicBool) {
     }
 }
 
-/// A request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// `GET /path HTTP/1.1`.
@@ -115,16 +115,16 @@ pub struct Request {
 }
 
 impl Request {
-    /// The second word of its first line.
+    /// The path in its first line.
     pub fn path(&self) -> &str {
         self.line.split(' ').nth(1).unwrap_or_default()
     }
 }
 
-/// Decides by the request and by how many came before it.
+/// Chooses the answer from the request and the number of earlier requests.
 pub type Script = dyn Fn(&Request, usize) -> Reply + Send + Sync;
 
-/// The server; it is gone when this is dropped.
+/// The server; it stops when this is dropped.
 pub struct Server {
     address: SocketAddr,
     tls: bool,
@@ -133,27 +133,27 @@ pub struct Server {
 }
 
 impl Server {
-    /// Plain HTTP.
+    /// A server for plain HTTP.
     pub fn start(script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) -> Server {
         Server::run(Arc::new(script), None)
     }
 
-    /// Plain HTTP, the same answer to all.
+    /// A server for plain HTTP with one answer to all requests.
     pub fn always(reply: Reply) -> Server {
         Server::start(move |_, _| reply.clone())
     }
 
-    /// HTTPS with a certificate for `localhost`.
+    /// A server for HTTPS with a certificate for `localhost`.
     pub fn tls(authority: &Authority, script: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) -> Server {
         Server::run(Arc::new(script), Some(authority.server("localhost")))
     }
 
-    /// HTTPS with a certificate for another name.
+    /// A server for HTTPS with a certificate for another name.
     pub fn tls_as(authority: &Authority, name: &str, reply: Reply) -> Server {
         Server::run(Arc::new(move |_: &Request, _| reply.clone()), Some(authority.server(name)))
     }
 
-    /// Takes connections and never says a word.
+    /// A server that accepts connections and sends nothing.
     pub fn mute() -> Server {
         Server::always(Reply::default().stall(0))
     }
@@ -172,7 +172,7 @@ impl Server {
                 }
                 let (script, tls, seen, ended) = (script.clone(), tls.clone(), seen.clone(), ended.clone());
                 thread::spawn(move || {
-                    // A client that goes away in the middle is what many tests are about.
+                    // Many tests are about clients that close the connection early.
                     let _ = serve(stream, &*script, tls, &seen, &ended);
                 });
             }
@@ -251,7 +251,7 @@ impl Authority {
         Authority { issuer }
     }
 
-    /// Its certificate, as `fetch.ca_file` wants it.
+    /// Its certificate, in the format of `fetch.ca_file`.
     pub fn pem(&self) -> String {
         self.issuer.pem()
     }

@@ -1,10 +1,10 @@
-//! Tar archives byte by byte, honest and not (tar(5), POSIX ustar and pax).
+//! Tar archives byte by byte, valid and invalid (tar(5), POSIX ustar and pax).
 #![allow(dead_code)]
 #![allow(missing_docs)]
 
 use std::io::Write;
 
-/// An archive under construction; each method adds exactly what it says.
+/// An archive under construction; each method adds exactly what its name says.
 #[derive(Clone, Default)]
 pub struct Tar(pub Vec<u8>);
 
@@ -75,7 +75,7 @@ impl Tar {
         self.raw(Header::new(b'1', name.as_bytes(), 0).link(target.as_bytes()), b"")
     }
 
-    /// Pax records for the next entry (`x`) or all that follow (`g`).
+    /// Pax records for the next entry (`x`) or for all later ones (`g`).
     pub fn pax(self, kind: u8, records: &[(&str, &str)]) -> Tar {
         let content: String = records.iter().map(|(k, v)| record(k, v)).collect();
         self.raw(Header::new(kind, b"PaxHeader/x", content.len() as u64), content.as_bytes())
@@ -124,7 +124,7 @@ pub fn xz(content: &[u8], level: u32) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// An xz file whose first block asks for a dictionary of 1 GiB; all its checksums are right.
+/// An xz file whose first block needs a dictionary of 1 GiB; all its checksums are right.
 pub fn greedy_xz(content: &[u8]) -> Vec<u8> {
     let mut bytes = xz(content, 6);
     // The stream's header is 12 bytes; the block's is its size, flags, LZMA2's id, one byte of properties, padding, CRC32.

@@ -1,4 +1,4 @@
-//! What is built and how it is told: recipes, sources, causes of failures, what is missing.
+//! Builds and their messages: recipes, sources, causes of failures, missing programs.
 
 mod causes;
 mod needs;

@@ -1,5 +1,5 @@
-//! What make really calls for a kernel is asked of the kernel's own headers, and by everybody alike: `doctor`, `prepare` and
-//! `rehearse` name the same program where it is really not there.
+//! The kernel's own headers tell which programs make calls. `doctor`, `prepare` and `rehearse` all name the same program when it is really
+//! missing.
 
 use crate::machine::lab::Lab;
 use crate::machine::{Machine, Run};
@@ -7,11 +7,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Before the binary: this machine's programs and libraries as a layer that the test may take from.
+/// Runs before the binary: this machine's programs and libraries as a layer from which the test may remove some.
 const LAYER: &str = "set -e; mount -t tmpfs layer /mnt; for d in usr etc; do mkdir -p /mnt/$d /mnt/$d.work; \
     mount -t overlay $d -o lowerdir=/$d,upperdir=/mnt/$d,workdir=/mnt/$d.work /$d; done; cd /usr/bin; ";
 
-/// Runs the binary where `setup` (a shell line) took something away.
+/// Runs the binary after `setup` (a shell line) has removed something.
 fn run_without(machine: &Machine, setup: &str, args: &[&str]) -> Run {
     let script = format!("{LAYER}{setup}; exec \"$0\" --root \"$R\" \"$@\"");
     Command::new("unshare")
@@ -23,14 +23,14 @@ fn run_without(machine: &Machine, setup: &str, args: &[&str]) -> Run {
         .into()
 }
 
-/// The demo driver is needed for a kernel of the lab.
+/// A machine that needs the demo driver for a kernel of the lab.
 fn machine(kernel: &str) -> (Machine, String) {
     let lab = Lab::open();
     let kernel = lab.get(kernel).to_owned();
     (lab.install(lab.machine().grub(), &kernel).demo(&lab).offline(), kernel)
 }
 
-/// What `doctor` says of the programs for a kernel: status, detail, remedy.
+/// The check of `doctor` about the programs for a kernel: status, detail, remedy.
 fn doctor(machine: &Machine, setup: &str) -> [String; 3] {
     let run = run_without(machine, setup, &["--format", "json", "doctor"]);
     let checks = run.json()["checks"].as_array().unwrap().clone();
@@ -40,12 +40,12 @@ fn doctor(machine: &Machine, setup: &str) -> [String; 3] {
 }
 
 #[test]
-fn a_program_that_make_calls_for_a_kernel_is_missed_by_doctor_and_by_prepare_alike() {
+fn a_missing_program_that_make_calls_is_reported_by_doctor_and_by_prepare_alike() {
     for (kernel, cases) in [
         (
             "K_NEW",
             &[
-                // Debian's headers name their compiler; that some gcc is there is no use.
+                // Debian's headers name their compiler, so another gcc does not help.
                 ("ln -sf x86_64-linux-gnu-gcc-12 gcc; rm gcc-12", "gcc-12 is not installed", "apt-get install gcc-12"),
                 ("rm ld", "ld is not installed", "apt-get install binutils"),
                 ("rm strip", "strip is not installed", "apt-get install binutils"),
@@ -53,7 +53,7 @@ fn a_program_that_make_calls_for_a_kernel_is_missed_by_doctor_and_by_prepare_ali
                 ("rm make", "make is not installed", "apt-get install make"),
                 ("rm /usr/sbin/depmod", "depmod is not installed", "apt-get install kmod"),
                 ("rm /usr/lib/*/libelf*; ldconfig", "libelf.so.1, which tools/objtool/objtool is", "install libelf1"),
-                // From the machine's own headers, and gone from here on.
+                // Removed from the machine's own headers, so also missing in the following cases.
                 (
                     "rm -f \"$R\"/usr/lib/linux-kbuild-6.1/tools/objtool/objtool",
                     "has no tools/objtool/objtool",
@@ -102,7 +102,7 @@ fn a_program_that_make_calls_for_a_kernel_is_missed_by_doctor_and_by_prepare_ali
 }
 
 #[test]
-fn what_some_makefiles_call_is_missed_with_a_warning_and_hinders_no_driver_that_does_without() {
+fn a_missing_program_of_some_makefiles_is_a_warning_and_blocks_no_driver_that_does_not_need_it() {
     let (machine, kernel) = machine("K_NEW");
     let setup = "rm which which.*; :";
     let [status, told, mend] = doctor(&machine, setup);
@@ -113,13 +113,13 @@ fn what_some_makefiles_call_is_missed_with_a_warning_and_hinders_no_driver_that_
 }
 
 #[test]
-fn the_kernels_own_compiler_is_called_where_it_is_installed_beside_another() {
+fn the_kernels_own_compiler_is_used_if_it_is_installed_beside_another() {
     let (machine, kernel) = machine("K_NEW");
-    // Headers that name no compiler, as EL's, of a kernel that was built with another one than gcc is here.
+    // Headers that name no compiler, as on EL, of a kernel that was built with another compiler than gcc is here.
     let objects = machine.path(&format!("usr/src/linux-headers-{kernel}"));
     let change = |file: &str, change: &dyn Fn(String) -> String| {
         let text = fs::read_to_string(objects.join(file)).unwrap();
-        // Removed first: it is a hard link into the lab.
+        // Removed before it is written: it is a hard link into the lab.
         fs::remove_file(objects.join(file)).unwrap();
         fs::write(objects.join(file), change(text)).unwrap();
     };
@@ -150,7 +150,7 @@ fn the_kernels_own_compiler_is_called_where_it_is_installed_beside_another() {
     assert!(call.contains(" CC=gcc10-gcc in "), "{call}");
     let call = built(":");
     assert!(!call.contains("CC="), "{call}");
-    // A flag that the one which is called does not know is not the driver's then, and both are named.
+    // If the compiler that is used does not know a flag, the driver is not blamed, and both compilers are named.
     let setup = "printf '#!/bin/sh\\nexec gcc-12 -mown-hardening \"$@\"\\n' >gcc10-gcc; chmod +x gcc10-gcc";
     let run = run_without(&machine, setup, &["prepare", &kernel, "--rebuild"]);
     assert_eq!(run.code, 1, "{}{}", run.stdout, run.stderr);
@@ -160,13 +160,13 @@ fn the_kernels_own_compiler_is_called_where_it_is_installed_beside_another() {
     }
     assert!(run.stderr.contains("install the compiler that the kernel was built with"), "{}", run.stderr);
     assert!(!run.stderr.contains("name a release"), "{}", run.stderr);
-    // The same by its version: nothing need be said.
+    // The same compiler by its version: nothing is reported.
     let same = "printf '#!/bin/sh\necho gcc 10.2.1\n' >gcc10-gcc; chmod +x gcc10-gcc; cp gcc10-gcc other; mv other gcc";
     assert!(programs(same).contains("make, gcc, ld"), "{}", programs(same));
 }
 
 #[test]
-fn a_rehearsal_misses_the_same_program() {
+fn a_rehearsal_reports_the_same_missing_program() {
     let (machine, kernel) = machine("K_NEW");
     let setup = "ln -sf x86_64-linux-gnu-gcc-12 gcc; rm gcc-12";
     let run = run_without(&machine, setup, &["rehearse", &kernel]);
@@ -176,7 +176,7 @@ fn a_rehearsal_misses_the_same_program() {
 }
 
 #[test]
-fn a_recipe_that_names_its_compiler_is_asked_for_that_one() {
+fn the_compiler_that_a_recipe_names_is_the_required_one() {
     let (machine, kernel) = machine("K_NEW");
     let recipe = "etc/vfguard/drivers.d/demo.toml";
     let text = fs::read_to_string(machine.path(recipe)).unwrap();
@@ -185,7 +185,7 @@ fn a_recipe_that_names_its_compiler_is_asked_for_that_one() {
     let [status, told, mend] = doctor(&machine, ":");
     assert!(status == "failed" && told.contains("gcc-of-our-own is not installed"), "{status} {told}");
     assert!(mend.contains("gcc-of-our-own"), "{mend}");
-    // And where it is there, the kernel's own compiler need not be.
+    // If it is there, the kernel's own compiler is not needed.
     let setup = "mv x86_64-linux-gnu-gcc-12 gcc-of-our-own; rm gcc-12 gcc";
     assert_eq!(doctor(&machine, setup)[0], "ok");
     assert!(Path::new("/usr/bin/gcc-12").exists(), "the layer is the test's alone");
@@ -194,7 +194,7 @@ fn a_recipe_that_names_its_compiler_is_asked_for_that_one() {
 }
 
 #[test]
-fn a_compiler_of_els_software_collections_is_there_for_a_recipe_that_names_it() {
+fn a_compiler_of_els_software_collections_is_found_for_a_recipe_that_names_it() {
     for (place, found) in [("/opt/rh/toolset/root/usr/bin", true), ("/opt/another", false)] {
         let (machine, kernel) = machine("K_NEW");
         let recipe = "etc/vfguard/drivers.d/demo.toml";

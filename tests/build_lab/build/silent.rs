@@ -1,5 +1,5 @@
-//! The ten silent failures of driver builds: situations in which make, dracut, DKMS or depmod say that all is well and the
-//! machine would not come back. Each ends in a refusal that says why, or in the right module; never in a quiet success.
+//! The ten silent failures of driver builds: situations in which make, dracut, DKMS or depmod report success and the machine would not come
+//! back. Each ends in a refusal with its reason or in the right module, never in an unnoticed failure.
 
 use crate::machine::lab::{self, Lab};
 use crate::machine::Machine;
@@ -51,14 +51,14 @@ fn vermagic(module: &Path) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Real files in the place of links into the lab, for a test that spoils them.
+/// Replaces a link into the lab by a file of the test's own, which it may change.
 fn own(path: &Path, content: &str) {
     fs::remove_file(path).unwrap();
     fs::write(path, content).unwrap();
 }
 
 #[test]
-fn silent_1_without_headers_no_other_kernels_tree_is_taken() {
+fn silent_1_without_headers_no_other_kernels_tree_is_used() {
     let lab = Lab::open();
     let (kernel, other) = (lab.get("K_NEW"), lab.get("K_OLD"));
     let machine = with(&lab, kernel);
@@ -84,7 +84,7 @@ fn silent_1_a_makefile_that_searches_finds_no_other_kernels_tree() {
 }
 
 #[test]
-fn silent_1_a_module_that_came_out_for_another_release_is_refused_even_where_every_crc_fits() {
+fn silent_1_a_module_with_another_release_is_refused_even_if_every_crc_matches() {
     let lab = Lab::open();
     let kernel = lab.get("K_PREV");
     let machine = with(&lab, kernel);
@@ -104,7 +104,7 @@ fn silent_2_without_module_symvers_nothing_is_built() {
 }
 
 #[test]
-fn silent_3_a_tree_that_says_another_release_is_refused_and_named() {
+fn silent_3_a_tree_of_another_release_is_refused_and_named() {
     let lab = Lab::open();
     let kernel = lab.get("K_NEW");
     let machine = with(&lab, kernel);
@@ -129,24 +129,24 @@ fn silent_4_make_install_with_its_ignored_errors_is_never_run() {
     assert!(!make.contains("install") && make.contains(&format!("BUILD_KERNEL={kernel}")), "{make}");
     let file = installed(&machine, kernel).unwrap();
     assert!(file.parent().unwrap().ends_with("updates/vfguard"), "{file:?}");
-    // Nothing but vfguard's one file and depmod's tables is new.
+    // Only vfguard's one file and depmod's tables are new.
     assert!(!machine.path("installed").exists() && !Path::new("/installed").exists());
 }
 
 #[test]
-fn silent_5_wrong_symbol_versions_are_refused_where_depmod_is_content() {
+fn silent_5_wrong_symbol_versions_are_refused_though_depmod_accepts_them() {
     let lab = Lab::open();
     let (new, old) = (lab.get("K_NEW"), lab.get("K_OLD"));
     assert_eq!(new.len(), old.len(), "the forgery below wants names of one length");
     let machine = with(&lab, old);
-    // A module that says that it is for the old kernel and carries the new one's CRCs.
+    // A module whose vermagic names the old kernel and whose CRCs are the new one's.
     let mut forged = fs::read(lab.file("MODULE_IXGBEVF")).unwrap();
     let at = forged.windows(new.len()).position(|w| w == new.as_bytes()).unwrap();
     forged[at..at + new.len()].copy_from_slice(old.as_bytes());
     let outcome = scripted(&machine, old, "cp forged.ko ixgbevf.ko", &[("forged.ko", &forged)]);
     refused(&machine, old, &outcome, "symbol-crc");
     assert!(outcome.1.contains(lab.get("MISMATCHES_OLD")), "{}", outcome.1);
-    // What others would say of the same file.
+    // What other programs say about the same file.
     let modules = machine.path(&format!("lib/modules/{old}"));
     fs::create_dir_all(modules.join("updates")).unwrap();
     fs::write(modules.join("updates/ixgbevf.ko"), &forged).unwrap();
@@ -170,7 +170,7 @@ fn silent_6_a_build_link_to_other_headers_is_refused() {
 }
 
 #[test]
-fn silent_7_missing_headers_are_no_success_of_the_hook() {
+fn silent_7_the_hook_does_not_report_success_without_headers() {
     let lab = Lab::open();
     let kernel = lab.get("K_NEW");
     let machine = with(&lab, kernel);
@@ -193,11 +193,11 @@ fn silent_8_the_kernel_that_runs_while_building_does_not_matter() {
 }
 
 #[test]
-fn silent_9_a_pie_compiler_is_named_and_not_the_misleading_last_line() {
+fn silent_9_a_pie_compiler_is_named_instead_of_the_misleading_last_line() {
     let lab = Lab::open();
     let kernel = lab.get("K_NEW");
     let machine = with(&lab, kernel);
-    // What ixgbevf 2.14.2's makefile does: it preprocesses a probe with kernel flags, and misreads the failure.
+    // As ixgbevf 2.14.2's makefile does: it preprocesses a probe with kernel flags, and misinterprets the failure.
     let script = "echo 'int x;' >x.c; gcc -mcmodel=kernel -fPIE -c x.c; echo '*** Aborting the build. *** This driver is not supported on kernel versions older than 2.4.0'; exit 1";
     let outcome = scripted(&machine, kernel, script, &[]);
     refused(&machine, kernel, &outcome, "build-failed");
@@ -217,13 +217,13 @@ fn silent_10_headers_that_demand_pahole_are_refused_without_it_before_make_runs(
     let outcome = (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned());
     refused(&machine, kernel, &outcome, "build-failed");
     assert!(outcome.1.contains("pahole") && outcome.1.contains("dwarves"), "{}", outcome.1);
-    // With it, the same thing works.
+    // With pahole the same build works.
     let outcome = real(&machine, &lab, kernel, "IXGBEVF_612");
     assert_eq!(outcome.0, 0, "{}", outcome.1);
 }
 
 #[test]
-fn a_source_that_the_kernel_has_moved_away_from_fails_with_its_first_error_and_line() {
+fn a_source_that_is_too_old_for_the_kernel_fails_with_its_first_error_and_line() {
     let lab = Lab::open();
     for (kernel, key) in [(lab.get("K_612"), "IXGBEVF_61"), (lab.get("K_NEW"), "IXGBEVF_612")] {
         let machine = with(&lab, kernel);

@@ -1,4 +1,4 @@
-//! `--source`: an archive that a person names, packed in each way that is read, is built as the recipe builds the release that it is.
+//! `--source`: an archive that a person names, in each supported packing, is built as the recipe builds the release that it contains.
 
 use crate::machine::lab::Lab;
 use crate::machine::{Machine, Run};
@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A kernel with a recipe whose one release, 1.0.0, wants a variable; its archive is nowhere but where the test puts it.
+/// A kernel and a recipe with one release, 1.0.0, that needs a variable. Its archive exists only where the test puts it.
 struct Stage {
     lab: Lab,
     machine: Machine,
@@ -34,8 +34,8 @@ impl Stage {
         self
     }
 
-    /// The lab's driver in a top directory of this name, with a makefile that stops without the variable, packed by a shell command
-    /// that is given a tar.
+    /// The lab's driver in a top directory with this name, with a makefile that stops without the variable, packed by a shell command that
+    /// reads a tar.
     fn archive(&self, top: &str, packer: &str, name: &str) -> PathBuf {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (self.lab.file("DEMO"), self.machine.path(name));
@@ -56,7 +56,7 @@ impl Stage {
         self.machine.run(&["prepare", &self.kernel, "--driver", "demo", "--source", archive, "--sha256", &digest])
     }
 
-    /// The version in the record, where one was built.
+    /// The version in the record, if one was built.
     fn built(&self) -> Option<String> {
         let record = self.machine.path(&format!("var/lib/vfguard/records/{}.json", self.kernel));
         let record: serde_json::Value = serde_json::from_str(&fs::read_to_string(record).unwrap()).unwrap();
@@ -76,7 +76,7 @@ fn an_archive_in_each_packing_gets_the_variables_of_the_release_that_its_top_dir
 }
 
 #[test]
-fn the_release_that_an_archives_digest_pins_counts_before_any_name() {
+fn a_release_with_the_archives_digest_counts_before_any_name() {
     let stage = Stage::new();
     let archive = stage.archive("snapshot", "xz -c", "demo.tar.xz");
     let run = stage.prepare(&archive);
@@ -98,7 +98,7 @@ fn without_the_variables_or_for_another_version_the_same_makefile_stops() {
 }
 
 #[test]
-fn what_is_not_read_is_named_before_anything_is_built() {
+fn an_unsupported_packing_is_named_before_the_build() {
     let stage = Stage::new();
     let run = stage.prepare(&stage.archive("demo-1.0.0", "bzip2 -c", "demo.tar.gz"));
     assert_eq!(run.code, 1, "{}{}", run.stdout, run.stderr);

@@ -1,4 +1,4 @@
-//! Killed between making an initramfs and giving it its name.
+//! Killed between making an initramfs and renaming it.
 
 use crate::machine::lab::Lab;
 use crate::verdict::initramfs::Stage;
@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Command;
 
 #[test]
-fn killed_before_the_new_initramfs_has_its_name_the_old_one_is_whole_and_the_next_run_makes_it_anew() {
+fn killed_before_the_new_initramfs_is_renamed_the_old_one_is_intact_and_the_next_run_rebuilds_it() {
     let stage = Stage::new();
     let k = stage.kernel.as_str();
     assert_eq!(stage.vfguard(&["prepare", k]).code, 0);

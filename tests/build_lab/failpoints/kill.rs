@@ -1,7 +1,7 @@
-//! Killed at each dangerous instant, at any moment, and asked to end: afterwards the gate is closed or what boots is proven,
-//! every module that was good is the same to the byte, nothing lives on, and the next run brings all to its end.
+//! Killed at each dangerous instant, killed at any moment, and terminated. Afterwards the gate is closed or the next boot is proven, every
+//! good module is unchanged to the byte, no process is left, and the next run completes the work.
 //!
-//! Built with `--features failpoints` (tests/run.sh build); `VFGUARD_FULL` makes of 20 random moments 200.
+//! Built with `--features failpoints` (tests/run.sh build); `VFGUARD_FULL` raises the 20 random moments to 200.
 
 use crate::machine::lab::Lab;
 use crate::machine::{points, Machine};
@@ -12,10 +12,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const GATE: &str = "run/systemd/system/reboot.target.d/50-vfguard.conf";
-/// How long what a killed run started may take to end.
+/// How long the programs of a killed run may take to end.
 const ORPHANS: Duration = Duration::from_secs(2);
 
-/// The instants that a `reconcile` for a new kernel passes, in its order.
+/// The failpoints that a `reconcile` for a new kernel passes, in order.
 const RECONCILE: [&str; 17] = [
     "record-before-rename",
     "gate-recorded-before-files",
@@ -35,7 +35,7 @@ const RECONCILE: [&str; 17] = [
     "gate-removed-before-reload",
     "gate-removed-before-record",
 ];
-/// Those of replacing a module that is good.
+/// The failpoints of replacing a good module.
 const REPLACE: [&str; 6] = [
     "verified-before-install",
     "temporary-before-rename",
@@ -44,22 +44,22 @@ const REPLACE: [&str; 6] = [
     "depmod-before-proof",
     "proven-before-settled",
 ];
-/// Those that need a story of their own: the last test here, `initramfs` here, `freeze_live`, `gate_kill`.
+/// The failpoints that need a test of their own: the last test here, `initramfs` here, `freeze_live`, `gate_kill`.
 const ELSEWHERE: [&str; 4] =
     ["restored-before-depmod", "initramfs-before-rename", "frozen-before-thaw", "pass-given-before-opening"];
 
-/// What a run that died left.
+/// The state after a run that died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Left {
-    /// The gate, closed.
+    /// The gate is closed.
     Closed,
-    /// An open gate, and what boots is proven.
+    /// The gate is open, and the next boot is proven.
     Safe,
-    /// Everything as it was before: it had not come to the gate yet.
+    /// Nothing has changed: the run had not reached the gate yet.
     Untouched,
 }
 
-/// A machine that runs K1 on a module of ours and has just been given K2.
+/// A machine that runs K1 on a module of ours, on which K2 has just been installed.
 struct Stage {
     machine: Machine,
     k1: String,
@@ -79,7 +79,7 @@ impl Stage {
         Stage { machine, k1, k2, good }
     }
 
-    /// As when K2 had just been installed.
+    /// The state when K2 had just been installed.
     fn again(self) -> Stage {
         let Stage { machine, k1, k2, good } = self;
         let _ = fs::remove_dir_all(machine.path(&format!("lib/modules/{k2}/updates")));
@@ -91,13 +91,13 @@ impl Stage {
 
     fn start(&self) -> Child {
         let reconcile = self.machine.command(&["reconcile", "--from", "test"]);
-        // A shell ignores some for what it starts in the background, as the tests may be.
+        // A shell ignores some signals in the programs that it starts in the background, as the tests may be.
         let mut command = Command::new("env");
         command.arg("--default-signal=INT,TERM,HUP").arg(reconcile.get_program()).args(reconcile.get_args());
         quiet(command).spawn().unwrap()
     }
 
-    /// What must hold in however bad a state the run ended.
+    /// What must hold in any state in which the run ended.
     fn holds(&self, when: &str) -> Left {
         let check = self.machine.run(&["--format", "json", "check"]);
         let closed = check.json()["gate"] == "closed";
@@ -117,8 +117,8 @@ impl Stage {
         left
     }
 
-    /// The gate is open on a kernel that is not safe: the run must have died before it closed the gate, which it does beside holding the
-    /// default and before anything else, and what systemd starts when a run dies must close it.
+    /// The gate is open on a kernel that is not safe. So the run must have died before it closed the gate, which it does first, in parallel
+    /// with holding the default. The unit that systemd starts when a run dies must then close the gate.
     fn is_untouched(&self, when: &str) {
         let machine = &self.machine;
         let begun = format!("lib/modules/{}/updates", self.k2);
@@ -133,7 +133,7 @@ impl Stage {
         assert_eq!(machine.saved_entry(), self.k1, "{when}: the default is not held");
     }
 
-    /// The next run ends what the killed one began, and leaves nothing of it.
+    /// The next run completes the work of the killed one, and removes what it left.
     fn recovers(&self, when: &str) {
         let run = self.machine.run(&["reconcile"]);
         assert_eq!(run.code, 0, "after {when}: {}{}", run.stdout, run.stderr);
@@ -163,7 +163,7 @@ fn quiet(mut command: Command) -> Command {
     command
 }
 
-/// The installed module is whole and right, and it is what modprobe would load.
+/// Asserts that the installed module is complete and right, and that modprobe would load it.
 fn is_good(machine: &Machine, kernel: &str) {
     let file = module(machine, kernel);
     let verify = machine.run(&["verify", file.to_str().unwrap(), "--kernel", kernel]);
@@ -172,7 +172,7 @@ fn is_good(machine: &Machine, kernel: &str) {
     assert_eq!(dep, "updates/vfguard/demo.ko:\n");
 }
 
-/// Temporaries, former files, build directories.
+/// Temporary files, previous files, build directories.
 fn left_behind(machine: &Machine) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut todo: Vec<PathBuf> = ["lib", "var/cache"].iter().map(|d| machine.path(d)).collect();
@@ -189,7 +189,7 @@ fn left_behind(machine: &Machine) -> Vec<PathBuf> {
     found
 }
 
-/// Processes other than vfguard's own that name the machine's root in their arguments or work below it.
+/// Processes except vfguard's own that name the machine's root in their arguments or work below it.
 fn living(root: &Path) -> Vec<String> {
     let word = root.display().to_string();
     fs::read_dir("/proc")
@@ -217,7 +217,7 @@ fn nothing_lives_on(machine: &Machine, when: &str) {
     }
 }
 
-/// How long an undisturbed run takes.
+/// The duration of an undisturbed run.
 fn whole_run(stage: &Stage) -> Duration {
     let start = Instant::now();
     assert!(stage.start().wait().unwrap().success());
@@ -225,7 +225,7 @@ fn whole_run(stage: &Stage) -> Duration {
 }
 
 #[test]
-fn each_dangerous_instant_in_the_sources_is_one_at_which_something_is_killed() {
+fn something_is_killed_at_each_dangerous_instant_in_the_sources() {
     let mut found = BTreeSet::new();
     let mut todo = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
     while let Some(dir) = todo.pop() {
@@ -246,7 +246,7 @@ fn each_dangerous_instant_in_the_sources_is_one_at_which_something_is_killed() {
 }
 
 #[test]
-fn a_reconcile_that_is_killed_at_a_dangerous_instant_leaves_no_open_gate_and_the_next_one_ends_its_work() {
+fn a_reconcile_killed_at_a_dangerous_instant_leaves_no_open_gate_and_the_next_one_completes_it() {
     let mut stage = Stage::new();
     for point in RECONCILE {
         stage = stage.again();
@@ -255,7 +255,7 @@ fn a_reconcile_that_is_killed_at_a_dangerous_instant_leaves_no_open_gate_and_the
         nothing_lives_on(&stage.machine, point);
         let left = stage.holds(point);
         let expected = match point {
-            // The default is held while the gate is closed: neither waits for the other.
+            // The default is held in parallel with closing the gate: neither waits for the other.
             "record-before-rename" | "gate-recorded-before-files" | "hold-recorded-before-move" => left != Left::Safe,
             "grubenv-before-write" | "grubenv-before-sync" => left != Left::Safe,
             "gate-removed-in-part" | "gate-removed-before-reload" | "gate-removed-before-record" => left == Left::Safe,
@@ -284,10 +284,10 @@ fn a_good_module_that_is_being_replaced_is_never_lost() {
 }
 
 #[test]
-fn killed_while_it_takes_back_what_failed_the_former_module_is_there() {
+fn killed_while_it_undoes_a_failed_installation_the_previous_module_is_there() {
     let stage = Stage::new();
     let Stage { machine, k1, good, .. } = stage;
-    // Somebody's other copy, and a search order that prefers it: the proof fails, and all is taken back.
+    // Somebody's other copy, and a search order that prefers it: the check after the installation fails, and it is undone.
     let extra = machine.path(&format!("lib/modules/{k1}/extra"));
     fs::create_dir_all(&extra).unwrap();
     fs::copy(module(&machine, &k1), extra.join("demo.ko")).unwrap();
@@ -309,7 +309,8 @@ fn killed_at_any_moment_of_a_reconcile_nothing_is_lost_and_the_next_run_succeeds
     let mut stage = Stage::new();
     let whole = whole_run(&stage);
     let (mut left, mut ended) = (BTreeMap::new(), 0);
-    // Moments spread by the golden ratio: as many are early as late, and none is like another. (Seedless, so it repeats.)
+    // Moments spread by the golden ratio: early and late ones are equally frequent, and no two are the same. (There is no seed, so the test
+    // repeats exactly.)
     for n in 0..kills {
         stage = stage.again();
         let mut child = stage.start();
@@ -329,15 +330,15 @@ fn killed_at_any_moment_of_a_reconcile_nothing_is_lost_and_the_next_run_succeeds
 }
 
 #[test]
-fn asked_to_end_it_takes_its_children_along_and_the_gate_stays_closed() {
+fn a_signal_ends_its_children_too_and_the_gate_stays_closed() {
     let mut stage = Stage::new();
     let whole = whole_run(&stage);
-    // Not HUP: a terminal that goes away ends no run (tests/unit/cli/terminal.rs).
+    // Not HUP: a terminal that goes away does not end a run (tests/unit/cli/terminal.rs).
     for signal in ["TERM", "INT"] {
         for part in [0.0, 0.1, 0.3] {
             stage = stage.again();
             let mut child = stage.start();
-            // From the moment at which it builds on.
+            // Counted from the moment at which the build has begun.
             while fs::read_dir(stage.machine.path("var/cache/vfguard/build")).map_or(0, Iterator::count) == 0 {
                 assert!(child.try_wait().unwrap().is_none(), "it ended before it built");
                 std::thread::sleep(Duration::from_millis(5));
@@ -353,7 +354,7 @@ fn asked_to_end_it_takes_its_children_along_and_the_gate_stays_closed() {
             let when = format!("SIG{signal} at {part}");
             nothing_lives_on(&stage.machine, &when);
             let left = stage.holds(&when);
-            // On a fast machine the last may find it done, or about to end.
+            // On a fast machine the last one may find the run done, or about to end.
             assert!(left == Left::Closed || (left == Left::Safe && part > 0.1), "{when}: {left:?}");
             stage.recovers(&when);
         }

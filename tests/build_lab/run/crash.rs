@@ -1,4 +1,4 @@
-//! Killed and failing preparations: what was good stays good, nothing lives on, the next run succeeds.
+//! Killed and failing preparations: a good module stays good, no process is left, and the next run succeeds.
 
 use crate::machine::lab::Lab;
 use crate::machine::Machine;
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Moments at which the quick suite kills; a build of the small driver takes a few seconds.
+/// How often the quick suite kills; a build of the small driver takes a few seconds.
 const KILLS: u32 = 10;
 
-/// A machine with one kernel and the driver of one small file, which is a recipe here.
+/// A machine with one kernel and a recipe for a driver of one small file.
 fn small(lab: &Lab) -> (Machine, String) {
     let kernel = lab.get("K_NEW").to_owned();
     let machine = lab.install(lab.machine(), &kernel);
@@ -30,7 +30,7 @@ fn rebuild(machine: &Machine, kernel: &str) -> Command {
     command
 }
 
-/// The installed module is whole and right, and it is what modprobe would load.
+/// Asserts that the installed module is complete and right, and that modprobe would load it.
 fn is_good(machine: &Machine, kernel: &str) {
     let file = module(machine, kernel);
     let verify = machine.run(&["verify", file.to_str().unwrap(), "--kernel", kernel]);
@@ -47,7 +47,7 @@ fn builders(root: &Path) -> usize {
 }
 
 #[test]
-fn killed_at_any_moment_the_good_module_stays_nothing_lives_on_and_the_next_run_succeeds() {
+fn killed_at_any_moment_the_good_module_stays_no_process_is_left_and_the_next_run_succeeds() {
     let (machine, kernel) = small(&Lab::open());
     let start = Instant::now();
     assert!(rebuild(&machine, &kernel).status().unwrap().success());
@@ -72,7 +72,7 @@ fn killed_at_any_moment_the_good_module_stays_nothing_lives_on_and_the_next_run_
 }
 
 #[test]
-fn an_installation_that_depmod_does_not_honour_is_taken_back() {
+fn an_installation_that_depmod_does_not_prefer_is_undone() {
     let (machine, kernel) = small(&Lab::open());
     assert!(rebuild(&machine, &kernel).status().unwrap().success());
     let before = fs::metadata(module(&machine, &kernel)).unwrap();
@@ -107,7 +107,7 @@ fn a_first_installation_that_fails_leaves_no_module() {
 }
 
 #[test]
-fn a_good_module_is_reused_and_a_spoiled_one_is_built_again() {
+fn a_good_module_is_reused_and_a_damaged_one_is_rebuilt() {
     let (machine, kernel) = small(&Lab::open());
     let prepare = ["prepare", &kernel, "--driver", "demo"];
     assert_eq!(machine.run(&prepare).code, 0);

@@ -1,6 +1,5 @@
-//! Faults around a preparation: disks without room or inodes, writes that fail or fall short, too little memory, wrong
-//! times of files. Whatever happens, the module that was good is the same to the byte, and once the fault is gone
-//! the next run succeeds.
+//! Faults during a preparation: disks without space or inodes, writes that fail or are cut short, too little memory, wrong file times. The
+//! good module stays unchanged to the byte, and the next run after the fault succeeds.
 
 use crate::machine::lab::{self, Lab};
 use crate::machine::Machine;
@@ -9,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// A machine whose one kernel has a good module of ours.
+/// A machine with one kernel and a good module of ours.
 struct Stage {
     machine: Machine,
     kernel: String,
@@ -31,8 +30,8 @@ impl Stage {
         ["prepare", &self.kernel, "--driver", "demo", "--rebuild"]
     }
 
-    /// `prepare --rebuild` in a mount namespace of its own, after `setup` (shell; `$R` is the root, `$K` the kernel), and then
-    /// the installed module as it is seen in there. Says whether it succeeded, and what it said.
+    /// Runs `prepare --rebuild` in a mount namespace after `setup` (shell; `$R` is the root, `$K` the kernel), and then reads the installed
+    /// module in there. Returns whether it succeeded, and its output.
     fn under(&self, setup: &str, env: &[(&str, &str)]) -> (bool, String) {
         let script = format!(
             "set -e; {setup}; \"$0\" --root \"$R\" \"$@\" >\"$R/told\" 2>&1 && code=0 || code=$?; \
@@ -63,7 +62,7 @@ fn module(machine: &Machine, kernel: &str) -> PathBuf {
     machine.path(&format!("lib/modules/{kernel}/updates/vfguard/demo.ko"))
 }
 
-/// A copy of a directory in a small file system over it.
+/// Mounts a small file system over a directory, with a copy of its content.
 fn small(dir: &str, options: &str) -> String {
     format!(
         "rm -rf \"$R/keep\"; mkdir -p \"$R/{dir}\"; cp -a \"$R/{dir}\" \"$R/keep\"; mount -t tmpfs -o {options} none \"$R/{dir}\"; \
@@ -72,7 +71,7 @@ fn small(dir: &str, options: &str) -> String {
 }
 
 #[test]
-fn a_disk_that_fills_at_any_write_costs_no_good_module() {
+fn a_disk_that_fills_up_at_any_write_does_not_damage_a_good_module() {
     let stage = Stage::new();
     let sizes = [8, 16, 24, 40, 64, 96, 160, 256, 512, 1024, 2048, 4096];
     let mut failed = 0;
@@ -93,10 +92,10 @@ fn a_disk_that_fills_at_any_write_costs_no_good_module() {
 }
 
 #[test]
-fn a_file_system_without_inodes_costs_no_good_module() {
+fn a_file_system_without_inodes_does_not_damage_a_good_module() {
     let stage = Stage::new();
     let mut failed = 0;
-    // A build itself takes none there where it has a file system of its own.
+    // The build itself uses none of these if it has a file system of its own.
     let counts = [4, 6, 8, 10, 12, 14, 16, 20, 24, 32];
     for inodes in counts {
         failed += u32::from(!stage.under(&small("var", &format!("nr_inodes={inodes}")), &[]).0);
@@ -109,7 +108,7 @@ fn a_file_system_without_inodes_costs_no_good_module() {
     assert!(failed >= 2, "the counts hit nothing");
 }
 
-/// Makes the Nth call of a kind fail in vfguard itself (not in its children), or writes only a byte.
+/// Makes the Nth call of a kind fail, or write only one byte, in vfguard itself (not in its children).
 const SHIM: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -159,7 +158,7 @@ ssize_t read(int fd, void *b, size_t n) {
 "#;
 
 #[test]
-fn a_read_or_write_that_fails_at_any_place_costs_no_good_module() {
+fn a_read_or_write_that_fails_at_any_place_does_not_damage_a_good_module() {
     let stage = Stage::new();
     let shim = lab::preload(&stage.machine, SHIM);
     let full = std::env::var_os("VFGUARD_FULL").is_some();
@@ -168,7 +167,7 @@ fn a_read_or_write_that_fails_at_any_place_costs_no_good_module() {
     let mark = hit.to_str().unwrap().to_owned();
     for (call, places, every) in [("write", 12, 1), ("fsync", 4, 1), ("read", 60, 9)] {
         let (mut failed, mut runs) = (0, 0);
-        // A long run ends where there is no further call to fail.
+        // A long run ends where there is no further call that could fail.
         for at in (0usize..).step_by(if full { 1 } else { every }).take_while(|at| full || *at < places) {
             let _ = fs::remove_file(&hit);
             let at = at.to_string();
@@ -191,7 +190,7 @@ fn a_read_or_write_that_fails_at_any_place_costs_no_good_module() {
 }
 
 #[test]
-fn whatever_cannot_be_read_a_check_calls_no_unsafe_kernel_safe() {
+fn no_read_error_makes_check_call_an_unsafe_kernel_safe() {
     let stage = Stage::new();
     let Stage { machine, kernel, .. } = &stage;
     let (shim, hit) = (lab::preload(machine, SHIM), machine.path("hit"));
@@ -225,7 +224,7 @@ fn whatever_cannot_be_read_a_check_calls_no_unsafe_kernel_safe() {
 }
 
 #[test]
-fn a_file_of_proc_that_cannot_be_read_makes_no_sandbox_weaker() {
+fn an_unreadable_file_of_proc_does_not_weaken_the_sandbox() {
     let stage = Stage::new();
     let said = |run: &str| run.lines().find_map(|l| l.trim().strip_prefix("sandbox: ")).unwrap_or_default().to_owned();
     let run = |words: &[&str]| {
@@ -249,7 +248,7 @@ fn a_file_of_proc_that_cannot_be_read_makes_no_sandbox_weaker() {
 }
 
 #[test]
-fn too_little_memory_for_the_build_is_told_and_costs_no_good_module() {
+fn too_little_memory_for_the_build_is_reported_and_does_not_damage_a_good_module() {
     let stage = Stage::new();
     for limit in ["36000", "60000"] {
         let (done, told) = stage.under(&format!("ulimit -v {limit}"), &[]);
@@ -260,7 +259,7 @@ fn too_little_memory_for_the_build_is_told_and_costs_no_good_module() {
 }
 
 #[test]
-fn a_clock_that_is_wrong_changes_no_verdict_and_stops_no_build() {
+fn a_wrong_clock_changes_no_verdict_and_stops_no_build() {
     let stage = Stage::new();
     let Stage { machine, kernel, good } = &stage;
     for seconds in [0, 4_000_000_000] {

@@ -1,4 +1,4 @@
-//! A terminal that goes away while a driver is built: the kernel gets its driver as if somebody watched.
+//! A terminal that goes away during a build: the kernel still gets its driver.
 
 use crate::machine::lab::{self, Lab};
 use crate::machine::terminal::{code, is_as, tree, Watched};
@@ -6,21 +6,21 @@ use crate::machine::Machine;
 use nix::sys::signal::Signal;
 use std::fs;
 
-/// A machine that has just been given a kernel; and that kernel.
+/// A machine on which a kernel has just been installed; and that kernel.
 fn stage(lab: &Lab) -> (Machine, String) {
     let kernel = lab.get("K_NEW").to_owned();
     (lab.install(lab.machine().grub().demo(lab), &kernel), kernel)
 }
 
 #[test]
-fn a_terminal_that_goes_away_anywhere_in_a_build_changes_nothing_about_it() {
+fn a_terminal_that_goes_away_anywhere_in_a_build_does_not_affect_it() {
     let lab = Lab::open();
     for args in [&["reconcile"] as &[&str], &["-v", "prepare"]] {
         let (machine, kernel) = stage(&lab);
         assert_eq!(machine.run(args).code, 0);
         assert!(machine.path(&format!("lib/modules/{kernel}/updates/vfguard/demo.ko")).is_file());
         let state = tree(&machine);
-        // Lines that are drawn anew count too: the bar is in the middle of its work then.
+        // Redrawn lines count too: the progress bar is then in the middle of its work.
         for line in (0..).map(|n| 1 << n) {
             let (machine, _) = stage(&lab);
             let mut run = Watched::start(&machine, args);
@@ -28,7 +28,7 @@ fn a_terminal_that_goes_away_anywhere_in_a_build_changes_nothing_about_it() {
             let when = format!("{args:?}, closed after line {line}: {}", run.seen);
             run.hang_up();
             let end = code(run.end());
-            // What went wrong could not be told to anybody; a run that is watched says it.
+            // The hung-up run could not print the reason of a failure; a run whose output is read does.
             let why = if end == Ok(0) { String::new() } else { machine.run(&["reconcile"]).stdout };
             assert_eq!(end, Ok(0), "{when}\n{why}");
             is_as(&machine, &state, &when);
@@ -41,7 +41,7 @@ fn a_terminal_that_goes_away_anywhere_in_a_build_changes_nothing_about_it() {
 }
 
 #[test]
-fn a_build_finds_hangup_and_broken_pipe_as_every_program_expects_them() {
+fn a_build_has_the_default_actions_of_hangup_and_broken_pipe() {
     let lab = Lab::open();
     for (ignored_by_caller, want) in [("", 0), ("--ignore-signal=HUP", 1)] {
         let (machine, kernel) = stage(&lab);

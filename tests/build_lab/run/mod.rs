@@ -1,4 +1,4 @@
-//! Whole runs beside what may go wrong: kills, faults, a terminal that goes away, other runs.
+//! Whole runs under disturbances: kills, faults, a terminal that goes away, other runs.
 
 mod crash;
 mod faults;

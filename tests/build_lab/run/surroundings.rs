@@ -1,5 +1,5 @@
-//! What goes on around a reconcile: the clock jumps, a rename fails, the name server is dead, a hundred hooks call at once. No gate
-//! is left open on a kernel that is not safe, the module that was good is the same to the byte, and the next run succeeds.
+//! Disturbances around a reconcile: the clock jumps, a rename fails, the name server does not answer, a hundred hooks call at once. The
+//! gate is never left open on an unsafe kernel, the good module stays unchanged to the byte, and the next run succeeds.
 
 use crate::machine::lab::{self, Lab};
 use crate::machine::Machine;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 const GATE: &str = "run/systemd/system/reboot.target.d/50-vfguard.conf";
 
-/// A machine that runs K1 on a good module and has just been given K2.
+/// A machine that runs K1 on a good module, on which K2 has just been installed.
 struct Update {
     machine: Machine,
     k1: String,
@@ -29,7 +29,7 @@ impl Update {
         Update { machine: lab.install(machine, &k2), k1, k2, good }
     }
 
-    /// As when K2 had just been installed.
+    /// The state when K2 had just been installed.
     fn again(self) -> Update {
         let Update { machine, k1, k2, good } = self;
         let _ = fs::remove_dir_all(machine.path(&format!("lib/modules/{k2}/updates")));
@@ -39,7 +39,7 @@ impl Update {
         Update { machine, k1, k2, good }
     }
 
-    /// `reconcile` below another program.
+    /// `reconcile` as the child of another program.
     fn below(&self, program: &str, args: &[&str]) -> Command {
         let reconcile = self.machine.command(&["reconcile", "--from", "test"]);
         let mut command = Command::new(program);
@@ -64,7 +64,7 @@ fn module(machine: &Machine, kernel: &str) -> PathBuf {
     machine.path(&format!("lib/modules/{kernel}/updates/vfguard/demo.ko"))
 }
 
-/// A clock that is wrong by as many seconds as a file says at the moment.
+/// A clock that is wrong by the number of seconds in a file.
 const CLOCK: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -84,18 +84,18 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
 "#;
 
 #[test]
-fn a_clock_that_jumps_during_a_run_changes_nothing_and_an_override_ends_all_the_same() {
+fn a_clock_that_jumps_during_a_run_changes_nothing_and_an_override_still_ends() {
     let mut stage = Update::new();
     let shim = lab::preload(&stage.machine, CLOCK);
     let clock = stage.machine.path("clock");
     const YEAR: i64 = 31_556_952;
-    // A battery that was empty, a clock that is set by the network in the middle of the run, and back.
+    // An empty battery, a clock that is set by the network during the run, and back.
     for (first, then) in [(-30 * YEAR, 0), (0, 10 * YEAR), (10 * YEAR, -10 * YEAR), (0, -86_400)] {
         stage = stage.again();
         fs::write(&clock, first.to_string()).unwrap();
         let mut command = stage.below("env", &[]);
         let mut child = command.env("LD_PRELOAD", &shim).env("CLOCK_OFFSET", &clock).spawn().unwrap();
-        // While it builds: what it notes of the build, it notes by the other clock.
+        // During the build; the times in its record are then those of the other clock.
         while fs::read_dir(stage.machine.path("var/cache/vfguard/build")).map_or(0, Iterator::count) == 0 {
             assert!(child.try_wait().unwrap().is_none(), "it ended before it built");
             std::thread::sleep(Duration::from_millis(5));
@@ -131,13 +131,13 @@ fn a_clock_that_jumps_during_a_run_changes_nothing_and_an_override_ends_all_the_
 }
 
 #[test]
-fn a_rename_that_fails_at_any_place_opens_no_gate_and_costs_no_good_module() {
+fn a_rename_that_fails_at_any_place_opens_no_gate_and_does_not_damage_a_good_module() {
     let mut stage = Update::new();
     let trace = stage.machine.path("trace");
     let (mut places, mut refused) = (0, 0);
     for nth in 1.. {
         stage = stage.again();
-        // In turn what a bad disk and a full one say.
+        // Alternately the error of a bad disk and of a full one.
         let errno = ["EIO", "ENOSPC"][nth % 2];
         let calls = "rename,renameat,renameat2";
         let inject = format!("inject={calls}:error={errno}:when={nth}");
@@ -151,7 +151,7 @@ fn a_rename_that_fails_at_any_place_opens_no_gate_and_costs_no_good_module() {
         let check = stage.machine.run(&["--format", "json", "check"]);
         let closed = check.json()["gate"] == "closed";
         let code = output.status.code();
-        // A failure (neither done nor a verdict) makes systemd close the gate; anything else must leave it as the verdict is.
+        // If the run fails (without a verdict), systemd closes the gate; after any other end it must be as the verdict says.
         assert!(closed || check.code == 0 || code == Some(1), "{when}: ended with {code:?}, open and unsafe: {told}");
         assert!(code != Some(0) || check.code == 0, "{when}: done, and {}", check.stdout);
         assert!(fs::read(module(&stage.machine, &stage.k1)).unwrap() == stage.good, "{when}: K1's module is gone: {told}");
@@ -170,7 +170,7 @@ fn a_rename_that_fails_at_any_place_opens_no_gate_and_costs_no_good_module() {
 }
 
 #[test]
-fn a_name_server_that_never_answers_ends_in_time_and_the_next_place_is_tried() {
+fn a_silent_name_server_is_given_up_in_time_and_the_next_place_is_tried() {
     let lab = Lab::open();
     let kernel = lab.get("K_NEW");
     let machine = lab.install(lab.machine().grub().running(kernel).demo(&lab).offline(), kernel);
@@ -178,7 +178,7 @@ fn a_name_server_that_never_answers_ends_in_time_and_the_next_place_is_tried() {
     let text =
         fs::read_to_string(&recipe).unwrap().replace("urls = [", "urls = ['https://drivers.example.com/demo.tar.gz', ");
     fs::write(&recipe, text).unwrap();
-    // In a network of its own, where 127.0.0.1:53 takes every question and says nothing.
+    // In a network namespace in which 127.0.0.1:53 receives every query and never answers.
     let script = "ip link set lo up; mount --bind \"$R/resolv.conf\" /etc/resolv.conf; mount --bind \"$R/nsswitch.conf\" /etc/nsswitch.conf; \
                   python3 -c 'import socket, sys, time; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((\"127.0.0.1\", 53)); \
                   print(flush=True); data = s.recv(999); open(sys.argv[1], \"wb\").write(data); time.sleep(600)' \"$R/asked\" | { read -r _; \
@@ -198,7 +198,7 @@ fn a_name_server_that_never_answers_ends_in_time_and_the_next_place_is_tried() {
 }
 
 #[test]
-fn while_a_build_goes_on_the_gate_and_every_question_are_answered_at_once() {
+fn during_a_build_the_gate_and_every_query_answer_at_once() {
     let stage = Update::new();
     let (file, digest) = lab::archive(stage.machine.root(), "sleep 120", &[]);
     let prepare = ["prepare", &stage.k2, "--driver", "demo", "--source", file.to_str().unwrap(), "--sha256", &digest];
@@ -224,13 +224,13 @@ fn while_a_build_goes_on_the_gate_and_every_question_are_answered_at_once() {
         assert!(asked.elapsed() < Duration::from_secs(20), "{args:?} waited {:?}", asked.elapsed());
         assert!(build.try_wait().unwrap().is_none(), "the build is over, so this proves nothing");
     }
-    // Asked to end, it takes the sleeping makefile along.
+    // When terminated, it ends the sleeping makefile too.
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(build.id() as i32), nix::sys::signal::Signal::SIGTERM).unwrap();
     assert!(!build.wait().unwrap().success());
 }
 
 #[test]
-fn a_hundred_hooks_at_once_make_one_build_and_no_wrong_verdict() {
+fn a_hundred_hooks_at_once_cause_one_build_and_no_wrong_verdict() {
     let lab = Lab::open();
     let (k1, k2) = (lab.get("K_PREV"), lab.get("K_NEW"));
     let machine = lab.install(lab.machine().grub().running(k1).demo(&lab), k1);
@@ -254,7 +254,7 @@ fn a_hundred_hooks_at_once_make_one_build_and_no_wrong_verdict() {
             3 => refused += 1,
             code => panic!("check {n} ended with {code}: {}{}", check.stdout, check.stderr),
         }
-        // While there is no module of K2, what may be safe is only that K1 boots.
+        // Without a module of K2 only a boot of K1 may be safe.
         let value = machine.run(&["--format", "json", "check", k2]);
         assert!(before || after || module(&machine, k2).exists() || value.code == 3, "K2 is called safe without a module");
         assert!(asked.elapsed() < Duration::from_secs(60), "a check waited for the build");

@@ -1,5 +1,5 @@
-//! What a build may take of the machine: disk, files, memory that belongs to no process. Each hoard is stopped inside, and succeeds
-//! under plain make. The cgroup is tried where systemd runs (tests/vm/cases/gate/bounds.py).
+//! How much of the machine a build may use: disk, files, and memory that is charged to no process. Each attempt to use more fails in the
+//! sandbox and succeeds under plain make. The cgroup is tested where systemd runs (tests/vm/cases/gate/bounds.py).
 
 use crate::machine::arena::{Arena, OK, SAY};
 use crate::machine::lab::{self, Lab};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const MB: u64 = 1 << 20;
 const WORK: &str = "var/cache/vfguard/build";
 
-/// The bytes that the files below a directory take on its disk.
+/// The disk space of the files below a directory, in bytes.
 fn taken(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let one = |entry: fs::DirEntry| match entry.metadata() {
@@ -25,7 +25,7 @@ fn taken(dir: &Path) -> u64 {
     entries.map(one).sum()
 }
 
-/// The most that was taken below a directory at any instant while something is done.
+/// The peak of the disk space below a directory while `act` runs.
 fn most(dir: &Path, act: impl FnOnce()) -> u64 {
     let done = AtomicBool::new(false);
     std::thread::scope(|threads| {
@@ -47,7 +47,7 @@ fn record(arena: &Arena) -> String {
     fs::read_to_string(arena.machine.path(&format!("var/lib/vfguard/records/{}.json", arena.kernel))).unwrap()
 }
 
-/// No directory of a run is left, and nothing is mounted below the root.
+/// Asserts that no directory of a run is left, and that nothing is mounted below the root.
 fn nothing_is_left(machine: &Machine) {
     assert_eq!(fs::read_dir(machine.path(WORK)).unwrap().count(), 0, "a build directory was left behind");
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -56,9 +56,9 @@ fn nothing_is_left(machine: &Machine) {
 }
 
 #[test]
-fn files_that_are_taken_all_at_once_never_take_more_of_the_disk_than_a_build_may() {
+fn files_written_in_parallel_never_use_more_disk_than_a_build_may() {
     let arena = Arena::new();
-    // As many at once as there is room for at all; plain make gets 1.5 GB.
+    // As many files in parallel as fit; plain make gets 1.5 GB.
     let hoard = |each: u32| {
         format!(
             "for i in 1 2 3 4 5 6 7 8 9 10; do fallocate -l {each}M f$i & done; wait; sleep 1; \
@@ -80,7 +80,7 @@ fn files_that_are_taken_all_at_once_never_take_more_of_the_disk_than_a_build_may
 }
 
 #[test]
-fn more_files_than_a_build_may_make_cannot_be_made() {
+fn a_build_cannot_make_more_files_than_it_may() {
     let arena = Arena::new();
     let perl = "for (1..110000) { open my $f, \">\", \"f$_\" or exit 1; }";
     arena.contains(&format!("mkdir d && cd d && perl -e '{perl}' && {SAY}"));
@@ -90,9 +90,9 @@ fn more_files_than_a_build_may_make_cannot_be_made() {
 }
 
 #[test]
-fn memory_that_belongs_to_no_process_cannot_be_had() {
+fn memory_that_is_charged_to_no_process_is_not_available() {
     let arena = Arena::new();
-    // Removed again at once: what a test on the machine itself leaves behind stays there.
+    // Each object is removed at once, because a test outside the sandbox would leave it on this machine.
     for hoard in [
         "$i = shmget(0, 1 << 20, 0x380); exit 1 unless defined $i; shmctl($i, 0, 0)",
         "$i = msgget(0, 0x380); exit 1 unless defined $i; msgsnd($i, pack(\"l! a*\", 1, \"x\" x 8000), 0) or exit 1; msgctl($i, 0, 0)",
@@ -105,7 +105,7 @@ fn memory_that_belongs_to_no_process_cannot_be_had() {
 }
 
 #[test]
-fn a_killed_run_leaves_no_mount_and_nothing_that_blocks_the_next() {
+fn a_killed_run_leaves_no_mount_and_does_not_block_the_next() {
     let arena = Arena::new();
     let (file, digest) = lab::archive(arena.machine.root(), "head -c 50M /dev/zero >big; : >/tmp/x; sleep 100", &[]);
     let prepare = ["prepare", &arena.kernel, "--source", file.to_str().unwrap(), "--sha256", &digest];
@@ -121,7 +121,7 @@ fn a_killed_run_leaves_no_mount_and_nothing_that_blocks_the_next() {
     assert!(seen < MB, "the build directory is on the disk: {seen} bytes");
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(&arena.machine.root().display().to_string()), "something is still mounted");
-    // The next run builds, and clears away what that one left.
+    // The next run builds, and removes what the killed one left.
     let (log, code) = arena.inside("exit 1");
     assert!(code == 1 && log.contains(lab::BEGUN), "{log}");
     nothing_is_left(&arena.machine);
@@ -141,7 +141,7 @@ fn log_of(machine: &Machine, kernel: &str) -> String {
 }
 
 #[test]
-fn builds_at_once_below_two_roots_have_a_directory_each() {
+fn parallel_builds_below_two_roots_have_a_directory_each() {
     let both = [with_demo(), with_demo()];
     let start = |(machine, kernel): &(Machine, String)| {
         machine
@@ -161,7 +161,7 @@ fn builds_at_once_below_two_roots_have_a_directory_each() {
 }
 
 #[test]
-fn where_nothing_can_be_mounted_the_build_is_made_on_the_disk_and_that_is_said() {
+fn where_nothing_can_be_mounted_the_build_uses_the_disk_and_that_is_reported() {
     turn::alone();
     let (machine, kernel) = with_demo();
     let run = |args: &[&str]| {

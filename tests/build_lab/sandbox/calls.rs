@@ -1,5 +1,5 @@
-//! System calls that a build has no use for (tests/machine/calls.c), at every level of containment. As root by plain make each of
-//! them succeeds, so that a test which could not fail would be seen; what this kernel has not is counted as skipped.
+//! System calls that a build does not need (tests/machine/calls.c), at every level of containment. As root by plain make each of them must
+//! succeed, or the test would prove nothing. Calls that this kernel does not have are counted as skipped.
 
 use crate::machine::lab::{self, NO_SECCOMP};
 use crate::machine::levels::{Contained, Filter, Stage};
@@ -13,12 +13,12 @@ const CALLS: [(&str, &[u8]); 1] = [("calls.c", include_bytes!("../../machine/cal
 /// seccomp(2) has this number on x86-64.
 const SECCOMP: &str = "317";
 
-/// Compiles the program and runs it with an argument, once or for all calls.
+/// Compiles the program and runs it with an argument: for one call or for all.
 fn script(argument: &str) -> String {
     format!("gcc -w -o calls calls.c && ./calls {argument}; exit 1\n")
 }
 
-/// What is said of each call: `GOT`, `HELD` or `OTHER`, and the errno.
+/// The result of each call: `GOT`, `HELD` or `OTHER`, and the errno.
 fn said(log: &str) -> BTreeMap<&str, (&str, &str)> {
     log.lines().filter_map(line).collect()
 }
@@ -30,7 +30,7 @@ fn line(line: &str) -> Option<(&str, (&str, &str))> {
     }
 }
 
-/// The same by plain make, as root.
+/// The same as root by plain make.
 fn plainly(argument: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
     lab::write_source(dir.path(), &script(argument), &CALLS);
@@ -39,7 +39,7 @@ fn plainly(argument: &str) -> String {
 }
 
 #[test]
-fn what_a_build_has_no_use_for_is_refused_at_every_level_and_succeeds_outside() {
+fn calls_that_a_build_does_not_need_fail_at_every_level_and_succeed_outside() {
     let stage = Stage::new();
     let outside = plainly("");
     let outside = said(&outside);
@@ -47,7 +47,7 @@ fn what_a_build_has_no_use_for_is_refused_at_every_level_and_succeeds_outside() 
     for (name, (what, errno)) in &outside {
         match *what {
             "GOT" => {}
-            // Past libtest, which keeps what a test that passes prints: tests/run.sh lists it.
+            // Written directly, because libtest hides the output of a test that passes; tests/run.sh lists it.
             "HELD" => {
                 #[allow(clippy::disallowed_methods)]
                 let _ = writeln!(std::io::stderr(), "\nskipped build/{name}: this kernel has no such call");
@@ -64,7 +64,7 @@ fn what_a_build_has_no_use_for_is_refused_at_every_level_and_succeeds_outside() 
 }
 
 #[test]
-fn without_seccomp_a_build_makes_calls_that_the_filter_refuses() {
+fn without_seccomp_a_build_can_make_calls_that_the_filter_refuses() {
     let stage = Stage::new();
     let log = stage.behind(Contained::Full, &NO_SECCOMP, &script(""), &CALLS);
     let inside = said(&log);
@@ -74,7 +74,7 @@ fn without_seccomp_a_build_makes_calls_that_the_filter_refuses() {
 }
 
 #[test]
-fn a_key_that_a_build_leaves_is_not_found_by_the_next() {
+fn a_key_that_a_build_leaves_is_not_visible_to_the_next() {
     let found = |log: &str| log.lines().filter(|l| l.starts_with("FOUND key")).count();
     let left = |log: &str| log.lines().any(|l| l == "LEFT keys");
     assert!(left(&plainly("leave")), "root cannot leave keys");
@@ -91,10 +91,10 @@ fn a_key_that_a_build_leaves_is_not_found_by_the_next() {
 }
 
 #[test]
-fn without_seccomp_landlock_lets_nothing_be_mounted_in_a_further_namespace_either() {
+fn without_seccomp_landlock_also_prevents_mounts_in_a_nested_namespace() {
     let stage = Stage::new();
-    // unshare(CLONE_NEWUSER | CLONE_NEWNS) and mount(2) by their numbers on x86-64: a program that is executed in between would
-    // lose what the namespace gave, since /proc is read-only and no user can be mapped.
+    // unshare(CLONE_NEWUSER | CLONE_NEWNS) and mount(2) by their numbers on x86-64. Executing a program in between would lose the
+    // capabilities of the namespace, since /proc is read-only and no user can be mapped.
     let perl = "syscall(272, 0x10020000) == 0 or die $!; ($n, $m, $t) = (\"none\", \"m\", \"tmpfs\"); \
                 exit(syscall(165, $n, $m, $t, 0, 0) == 0 ? 0 : 1)";
     let script = format!("mkdir m && perl -e '{perl}' && echo 0 | tr 0 M; exit 1");
@@ -109,11 +109,11 @@ fn without_seccomp_landlock_lets_nothing_be_mounted_in_a_further_namespace_eithe
     let [seccomp, prctl] = NO_SECCOMP;
     let landlock = ["444", "446", "38"];
     assert!(!mounted(&[landlock]), "in further namespaces, which seccomp refuses");
-    // The last filter keeps any further one from being set.
+    // The last filter refuses any further filter.
     assert!(mounted(&[landlock, seccomp, prctl]), "it fails without both too, so it proves nothing");
 }
 
-/// A real build of the small driver behind filters; what was printed, and the build's log.
+/// Builds the small driver for real behind filters. Returns the output and the build's log.
 fn build(stage: &Stage, filters: &[Filter]) -> (String, String) {
     let mut words: Vec<String> = Vec::new();
     for filter in filters {
@@ -131,14 +131,14 @@ fn build(stage: &Stage, filters: &[Filter]) -> (String, String) {
 }
 
 #[test]
-fn where_seccomp_is_missing_or_refused_a_driver_builds_and_that_is_said() {
+fn where_seccomp_is_missing_or_refused_a_driver_still_builds_and_that_is_reported() {
     let stage = Stage::new();
     let weaker = "the build ran with weaker isolation than expected";
     let (text, log) = build(&stage, &[]);
     assert!(text.contains("; seccomp\n") && !text.contains(weaker) && !log.contains("refused here"), "{text}{log}");
     let (text, log) = build(&stage, &NO_SECCOMP);
     assert!(text.contains("; no seccomp\n") && !text.contains(weaker) && !log.contains("refused here"), "{text}{log}");
-    // EPERM and EINVAL, as behind the filters of some containers, though the kernel has seccomp.
+    // EPERM and EINVAL, as behind the filters of some containers, although the kernel has seccomp.
     for (errno, name) in [("1", "EPERM"), ("22", "EINVAL")] {
         let (text, log) = build(&stage, &[[SECCOMP, SECCOMP, errno]]);
         assert!(text.contains("; no seccomp\n") && text.contains(weaker), "{name}: {text}");
@@ -147,7 +147,7 @@ fn where_seccomp_is_missing_or_refused_a_driver_builds_and_that_is_said() {
 }
 
 #[test]
-fn where_the_kernel_has_filters_and_not_yet_their_system_call_they_hold() {
+fn on_kernels_with_filters_but_without_their_system_call_the_filter_still_works() {
     // Linux 3.5 to 3.16.
     let old: &[Filter] = &[[SECCOMP, SECCOMP, "38"]];
     let stage = Stage::new();
@@ -159,7 +159,7 @@ fn where_the_kernel_has_filters_and_not_yet_their_system_call_they_hold() {
 }
 
 #[test]
-fn status_says_whether_calls_are_filtered() {
+fn status_reports_whether_calls_are_filtered() {
     let stage = Stage::new();
     let filter = stage.machine.path("filter");
     let status = |filters: &[Filter]| {
@@ -176,9 +176,9 @@ fn status_says_whether_calls_are_filtered() {
 }
 
 #[test]
-fn a_build_works_where_a_mount_namespace_can_be_made_and_the_others_cannot() {
+fn a_build_works_where_only_a_mount_namespace_can_be_made() {
     let stage = Stage::new();
-    // unshare(2) with all that a build asks for, as where one kind of namespace is used up.
+    // unshare(2) with all flags of a build fails, as if one kind of namespace were used up.
     let (text, log) = build(&stage, &[["272:1812070400", "272", "28"]]);
     assert!(log.contains("namespaces are refused here (ENOSPC"), "{text}{log}");
     assert!(

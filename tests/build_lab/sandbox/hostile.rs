@@ -1,5 +1,5 @@
-//! Hostile makefiles, run for real through `vfguard prepare`. Each is contained; and each succeeds under plain make, run as
-//! root in the same place, so that a test which could not fail would be seen.
+//! Hostile makefiles, really run through `vfguard prepare`. Each is contained; and as root under plain make, in the same place, each must
+//! succeed, or the test would prove nothing.
 
 use crate::machine::arena::{Arena, OK, SAY};
 use crate::machine::lab::{self, Lab};
@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A process of root's that an attack aims at.
+/// A process of root that an attack targets.
 struct Victim(Child);
 
 impl Victim {
@@ -26,7 +26,7 @@ impl Drop for Victim {
     }
 }
 
-/// Processes whose command line holds a word.
+/// Processes whose command line contains a word.
 fn running(word: &str) -> Vec<i32> {
     let processes = fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok());
     processes.filter(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.contains(word))).collect()
@@ -44,7 +44,7 @@ fn the_password_file_cannot_be_read() {
 }
 
 #[test]
-fn keys_below_root_are_not_even_there() {
+fn keys_below_root_are_not_visible() {
     let arena = Arena::new();
     arena.contains(&format!("cat {} && {SAY}", arena.secret().display()));
     let (log, _) = arena.inside("ls -a / /root /home /var /sys /run /boot /mnt /opt; ls /etc; echo $(ls /var) $(ls /boot | grep -v -- \"-$BUILD_KERNEL$\") END");
@@ -54,7 +54,7 @@ fn keys_below_root_are_not_even_there() {
     for dir in ["/root", "/home", "/sys", "/run"] {
         assert!(log.contains(&format!("cannot access '{dir}'")), "{dir} is in sight: {log}");
     }
-    // Of /var the temporary files, of /boot what is K's.
+    // Of /var only the temporary files, of /boot only K's files.
     assert!(log.lines().any(|l| l == "tmp END"), "{log}");
 }
 
@@ -79,25 +79,25 @@ fn no_program_of_the_system_can_be_written() {
 }
 
 #[test]
-fn loopback_cannot_be_reached() {
+fn loopback_is_unreachable() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     Arena::new().contains(&format!("exec 3<>/dev/tcp/127.0.0.1/{port} && {SAY}"));
 }
 
 #[test]
-fn the_network_cannot_be_reached() {
+fn the_network_is_unreachable() {
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let probe = UdpSocket::bind("0.0.0.0:0").unwrap();
-    // Connecting a datagram socket sends nothing; it tells which address the machine would use.
+    // Connecting a datagram socket sends nothing, but tells which address the machine would use.
     let own =
         probe.connect("192.0.2.1:9").and_then(|()| probe.local_addr()).map_or("127.0.0.2".into(), |a| a.ip().to_string());
     Arena::new().contains(&format!("exec 3<>/dev/tcp/{own}/{port} && {SAY}"));
 }
 
 #[test]
-fn sockets_without_a_file_cannot_be_reached() {
+fn abstract_sockets_are_unreachable() {
     use std::os::linux::net::SocketAddrExt;
     let name = format!("vfguard-test-{}", std::process::id());
     let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
@@ -108,8 +108,8 @@ fn sockets_without_a_file_cannot_be_reached() {
 }
 
 #[test]
-fn memory_that_processes_of_the_host_share_cannot_be_reached() {
-    // shmget(2), with IPC_CREAT and mode 0666 outside; the segment is removed again.
+fn shared_memory_of_host_processes_is_unreachable() {
+    // shmget(2), with IPC_CREAT and mode 0666 outside; the segment is removed afterwards.
     let key = 0x7666_0000 + std::process::id() % 0xffff;
     let run = |code: &str| Command::new("perl").args(["-e", code]).status().unwrap().success();
     assert!(run(&format!("exit(defined(shmget({key}, 1, 0x3b6)) ? 0 : 1)")));
@@ -118,14 +118,14 @@ fn memory_that_processes_of_the_host_share_cannot_be_reached() {
 }
 
 #[test]
-fn more_memory_than_a_compiler_needs_is_not_given() {
+fn more_memory_than_a_compiler_needs_is_not_available() {
     let c = "#include <sys/mman.h>\nint main(void) { return mmap(0, 6L << 30, 3, 0x4022, -1, 0) == MAP_FAILED; }\n";
     Arena::new().contains(&format!("printf '%s' '{c}' >m.c && gcc -o m m.c && ./m && {SAY}"));
 }
 
 #[test]
 fn a_fork_bomb_hits_its_limit() {
-    // The limit is one for all builds of the build user.
+    // All builds of the build user share this limit.
     turn::alone();
     let perl = "for (1..3000) { my $p = fork; last unless defined $p; if (!$p) { sleep 60; exit } $n++ } print \"forked $n\\n\"; exit($n == 3000 ? 0 : 1)";
     Arena::new().contains(&format!("perl -e '{perl}' && {SAY}"));
@@ -137,7 +137,7 @@ fn one_huge_file_hits_its_limit() {
 }
 
 #[test]
-fn a_full_disk_is_prevented_and_said() {
+fn a_build_cannot_fill_the_disk_and_the_error_says_so() {
     let arena = Arena::new();
     let script = format!("for i in 1 2 3 4 5 6 7 8; do fallocate -l 200M f$i || exit 1; done; sleep 3; rm -f f*; {SAY}");
     arena.contains(&script);
@@ -180,7 +180,7 @@ fn no_process_of_the_host_can_be_killed() {
 }
 
 #[test]
-fn killing_everything_in_sight_ends_the_build_alone() {
+fn killing_every_visible_process_ends_only_the_build() {
     let mut victim = Victim::new();
     let (log, code) = Arena::new().inside("kill -9 -1; sleep 1");
     assert_eq!(code, 1, "{log}");
@@ -195,14 +195,14 @@ fn no_process_of_the_host_can_be_traced() {
 }
 
 #[test]
-fn the_first_process_of_the_sandbox_cannot_be_looked_into() {
+fn the_first_process_of_the_sandbox_cannot_be_inspected() {
     // make's own parent: init inside, this test outside.
     let parent = "p=$(cut -d' ' -f4 /proc/$PPID/stat)";
     Arena::new().contains(&format!("{parent}; ls /proc/$p/root/ >/dev/null && cat /proc/$p/environ >/dev/null && {SAY}"));
 }
 
 #[test]
-fn a_setuid_file_gives_nothing() {
+fn a_setuid_file_gives_no_privilege() {
     let arena = Arena::new();
     arena.contains(&format!("cp /usr/bin/id s && chown 0:0 s && chmod 4755 s && {SAY}"));
     let su = "test $(stat -c %a /usr/bin/su) = 4755 && ./s";
@@ -211,7 +211,7 @@ fn a_setuid_file_gives_nothing() {
 }
 
 #[test]
-fn no_setting_of_the_kernel_can_be_written() {
+fn no_kernel_setting_can_be_written() {
     Arena::new().contains(&format!("cat /proc/sys/kernel/domainname >old; cat old >/proc/sys/kernel/domainname && {SAY}"));
 }
 
@@ -250,7 +250,7 @@ fn inherited_descriptors_are_closed() {
 }
 
 #[test]
-fn the_environment_of_the_caller_is_not_seen() {
+fn the_environment_of_the_caller_is_not_visible() {
     let arena = Arena { environment: &[("AWS_SECRET_ACCESS_KEY", "x")], ..Arena::new() };
     arena.contains(&format!("test -n \"$AWS_SECRET_ACCESS_KEY\" && {SAY}"));
 }
@@ -269,7 +269,7 @@ fn a_link_planted_for_the_installer_is_not_followed() {
 }
 
 #[test]
-fn a_flood_with_terminal_escapes_leaves_a_small_harmless_log() {
+fn a_flood_of_output_with_terminal_escapes_leaves_a_small_harmless_log() {
     let arena = Arena::new();
     let flood = if std::env::var_os("VFGUARD_FULL").is_some() { "1G" } else { "256M" };
     let script = format!(
@@ -283,7 +283,7 @@ fn a_flood_with_terminal_escapes_leaves_a_small_harmless_log() {
 }
 
 #[test]
-fn what_is_installed_is_what_was_verified_whatever_happens_to_the_file_later() {
+fn the_verified_bytes_are_installed_even_if_the_file_changes_later() {
     let lab = Lab::open();
     let arena = Arena::new();
     let good = fs::read(lab.file("MODULE_IXGBEVF")).unwrap();
@@ -305,7 +305,7 @@ fn what_is_installed_is_what_was_verified_whatever_happens_to_the_file_later() {
 }
 
 #[test]
-fn other_kernels_trees_are_not_there() {
+fn other_kernels_trees_are_not_visible() {
     let lab = Lab::open();
     let arena = Arena::new();
     let other = lab.get("K_OLD");

@@ -1,7 +1,7 @@
-//! What a makefile may do on a machine without a terminal, it may do in the sandbox, however well that is contained here. The same
-//! questions are asked outside, so that one which fails everywhere is seen.
+//! What a makefile can do on a machine without a terminal, it can do in the sandbox at every level of containment. The same commands are
+//! run outside, so that one that fails everywhere is noticed.
 //!
-//! What is different on purpose (the network, `/sys`, `/dev/tty`, other users' files) is in docs/campaigns.md.
+//! Intended differences (the network, `/sys`, `/dev/tty`, other users' files) are in docs/campaigns.md.
 
 use crate::machine::lab;
 use crate::machine::levels::{Contained, Stage};
@@ -11,10 +11,10 @@ use std::io::Read;
 use std::os::unix::fs::{fchown, PermissionsExt};
 use std::process::{Command, Stdio};
 
-/// Who builds where no account is configured (BUILD_UID).
+/// The build user where no account is configured (BUILD_UID).
 const BUILDER: &str = "61147";
 
-/// What a makefile may do at any level, each with its name.
+/// What a makefile can do at any level, each with its name.
 fn everywhere() -> Vec<(&'static str, String)> {
     [
         ("dev-stderr", "echo x >/dev/stderr"),
@@ -57,7 +57,7 @@ fn everywhere() -> Vec<(&'static str, String)> {
     .to_vec()
 }
 
-/// What it may do in a root of its own.
+/// What it can do only in a root of its own.
 fn with_namespaces() -> Vec<(&'static str, String)> {
     let lock = "python3 -c 'import multiprocessing as m; m.Lock(); assert m.Pool(2).map(abs, [-1, 2]) == [1, 2]'";
     [
@@ -76,7 +76,7 @@ fn with_namespaces() -> Vec<(&'static str, String)> {
     .to_vec()
 }
 
-/// What is K's or the machine's, which outside would be those of the machine that the test runs on.
+/// Commands about K or the machine; outside they would be about the machine that runs the test.
 fn of_this_machine(kernel: &str) -> Vec<(&'static str, String)> {
     vec![
         ("the-machines-distribution", "grep -qx ID=made-up /etc/os-release && grep -q up /etc/made-up-release".to_owned()),
@@ -85,19 +85,20 @@ fn of_this_machine(kernel: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// `CAN-name` for what succeeds; put together at run time, so that an echoed script is no success.
+/// Prints `CAN-name` for each command that succeeds. That is put together at run time, so that an echoed script does not look like a
+/// success.
 fn questions(asked: &[(&str, String)]) -> String {
     let lines = asked.iter().map(|(name, ask)| format!("( {ask} ) && printf 'CAN-%s\\n' {name}\n"));
     lines.collect::<String>() + "exit 1\n"
 }
 
-/// The names of what did not succeed.
+/// The names of the commands that did not succeed.
 fn refused<'a>(asked: &[(&'a str, String)], log: &str) -> Vec<&'a str> {
     let can = |name: &str| log.lines().any(|l| l.strip_prefix("CAN-") == Some(name));
     asked.iter().map(|(name, _)| *name).filter(|name| !can(name)).collect()
 }
 
-/// The same outside, as root, or as another where the pipe is root's.
+/// The same outside, as root, or as another user where the pipe belongs to root.
 fn outside(script: &str, user: &[&str]) -> String {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
@@ -120,7 +121,7 @@ fn outside(script: &str, user: &[&str]) -> String {
 }
 
 #[test]
-fn what_a_makefile_can_do_outside_it_can_do_inside_at_every_level() {
+fn a_makefile_can_do_the_same_inside_as_outside_at_every_level() {
     let stage = Stage::new();
     let everywhere = everywhere();
     let more = [everywhere.clone(), with_namespaces()].concat();
@@ -135,13 +136,13 @@ fn what_a_makefile_can_do_outside_it_can_do_inside_at_every_level() {
 }
 
 #[test]
-fn a_pipe_of_roots_cannot_be_opened_by_the_build_user_so_it_is_handed_over() {
+fn the_build_user_cannot_open_roots_pipe_so_its_descriptor_is_passed() {
     turn::shared();
     let ask = [("dev-stderr", "echo x >/dev/stderr".to_owned()), ("writes", "echo x >&2".to_owned())];
     let user = ["setpriv", "--reuid", BUILDER, "--regid", BUILDER, "--clear-groups"];
     let log = outside(&questions(&ask), &user);
     assert_eq!(refused(&ask, &log), ["dev-stderr"], "{log}");
-    // And handed over, it can.
+    // With the descriptor passed, it can.
     let (mut reader, writer) = std::io::pipe().unwrap();
     let id = BUILDER.parse().unwrap();
     fchown(&writer, Some(id), Some(id)).unwrap();
@@ -153,7 +154,7 @@ fn a_pipe_of_roots_cannot_be_opened_by_the_build_user_so_it_is_handed_over() {
 }
 
 #[test]
-fn a_build_has_three_descriptors_and_they_lead_to_nothing_but_its_own_output() {
+fn a_build_has_three_descriptors_and_they_lead_only_to_its_own_output() {
     let stage = Stage::new();
     let script =
         "perl -e 'for (0..300) { my $t = readlink(\"/proc/self/fd/$_\"); print(\"FD-\", \"$_ $t\\n\") if $t }'; exit 1";
@@ -166,7 +167,7 @@ fn a_build_has_three_descriptors_and_they_lead_to_nothing_but_its_own_output() {
 }
 
 #[test]
-fn the_output_is_read_wherever_the_callers_own_goes() {
+fn the_output_is_read_wherever_the_callers_own_output_goes() {
     let stage = Stage::new();
     let (file, digest) = lab::archive(stage.machine.root(), "echo CAN-said >/dev/stderr; exit 1", &[]);
     for streams in ["<&- >&- 2>&-", ">\"$R/out\" 2>\"$R/out\"", ">/dev/full 2>/dev/full", "| true"] {
@@ -183,7 +184,7 @@ fn the_output_is_read_wherever_the_callers_own_goes() {
 }
 
 #[test]
-fn a_rehearsal_is_of_the_same_distribution() {
+fn a_rehearsal_runs_on_the_same_distribution() {
     let stage = Stage::new();
     let script = "echo \"error: this is $(sed -n s/^ID=//p /etc/os-release)\"; exit 1";
     let (file, digest) = lab::archive(stage.machine.root(), script, &[]);

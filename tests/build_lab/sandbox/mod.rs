@@ -1,4 +1,4 @@
-//! What a build is kept from, and what it needs all the same.
+//! What a build cannot reach, and what it still needs.
 
 mod bounds;
 mod calls;

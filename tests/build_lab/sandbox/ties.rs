@@ -1,5 +1,5 @@
-//! What ties a build to the machine around it, with namespaces and without: its limits, root's keys and terminal, mounts in what
-//! it is shown, what it leaves running and lying. Each attack is seen to succeed where nothing is done against it.
+//! Connections between a build and the machine around it, with and without namespaces: its limits, root's keys and terminal, mounts in the
+//! directories that it sees, processes and files that it leaves. Each attack is shown to succeed without the protection.
 
 use crate::machine::lab::{self, Lab};
 use crate::machine::{turn, Machine};
@@ -13,15 +13,15 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Who builds where no account is configured (BUILD_UID).
+/// The build user where no account is configured (BUILD_UID).
 const BUILDER: u32 = 61147;
-/// What an attack prints once it has succeeded; put together at run time, so that an echoed script is no success.
+/// What an attack prints when it has succeeded; put together at run time, so that an echoed script does not look like a success.
 const OK: &str = "ATTACK-OK";
 const SAY: &str = "printf 'ATTACK-%s\\n' OK";
-/// Landlock's three system calls answer ENOSYS, as on a kernel before 5.13.
+/// Landlock's three system calls return ENOSYS, as on a kernel before 5.13.
 const NO_LANDLOCK: [&str; 3] = ["444", "446", "38"];
 
-/// A machine with one kernel, which every user may enter. Its test is alone.
+/// A machine with one kernel, which every user may enter. No other test runs at the same time.
 struct Stage {
     machine: Machine,
     kernel: String,
@@ -39,8 +39,8 @@ impl Stage {
         Stage { machine, kernel, filter }
     }
 
-    /// vfguard on a kernel without Landlock, with the right to make namespaces or without, making a source whose makefile runs a
-    /// script; to be run as it is or by another program.
+    /// The command line of vfguard on a kernel without Landlock, with or without the ability to make namespaces, for a source whose
+    /// makefile runs a script. It is run directly or by another program.
     fn words(&self, namespaces: bool, script: &str) -> Vec<String> {
         let (file, digest) = lab::archive(self.machine.root(), script, &[]);
         let mut words = vec![self.filter.display().to_string()];
@@ -55,7 +55,7 @@ impl Stage {
         words
     }
 
-    /// Runs the script in a build below another program, and says what the build printed.
+    /// Runs the script in a build that another program starts. Returns the build's output.
     fn below(&self, program: &[&str], namespaces: bool, script: &str) -> String {
         let words = self.words(namespaces, script);
         let all: Vec<&str> = program.iter().copied().chain(words.iter().map(String::as_str)).collect();
@@ -73,7 +73,7 @@ impl Stage {
     }
 }
 
-/// Runs a script as the build user and in no sandbox, below another program; what it printed.
+/// Runs a script as the build user without a sandbox, started by another program. Returns its output.
 fn plainly(program: &[&str], script: &str) -> String {
     let id = BUILDER.to_string();
     let user = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "bash", "-c", script];
@@ -82,7 +82,7 @@ fn plainly(program: &[&str], script: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// A file that an attack locks before it hides: all that descends from it holds the lock (flock(2)), however short each life is.
+/// A file that an attack locks before it hides. All its descendants hold the lock (flock(2)), however short-lived they are.
 struct Trace(PathBuf);
 
 impl Trace {
@@ -99,13 +99,13 @@ impl Trace {
         format!("perl -MPOSIX -e 'setsid; {lock}; {perl}' >/dev/null 2>&1 </dev/null & sleep 0.5; exit 1")
     }
 
-    /// Whether anything of what wrote "ran" is alive.
+    /// Whether any process that holds the lock is still running.
     fn is_held(&self) -> bool {
         assert_eq!(fs::read_to_string(&self.0).unwrap(), "ran", "the attack was not even begun");
         Flock::lock(fs::File::open(&self.0).unwrap(), FlockArg::LockExclusiveNonblock).is_err()
     }
 
-    /// That what the script leaves goes on without the sandbox, and ends in one without namespaces.
+    /// Asserts that the processes that the script leaves go on without the sandbox, and are ended in a sandbox without namespaces.
     fn ends(&self, stage: &Stage, script: &str) {
         plainly(&["env"], script);
         let survives = self.is_held();
@@ -113,14 +113,14 @@ impl Trace {
         assert!(survives, "it does not survive without the sandbox either, so it proves nothing");
         fs::write(&self.0, "").unwrap();
         stage.inside(false, script);
-        // What was killed may take a moment to go.
+        // A killed process may take a moment to disappear.
         let gone = within(Duration::from_secs(5), || !self.is_held());
         end_builder();
         assert!(gone, "it outlived its build");
     }
 }
 
-/// Ends all that the build user runs. The dead count against its limit of processes until init has read how they ended.
+/// Ends all processes of the build user. Zombies count against its limit of processes until init has reaped them.
 fn end_builder() {
     let gone = within(Duration::from_secs(60), || {
         plainly(&["env"], "kill -9 -1");
@@ -135,7 +135,7 @@ fn end_builder() {
     assert!(gone, "processes of the build user cannot be ended");
 }
 
-/// Whether something comes true in time.
+/// Waits until a condition is true; false after the time limit.
 fn within(limit: Duration, mut comes: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     while start.elapsed() < limit {
@@ -148,13 +148,13 @@ fn within(limit: Duration, mut comes: impl FnMut() -> bool) -> bool {
 }
 
 #[test]
-fn every_limit_is_in_force_and_none_can_be_raised() {
+fn every_limit_is_in_force_and_cannot_be_raised() {
     let stage = Stage::new();
     let script = "prlimit --pid $$ --raw --noheadings --output RESOURCE,SOFT,HARD | sed 's/^/LIMIT /'; \
                   for l in c f v t u; do (ulimit -$l unlimited) 2>/dev/null && printf 'RAISED-%s\\n' $l; done; \
                   (ulimit -n 5000) 2>/dev/null && printf 'RAISED-%s\\n' n; exit 1";
     let limits = [
-        // Less than a page: nothing is written, and no program of root's is started on a core either (core(5)).
+        // Less than a page: nothing is written, and no program of root is started for a core either (core(5)).
         ("CORE", Resource::RLIMIT_CORE, 1),
         ("FSIZE", Resource::RLIMIT_FSIZE, 256 << 20),
         ("AS", Resource::RLIMIT_AS, 4 << 30),
@@ -182,7 +182,7 @@ const WITH_KEY: [&str; 3] = [
 ];
 
 #[test]
-fn keys_of_the_session_that_runs_vfguard_are_out_of_reach() {
+fn keys_of_the_session_that_runs_vfguard_are_unreachable() {
     let stage = Stage::new();
     // keyctl(2): KEYCTL_SEARCH in the session keyring, then KEYCTL_READ.
     let perl = "($t, $d, $b) = (\"user\", \"vfguard-test\", \"x\" x 64); $id = syscall(250, 10, -3, $t, $d, 0); \
@@ -197,9 +197,9 @@ fn keys_of_the_session_that_runs_vfguard_are_out_of_reach() {
 }
 
 #[test]
-fn the_terminal_of_the_caller_is_out_of_reach() {
+fn the_terminal_of_the_caller_is_unreachable() {
     let stage = Stage::new();
-    // What is put into its input (TIOCSTI) is typed into root's shell once vfguard has ended.
+    // Input that it injects (TIOCSTI) would be typed into root's shell when vfguard has ended.
     let script = format!("exec 3<>/dev/tty && {SAY}; exit 1");
     let log = stage.machine.path("typed");
     let on_a_terminal = |words: &[String]| {
@@ -221,7 +221,7 @@ fn the_terminal_of_the_caller_is_out_of_reach() {
 }
 
 #[test]
-fn a_file_system_mounted_in_what_a_build_is_shown_cannot_be_written_either() {
+fn a_file_system_mounted_inside_a_visible_directory_is_read_only_too() {
     let stage = Stage::new();
     let at = stage.machine.path(&format!("usr/src/linux-headers-{}/mounted here", stage.kernel));
     fs::create_dir(&at).unwrap();
@@ -235,7 +235,7 @@ fn a_file_system_mounted_in_what_a_build_is_shown_cannot_be_written_either() {
 }
 
 #[test]
-fn a_process_that_is_always_another_one_does_not_survive_where_no_namespace_ends_it() {
+fn a_process_that_forks_all_the_time_does_not_survive_without_a_namespace() {
     let stage = Stage::new();
     let trace = Trace::new(&stage);
     let hare = trace.script("for (1..2000000) { my $p = fork; next unless defined $p; exit if $p }");
@@ -243,7 +243,7 @@ fn a_process_that_is_always_another_one_does_not_survive_where_no_namespace_ends
 }
 
 #[test]
-fn a_process_that_ends_all_others_of_its_user_does_not_survive_either() {
+fn a_process_that_kills_all_others_of_its_user_does_not_survive_either() {
     let stage = Stage::new();
     let trace = Trace::new(&stage);
     let killer = trace.script("for (1..10000000) { kill 9, -1 }");
@@ -251,7 +251,7 @@ fn a_process_that_ends_all_others_of_its_user_does_not_survive_either() {
 }
 
 #[test]
-fn a_build_user_that_runs_too_much_already_is_told_apart_from_a_missing_program() {
+fn a_build_user_with_too_many_processes_is_distinguished_from_a_missing_program() {
     let stage = Stage::new();
     plainly(&["env"], "for i in {1..200}; do sleep 300 >/dev/null 2>&1 & done");
     let said = [true, false].map(|namespaces| {
@@ -268,14 +268,14 @@ fn a_build_user_that_runs_too_much_already_is_told_apart_from_a_missing_program(
 #[test]
 fn directories_nested_beyond_every_limit_are_counted_and_removed() {
     let stage = Stage::new();
-    // Longer than a path may be, and deeper than a process may have files open.
+    // Longer than a path may be, and deeper than the number of files that a process may have open.
     let nest = "for (1..5000) { mkdir \"d\" or die; chdir \"d\" or die }";
     let fill = "for (1..7) { system(\"fallocate\", \"-l\", \"200M\", \"f$_\") == 0 or die }";
     let work = stage.machine.path("var/cache/vfguard/build");
     let log = stage.inside(true, &format!("perl -e '{nest} {fill} sleep 4' && {SAY}; exit 1"));
     assert!(!log.contains(OK) && log.contains("too much of the disk"), "{log}");
     assert_eq!(fs::read_dir(&work).unwrap().count(), 0, "the build directory was left behind");
-    // What a killed run left is no different.
+    // The same for the directory of a killed run.
     let left = work.join("run-killed/0/build");
     fs::create_dir_all(&left).unwrap();
     assert!(Command::new("perl").args(["-e", nest]).current_dir(&left).status().unwrap().success());
@@ -284,7 +284,7 @@ fn directories_nested_beyond_every_limit_are_counted_and_removed() {
 }
 
 #[test]
-fn whatever_the_callers_umask_is_nobody_else_may_write_what_is_made() {
+fn for_any_umask_of_the_caller_nobody_else_may_write_the_created_files() {
     let stage = Stage::new();
     let bare = ["sh", "-c", "umask 0; exec \"$@\"", "sh"];
     let log = stage.below(&bare, true, "stat -c 'MODE %a' /build . .. ../..; umask; exit 1");
@@ -299,8 +299,8 @@ fn a_build_ends_when_vfguard_is_killed() {
     for namespaces in [true, false] {
         let stage = Stage::new();
         let trace = Trace::new(&stage);
-        // A shell of make's, what it waits for and what it has left in the background all hold the lock. A build in namespaces sees
-        // the file at another place, so it locks one of its own.
+        // A shell of make, the program that it waits for and one that it left in the background all hold the lock. A build in namespaces
+        // sees the file at another path, so it locks one of its own.
         let file = if namespaces { "trace".to_owned() } else { trace.0.display().to_string() };
         let script = format!("exec 9<>{file}; flock 9; printf ran >&9; sleep 1000 & bash -c 'sleep 1000; true'; true");
         let words = stage.words(namespaces, &script);
@@ -309,7 +309,7 @@ fn a_build_ends_when_vfguard_is_killed() {
             let entries = fs::read_dir("/proc").unwrap().flatten();
             entries.filter(|e| e.metadata().is_ok_and(|m| m.uid() == BUILDER)).count()
         };
-        // make, its shell, and three that it has started.
+        // make, its shell, and three programs that the shell has started.
         assert!(within(Duration::from_secs(60), || builders() >= 5), "namespaces: {namespaces}: {} processes", builders());
         child.kill().unwrap();
         child.wait().unwrap();

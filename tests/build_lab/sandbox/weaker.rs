@@ -1,5 +1,5 @@
-//! What holds where builds are contained less than fully: the disk that is watched, processes that leave their group, System V IPC
-//! without seccomp, and what a build leaves that its own user may not read.
+//! Protection where builds are not fully contained: the disk is watched, processes that leave their group are ended, System V IPC without
+//! seccomp is removed, and files that the build's user may not read are removed.
 
 use crate::machine::lab::{self, NO_SECCOMP};
 use crate::machine::levels::{Contained, Stage};
@@ -16,24 +16,24 @@ fn has_line(log: &str, line: &str) -> bool {
     log.lines().any(|l| l == line)
 }
 
-/// What is left in the directory of builds.
+/// The files that are left in the directory of builds.
 fn left(stage: &Stage) -> Vec<std::ffi::OsString> {
     fs::read_dir(stage.machine.path("var/cache/vfguard/build")).unwrap().map(|e| e.unwrap().file_name()).collect()
 }
 
-/// Processes that have a word in their command line.
+/// Processes whose command line contains a word.
 fn running(word: &str) -> Vec<i32> {
     let processes = fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok());
     processes.filter(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.contains(word))).collect()
 }
 
-/// Whether one is seen; what becomes another process each time one looks is not always.
+/// Whether such a process is seen; one that forks all the time is not seen by every look.
 fn is_seen(word: &str) -> bool {
     (0..50).any(|_| !running(word).is_empty())
 }
 
 #[test]
-fn files_without_a_name_count_however_they_are_kept() {
+fn unlinked_files_count_however_they_are_kept_open() {
     let stage = Stage::new();
     for contained in WEAKER {
         for way in ["open", "mapped", "sent"] {
@@ -46,7 +46,7 @@ fn files_without_a_name_count_however_they_are_kept() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_counted_stops_a_build_of_ones_own_user_and_is_removed() {
+fn a_directory_that_cannot_be_counted_stops_a_build_of_the_callers_own_user_and_is_removed() {
     let stage = Stage::new();
     for contained in OWN_USER {
         for mode in ["000", "444"] {
@@ -62,9 +62,9 @@ fn a_directory_that_cannot_be_counted_stops_a_build_of_ones_own_user_and_is_remo
 }
 
 #[test]
-fn what_leaves_its_group_and_its_parents_does_not_survive_a_build_of_ones_own_user() {
+fn a_process_that_leaves_its_group_and_parent_does_not_survive_a_build_of_the_callers_own_user() {
     let stage = Stage::new();
-    // The last one is never the same process for long.
+    // The last one forks all the time, so that it is never the same process for long.
     for (number, daemon) in [
         "setsid sh -c 'exec sleep 64301' >/dev/null 2>&1 </dev/null &",
         "(setsid sh -c 'setsid sleep 64302 & exec sleep 64302' >/dev/null 2>&1 </dev/null &)",
@@ -79,7 +79,7 @@ fn what_leaves_its_group_and_its_parents_does_not_survive_a_build_of_ones_own_us
             assert!(has_line(&log, "RUNS") || contained == Contained::NoNamespacesOwnUser, "{contained:?}: {log}");
             assert!(log.contains(lab::BEGUN) && !is_seen(&word), "{contained:?}: {daemon} outlived its build");
         }
-        // By plain shell it does survive.
+        // Started by a plain shell, it does survive.
         assert!(Command::new("setsid").args(["sh", "-c", &format!("{daemon}\nsleep 0.3")]).status().unwrap().success());
         assert!(is_seen(&word), "{daemon} ends without the sandbox too, so it proves nothing");
         while is_seen(&word) {
@@ -91,7 +91,7 @@ fn what_leaves_its_group_and_its_parents_does_not_survive_a_build_of_ones_own_us
 }
 
 #[test]
-fn a_fork_bomb_of_ones_own_user_hits_the_limit_of_its_namespace() {
+fn a_fork_bomb_of_the_callers_own_user_hits_the_limit_of_its_namespace() {
     let perl =
         "for (1..1500) { my $p = fork; last unless defined $p; if (!$p) { sleep 20; exit } $n++ } print \"forked $n\\n\"";
     let log = Stage::new().script(Contained::OwnUser, &format!("perl -e '{perl}'; exit 1"));
@@ -114,7 +114,7 @@ fn without_seccomp_the_system_v_ipc_that_a_build_leaves_is_removed() {
         let found = Command::new("perl").args(["-e", &format!("exit(defined({find}) ? 0 : 1)")]).status().unwrap();
         assert_eq!(found.code(), Some(1), "{contained:?}: it is still there");
     }
-    // With it nothing can be left.
+    // With seccomp none can be left.
     let log = stage.script(Contained::NoNamespaces, &leave);
     assert!(log.contains(lab::BEGUN) && !has_line(&log, "LEFT"), "{log}");
 }

@@ -1,6 +1,5 @@
-//! An initramfs that carries another driver than the disk is made anew by the machine's own initramfs-tools or dracut: by
-//! `prepare` when it installs a module, by `reconcile` when nothing else is wrong. Real mkinitramfs, dracut, cpio and kmod,
-//! inside the machine's root.
+//! An initramfs that carries another driver than the disk is rebuilt by the machine's own initramfs-tools or dracut: by `prepare` when it
+//! installs a module, by `reconcile` if nothing else is wrong. With real mkinitramfs, dracut, cpio and kmod inside the machine's root.
 
 use crate::machine::lab::Lab;
 use crate::machine::{Machine, Run};
@@ -10,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Gives the root this host's programs, in a mount namespace that ends with the command.
+/// Makes this host's programs visible in the root, in a mount namespace that ends with the command.
 const WITH_PROGRAMS: &str = r#"
 root=$1; shift
 for dir in bin sbin share lib64; do mkdir -p "$root/usr/$dir"; mount --bind "/usr/$dir" "$root/usr/$dir"; done
@@ -65,7 +64,7 @@ impl Stage {
         Stage { machine: machine.file("etc/dracut.conf.d/demo.conf", settings).file("etc/dracut.conf", ""), kernel }
     }
 
-    /// Puts another build of the driver where modprobe finds it.
+    /// Installs another build of the driver where modprobe finds it.
     fn old_driver(&self) -> (PathBuf, Vec<u8>) {
         let old = self.machine.path(&format!("lib/modules/{}/updates/demo.ko", self.kernel));
         fs::create_dir_all(old.parent().unwrap()).unwrap();
@@ -106,7 +105,7 @@ impl Stage {
         self.machine.path(&format!("boot/initrd.img-{}", self.kernel))
     }
 
-    /// As Debian's kernel package makes it.
+    /// Makes the initramfs as Debian's kernel package does.
     pub fn make_initramfs(&self) {
         self.make_initramfs_by(&["mkinitramfs", "-o"]);
     }
@@ -118,7 +117,7 @@ impl Stage {
         assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     }
 
-    /// The demo module in the initramfs, by the system's own tools.
+    /// The demo module in the initramfs, as the system's own tools read it.
     pub fn carried(&self) -> Vec<u8> {
         let dir = tempfile::tempdir().unwrap();
         let unpacked = Command::new("unmkinitramfs").arg(self.image()).arg(dir.path()).status().unwrap();
@@ -145,7 +144,7 @@ impl Stage {
     }
 }
 
-/// A package manager at work: another process that holds dpkg's lock as dpkg does.
+/// A package manager at work: another process that holds dpkg's lock in dpkg's way.
 struct Transaction(Child);
 
 impl Transaction {
@@ -171,22 +170,22 @@ impl Drop for Transaction {
 }
 
 #[test]
-fn what_the_initramfs_carries_is_brought_up_to_date_with_the_disk() {
+fn a_stale_initramfs_is_rebuilt_with_the_driver_on_the_disk() {
     let stage = Stage::new();
     let k = stage.kernel.as_str();
-    // Before vfguard came, another build of the driver was installed, and went into the initramfs.
+    // Before vfguard was installed, another build of the driver was installed and got into the initramfs.
     let (old, bytes) = stage.old_driver();
     stage.make_initramfs();
     assert_eq!(stage.carried(), bytes);
     fs::remove_file(&old).unwrap();
 
-    // `prepare` builds, installs, and makes the initramfs anew.
+    // `prepare` builds, installs, and rebuilds the initramfs.
     let run = stage.vfguard(&["prepare", k]);
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     assert_eq!(stage.carried(), stage.installed());
     assert_eq!(stage.codes(), [] as [&str; 0]);
 
-    // Somebody puts an old one back: the module is good, and only the initramfs is not.
+    // Somebody restores an old initramfs: the module is good, only the initramfs is stale.
     let ours = stage.machine.path(&format!("lib/modules/{k}/updates/vfguard"));
     fs::rename(&ours, stage.machine.path("aside")).unwrap();
     stage.old_driver();
@@ -202,7 +201,7 @@ fn what_the_initramfs_carries_is_brought_up_to_date_with_the_disk() {
     assert_eq!(stage.carried(), stage.installed());
     assert_eq!((stage.codes(), stage.leftovers()), (vec![], vec![]));
 
-    // One that cannot be made leaves the old one, and the kernel refused.
+    // If it cannot be rebuilt, the old one stays, and the kernel is refused.
     fs::write(stage.image(), &stale).unwrap();
     let hook = "etc/initramfs-tools/hooks/broken";
     fs::write(stage.machine.path(hook), "#!/bin/sh\n[ \"$1\" = prereqs ] || exit 9\n").unwrap();
@@ -213,7 +212,7 @@ fn what_the_initramfs_carries_is_brought_up_to_date_with_the_disk() {
     assert_eq!((fs::read(stage.image()).unwrap(), stage.codes()), (stale, vec!["initramfs-stale".to_owned()]));
     assert_eq!(stage.leftovers(), [] as [&str; 0]);
 
-    // Nor does one take its place that leaves out what the old one carried.
+    // A new initramfs without a driver that the old one carried does not replace it.
     fs::remove_file(stage.machine.path(hook)).unwrap();
     fs::write(stage.machine.path("etc/initramfs-tools/modules"), "").unwrap();
     let run = stage.vfguard(&["reconcile"]);
@@ -222,7 +221,7 @@ fn what_the_initramfs_carries_is_brought_up_to_date_with_the_disk() {
     assert_eq!((stage.codes(), stage.leftovers()), (vec!["initramfs-stale".to_owned()], vec![]));
     fs::write(stage.machine.path("etc/initramfs-tools/modules"), "demo\n").unwrap();
 
-    // One that the boot entry names and that is not there is waited for while a package manager is at work, then made.
+    // If the initramfs that the boot entry names does not exist, vfguard waits while a package manager is at work, then builds it.
     fs::remove_file(stage.image()).unwrap();
     let transaction = Transaction::new(&stage.machine);
     assert_eq!(stage.codes(), ["build-pending"]);
@@ -235,7 +234,7 @@ fn what_the_initramfs_carries_is_brought_up_to_date_with_the_disk() {
 }
 
 #[test]
-fn dracut_makes_it_anew_where_it_makes_those_of_the_kernels() {
+fn dracut_rebuilds_it_on_a_machine_whose_kernels_use_dracut() {
     let stage = Stage::with_dracut();
     let k = stage.kernel.as_str();
     let (old, _) = stage.old_driver();
@@ -246,7 +245,7 @@ fn dracut_makes_it_anew_where_it_makes_those_of_the_kernels() {
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     assert!(before != stage.carried() && stage.carried() == stage.installed(), "it carries the old driver");
     assert_eq!((stage.codes(), stage.leftovers()), (vec![], vec![]));
-    // One that leaves the driver out does not take its place.
+    // A new one without the driver does not replace it.
     let whole = fs::read(stage.image()).unwrap();
     fs::remove_file(stage.machine.path(&format!("lib/modules/{k}/updates/vfguard/demo.ko"))).unwrap();
     stage.old_driver();
@@ -258,7 +257,7 @@ fn dracut_makes_it_anew_where_it_makes_those_of_the_kernels() {
     assert!(fs::read(stage.image()).unwrap() == whole, "the initramfs that boots was touched");
 }
 
-/// Command lines of living processes below the machine's root, or with a word of it.
+/// Command lines of running processes below the machine's root, or with a word of it.
 fn living(machine: &Machine) -> Vec<String> {
     let root = machine.root();
     let word = root.display().to_string();
@@ -272,7 +271,7 @@ fn living(machine: &Machine) -> Vec<String> {
 }
 
 #[test]
-fn killed_while_the_new_initramfs_is_made_nothing_lives_on_and_the_next_run_sweeps_what_was_left() {
+fn killed_during_the_rebuild_of_an_initramfs_no_process_is_left_and_the_next_run_removes_its_files() {
     for stage in [Stage::new(), Stage::with_dracut()] {
         let k = stage.kernel.as_str();
         assert_eq!(stage.vfguard(&["prepare", k]).code, 0);
@@ -286,7 +285,7 @@ fn killed_while_the_new_initramfs_is_made_nothing_lives_on_and_the_next_run_swee
         fs::rename(stage.machine.path("aside"), &ours).unwrap();
         stage.depmod();
         let before = fs::read(stage.image()).unwrap();
-        // What an older vfguard left, and another killed run.
+        // Files of an older vfguard and of another killed run.
         for left in [format!("boot/.vfguard-initramfs-{k}"), "boot/.vfguard-initramfs-x".into()] {
             fs::write(stage.machine.path(&left), "left").unwrap();
         }

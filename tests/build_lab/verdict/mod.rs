@@ -1,4 +1,4 @@
-//! What is judged of modules and of the initramfs that carries them.
+//! The judgement of modules and of the initramfs that carries them.
 
 pub mod initramfs;
 mod modules;

@@ -1,5 +1,5 @@
-//! Whether a driver that lies in the place of the kernel's own is the kernel's own: real modules of a kernel's build and of a
-//! driver's makefile, with what their `.modinfo` and signature say changed as the kernels of other times have it.
+//! Whether a driver in the place of the in-tree one is the in-tree one: real modules from a kernel's build and from a driver's makefile,
+//! with `.modinfo` and signature changed as kernels of other times have them.
 
 use crate::machine::lab::Lab;
 use crate::machine::Machine;
@@ -11,8 +11,8 @@ const NEW: &str = "2.6.32-754.35.1.el6.x86_64";
 const OWN: &str = "kernel/crypto/own.ko";
 const PLACE: &str = "kernel/drivers/net/ixgbevf/ixgbevf.ko";
 
-/// A module whose `.modinfo` is changed by a shell line on its text (entries are lines there), and which a signature of EL6's form
-/// is put into.
+/// Makes a module whose `.modinfo` is changed by a shell line on its text (an entry is a line there), and that gets a signature in EL6's
+/// form if `signed`.
 fn module(kernel: &str, from: &str, change: &str, signed: bool, to: &str) {
     let sign = if signed { "echo signature >s; objcopy --add-section .note.module.sig=s m.ko" } else { ":" };
     let script = format!(
@@ -26,11 +26,11 @@ fn module(kernel: &str, from: &str, change: &str, signed: bool, to: &str) {
 
 struct Case {
     what: &'static str,
-    /// The kernel's own modules: whether they carry the tag, and a signature.
+    /// The in-tree modules: whether they have the tag, and a signature.
     tagged: bool,
     signs: bool,
     order: &'static str,
-    /// The driver: whether the kernel's build made it, what is done to its `.modinfo`, whether it is signed.
+    /// The driver: whether the kernel's build made it, how its `.modinfo` is changed, whether it is signed.
     shipped: bool,
     change: &'static str,
     signed: bool,
@@ -81,34 +81,34 @@ fn stage(case: &Case) -> Machine {
     for kernel in [OLD, NEW] {
         module(kernel, &of_kernel.display().to_string(), own, case.signs, &at(kernel, OWN));
     }
-    // The new kernel has its own driver, whatever was done to the other's.
+    // The new kernel has its in-tree driver, however the other's was changed.
     module(NEW, &shipped.display().to_string(), own, case.signs, &at(NEW, PLACE));
     let driver = if case.shipped { shipped } else { built };
     module(OLD, &driver.display().to_string(), case.change, case.signed, &at(OLD, PLACE));
     machine.boot_default(NEW)
 }
 
-/// Whether the driver that runs counts as the kernel's own, by what is said of it and by what is wanted of the new kernel.
+/// Whether the running driver counts as in-tree, by the reported origin and by what is required of the new kernel.
 fn taken_for_own(machine: &Machine) -> bool {
     let value = machine.run(&["--format", "json", "check", OLD]).json();
     let origin = value["kernels"][0]["modules"][0]["origin"].as_str().map(str::to_owned);
     let run = machine.run(&["--format", "json", "check", NEW]);
     let wanted = run.stdout.contains("an out-of-tree driver is wanted");
     assert_eq!(wanted, run.stdout.contains("\"module-missing\""), "{}", run.stdout);
-    // Of a kernel's own that is not wanted there either, no module is told.
+    // If an in-tree driver is not accepted there either, no module is reported.
     assert_eq!(origin.as_deref(), Some(if wanted { "prebuilt" } else { "in-tree" }), "{value:#} {}", run.stdout);
     !wanted
 }
 
 #[test]
-fn a_driver_in_the_place_of_the_kernels_own_is_told_from_it() {
+fn a_driver_in_the_place_of_the_in_tree_one_is_distinguished_from_it() {
     for case in &CASES {
         assert_eq!(taken_for_own(&stage(case)), case.own, "{}", case.what);
     }
 }
 
 #[test]
-fn a_link_in_that_place_is_none_of_the_kernels_own() {
+fn a_symbolic_link_in_that_place_is_not_the_in_tree_driver() {
     let machine = stage(&CASES[0]);
     let at = format!("lib/modules/{OLD}/{PLACE}");
     fs::rename(machine.path(&at), machine.path("ixgbevf.ko")).unwrap();
@@ -117,11 +117,11 @@ fn a_link_in_that_place_is_none_of_the_kernels_own() {
 }
 
 #[test]
-fn what_the_kernel_shows_of_the_loaded_driver_comes_before_the_file() {
+fn the_loaded_driver_in_sysfs_counts_before_the_file() {
     let machine = stage(&CASES[0]).file("sys/module/ixgbevf/version", "2.14.2\n");
     let run = machine.run(&["--format", "json", "check", NEW]);
     assert!(run.stdout.contains("an out-of-tree driver is wanted"), "{}", run.stdout);
-    // Another build than the file's: what lies there now is not what runs.
+    // The loaded module is another build than the file.
     let note = "\u{4}\0\0\0\u{8}\0\0\0\u{3}\0\0\0GNU\0buildid!";
     let machine = stage(&CASES[0]).file("sys/module/ixgbevf/notes/.note.gnu.build-id", note);
     let run = machine.run(&["--format", "json", "check", NEW]);

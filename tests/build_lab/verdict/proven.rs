@@ -1,5 +1,5 @@
-//! Proven by use: the running kernel is excused for a module that a strict rule refuses only while what it would load at the next
-//! boot is what it holds now. The module is a real one with wrong symbol versions, the tables are depmod's.
+//! Proven by use: the running kernel is excused for a module that is refused only while the next boot would load what is loaded now. The
+//! module is a real one with wrong symbol versions, the tables are depmod's.
 
 use crate::machine::lab::Lab;
 use crate::machine::Machine;
@@ -8,7 +8,7 @@ use std::process::Command;
 
 const MODULE: &str = "updates/ixgbevf.ko";
 const NOTE: &str = "sys/module/ixgbevf/notes/.note.gnu.build-id";
-/// Later than any file that a test makes, as a clock that was set forward since the boot has it.
+/// Later than any file that a test makes, as after setting the clock forward since the boot.
 const LATER: &str = "cpu 0\nbtime 99999999999\n";
 
 struct Stage {
@@ -17,7 +17,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// A machine that runs with a module whose symbol versions are wrong, and has changed nothing since.
+    /// A machine that runs with a module whose symbol versions are wrong; nothing has changed since its boot.
     fn new() -> Stage {
         let lab = Lab::open();
         let kernel = lab.get("K_OLD").to_owned();
@@ -44,7 +44,7 @@ impl Stage {
         for file in ["srcversion", "version"] {
             stage.shell(&format!("modinfo -F {file} srv/ixgbevf.ko >sys/module/ixgbevf/{file}"));
         }
-        // What the kernel makes as it starts.
+        // The nodes that the kernel makes as it starts.
         stage.shell("sleep 0.02; mkdir dev; echo >dev/null; sleep 0.02");
         stage
     }
@@ -61,7 +61,7 @@ impl Stage {
         assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Whether the kernel may be booted again, and what is said.
+    /// Whether the kernel may be booted again, and the output.
     fn proven(&self) -> (bool, String) {
         let run = self.machine.run(&["--format", "json", "check", &self.kernel]);
         let proven = run.stdout.contains("\"proven-by-use\"");
@@ -76,10 +76,10 @@ fn a_module_that_runs_unchanged_is_excused() {
     let stage = Stage::new();
     let (proven, said) = stage.proven();
     assert!(proven, "{said}");
-    // A new kernel beside it, and what any package update changes, is no matter.
+    // A new kernel beside it, and the directories that any package update changes, do not matter.
     stage.shell("mkdir -p lib/modules/9.9 usr/lib/new etc/new; echo >boot/vmlinuz-9.9");
     assert!(stage.proven().0);
-    // Neither is a bzImage that says that it is the one that runs.
+    // Nor does a bzImage that names the running build.
     let stage = Stage::new();
     stage.shell(IMAGE);
     stage.shell("rm dev/null; sleep 0.02; echo >dev/null");
@@ -87,14 +87,14 @@ fn a_module_that_runs_unchanged_is_excused() {
     assert!(proven, "{said}");
 }
 
-/// The head of a bzImage: its magic, and where it says which build it is.
+/// The head of a bzImage: its magic, and the name of its build.
 const IMAGE: &str = r#"i=boot/vmlinuz-$K; head -c 2048 /dev/zero >$i
     printf HdrS | dd of=$i bs=1 seek=514 conv=notrunc status=none
     printf '\000\002' | dd of=$i bs=1 seek=526 conv=notrunc status=none
     printf '%s (a@b) #1 SMP Debian 1-1' $K | dd of=$i bs=1 seek=1024 conv=notrunc status=none"#;
 
 #[test]
-fn nothing_that_changes_what_would_be_loaded_is_excused() {
+fn a_change_of_what_would_be_loaded_is_not_excused() {
     let image =
         format!("{IMAGE}; rm dev/null; sleep 0.02; echo >dev/null; echo '#2 SMP Debian 1-2' >proc/sys/kernel/version");
     let blob =
@@ -145,7 +145,7 @@ fn nothing_that_changes_what_would_be_loaded_is_excused() {
 }
 
 #[test]
-fn a_kernel_that_is_as_old_as_el6_shows_force_as_a_whole() {
+fn a_kernel_as_old_as_el6_shows_forced_loading_only_globally() {
     let stage = Stage::new();
     stage.shell("rm sys/module/ixgbevf/taint; echo 4096 >proc/sys/kernel/tainted");
     assert!(stage.proven().0);

@@ -1,5 +1,5 @@
-//! The boot default on a live root of its own, where vfguard asks the machine's own programs: grubby, bootctl, grub-editenv.
-//! In rescue mode, so that the default is held and no systemd is needed to refuse a reboot.
+//! The boot default on a live root, where vfguard calls the machine's own programs: grubby, bootctl, grub-editenv. In rescue mode, so that
+//! the default is held and no systemd is needed to refuse a reboot.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -29,22 +29,22 @@ fn machine() -> Machine {
     machine
 }
 
-/// With a program of the machine's own.
+/// Replaces a program of the machine by a script.
 fn program(machine: Machine, path: &str, script: &str) -> Machine {
     let machine = machine.file(path, script);
     fs::set_permissions(machine.path(path), fs::Permissions::from_mode(0o755)).unwrap();
     machine
 }
 
-/// What a verb says.
+/// The output of a verb.
 fn told(machine: &Machine, verb: &str) -> (Value, Run) {
     let run = enter(machine, &format!("vfguard --format json {verb}"));
     (run.json(), run)
 }
 
 #[test]
-fn a_grubby_that_disagrees_is_told_and_changes_no_verdict() {
-    // grubby says NEW, which is not safe, while the environment block holds the default on OLD.
+fn a_grubby_that_disagrees_is_reported_and_changes_no_verdict() {
+    // grubby answers NEW, which is not safe, while the environment block holds the default on OLD.
     let machine = machine().grub().file("etc/os-release", "ID=rhel\nVERSION_ID=9.4\nID_LIKE=fedora\n");
     let machine = machine.boot_entry(OLD).boot_entry(NEW).boot_default(OLD);
     let machine = program(machine, "usr/sbin/grubby", &format!("#!/bin/sh\necho /boot/vmlinuz-{NEW}\n"));
@@ -69,8 +69,8 @@ fn a_grubby_that_disagrees_is_told_and_changes_no_verdict() {
 const EFIVARS: &str = "sys/firmware/efi/efivars";
 const LOADER: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 
-/// bootctl as far as it is needed: the files of efivarfs are immutable but for a moment, and get a value with its attributes in one
-/// write. What /var/junk holds is what the firmware makes of an entry of that name.
+/// A stand-in for bootctl: the files of efivarfs are immutable except for a moment, and get a value with its attributes in one write. If
+/// the value is the one in /var/junk, the firmware stores junk.conf instead.
 const BOOTCTL: &str = r#"#!/bin/bash
 printf '%s\n' "bootctl $1 [$2]" >>/var/bootctl.log
 case $1 in
@@ -88,7 +88,7 @@ open(sys.argv[1], "wb").write(bytes([7, 0, 0, 0]) + (sys.argv[2] + "\0").encode(
 chattr +i "$file"
 "#;
 
-/// A machine with systemd-boot, and variables as efivarfs keeps them: nobody but its own tools writes, replaces or removes one.
+/// A machine with systemd-boot, and variables as in efivarfs: only its own tools can write, replace or remove one.
 struct SystemdBoot(Machine);
 
 impl SystemdBoot {
@@ -156,7 +156,7 @@ fn systemd_boot_is_held_and_promoted_by_bootctl() {
 }
 
 #[test]
-fn a_variable_that_does_not_take_is_put_back_the_way_it_was_set() {
+fn a_variable_without_effect_is_restored_in_the_way_in_which_it_was_set() {
     for before in [format!("{NEW}.conf"), "@saved".to_owned(), "*-54-*".to_owned()] {
         let m = SystemdBoot::new(&[("LoaderEntryDefault", &before), ("LoaderEntryLastBooted", &format!("{NEW}.conf"))]);
         fs::create_dir_all(m.0.path("var")).unwrap();
@@ -165,7 +165,8 @@ fn a_variable_that_does_not_take_is_put_back_the_way_it_was_set() {
         assert_eq!(run.code, 3, "{}{}", run.stdout, run.stderr);
         assert!(run.stdout.contains("the boot loader would still start"), "{}{}", run.stdout, run.stderr);
         assert_eq!(m.value("LoaderEntryDefault"), Some(before.clone()), "{}{}", run.stdout, run.stderr);
-        // A run would try twice, before it builds and after, and so would each later one: what did not take rests.
+        // One run tries twice, before and after its build, and each later run would try too. So a change without effect is not repeated for
+        // a time.
         let once = [format!("bootctl set-default [{OLD}.conf]"), format!("bootctl set-default [{before}]")];
         assert_eq!(m.calls(), once);
         let run = enter(&m.0, "vfguard reconcile");
@@ -175,10 +176,10 @@ fn a_variable_that_does_not_take_is_put_back_the_way_it_was_set() {
 }
 
 #[test]
-fn a_one_shot_entry_that_does_not_go_is_put_back_the_way_it_was_removed() {
+fn a_one_shot_entry_that_cannot_be_removed_is_restored_in_the_way_in_which_it_was_removed() {
     let m =
         SystemdBoot::new(&[("LoaderEntryDefault", &format!("{OLD}.conf")), ("LoaderEntryOneShot", &format!("{NEW}.conf"))]);
-    // The firmware keeps a value where it was to remove one, and that value still names the kernel.
+    // The firmware keeps a value although it should have removed it, and that value still names the kernel.
     let stub = fs::read_to_string(m.0.path("usr/local/sbin/bootctl")).unwrap();
     let kept = stub.replace("value=$2\n", &format!("value=${{2:-{NEW}*}}\n"));
     fs::write(m.0.path("usr/local/sbin/bootctl"), kept).unwrap();
@@ -194,7 +195,7 @@ fn a_one_shot_entry_that_does_not_go_is_put_back_the_way_it_was_removed() {
 }
 
 #[test]
-fn a_default_in_loader_conf_is_held_there_and_no_variable_is_made() {
+fn a_default_in_loader_conf_is_held_there_and_no_variable_is_created() {
     let m = SystemdBoot::new(&[]);
     let conf = m.0.path("boot/loader/loader.conf");
     fs::write(&conf, format!("timeout 3\ndefault {NEW}*\n")).unwrap();
@@ -204,7 +205,7 @@ fn a_default_in_loader_conf_is_held_there_and_no_variable_is_made() {
     assert_eq!((m.value("LoaderEntryDefault"), m.calls()), (None, vec![]));
 }
 
-/// systemctl that says what the drop-ins in /run say, and keeps a list of what it was told.
+/// A stand-in for systemctl that answers from the drop-ins in /run, and logs its calls.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 echo "$*" >>/var/systemctl.log
 [ "$1" = show ] || exit 0
@@ -219,7 +220,7 @@ done
 "#;
 
 #[test]
-fn the_lock_that_refuses_a_poweroff_is_given_up_once_the_setting_is_gone() {
+fn the_lock_that_refuses_a_poweroff_is_released_once_the_setting_is_gone() {
     let machine = machine().grub().boot_entry(OLD).boot_entry(NEW).boot_default(NEW).file("cmdline", "ro\n");
     let machine = program(machine, "usr/local/sbin/systemctl", SYSTEMCTL)
         .file("usr/lib/systemd/system/vfguard-inhibit.service", "")
@@ -237,7 +238,7 @@ fn the_lock_that_refuses_a_poweroff_is_given_up_once_the_setting_is_gone() {
 }
 
 #[test]
-fn no_hold_is_lost_beside_the_real_grub_editenv() {
+fn no_hold_is_lost_in_parallel_with_the_real_grub_editenv() {
     use std::process::Command;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     let named = |name: &&str| Command::new(name).arg("--version").output().is_ok();
@@ -250,7 +251,7 @@ fn no_hold_is_lost_beside_the_real_grub_editenv() {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 let n = writes.fetch_add(1, Ordering::Relaxed);
-                // Now and then a package's scriptlet: the hold has to be set beside the next write.
+                // Now and then a package's scriptlet sets the default, and the hold must survive the next write.
                 let default = format!("saved_entry={}-{NEW}", machine::MACHINE_ID);
                 let set = if n % 50 == 49 { default } else { format!("other={n}") };
                 let status = Command::new(editor).arg(&env).args(["set", &set]).status();

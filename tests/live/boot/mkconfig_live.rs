@@ -1,5 +1,5 @@
-//! `boot.edit_grub_defaults` on a live root: the real grub-mkconfig makes a grub.cfg that obeys a saved default, where neither that nor
-//! custom.cfg was obeyed. Only grub-probe is another one, since the root of a namespace lies on no disk.
+//! `boot.edit_grub_defaults` on a live root: the real grub-mkconfig makes a grub.cfg that uses a saved default, where before neither that
+//! nor custom.cfg had an effect. Only grub-probe is a stand-in, since the root of a namespace is on no disk.
 //! In rescue mode, so that the default is held and no systemd is needed to refuse a reboot.
 
 #[path = "../../machine/mod.rs"]
@@ -19,7 +19,7 @@ const ENV: &str = "boot/grub/grubenv";
 const DROP_IN: &str = "etc/default/grub.d/99-vfguard.cfg";
 const SETTINGS: &str = "GRUB_DEFAULT=0\nGRUB_TIMEOUT=3\nGRUB_CMDLINE_LINUX=\"console=tty0 console=ttyS0\"";
 
-/// A machine with one disk, which it counts the looks at.
+/// A machine with one disk; it counts its calls.
 const PROBE: &str = r#"#!/bin/sh
 echo x >>/var/probed
 for word; do case $word in --target=*) target=${word#*=} ;; -t) target=device ;; esac; done
@@ -61,7 +61,7 @@ fn machine() -> Machine {
     machine
 }
 
-/// What an administrator's update-grub does.
+/// Runs what an administrator's update-grub runs.
 fn make(machine: &Machine) {
     let made = enter(machine, "env -u LANG LC_ALL=C grub-mkconfig -o /boot/grub/grub.cfg && chmod 600 /boot/grub/grub.cfg");
     assert_eq!(made.code, 0, "{}", said(&made));
@@ -91,7 +91,7 @@ fn next(machine: &Machine) -> String {
     run.json()["kernels"][0]["kernel"].as_str().unwrap().to_owned()
 }
 
-/// What GRUB's settings and its directory hold.
+/// The content of GRUB's settings and of its directory.
 fn files(machine: &Machine) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for dir in ["etc/default", "etc/default/grub.d", "boot/grub"] {
@@ -108,7 +108,7 @@ fn looks(machine: &Machine) -> usize {
 }
 
 #[test]
-fn the_machines_own_mkconfig_makes_a_saved_default_obeyed_once_and_it_stays_after_the_promotion() {
+fn the_machines_own_mkconfig_makes_a_saved_default_work_once_and_it_stays_after_the_promotion() {
     let m = machine();
     let told = reconcile(&m, 3);
     assert!(told.contains(&format!("the boot default is held on {OLD}")), "{told}");
@@ -118,7 +118,7 @@ fn the_machines_own_mkconfig_makes_a_saved_default_obeyed_once_and_it_stays_afte
     assert!(text(&m, ENV).contains(&format!("gnulinux-{OLD}-advanced")), "{}", text(&m, ENV));
     assert_eq!(fs::metadata(m.path(CONFIG)).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::read_dir(m.path("boot/grub")).unwrap().count(), 2, "a temporary is left");
-    // The literal default was the first entry, and so is an empty saved one: a later kernel is the default as it was before.
+    // The literal default was the first entry, and so is an empty saved one: a later kernel is the default as before.
     drives(&m, true);
     reconcile(&m, 0);
     assert_eq!(next(&m), NEW);
@@ -127,7 +127,7 @@ fn the_machines_own_mkconfig_makes_a_saved_default_obeyed_once_and_it_stays_afte
     drives(&m, false);
     reconcile(&m, 3);
     assert_eq!((next(&m).as_str(), text(&m, CONFIG), looks(&m)), (OLD, config.clone(), before));
-    // Without it NEW would boot: that is not what a removal does.
+    // Without the saved default NEW would boot, and a removal must not change that.
     let run = enter(&m, "vfguard gate remove");
     assert!(said(&run).contains("/boot/grub/grub.cfg goes on obeying saved_entry"), "{}", said(&run));
     assert_eq!((next(&m).as_str(), text(&m, CONFIG), m.path(DROP_IN).exists()), (OLD, config, false));
@@ -135,7 +135,7 @@ fn the_machines_own_mkconfig_makes_a_saved_default_obeyed_once_and_it_stays_afte
 }
 
 #[test]
-fn a_removal_makes_grub_cfg_as_it_was_where_that_does_not_move_the_default() {
+fn a_removal_restores_grub_cfg_if_that_does_not_move_the_default() {
     let m = machine();
     let before = files(&m);
     reconcile(&m, 3);
@@ -150,9 +150,9 @@ fn a_removal_makes_grub_cfg_as_it_was_where_that_does_not_move_the_default() {
 }
 
 #[test]
-fn where_mkconfig_reads_no_directory_a_block_in_its_settings_does_and_goes_byte_for_byte() {
+fn where_mkconfig_reads_no_directory_a_block_in_its_settings_works_and_is_removed_exactly() {
     let m = machine();
-    // As EL 7's and Amazon Linux 2's are.
+    // As on EL 7 and Amazon Linux 2.
     let script = fs::read_to_string("/usr/sbin/grub-mkconfig").unwrap();
     let start = script.find("for x in ${sysconfdir}/default/grub.d").expect("another grub-mkconfig");
     let end = start + script[start..].find("done\n").unwrap() + 5;
@@ -169,7 +169,7 @@ fn where_mkconfig_reads_no_directory_a_block_in_its_settings_does_and_goes_byte_
 }
 
 #[test]
-fn what_was_saved_while_nothing_obeyed_it_neither_moves_the_default_nor_loses_the_wanted_kernel() {
+fn a_saved_default_that_had_no_effect_neither_moves_the_default_nor_loses_the_wanted_kernel() {
     for stale in [OLD, NEW] {
         let m = machine();
         let id = |start: &str| text(&m, CONFIG).split('\'').find(|id| id.starts_with(start)).unwrap().to_owned();
@@ -186,7 +186,7 @@ fn what_was_saved_while_nothing_obeyed_it_neither_moves_the_default_nor_loses_th
 }
 
 #[test]
-fn a_default_that_was_not_the_first_entry_is_the_saved_one_from_then_on() {
+fn a_default_that_was_not_the_first_entry_is_saved_from_then_on() {
     const LATER: &str = "6.1.0-55-amd64";
     let m = machine().kernel(LATER).file(&format!("boot/initrd.img-{LATER}"), &ramdisk());
     m.put("etc/default/grub", &SETTINGS.replace("DEFAULT=0", "DEFAULT='1>2'"));
@@ -200,7 +200,7 @@ fn a_default_that_was_not_the_first_entry_is_the_saved_one_from_then_on() {
 }
 
 #[test]
-fn a_grub_cfg_that_would_lose_something_stays_and_all_is_put_back_and_not_tried_again() {
+fn if_a_new_grub_cfg_would_lose_something_everything_is_restored_and_not_tried_again() {
     let fails = "#!/bin/sh\nexit 1\n";
     let extra = "\nmenuentry 'By hand' {\n linux /vmlinuz-6.1.0-53-amd64 root=/dev/vda1 ro rescued\n}\n";
     type Spoil<'a> = &'a dyn Fn(&Machine);
@@ -234,7 +234,7 @@ fn a_grub_cfg_that_would_lose_something_stays_and_all_is_put_back_and_not_tried_
         let told = reconcile(&m, 3);
         assert!(told.contains(why) && told.contains("not again until something changes"), "{told}");
         assert_eq!((looks(&m), files(&m)), (looked, before.clone()), "{why}");
-        // Its settings are what it is made of.
+        // Its settings are what grub.cfg is made from.
         m.put("etc/default/grub", &format!("{SETTINGS}\nGRUB_TIMEOUT=1\n"));
         reconcile(&m, 3);
         assert!(looks(&m) > looked || why.starts_with("was not made"), "{why}");

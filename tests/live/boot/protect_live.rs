@@ -1,5 +1,5 @@
-//! The held kernel's packages are kept from autoremove by the machine's own apt-mark, on a live root of its own, and are given back when
-//! the hold ends. In rescue mode, so that the default is held and no systemd is needed to refuse a reboot.
+//! The machine's own apt-mark keeps the held kernel's packages from autoremove, on a live root, and they are released when the hold ends.
+//! In rescue mode, so that the default is held and no systemd is needed to refuse a reboot.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -18,16 +18,16 @@ const NIC: &str = "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00";
 const DRIVER: &str = "ena.alias=pci:v00001D0Fd0000EC20sv*sd*bc*sc*i*\0ena.file=drivers/net/ena\0";
 const STATES: &str = "var/lib/apt/extended_states";
 const RECORD: &str = "var/lib/vfguard/records/kept.json";
-/// Stands before the real apt-mark: a line for each call.
+/// A wrapper of the real apt-mark that logs a line for each call.
 const COUNT: &str = "#!/bin/sh\necho \"$*\" >>/var/calls\n[ ! -e /var/broken ] || { echo 'E: no space' >&2; exit 100; }\nexec /usr/bin/apt-mark \"$@\"\n";
 
-/// What these tests cannot do without.
+/// Whether the requirements of these tests are there.
 fn able() -> bool {
     let root = nix::unistd::geteuid().is_root();
     let apt = Path::new("/usr/bin/apt-mark").exists();
     if !root || !apt {
         let why = if root { "apt is not here" } else { "a mount namespace of its own wants root" };
-        // Past libtest, which keeps what a test that passes prints: tests/run.sh lists it.
+        // Written directly, because libtest hides the output of a test that passes; tests/run.sh lists it.
         static ONCE: Once = Once::new();
         #[allow(clippy::disallowed_methods)]
         ONCE.call_once(|| {
@@ -37,7 +37,7 @@ fn able() -> bool {
     root && apt
 }
 
-/// A Debian whose kernels were installed automatically. OLD runs and drives the card, NEW boots next and does not.
+/// A Debian machine whose kernels were installed automatically. OLD runs and drives the card, NEW boots next and does not.
 fn machine() -> Machine {
     let package = |name: &str| {
         format!(
@@ -84,12 +84,12 @@ fn reconcile(machine: &Machine) -> Run {
     enter(machine, "vfguard reconcile --no-build")
 }
 
-/// The kernel that is the default.
+/// The kernel that is the saved default.
 fn saved(machine: &Machine) -> String {
     machine.saved_entry().trim_start_matches("gnulinux-").to_owned()
 }
 
-/// The kernels whose packages apt calls automatic, in its own words.
+/// The kernels whose packages apt lists as automatic.
 fn autos(machine: &Machine) -> Vec<String> {
     let run = enter(machine, "/usr/bin/apt-mark showauto");
     let kernels = run.stdout.lines().filter_map(|l| l.strip_prefix("linux-image-").map(str::to_owned));
@@ -101,7 +101,7 @@ fn calls(machine: &Machine) -> Vec<String> {
 }
 
 #[test]
-fn the_held_kernels_package_is_kept_while_the_hold_is_on_and_given_back_after_promotion() {
+fn the_held_kernels_package_is_kept_while_the_hold_is_on_and_released_after_promotion() {
     if !able() {
         return;
     }
@@ -126,7 +126,7 @@ fn the_held_kernels_package_is_kept_while_the_hold_is_on_and_given_back_after_pr
 }
 
 #[test]
-fn it_is_given_back_when_the_hold_ends_by_decline_or_by_the_removal_of_vfguard() {
+fn it_is_released_when_the_hold_ends_by_decline_or_by_the_removal_of_vfguard() {
     if !able() {
         return;
     }
@@ -142,7 +142,7 @@ fn it_is_given_back_when_the_hold_ends_by_decline_or_by_the_removal_of_vfguard()
 }
 
 #[test]
-fn what_was_installed_by_hand_stays_so() {
+fn a_package_that_was_installed_by_hand_stays_so() {
     if !able() {
         return;
     }
@@ -153,7 +153,7 @@ fn what_was_installed_by_hand_stays_so() {
 }
 
 #[test]
-fn an_apt_mark_that_fails_or_a_dpkg_at_work_is_a_line_and_the_next_run_tries_again() {
+fn a_failing_apt_mark_or_a_running_dpkg_is_a_line_and_the_next_run_tries_again() {
     if !able() {
         return;
     }
@@ -167,7 +167,7 @@ fn an_apt_mark_that_fails_or_a_dpkg_at_work_is_a_line_and_the_next_run_tries_aga
     );
     assert_eq!((run.code, saved(&machine).as_str()), (3, OLD), "the hold is on");
     fs::remove_file(machine.path("var/broken")).unwrap();
-    // As dpkg locks.
+    // Locked in the way of dpkg.
     let lock = "python3 -c 'import fcntl,subprocess,sys; f=open(\"/var/lib/dpkg/lock-frontend\",\"w\"); fcntl.lockf(f,fcntl.LOCK_EX); \
                 sys.exit(subprocess.call([\"vfguard\",\"reconcile\",\"--no-build\"]))'";
     let run = enter(&machine, lock);
@@ -175,7 +175,7 @@ fn an_apt_mark_that_fails_or_a_dpkg_at_work_is_a_line_and_the_next_run_tries_aga
     assert_eq!(autos(&machine), [OLD, NEW]);
     reconcile(&machine);
     assert_eq!(autos(&machine), [NEW]);
-    // Somebody else wrote the marks as they were.
+    // Somebody else restored the marks.
     enter(&machine, &format!("/usr/bin/apt-mark auto linux-image-{OLD}"));
     reconcile(&machine);
     assert_eq!(autos(&machine), [NEW]);

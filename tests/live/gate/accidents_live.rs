@@ -1,5 +1,5 @@
-//! Accidents around vfguard, on a live root of its own: a full /tmp, a full /run, a full disk, a systemd that does not do what it is told.
-//! The two locks fail one at a time, and what could not be confirmed is told as that. (With a real systemd: the vm tier.)
+//! Accidents around vfguard on a live root: a full /tmp, a full /run, a full disk, a systemd that does not do what it is told. Gate and
+//! hold fail independently, and what could not be confirmed is reported as such. (With a real systemd: the vm tier.)
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -15,7 +15,7 @@ const NEW: &str = "6.1.0-54-amd64";
 const NIC: &str = "pci:v00001234d0000BEEFsv00001234sd0000BEEFbc02sc00i00";
 const DRIVER: &str = "ena.alias=pci:v00001234d0000BEEFsv*sd*bc*sc*i*\0ena.file=drivers/net/ena\0";
 
-/// OLD runs and drives the card; NEW came, is the boot default, and does not. Nothing was decided yet.
+/// OLD runs and drives the card. NEW was installed, is the boot default, and does not. No run has decided yet.
 fn machine() -> Machine {
     let machine = Machine::new()
         .grub()
@@ -40,7 +40,7 @@ fn machine() -> Machine {
     machine
 }
 
-/// What systemd knows refuses.
+/// Whether systemd, with the files that it has loaded, refuses a reboot.
 fn refused(machine: &Machine) -> bool {
     let known = machine.path("srv/known");
     fs::read_to_string(known.join("reboot.target.d/50-vfguard.conf")).is_ok_and(|t| t.contains("\nRequires=VFGUARD_"))
@@ -56,7 +56,7 @@ fn last_json(run: &Run) -> Value {
 const SHOW: &str = "vfguard --format json gate show | tr -d '\\n'; echo";
 
 #[test]
-fn a_tmp_that_any_user_filled_stops_neither_lock() {
+fn a_tmp_that_any_user_has_filled_affects_neither_gate_nor_hold() {
     for full in ["size=4k", "size=1m,nr_inodes=1"] {
         let machine = machine();
         let run = enter(
@@ -97,7 +97,7 @@ fn a_full_run_leaves_the_default_held_and_the_gate_not_confirmed() {
 }
 
 #[test]
-fn a_full_disk_leaves_both_locks_on_and_the_wanted_kernel_known() {
+fn on_a_full_disk_gate_and_hold_work_and_the_wanted_kernel_is_known() {
     let machine = machine();
     let run = enter(
         &machine,
@@ -107,7 +107,7 @@ fn a_full_disk_leaves_both_locks_on_and_the_wanted_kernel_known() {
     assert!(run.stdout.contains("code 3\n"), "{}{}", run.stdout, run.stderr);
     assert!(refused(&machine) && machine.saved_entry() == OLD, "{}{}", run.stdout, run.stderr);
     assert!(run.stdout.contains("not recorded: "), "{}", run.stdout);
-    // Mended: the mark in the loader's own file says what was wanted.
+    // The disk has space again: the mark in the loader's own file names the wanted kernel.
     let machine = machine.file(&format!("lib/modules/{NEW}/modules.builtin.modinfo"), DRIVER);
     let run = enter(&machine, "vfguard reconcile; echo \"code $?\"");
     assert!(run.stdout.contains("code 0\n"), "{}{}", run.stdout, run.stderr);
@@ -115,7 +115,7 @@ fn a_full_disk_leaves_both_locks_on_and_the_wanted_kernel_known() {
 }
 
 #[test]
-fn a_reload_that_fails_holds_the_default_is_told_and_tried_again() {
+fn a_failed_reload_holds_the_default_is_reported_and_tried_again() {
     let machine = machine().file("srv/reload", "fails\n");
     let run = enter(&machine, &format!("vfguard reconcile; echo \"code $?\"; vfguard gate show; vfguard check; {SHOW}"));
     assert!(run.stdout.contains("code 1\n"), "{}{}", run.stdout, run.stderr);
@@ -133,7 +133,7 @@ fn a_reload_that_fails_holds_the_default_is_told_and_tried_again() {
 #[test]
 fn a_reload_that_hangs_does_not_keep_the_default_from_being_held() {
     let machine = machine().file("srv/reload", "hangs\n");
-    // As vfguard-boot.service's own limit would end it.
+    // As the time limit of vfguard-boot.service would kill it.
     let run = enter(&machine, &format!("timeout -s KILL 15 vfguard reconcile --no-build; echo \"code $?\"; {SHOW}"));
     assert!(run.stdout.contains("code 137\n"), "{}{}", run.stdout, run.stderr);
     assert_eq!(machine.saved_entry(), OLD);
@@ -141,7 +141,7 @@ fn a_reload_that_hangs_does_not_keep_the_default_from_being_held() {
 }
 
 #[test]
-fn half_an_answer_of_systemd_and_none_are_neither_open_nor_closed() {
+fn an_incomplete_answer_of_systemd_and_no_answer_are_neither_open_nor_closed() {
     for bad in ["half", "silent"] {
         let machine = machine();
         let run = enter(
@@ -160,7 +160,7 @@ fn half_an_answer_of_systemd_and_none_are_neither_open_nor_closed() {
     }
 }
 
-/// A run that decided has left a hold ready; then NEW came, and vfguard itself does not run any more.
+/// A run that decided has left a hold ready. Then NEW was installed, and vfguard itself does not run any more.
 fn broken(ends: &str) -> Machine {
     let machine = machine().boot_default(OLD);
     let run = enter(
@@ -174,7 +174,7 @@ fn broken(ends: &str) -> Machine {
 }
 
 #[test]
-fn whatever_end_vfguard_takes_the_shell_holds_the_default_and_refuses() {
+fn however_vfguard_ends_the_shell_holds_the_default_and_refuses() {
     for ends in ["exit 1", "exit 3", "exit 127", "kill -9 $$", "kill -SEGV $$", "kill -ABRT $$"] {
         let machine = broken(ends);
         let run = enter(&machine, "/usr/lib/vfguard/fail-closed");
@@ -183,7 +183,7 @@ fn whatever_end_vfguard_takes_the_shell_holds_the_default_and_refuses() {
     }
 }
 
-/// With lines between the signature and the padding of GRUB's environment.
+/// Adds lines between the signature and the padding of GRUB's environment.
 fn environment(machine: Machine, lines: &str) -> Machine {
     let mut block = format!("# GRUB Environment Block\n{lines}");
     block.extend(std::iter::repeat_n('#', 1024 - block.len()));
@@ -191,7 +191,7 @@ fn environment(machine: Machine, lines: &str) -> Machine {
 }
 
 #[test]
-fn the_shell_writes_its_own_lines_and_leaves_those_that_are_newer_than_what_was_left_ready() {
+fn the_shell_writes_its_own_lines_and_keeps_those_that_are_newer_than_the_ready_hold() {
     let comment = "# WARNING: Do not edit this file by tools other than grub-editenv!!!\n";
     let other = "kernelopts=root=UUID=new ro vfguard=off\ntuned_params=\nboot_success=1\n";
     for shell in ["/usr/bin/bash", "/usr/bin/dash", "/usr/bin/busybox sh"] {
@@ -204,10 +204,10 @@ fn the_shell_writes_its_own_lines_and_leaves_those_that_are_newer_than_what_was_
         let block = fs::read_to_string(machine.path("boot/grub2/grubenv")).unwrap();
         assert!(block.contains(&format!("Block\n{comment}{other}saved_entry=")), "{shell}: {block}");
         assert!(!block.contains("next_entry") && block.len() == 1024 && block.ends_with('#'), "{shell}: {block}");
-        // GRUB's own tool reads it.
+        // GRUB's own tool can read it.
         let list = enter(&machine, "grub-editenv /boot/grub2/grubenv list");
         assert_eq!((list.code, list.stdout.lines().count()), (0, 6), "{shell}: {}{}", list.stdout, list.stderr);
-        // One that no tool could read is replaced by what was left ready.
+        // A block that no tool could read is replaced by the ready hold.
         let machine = machine.file("boot/grub2/grubenv", "");
         enter(&machine, &format!("{shell} /usr/lib/vfguard/fail-closed"));
         assert_eq!(machine.saved_entry(), OLD, "{shell}");
@@ -215,7 +215,7 @@ fn the_shell_writes_its_own_lines_and_leaves_those_that_are_newer_than_what_was_
 }
 
 #[test]
-fn systemd_executes_nothing_of_ours_that_selinux_would_not_let_it() {
+fn systemd_executes_no_file_of_ours_that_selinux_would_not_allow() {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/systemd");
     for entry in fs::read_dir(dir).unwrap() {
         let text = fs::read_to_string(entry.unwrap().path()).unwrap();
@@ -228,7 +228,7 @@ fn systemd_executes_nothing_of_ours_that_selinux_would_not_let_it() {
 }
 
 #[test]
-fn the_shell_holds_and_says_what_it_could_not_confirm_where_everything_it_could_write_to_is_full() {
+fn on_full_file_systems_the_shell_holds_and_reports_what_it_could_not_confirm() {
     for full in ["size=16k", "nr_inodes=4"] {
         let machine = broken("exit 1");
         let run = enter(
@@ -250,7 +250,7 @@ fn the_shell_holds_and_says_what_it_could_not_confirm_where_everything_it_could_
 }
 
 #[test]
-fn what_the_shell_held_off_is_promoted_once_it_is_mended() {
+fn a_kernel_that_the_shell_held_off_is_promoted_once_vfguard_works_and_the_kernel_is_safe() {
     let machine = broken("exit 1");
     enter(&machine, "/usr/lib/vfguard/fail-closed");
     assert_eq!(machine.saved_entry(), OLD);
@@ -266,7 +266,7 @@ fn what_the_shell_held_off_is_promoted_once_it_is_mended() {
 }
 
 #[test]
-fn the_shell_does_not_say_held_where_nothing_is_held() {
+fn the_shell_does_not_claim_a_hold_where_there_is_none() {
     let cases = [
         (
             "what was left ready is cut",
@@ -289,7 +289,7 @@ fn the_shell_does_not_say_held_where_nothing_is_held() {
 }
 
 #[test]
-fn a_gate_that_the_shell_could_not_have_confirmed_is_not_told_as_closed() {
+fn a_gate_that_the_shell_could_not_confirm_is_not_reported_as_closed() {
     let machine = machine();
     let way_out = "rm -f /run/systemd/system/VFGUARD* /run/systemd/system/*.d/50-vfguard.conf && systemctl daemon-reload";
     let run = enter(
@@ -307,7 +307,7 @@ fn a_gate_that_the_shell_could_not_have_confirmed_is_not_told_as_closed() {
 }
 
 #[test]
-fn a_boot_that_is_frozen_keeps_neither_vfguard_nor_the_shell_from_closing_the_gate() {
+fn a_frozen_boot_file_system_keeps_neither_vfguard_nor_the_shell_from_closing_the_gate() {
     if !std::path::Path::new("/dev/loop-control").exists() {
         println!("skipped accidents_live/frozen: no loop devices here");
         return;
@@ -334,9 +334,9 @@ fn a_boot_that_is_frozen_keeps_neither_vfguard_nor_the_shell_from_closing_the_ga
 }
 
 #[test]
-fn a_closing_that_failed_is_forgotten_once_the_gate_is_open() {
+fn a_failed_closing_is_forgotten_once_the_gate_is_open() {
     let machine = machine().file("srv/reload", "fails\n");
-    // The driver comes while the first closing fails.
+    // The driver is installed while the first closing fails.
     let run = enter(
         &machine,
         &format!(
@@ -351,7 +351,7 @@ fn a_closing_that_failed_is_forgotten_once_the_gate_is_open() {
 }
 
 #[test]
-fn the_shell_overrules_neither_an_override_nor_the_policy() {
+fn the_shell_respects_an_override_and_the_policy() {
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let over = |until: &str, uptime: &str, boot: &str| {
         format!("mkdir -p /run/vfguard; printf '{{\\n  \"reason\": \"x\",\\n  \"until\": %s,\\n  \"until_uptime\": %s,\\n  \"boot_id\": \"%s\"\\n}}\\n' {until} {uptime} {} >/run/vfguard/override.json", boot.trim())
@@ -362,7 +362,7 @@ fn the_shell_overrules_neither_an_override_nor_the_policy() {
         (over("$(($(date +%s) - 1))", "9999999999", &boot_id), true, OLD),
         (over("$(($(date +%s) + 60))", "9999999999", "another"), true, OLD),
         ("echo observe >/var/lib/vfguard/ready/mode".into(), false, NEW),
-        // What nobody has read yet decides nothing.
+        // A setting that no run has read yet decides nothing.
         ("mkdir -p /etc/vfguard; echo 'mode = \"observe\"' >/etc/vfguard/config.toml".into(), true, OLD),
         ("mkdir -p /run/systemd/generator.early; ln -s /x/system-update.target /run/systemd/generator.early/default.target".into(), true, OLD),
         ("mkdir -p /sys/fs/cgroup/system.slice/rescue.service".into(), false, OLD),
@@ -376,14 +376,14 @@ fn the_shell_overrules_neither_an_override_nor_the_policy() {
 }
 
 #[test]
-fn the_real_vfguard_under_the_same_unit_holds_and_closes_too() {
+fn the_real_vfguard_in_the_same_unit_holds_and_closes_too() {
     let machine = machine();
     let run = enter(&machine, &format!("/usr/lib/vfguard/fail-closed; {SHOW}"));
     assert!(refused(&machine) && machine.saved_entry() == OLD, "{}{}", run.stdout, run.stderr);
     assert!(last_json(&run)["reasons"][0].as_str().unwrap().contains("without a decision"), "{}", run.stdout);
 }
 
-/// The override that the program writes is one that the shell understands.
+/// The shell understands an override that the program writes.
 #[test]
 fn the_shell_reads_an_override_as_the_program_writes_it() {
     let machine = broken("exit 1");

@@ -1,5 +1,5 @@
-//! Freezing /boot on real file systems of its own: whatever is killed while it is frozen, it does not stay frozen, and what somebody
-//! else froze is left alone. Wants root and loop devices, and is built with `--features failpoints` (tests/run.sh build).
+//! Freezing /boot on real file systems: whichever process is killed while /boot is frozen, it does not stay frozen, and a file system that
+//! somebody else froze stays frozen. Needs root and loop devices, and is built with `--features failpoints` (tests/run.sh build).
 #![cfg(feature = "failpoints")]
 #![allow(clippy::print_stdout)] // skips and progress are for the runner
 
@@ -17,14 +17,14 @@ use vfguard::host::Host;
 
 const OLD: &str = "6.1.0-53-amd64";
 const NEW: &str = "6.1.0-54-amd64";
-/// Boot loaders read no journal of either.
+/// Boot loaders read the journal of neither.
 const KINDS: [&str; 2] = ["ext4", "xfs"];
-/// mkfs.xfs makes none below 300 MB; the file is sparse.
+/// mkfs.xfs refuses less than 300 MB; the file is sparse.
 const SIZE: u64 = 320 << 20;
 
-/// Moves /boot to a file system of its own, runs `vfguard reconcile`, which holds the boot default there, as far as the instant at
-/// which it is frozen, and kills `$victims` (`$main` is vfguard, `$guard` its guard). `frozen` tells and thaws what stays frozen: a write
-/// that hangs cannot be ended.
+/// Moves /boot to a file system of its own and runs `vfguard reconcile`, which holds the boot default there, up to the instant at which
+/// /boot is frozen. Then kills `$victims` (`$main` is vfguard, `$guard` its guard). `frozen` reports whether it stayed frozen, and thaws
+/// it, since a blocked write cannot be killed.
 const KILL: &str = r#"
 mkfs.$FS -q /srv/disk && cp -a /boot /srv/boot && mount -o loop /srv/disk /boot && cp -a /srv/boot/. /boot || exit 1
 frozen() { fsfreeze --unfreeze /boot 2>/dev/null && echo "$1: frozen" || echo "$1: not frozen"; }
@@ -58,7 +58,7 @@ fn usable(kind: &str) -> bool {
     false
 }
 
-/// OLD runs and NEW, which boots next, cannot drive the network device. GRUB has no environment file yet, so that one is made.
+/// OLD runs, and NEW, which boots next, cannot drive the network device. GRUB has no environment file yet, so the hold creates it.
 fn machine() -> Machine {
     let builtin = "ena.alias=pci:v00001D0Fd0000EC20sv*sd*bc*sc*i*\0ena.file=drivers/net/ena\0";
     let machine = Machine::new()
@@ -70,7 +70,7 @@ fn machine() -> Machine {
         .boot_entry(NEW)
         .device("0000:00:05.0", "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00", Some("ena"))
         .file("osrelease", &format!("{OLD}\n"))
-        // Here the default is held and no gate closed, so that no systemd is needed.
+        // In rescue mode the default is held and no gate closed, so no systemd is needed.
         .file("cmdline", "ro systemd.unit=rescue.target\n")
         .file("run/systemd/system/x", "")
         .file("run/nologin", "")
@@ -86,7 +86,7 @@ fn disk(path: &Path) {
     File::create(path).unwrap().set_len(SIZE).unwrap();
 }
 
-/// What [`KILL`] said.
+/// The output of [`KILL`].
 fn kill(kind: &str, victims: &str, next: Option<&str>) -> String {
     kill_and(kind, victims, next, "")
 }
@@ -103,7 +103,7 @@ fn kill_and(kind: &str, victims: &str, next: Option<&str>, script: &str) -> Stri
 }
 
 #[test]
-fn killed_while_boot_is_frozen_its_guard_thaws_it() {
+fn if_vfguard_is_killed_while_boot_is_frozen_its_guard_thaws_it() {
     for kind in KINDS.into_iter().filter(|k| usable(k)) {
         let said = kill(kind, "$main", None);
         assert!(said.contains("vfguard: 137\nlater: not frozen\nmarker: \n"), "{said}");
@@ -112,7 +112,7 @@ fn killed_while_boot_is_frozen_its_guard_thaws_it() {
 }
 
 #[test]
-fn a_guard_that_is_killed_leaves_the_thaw_to_vfguard() {
+fn if_the_guard_is_killed_vfguard_thaws() {
     for kind in KINDS.into_iter().filter(|k| usable(k)) {
         let said = kill(kind, "$guard", None);
         assert!(said.contains("vfguard: 3\nlater: not frozen\nmarker: \n"), "{said}");
@@ -120,7 +120,7 @@ fn a_guard_that_is_killed_leaves_the_thaw_to_vfguard() {
 }
 
 #[test]
-fn killed_together_the_next_run_of_whatever_verb_thaws() {
+fn if_both_are_killed_the_next_run_of_any_verb_thaws() {
     for kind in KINDS.into_iter().filter(|k| usable(k)) {
         for verb in ["vfguard gate show", "vfguard --root /srv gate show; vfguard -q check"] {
             let said = kill(kind, "$main $guard", Some(verb));
@@ -131,7 +131,7 @@ fn killed_together_the_next_run_of_whatever_verb_thaws() {
 }
 
 #[test]
-fn what_units_run_when_they_end_thaws_without_vfguard_too() {
+fn the_commands_of_units_that_end_thaw_without_vfguard_too() {
     let [line, others @ ..] = [
         include_str!("../../../packaging/systemd/vfguard-watch.service"),
         include_str!("../../../packaging/systemd/vfguard-boot.service"),
@@ -148,7 +148,7 @@ fn what_units_run_when_they_end_thaws_without_vfguard_too() {
     }
 }
 
-/// A file system of its own, and a tree for the marker.
+/// A file system, and a tree for the marker.
 struct Disk {
     dir: tempfile::TempDir,
     host: Host,
@@ -199,7 +199,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // What stays frozen could not be unmounted.
+        // A frozen file system could not be unmounted.
         self.fsfreeze("--unfreeze");
         let _ = Command::new("umount").arg(self.point()).status();
     }
@@ -210,7 +210,7 @@ fn run(command: &mut Command) {
 }
 
 #[test]
-fn what_another_program_froze_is_not_thawed() {
+fn a_file_system_that_another_program_froze_is_not_thawed() {
     for kind in KINDS.into_iter().filter(|k| usable(k)) {
         let disk = Disk::new(kind);
         assert!(disk.freeze_and_thaw() && !disk.marked(), "{kind}: its own freeze");
@@ -223,7 +223,7 @@ fn what_another_program_froze_is_not_thawed() {
 }
 
 #[test]
-fn a_marker_whose_writer_lives_is_waited_for_and_one_that_nobody_holds_is_thawed() {
+fn a_marker_of_a_living_process_is_waited_for_and_an_abandoned_one_leads_to_a_thaw() {
     for kind in KINDS.into_iter().filter(|k| usable(k)) {
         let disk = Disk::new(kind);
         disk.leave_marker();
@@ -242,12 +242,12 @@ fn a_marker_whose_writer_lives_is_waited_for_and_one_that_nobody_holds_is_thawed
         disk.leave_marker();
         freeze::thaw_left(&disk.host).unwrap();
         assert!(!disk.marked());
-        // Found by its device where it is not mounted any more as it was.
+        // Found by its device if it is not mounted in the same place any more.
         assert!(disk.fsfreeze("--freeze"));
         fs::write(disk.marker(), format!("{} /elsewhere\n", disk.mount().device)).unwrap();
         freeze::thaw_left(&disk.host).unwrap();
         assert!(!disk.marked() && !disk.fsfreeze("--unfreeze"), "{kind} stayed frozen");
-        // What is not there is said, and kept.
+        // If the device does not exist, that is reported, and the marker kept.
         fs::write(disk.marker(), "999:999 /boot\n").unwrap();
         let error = freeze::thaw_left(&disk.host).unwrap_err();
         assert!(format!("{error:#}").contains("/boot") && disk.marked(), "{error:#}");

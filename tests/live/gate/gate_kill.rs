@@ -1,4 +1,4 @@
-//! An opener that is killed at any instant of opening: what the gate was closed for outlives it.
+//! An opener that is killed at any instant of opening: the gate's record of the reasons is not lost.
 #![cfg(feature = "failpoints")]
 
 #[path = "../../machine/mod.rs"]
@@ -11,11 +11,11 @@ const OLD: &str = "6.1.0-53-amd64";
 const NEW: &str = "6.1.0-54-amd64";
 const NIC: &str = "pci:v00001D0Fd0000EC20sv00001D0Fsd0000EC20bc02sc00i00";
 const DRIVER: &str = "ena.alias=pci:v00001D0Fd0000EC20sv*sd*bc*sc*i*\0ena.file=drivers/net/ena\0";
-/// The instants of opening, in their order. With another root than `/` nothing is reloaded between the last two.
+/// The failpoints of opening, in order. With another root than `/` nothing is reloaded between the last two.
 const OPENING: [&str; 4] =
     ["gate-compared-before-opening", "gate-removed-in-part", "gate-removed-before-reload", "gate-removed-before-record"];
 
-/// OLD runs; NEW came, is wanted, and cannot drive the card; the gate is closed and the default held on OLD.
+/// OLD runs. NEW was installed, is wanted, and cannot drive the card; the gate is closed and the default held on OLD.
 fn refused() -> Machine {
     let machine = Machine::new().grub().file("etc/os-release", "ID=rhel\nVERSION_ID=9.4\nID_LIKE=fedora\n");
     let machine = machine.device("0000:00:05.0", NIC, Some("ena")).kernel(OLD).boot_entry(OLD).kernel(NEW).boot_entry(NEW);
@@ -47,14 +47,14 @@ fn said(run: &Run) -> String {
 }
 
 #[test]
-fn an_opener_killed_at_any_instant_does_not_lose_what_the_gate_was_closed_for() {
+fn an_opener_killed_at_any_instant_does_not_lose_the_reasons_of_the_gate() {
     for point in OPENING {
-        // Judged safe, and not so any more when the next one looks.
+        // Judged safe, but not safe any more at the next look.
         let machine = driver(refused(), DRIVER);
         let before = closed_for(&machine);
         killed(&machine, &["reconcile"], point);
         let machine = driver(machine, "");
-        // What systemd starts when a run dies.
+        // The command that systemd runs when a run dies.
         assert_eq!(machine.run(&["gate", "close", "--undecided"]).code, 0, "{point}");
         assert_eq!(closed_for(&machine), before, "{point}");
         assert!(fs::read_to_string(machine.path("run/motd.d/50-vfguard")).unwrap().contains(NEW), "{point}");
@@ -76,13 +76,13 @@ fn an_opener_killed_at_any_instant_does_not_lose_what_the_gate_was_closed_for() 
 }
 
 #[test]
-fn a_reboot_killed_at_any_instant_of_letting_itself_through_leaves_a_gate_that_closes_again() {
+fn a_reboot_killed_while_it_opens_for_itself_leaves_a_gate_that_closes_again() {
     for point in ["pass-given-before-opening"].iter().chain(&OPENING[1..]) {
         let machine = refused();
         let before = closed_for(&machine);
         killed(&machine, &["reboot", "--held"], point);
         assert_eq!(machine.run(&["reconcile", "--no-build"]).code, 3, "{point}");
-        // The timer comes once the pass has ended.
+        // The timer ends once the pass has expired.
         let machine = machine.file("proc/uptime", "221.00 1.00\n");
         assert_eq!(machine.run(&["reconcile", "--from", "override-end"]).code, 3, "{point}");
         assert_eq!(closed_for(&machine), before, "{point}");

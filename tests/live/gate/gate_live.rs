@@ -1,5 +1,5 @@
-//! The gate on a live root of its own, with a stand-in for systemd: a closing that comes between a reboot's opening and its request, the
-//! shell that fails closed, and the removal of the package.
+//! The gate on a live root, with a stand-in for systemd: a closing between a reboot's opening and its request, the shell script that fails
+//! closed, and the removal of the package.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -22,8 +22,8 @@ fn program(machine: Machine, path: &str, text: &str) -> Machine {
     machine
 }
 
-/// OLD runs and drives the card; NEW came, is the boot default, and does not; LATER is about to come and does not either. Nothing was
-/// decided yet.
+/// OLD runs and drives the card. NEW was installed, is the boot default, and does not; LATER will be installed and does not either. No run
+/// has decided yet.
 fn machine() -> Machine {
     let machine = Machine::new()
         .grub()
@@ -46,7 +46,7 @@ fn machine() -> Machine {
     machine
 }
 
-/// Whether what systemd knows refuses.
+/// Whether systemd, with the files that it has loaded, refuses a reboot.
 fn refused(machine: &Machine) -> bool {
     machine.path("srv/known/reboot.target.d/50-vfguard.conf").exists()
 }
@@ -55,7 +55,7 @@ fn said(run: &Run) -> String {
     format!("{}{}", run.stdout, run.stderr)
 }
 
-/// What systemd does with a request, after something else was quick; it keeps what came of it.
+/// The stand-in's reaction to a reboot request, after `before` has run first; it records the result.
 fn reboots(before: &str) -> String {
     format!(
         "#!/bin/sh\n{before}\nif [ -e /srv/known/reboot.target.d/50-vfguard.conf ]; then echo refused >/srv/request; exit 1; fi\n\
@@ -64,13 +64,13 @@ fn reboots(before: &str) -> String {
 }
 
 #[test]
-fn a_hook_between_the_opening_and_the_request_does_not_refuse_the_reboot_half_way() {
+fn a_hook_between_the_opening_and_the_request_does_not_refuse_a_reboot_that_has_begun() {
     let hook = "vfguard reconcile --no-build --from watch >/srv/hook 2>&1";
     let machine = program(machine(), "srv/on-reboot", &reboots(hook));
     let run = enter(&machine, "vfguard reconcile >/dev/null; vfguard reboot --held; echo \"code $?\"; vfguard gate show");
     assert_eq!(fs::read_to_string(machine.path("srv/request")).unwrap(), "through\n", "{}", said(&run));
     assert!(run.stdout.contains("code 0\n") && run.stdout.contains("a reboot was asked for"), "{}", said(&run));
-    // It never came: the timer that was armed before the gate was opened closes again.
+    // If the reboot never happens, a timer that was set before the opening closes the gate again.
     let timers = fs::read_to_string(machine.path("srv/timers")).unwrap();
     assert!(
         timers.contains("--on-active=121 ") && !timers.contains("--on-calendar") && timers.contains("--from override-end"),
@@ -82,7 +82,7 @@ fn a_hook_between_the_opening_and_the_request_does_not_refuse_the_reboot_half_wa
 }
 
 #[test]
-fn a_kernel_that_the_pass_is_not_about_has_the_reboot_refused_whole() {
+fn a_kernel_that_the_pass_does_not_cover_refuses_the_whole_reboot() {
     let entry = format!("/boot/loader/entries/{}", machine::MACHINE_ID);
     let hook = format!(
         "cp -a /lib/modules/{NEW} /lib/modules/{LATER}; cp /boot/vmlinuz-{NEW} /boot/vmlinuz-{LATER}\n\
@@ -99,19 +99,19 @@ fn a_kernel_that_the_pass_is_not_about_has_the_reboot_refused_whole() {
 }
 
 #[test]
-fn a_request_that_fails_ends_the_pass_and_closes_the_gate_again() {
+fn a_failed_request_ends_the_pass_and_closes_the_gate_again() {
     let machine = program(machine(), "srv/on-reboot", "#!/bin/sh\necho 'Connection timed out' >&2\nexit 1\n");
     let run = enter(&machine, "vfguard reconcile >/dev/null; vfguard reboot --held; echo \"code $?\"; ls /run/vfguard");
     assert!(run.stdout.contains("code 1\n") && run.stderr.contains("timed out"), "{}", said(&run));
     assert!(refused(&machine) && !run.stdout.contains("pass.json"), "{}", said(&run));
-    // Nor is anything closed for it once the mode is to observe.
+    // The gate is not closed for it if the mode is now observe.
     let machine = program(self::machine(), "srv/on-reboot", "#!/bin/sh\nexit 1\n");
     let observe = "mkdir -p /etc/vfguard; echo \"mode = 'observe'\" >/etc/vfguard/config.toml";
     let run = enter(&machine, &format!("vfguard reconcile >/dev/null; {observe}; vfguard reboot --held; echo \"code $?\""));
     assert!(run.stdout.contains("code 1\n") && !refused(&machine), "{}", said(&run));
 }
 
-/// A vfguard that cannot run, after one run of the real one, which leaves a hold ready.
+/// A vfguard that cannot run. The real one ran once before, and left a hold ready.
 fn broken() -> Machine {
     let machine = machine().boot_default(OLD);
     let run = enter(&machine, "vfguard reconcile --no-build >&2; rm /usr/bin/vfguard");
@@ -120,7 +120,7 @@ fn broken() -> Machine {
 }
 
 #[test]
-fn the_shell_closes_under_the_gates_lock_and_raises_the_generation_there() {
+fn the_shell_closes_under_the_gates_lock_and_raises_the_generation_under_it() {
     for shell in ["/usr/bin/bash", "/usr/bin/dash", "/usr/bin/busybox sh"] {
         let machine = broken();
         let run = enter(
@@ -140,7 +140,7 @@ fn the_shell_closes_under_the_gates_lock_and_raises_the_generation_there() {
 }
 
 #[test]
-fn the_shell_honours_a_pass_that_the_program_wrote_and_a_removal_and_holds_beside_the_former_alone() {
+fn the_shell_respects_a_pass_and_a_removal_and_holds_the_default_only_under_a_pass() {
     let stamp =
         |seconds: &str| format!("read -r up _ </proc/uptime; echo $((${{up%.*}} - {seconds})) >/run/vfguard/removing");
     let cases = [
@@ -163,7 +163,7 @@ fn the_shell_honours_a_pass_that_the_program_wrote_and_a_removal_and_holds_besid
     }
 }
 
-/// The scriptlets of a removal: of the Debian package, and of the RPM without what its build fills in.
+/// The scriptlets of a removal: those of the Debian package, and those of the RPM without the parts that its build fills in.
 fn removals() -> [(&'static str, String, &'static str); 2] {
     let spec = include_str!("../../../packaging/vfguard.spec");
     let preun = spec.split("\n%preun\n").nth(1).unwrap().split("\n%postun\n").next().unwrap();
@@ -172,8 +172,8 @@ fn removals() -> [(&'static str, String, &'static str); 2] {
 }
 
 #[test]
-fn removing_the_package_leaves_the_gate_open_for_good_whatever_a_run_that_was_stopped_starts() {
-    // What was stopped in the middle counts as failed, which starts the unit that fails closed, sooner or later.
+fn removing_the_package_leaves_the_gate_open_even_if_a_stopped_run_starts_a_unit() {
+    // A unit that was stopped half-way counts as failed, which sooner or later starts the unit that fails closed.
     let stopped = "#!/bin/sh\ncase \" $* \" in *' vfguard.service '*) for delay in 0 1 2; do \
                    (sleep $delay; exec /usr/lib/vfguard/fail-closed) >>/srv/late 2>&1 </dev/null & done ;; esac\necho \"$@\" >>/srv/stopped\n";
     for (package, script, argument) in removals() {
@@ -189,19 +189,19 @@ fn removing_the_package_leaves_the_gate_open_for_good_whatever_a_run_that_was_st
         let stopped = fs::read_to_string(machine.path("srv/stopped")).unwrap();
         for unit in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/systemd")).unwrap() {
             let unit = unit.unwrap().file_name().into_string().unwrap().replace('@', "@*");
-            // `gate remove` stops the inhibitor, and the others are no units.
+            // `gate remove` stops the inhibitor; the other names are no units.
             let is_unit = [".service", ".path", ".timer"].iter().any(|kind| unit.ends_with(kind));
             let listed = stopped.split([' ', '\n']).any(|word| word == unit);
             assert!(listed || !is_unit || unit == "vfguard-inhibit.service", "{package} does not stop {unit}: {stopped}");
         }
-        // The program is gone, and something starts the unit once more.
+        // The program is gone, and the unit is started once more.
         let run = enter(&machine, "rm /usr/bin/vfguard; /usr/lib/vfguard/fail-closed");
         assert!(!refused(&machine), "{package}: {}", said(&run));
     }
 }
 
 #[test]
-fn what_would_still_refuse_after_a_removal_goes_though_the_program_cannot_run() {
+fn everything_that_refuses_is_removed_with_the_package_even_if_the_program_cannot_run() {
     for (package, script, argument) in removals() {
         let machine = program(machine(), "srv/removal", &script);
         let broken = "rm /usr/bin/vfguard; printf '#!/bin/sh\\nexit 1\\n' >/usr/bin/vfguard; chmod 755 /usr/bin/vfguard";
@@ -214,14 +214,14 @@ fn what_would_still_refuse_after_a_removal_goes_though_the_program_cannot_run() 
 }
 
 #[test]
-fn a_removal_that_was_given_up_or_another_installation_guards_the_machine_again() {
+fn after_an_aborted_removal_or_a_new_installation_the_machine_is_guarded_again() {
     for argument in ["abort-remove", "configure", "configure 1.0"] {
         let machine = program(machine(), "srv/removal", include_str!("../../../packaging/deb/prerm"));
         let machine = program(machine, "srv/postinst", include_str!("../../../packaging/deb/postinst"));
         let machine = program(machine, "srv/on-restart", "#!/bin/sh\necho \"$@\" >>/srv/started\n");
         let run = enter(
             &machine,
-            // dpkg gives the version that was removed, where the settings were kept.
+            // dpkg passes the version that was removed, if its configuration was kept.
             &format!("vfguard reconcile >/dev/null; sh /srv/removal remove; sh /srv/postinst {argument}; ls /run/vfguard"),
         );
         assert!(refused(&machine) && !run.stdout.contains("removing"), "{argument}: {}", said(&run));

@@ -1,5 +1,5 @@
-//! The way through the service on a live root: a namespace of its own made of this machine's programs, where a stand-in for systemctl
-//! runs the units' own command lines. (With a real systemd: the vm tier.)
+//! Building in the service, on a live root: a namespace made of this machine's programs, in which a stand-in for systemctl runs the units'
+//! own command lines. (With a real systemd: the vm tier.)
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -10,8 +10,8 @@ use machine::{Machine, Run};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-/// Stands in for systemd: `start UNIT` runs its ExecStart in a session of its own, or joins a run under way, as a job does; `show`
-/// answers from the files. A line for each call.
+/// A stand-in for systemd: `start UNIT` runs its ExecStart in a session of its own, or joins a run in progress, as a job does; `show`
+/// answers from the files. It logs a line for each call.
 const SYSTEMCTL: &str = r#"#!/bin/bash
 echo "$*" >>/var/calls
 block=yes; words=()
@@ -40,7 +40,7 @@ show)
     done ;;
 esac
 "#;
-/// Stands in for apt-get: the headers come, or no repository has them.
+/// A stand-in for apt-get: it installs the headers, or no repository has them.
 const APT: &str = r#"#!/bin/bash
 echo "apt-get $*" >>/var/calls
 [ "${!#}" = update ] && { touch /var/updated; exit; }
@@ -49,7 +49,7 @@ echo "apt-get $*" >>/var/calls
 [ -e /var/no-headers ] && { echo "E: Unable to locate package ${!#}"; exit 100; }
 mv /usr/src/hidden "/usr/src/${!#}"
 "#;
-/// The demo driver's kernel is installed and nothing is built; the kernel that runs is another one.
+/// The demo driver's kernel is installed and nothing is built; another kernel is running.
 fn machine(lab: &Lab) -> (Machine, String) {
     let kernel = lab.get("K_NEW").to_owned();
     let machine = lab
@@ -57,7 +57,7 @@ fn machine(lab: &Lab) -> (Machine, String) {
         .demo(lab)
         .file("osrelease", "6.1.0-1-old\n")
         .file("cmdline", "ro\n")
-        // Debian's packages, by dpkg's own word: its menu here is a Red Hat one.
+        // The packages are Debian's, as dpkg's files show; the boot menu here is a Red Hat one.
         .file("var/lib/dpkg/info/dpkg.list", "/usr/bin/dpkg\n")
         .file("etc/passwd", "root:x:0:0::/root:/bin/sh\n")
         .file("etc/group", "root:x:0:\n");
@@ -94,7 +94,7 @@ fn closed(machine: &Machine) -> bool {
 }
 
 #[test]
-fn a_hook_starts_the_service_shows_its_progress_and_tells_the_verdict() {
+fn a_hook_starts_the_service_shows_its_progress_and_reports_the_verdict() {
     let lab = Lab::open();
     let (machine, kernel) = machine(&lab);
     let run = enter(&machine, "vfguard reconcile --from yum");
@@ -111,7 +111,7 @@ fn a_hook_starts_the_service_shows_its_progress_and_tells_the_verdict() {
 }
 
 #[test]
-fn a_hook_that_is_not_to_wait_returns_at_once_with_the_gate_closed() {
+fn a_hook_that_must_not_wait_returns_at_once_with_the_gate_closed() {
     let lab = Lab::open();
     let (machine, kernel) = machine(&lab);
     let machine = machine.file("etc/vfguard/config.d/9.toml", "[hook]\nwait = false\n");
@@ -127,7 +127,7 @@ fn a_hook_that_is_not_to_wait_returns_at_once_with_the_gate_closed() {
 }
 
 #[test]
-fn a_hook_whose_service_cannot_be_started_works_itself() {
+fn a_hook_builds_itself_if_the_service_cannot_be_started() {
     let lab = Lab::open();
     let (machine, kernel) = machine(&lab);
     let run = enter(
@@ -151,7 +151,7 @@ fn many_hooks_of_one_transaction_do_the_work_once() {
 }
 
 #[test]
-fn a_hook_that_is_killed_half_way_leaves_the_service_at_work() {
+fn a_killed_hook_leaves_the_service_running() {
     let lab = Lab::open();
     let (machine, kernel) = machine(&lab);
     let script =
@@ -163,7 +163,7 @@ fn a_hook_that_is_killed_half_way_leaves_the_service_at_work() {
     assert!(built(&machine, &kernel) && !closed(&machine));
 }
 
-/// The headers are not there yet; apt-get would bring them.
+/// The headers are not installed yet; apt-get would install them.
 fn headless(lab: &Lab) -> (Machine, String) {
     let (machine, kernel) = machine(lab);
     fs::rename(machine.path(&format!("usr/src/linux-headers-{kernel}")), machine.path("usr/src/hidden")).unwrap();
@@ -171,7 +171,7 @@ fn headless(lab: &Lab) -> (Machine, String) {
 }
 
 #[test]
-fn without_headers_the_hook_returns_at_once_and_they_come_after_the_transaction() {
+fn without_headers_the_hook_returns_at_once_and_they_are_installed_after_the_transaction() {
     let lab = Lab::open();
     let (machine, kernel) = headless(&lab);
     let script = "vfguard reconcile --from rpm-trigger; echo \"hook $?\"; grep -c apt-get /var/calls; systemctl start vfguard.service; \
@@ -218,7 +218,7 @@ fn a_package_manager_that_installs_headers_goes_on_when_vfguard_is_killed_and_th
 }
 
 #[test]
-fn headers_that_nobody_has_are_tried_once_and_said_and_can_be_switched_off() {
+fn headers_that_no_repository_has_are_tried_once_and_reported_and_a_setting_prevents_that() {
     let lab = Lab::open();
     let (machine, kernel) = headless(&lab);
     let machine = machine.file("var/no-headers", "");
@@ -245,7 +245,7 @@ fn headers_that_nobody_has_are_tried_once_and_said_and_can_be_switched_off() {
 }
 
 #[test]
-fn headers_come_though_neither_a_log_nor_a_record_of_it_can_be_written() {
+fn headers_are_installed_even_if_neither_log_nor_record_can_be_written() {
     let lab = Lab::open();
     let (machine, _) = headless(&lab);
     let machine = machine.file("var/lib/vfguard/log", "no directory").file("var/lib/vfguard/records", "no directory");
@@ -259,14 +259,14 @@ fn headers_come_though_neither_a_log_nor_a_record_of_it_can_be_written() {
     assert_eq!(text(&machine, "var/calls").matches("install linux-headers").count(), 1);
 }
 
-/// vfguard-boot.service's run, in its cgroup or in another one; logins are barred, as they are by then. What it started is traced.
+/// The run of vfguard-boot.service, in its cgroup or in another one, while logins are barred as early in a boot. Its processes are traced.
 fn decided_early(machine: &Machine, cgroup: &str) -> (Run, usize) {
     let script = format!(
         "touch /run/nologin; echo '0::/system.slice/{cgroup}' >/var/cgroup; mount --bind /var/cgroup /proc/$$/cgroup; \
          exec strace -D -f -qq -e trace=execve -e status=successful -o /var/trace vfguard --no-progress reconcile --no-build --from boot"
     );
     let run = enter(machine, &script);
-    // The first is vfguard itself.
+    // The first one is vfguard itself.
     (run, text(machine, "var/trace").matches("execve(").count() - 1)
 }
 
@@ -278,13 +278,13 @@ fn early_at_boot_no_process_is_started_where_all_is_safe() {
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     let (run, started) = decided_early(&machine, "vfguard-boot.service");
     assert_eq!((run.code, started), (0, 0), "{}{}{}", run.stdout, run.stderr, text(&machine, "var/trace"));
-    // What is seen to be asked is not the test's own doing: any other run may be inside an offline update.
+    // A control: any other run does start processes, since it may be inside an offline update and has to ask.
     let (run, started) = decided_early(&machine, "vfguard.service");
     assert!(run.code == 0 && started > 0, "{}{}", run.stdout, run.stderr);
 }
 
 #[test]
-fn where_upstart_is_the_init_a_hook_works_itself_though_the_package_brought_units() {
+fn with_upstart_as_init_a_hook_builds_itself_though_the_package_has_units() {
     let lab = Lab::open();
     let (machine, kernel) = machine(&lab);
     fs::remove_dir_all(machine.path("run/systemd")).unwrap();
@@ -304,7 +304,7 @@ fn where_upstart_is_the_init_a_hook_works_itself_though_the_package_brought_unit
 }
 
 #[test]
-fn where_yums_action_follows_a_scriptlet_only_decides_and_the_action_shows_the_build() {
+fn if_yums_action_follows_a_scriptlet_only_decides_and_the_action_shows_the_build() {
     let lab = Lab::open();
     let (machine, kernel) = machine(&lab);
     let machine = machine
@@ -337,7 +337,7 @@ fn where_yums_action_follows_a_scriptlet_only_decides_and_the_action_shows_the_b
         run.stdout,
         run.stderr
     );
-    // The worker, which is no hook, opened nothing while yum was at work; it has the end waited for.
+    // The worker, which is no hook, opened nothing while yum was running; it leaves waiting for yum's end to another unit.
     assert!(
         text(&machine, "var/calls").contains("start --no-block vfguard-headers.service"),
         "{}",

@@ -1,5 +1,5 @@
-//! Runs that overtake each other, replayed on the real binary: one is paused at a dangerous instant, what else may happen to the machine
-//! happens, and it goes on. Built with `--features failpoints` (tests/run.sh build).
+//! Runs that overtake each other, replayed with the real binary: one is paused at a dangerous instant, something else happens to the
+//! machine, and the run goes on. Built with `--features failpoints` (tests/run.sh build).
 #![cfg(feature = "failpoints")]
 
 #[path = "../../machine/mod.rs"]
@@ -17,12 +17,12 @@ const LATER: &str = "6.1.0-55-amd64";
 /// One of the files that refuse a reboot.
 const DROP_IN: &str = "run/systemd/system/reboot.target.d/50-vfguard.conf";
 const HOLD: &str = "var/lib/vfguard/records/hold.json";
-/// Longer than a machine that is busy with other tests needs.
+/// Longer than needed on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(50);
-/// What a hook or the watch runs: it decides, and builds nothing.
+/// The command of a hook or the watch: it decides, and builds nothing.
 const DECIDE: [&str; 4] = ["reconcile", "--no-build", "--from", "yum"];
 
-/// OLD runs and drives the card. NEW is the boot default and LATER is the first of the menu; neither does.
+/// OLD runs and drives the card. NEW is the boot default and LATER is first in the menu; neither drives it.
 fn machine() -> Machine {
     let machine = Machine::new().with_card().file("proc/sys/kernel/osrelease", &format!("{OLD}\n"));
     machine.add_kernel(OLD, true);
@@ -52,7 +52,7 @@ fn said(run: &Run) -> String {
     format!("{}{}", run.stdout, run.stderr)
 }
 
-/// Waits for what another process is about to do.
+/// Waits until another process has done something.
 fn await_that(what: &str, mut is: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is() {
@@ -61,19 +61,19 @@ fn await_that(what: &str, mut is: impl FnMut() -> bool) {
     }
 }
 
-/// Every way to reboot is refused.
+/// Whether every way to reboot is refused.
 fn is_closed_whole(machine: &Machine) -> bool {
     let gate = machine.run(&["--format", "json", "gate", "show"]).json();
     gate["gate"] == "closed" && gate["not_confirmed"].is_null()
 }
 
-/// An open gate is open for kernels that are safe, whoever asks.
+/// Asserts that an open gate means that all kernels are safe.
 fn assert_sound(machine: &Machine, story: &str) {
     let check = machine.run(&["check"]);
     assert!(is_closed_whole(machine) || check.code == 0, "the gate is not closed: {}\n{story}", said(&check));
 }
 
-/// A run of the binary that pauses at points; it is killed with the test.
+/// A run of the binary that pauses at failpoints; it is killed with the test.
 struct Actor {
     child: Option<Child>,
     points: tempfile::TempDir,
@@ -91,7 +91,7 @@ impl Actor {
         Actor { child: Some(child), points }
     }
 
-    /// It has come to this point, and waits there.
+    /// Waits until the run pauses at this point.
     fn at(&mut self, point: &str) {
         let reached = self.points.path().join(format!("{point}.reached"));
         let start = Instant::now();
@@ -120,7 +120,7 @@ impl Drop for Actor {
     }
 }
 
-/// With the card back, both locks are on as before.
+/// Asserts that, with the card back, gate and hold are on as before.
 fn is_held_with_the_card_back(machine: &Machine, story: &str) {
     assert_eq!(machine.saved_entry(), OLD, "the default was moved to a kernel that is not proven\n{story}");
     assert!(machine.path(HOLD).exists(), "the hold is forgotten\n{story}");
@@ -131,7 +131,7 @@ fn is_held_with_the_card_back(machine: &Machine, story: &str) {
 }
 
 #[test]
-fn a_card_that_is_away_for_a_moment_moves_no_default_and_opens_no_gate() {
+fn a_card_that_is_absent_for_a_moment_moves_no_default_and_opens_no_gate() {
     for from in ["watch", "timer", "yum"] {
         let machine = held();
         machine.plug(false);
@@ -141,7 +141,7 @@ fn a_card_that_is_away_for_a_moment_moves_no_default_and_opens_no_gate() {
 }
 
 #[test]
-fn a_card_that_goes_while_a_run_waits_for_the_lock_moves_no_default_and_opens_no_gate() {
+fn a_card_that_disappears_while_a_run_waits_for_the_lock_moves_no_default_and_opens_no_gate() {
     for point in ["write-lock-before-taken", "write-lock-taken", "judged-before-decided"] {
         let machine = held();
         let mut run = Actor::start(&machine, &DECIDE, point);
@@ -158,7 +158,7 @@ fn a_card_that_comes_back_before_the_gate_opens_keeps_it_closed() {
     for point in ["safe-before-promoted", "promoted-before-open", "gate-lock-taken"] {
         let machine = held();
         machine.plug(false);
-        // Where an absent card is no sign of safety, none of these points is ever reached.
+        // If the absence of a card does not count as safe, none of these points is reached.
         let mut run = Actor::start(&machine, &DECIDE, point);
         let reached = run.points.path().join(format!("{point}.reached"));
         await_that("it pauses or ends", || reached.exists() || run.child.as_mut().unwrap().try_wait().unwrap().is_some());
@@ -171,7 +171,7 @@ fn a_card_that_comes_back_before_the_gate_opens_keeps_it_closed() {
 }
 
 #[test]
-fn whoever_decides_holds_at_once_while_another_run_holds_the_lock_of_builds() {
+fn a_run_that_decides_holds_at_once_while_another_one_has_the_lock_of_builds() {
     let machine = closed_by_hand();
     let mut builder = Actor::start(&machine, &["reconcile"], "write-lock-taken");
     builder.at("write-lock-taken");
@@ -188,7 +188,7 @@ fn whoever_decides_holds_at_once_while_another_run_holds_the_lock_of_builds() {
     assert!(fs::read_to_string(machine.path(HOLD)).unwrap().contains(NEW));
 }
 
-/// A hook comes with NEW as the default while a run is about to open the gate, and has closed it when that run goes on.
+/// A hook installs NEW as the default while a run is about to open the gate, and has closed the gate when that run goes on.
 fn closed_while_an_opener_waits(point: &str, dies: &str) {
     let machine = closed_by_hand();
     let mut command = machine.command(&["reconcile"]);
@@ -207,13 +207,13 @@ fn closed_while_an_opener_waits(point: &str, dies: &str) {
 }
 
 #[test]
-fn an_opener_does_not_open_what_a_hook_closed_while_it_waited_for_the_gates_lock() {
+fn an_opener_does_not_open_a_gate_that_a_hook_closed_while_it_waited_for_the_lock() {
     closed_while_an_opener_waits("gate-lock-before-taken", "");
     closed_while_an_opener_waits("promoted-before-open", "");
 }
 
 #[test]
-fn an_opener_that_is_killed_right_after_opening_has_not_opened_what_a_hook_closed_meanwhile() {
+fn an_opener_killed_right_after_opening_has_not_opened_what_a_hook_closed_meanwhile() {
     closed_while_an_opener_waits("gate-lock-before-taken", "gate-removed-before-record");
 }
 
@@ -233,7 +233,7 @@ fn a_hook_that_waits_for_an_opener_closes_after_it_even_if_the_opener_is_killed(
 }
 
 #[test]
-fn a_gate_that_is_closed_for_a_kernel_is_not_overridden_by_a_person_who_could_not_know_it() {
+fn a_gate_closed_for_a_kernel_is_not_opened_by_a_person_who_could_not_know_it() {
     let machine = closed_by_hand();
     let mut person = Actor::start(&machine, &["gate", "open", "--reason", "x"], "gate-lock-before-taken");
     person.at("gate-lock-before-taken");
@@ -248,14 +248,14 @@ fn a_gate_that_is_closed_for_a_kernel_is_not_overridden_by_a_person_who_could_no
     assert!(gate["gate"] == "closed" || covers, "open for {newest}, which the override does not name: {}", said(&person));
 }
 
-/// A package sets the default to LATER as grub2-editenv does, at once.
+/// A package sets the default to LATER as grub2-editenv does, without pauses.
 fn later_by_default(machine: &Machine) {
     let entry = format!("{}-{LATER}", machine::MACHINE_ID);
     machine.editenv("saved_entry", Some(&entry), [Duration::ZERO; 2]);
 }
 
 #[test]
-fn a_default_that_a_package_sets_while_another_is_being_held_off_is_the_wanted_one_then() {
+fn a_default_that_a_package_sets_while_another_is_being_held_off_becomes_the_wanted_one() {
     for point in ["hold-recorded-before-move", "grubenv-before-write", "grubenv-before-sync"] {
         let machine = machine();
         let mut run = Actor::start(&machine, &DECIDE, point);
@@ -271,7 +271,7 @@ fn a_default_that_a_package_sets_while_another_is_being_held_off_is_the_wanted_o
 }
 
 #[test]
-fn a_default_that_a_package_sets_while_another_is_being_promoted_is_the_wanted_one_then() {
+fn a_default_that_a_package_sets_while_another_is_being_promoted_becomes_the_wanted_one() {
     for point in ["grubenv-before-write", "grubenv-before-sync"] {
         let machine = held();
         machine.drives(NEW, true);
@@ -288,7 +288,7 @@ fn a_default_that_a_package_sets_while_another_is_being_promoted_is_the_wanted_o
 }
 
 #[test]
-fn a_wanted_kernel_that_is_removed_after_it_was_judged_leaves_the_default_where_it_is() {
+fn a_wanted_kernel_that_is_removed_after_it_was_judged_does_not_move_the_default() {
     for point in ["safe-before-promoted", "grubenv-before-write"] {
         let machine = held();
         machine.drives(NEW, true);
@@ -298,7 +298,7 @@ fn a_wanted_kernel_that_is_removed_after_it_was_judged_leaves_the_default_where_
         run.go(point);
         let run = run.end();
         let story = format!("{point}: {}", said(&run));
-        // LATER, the first of the menu, is not proven.
+        // LATER, first in the menu, is not proven.
         assert_eq!(machine.saved_entry(), OLD, "{story}");
         assert_sound(&machine, &story);
         assert_eq!(machine.run(&DECIDE).code, machine.run(&["check"]).code);
@@ -307,7 +307,7 @@ fn a_wanted_kernel_that_is_removed_after_it_was_judged_leaves_the_default_where_
 }
 
 #[test]
-fn a_kernel_that_is_loaded_for_kexec_hinders_no_hold() {
+fn a_kernel_that_is_loaded_for_kexec_does_not_prevent_a_hold() {
     let machine = machine().file("sys/kernel/kexec_loaded", "1\n");
     let run = machine.run(&DECIDE);
     assert_eq!((run.code, machine.saved_entry().as_str()), (3, OLD), "{}", said(&run));
@@ -315,13 +315,13 @@ fn a_kernel_that_is_loaded_for_kexec_hinders_no_hold() {
 }
 
 #[test]
-fn a_held_reboot_goes_through_a_closing_for_what_was_known_when_it_was_asked_for() {
+fn a_held_reboot_is_not_stopped_by_a_closing_for_reasons_known_when_it_was_requested() {
     let machine = held();
     let mut reboot = Actor::start(&machine, &["reboot", "--held"], "reboot-before-request");
     reboot.at("reboot-before-request");
     assert!(!machine.path(DROP_IN).exists());
     let mut hook = Actor::start(&machine, &DECIDE, "write-lock-before-taken");
-    // Its early closing is over.
+    // The hook's early closing is over.
     hook.at("write-lock-before-taken");
     assert!(!machine.path(DROP_IN).exists(), "the reboot that is about to be asked for would be refused");
     reboot.go("reboot-before-request");
@@ -333,7 +333,7 @@ fn a_held_reboot_goes_through_a_closing_for_what_was_known_when_it_was_asked_for
 }
 
 #[test]
-fn a_closing_for_another_kernel_refuses_a_held_reboot_whole() {
+fn a_closing_for_another_kernel_refuses_the_whole_held_reboot() {
     let machine = held();
     let mut reboot = Actor::start(&machine, &["reboot", "--held"], "reboot-before-request");
     reboot.at("reboot-before-request");

@@ -1,17 +1,17 @@
-//! Random schedules of the real binary. On a scratch root three actors act at once: hooks that decide; a person; and a package manager,
-//! with a card that goes and comes back and a foreign writer of GRUB's environment. Each run sleeps at random instants; under an odd
-//! seed it may be killed at one. When all have ended one more run decides, and then:
+//! Random schedules of the real binary. On a scratch root three actors act at the same time: hooks that decide; a person; and a package
+//! manager, with a card that disappears and comes back and another tool that writes GRUB's environment. Each run sleeps at random instants;
+//! with an odd seed it may be killed at one. When all have ended, one more run decides, and then:
 //!
-//! - P1: the gate is open only if all that may boot is safe, or an override covers what is not;
+//! - P1: the gate is open only if all that may boot is safe, or an override covers the unsafe kernels;
 //! - P3: if all that may boot is safe, the gate is open;
-//! - P4: the kernel that the packages want is the default, is recorded as wanted, or was declined; and without an override the default is
-//!   on a kernel that is safe;
-//! - nothing temporary is left once a run had the lock.
+//! - P4: the kernel that the packages want is the default, is recorded as wanted, or was declined; and without an override the default is a
+//!   safe kernel;
+//! - no temporary file is left after a run that had the lock.
 //!
-//! Where nobody was killed, each change was followed by its hook, so P1 holds before that last run too.
+//! If no run was killed, each change was followed by its hook, so P1 holds before that last run too.
 //!
-//! Built with `--features failpoints` (tests/run.sh build). `VFGUARD_FULL` makes of 200 seeds 10,000. A failure tells its seed and what
-//! happened; `VFGUARD_SCHEDULES_SEED=N` repeats one.
+//! Built with `--features failpoints` (tests/run.sh build). `VFGUARD_FULL` raises the 200 seeds to 10,000. A failure prints its seed and
+//! what happened; `VFGUARD_SCHEDULES_SEED=N` repeats one.
 #![cfg(feature = "failpoints")]
 #![allow(clippy::print_stderr)] // that story
 
@@ -33,7 +33,7 @@ use vfguard::gate::{self, State};
 use vfguard::host::Host;
 
 const RUNNING: &str = "6.1.0-10-amd64";
-/// So many failures of a kind are told with all that happened.
+/// How many failures of a kind are printed with all that happened.
 const STORIES: usize = 2;
 
 /// One schedule on a machine of its own.
@@ -44,17 +44,17 @@ struct Schedule {
     deadly: bool,
     log: PathBuf,
     kernels: Mutex<Kernels>,
-    /// Whether the actors are through: what runs then is neither delayed nor killed.
+    /// Whether the actors have ended: runs after that are neither delayed nor killed.
     quiet: AtomicBool,
 }
 
-/// What the package manager and the person did.
+/// The acts of the package manager and the person.
 #[derive(Default)]
 struct Kernels {
-    /// In the order in which they came; the running one never goes.
+    /// The installed kernels, in order; the running one is never removed.
     there: Vec<String>,
     good: BTreeSet<String>,
-    /// What was last made the default, unless it is gone.
+    /// The kernel that was last made the default, if it is still installed.
     wanted: Option<String>,
     declined: BTreeSet<String>,
     next_number: u32,
@@ -87,7 +87,7 @@ impl Schedule {
         std::io::Write::write_all(&mut file, format!("{line}\n").as_bytes()).unwrap();
     }
 
-    /// A run to its end. Says whether it may have done what it was asked for: it did, or it was killed on the way.
+    /// Runs a command to its end. Returns whether it may have had its effect: it succeeded, or it was killed.
     fn run(&self, random: &mut Random, args: &[&str]) -> bool {
         let mut command = self.machine.command(args);
         if !self.quiet.load(Ordering::Relaxed) {
@@ -100,12 +100,12 @@ impl Schedule {
         let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         text.lines().for_each(|line| self.note(&format!("    {line}")));
         let killed = output.status.signal() == Some(9) && self.deadly;
-        // Unsafe, undecided, locked; anything else is no way to end.
+        // Unsafe, undecided, locked; no other exit code is allowed.
         assert!(killed || matches!(output.status.code(), Some(0 | 1 | 3 | 4)), "{args:?}: {}: {text}", output.status);
         killed || output.status.success()
     }
 
-    /// Hooks, the watch and the timer.
+    /// The actor for hooks, the watch and the timer.
     fn deciders(&self, random: &mut Random) {
         for _ in 0..=random.below(3) {
             sleep(random.moment(40));
@@ -134,7 +134,7 @@ impl Schedule {
         }
     }
 
-    /// Packages, their hooks after each change, and what else changes the machine.
+    /// The actor for packages, their hooks after each change, and other changes of the machine.
     fn packages(&self, random: &mut Random) {
         for _ in 0..=random.below(3) {
             sleep(random.moment(20));
@@ -200,13 +200,13 @@ impl Schedule {
             kernels.there.last().unwrap().clone()
         };
         self.machine.remove_kernel(&kernel);
-        // As grubby does when the default's own kernel goes.
+        // As grubby does when the default kernel is removed.
         if self.machine.env("saved_entry").as_ref() == Some(&kernel) {
             self.set_default(random, &first);
         }
     }
 
-    /// A driver arrives, or goes.
+    /// A driver is installed or removed.
     fn driver(&self, random: &mut Random) {
         let mut kernels = self.kernels.lock().unwrap();
         let kernel = random.of(&kernels.there).clone();
@@ -220,8 +220,7 @@ impl Schedule {
         self.machine.drives(&kernel, good);
     }
 
-    /// What may boot: for one boot, lastingly, and what the hold keeps from booting.
-    /// The kernel that GRUB starts: one that is saved and gone is none.
+    /// The kernel that GRUB starts by default; a saved one that was removed does not count.
     fn default(&self, there: &[String]) -> Option<String> {
         self.machine.env("saved_entry").filter(|k| there.contains(k)).or_else(|| there.last().cloned())
     }
@@ -234,7 +233,7 @@ impl Schedule {
         [self.machine.env("next_entry").filter(there), next, wanted].into_iter().flatten().collect()
     }
 
-    /// What may boot and is not safe, and whether an override covers that.
+    /// The unsafe kernels that may boot, and whether an override covers them.
     fn unsafe_ones(&self) -> (Vec<String>, bool) {
         let good = self.kernels.lock().unwrap().good.clone();
         let bad: Vec<String> = self.may_boot().into_iter().filter(|k| !good.contains(k)).collect();
@@ -247,7 +246,7 @@ impl Schedule {
         let (mut bad, covered) = self.unsafe_ones();
         let state = gate::state(&self.host).state;
         if state == State::Overridden {
-            // What is held off does not boot, and a person said which kernel may.
+            // A held-off kernel does not boot, and the override names the kernels that may.
             let held_off = boot::held(&self.host).map(|hold| hold.wanted.to_string());
             bad.retain(|kernel| Some(kernel) != held_off.as_ref());
         }
@@ -280,11 +279,11 @@ impl Schedule {
         }
     }
 
-    /// Once a run had the lock, nothing is left of those that were killed.
+    /// Asserts that after a run with the lock no files of killed runs are left.
     fn swept(&self, random: &mut Random) -> Result<(), String> {
         let left = self.machine.temporaries();
         if !left.is_empty() {
-            // As old as one that nobody is writing any more.
+            // As old as a file that no process is still writing.
             let old = SystemTime::now() - Duration::from_secs(24 * 3600);
             left.iter().for_each(|path| fs::File::options().write(true).open(path).unwrap().set_modified(old).unwrap());
             self.run(random, &["-q", "gate", "close"]);
@@ -317,14 +316,14 @@ impl Schedule {
     }
 }
 
-/// What all schedules came to.
+/// The results of all schedules.
 #[derive(Default)]
 struct Figures {
     runs: AtomicU64,
     sleeps: AtomicU64,
     kills: AtomicU64,
     reached: Mutex<BTreeSet<String>>,
-    /// Of what kind each was.
+    /// The kind of each failure.
     failures: Mutex<Vec<String>>,
 }
 
@@ -359,8 +358,8 @@ impl Figures {
 }
 
 #[test]
-fn whatever_overtakes_what_and_whoever_is_killed_the_gate_and_the_default_end_as_they_should() {
-    // Nothing here is about what is durable, and syncs to a disk take longer than all the rest.
+fn for_any_interleaving_and_any_killed_run_gate_and_default_end_in_the_right_state() {
+    // No test here is about durability, and syncing to a disk would take longer than everything else.
     if std::path::Path::new("/dev/shm").is_dir() {
         std::env::set_var("TMPDIR", "/dev/shm");
     }
@@ -373,7 +372,7 @@ fn whatever_overtakes_what_and_whoever_is_killed_the_gate_and_the_default_end_as
     let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse().ok());
     let full = std::env::var_os("VFGUARD_FULL").is_some();
     let seeds = number("VFGUARD_SCHEDULES").unwrap_or(if full { 10_000 } else { 200 });
-    // Most of the time is slept.
+    // Most of the time is spent sleeping.
     let workers = 2 * std::thread::available_parallelism().map_or(2, |n| n.get()) as u64;
     let start = Instant::now();
     scope(|scope| {

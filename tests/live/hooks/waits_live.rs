@@ -1,4 +1,4 @@
-//! How long a hook waits, on a live root of its own: for a worker that systemd does not begin, and for one that does not end.
+//! How long a hook waits, on a live root: for a worker that systemd does not start, and for one that does not end.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 const OLD: &str = "6.1.0-53-amd64";
 const NEW: &str = "6.1.0-54-amd64";
 
-/// Stands in for systemd. The worker's job waits for others until it is cancelled (/srv/queued), or runs without end.
+/// A stand-in for systemd. The worker's job waits for others until it is cancelled (/srv/queued), or runs without end.
 const SYSTEMCTL: &str = r#"#!/bin/bash
 echo "$*" >>/srv/calls
 case $* in
@@ -36,7 +36,7 @@ show*)
 esac
 "#;
 
-/// OLD runs on an out-of-tree driver; NEW is the boot default, has headers, and wants that driver built.
+/// OLD runs on an out-of-tree driver. NEW is the boot default, has headers, and needs that driver built.
 fn machine() -> Machine {
     let machine = Machine::new().grub().vf("ixgbevf").offline();
     let headers = format!("usr/src/kernels/{NEW}");
@@ -70,9 +70,9 @@ fn closed(machine: &Machine) -> bool {
     machine.path("run/systemd/system/reboot.target.d/50-vfguard.conf").exists()
 }
 
-/// As when the worker is ordered after something that waits for the hook's own caller.
+/// As if the worker is ordered after something that waits for the hook's own caller.
 #[test]
-fn a_worker_that_systemd_does_not_begin_is_not_waited_for_and_the_hook_works_itself() {
+fn a_worker_that_systemd_does_not_start_is_not_waited_for_and_the_hook_builds_itself() {
     let machine = machine().file("srv/queued", "");
     let run = enter(&machine, "timeout -k 1 120 vfguard reconcile --from yum");
     let calls = calls(&machine);
@@ -86,7 +86,7 @@ fn a_worker_that_systemd_does_not_begin_is_not_waited_for_and_the_hook_works_its
 }
 
 #[test]
-fn a_hook_whose_budget_is_spent_leaves_the_work_to_the_background_with_the_gate_closed() {
+fn a_hook_at_the_end_of_its_budget_leaves_the_work_to_the_background_with_the_gate_closed() {
     let machine = machine().file("etc/vfguard/config.d/9.toml", "[hook]\nbudget = 3\n");
     let run = enter(&machine, "timeout -k 1 120 vfguard reconcile --from dnf");
     let calls = calls(&machine);
@@ -99,9 +99,9 @@ fn a_hook_whose_budget_is_spent_leaves_the_work_to_the_background_with_the_gate_
     assert!(closed(&machine));
 }
 
-/// Without a service, what takes long is the wait for another run.
+/// Without a service, the longest step is the wait for another run.
 #[test]
-fn a_hook_that_works_itself_waits_for_another_run_no_longer_than_its_budget() {
+fn a_hook_that_builds_itself_waits_for_another_run_no_longer_than_its_budget() {
     let machine = machine().file("etc/vfguard/config.d/9.toml", "[hook]\nbudget = 3\n");
     fs::remove_file(machine.path("usr/lib/systemd/system/vfguard.service")).unwrap();
     fs::create_dir_all(machine.path("run/vfguard")).unwrap();

@@ -1,4 +1,4 @@
-//! A host that is in no state to be helped: read-only, full, not ours. Each ends in one line with a remedy, and nothing half-done.
+//! A host in a bad condition: read-only, full, without permission. Each case ends in one line with a remedy, and leaves nothing half-done.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -8,7 +8,7 @@ use machine::{Machine, Run};
 use std::fs;
 use std::process::Command;
 
-/// Runs the binary in a mount namespace of its own, after `setup` (a shell line; `$R` is the root).
+/// Runs the binary in a mount namespace, after `setup` (a shell line; `$R` is the root).
 fn run_after(machine: &Machine, setup: &str, args: &[&str]) -> Run {
     let script = format!("set -e; {setup}; exec \"$0\" --root \"$R\" \"$@\"");
     Command::new("unshare")
@@ -25,7 +25,7 @@ fn demo(lab: &Lab) -> (Machine, String) {
     (lab.install(lab.machine().grub(), &kernel).demo(lab), kernel)
 }
 
-/// What lies below a directory, to compare before and after.
+/// The files below a directory, to compare before and after.
 fn listing(machine: &Machine, dir: &str) -> Vec<String> {
     let output = Command::new("find").arg(machine.path(dir)).output().unwrap();
     let mut lines: Vec<String> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
@@ -34,7 +34,7 @@ fn listing(machine: &Machine, dir: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_same_machine_in_good_state_is_prepared() {
+fn the_same_machine_in_good_condition_is_prepared() {
     let lab = Lab::open();
     let (machine, kernel) = demo(&lab);
     let run = machine.run(&["prepare", &kernel, "--driver", "demo"]);
@@ -46,7 +46,7 @@ fn the_same_machine_in_good_state_is_prepared() {
 }
 
 #[test]
-fn a_log_and_a_record_that_cannot_be_written_stop_no_build_and_hide_no_failure() {
+fn an_unwritable_log_and_record_stop_no_build_and_hide_no_failure() {
     let lab = Lab::open();
     let (machine, kernel) = demo(&lab);
     let machine = machine.file("var/lib/vfguard/log", "no directory").file("var/lib/vfguard/records", "no directory");
@@ -76,7 +76,7 @@ fn read_only_modules_are_one_line_and_nothing_is_left() {
 }
 
 #[test]
-fn a_full_disk_is_told_apart_and_nothing_is_left() {
+fn a_full_disk_is_recognised_and_nothing_is_left() {
     let lab = Lab::open();
     let (machine, kernel) = demo(&lab);
     fs::create_dir_all(machine.path("var")).unwrap();
@@ -90,7 +90,7 @@ fn a_full_disk_is_told_apart_and_nothing_is_left() {
 }
 
 #[test]
-fn a_full_module_directory_puts_the_previous_module_back() {
+fn in_a_full_module_directory_the_previous_module_is_restored() {
     let lab = Lab::open();
     let (machine, kernel) = demo(&lab);
     let setup = "cp -a \"$R/lib/modules\" \"$R/keep\"; mount -t tmpfs -o size=200k none \"$R/lib/modules\"; cp -a \"$R/keep/.\" \"$R/lib/modules\"; \
@@ -106,7 +106,7 @@ fn a_full_module_directory_puts_the_previous_module_back() {
 }
 
 #[test]
-fn somebody_who_is_not_root_may_look_and_is_told_what_the_rest_needs() {
+fn a_user_who_is_not_root_may_look_and_is_told_what_needs_root() {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
     let lab = Lab::open();
@@ -133,7 +133,7 @@ fn somebody_who_is_not_root_may_look_and_is_told_what_the_rest_needs() {
     }
 }
 
-/// What `setfattr` and `getfattr` (the package attr) do with SELinux's label of a file. A kernel without SELinux keeps it too.
+/// The SELinux label of a file, with `setfattr` and `getfattr` (the package attr). A kernel without SELinux keeps it too.
 fn label(machine: &Machine, path: &str, new: Option<&str>) -> String {
     let path = machine.path(path);
     let mut command = Command::new(if new.is_some() { "setfattr" } else { "getfattr" });
@@ -148,7 +148,7 @@ fn label(machine: &Machine, path: &str, new: Option<&str>) -> String {
 }
 
 #[test]
-fn an_installed_module_bears_the_label_and_the_compression_of_the_kernels_own() {
+fn an_installed_module_gets_the_label_and_the_compression_of_the_in_tree_one() {
     let lab = Lab::open();
     let (machine, kernel) = demo(&lab);
     let own = format!("lib/modules/{kernel}/kernel/drivers/net/other.ko");
@@ -162,8 +162,8 @@ fn an_installed_module_bears_the_label_and_the_compression_of_the_kernels_own() 
     assert_eq!(label(&machine, &format!("lib/modules/{kernel}/updates/vfguard/demo.ko.xz"), None), value);
 }
 
-/// The demo driver with a source whose `make` runs this instead; what `reconcile` says the first and the second time, and
-/// whether it built again the second time.
+/// The demo driver with a source whose `make` runs this script. Returns the output of the first `reconcile`, and whether the second one
+/// built again.
 fn fails_twice(script: &str) -> (String, bool) {
     let lab = Lab::open();
     let (machine, kernel) = demo(&lab);
@@ -186,7 +186,7 @@ fn fails_twice(script: &str) -> (String, bool) {
 }
 
 #[test]
-fn a_build_that_a_person_can_mend_is_tried_again_and_one_that_only_another_source_mends_is_not() {
+fn a_failure_that_a_person_can_fix_is_tried_again_and_one_that_needs_another_source_is_not() {
     for (script, words, again) in [
         ("echo 'a.c:1:1: fatal error: linux/foo.h: No such file or directory'; exit 1", "a header that", false),
         ("echo 'a.c:1:1: error: implicit declaration of function x'; exit 1", "written for other kernels", false),

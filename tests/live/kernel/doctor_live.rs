@@ -1,5 +1,4 @@
-//! `doctor` where it asks somebody: systemd and servers, on a live root of its own. (rpm is asked in the rpm tier, a real systemd in
-//! the vm tier.)
+//! The checks of `doctor` that ask systemd and servers, on a live root. (The rpm tier asks rpm, the vm tier a real systemd.)
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -14,7 +13,7 @@ use std::time::{Duration, Instant};
 const K: &str = "5.14.0-1.el9.x86_64";
 const WAITING: [&str; 2] = ["vfguard-watch.path", "vfguard.timer"];
 
-/// Booted by systemd, with vfguard's units enabled.
+/// A machine booted by systemd, with vfguard's units enabled.
 fn machine() -> Machine {
     let machine = Machine::new().grub().kernel(K).boot_entry(K).boot_default(K).running(K);
     let mut machine = machine.file("osrelease", &format!("{K}\n")).file("cmdline", "ro\n").file("run/systemd/system/x", "");
@@ -34,14 +33,14 @@ fn machine() -> Machine {
     machine
 }
 
-/// A stand-in for systemctl, before the real one.
+/// A stand-in for systemctl, earlier in the path than the real one.
 fn systemctl(machine: Machine, script: &str) -> Machine {
     let machine = machine.file("usr/local/sbin/systemctl", script);
     fs::set_permissions(machine.path("usr/local/sbin/systemctl"), fs::Permissions::from_mode(0o755)).unwrap();
     machine
 }
 
-/// The checks of that name: status, detail, remedy.
+/// The checks with this name: status, detail, remedy.
 fn checks(machine: &Machine, name: &str) -> Vec<[String; 3]> {
     let run = enter(machine, "env -i PATH=\"$PATH\" vfguard --format json doctor");
     let value = run.json();
@@ -54,8 +53,8 @@ fn checks(machine: &Machine, name: &str) -> Vec<[String; 3]> {
 }
 
 #[test]
-fn a_systemd_that_does_not_answer_is_said() {
-    // The real systemctl, and nobody it could ask.
+fn a_systemd_that_does_not_answer_is_reported() {
+    // The real systemctl, but no systemd that it could ask.
     let machine = machine();
     let gate = checks(&machine, "gate");
     let [status, detail, remedy] = &gate[0];
@@ -70,7 +69,7 @@ fn a_systemd_that_does_not_answer_is_said() {
 }
 
 #[test]
-fn a_unit_that_is_enabled_and_not_active_is_said() {
+fn a_unit_that_is_enabled_but_not_active_is_reported() {
     let answering = |timer: &str| {
         let units = format!("Id={}\nActiveState=active\n\nId={}\nActiveState={timer}\n", WAITING[0], WAITING[1]);
         let machine = systemctl(
@@ -91,10 +90,10 @@ fn a_unit_that_is_enabled_and_not_active_is_said() {
 }
 
 #[test]
-fn a_source_that_cannot_be_reached_is_said_in_time() {
+fn an_unreachable_source_is_reported_in_time() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = listener.local_addr().unwrap().port();
-    // Whoever had this port has let go of it.
+    // The listener that had this port is closed.
     let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for (port, word) in [(refusing, "refused"), (silent, "timed out")] {
         let digest = "a".repeat(64);

@@ -1,5 +1,5 @@
-//! Modules as distributions ship them, judged against their own kernels, and the policy about them: the lab's images
-//! (tests/lab/fetch.sh --images).
+//! Modules as distributions ship them, judged against their own kernels, and the policy for them. Uses the lab's images (tests/lab/fetch.sh
+//! --images).
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -15,7 +15,7 @@ use vfguard::host::Host;
 use vfguard::kernel::KernelRelease;
 use vfguard::module::{self, Module, Provider, Target};
 
-/// One module of so many is judged in a usual run; all with VFGUARD_FULL.
+/// A usual run judges one in so many modules; VFGUARD_FULL judges all.
 const SAMPLE: usize = 40;
 
 fn images() -> PathBuf {
@@ -39,7 +39,7 @@ fn modules(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// A machine with the whole kernel packages of `kernels`: images, in-tree modules, headers; hard links into the lab.
+/// A machine with the complete packages of `kernels`: images, in-tree modules, headers; hard links into the lab.
 fn with_images(lab: &Lab, machine: Machine, kernels: &[&str]) -> Machine {
     let images = images();
     kernels.iter().fold(machine, |machine, k| {
@@ -90,7 +90,7 @@ fn every_module_that_a_distribution_ships_is_safe_for_its_own_kernel() {
 }
 
 #[test]
-fn what_modprobe_would_load_is_found_in_real_tables() {
+fn the_module_that_modprobe_would_load_is_found_in_real_tables() {
     let root = images();
     let host = Host::new(&root).unwrap();
     for kernel in kernels(&root) {
@@ -104,7 +104,7 @@ fn what_modprobe_would_load_is_found_in_real_tables() {
             module::check_placement(&host, &target, name, path, Some(&read(path)), cmdline)
         };
         assert_eq!(placed("ixgbevf", &path, ""), []);
-        // A module with dependencies, the tables of which must agree with its symbols.
+        // A module with dependencies; the tables must agree with its symbols.
         let igb = target.module_file("igb").unwrap();
         assert_eq!(placed("igb", &igb, ""), []);
         let findings = placed("igb", &igb, "module_blacklist=i2c_algo_bit");
@@ -113,7 +113,7 @@ fn what_modprobe_would_load_is_found_in_real_tables() {
     }
 }
 
-/// Findings of the only kernel that is judged, each as `severity code detail → remedy`.
+/// The findings of the only judged kernel, each as `severity code detail → remedy`.
 fn findings(machine: &Machine, args: &[&str]) -> (i32, String) {
     let run = machine.run(&[&["--format", "json"], args].concat());
     let value = run.json();
@@ -131,7 +131,7 @@ fn findings(machine: &Machine, args: &[&str]) -> (i32, String) {
 }
 
 #[test]
-fn a_kernels_own_driver_serves_where_one_is_bound_now_and_an_out_of_tree_one_wants_its_like() {
+fn an_in_tree_driver_serves_where_one_is_bound_now_and_an_out_of_tree_one_needs_another_out_of_tree_one() {
     let lab = Lab::open();
     let (k1, k2) = (lab.get("K_NEW"), lab.get("K_612"));
     let machine = with_images(&lab, lab.machine().grub().vf("ixgbevf"), &[k1, k2]).running(k1);
@@ -144,11 +144,11 @@ fn a_kernels_own_driver_serves_where_one_is_bound_now_and_an_out_of_tree_one_wan
     let (code, said) = findings(&machine, &["check", k2]);
     assert!(code == 0 && said.starts_with("info in-tree") && said.lines().count() == 1, "{code} {said}");
 
-    // Its command line would lack a word that keeps the names of the interfaces.
+    // On the new command line a word is missing that keeps the interface names.
     let machine = machine.file("proc/cmdline", "root=/dev/vda1 ro net.ifnames=0\n");
     let (code, said) = findings(&machine, &["check", k2]);
     assert!(code == 0 && said.starts_with("warning interface-rename") && said.contains("net.ifnames=0"), "{code} {said}");
-    // Settings that know it by that name alone find nothing then.
+    // Settings that know the interface only by that name would not find it.
     let settings = "etc/sysconfig/network-scripts/ifcfg-eth0";
     let machine = machine.file(settings, "DEVICE=eth0\nBOOTPROTO=dhcp\n").file("usr/sbin/grubby", "");
     let (code, said) = findings(&machine, &["check", k2]);
@@ -175,12 +175,12 @@ fn a_kernels_own_driver_serves_where_one_is_bound_now_and_an_out_of_tree_one_wan
     assert_eq!(findings(&machine, &["check", k2]).0, 3);
 }
 
-/// As the firmware shows it: four bytes of attributes, then whether it is on.
+/// As the firmware shows it: four bytes of attributes, then whether it is enabled.
 const SECURE_BOOT: (&str, &str) =
     ("sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c", "\u{6}\0\0\0\u{1}");
 
 #[test]
-fn under_secure_boot_amazons_kernel_takes_no_other_module_and_that_is_said() {
+fn under_secure_boot_amazons_kernel_accepts_no_other_module_and_that_is_reported() {
     let lab = Lab::open();
     let k = "6.1.155-176.282.amzn2023.x86_64";
     let machine = lab.machine().grub().file(&format!("lib/modules/{k}/modules.order"), "");
@@ -206,7 +206,7 @@ fn under_secure_boot_the_driver_that_will_load_is_named() {
     let machine = machine.recipe(&release);
     let machine = machine.file(SECURE_BOOT.0, SECURE_BOOT.1);
     assert_eq!(findings(&machine, &["check", k]).0, 0, "the signed in-tree driver is trusted by the keys of its own image");
-    // An unsigned build takes its place.
+    // An unsigned build hides it.
     let ours = machine.path(&format!("lib/modules/{k}/updates/vfguard/ixgbevf.ko"));
     fs::create_dir_all(ours.parent().unwrap()).unwrap();
     fs::copy(lab.file("MODULE_IXGBEVF"), &ours).unwrap();
@@ -222,7 +222,7 @@ fn under_secure_boot_the_driver_that_will_load_is_named() {
         "builtin.alias.bin",
         "devname",
     ] {
-        // They are the lab's own files.
+        // They are the lab's own files, so they are removed and not overwritten.
         let _ = fs::remove_file(machine.path(&format!("lib/modules/{k}/modules.{table}")));
     }
     let depmod = || assert!(Command::new("depmod").arg("-b").arg(machine.root()).arg(k).status().unwrap().success());
@@ -235,7 +235,7 @@ fn under_secure_boot_the_driver_that_will_load_is_named() {
         named.contains("would load") && named.contains(&format!("rm /lib/modules/{k}/updates/vfguard/ixgbevf.ko")),
         "{named}"
     );
-    // What it says to type is what mends it.
+    // The remedy works as printed.
     fs::remove_file(&ours).unwrap();
     depmod();
     assert_eq!(findings(&machine, &["check", k]).0, 0);

@@ -1,4 +1,4 @@
-//! The stories of the README, from the binary, on real headers and real sources.
+//! The README's examples with the binary, on real headers and real sources.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 const GATE: &str = "run/systemd/system/reboot.target.d/50-vfguard.conf";
 
-/// A machine that runs K1 on a module of ours and has just been given K2.
+/// A machine that runs K1 on a module of ours, on which K2 has just been installed.
 fn updated(lab: &Lab, k1: &str, k2: &str, releases: &[(&str, &str)]) -> Machine {
     let machine = lab.machine().grub().vf("ixgbevf").running(k1);
     let machine = lab.install(machine, k1);
@@ -26,7 +26,7 @@ fn module(machine: &Machine, kernel: &str) -> bool {
 }
 
 #[test]
-fn k2_appears_the_gate_closes_the_module_is_built_verified_and_installed_and_the_gate_opens() {
+fn when_k2_is_installed_the_gate_closes_the_module_is_built_verified_and_installed_and_the_gate_opens() {
     let lab = Lab::open();
     let (k1, k2) = (lab.get("K_OLD"), lab.get("K_NEW"));
     let machine = updated(&lab, k1, k2, &[("IXGBEVF_61", "")]);
@@ -59,7 +59,7 @@ fn k2_appears_the_gate_closes_the_module_is_built_verified_and_installed_and_the
 }
 
 #[test]
-fn the_build_fails_the_gate_stays_closed_and_check_says_why_and_what_to_type() {
+fn when_the_build_fails_the_gate_stays_closed_and_check_gives_the_reason_and_the_command() {
     let lab = Lab::open();
     let (k1, k2) = (lab.get("K_NEW"), lab.get("K_612"));
     let machine = updated(&lab, k1, k2, &[("IXGBEVF_61", "")]);
@@ -78,7 +78,7 @@ fn the_build_fails_the_gate_stays_closed_and_check_says_why_and_what_to_type() {
     let codes: Vec<_> = value["kernels"][0]["findings"].as_array().unwrap().iter().map(|f| f["code"].clone()).collect();
     assert!(codes.contains(&"build-failed".into()) && codes.contains(&"module-missing".into()), "{codes:?}");
 
-    // The person brings a source that compiles, and the door opens by itself.
+    // The person provides a source that compiles, and the gate opens without further commands.
     let source = lab.file("IXGBEVF_612");
     let digest = lab.get("IXGBEVF_612_SHA256");
     let run = machine.run(&["prepare", k2, "--source", source.to_str().unwrap(), "--sha256", digest]);
@@ -89,7 +89,7 @@ fn the_build_fails_the_gate_stays_closed_and_check_says_why_and_what_to_type() {
 }
 
 #[test]
-fn a_fallback_release_compiles_where_the_first_does_not() {
+fn a_fallback_release_is_built_where_the_first_does_not_compile() {
     let lab = Lab::open();
     let (k1, k2) = (lab.get("K_NEW"), lab.get("K_612"));
     let releases =
@@ -102,7 +102,7 @@ fn a_fallback_release_compiles_where_the_first_does_not() {
 }
 
 #[test]
-fn a_module_of_the_newest_abi_is_refused_on_an_older_one_that_modprobe_is_content_with() {
+fn a_module_of_the_newest_abi_is_refused_on_an_older_one_though_modprobe_accepts_it() {
     let lab = Lab::open();
     let (new, old) = (lab.get("K_NEW"), lab.get("K_OLD"));
     let machine = updated(&lab, new, old, &[("IXGBEVF_61", "")]);
@@ -120,7 +120,7 @@ fn a_module_of_the_newest_abi_is_refused_on_an_older_one_that_modprobe_is_conten
     let value = run.json();
     let findings = value["kernels"][0]["findings"].as_array().unwrap();
     let crc = findings.iter().find(|f| f["code"] == "symbol-crc").expect("no symbol-crc finding");
-    // The lab counted them with `modprobe --dump-modversions` against Module.symvers.
+    // The lab counted them by comparing `modprobe --dump-modversions` with Module.symvers.
     let counted = format!("{} of {}", lab.get("MISMATCHES_OLD"), lab.get("IMPORTS"));
     assert!(crc["detail"].as_str().unwrap().contains(&counted), "{crc} does not say {counted}");
 }

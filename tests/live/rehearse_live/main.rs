@@ -1,4 +1,4 @@
-//! `rehearse` and the package manager: real apt on a live root of its own, and a mirror on loopback that changes meanwhile.
+//! `rehearse` and the package manager: real apt on a live root, and a mirror on loopback whose content changes.
 
 #[path = "../../machine/mod.rs"]
 mod machine;
@@ -23,13 +23,13 @@ use support::{Reply, Server};
 const NOBODY: &str = "setpriv --reuid 65534 --regid 65534 --clear-groups env -u HOME ";
 const REFRESHED: &str = "\npackage lists: refreshed just now\n";
 
-/// What these tests cannot do without.
+/// Whether the requirements of these tests are there.
 fn able() -> bool {
     let root = nix::unistd::geteuid().is_root();
     let apt = ["/usr/bin/apt-get", "/usr/bin/dpkg-deb"].iter().all(|p| Path::new(p).exists());
     if !root || !apt {
         let why = if root { "apt and dpkg are not here" } else { "a mount namespace of its own wants root" };
-        // Past libtest, which keeps what a test that passes prints: tests/run.sh lists it.
+        // Written directly, because libtest hides the output of a test that passes; tests/run.sh lists it.
         static ONCE: Once = Once::new();
         #[allow(clippy::disallowed_methods)]
         ONCE.call_once(|| {
@@ -39,7 +39,7 @@ fn able() -> bool {
     root && apt
 }
 
-/// A Debian machine whose settings have hooks for its own update, and a driver whose archive is nowhere.
+/// A Debian machine whose apt settings have hooks for its own update, and a driver whose archive does not exist.
 fn debian(sources: &str) -> Machine {
     let hook = |name: &str| format!("APT::Update::{name} {{ \"touch /var/hook-{name}\"; }};\n");
     let machine = Machine::new()
@@ -64,7 +64,7 @@ fn debian(sources: &str) -> Machine {
     machine
 }
 
-/// The machine's own `apt-get update`, nine days ago.
+/// Runs the machine's own `apt-get update`, and makes it nine days old.
 fn update(machine: &Machine) {
     let run =
         enter(machine, "apt-get -q -o APT::Sandbox::User=root -o APT::Update::Error-Mode=any update && rm /var/hook-*");
@@ -92,7 +92,7 @@ fn kept(dir: &Path) -> Vec<(String, SystemTime, Vec<u8>)> {
     all
 }
 
-/// A rehearsal, and the names below /usr/src of its scratch root on stderr.
+/// Runs a rehearsal, which prints the names below /usr/src of its scratch root on stderr.
 fn rehearse(machine: &Machine, who: &str, args: &str) -> Run {
     enter(machine, &format!("{who}vfguard rehearse --scratch /tmp/s {args}; rc=$?; ls -x /tmp/s/usr/src >&2; exit $rc"))
 }
@@ -104,7 +104,7 @@ fn taken(run: &Run) -> &str {
 }
 
 #[test]
-fn old_lists_are_refreshed_for_the_rehearsal_and_the_machines_stay_as_they_are() {
+fn old_lists_are_refreshed_for_the_rehearsal_and_the_machines_lists_do_not_change() {
     if !able() {
         return;
     }
@@ -122,7 +122,7 @@ fn old_lists_are_refreshed_for_the_rehearsal_and_the_machines_stay_as_they_are()
         let still = "\n6.1.0-57-amd64: its headers are on offer; an update still installs 6.1.0-56-amd64\n";
         assert!(run.stdout.contains(still), "{who}{}", run.stdout);
         assert!(!run.stdout.contains("passed over"), "{who}{}", run.stdout);
-        // What was downloaded, once, is what is in the scratch root.
+        // Each package was downloaded once, and is in the scratch root.
         for package in ["linux-headers-6.1.0-57-amd64", "linux-headers-6.1.0-57-common", "linux-kbuild-6.1"] {
             assert!(run.stderr.contains(package), "{who}{}", run.stderr);
             assert_eq!(mirror.downloads(package), 1, "{who}{package}");
@@ -136,7 +136,7 @@ fn old_lists_are_refreshed_for_the_rehearsal_and_the_machines_stay_as_they_are()
 }
 
 #[test]
-fn a_kernel_that_is_named_is_looked_up_in_refreshed_lists_too() {
+fn a_named_kernel_is_looked_up_in_refreshed_lists_too() {
     if !able() {
         return;
     }
@@ -159,7 +159,7 @@ fn a_kernel_that_is_named_is_looked_up_in_refreshed_lists_too() {
 }
 
 #[test]
-fn what_is_listed_and_cannot_be_downloaded_is_passed_over_and_said() {
+fn a_listed_kernel_that_cannot_be_downloaded_is_skipped_and_reported() {
     if !able() {
         return;
     }
@@ -173,7 +173,7 @@ fn what_is_listed_and_cannot_be_downloaded_is_passed_over_and_said() {
     assert!(!run.stdout.contains("an update still"), "{}", run.stdout);
     assert!(!run.stderr.contains("linux-headers-6.1.0-100"), "{}", run.stderr);
 
-    // Its common part is not even listed, and the metapackage is ahead of both.
+    // Its common package is not even listed, and the metapackage is newer than both.
     let mut packages = bookworm(&[9, 99, 100], 101);
     packages.retain(|(name, ..)| name != "linux-headers-6.1.0-100-common");
     mirror.publish(&packages, &[]);
@@ -204,7 +204,7 @@ fn what_is_listed_and_cannot_be_downloaded_is_passed_over_and_said() {
 }
 
 #[test]
-fn lists_that_cannot_be_refreshed_are_used_and_their_age_is_told() {
+fn lists_that_cannot_be_refreshed_are_used_and_their_age_is_reported() {
     if !able() {
         return;
     }
@@ -225,14 +225,14 @@ fn lists_that_cannot_be_refreshed_are_used_and_their_age_is_told() {
         assert_eq!((&lists["refreshed"], &lists["in_part"], &lists["age_days"]), (&false.into(), &false.into(), &9.into()));
         assert!(lists["why"].as_str().unwrap().contains("404 Whatever"), "{who}{lists}");
 
-        // Nor are the packages in reach: the error does not leave it out either.
+        // The packages are unreachable too, and the error also reports the age.
         drop(mirror);
         let run = rehearse(&machine, who, "--available");
         assert_eq!(run.code, 1, "{who}{}", run.stdout);
         assert!(run.stderr.contains("(package lists: 9 days old, and could not be refreshed: "), "{who}{}", run.stderr);
         assert!(run.stderr.contains("Connection refused"), "{who}{}", run.stderr);
 
-        // Lists of another mirror than the one that is configured now are none of this one's.
+        // Lists of a mirror that is not configured any more do not count.
         let sources = fs::read_to_string(machine.path("etc/apt/sources.list")).unwrap();
         fs::write(machine.path("etc/apt/sources.list"), sources.replace("127.0.0.1", "127.0.0.2")).unwrap();
         let run = rehearse(&machine, who, "--available");
@@ -242,7 +242,7 @@ fn lists_that_cannot_be_refreshed_are_used_and_their_age_is_told() {
             run.stderr
         );
 
-        // A machine that has no lists at all.
+        // A machine without any lists.
         fs::remove_dir_all(machine.path("var/lib/apt/lists")).unwrap();
         let run = rehearse(&machine, who, "--available --format json");
         let error = run.json()["error"].clone();
@@ -254,14 +254,14 @@ fn lists_that_cannot_be_refreshed_are_used_and_their_age_is_told() {
 }
 
 #[test]
-fn one_repository_that_cannot_be_reached_is_told_beside_those_that_can() {
+fn one_unreachable_repository_is_reported_and_the_others_are_used() {
     if !able() {
         return;
     }
     let mirror = Mirror::start();
     mirror.publish(&bookworm(&[56, 57], 56), &[]);
     let gone = Server::always(Reply::status(404)).port();
-    // Not at the mirror's address: apt remembers, whatever the port, that one does not answer.
+    // Not at the mirror's address: apt remembers that an address does not answer, for all ports.
     let other = format!("deb [trusted=yes] http://127.0.0.2:{gone} bookworm main\n");
     let machine = debian(&mirror.sources()).file("etc/apt/sources.list.d/other.list", &other);
     let run = rehearse(&machine, "", "--available");
@@ -271,7 +271,7 @@ fn one_repository_that_cannot_be_reached_is_told_beside_those_that_can() {
 }
 
 #[test]
-fn ubuntus_metapackage_is_known_and_a_proxy_of_the_session_is_used() {
+fn ubuntus_metapackage_is_known_and_the_sessions_proxy_is_used() {
     if !able() {
         return;
     }
@@ -292,7 +292,7 @@ fn ubuntus_metapackage_is_known_and_a_proxy_of_the_session_is_used() {
     assert!(run.stdout.contains("an update still installs 6.8.0-60-generic"), "{}", run.stdout);
 }
 
-/// Stands in for dnf: its repositories are in reach or not, and the newest kernel's package is not there yet.
+/// A stand-in for dnf: its repositories are reachable or not, and the newest kernel's package does not exist yet.
 const DNF: &str = r#"#!/bin/bash
 echo "dnf $*" >>/var/calls
 case " $* " in
@@ -308,7 +308,7 @@ printf '5.14.0-70.el9.x86_64\n5.14.0-427.el9.x86_64\n5.14.0-503.el9.x86_64\n'
 "#;
 
 #[test]
-fn dnf_refreshes_its_lists_or_says_how_old_they_are_and_passes_over_what_it_cannot_have() {
+fn dnf_refreshes_its_lists_or_reports_their_age_and_skips_kernels_that_it_cannot_download() {
     if !able() {
         return;
     }

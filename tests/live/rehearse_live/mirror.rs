@@ -8,13 +8,13 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-/// A Debian mirror. What is published is what apt sees, until something else is.
+/// A Debian mirror. apt sees what was published last.
 pub struct Mirror {
     files: Arc<Mutex<HashMap<String, Vec<u8>>>>,
     pub server: Server,
 }
 
-/// Name, version, what it depends on.
+/// Name, version, dependencies.
 pub type Package = (String, &'static str, String);
 
 impl Mirror {
@@ -22,7 +22,7 @@ impl Mirror {
         let files: Arc<Mutex<HashMap<String, Vec<u8>>>> = Arc::default();
         let served = files.clone();
         let server = Server::start(move |request, _| {
-            // As a proxy it is asked for whole addresses.
+            // As a proxy it gets whole URLs.
             let path = request.path().trim_start_matches("http://mirror.invalid").replace("%2b", "+");
             served.lock().unwrap().get(&path).map_or_else(|| Reply::status(404), |data| Reply::ok(data))
         });
@@ -33,12 +33,12 @@ impl Mirror {
         format!("deb [trusted=yes] http://127.0.0.1:{} bookworm main\n", self.server.port())
     }
 
-    /// Publishes packages; those that are lost are listed, and their files are not there.
+    /// Publishes packages. Those in `lost` are listed, but their files do not exist.
     pub fn publish(&self, packages: &[Package], lost: &[&str]) {
         self.publish_as(packages, lost, None);
     }
 
-    /// The same; all of them hold the files of an archive that dpkg would not have made.
+    /// The same, but all of them contain the files of an archive that dpkg would not have made.
     pub fn publish_as(&self, packages: &[Package], lost: &[&str], files_of_each: Option<&[u8]>) {
         let dir = tempfile::tempdir().unwrap();
         let mut files = HashMap::new();
@@ -82,7 +82,7 @@ impl Mirror {
         *self.files.lock().unwrap() = files;
     }
 
-    /// Signs what is published with the key in a directory of gpg's.
+    /// Signs the published lists with a key in a gpg directory.
     pub fn sign(&self, gnupg: &Path, key: &str) {
         let mut files = self.files.lock().unwrap();
         let file = gnupg.join("Release");
@@ -91,25 +91,25 @@ impl Mirror {
         files.insert("/dists/bookworm/Release.gpg".into(), fs::read(gnupg.join("Release.gpg")).unwrap());
     }
 
-    /// Changes a byte at the end of a package that is listed.
+    /// Changes a byte at the end of a listed package.
     pub fn tamper(&self, name: &str) {
         let mut files = self.files.lock().unwrap();
         let (_, file) = files.iter_mut().find(|(path, _)| path.contains(&format!("/{name}_"))).unwrap();
         *file.last_mut().unwrap() ^= 1;
     }
 
-    /// Its lists are gone, its packages are not.
+    /// Removes the lists, but not the packages.
     pub fn lose_lists(&self) {
         self.files.lock().unwrap().retain(|path, _| !path.starts_with("/dists"));
     }
 
-    /// How often packages were asked for.
+    /// How often packages with this name were requested.
     pub fn downloads(&self, name: &str) -> usize {
         self.server.requests().iter().filter(|r| r.path().contains(&format!("/pool/{name}_"))).count()
     }
 }
 
-/// gpg with a directory of its own.
+/// Runs gpg with this directory.
 pub fn gpg(gnupg: &Path, args: &[&str]) {
     let run =
         Command::new("gpg").current_dir(gnupg).arg("--homedir").arg(gnupg).args(["--batch", "--quiet"]).args(args).output();
@@ -121,7 +121,7 @@ fn control_tar(control: &str) -> Vec<u8> {
     Tar::default().file("./control", control.as_bytes()).end()
 }
 
-/// An archive as ar(5) has it.
+/// An archive in the format of ar(5).
 fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut out = b"!<arch>\n".to_vec();
     for (name, data) in members {
@@ -136,7 +136,7 @@ fn digest(data: &[u8]) -> String {
     vfguard::driver::Digest::of(data).unwrap().to_string()
 }
 
-/// The headers of Debian's kernels of that number, as Debian packs them.
+/// The headers of Debian's kernel with this number, packaged as Debian does.
 pub fn kernel(number: u32) -> Vec<Package> {
     let mut packages = Vec::new();
     for (flavour, common) in [("amd64", "common"), ("cloud-amd64", "common"), ("rt-amd64", "common-rt")] {
@@ -148,7 +148,7 @@ pub fn kernel(number: u32) -> Vec<Package> {
     packages
 }
 
-/// Headers of these kernels, a metapackage that names one of them, and a newer series.
+/// Headers of these kernels, a metapackage for one of them, and a newer series.
 pub fn bookworm(numbers: &[u32], own: u32) -> Vec<Package> {
     let mut packages: Vec<Package> = numbers.iter().flat_map(|n| kernel(*n)).collect();
     packages.push(("linux-kbuild-6.1".into(), "1", String::new()));

@@ -1,4 +1,4 @@
-//! What a Debian mirror can do with packages: nothing that apt does not verify is unpacked, and what is unpacked reaches nothing.
+//! Packages from a hostile Debian mirror: nothing that apt does not verify is unpacked, and unpacked files cannot reach anything outside.
 
 use super::mirror::{gpg, Mirror, Package};
 use super::tar::{Header, Tar};
@@ -13,7 +13,7 @@ fn headers() -> Vec<Package> {
     vec![(format!("linux-headers-{KERNEL}"), "1", String::new())]
 }
 
-/// A machine that trusts the key `lab` for the mirror, and the directory of gpg's that has it, beside `wrong`.
+/// A machine that trusts the key `lab` for the mirror, and the gpg directory with that key and the key `wrong`.
 fn trusting(mirror: &Mirror, conf: &str) -> (Machine, tempfile::TempDir) {
     let gnupg = tempfile::tempdir().unwrap();
     for key in ["lab", "wrong"] {
@@ -28,7 +28,7 @@ fn trusting(mirror: &Mirror, conf: &str) -> (Machine, tempfile::TempDir) {
 }
 
 #[test]
-fn a_package_that_is_not_what_the_signed_index_says_is_refused() {
+fn a_package_that_does_not_match_the_signed_index_is_refused() {
     if !able() {
         return;
     }
@@ -47,12 +47,12 @@ fn a_package_that_is_not_what_the_signed_index_says_is_refused() {
     assert!(run.stderr.contains("could not be downloaded: ") && run.stderr.contains("Hash Sum mismatch"), "{}", run.stderr);
 }
 
-/// The machine's own settings let everything through.
+/// The machine's own settings accept everything.
 const LOOSE: &str = "APT::Get::AllowUnauthenticated \"true\";\nAcquire::AllowInsecureRepositories \"true\";\n\
     Acquire::AllowWeakRepositories \"true\";\nAcquire::AllowDowngradeToInsecureRepositories \"true\";\n";
 
 #[test]
-fn an_index_that_is_not_signed_is_refused_whatever_the_machines_settings_say() {
+fn an_unsigned_index_is_refused_for_any_settings_of_the_machine() {
     if !able() {
         return;
     }
@@ -68,7 +68,7 @@ fn an_index_that_is_not_signed_is_refused_whatever_the_machines_settings_say() {
         assert!(run.stderr.contains("there are no package lists here, and they could not be fetched: "), "{}", run.stderr);
         assert_eq!(mirror.downloads("linux-headers-6.1.0-57-amd64"), 0, "{key:?}");
         if key.is_none() {
-            // The machine's own apt takes it.
+            // The machine's own apt accepts it.
             let own = enter(
                 &machine,
                 &format!("cd /tmp && apt-get -q -o APT::Sandbox::User=root update; apt-get -q download linux-headers-{KERNEL} && ls *.deb"),
@@ -78,7 +78,7 @@ fn an_index_that_is_not_signed_is_refused_whatever_the_machines_settings_say() {
     }
 }
 
-/// A rehearsal with a package that holds these files, and what the former way, dpkg-deb as root, makes of it.
+/// A rehearsal with a package that contains these files, and the result of unpacking it by dpkg-deb as root, as vfguard once did.
 fn unpacked(files: Tar) -> (Run, Run) {
     let mirror = Mirror::start();
     mirror.publish_as(&headers(), &[], Some(&files.end()));
@@ -102,7 +102,7 @@ fn tree() -> Tar {
 }
 
 #[test]
-fn names_of_a_package_that_lead_out_reach_nothing() {
+fn names_in_a_package_that_lead_outside_reach_nothing() {
     if !able() {
         return;
     }
@@ -120,14 +120,14 @@ fn names_of_a_package_that_lead_out_reach_nothing() {
 }
 
 #[test]
-fn devices_special_bits_and_sparse_files_of_a_package_are_not_taken_over() {
+fn devices_special_mode_bits_and_sparse_files_of_a_package_are_not_unpacked() {
     if !able() {
         return;
     }
     let name = |name: &str| format!("./usr/src/linux/{name}");
     let device = Header::new(b'3', name("device").as_bytes(), 0).with(329, b"0000001\0").with(337, b"0000003\0").mode(0o666);
     let fifo = Header::new(b'6', name("fifo").as_bytes(), 0);
-    // 10 GiB of nothing, by GNU's old format: one hole up to the end.
+    // 10 GiB of zeros, in GNU's old format: one hole up to the end.
     let end = format!("{:011o}\0", 10u64 << 30);
     let sparse = Header::new(b'S', name("sparse").as_bytes(), 0)
         .with(257, b"ustar  \0")

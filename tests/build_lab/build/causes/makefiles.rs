@@ -4,8 +4,8 @@ use super::*;
 use std::path::Path;
 
 #[test]
-fn a_makefile_that_wants_a_setting_which_the_kernel_lacks_is_told_so_and_the_next_release_is_tried() {
-    // As Intel's 3.2.2 asks for the physical driver's setting.
+fn a_setting_that_the_makefile_needs_and_the_kernel_lacks_is_named_and_the_next_release_is_tried() {
+    // As Intel's 3.2.2 requires the setting of the physical driver.
     let lab = Lab::open();
     let mut stage = Stage::new("K_NEW");
     let kbuild = "obj-$(CONFIG_OWN_SWITCH) += ixgbevf.o\nixgbevf-objs := vf.o mbx.o ethtool.o ixgbevf_main.o ipsec.o\n";
@@ -28,13 +28,13 @@ fn a_makefile_that_wants_a_setting_which_the_kernel_lacks_is_told_so_and_the_nex
     assert!(detail.contains("asks for CONFIG_OWN_SWITCH=m, which this kernel does not have"), "{detail}");
     let line = "make = [\"BUILD_KERNEL={kernel}\", \"KSRC={source}\", \"KOBJ={build}\", \"CONFIG_OWN_SWITCH=m\"]\n";
     assert!(remedy.contains(line.trim_end()), "{remedy}");
-    // It would end so again.
+    // Another attempt would fail in the same way.
     assert!(stage.record()["drivers"]["ixgbevf"]["inputs"].is_string(), "{}", stage.record());
-    // What is told mends it.
+    // The reported remedy works.
     stage.machine = stage.machine.file(own, &recipe(line, ""));
     let run = stage.machine.run(&command);
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
-    // Without it, the next release does.
+    // Without it, the next release builds.
     let more = format!(
         "[[releases]]\nversion = '{}'\nurls = ['file:///second.tar.gz']\nsha256 = '{}'\nfallback = true\nkernels = {{ from = '9.0' }}\n",
         lab.get("IXGBEVF_61_VERSION"),
@@ -50,7 +50,7 @@ fn a_makefile_that_wants_a_setting_which_the_kernel_lacks_is_told_so_and_the_nex
     );
 }
 
-/// Packs a real driver's archive anew, with another text in a file of `src`; its digest.
+/// Repacks a real driver's archive, with another content of a file in `src`. Returns its digest.
 fn with_file(archive: &Path, file: &str, text: &str, to: &Path) -> String {
     let dir = tempfile::tempdir().unwrap();
     assert!(Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(dir.path()).status().unwrap().success());
@@ -63,14 +63,14 @@ fn with_file(archive: &Path, file: &str, text: &str, to: &Path) -> String {
 }
 
 #[test]
-fn a_makefile_that_knows_one_directory_alone_is_told_so_and_the_line_that_is_named_mends_it() {
+fn a_makefile_that_knows_only_one_directory_is_reported_and_the_line_of_the_remedy_fixes_it() {
     let makefile = "default:\n\t$(MAKE) -C $(KSRC) M=$(CURDIR) modules\n";
     for (kernel, archive) in [("K_NEW", "IXGBEVF_61"), ("K_612", "IXGBEVF_612")] {
         let lab = Lab::open();
         let mut stage = Stage::new(kernel);
         let file = stage.machine.path("ixgbevf.tar.gz");
         let digest = with_file(&lab.file(archive), "Makefile", makefile, &file);
-        // The recipe as a package brings it.
+        // The recipe as a package installs it.
         let packaged = "usr/lib/vfguard/drivers.d/ixgbevf.toml";
         let recipe = format!(
             "name = 'ixgbevf'\ndevices = ['pci:v00008086d000010EDsv*sd*bc*sc*i*']\n[[releases]]\nversion = '1'\n\
@@ -85,7 +85,7 @@ fn a_makefile_that_knows_one_directory_alone_is_told_so_and_the_line_that_is_nam
         assert!(detail.contains("this makefile ignores KOBJ") && !detail.contains("make oldconfig"), "{detail}");
         let line = "make = [\"BUILD_KERNEL={kernel}\", \"KSRC={build}\"]";
         assert!(remedy.contains(line) && run.stderr.contains(&remedy), "{remedy}{}", run.stderr);
-        // To the letter: the copy, the line in its place, the same command again.
+        // Exactly as the remedy says: copy the file, add the line there, run the same command again.
         let (copy, _) = remedy.split_once(';').unwrap();
         let [cp, from, to] = copy.split(' ').collect::<Vec<_>>()[..] else { panic!("{copy}") };
         assert_eq!((cp, from), ("cp", format!("/{packaged}").as_str()));
@@ -97,7 +97,7 @@ fn a_makefile_that_knows_one_directory_alone_is_told_so_and_the_line_that_is_nam
         assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
         let made = fs::read_dir(stage.machine.path(&format!("lib/modules/{}/updates/vfguard", stage.kernel))).unwrap();
         assert!(made.flatten().any(|e| e.file_name().to_string_lossy().starts_with("ixgbevf.ko")));
-        // Undone, it is the file in /etc that is named.
+        // If the change is undone, the remedy names the file in /etc.
         stage.machine = stage.machine.file(own, &recipe);
         assert_eq!(stage.machine.run(&[&command[..], &["--rebuild"]].concat()).code, 1);
         assert!(stage.told().1.starts_with(&format!("write into {to}, above")), "{}", stage.told().1);

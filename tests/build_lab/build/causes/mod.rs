@@ -1,4 +1,4 @@
-//! Why a build failed: each cause told apart in what real makefiles, compilers and kbuild print, with its remedy.
+//! Why a build failed: each cause is recognised in the output of real makefiles, compilers and kbuild, and reported with its remedy.
 
 mod makefiles;
 mod surroundings;
@@ -8,7 +8,7 @@ use crate::machine::Machine;
 use std::fs;
 use std::process::Command;
 
-/// A machine with one kernel, and what `prepare` made of a source there.
+/// A machine with one kernel, and the result of `prepare` with a source there.
 struct Stage {
     machine: Machine,
     kernel: String,
@@ -26,7 +26,7 @@ impl Stage {
         serde_json::from_str(&fs::read_to_string(record).unwrap()).unwrap()
     }
 
-    /// The detail and the remedy of the finding that is left in the record.
+    /// The detail and the remedy of the finding in the record.
     fn told(&self) -> (String, String) {
         let record = self.record();
         let finding = &record["drivers"]["ixgbevf"]["findings"][0];
@@ -51,7 +51,7 @@ impl Stage {
     }
 }
 
-/// A script that has kbuild make `x.ko` of a C file, with further flags.
+/// A script with which kbuild makes `x.ko` from a C file, with these extra flags.
 fn kbuild(stage: &Stage, flags: &str) -> String {
     let headers = stage.machine.path("usr/src");
     let common = format!("linux-headers-{}-common", stage.kernel.trim_end_matches("-amd64"));
@@ -66,7 +66,7 @@ fn kbuild(stage: &Stage, flags: &str) -> String {
 const EMPTY: &str = "#include <linux/module.h>\nMODULE_LICENSE(\"GPL\");\n";
 
 #[test]
-fn each_cause_is_told_apart_in_what_real_builds_print() {
+fn each_cause_is_recognised_in_the_output_of_real_builds() {
     let stage = Stage::new("K_NEW");
     let c = |text: &str| text.as_bytes().to_vec();
     let fits = "name a release of the driver that fits: vfguard prepare";
@@ -177,10 +177,10 @@ fn each_cause_is_told_apart_in_what_real_builds_print() {
 }
 
 #[test]
-fn where_a_release_does_not_compile_the_kernels_own_driver_will_do_if_that_is_asked_for() {
+fn where_no_release_compiles_the_in_tree_driver_is_accepted_if_the_settings_say_so() {
     let (lab, stage) = (Lab::open(), Stage::new("K_NEW"));
     let kernel = &stage.kernel;
-    // As the kernel's own build makes it.
+    // The in-tree driver as the kernel's build makes it.
     let own = format!("lib/modules/{kernel}/kernel/drivers/net/ethernet/intel/ixgbevf/ixgbevf.ko");
     let machine = stage.machine.grub().boot_default(kernel).vf("ixgbevf").running("6.1.0-1-amd64").file(&own, "");
     let script = "objcopy --dump-section .modinfo=$R/i $M $R/m.ko; printf 'intree=Y\\0' >>$R/i; \
@@ -204,7 +204,7 @@ fn where_a_release_does_not_compile_the_kernels_own_driver_will_do_if_that_is_as
     };
     let (code, said) = check(&machine);
     assert!(code == 3 && said.contains("unsafe: ") && said.contains("[build-failed]"), "{code} {said}");
-    // What was tried need not be tried again.
+    // The failed attempt need not be repeated.
     let machine = machine.file("etc/vfguard/config.toml", "accept_in_tree = 'fallback'\n");
     let (code, said) = check(&machine);
     assert_eq!(code, 0, "{said}");

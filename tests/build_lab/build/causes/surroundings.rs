@@ -8,7 +8,7 @@ fn headers_whose_programs_do_not_run_here_are_not_blamed_on_the_source() {
     for (what, script, words, shown, remedy) in [
         (
             "a newer C library",
-            // The linker itself writes what the loader then misses.
+            // The linker itself writes the version that the loader then does not find.
             "mkdir -p scripts/mod lib; echo 'void own(void) {}' >l.c; echo 'GLIBC_9.99 { own; };' >l.map\n\
              gcc -shared -fPIC -Wl,--version-script=l.map -Wl,-soname,libown.so -o lib/libown.so l.c\n\
              echo 'void own(void); int main(void) { own(); return 0; }' >m.c\n\
@@ -43,9 +43,9 @@ fn headers_whose_programs_do_not_run_here_are_not_blamed_on_the_source() {
 }
 
 #[test]
-fn a_pahole_that_fails_is_told_from_a_source_that_does_not_fit() {
+fn a_failing_pahole_is_distinguished_from_a_source_that_does_not_fit() {
     let stage = Stage::new("K_612");
-    // Headers that come with a vmlinux, as EL's do, and one that pahole cannot read.
+    // Headers that come with a vmlinux, as on EL, which pahole cannot read.
     let objects = stage.machine.path(&format!("usr/src/linux-headers-{}", stage.kernel));
     // Removed first: it is a hard link into the lab, which every other test builds against.
     fs::remove_file(objects.join("vmlinux")).unwrap();
@@ -58,7 +58,7 @@ fn a_pahole_that_fails_is_told_from_a_source_that_does_not_fit() {
     println!("{detail}");
     assert!(detail.contains("pahole, which this kernel's headers demand, is missing or failed"), "{detail}");
     assert!(remedy.contains("dwarves"), "{remedy}");
-    // And one that is not there at all, which is said before anything is built.
+    // A pahole that does not exist, which is reported before the build.
     let script =
         "mount -t tmpfs none /mnt && touch /mnt/pahole && mount --bind /mnt/pahole $(command -v pahole) && exec \"$@\"";
     let output = Command::new("unshare")
@@ -74,7 +74,7 @@ fn a_pahole_that_fails_is_told_from_a_source_that_does_not_fit() {
 }
 
 #[test]
-fn what_is_missing_in_the_kernels_tree_or_beside_it_is_not_blamed_on_the_source() {
+fn a_file_or_library_that_the_kernels_tree_lacks_is_not_blamed_on_the_source() {
     let stage = Stage::new("K_NEW");
     for (what, script, words, remedy) in [
         (
@@ -85,7 +85,7 @@ fn what_is_missing_in_the_kernels_tree_or_beside_it_is_not_blamed_on_the_source(
         ),
         (
             "a library",
-            // A real program whose library is not there.
+            // A real program whose library does not exist.
             "echo 'int f(void); int main() { return f(); }' >p.c; echo 'int f(void) { return 0; }' >l.c\n\
              gcc -Wl,-soname,libgone.so.1 -shared -fPIC -o libgone.so.1 l.c && gcc -o tool p.c ./libgone.so.1 && rm libgone.so.1\n\
              ./tool\n",

@@ -1,5 +1,5 @@
-//! What a recipe can say, on real headers: modules that need each other, modules for some kernels, a step before make, symbol
-//! tables from elsewhere, releases for minor releases of Enterprise Linux, releases that cannot be downloaded.
+//! The keys of a recipe on real headers: modules that need each other, modules for some kernels, a step before make, symbol tables from
+//! elsewhere, releases for minor releases of Enterprise Linux, releases that cannot be downloaded.
 
 mod modules;
 mod releases;
@@ -12,13 +12,13 @@ use std::path::PathBuf;
 use std::process::Command;
 
 const DEVICE: &str = "pci:v00001234d0000D0F0sv00000000sd00000000bc02sc00i00";
-/// A driver for the lab's device; `{use}` is called when it is probed.
+/// A driver for the lab's device; its probe calls `{use}`.
 const DRIVER: &str = "#include <linux/module.h>\n#include <linux/pci.h>\n{declare}\n\
     static int demo_probe(struct pci_dev *d, const struct pci_device_id *i) { {use} return pci_enable_device(d); }\n\
     static const struct pci_device_id demo_ids[] = { { PCI_DEVICE(0x1234, 0xd0f0) }, { } };\nMODULE_DEVICE_TABLE(pci, demo_ids);\n\
     static struct pci_driver demo_pci = { .name = KBUILD_MODNAME, .id_table = demo_ids, .probe = demo_probe };\n\
     module_pci_driver(demo_pci);\nMODULE_LICENSE(\"Dual MIT/GPL\");\n#ifdef SAYS\nMODULE_VERSION(SAYS);\n#endif\n";
-/// What another module exports for it.
+/// The symbol that another module exports for it.
 const BESIDE: &str = "#include <linux/module.h>\nint demo_beside(void);\nint demo_beside(void) { return 7; }\n\
     EXPORT_SYMBOL_GPL(demo_beside);\nMODULE_LICENSE(\"Dual MIT/GPL\");\n";
 
@@ -28,7 +28,7 @@ fn driver(uses_beside: bool) -> String {
     DRIVER.replace("{declare}", declare).replace("{use}", call)
 }
 
-/// A makefile as vendors write them, which has kbuild make what `Kbuild` says.
+/// A makefile as vendors write them: kbuild makes the modules that `Kbuild` names.
 const MAKEFILE: &str =
     "default:\n\t$(MAKE) -C $(KSRC) $(if $(KOBJ),O=$(KOBJ)) M=$(CURDIR) $(if $(KBUILD_EXTRA_SYMBOLS),KBUILD_EXTRA_SYMBOLS=$(KBUILD_EXTRA_SYMBOLS)) modules\n";
 
@@ -47,7 +47,7 @@ impl Stage {
         Stage { machine, kernel, recipe: "name = 'demo'\ndevices = ['pci:v00001234d0000D0F0sv*sd*bc*sc*i*']\n".into() }
     }
 
-    /// An archive of these files below `demo-VERSION/`, and the release for the recipe.
+    /// Makes an archive of these files below `demo-VERSION/`, and returns the release for the recipe.
     fn release(&self, version: &str, files: &[(&str, &str)], keys: &str) -> String {
         let dir = tempfile::tempdir().unwrap();
         let top = dir.path().join(format!("demo-{version}"));
@@ -73,7 +73,7 @@ impl Stage {
         self.machine.path(&format!("srv/demo-{version}.tar.gz"))
     }
 
-    /// Writes the recipe: further keys, then releases.
+    /// Writes the recipe: these keys, then the releases.
     fn with(self, keys: &str, releases: &[String]) -> Stage {
         let text = format!("{}{keys}\n{}", self.recipe, releases.concat());
         Stage { machine: self.machine.file("etc/vfguard/drivers.d/demo.toml", &text), ..self }
@@ -93,7 +93,7 @@ impl Stage {
         self.machine.path(&format!("lib/modules/{}/updates/vfguard/{name}.ko", self.kernel))
     }
 
-    /// What `check` says of the kernel: verdict, codes.
+    /// The result of `check` for the kernel: verdict and codes.
     fn check(&self) -> (String, Vec<String>) {
         let report = self.machine.run(&["--format", "json", "check", &self.kernel]).json();
         let findings = report["kernels"][0]["findings"].as_array().unwrap();
@@ -107,7 +107,7 @@ fn succeeds(run: &Run) -> String {
     format!("{}{}", run.stdout, run.stderr)
 }
 
-/// The demo driver alone, with a version if one is told.
+/// The demo driver alone, with a version if `says` is given.
 fn alone(stage: &Stage, version: &str, says: Option<&str>, keys: &str) -> String {
     let kbuild = says.map(|says| format!("ccflags-y := -DSAYS='\"{says}\"'\n")).unwrap_or_default();
     let kbuild = format!("{kbuild}obj-m := demo.o\n");

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn modules_that_need_each_other_are_verified_and_installed_together_and_apart_they_are_refused() {
+fn modules_that_need_each_other_are_verified_together_and_refused_alone() {
     let stage = Stage::new("K_NEW");
     let both = [
         ("src/Makefile", MAKEFILE),
@@ -17,9 +17,9 @@ fn modules_that_need_each_other_are_verified_and_installed_together_and_apart_th
     let (demo, core) = (stage.module("demo"), stage.module("demo_core"));
     assert!(demo.is_file() && core.is_file());
     assert_eq!(stage.check().0, "safe");
-    // In place and good: nothing is built again.
+    // They are installed and verified, so nothing is built again.
     assert!(succeeds(&stage.machine.run(&["prepare", &stage.kernel, "--driver", "demo"])).contains("was in place"));
-    // Elsewhere: together in either order, and not alone.
+    // In another directory: accepted together in either order, and refused alone.
     let apart = stage.machine.path("apart");
     fs::create_dir(&apart).unwrap();
     let moved = [&demo, &core].map(|file| {
@@ -42,7 +42,7 @@ fn modules_that_need_each_other_are_verified_and_installed_together_and_apart_th
     assert_eq!(alone.code, 3, "{}", alone.stdout);
     assert!(alone.stdout.contains("symbol-missing"), "{}", alone.stdout);
     assert_eq!(verify(&[&moved[1]]).code, 0);
-    // Two of one name are not one set.
+    // Two modules with the same name are not a set.
     let twin = crate::machine::lab::kbuild(
         &Lab::open(),
         &stage.kernel,
@@ -60,7 +60,7 @@ fn modules_that_the_kernel_would_not_load_together_are_refused_together() {
                   int demo_second(void);\nint demo_second(void) { return 7; }\nEXPORT_SYMBOL_GPL(demo_second);\nMODULE_LICENSE(\"GPL\");\n";
     let uses_both = driver(true).replace("int demo_beside(void);", "int demo_beside(void); int demo_second(void);");
     let uses_both = uses_both.replace("demo_beside() != 7", "demo_beside() + demo_second() != 14");
-    // Built apart, since modpost sees it too.
+    // Built separately, since modpost would notice it too.
     let lab = Lab::open();
     let built = crate::machine::lab::kbuild(
         &lab,
@@ -97,7 +97,7 @@ fn modules_that_the_kernel_would_not_load_together_are_refused_together() {
 }
 
 #[test]
-fn a_run_that_died_before_depmod_is_ended_by_the_next() {
+fn the_next_run_finishes_a_run_that_died_before_depmod() {
     let stage = Stage::new("K_NEW");
     let text = driver(true);
     let kbuild = "ccflags-y := -DSAYS='\"1.0\"'\nobj-m := demo.o demo_core.o\n";
@@ -122,7 +122,7 @@ fn a_run_that_died_before_depmod_is_ended_by_the_next() {
     let stage = stage.with("optional = ['demo_core']", &[one]);
     succeeds(&stage.prepare(&["--rebuild"]));
     assert_eq!(stage.check().0, "safe");
-    // The tables as they were before: the driver still has the module before it that is gone.
+    // The old tables: they still name the previous module, which is gone.
     copy(kept.path(), &tables);
     assert_eq!(stage.check().0, "unsafe");
     succeeds(&stage.prepare(&[]));
@@ -130,7 +130,7 @@ fn a_run_that_died_before_depmod_is_ended_by_the_next() {
 }
 
 #[test]
-fn a_module_for_some_kernels_is_installed_where_it_is_made_and_goes_with_the_build_that_does_not_make_it() {
+fn a_module_for_some_kernels_is_installed_where_it_is_built_and_removed_by_a_build_without_it() {
     let stage = Stage::new("K_NEW");
     let makes = |version: &str, both: bool| {
         let kbuild = if both { "obj-m := demo.o demo_core.o\n" } else { "obj-m := demo.o\n" };
@@ -150,7 +150,7 @@ fn a_module_for_some_kernels_is_installed_where_it_is_made_and_goes_with_the_bui
         "the module of the earlier build is left"
     );
     assert_eq!(stage.check().0, "safe");
-    // Unless another driver makes a module of that name too.
+    // Unless another driver builds a module with that name too.
     fs::copy(stage.module("demo"), stage.module("demo_core")).unwrap();
     let other = fs::read_to_string(stage.machine.path("etc/vfguard/drivers.d/demo.toml")).unwrap();
     let other = other.replace("name = 'demo'", "name = 'other'").replace("D0F0", "D0F1");

@@ -3,20 +3,20 @@
 use super::*;
 
 #[test]
-fn a_module_with_a_version_of_its_own_is_the_releases_where_the_recipe_says_so() {
+fn a_module_with_its_own_version_belongs_to_the_release_if_the_recipe_says_so() {
     let stage = Stage::new("K_NEW");
     let release = alone(&stage, "1.0", Some("1.0g"), "");
     let stage = stage.with("version_of_module = '{version}g'", std::slice::from_ref(&release));
     succeeds(&stage.prepare(&[]));
     assert!(!stage.check().1.contains(&"wrong-version".to_owned()));
     assert!(succeeds(&stage.machine.run(&["prepare", &stage.kernel, "--driver", "demo"])).contains("demo 1.0 was in place"));
-    // Without that word it is another's.
+    // Without that key it counts as another version.
     let stage = stage.with("", &[release]);
     assert!(stage.check().1.contains(&"wrong-version".to_owned()));
 }
 
 #[test]
-fn a_release_that_cannot_be_downloaded_counts_as_one_that_does_not_work_and_is_told() {
+fn a_release_that_cannot_be_downloaded_counts_as_one_that_does_not_work_and_is_reported() {
     let stage = Stage::new("K_NEW");
     let first = alone(&stage, "1.0", None, "kernels = { from = '6' }");
     let second = alone(&stage, "2.0", Some("2.0"), "kernels = { below = '6' }\nfallback = true");
@@ -26,7 +26,7 @@ fn a_release_that_cannot_be_downloaded_counts_as_one_that_does_not_work_and_is_t
     assert!(told.contains("demo 2.0 built, verified and installed"), "{told}");
     assert!(told.contains("1.0: demo-1.0.tar.gz could not be downloaded"), "{told}");
     assert_eq!(stage.check().0, "safe");
-    // Neither can be had: each is named, with a command that can be typed.
+    // Neither can be downloaded: each is named, with a command that can be typed.
     fs::remove_file(stage.archive("2.0")).unwrap();
     fs::remove_dir_all(stage.machine.path("var/lib/vfguard/sources")).unwrap();
     fs::remove_file(stage.module("demo")).unwrap();
@@ -41,13 +41,13 @@ fn a_release_that_cannot_be_downloaded_counts_as_one_that_does_not_work_and_is_t
     }
     let codes = stage.check().1;
     assert!(codes.contains(&"fetch-failed".to_owned()) && !codes.contains(&"build-failed".to_owned()), "{codes:?}");
-    // The failure is of that recipe; what is told of another is not it.
+    // The failure belongs to that recipe, so a changed recipe does not show it.
     let stage = stage.with("make = ['A=b']", &[first, second]);
     assert!(!stage.check().1.contains(&"fetch-failed".to_owned()));
 }
 
 #[test]
-fn the_headers_of_the_kernel_say_which_minor_release_of_enterprise_linux_it_is_of() {
+fn the_minor_release_of_enterprise_linux_is_read_from_the_kernels_headers() {
     let stage = Stage::new("K_NEW");
     let older = alone(&stage, "1.0", None, "kernels = [{ from = '6' }, { from = 'el9_0', below = 'el9_4' }]");
     let newer = alone(&stage, "2.0", None, "kernels = { from = 'el9_4' }");
@@ -58,7 +58,7 @@ fn the_headers_of_the_kernel_say_which_minor_release_of_enterprise_linux_it_is_o
         stage.machine.path(build.to_str().unwrap().trim_start_matches('/')).join("include/generated/uapi/linux/version.h");
     let text = fs::read_to_string(&header).unwrap();
     for (code, version) in [(9 * 256 + 3, "1.0"), (9 * 256 + 4, "2.0")] {
-        // The lab's own file stays as it is: links to it lead here.
+        // The lab's file must not change, and links to it lead here.
         fs::remove_file(&header).unwrap();
         fs::write(&header, format!("{text}#define RHEL_RELEASE_CODE {code}\n")).unwrap();
         assert!(succeeds(&stage.prepare(&["--rebuild"])).contains(&format!("demo {version} built")), "{code}");
@@ -66,7 +66,7 @@ fn the_headers_of_the_kernel_say_which_minor_release_of_enterprise_linux_it_is_o
 }
 
 #[test]
-fn several_devices_of_one_driver_are_one_attempt() {
+fn several_devices_with_one_driver_are_one_attempt() {
     let stage = Stage::new("K_NEW");
     let release = alone(&stage, "1.0", None, "");
     let stage = stage.with("", &[release]);

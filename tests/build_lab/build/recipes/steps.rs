@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_step_before_make_makes_its_directory_and_one_that_does_not_is_told() {
+fn a_step_before_make_must_create_its_directory() {
     let stage = Stage::new("K_NEW");
     let step = "#!/bin/sh -eu\ntest \"$1\" = \"--kernel=$2\"\nmkdir build\nsed 's/NAME/demo/' driver.in >build/demo.c\n\
                 printf 'obj-m := demo.o\\n' >build/Kbuild\ncp Makefile.in build/Makefile\n";
@@ -41,7 +41,7 @@ fn a_step_before_make_makes_its_directory_and_one_that_does_not_is_told() {
 }
 
 #[test]
-fn a_symbol_table_from_elsewhere_reaches_make_and_one_that_is_missing_is_named() {
+fn a_symbol_table_from_elsewhere_is_passed_to_make_and_a_missing_one_is_named() {
     let stage = Stage::new("K_NEW");
     let core = crate::machine::lab::kbuild(&Lab::open(), &stage.kernel, &[("demo_core", BESIDE)]);
     let extra = stage.machine.path("lib/modules").join(&stage.kernel).join("extra");
@@ -63,7 +63,7 @@ fn a_symbol_table_from_elsewhere_reaches_make_and_one_that_is_missing_is_named()
 }
 
 #[test]
-fn a_mistake_that_shows_at_build_time_names_the_key_and_the_file() {
+fn a_mistake_that_shows_only_in_a_build_names_the_key_and_the_file() {
     let stage = Stage::new("K_NEW");
     let own = "KDIR ?= /lib/modules/4.19.0-1-amd64/build\ndefault:\n\t$(MAKE) -C $(KDIR) M=$(CURDIR) modules\n";
     let looks_elsewhere = stage.release(
@@ -71,7 +71,7 @@ fn a_mistake_that_shows_at_build_time_names_the_key_and_the_file() {
         &[("src/Makefile", own), ("src/Kbuild", "obj-m := demo.o\n"), ("src/demo.c", &driver(false))],
         "",
     );
-    // Made once: the archive's bytes are pinned.
+    // Made only once, because the digest of the archive is pinned.
     let good = alone(&stage, "2.0", None, "");
     let ranges = alone(&stage, "3.0", None, "kernels = { below = '3' }");
     let kernel = stage.kernel.clone();
@@ -90,7 +90,7 @@ fn a_mistake_that_shows_at_build_time_names_the_key_and_the_file() {
         assert!(run.code == 1 && told.contains(words), "{keys}: {told}");
         assert!(!told.contains("name a release of the driver that fits"), "{keys}: {told}");
     }
-    // With the variable that the makefile knows it builds.
+    // It builds with the variable that the makefile knows.
     let stage = stage.with("make = ['KDIR={build}']", &[looks_elsewhere]);
     succeeds(&stage.prepare(&[]));
 }

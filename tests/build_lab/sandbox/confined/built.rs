@@ -28,7 +28,7 @@ fn real_drivers_build_confined_with_landlock_and_without_it() {
 }
 
 #[test]
-fn status_and_doctor_say_how_a_build_is_contained() {
+fn status_and_doctor_report_how_a_build_is_contained() {
     let stage = Stage::new();
     let said = |namespaces, landlock| {
         let (_, status) = stage.run(namespaces, landlock, &["status"]);
@@ -57,7 +57,7 @@ fn status_and_doctor_say_how_a_build_is_contained() {
 }
 
 #[test]
-fn namespaces_that_are_promised_and_refused_are_done_without_and_that_is_said() {
+fn if_namespaces_fail_although_proc_promises_them_the_build_runs_without_and_that_is_reported() {
     let stage = Stage::new();
     let prepare = ["-v", "prepare", &stage.kernel, "--driver", "demo"];
     let output = Command::new(&stage.filter)
@@ -78,7 +78,7 @@ fn namespaces_that_are_promised_and_refused_are_done_without_and_that_is_said() 
 }
 
 #[test]
-fn without_namespaces_a_directory_that_is_closed_to_the_build_user_is_named() {
+fn without_namespaces_a_directory_that_the_build_user_cannot_enter_is_named() {
     let stage = Stage::new();
     let closed = stage.machine.path("usr/src");
     fs::set_permissions(&closed, PermissionsExt::from_mode(0o700)).unwrap();

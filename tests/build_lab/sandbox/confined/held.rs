@@ -7,10 +7,10 @@ use std::os::unix::fs::chown;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::{Child, Stdio};
 
-/// Who builds where no account is configured (BUILD_UID).
+/// The build user where no account is configured (BUILD_UID).
 const BUILDER: &str = "61147";
 
-/// `NAME if COMMAND succeeds` for each; what is printed is put together at run time, so that an echoed script is no success.
+/// `NAME if COMMAND succeeds` for each. The output is put together at run time, so that an echoed script does not look like a success.
 fn attempts(attacks: &[(&str, String)]) -> String {
     let lines = attacks.iter().map(|(name, attack)| format!("( {attack} ) </dev/null && printf 'GOT-%s\\n' {name}\n"));
     lines.collect::<String>() + "exit 1\n"
@@ -20,7 +20,7 @@ fn got(log: &str) -> Vec<&str> {
     log.lines().filter_map(|l| l.strip_prefix("GOT-")).collect()
 }
 
-/// A process of the build user's that is none of the build's.
+/// A process of the build user that does not belong to the build.
 struct Bystander(Child);
 
 impl Bystander {
@@ -38,7 +38,7 @@ impl Drop for Bystander {
 }
 
 #[test]
-fn without_namespaces_landlock_keeps_a_build_from_what_every_user_may_reach() {
+fn without_namespaces_landlock_denies_a_build_the_files_and_processes_that_every_user_may_reach() {
     let stage = Stage::new();
     let (machine, lab) = (&stage.machine, Lab::open());
     let open = machine.path("open");
@@ -81,7 +81,7 @@ fn without_namespaces_landlock_keeps_a_build_from_what_every_user_may_reach() {
             ("end-anothers-process", format!("kill -0 {pid}")),
         ]
     };
-    // A new one each time: what is left of the build user's is ended after a build.
+    // A new bystander each time: the build user's processes are ended after a build.
     let run = |landlock| {
         let bystander = Bystander::new();
         stage.script(false, landlock, &attempts(&attacks(bystander.0.id())))
@@ -89,7 +89,7 @@ fn without_namespaces_landlock_keeps_a_build_from_what_every_user_may_reach() {
     if is_here() {
         let log = run(Landlock::There);
         let version = version(&stage, false).unwrap();
-        // What each version holds: src/driver/sandbox/landlock.rs.
+        // What each version restricts: src/driver/sandbox/landlock.rs.
         let held = |name: &&str| match *name {
             "connect-to-loopback" | "listen" => version >= 4,
             "connect-to-a-socket" | "end-anothers-process" => version >= 6,
@@ -109,7 +109,7 @@ fn without_namespaces_landlock_keeps_a_build_from_what_every_user_may_reach() {
 }
 
 #[test]
-fn every_older_landlock_lets_a_driver_build_and_holds_what_it_knows() {
+fn with_every_older_landlock_a_driver_builds_and_its_restrictions_hold() {
     if !is_here() {
         return;
     }
@@ -119,7 +119,7 @@ fn every_older_landlock_lets_a_driver_build_and_holds_what_it_knows() {
     fs::set_permissions(&open, PermissionsExt::from_mode(0o777)).unwrap();
     let setpriv = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"];
     for (version, linux) in [(1, "5.13"), (2, "6.1"), (3, "6.2"), (4, "6.7"), (5, "6.10"), (6, "6.12")] {
-        // The first question of each process is for the version: whoever asks is told an older one, and asks for no more.
+        // The first call of each process asks for the version. It gets an older one, and uses no newer features.
         let inject = format!("inject=landlock_create_ruleset:retval={version}:when=1");
         let strace = ["-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", "trace=landlock_create_ruleset", "-e", &inject];
         let script = attempts(&[
@@ -168,7 +168,7 @@ fn without_root_and_namespaces_landlock_keeps_a_build_from_the_callers_own_files
     let binary = stage.machine.path("vfguard");
     fs::copy(env!("CARGO_BIN_EXE_vfguard"), &binary).unwrap();
     let run = |landlock: Option<[&str; 3]>, args: &[&str]| {
-        // A filter that answers both: unshare(2) and, where it is to be missing, Landlock.
+        // A filter that answers both: unshare(2) and, where it should be missing, Landlock.
         let mut words: Vec<String> = vec![stage.filter.display().to_string()];
         words.extend(NO_UNSHARE.map(str::to_owned));
         if let Some(filter) = landlock {
@@ -199,7 +199,7 @@ fn without_root_and_namespaces_landlock_keeps_a_build_from_the_callers_own_files
 }
 
 #[test]
-fn without_namespaces_a_daemon_does_not_survive_and_no_file_of_root_is_read() {
+fn without_namespaces_a_daemon_does_not_survive_and_no_file_of_root_is_readable() {
     let stage = Stage::new();
     let script = "setsid sh -c 'exec sleep 64209' >/dev/null 2>&1 </dev/null & head -c 1 /etc/shadow && echo READ; id; sleep 0.3; exit 1";
     let log = stage.script(false, Landlock::NotBuilt, script);

@@ -1,7 +1,7 @@
-//! Builds where no namespaces can be made, as in many containers and on EL6: another user, and Landlock where the kernel has it.
+//! Builds where no namespaces can be made, as in many containers and on EL6: another user, and Landlock if the kernel has it.
 //!
-//! Each attack is run twice, with Landlock and with a filter that makes the kernel one without it; there it succeeds, so that a
-//! test which could not fail would be seen. `VFGUARD_NO_LANDLOCK` says that this kernel has none (tests/run.sh counts the skip).
+//! Each attack runs twice: with Landlock, and with a filter that makes the kernel look as if it had none. Without Landlock it must succeed,
+//! or the test would prove nothing. `VFGUARD_NO_LANDLOCK` says that this kernel has none (tests/run.sh counts the skip).
 
 mod built;
 mod held;
@@ -13,16 +13,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// What the kernel says of Landlock's three system calls.
+/// The kernel's answer to Landlock's three system calls.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Landlock {
-    /// Nothing else than it would.
+    /// Its real answer.
     There,
-    /// ENOSYS, like a kernel before 5.13.
+    /// ENOSYS, as on a kernel before 5.13.
     NotBuilt,
-    /// EOPNOTSUPP, like one that was booted without it.
+    /// EOPNOTSUPP, as on a kernel that was booted without it.
     NotEnabled,
-    /// It is there, and restricting fails, as behind the filters of some containers.
+    /// Landlock exists, but restricting fails, as behind the filters of some containers.
     Refused,
 }
 
@@ -38,12 +38,12 @@ impl Landlock {
     }
 }
 
-/// Whether this kernel has Landlock; without it the tests that need it have nothing to show.
+/// Whether this kernel has Landlock; without it, tests that need it are skipped.
 fn is_here() -> bool {
     std::env::var_os("VFGUARD_NO_LANDLOCK").is_none()
 }
 
-/// A machine with a kernel and a small driver, which every user may enter. Its test is alone.
+/// A machine with a kernel and a small driver, which every user may enter. No other test runs at the same time.
 struct Stage {
     machine: Machine,
     kernel: String,
@@ -59,13 +59,13 @@ impl Stage {
 
     fn with(machine: Machine, kernel: String) -> Stage {
         turn::alone();
-        // The temporary root is 0700 otherwise, and the build user must reach the tree by its modes alone.
+        // A temporary root has mode 0700, and the build user must be able to reach the tree.
         fs::set_permissions(machine.root(), PermissionsExt::from_mode(0o755)).unwrap();
         let filter = lab::filter(&machine);
         Stage { machine, kernel, filter }
     }
 
-    /// vfguard as root, with or without the right to make namespaces.
+    /// Runs vfguard as root, with or without the ability to make namespaces.
     fn run(&self, namespaces: bool, landlock: Landlock, args: &[&str]) -> (bool, String) {
         let mut words: Vec<String> = Vec::new();
         if let Some(filter) = landlock.filter() {
@@ -86,7 +86,7 @@ impl Stage {
         self.run(false, Landlock::There, args)
     }
 
-    /// Runs a script as a makefile of a driver; what the build printed.
+    /// Runs a script as the makefile of a driver. Returns the build's output.
     fn script(&self, namespaces: bool, landlock: Landlock, script: &str) -> String {
         let (file, digest) = lab::archive(self.machine.root(), script, &[]);
         let prepare = ["prepare", &self.kernel, "--driver", "demo", "--source", file.to_str().unwrap(), "--sha256", &digest];
@@ -98,7 +98,7 @@ impl Stage {
 
     fn is_good(&self, name: &str) {
         let dir = self.machine.path(&format!("lib/modules/{}/updates/vfguard", self.kernel));
-        // With the kernel's own compression.
+        // Compressed as the kernel's own modules are.
         let mut files = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
         let file = files.find(|f| f.file_name().unwrap().to_string_lossy().starts_with(&format!("{name}.ko"))).unwrap();
         let verify = self.machine.run(&["verify", file.to_str().unwrap(), "--kernel", &self.kernel]);
@@ -106,11 +106,11 @@ impl Stage {
     }
 }
 
-/// What `status` says of Landlock.
+/// The Landlock version that `status` reports.
 fn version(stage: &Stage, namespaces: bool) -> Option<u64> {
     let (_, json) = stage.run(namespaces, Landlock::There, &["--format", "json", "status"]);
     serde_json::from_str::<serde_json::Value>(&json).unwrap()["landlock"].as_u64()
 }
 
-/// Behind a filter that refuses unshare(2), of which /proc shows nothing, as in many containers.
+/// A filter that refuses unshare(2), which /proc does not show, as in many containers.
 const NO_UNSHARE: [&str; 3] = ["272", "272", "1"];

@@ -1,5 +1,5 @@
-//! Real modules in the places where modprobe looks, judged from the binary: what they depend on, how a device came to its
-//! driver, whose signature they bear, and how their symbol versions differ from kernel to kernel.
+//! Real modules in the directories that modprobe searches, judged by the binary: their dependencies, how a device was bound to its driver,
+//! who signed them, and how their symbol versions differ between kernels.
 
 mod signed;
 mod versions;
@@ -14,7 +14,7 @@ const BASE: &str = r#"#include <linux/module.h>
 void vg_base_f(void); void vg_base_f(void) {} EXPORT_SYMBOL_GPL(vg_base_f); MODULE_LICENSE("GPL");"#;
 const MID: &str = r#"#include <linux/module.h>
 void vg_mid_f(void); void vg_mid_f(void) {} EXPORT_SYMBOL_GPL(vg_mid_f); MODULE_LICENSE("GPL");"#;
-/// The same to its users, and in need of another module itself.
+/// The same exports, but it needs another module itself.
 const NEW_MID: &str = r#"#include <linux/module.h>
 void vg_base_f(void);
 void vg_mid_f(void); void vg_mid_f(void) { vg_base_f(); } EXPORT_SYMBOL_GPL(vg_mid_f); MODULE_LICENSE("GPL");"#;
@@ -32,7 +32,7 @@ MODULE_SOFTDEP("pre: vg_soft post: vg_nowhere");
 MODULE_LICENSE("GPL");"#;
 const CLAIMED: &str = "pci:v00001234d0000D0F1sv00000000sd00000000bc02sc00i00";
 
-/// A machine whose NIC is driven by the small modules' topmost one.
+/// A machine whose NIC is driven by the topmost of the small modules.
 struct Stage {
     machine: Machine,
     kernel: String,
@@ -74,7 +74,7 @@ impl Stage {
         (run.code, all.iter().map(text).collect())
     }
 
-    /// Refused or not, with a finding that begins so and holds a word.
+    /// Asserts whether it is refused, with a finding that begins with this text and contains this word.
     #[track_caller]
     fn says(&self, code: i32, begins: &str, word: &str) {
         let (got, findings) = self.check();
@@ -84,12 +84,12 @@ impl Stage {
 }
 
 #[test]
-fn dependencies_are_followed_to_their_end_and_soft_ones_refuse_nothing() {
+fn dependencies_are_followed_to_the_end_and_soft_ones_refuse_nothing() {
     let stage = Stage::new(CLAIMED);
     stage.says(0, "info dependency-missing", "vg_nowhere");
     assert_eq!(stage.check().1.len(), 1);
 
-    // A dependency that needs one itself, of which modules.dep does not know: modprobe would not load it first.
+    // A dependency that has a dependency that modules.dep does not know: modprobe would not load it first.
     fs::copy(stage.built[1].path().join("vg_mid.ko"), stage.file("vg_mid")).unwrap();
     let shown = Command::new("modprobe")
         .arg("-d")
@@ -118,7 +118,7 @@ fn dependencies_are_followed_to_their_end_and_soft_ones_refuse_nothing() {
     }
     fs::remove_file(&conf).unwrap();
 
-    // modprobe goes on where a soft one does not load.
+    // modprobe continues if a soft dependency does not load.
     fs::write(stage.file("vg_soft"), &base[..100]).unwrap();
     stage.says(0, "warning dependency-missing", "vg_soft");
     fs::remove_file(stage.file("vg_mid")).unwrap();
@@ -126,7 +126,7 @@ fn dependencies_are_followed_to_their_end_and_soft_ones_refuse_nothing() {
 }
 
 #[test]
-fn a_binding_that_a_reboot_forgets_is_said() {
+fn a_binding_that_a_reboot_forgets_is_reported() {
     let stage = Stage::new(CLAIMED);
     assert!(!stage.check().1.iter().any(|f| f.contains("bound-by-hand")));
     fs::write(stage.machine.path("sys/bus/pci/devices/0000:00:09.0/driver_override"), "vg_top\n").unwrap();
@@ -137,7 +137,7 @@ fn a_binding_that_a_reboot_forgets_is_said() {
 }
 
 #[test]
-fn a_real_module_that_was_spoiled_is_refused_for_what_was_done_to_it() {
+fn a_damaged_real_module_is_refused_with_the_reason_of_its_damage() {
     let lab = Lab::open();
     let k = lab.get("K_NEW");
     let machine = lab.install(lab.machine().running(k), k);
@@ -150,7 +150,7 @@ fn a_real_module_that_was_spoiled_is_refused_for_what_was_done_to_it() {
     };
     fs::write(&spoiled, &bytes).unwrap();
     assert_eq!(codes(&machine), [] as [&str; 0]);
-    // Half of a packed file; e_machine of AArch64; a section that the kernel cannot do without, renamed by objcopy.
+    // Half of a compressed file; e_machine of AArch64; a section that the kernel needs, renamed by objcopy.
     let packed = Command::new("xz").args(["--check=crc32", "-c"]).arg(&good).output().unwrap().stdout;
     fs::write(&spoiled, &packed[..packed.len() / 2]).unwrap();
     assert_eq!(codes(&machine), ["module-unreadable"]);
@@ -162,13 +162,13 @@ fn a_real_module_that_was_spoiled_is_refused_for_what_was_done_to_it() {
         Command::new("objcopy").arg("--rename-section=.gnu.linkonce.this_module=.other").arg(&good).arg(&spoiled).status();
     assert!(objcopy.unwrap().success());
     assert_eq!(codes(&machine), ["stripped"]);
-    // A kernel that does not look at symbol versions.
+    // A kernel that does not check symbol versions.
     fs::write(&spoiled, &bytes).unwrap();
     let config = machine.path(&format!("boot/config-{k}"));
     let text = fs::read_to_string(&config).unwrap().replace("CONFIG_MODVERSIONS=y\n", "");
     fs::write(&config, text).unwrap();
     assert!(codes(&machine).contains(&"modversions-off".to_owned()));
-    // A file that depmod has not seen.
+    // A file that depmod has not read.
     let stage = Stage::new(CLAIMED);
     fs::write(stage.machine.path(&format!("lib/modules/{}/modules.alias.bin", stage.kernel)), "damaged").unwrap();
     assert!(stage.check().1.iter().any(|f| f.contains("device-unclaimed") || f.contains("depmod-stale")));
@@ -176,7 +176,7 @@ fn a_real_module_that_was_spoiled_is_refused_for_what_was_done_to_it() {
     let aside = stage.file("vg_top").with_extension("aside");
     fs::rename(stage.file("vg_top"), &aside).unwrap();
     let aliased = fs::read(&aside).unwrap();
-    // The same driver for another device: the table still tells of the first one.
+    // The same driver for another device, while the table still has the first one.
     let at = aliased.windows(20).position(|w| w == b"alias=pci:v00001234d").unwrap() + 20;
     let mut moved = aliased.clone();
     moved[at..at + 8].copy_from_slice(b"0000D0F7");

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A key of a machine's owner, below the root; and a kernel image that knows it, or another.
+/// A key of a machine's owner, below the root, and a kernel image that knows it or another key.
 fn key(dir: &Path, name: &str) -> Vec<u8> {
     let (key, certificate) = (dir.join(format!("{name}.pem")), dir.join(format!("{name}.crt")));
     fs::create_dir_all(dir).unwrap();
@@ -20,7 +20,7 @@ fn key(dir: &Path, name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn with_a_key_modules_are_signed_by_the_kernels_own_program_and_the_build_never_sees_the_key() {
+fn with_a_key_modules_are_signed_by_the_kernels_own_program_and_the_build_cannot_read_the_key() {
     let lab = Lab::open();
     let k = lab.get("K_NEW");
     let machine = lab.install(lab.machine().grub().running(k).demo(&lab), k);
@@ -54,7 +54,7 @@ fn with_a_key_modules_are_signed_by_the_kernels_own_program_and_the_build_never_
     assert_eq!((&value["verdict"], &value["module"]["signature"]["signer"]), (&"safe".into(), &"vfguard test own".into()));
     assert_eq!(codes(&machine), (0, vec![]), "a kernel that insists loads what its own key signed");
 
-    // The kernel knows another key; the content was changed after it was signed.
+    // The kernel knows another key; the content was changed after signing.
     fs::write(&vmlinuz, image(&other)).unwrap();
     assert_eq!(codes(&machine), (3, vec!["signer-untrusted".to_owned()]));
     fs::write(&vmlinuz, image(&own)).unwrap();
@@ -66,7 +66,7 @@ fn with_a_key_modules_are_signed_by_the_kernels_own_program_and_the_build_never_
     assert!(codes(&machine).1.contains(&"signature-invalid".to_owned()));
     fs::write(&file, &good).unwrap();
 
-    // A makefile that looks for the key, even one that everybody may read, finds none.
+    // A makefile does not find the key, even if everybody may read it.
     let secret = fs::read_to_string(keys.join("own.pem")).unwrap();
     let line = secret.lines().nth(1).unwrap();
     let path = keys.join("own.pem");
@@ -84,11 +84,11 @@ fn with_a_key_modules_are_signed_by_the_kernels_own_program_and_the_build_never_
     assert!(log.contains("own.pem: No such file"), "the script did not run: {log}");
     assert!(!log.contains(line), "the build read the key");
 
-    // A key that others can write, a program that others can write: nothing is signed, and the remedy mends it.
+    // If others can write the key or the program, nothing is signed, and the remedy fixes it.
     let chmod = |mode: &str, path: &Path| assert!(Command::new("chmod").arg(mode).arg(path).status().unwrap().success());
     let program = fs::canonicalize(machine.path(&format!("usr/src/linux-headers-{k}/scripts/sign-file"))).unwrap();
     assert!(program.starts_with(machine.root()));
-    // A file of its own: the lab's roots are hard links.
+    // A copy for this test: the lab's roots are hard links.
     fs::copy(&program, program.with_extension("own")).unwrap();
     fs::rename(program.with_extension("own"), &program).unwrap();
     for (path, bad, said) in
@@ -115,7 +115,7 @@ fn with_a_key_modules_are_signed_by_the_kernels_own_program_and_the_build_never_
     chmod("600", &path);
     assert!(machine.run(&["doctor"]).stdout.contains("modules are signed with /etc/vfguard/keys/own.pem"));
 
-    // A key that is not there ends the build with a word about it, and nothing unsigned is installed.
+    // A missing key fails the build with a message, and nothing unsigned is installed.
     fs::remove_file(&path).unwrap();
     let run = machine.run(&["prepare", k, "--rebuild"]);
     assert!(run.code == 1 && run.stderr.contains("signing demo.ko"), "{}", run.stderr);
@@ -123,14 +123,14 @@ fn with_a_key_modules_are_signed_by_the_kernels_own_program_and_the_build_never_
 }
 
 #[test]
-fn an_installed_module_bears_the_label_of_the_kernels_own() {
+fn an_installed_module_gets_the_label_of_the_in_tree_one() {
     use vfguard::host::sys;
     let lab = Lab::open();
     let k = lab.get("K_NEW");
     let machine = lab.install(lab.machine().running(k).demo(&lab), k).file(&format!("lib/modules/{k}/kernel/own.ko"), "");
     let label = b"system_u:object_r:modules_object_t:s0\0";
     let own = fs::File::open(machine.path(&format!("lib/modules/{k}/kernel/own.ko"))).unwrap();
-    // Root may set it on any file system with extended attributes, with SELinux or without.
+    // Root may set it on any file system with extended attributes, with or without SELinux.
     sys::set_label(&own, label).unwrap();
     let run = machine.run(&["prepare", k]);
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);

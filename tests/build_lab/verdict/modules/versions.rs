@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_release_that_the_recipe_does_not_name_is_said() {
+fn a_release_that_the_recipe_does_not_name_is_reported() {
     let lab = Lab::open();
     let k = lab.get("K_NEW");
     let machine = lab.install(lab.machine().running(k).demo(&lab), k);
@@ -20,8 +20,8 @@ fn a_release_that_the_recipe_does_not_name_is_said() {
     assert_eq!(machine.run(&["check", k]).code, 0, "what loads is not refused for its version");
 }
 
-/// Every 6.1 kernel whose headers arrived when the run's kernels were chosen (tests/archive), with its Module.symvers and what vfguard
-/// needs beside it.
+/// Every 6.1 kernel whose headers had arrived when the run's kernels were chosen (tests/archive), with its Module.symvers and the other
+/// files that vfguard needs.
 fn abis(lab: &Lab, root: &Path) -> Vec<String> {
     let chosen = fs::read_to_string(lab.get("CHOSEN")).unwrap();
     let rows = |word: &'static str| chosen.lines().filter(move |l| l.starts_with(word)).map(|l| l.splitn(5, ' '));
@@ -45,7 +45,7 @@ fn abis(lab: &Lab, root: &Path) -> Vec<String> {
 }
 
 #[test]
-fn differing_crcs_are_counted_as_modprobe_and_module_symvers_say_on_every_abi() {
+fn differing_crcs_are_counted_as_modprobe_and_module_symvers_show_on_every_abi() {
     let lab = Lab::open();
     let root = tempfile::tempdir().unwrap();
     let kernels = abis(&lab, root.path());
@@ -90,7 +90,7 @@ fn differing_crcs_are_counted_as_modprobe_and_module_symvers_say_on_every_abi() 
 }
 
 #[test]
-fn a_module_of_another_compiler_than_the_kernels_is_built_and_used_with_a_warning() {
+fn a_module_built_with_another_compiler_than_the_kernel_is_used_with_a_warning() {
     let lab = Lab::open();
     let kernel = lab.get("K_NEW");
     let machine = lab.install(lab.machine().demo(&lab).running(kernel), kernel);

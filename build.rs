@@ -40,10 +40,11 @@ fn main() {
 pub fn recipes(dir: &Path) -> io::Result<String> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {
-        let name = entry?.file_name().into_string().map_err(|name| io::Error::other(format!("{name:?} is not UTF-8")))?;
+        let entry = entry?;
         // As the packages' `*.toml` has it: no hidden file, and nothing that an editor leaves behind.
-        if name.ends_with(".toml") && !name.starts_with('.') {
-            names.push(name);
+        let is_recipe = |name: &str| name.ends_with(".toml") && !name.starts_with('.');
+        if is_recipe(&entry.file_name().to_string_lossy()) && entry.path().is_file() {
+            names.push(entry.file_name().into_string().map_err(|name| io::Error::other(format!("{name:?} is not UTF-8")))?);
         }
     }
     names.sort();

@@ -7,7 +7,8 @@ pub fn fits(pattern: &str, text: &str) -> bool {
     matches(pattern.as_bytes(), text.as_bytes(), true)
 }
 
-/// Like [`fits`], by the rules of systemd-boot (`src/boot/efi-string.c`): `!` and `^` are members of a set and do not negate it.
+/// Like [`fits`], by the rules of systemd-boot (`src/boot/efi-string.c`): `!` and `^` are members of a set and do not negate it, and so is the
+/// first end of a range, also of one that goes down (`[3-0]`).
 pub fn fits_efi(pattern: &str, text: &str) -> bool {
     matches(pattern.as_bytes(), text.as_bytes(), false)
 }
@@ -66,7 +67,7 @@ fn set(inside: &[u8], c: u8, negation: bool) -> Option<&[u8]> {
         (found, inside) = match after {
             [b'-', end @ ..] if !end.starts_with(b"]") => {
                 let (high, after) = member(end)?;
-                (found || (low..=high).contains(&c), after)
+                (found || (low..=high).contains(&c) || (!negation && low == c), after)
             }
             _ => (found || low == c, after),
         };
@@ -123,6 +124,14 @@ mod tests {
         ] {
             assert_eq!(fits(pattern, text), want, "{pattern} {text}");
             assert_eq!(fits_efi(pattern, text), want, "{pattern} {text} to systemd-boot");
+        }
+    }
+
+    #[test]
+    fn a_range_that_goes_down_holds_its_first_end_for_systemd_boot_only() {
+        for (text, efi) in [("3", true), ("0", false), ("1", false), ("-", false)] {
+            assert!(!fits("[3-0]", text), "{text}");
+            assert_eq!(fits_efi("[3-0]", text), efi, "{text} to systemd-boot");
         }
     }
 

@@ -1,7 +1,8 @@
 //! The gate closed by a person with a reason (a change freeze): it stays closed, also across reboots, until a person opens
 //! it.
 
-use super::{record, Reason};
+use super::lock::Lock;
+use super::{record, Reason, RECORD};
 use crate::audit;
 use crate::audit::Who;
 use crate::error::{advise_exit, Exit};
@@ -17,6 +18,8 @@ use std::path::Path;
 const FILE: &str = "/var/lib/vfguard/closed-by-hand.json";
 /// How its line among the gate's reasons begins.
 const SUMMARY: &str = "closed by hand by";
+/// The summary of a gate that a person closed without giving a reason, and how that of an order begins.
+pub const CLOSED: &str = "closed by hand";
 /// What opens it.
 const TO_OPEN: &str = "vfguard gate open --reason TEXT";
 
@@ -51,6 +54,11 @@ impl ByHand {
     }
 }
 
+/// Whether a person closed the gate, with an order or without.
+pub(super) fn is_persons(reason: &Reason) -> bool {
+    reason.kernel.is_none() && reason.summary.starts_with(CLOSED)
+}
+
 /// Whether this reason is a person's order.
 pub(super) fn is_order(reason: &Reason) -> bool {
     reason.kernel.is_none() && reason.summary.starts_with(SUMMARY)
@@ -76,7 +84,11 @@ pub fn by_hand(host: &Host) -> Option<ByHand> {
 
 /// The order as one of the gate's reasons. An ordinary user gets it from the gate's own record.
 pub fn order(host: &Host) -> Option<Reason> {
-    by_hand(host).map(|order| order.reason()).or_else(|| record(host)?.reasons.into_iter().find(is_order))
+    match by_hand(host) {
+        Some(order) => Some(order.reason()),
+        None if nix::unistd::geteuid().is_root() => None,
+        None => record(host)?.reasons.into_iter().find(is_order),
+    }
 }
 
 /// These reasons, preceded by a person's order: the order among them, else the one for which the gate is already closed. It
@@ -87,6 +99,20 @@ pub(super) fn with(host: &Host, reasons: &[Reason]) -> Vec<Reason> {
     order.into_iter().chain(reasons.iter().filter(|r| !is_order(r)).cloned()).collect()
 }
 
+/// Removes an order that is not on the disk any more from the reasons for which the gate is closed; [`with`] would carry it on.
+///
+/// # Errors
+/// Those of the lock and of writing the record.
+pub(super) fn forget(host: &Host) -> Result<()> {
+    if !record(host).is_some_and(|record| record.reasons.iter().any(is_order)) {
+        return Ok(());
+    }
+    let _lock = Lock::take_to_close(host)?;
+    let Some(mut record) = record(host) else { return Ok(()) };
+    record.reasons.retain(|reason| !is_order(reason));
+    host.write_atomic(RECORD, &serde_json::to_vec(&record)?, 0o644)
+}
+
 pub(super) fn store(host: &Host, order: &ByHand) -> Result<()> {
     host.write_atomic(FILE, &serde_json::to_vec_pretty(order)?, 0o644)
 }
@@ -95,7 +121,7 @@ pub(super) fn store(host: &Host, order: &ByHand) -> Result<()> {
 ///
 /// # Errors
 /// When it cannot be removed.
-pub fn end(host: &Host) -> Result<()> {
+pub(super) fn end(host: &Host) -> Result<()> {
     match host.path_of_link(FILE).symlink_metadata() {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         _ => host.remove_durably(FILE).map(drop),

@@ -46,10 +46,14 @@ pub fn close(host: &Host, settings: &Settings, reasons: &[Reason]) -> Result<Clo
 /// # Errors
 /// Those of [`close`].
 pub fn keep_closed(host: &Host, settings: &Settings) -> Result<Option<Closed>> {
+    let Some(order) = by_hand::by_hand(host) else {
+        by_hand::forget(host)?;
+        return Ok(None);
+    };
     // Other reasons are not re-evaluated here; they stay.
-    let known = || record(host).unwrap_or_default().reasons.into_iter().filter(|reason| !by_hand::is_order(reason));
-    let reasons = by_hand::by_hand(host).map(|order| std::iter::once(order.reason()).chain(known()).collect::<Vec<_>>());
-    reasons.map(|reasons| close(host, settings, &reasons)).transpose()
+    let known = record(host).unwrap_or_default().reasons.into_iter().filter(|reason| !by_hand::is_order(reason));
+    let reasons: Vec<Reason> = std::iter::once(order.reason()).chain(known).collect();
+    close(host, settings, &reasons).map(Some)
 }
 
 /// The same after all kernels were found safe: only the person's order remains as a reason.
@@ -259,7 +263,7 @@ fn scheduled(host: &Host, poweroff: bool) -> Option<String> {
 }
 
 fn text(reasons: &[Reason], scheduled: Option<&str>) -> Text {
-    let mut text = Text::of(if reasons.iter().all(by_hand::is_order) {
+    let mut text = Text::of(if reasons.iter().all(by_hand::is_persons) {
         "vfguard refuses to reboot this machine: an administrator closed the gate."
     } else {
         "vfguard refuses to reboot this machine: it might come up without its network."

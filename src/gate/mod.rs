@@ -21,7 +21,7 @@ mod pass;
 mod removing;
 mod term;
 
-pub use by_hand::{by_hand, end as end_order, order, ByHand};
+pub use by_hand::{by_hand, order, ByHand, CLOSED as CLOSED_BY_HAND};
 pub use close::{close, close_by_hand, close_undecided, end_pass, keep_closed, keep_closed_by_order, Closed};
 pub use open::{open, remove, Opened};
 pub use override_::{active as active_override, open_override, Override, LONGEST, USUAL};

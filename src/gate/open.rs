@@ -1,7 +1,7 @@
 //! Opens the gate: first the files that refuse are removed, then systemd must confirm that it allows a reboot. The record is
 //! removed last, so that it survives if the process is killed.
 
-use super::by_hand::by_hand;
+use super::by_hand::{self, by_hand};
 use super::lock::Lock;
 use super::means::systemd::{self, Files};
 use super::means::upstart;
@@ -32,7 +32,8 @@ pub enum Opened {
         /// Whether it was completely closed before.
         was_closed: bool,
     },
-    /// A person closed it and has not opened it: nothing was changed.
+    /// A person closed it and has not opened it: call [`keep_closed`](super::keep_closed), since the order may have come while it was
+    /// being opened.
     ByHand,
     /// The generation was raised since the machine was judged. The machine must be judged again first, and nothing was
     /// changed.
@@ -43,7 +44,8 @@ pub enum Opened {
 /// running override stays until it ends by itself.
 ///
 /// `judged` is the generation in which all kernels were found safe. It is compared under the gate's lock, and every closing
-/// raises it under that lock, so a gate that was closed since is not opened. Neither is one that a person closed by hand.
+/// raises it under that lock, so a gate that was closed since is not opened. A person's order to keep it closed is looked for before and
+/// after that.
 /// Without `judged` the gate is opened whatever the verdict is: for a mode or a system in which nothing is refused.
 ///
 /// # Errors
@@ -53,9 +55,9 @@ pub fn open(host: &Host, judged: Option<u64>) -> Result<Opened> {
     if is_clear(host) {
         return Ok(if overtaken() { Opened::Overtaken } else { Opened::Open { was_closed: false } });
     }
-    // Before the lock is taken, so that nobody waits for the disk that the order is on while it is held. A later order
-    // raises the generation.
-    if judged.is_some() && by_hand(host).is_some() {
+    // Not under the lock: those who refuse would wait there for the disk that the order is on.
+    let ordered = || judged.is_some() && by_hand(host).is_some();
+    if ordered() {
         return Ok(Opened::ByHand);
     }
     let lock = Lock::take(host)?;
@@ -65,6 +67,10 @@ pub fn open(host: &Host, judged: Option<u64>) -> Result<Opened> {
     failpoint::hit("gate-compared-before-opening");
     let was_closed = open_locked(host, &lock)?;
     drop(lock);
+    // An order is on the disk before its closing has the lock. That closing may have been killed, or may not have raised the generation.
+    if ordered() {
+        return Ok(Opened::ByHand);
+    }
     if was_closed {
         let why = if judged.is_some() { "all kernels that may boot are safe" } else { "nothing is refused here any more" };
         // The gate opens even if the log cannot be written or its disk hangs.
@@ -76,11 +82,12 @@ pub fn open(host: &Host, judged: Option<u64>) -> Result<Opened> {
 }
 
 /// Removes all files that refuse, and an override or a pass with them, permanently; a package's removal calls this. It needs
-/// no reason, and only a file that cannot be removed makes it fail.
+/// no reason, and only a file that cannot be removed makes it fail. Returns the error where a person's order to keep the gate closed cannot
+/// be removed, as on a read-only /var: the gate is open all the same.
 ///
 /// # Errors
 /// Those of [`open`].
-pub fn remove(host: &Host) -> Result<()> {
+pub fn remove(host: &Host) -> Result<Option<anyhow::Error>> {
     let lock = Lock::take(host)?;
     host.remove(override_::FILE)?;
     host.remove(pass::FILE)?;
@@ -91,7 +98,8 @@ pub fn remove(host: &Host) -> Result<()> {
     if open_locked(host, &lock)? {
         notices::journal(host, Topic::GateOpened, "gate removed, reboots go through", &[("VFGUARD_GATE", "open")]);
     }
-    Ok(())
+    // Under the lock, so that an order that comes later is not removed with it.
+    Ok(by_hand::end(host).err())
 }
 
 /// Returns whether it was closed before.

@@ -311,3 +311,50 @@ fn automatic_changes_of_the_gate_are_in_the_audit_log() {
     assert!(close(&host, &settings, &reasons).unwrap().changed);
     assert_eq!(open(&host, None).unwrap(), Opened::Open { was_closed: true });
 }
+
+#[test]
+fn an_order_that_comes_while_the_gate_is_being_opened_is_obeyed() {
+    let (_dir, host) = host();
+    close(&host, &Settings::default(), &because("6.1.0-9", "no module ixgbevf")).unwrap();
+    let judged = generation::current(&host);
+    let lock = Lock::take(&host).unwrap();
+    std::thread::scope(|scope| {
+        let opening = scope.spawn(|| open(&host, Some(judged)));
+        // It waits for the lock by now; if it does not yet, it finds the order at once, and the result is the same.
+        std::thread::sleep(Duration::from_millis(300));
+        // A closing that dies while it waits has stored its order and raised no generation.
+        by_hand::store(&host, &ByHand::new(&host, "freeze").unwrap()).unwrap();
+        drop(lock);
+        assert_eq!(opening.join().unwrap().unwrap(), open::Opened::ByHand);
+    });
+    keep_closed_by_order(&host, &Settings::default()).unwrap();
+    assert_eq!(state(&host).state, State::Closed);
+}
+
+#[test]
+fn an_order_whose_record_is_gone_is_carried_on_nowhere() {
+    let (_dir, host) = host();
+    let order = ByHand::new(&host, "freeze").unwrap();
+    close_by_hand(&host, &Settings::default(), &[order.reason()], Some(&order)).unwrap();
+    close(&host, &Settings::default(), &because("6.1.0-9", "no module ixgbevf")).unwrap();
+    assert_eq!(state(&host).reason.len(), 2);
+    by_hand::end(&host).unwrap();
+    assert_eq!(keep_closed(&host, &Settings::default()).unwrap(), None);
+    assert_eq!(order_line(&host), None);
+    close(&host, &Settings::default(), &because("6.1.0-9", "no module ixgbevf")).unwrap();
+    assert_eq!(state(&host).reason, ["6.1.0-9: no module ixgbevf"]);
+}
+
+fn order_line(host: &Host) -> Option<String> {
+    order(host).map(|order| order.summary)
+}
+
+#[test]
+fn who_is_refused_is_told_whether_a_person_closed_the_gate() {
+    let (_dir, host) = host();
+    let plain = Reason { kernel: None, summary: CLOSED_BY_HAND.into(), remedy: "vfguard gate open --reason TEXT".into() };
+    close_by_hand(&host, &Settings::default(), &[plain], None).unwrap();
+    assert!(host.read_text(notices::MOTD).unwrap().contains("an administrator closed the gate"));
+    close(&host, &Settings::default(), &because("6.1.0-9", "no module ixgbevf")).unwrap();
+    assert!(host.read_text(notices::MOTD).unwrap().contains("without its network"));
+}

@@ -164,7 +164,7 @@ fn close(context: &Context, args: &Close) -> Result<Exit> {
     let order = args.reason.as_deref().map(|reason| gate::ByHand::new(&context.host, reason)).transpose()?;
     let reason = match &order {
         Some(order) => order.reason(),
-        None => Reason { kernel: None, summary: "closed by hand".into(), remedy: TO_OPEN.into() },
+        None => Reason { kernel: None, summary: gate::CLOSED_BY_HAND.into(), remedy: TO_OPEN.into() },
     };
     let closed = gate::close_by_hand(&context.host, &context.config.gate, &[reason], order.as_ref())?;
     // Closing may have ended an override for a kernel that is still the boot default.
@@ -192,7 +192,7 @@ fn undecided(context: &Context) -> Result<Exit> {
 fn remove(context: &Context) -> Result<Exit> {
     context.must_be_root("gate remove")?;
     let host = &context.host;
-    gate::remove(host)?;
+    let order_stays = gate::remove(host)?;
     // vfguard can be removed even if the log cannot be written.
     if let Err(e) = audit::append(host, &audit::Event::now(host, audit::What::Remove, "", None)) {
         print::note(&format!("{e:#}"));
@@ -206,10 +206,8 @@ fn remove(context: &Context) -> Result<Exit> {
     done.extend(protect::follow(host, None, Occasion::Removal));
     // Remove a prepared hold as well.
     done.extend(host.remove(boot::ready::FILE).err().map(|e| format!("{e:#}")));
-    // On a read-only /var the order cannot be removed; everything else is removed before.
-    let ended = gate::end_order(host);
     tell(context, GateReport { hands_off: None, done, ..GateReport::new(context) }, true);
-    ended.map(|()| Exit::Done)
+    order_stays.map_or(Ok(Exit::Done), Err)
 }
 
 /// Without a hold: removes the remains of one. If the same kernel boots as before, there is nothing to report.

@@ -4,7 +4,7 @@ use crate::audit;
 use crate::boot;
 use crate::cli::read::check;
 use crate::cli::Context;
-use crate::config::Mode;
+use crate::config::{Gate as Settings, Mode};
 use crate::error::{advise, advise_exit, Exit};
 use crate::finding::Verdict;
 use crate::flow::refuse;
@@ -71,7 +71,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit> {
     }
     notices::journal(host, Topic::Reboot, &format!("reboot asked for: {why}"), &[]);
     let asked = if judgement.verdict == Verdict::Safe {
-        open(host, generation).and_then(|()| ask(context, &judgement, &why, None))
+        open(host, &config.gate, generation).and_then(|()| ask(context, &judgement, &why, None))
     } else {
         let refused = judgement.refused().map(|k| k.kernel.clone()).collect();
         // A person may have closed the gate while this run waited.
@@ -123,14 +123,17 @@ fn not_by_hand(host: &Host) -> Result<()> {
 }
 
 /// Opens the gate if it is closed and has not been closed again since the machine was judged.
-fn open(host: &Host, judged: u64) -> Result<()> {
+fn open(host: &Host, settings: &Settings, judged: u64) -> Result<()> {
     let opened = match gate::state(host).state {
         State::Closed | State::Unknown => gate::open(host, Some(judged))?,
         State::Open | State::Overridden => return Ok(()),
     };
     match opened {
         Opened::Open { .. } => Ok(()),
-        Opened::ByHand => not_by_hand(host),
+        Opened::ByHand => {
+            gate::keep_closed(host, settings)?;
+            not_by_hand(host)
+        }
         Opened::Overtaken => Err(advise_exit(
             Exit::Locked,
             "something changed while the kernels were judged, so the gate was not opened",

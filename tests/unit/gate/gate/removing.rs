@@ -35,3 +35,23 @@ fn an_order_that_cannot_be_ended_does_not_keep_the_gate_from_being_removed() {
     let told = run.stdout + &run.stderr;
     assert!(told.contains("the boot default stays on"), "what comes after it is left out: {told}");
 }
+
+#[test]
+fn an_order_that_comes_while_the_gate_is_being_removed_stays() {
+    use nix::fcntl::{Flock, FlockArg};
+    let machine = refused();
+    assert_eq!(machine.run(&["gate", "close", "--reason", "A"]).code, 0);
+    // Removing waits here once the gate is open.
+    let file = fs::File::options().create(true).append(true).open(machine.path("run/vfguard/boot.lock")).unwrap();
+    let held = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e).unwrap();
+    let mut removing = machine.command(&["gate", "remove"]).spawn().unwrap();
+    while files(&machine) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(machine.run(&["gate", "close", "--reason", "B"]).code, 0);
+    drop(held);
+    assert!(removing.wait().unwrap().success());
+    assert!(files(&machine) && shown(&machine)["reasons"][0].as_str().unwrap().ends_with(": B"), "{}", shown(&machine));
+    assert_eq!(machine.run(&["reconcile", "--no-build"]).code, 3);
+    assert!(shown(&machine)["reasons"][0].as_str().unwrap().ends_with(": B"), "{}", shown(&machine));
+}

@@ -3,12 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 12] = [
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
+    "docs/configuration.md",
     "docs/glossary.md",
+    "docs/install.md",
+    "docs/operations.md",
     "docs/releasing.md",
     "docs/states.md",
     "tests/README.md",
@@ -169,4 +172,41 @@ fn each_code_word_of_the_glossary_occurs_in_the_code() {
     let unknown: Vec<&String> = words.iter().filter(|word| !occurs(word)).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
     assert!(words.len() > 20, "only {} words", words.len());
+}
+
+/// The keys of the tables in src/config/mod.rs, each as `table.key`.
+fn settings() -> Vec<String> {
+    let mut keys = Vec::new();
+    let mut table = None;
+    for line in read("src/config/mod.rs").lines() {
+        if let Some(name) = line.strip_prefix("/// `[").and_then(|rest| rest.strip_suffix("]`")) {
+            table = Some(name.to_owned());
+        } else if line == "}" {
+            table = None;
+        } else if let (Some(table), Some(field)) = (&table, line.strip_prefix("    pub ")) {
+            keys.extend(field.split_once(": ").map(|(key, _)| format!("{table}.{key}")));
+        }
+    }
+    keys
+}
+
+#[test]
+fn each_setting_is_on_the_page_about_the_configuration() {
+    let page = read("docs/configuration.md");
+    let keys = settings();
+    assert!(keys.len() > 15, "only {keys:?}");
+    let tables: Vec<&str> = keys.iter().filter_map(|key| key.split_once('.').map(|(table, _)| table)).collect();
+    // The packaged file names keys in its comments.
+    let packaged = read("packaging/config.toml");
+    let named = packaged
+        .split(|c: char| !(c.is_ascii_lowercase() || c == '_' || c == '.'))
+        .filter(|word| word.split_once('.').is_some_and(|(table, key)| tables.contains(&table) && !key.is_empty()))
+        .map(str::to_owned);
+    let missing: Vec<String> = ["mode".to_owned(), "accept_in_tree".to_owned()]
+        .into_iter()
+        .chain(keys.iter().cloned())
+        .chain(named)
+        .filter(|key| !page.contains(&format!("| `{key}` |")))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }

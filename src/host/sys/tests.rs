@@ -35,12 +35,12 @@ fn all() -> Vec<(String, String)> {
 }
 
 #[test]
-fn only_these_files_allow_unsafe_and_each_use_says_why_it_is_sound() {
+fn only_one_file_allows_unsafe_and_each_use_says_why_it_is_sound() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     // However it is allowed: by allow, warn, expect, or a group of lints that names it.
     let lint = ["unsafe", "_code"].concat();
     assert!(fs::read_to_string(top.join("Cargo.toml")).unwrap().contains(&format!("\n{lint} = \"deny\"\n")));
-    let fence = ["child", "files", "privilege", "process"].map(|name| format!("src/host/sys/{name}.rs"));
+    let fence = ["src/host/sys/raw.rs".to_owned()];
     let all = all();
     let denied = format!("#![deny({lint})]");
     let lifts = |text: &str| text.replace(&denied, "").contains(&lint);
@@ -51,7 +51,7 @@ fn only_these_files_allow_unsafe_and_each_use_says_why_it_is_sound() {
         assert_eq!((text.matches(&allowed).count(), text.matches(&lint).count()), (1, 1), "{path}");
         let blocks = text.matches("unsafe {").count();
         assert!(blocks > 2 && blocks == text.matches("// SAFETY: ").count(), "{path}: {blocks} uses");
-        // No function that is only sound under a caller's promise leaves these files.
+        // No function that is only sound under a caller's promise leaves the file.
         assert_eq!(text.matches("unsafe ").count(), blocks, "{path}");
     }
 }
@@ -94,7 +94,7 @@ proptest::proptest! {
         pattern in r"([abc*?-]|\\[abc*?\\\[]|\[[!^]?\]?[abc-]{1,4}\]){0,6}", text in r"[abc\]\\-]{0,6}"
     ) {
         let c = |s: &str| std::ffi::CString::new(s).unwrap();
-        let want = super::files::fnmatch(&c(&pattern), &c(&text));
+        let want = super::raw::fnmatch(&c(&pattern), &c(&text));
         proptest::prop_assert_eq!(crate::glob::fits(&pattern, &text), want, "{} {}", pattern, text);
     }
 }

@@ -72,6 +72,11 @@ impl Targets {
         known.push(target.clone());
         target
     }
+
+    /// Drops all kernels but this one. The symbol table of one takes some 2 MB.
+    pub fn keep_only(&self, release: Option<&KernelRelease>) {
+        self.0.borrow_mut().retain(|target| Some(&target.release) == release);
+    }
 }
 
 /// A module that is to be installed together with the verified one.

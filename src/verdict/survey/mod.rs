@@ -153,6 +153,7 @@ impl<'a> Survey<'a> {
         let (reports, mut work): (Vec<KernelReport>, Vec<Work>) =
             self.roles().iter().map(|(kernel, role)| self.weigh(kernel, *role)).unzip();
         work.retain(Work::is_any);
+        self.targets.borrow().keep_only(None);
         Judged { judgement: judge::judge(reports, self.uncertainty().as_ref()), work }
     }
 
@@ -301,6 +302,8 @@ impl<'a> Survey<'a> {
 
     fn weigh(&self, kernel: &KernelRelease, role: Role) -> (KernelReport, Work) {
         let evidence = self.evidence(kernel);
+        // The running kernel is asked for each device of each other kernel; the others are done with.
+        self.targets.borrow().keep_only(self.running.as_ref());
         let (mut report, work) = judge::judge_kernel(&evidence, role, self.config.accept_in_tree);
         let refuses = !work.builds.is_empty() && report.verdict != Verdict::Safe;
         if refuses || work.does_without {
